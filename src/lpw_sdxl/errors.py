@@ -1,0 +1,95 @@
+"""Every error this project raises on purpose, and the answer each one becomes at the HTTP border.
+
+    LpwSdxlError
+    ├── RequestError             the client's mistake: a 4xx with a code and, mostly, a field
+    │   ├── InvalidRequestError  400  a field is missing, unknown, of the wrong type or out of range
+    │   ├── InvalidPromptError   400  the prompt breaks a limit or holds a weight that is no number
+    │   ├── OverloadedError      429  the queue is full; `retry_after_s` says when to try again
+    │   └── DeadlineError        408  the request's own `deadline_s` passed before its image was done
+    ├── GenerationError          500  this image failed (such as a non-finite latent); others go on
+    ├── UnavailableError         503  the engine is stopping or has stopped
+    ├── CheckpointError          a file that can't be imported, or an import that failed
+    │   └── UnsupportedCheckpointError   a file of a kind that we recognise and don't serve
+    └── ModelError               the model to serve is missing from the store, or damaged
+
+Messages say what was wrong, where, and what would be right. They reach clients: no path of the
+server, no secret and no prompt text belongs in a RequestError or GenerationError.
+"""
+
+from __future__ import annotations
+
+
+class LpwSdxlError(Exception):
+    """Base of every error that is ours."""
+
+
+class RequestError(LpwSdxlError):
+    """A client's mistake.
+
+    Attributes:
+        status: HTTP status code.
+        code: stable machine-readable name.
+        field: the request's field at fault (such as `loras.0.name`), or None.
+    """
+
+    status = 400
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class InvalidRequestError(RequestError):
+    """A field is missing, unknown, of the wrong type or out of range."""
+
+
+class InvalidPromptError(RequestError):
+    """A prompt breaks a limit or holds a weight that is not a finite number."""
+
+    code = "invalid_prompt"
+
+
+class OverloadedError(RequestError):
+    """The queue is full."""
+
+    status = 429
+    code = "overloaded"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineError(RequestError):
+    """The request's own deadline passed before its image was done."""
+
+    status = 408
+    code = "deadline_exceeded"
+
+
+class GenerationError(LpwSdxlError):
+    """One image failed for a reason on our side; the others were not touched."""
+
+    status = 500
+    code = "generation_failed"
+
+
+class UnavailableError(LpwSdxlError):
+    """The engine takes no requests: it is stopping, or has stopped."""
+
+    status = 503
+    code = "unavailable"
+
+
+class CheckpointError(LpwSdxlError):
+    """A checkpoint can't be imported, or its import failed; the store is as it was."""
+
+
+class UnsupportedCheckpointError(CheckpointError):
+    """A file that was recognised as something that is not served."""
+
+
+class ModelError(LpwSdxlError):
+    """The model to serve is missing from the store, or damaged."""

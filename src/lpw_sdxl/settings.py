@@ -1,0 +1,48 @@
+"""Every setting of the service, read from environment variables: one table, one prefix.
+
+Priority: environment variable, then the default below. Nothing else in the project reads the
+environment, and nothing is read at import: `Settings()` reads it when it is called.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge, Le
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENVIRONMENT_PREFIX = "LPW_SDXL_"
+
+
+class Settings(BaseSettings):
+    """The service's settings; the variable's name is the field's in capitals after `LPW_SDXL_`.
+
+    Attributes:
+        model: tag in the BentoML model store; empty for the one the service was built with.
+        device: `auto` (CUDA where there is one, else CPU), `cpu`, `cuda` or `cuda:N`.
+        max_prompt_characters: length limit of `prompt` and of `negative_prompt`, characters.
+        max_prompt_depth: limit of nested brackets.
+        max_prompt_weight: limit of a weight's absolute value.
+        max_steps: largest `num_inference_steps`.
+        max_width: largest image width, pixels.
+        max_height: largest image height, pixels.
+        max_batch_items: largest number of requests in one call of `/generate_batch`.
+        max_rows: UNet rows in one call; a job with guidance is two rows.
+        max_queued_jobs: jobs accepted and not finished before a request is told to come back.
+        max_body_bytes: largest HTTP body.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore")
+
+    model: str = ""
+    device: str = "auto"
+    max_prompt_characters: Annotated[int, Ge(1), Le(10_000_000)] = 32_768
+    max_prompt_depth: Annotated[int, Ge(1), Le(100_000)] = 64
+    max_prompt_weight: Annotated[float, Ge(1.0), Le(1e6)] = 100.0
+    max_steps: Annotated[int, Ge(1), Le(1000)] = 150
+    max_width: Annotated[int, Ge(64), Le(8192)] = 2048
+    max_height: Annotated[int, Ge(64), Le(8192)] = 2048
+    max_batch_items: Annotated[int, Ge(1), Le(1024)] = 64
+    max_rows: Annotated[int, Ge(2), Le(256)] = 16
+    max_queued_jobs: Annotated[int, Ge(1), Le(100_000)] = 256
+    max_body_bytes: Annotated[int, Ge(1024)] = 4 * 1024 * 1024
