@@ -45,4 +45,4 @@ class Settings(BaseSettings):
     max_batch_items: Annotated[int, Ge(1), Le(1024)] = 64
     max_rows: Annotated[int, Ge(2), Le(256)] = 16
     max_queued_jobs: Annotated[int, Ge(1), Le(100_000)] = 256
-    max_body_bytes: Annotated[int, Ge(1024)] = 4 * 1024 * 1024
+    max_body_bytes: Annotated[int, Ge(1024)] = 32 * 1024 * 1024

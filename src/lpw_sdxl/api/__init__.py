@@ -1,0 +1,1 @@
+"""The border's parts that are not BentoML endpoints."""

@@ -1,0 +1,48 @@
+"""Parsed prompts to what the UNet is given; `chunking` imports without torch.
+
+The names below are found when they are first asked for, so that importing `chunking` doesn't
+import torch through this file.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lpw_sdxl.conditioning.clip import ClipTextEncoder
+    from lpw_sdxl.conditioning.encoder import Conditioning, PromptEncoder, PromptPair
+    from lpw_sdxl.conditioning.explain import (
+        ExplainedPrompt,
+        ExplainedWindow,
+        PromptExplanation,
+    )
+    from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
+
+__all__ = [
+    "ClipTextEncoder",
+    "ClipTokenizer",
+    "Conditioning",
+    "ExplainedPrompt",
+    "ExplainedWindow",
+    "PromptEncoder",
+    "PromptExplanation",
+    "PromptPair",
+]
+
+_HOMES = {
+    "ClipTextEncoder": "clip",
+    "ClipTokenizer": "tokenizer",
+    "Conditioning": "encoder",
+    "ExplainedPrompt": "explain",
+    "ExplainedWindow": "explain",
+    "PromptEncoder": "encoder",
+    "PromptExplanation": "explain",
+    "PromptPair": "encoder",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

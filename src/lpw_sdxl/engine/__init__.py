@@ -1,0 +1,6 @@
+"""Many different requests at once, stepped together on one device."""
+
+from lpw_sdxl.engine.engine import Engine
+from lpw_sdxl.engine.job import GeneratedImage
+
+__all__ = ["Engine", "GeneratedImage"]

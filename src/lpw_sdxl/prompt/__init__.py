@@ -1,0 +1,28 @@
+"""Prompt text to a tree of weighted spans, breaks and LoRA tags; imports without torch."""
+
+from lpw_sdxl.prompt.limits import DEFAULT_LIMITS, PromptLimits
+from lpw_sdxl.prompt.parser import parse
+from lpw_sdxl.prompt.style import PromptStyle
+from lpw_sdxl.prompt.syntax import (
+    Break,
+    LoraTag,
+    Node,
+    Prompt,
+    PromptWarning,
+    Span,
+    WarningKind,
+)
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "Break",
+    "LoraTag",
+    "Node",
+    "Prompt",
+    "PromptLimits",
+    "PromptStyle",
+    "PromptWarning",
+    "Span",
+    "WarningKind",
+    "parse",
+]

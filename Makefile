@@ -1,0 +1,57 @@
+# LPW-SDXL. `make` alone lists the targets; `make serve` and `make test` need nothing else first.
+PORT ?= 3000
+HOST ?= 127.0.0.1
+BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+# Usage tracking off; no hub, ever; uv, which BentoML locks with, looks where pip was told to look.
+export BENTOML_DO_NOT_TRACK := True
+export HF_HUB_OFFLINE := 1
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test check bundle test-bundle bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(BIN)/.runtime ## install what the service needs into .venv
+
+serve: $(BIN)/.runtime ## import the demo model if none is imported yet, and serve on PORT (3000)
+	@$(BIN)/python model_import.py list | grep -q . || $(BIN)/python model_import.py demo
+	@echo "Starting the service on http://$(HOST):$(PORT); Ctrl-C stops it."
+	@BENTOML_CONFIG=$(CURDIR)/configuration.yaml $(BIN)/bentoml serve service:LpwSdxl --host $(HOST) --port $(PORT)
+
+test: check ## install what is missing, then run every check and test
+	@echo "Running the tests; some start real servers, so this takes minutes."
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(BIN)/.development ## lint, types and the direction of imports
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bundle: $(BIN)/.runtime ## build the bento with the model MODEL in it (default sdxl:latest)
+	@$(BIN)/python model_import.py verify $(or $(MODEL),sdxl:latest)
+	@$(BIN)/bentoml build --arg model=$$($(BIN)/python model_import.py verify $(or $(MODEL),sdxl:latest) | tail -1)
+
+test-bundle: $(BIN)/.development ## build a bento and serve it from an environment of its own
+	@$(BIN)/python -m pytest -m bundle $(ARGS)
+
+bench: $(BIN)/.development ## measure the engine on the demo model; results in benchmarks/results
+	@$(BIN)/python benchmarks/mixed_load.py
+
+clean: ## remove the environment and caches; the model store stays
+	rm -rf .venv build *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+$(BIN)/.runtime: requirements.txt pyproject.toml
+	@echo "Installing into .venv (torch and what goes with it; minutes on a first run) ..."
+	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)) and "Python 3.11 or 3.12 is needed; BASE_PYTHON=/path/to/python names one")'
+	@test -x $(BIN)/python || $(BASE_PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --progress-bar off -q -r requirements.txt
+	@$(BIN)/python -m pip install --progress-bar off -q --no-deps -e .
+	@touch $@
+
+$(BIN)/.development: $(BIN)/.runtime requirements-dev.txt
+	@echo "Installing what the tests need ..."
+	@$(BIN)/python -m pip install --progress-bar off -q -r requirements-dev.txt
+	@touch $@

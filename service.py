@@ -1,0 +1,186 @@
+"""The HTTP border: which model is served, the engine's start and stop, the endpoints.
+
+Torch is imported in the constructor, so that the supervisor and `bentoml build` start without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import json
+import logging
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import bentoml
+from _bentoml_sdk import Service
+from bentoml.models import BentoModel
+from PIL.Image import Image
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from lpw_sdxl.api.departure import while_connected
+from lpw_sdxl.api.errors import ErrorAnswer
+from lpw_sdxl.api.guard import Application, RequestGuard
+from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
+from lpw_sdxl.checkpoint.store import find, served_tag
+from lpw_sdxl.errors import LpwSdxlError, ModelError
+from lpw_sdxl.imaging import MEDIA_TYPES
+from lpw_sdxl.schema import (
+    GenerationRequest,
+    InspectionRequest,
+    RequestLimits,
+    parse_batch,
+    parse_inspection,
+    parse_request,
+)
+from lpw_sdxl.settings import Settings
+
+logging.getLogger("lpw_sdxl").setLevel(logging.INFO)
+logger = logging.getLogger("lpw_sdxl.service")
+
+
+class ServiceArguments(BaseModel):
+    """What `bentoml build --arg` may fix in a bento."""
+
+    model: str = ""
+
+
+# The model must be known while the class is made: a bento carries what its class names.
+SETTINGS = Settings()
+ARGUMENTS = bentoml.use_arguments(ServiceArguments)
+try:
+    MODEL_ENTRY = find(served_tag(SETTINGS.model, ARGUMENTS.model, Path(__file__).parent))
+except ModelError as missing:
+    sys.exit(f"lpw-sdxl: {missing}")
+
+
+class GuardedService(Service):
+    """A BentoML service whose outermost layer is ours."""
+
+    def to_asgi(self, is_main: bool = True) -> Application:
+        """Wrap BentoML's application in the guard."""
+        limits = RequestLimits.from_settings(SETTINGS)
+        validators = {
+            "/generate": partial(parse_request, limits=limits),
+            "/generate_batch": partial(parse_batch, limits=limits),
+            "/inspect_prompt": partial(parse_inspection, limits=limits),
+        }
+        return RequestGuard(super().to_asgi(is_main), validators, SETTINGS.max_body_bytes)
+
+
+@bentoml.service(
+    name="lpw_sdxl",
+    service_class=GuardedService,
+    workers=1,
+    resources={"gpu": 1},
+    traffic={"timeout": 600},  # seconds; BentoML's own default of 60 is less than a queue
+    logging={"access": {"enabled": False}},  # the guard writes one line a request
+)
+class LpwSdxl:
+    """Makes pictures from prompts of any length, many requests at a time."""
+
+    model = BentoModel(MODEL_ENTRY.tag)
+
+    @bentoml.on_deployment
+    @staticmethod
+    def verify_model() -> None:
+        """Check the model once, in the supervisor, before a worker starts."""
+        started = time.monotonic()
+        try:
+            manifest = read_manifest(MODEL_ENTRY.path)
+            verify_files(MODEL_ENTRY.path, manifest)
+        except ModelError as damage:
+            sys.exit(f"lpw-sdxl: {damage}")
+        logger.info(
+            "model %s found and verified: %d files in %.1f s",
+            MODEL_ENTRY.tag,
+            len(manifest.files),
+            time.monotonic() - started,
+        )
+
+    def __init__(self) -> None:
+        from lpw_sdxl.engine import Engine  # noqa: PLC0415 - see the module's docstring
+
+        self.engine = Engine.load(self.model.path, SETTINGS)
+
+    @bentoml.api(input_spec=GenerationRequest)
+    async def generate(self, ctx: bentoml.Context, **fields: Any) -> Image:
+        """Make one image; the answer is its file, with the seed in the header `x-seed`."""
+        request = GenerationRequest(**fields)
+        try:
+            image = await while_connected(ctx.request, self.engine.generate(request))
+        except LpwSdxlError as error:
+            return _error(error)
+        content = await asyncio.to_thread(image.encode)
+        media_type = MEDIA_TYPES[request.image_format]
+        return Response(content, media_type=media_type, headers={"x-seed": str(image.seed)})
+
+    @bentoml.api
+    async def generate_batch(
+        self, ctx: bentoml.Context, requests: list[Any]
+    ) -> list[dict[str, Any]]:
+        """Make several images; a bad item is an error at its place and spoils no other."""
+        batch = asyncio.gather(*(self._batch_item(item) for item in requests))
+        try:
+            answers = await while_connected(ctx.request, batch)
+        except LpwSdxlError as error:
+            return _error(error)
+        body = await asyncio.to_thread(lambda: json.dumps(answers).encode())
+        return Response(body, media_type="application/json")
+
+    @bentoml.api(input_spec=InspectionRequest)
+    async def inspect_prompt(self, **fields: Any) -> dict[str, Any]:
+        """Say what the server makes of a prompt: spans, weights, tokens, chunks, warnings."""
+        request = InspectionRequest(**fields)
+        try:
+            explanation = await asyncio.to_thread(self.engine.explain, request)
+        except LpwSdxlError as error:
+            return _error(error)
+        return dataclasses.asdict(explanation)
+
+    @bentoml.api
+    async def info(self) -> dict[str, Any]:
+        """Say what is served: model, device, limits, schedulers, and what the engine has done."""
+        return {"model_tag": str(MODEL_ENTRY.tag), **self.engine.describe()}
+
+    async def _batch_item(self, item: Any) -> dict[str, Any]:
+        """Make one item of a batch."""
+        try:
+            request = parse_request(json.dumps(item), self.engine.limits)
+            image = await self.engine.generate(request)
+        except LpwSdxlError as error:
+            return {"status": "error", **ErrorAnswer.from_error(error).detail()}
+        content = await asyncio.to_thread(lambda: base64.b64encode(image.encode()).decode())
+        size = image.record.size
+        return {
+            "status": "ok",
+            "seed": image.seed,
+            "width": size.width,
+            "height": size.height,
+            "media_type": MEDIA_TYPES[request.image_format],
+            "image": content,
+        }
+
+    def __is_alive__(self) -> bool:
+        """Liveness: the engine's thread runs."""
+        return self.engine.is_alive
+
+    def __is_ready__(self) -> bool:
+        """Readiness: the engine takes requests."""
+        return self.engine.is_alive
+
+    @bentoml.on_shutdown
+    def stop(self) -> None:
+        """Finish what was accepted, then stop the engine."""
+        self.engine.close()
+
+
+def _error(error: LpwSdxlError) -> Response:
+    """Answer with one of our errors."""
+    answer = ErrorAnswer.from_error(error)
+    return Response(answer.body(), answer.status, answer.headers, "application/json")

@@ -1,0 +1,76 @@
+"""The one shape of every error that a client sees: `{"error": {"code", "message", "field"}}`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lpw_sdxl.errors import (
+    GenerationError,
+    LpwSdxlError,
+    OverloadedError,
+    RequestError,
+    UnavailableError,
+)
+
+STATUS_ANSWERS: Mapping[int, tuple[str, str]] = {
+    400: ("invalid_request", "the request was refused"),
+    404: ("not_found", "there is nothing at this path; POST /generate makes an image"),
+    405: ("method_not_allowed", "this path does not take this method; the endpoints take POST"),
+    408: ("timeout", "the request did not arrive in time"),
+    413: ("body_too_large", "the body is larger than this server accepts"),
+    415: ("unsupported_media_type", "the body must be application/json"),
+    429: ("overloaded", "too many requests; try again later"),
+    500: ("internal", "something went wrong on the server; its log says what"),
+    503: ("unavailable", "the server is not ready"),
+    504: ("timeout", "the image was not done within the server's time limit"),
+}
+
+
+@dataclass(frozen=True)
+class ErrorAnswer:
+    """An error as it goes over the wire.
+
+    Attributes:
+        status: HTTP status.
+        code: stable machine-readable name.
+        message: one sentence for a person.
+        field: the request's field at fault, if there is one.
+        headers: such as Retry-After.
+    """
+
+    status: int
+    code: str
+    message: str
+    field: str | None = None
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def from_error(cls, error: LpwSdxlError) -> ErrorAnswer:
+        """Turn one of our errors into its answer."""
+        match error:
+            case OverloadedError():
+                headers = {"retry-after": str(error.retry_after_s)}
+                return cls(error.status, error.code, error.message, headers=headers)
+            case RequestError():
+                return cls(error.status, error.code, error.message, error.field)
+            case GenerationError() | UnavailableError():
+                return cls(error.status, error.code, str(error))
+            case _:
+                return cls.from_status(500)
+
+    @classmethod
+    def from_status(cls, status: int) -> ErrorAnswer:
+        """Answer for a status that was decided below us, in a shape that is not ours."""
+        fallback = STATUS_ANSWERS[500 if status >= 500 else 400]
+        return cls(status, *STATUS_ANSWERS.get(status, fallback))
+
+    def body(self) -> bytes:
+        """Give the JSON body."""
+        return json.dumps({"error": self.detail()}).encode()
+
+    def detail(self) -> dict[str, str | None]:
+        """Give code, message and field."""
+        return {"code": self.code, "message": self.message, "field": self.field}

@@ -1,0 +1,189 @@
+"""The outermost layer of the HTTP border, before BentoML's own.
+
+It bounds the body, takes JSON only, refuses a bad request before anything else sees it, gives every
+error the one shape, and writes one log line a request. Pure ASGI; no BentoML, no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from lpw_sdxl.api.errors import ErrorAnswer
+from lpw_sdxl.errors import RequestError
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Validator = Callable[[bytes], None]  # raises RequestError
+
+logger = logging.getLogger(__name__)
+
+QUIET_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
+FIRST_ERROR_STATUS = 400
+LARGEST_ERROR_BYTES = 64 * 1024
+
+
+class RequestGuard:
+    """Wraps an ASGI application.
+
+    Args:
+        app: what is guarded.
+        validators: for each path that takes JSON, what refuses a bad body by RequestError.
+        max_body_bytes: larger bodies are refused while they arrive.
+    """
+
+    def __init__(
+        self, app: Application, validators: Mapping[str, Validator], max_body_bytes: int
+    ) -> None:
+        self._app = app
+        self._validators = validators
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answer = _ShapedAnswer(send)
+        started = time.monotonic()
+        try:
+            await self._serve(scope, receive, answer)
+        finally:
+            if scope["path"] not in QUIET_PATHS:
+                logger.info(
+                    "%s %s %s %.0f ms",
+                    scope["method"],
+                    scope["path"][:64].encode("unicode_escape").decode(),
+                    answer.summary,
+                    (time.monotonic() - started) * 1000,
+                )
+
+    async def _serve(self, scope: Scope, receive: Receive, answer: _ShapedAnswer) -> None:
+        validator = self._validators.get(scope["path"]) if scope["method"] == "POST" else None
+        if validator is None:
+            await self._app(scope, receive, answer.send)
+            return
+        if not _is_json(scope):
+            await answer.refuse(ErrorAnswer.from_status(415))
+            return
+        body = await _read_body(receive, self._max_body_bytes)
+        if body is None:
+            await answer.refuse(
+                ErrorAnswer(
+                    413,
+                    "body_too_large",
+                    f"the body is larger than the {self._max_body_bytes} bytes accepted here",
+                )
+            )
+            return
+        try:
+            validator(body)
+        except RequestError as error:
+            await answer.refuse(ErrorAnswer.from_error(error))
+            return
+        await self._app(scope, _replay(body, receive), answer.send)
+
+
+def _is_json(scope: Scope) -> bool:
+    """Tell whether the body says that it is JSON; anything else BentoML would guess at."""
+    for name, value in scope["headers"]:
+        if name.lower() == b"content-type":
+            media_type: str = value.decode("latin-1").split(";")[0].strip().lower()
+            return media_type == "application/json"
+    return False
+
+
+async def _read_body(receive: Receive, limit: int) -> bytes | None:
+    """Read the whole body, or None as soon as it is over the limit (bytes)."""
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return b"".join(chunks)
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > limit:
+            return None
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Give the body once more, then whatever the connection says (such as its end)."""
+    is_given = False
+
+    async def replayed() -> Message:
+        nonlocal is_given
+        if is_given:
+            return await receive()
+        is_given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+@dataclass
+class _ShapedAnswer:
+    """Passes an answer on; an error that is not in our shape is put into it first."""
+
+    _send: Send
+    summary: str = "no answer"
+    _held: Message | None = None  # the start of an error answer, until its body is here
+    _error_body: bytes = b""
+
+    async def refuse(self, error: ErrorAnswer) -> None:
+        """Answer with an error of ours."""
+        self.summary = f"{error.status} {error.code}" + (f" {error.field}" if error.field else "")
+        body = error.body()
+        headers = {
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            **error.headers,
+        }
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await self._send({"type": "http.response.start", "status": error.status, "headers": raw})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def send(self, message: Message) -> None:
+        """Take one message of the application's answer."""
+        if message["type"] == "http.response.start":
+            self.summary = str(message["status"])
+            if message["status"] >= FIRST_ERROR_STATUS:
+                self._held = message
+                return
+        if self._held is None:
+            await self._send(message)
+            return
+        if len(self._error_body) <= LARGEST_ERROR_BYTES:
+            self._error_body += message.get("body", b"")
+        if not message.get("more_body", False):
+            await self._send_error(self._held)
+
+    async def _send_error(self, start: Message) -> None:
+        """Send the held error, as it is if it is ours."""
+        ours = _our_error(self._error_body)
+        if ours is None:
+            await self.refuse(ErrorAnswer.from_status(start["status"]))
+            return
+        self.summary += f" {ours['code']}" + (f" {ours['field']}" if ours.get("field") else "")
+        await self._send(start)
+        await self._send(
+            {"type": "http.response.body", "body": self._error_body, "more_body": False}
+        )
+
+
+def _our_error(body: bytes) -> Mapping[str, Any] | None:
+    """Read an error body if it is already in our shape."""
+    try:
+        error = json.loads(body)["error"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return error if isinstance(error, dict) and "code" in error else None

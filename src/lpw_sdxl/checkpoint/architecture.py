@@ -1,0 +1,233 @@
+"""The sizes of an SDXL model, read from its tensors' shapes; pure, no torch.
+
+Shapes tell every width and depth; they don't tell attention's head counts, which follow SDXL's rule
+(`_unet_heads`, `_encoder_heads`). `configs.py` turns these sizes into Diffusers' configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo
+from lpw_sdxl.checkpoint.kinds import FIRST_ENCODER, SECOND_ENCODER, UNET, VAE
+from lpw_sdxl.errors import CheckpointError
+
+UNET_LEVELS = 3
+LAYERS_PER_LEVEL = 2
+"""Residual blocks of a level on the UNet's way down; one more on the way up."""
+SIZE_EMBEDDING_WIDTH = 256
+"""Width of each of the six embedded numbers (sizes and crop) beside the pooled text."""
+SIZE_EMBEDDINGS = 6
+NORM_GROUPS = 32
+
+_SDXL_WIDTH = 320
+_SDXL_HEAD_WIDTH = 64
+_SMALL_HEAD_WIDTH = 16
+_CLIP_HEAD_WIDTH = 64
+_CLIP_MIN_WIDTH = 768
+_SMALL_ENCODER_HEADS = 4
+
+
+@dataclass(frozen=True)
+class UNetSizes:
+    """The UNet's sizes; tuples go from the finest level to the coarsest.
+
+    Attributes:
+        widths: channels of each level.
+        transformer_layers: transformer blocks in each attention of a level, 0 for no attention.
+        context_width: width of the text it attends to.
+        added_width: width of pooled text and embedded sizes together.
+    """
+
+    widths: tuple[int, ...]
+    transformer_layers: tuple[int, ...]
+    context_width: int
+    added_width: int
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Return the attention heads of each level.
+
+        SDXL has 64 channels a head (Podell et al., "SDXL", 2023, section 2.1 and its published
+        configuration). A UNet whose finest level is not 320 wide is not SDXL's own but one of the
+        small ones that `synthetic.py` makes; it has 16 channels a head.
+        """
+        head_width = _SDXL_HEAD_WIDTH if self.widths[0] == _SDXL_WIDTH else _SMALL_HEAD_WIDTH
+        return tuple(width // head_width for width in self.widths)
+
+
+@dataclass(frozen=True)
+class TextEncoderSizes:
+    """One text encoder's sizes.
+
+    Attributes:
+        width: of its hidden states.
+        layers: transformer layers.
+        mlp_width: inside a layer's feed-forward part.
+        projection_width: of its pooled output.
+        vocabulary: tokens it knows.
+        positions: tokens in a window.
+    """
+
+    width: int
+    layers: int
+    mlp_width: int
+    projection_width: int
+    vocabulary: int
+    positions: int
+
+    @property
+    def heads(self) -> int:
+        """Return the attention heads of a layer.
+
+        CLIP has 64 channels a head (12 for 768, 20 for 1280: Radford et al., 2021, tables 19 and
+        20, and OpenCLIP's ViT-bigG-14). A narrower encoder is a small one of ours and has 4 heads.
+        """
+        is_clip = self.width >= _CLIP_MIN_WIDTH
+        return self.width // _CLIP_HEAD_WIDTH if is_clip else _SMALL_ENCODER_HEADS
+
+
+@dataclass(frozen=True)
+class VaeSizes:
+    """The VAE's sizes: channels of each level, finest first, and of a latent."""
+
+    widths: tuple[int, ...]
+    latent_channels: int
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes of all four networks; `encoders` in SDXL's order (CLIP ViT-L, OpenCLIP bigG)."""
+
+    unet: UNetSizes
+    encoders: tuple[TextEncoderSizes, TextEncoderSizes]
+    vae: VaeSizes
+
+
+def read_architecture(header: CheckpointHeader) -> Architecture:
+    """Read an SDXL checkpoint's sizes from its tensors' shapes.
+
+    Raises:
+        CheckpointError: a tensor that tells a size is missing or has a shape that SDXL's can't
+            have; it is named.
+    """
+    shapes = _Shapes(header.path.name, header.tensors)
+    architecture = Architecture(
+        unet=_read_unet(shapes),
+        encoders=(_read_first_encoder(shapes), _read_second_encoder(shapes)),
+        vae=_read_vae(shapes),
+    )
+    _check(architecture, header.path.name)
+    return architecture
+
+
+class _Shapes:
+    """Sizes of named tensors, with the sentence that is due where one is missing."""
+
+    def __init__(self, file_name: str, tensors: Mapping[str, TensorInfo]) -> None:
+        self._file_name = file_name
+        self._tensors = tensors
+
+    def size(self, name: str, dimension: int, *, dimensions: int) -> int:
+        """Return one size of a tensor that must have so many dimensions."""
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            raise CheckpointError(f"{self._file_name} has no tensor {name}; SDXL needs it.")
+        if len(tensor.shape) != dimensions or 0 in tensor.shape:
+            raise CheckpointError(
+                f"{self._file_name}: tensor {name} has the shape {list(tensor.shape)}; "
+                f"SDXL's has {dimensions} dimensions, none of them 0."
+            )
+        return tensor.shape[dimension]
+
+    def count(self, template: str) -> int:
+        """Return how many numbers 0, 1, 2, … give a prefix that some tensor's name begins with."""
+        index = 0
+        while any(name.startswith(template.format(index)) for name in self._tensors):
+            index += 1
+        return index
+
+
+def _read_unet(shapes: _Shapes) -> UNetSizes:
+    firsts = [f"{UNET}input_blocks.{1 + (LAYERS_PER_LEVEL + 1) * i}." for i in range(UNET_LEVELS)]
+    attended = f"{firsts[-1]}1.transformer_blocks.0.attn2.to_k.weight"
+    return UNetSizes(
+        widths=tuple(shapes.size(f"{f}0.out_layers.3.weight", 0, dimensions=4) for f in firsts),
+        transformer_layers=tuple(shapes.count(f + "1.transformer_blocks.{}.") for f in firsts),
+        context_width=shapes.size(attended, 1, dimensions=2),
+        added_width=shapes.size(f"{UNET}label_emb.0.0.weight", 1, dimensions=2),
+    )
+
+
+def _read_first_encoder(shapes: _Shapes) -> TextEncoderSizes:
+    embeddings = f"{FIRST_ENCODER}embeddings."
+    width = shapes.size(f"{embeddings}token_embedding.weight", 1, dimensions=2)
+    layer = f"{FIRST_ENCODER}encoder.layers."
+    return TextEncoderSizes(
+        width=width,
+        layers=shapes.count(layer + "{}."),
+        mlp_width=shapes.size(f"{layer}0.mlp.fc1.weight", 0, dimensions=2),
+        projection_width=width,  # its pooled output is not used, so the file has no projection
+        vocabulary=shapes.size(f"{embeddings}token_embedding.weight", 0, dimensions=2),
+        positions=shapes.size(f"{embeddings}position_embedding.weight", 0, dimensions=2),
+    )
+
+
+def _read_second_encoder(shapes: _Shapes) -> TextEncoderSizes:
+    layer = f"{SECOND_ENCODER}transformer.resblocks."
+    return TextEncoderSizes(
+        width=shapes.size(f"{SECOND_ENCODER}token_embedding.weight", 1, dimensions=2),
+        layers=shapes.count(layer + "{}."),
+        mlp_width=shapes.size(f"{layer}0.mlp.c_fc.weight", 0, dimensions=2),
+        projection_width=shapes.size(f"{SECOND_ENCODER}text_projection", 1, dimensions=2),
+        vocabulary=shapes.size(f"{SECOND_ENCODER}token_embedding.weight", 0, dimensions=2),
+        positions=shapes.size(f"{SECOND_ENCODER}positional_embedding", 0, dimensions=2),
+    )
+
+
+def _read_vae(shapes: _Shapes) -> VaeSizes:
+    levels = range(shapes.count(VAE + "encoder.down.{}."))
+    return VaeSizes(
+        widths=tuple(
+            shapes.size(f"{VAE}encoder.down.{level}.block.0.conv2.weight", 0, dimensions=4)
+            for level in levels
+        ),
+        latent_channels=shapes.size(f"{VAE}post_quant_conv.weight", 0, dimensions=4),
+    )
+
+
+def _check(architecture: Architecture, file_name: str) -> None:
+    """Refuse sizes that don't fit together, before Diffusers trips over them."""
+    unet, encoders, vae = architecture.unet, architecture.encoders, architecture.vae
+    expected_added = encoders[1].projection_width + SIZE_EMBEDDINGS * SIZE_EMBEDDING_WIDTH
+    rules = (
+        (
+            unet.context_width == sum(encoder.width for encoder in encoders),
+            f"{UNET}*.attn2.to_k.weight doesn't take the width of both text encoders",
+        ),
+        (unet.added_width == expected_added, f"{UNET}label_emb.0.0.weight is not as wide as pooled text and sizes"),
+        (
+            all(width % NORM_GROUPS == 0 for width in unet.widths + vae.widths),
+            f"a width of UNet or VAE is no multiple of {NORM_GROUPS}",
+        ),
+        (
+            len(vae.widths) == 4 and vae.latent_channels == 4,
+            f"{VAE}* has not four levels and four latent channels",
+        ),
+        (
+            all(w % h == 0 for w, h in zip(unet.widths, unet.heads, strict=True)),
+            f"a width of {UNET}* is no multiple of its attention heads",
+        ),
+        (
+            all(encoder.width % encoder.heads == 0 for encoder in encoders),
+            "a text encoder's width is no multiple of its attention heads",
+        ),
+        (
+            all((e.vocabulary, e.positions) == (49408, 77) for e in encoders),
+            "a text encoder doesn't have CLIP's 49,408 tokens and 77 positions",
+        ),
+    )
+    for holds, complaint in rules:
+        if not holds:
+            raise CheckpointError(f"{file_name} is no SDXL checkpoint that can be read: {complaint}.")

@@ -1,0 +1,171 @@
+"""The list of a model directory's files with sizes and SHA-256, and what the model is.
+
+It is written last, so a directory without it is half-made. Standard library only: the service
+checks it before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from lpw_sdxl.errors import ModelError
+from lpw_sdxl.schema import ImageSize
+
+MANIFEST_FILE = "manifest.json"
+FORMAT_VERSION = 1
+NOT_LISTED = frozenset({MANIFEST_FILE, "model.yaml"})
+"""Files that a manifest can't list: itself, and the model store's own note, which is not ours."""
+
+_CHUNK_BYTES = 8 * 1024 * 1024
+_HASH_THREADS = 4
+
+
+class FileRecord(NamedTuple):
+    """A file's size in bytes and its SHA-256 in lower-case hexadecimal digits."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a model directory holds and where it came from.
+
+    Attributes:
+        name: the model's name in the store.
+        source_file: name of the checkpoint's file, without its folder.
+        source_sha256: of the checkpoint's file.
+        native_size: pixels; the default of a request.
+        dtype: torch's name of the weights' dtype, such as `float16`.
+        prediction_type: Diffusers' name of what the UNet predicts.
+        base_model: the family the checkpoint belongs to.
+        created: when the import ended, ISO 8601 in UTC.
+        importer_version: our version at that time.
+        files: every other file by its path within the directory, with `/` between parts.
+    """
+
+    name: str
+    source_file: str
+    source_sha256: str
+    native_size: ImageSize
+    dtype: str
+    prediction_type: str
+    base_model: str
+    created: str
+    importer_version: str
+    files: Mapping[str, FileRecord]
+
+    def describe(self) -> dict[str, str]:
+        """Return what the model is as plain values, without its files."""
+        values = asdict(self) | {"native_size": str(self.native_size)}
+        return {key: str(value) for key, value in values.items() if key != "files"}
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write the manifest in one move: it is there whole, or not at all."""
+    content = asdict(manifest) | {
+        "format_version": FORMAT_VERSION,
+        "native_size": manifest.native_size._asdict(),
+        "files": {path: record._asdict() for path, record in sorted(manifest.files.items())},
+    }
+    partial = directory / f"{MANIFEST_FILE}.part"
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, sort_keys=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(directory / MANIFEST_FILE)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read a model directory's manifest.
+
+    Raises:
+        ModelError: it is missing, of another format version, or damaged.
+    """
+    path = directory / MANIFEST_FILE
+    try:
+        content = json.loads(path.read_bytes())
+        version = content.pop("format_version")
+    except OSError as error:
+        raise _unusable(directory, f"has no {MANIFEST_FILE} that can be read") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _unusable(directory, f"has a damaged {MANIFEST_FILE}") from error
+    if version != FORMAT_VERSION:
+        raise _unusable(directory, f"has the format {version!r}; this version reads {FORMAT_VERSION}")
+    try:
+        return Manifest(
+            **content
+            | {
+                "native_size": ImageSize(**content["native_size"]),
+                "files": {key: FileRecord(**value) for key, value in content["files"].items()},
+            }
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _unusable(directory, f"has a damaged {MANIFEST_FILE}") from error
+
+
+def list_files(directory: Path) -> dict[str, Path]:
+    """Return every file that a manifest lists, by its path within the directory, sorted."""
+    paths = sorted(path for path in directory.rglob("*") if not path.is_dir())
+    names = {path.relative_to(directory).as_posix(): path for path in paths}
+    return {name: path for name, path in names.items() if name not in NOT_LISTED}
+
+
+def verify_files(directory: Path, manifest: Manifest, *, contents: bool = True) -> None:
+    """Check that a directory holds exactly what its manifest lists.
+
+    Args:
+        directory: the model directory.
+        manifest: its manifest.
+        contents: whether SHA-256 is checked too; without it, names and sizes only.
+
+    Raises:
+        ModelError: a file is missing, unexpected or different; the first one is named.
+    """
+    found = list_files(directory)
+    for name in sorted(manifest.files.keys() - found.keys()):
+        raise _unusable(directory, f"lacks its file {name}")
+    for name in sorted(found.keys() - manifest.files.keys()):
+        raise _unusable(directory, f"holds {name}, which its manifest doesn't list")
+    for name, path in found.items():
+        size = path.stat().st_size
+        if size != manifest.files[name].size:
+            right = manifest.files[name].size
+            raise _unusable(directory, f"has {size:,} bytes in {name}; {right:,} would be right")
+    if not contents:
+        return
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        for name, digest in zip(found, pool.map(hash_file, found.values()), strict=True):
+            if digest != manifest.files[name].sha256:
+                raise _unusable(directory, f"has other bytes in {name} than were imported")
+
+
+def hash_file(path: Path) -> str:
+    """Return a file's SHA-256 in lower-case hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def record_file(path: Path) -> FileRecord:
+    """Return a file's size and SHA-256, read now."""
+    return FileRecord(path.stat().st_size, hash_file(path))
+
+
+def _unusable(directory: Path, what: str) -> ModelError:
+    tag = f"{directory.parent.name}:{directory.name}"
+    return ModelError(
+        f"The model {tag} {what}; import its checkpoint again with "
+        "`python model_import.py checkpoint FILE --force` (the demo: `python model_import.py demo "
+        "--force`)."
+    )

@@ -1,0 +1,213 @@
+"""Models in BentoML's model store: published whole or not at all, found, listed, removed.
+
+The only module of the import that knows BentoML. BentoML's own way in copies a finished directory
+from the temporary folder into the store, file by file, so a kill leaves half an entry that it lists
+as whole, and the disk holds everything twice. Here a directory is filled beside the store, on the
+same file system, and moved in with one rename.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import bentoml
+import yaml
+from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.models import ModelStore
+from bentoml.exceptions import BentoMLException
+
+from lpw_sdxl.errors import CheckpointError, ModelError
+
+DEFAULT_TAG = "sdxl:latest"
+HOW_TO_IMPORT = (
+    "import one with `python model_import.py demo` or `python model_import.py checkpoint FILE`"
+)
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
+_STAGING_PREFIX = "lpw-sdxl-import-"
+_LATEST_FILE = "latest"
+
+
+@dataclass(frozen=True)
+class StoreEntry:
+    """A model in the store.
+
+    Attributes:
+        tag: `NAME:VERSION`.
+        path: its model directory.
+        metadata: provenance, as it was saved.
+    """
+
+    tag: str
+    path: Path
+    metadata: Mapping[str, object]
+
+
+class Publication:
+    """A model directory on its way into the store.
+
+    Attributes:
+        tag: what the entry will be called.
+        directory: fill it, its manifest last; it is on the store's file system.
+    """
+
+    def __init__(self, tag: str, directory: Path, store: Path) -> None:
+        self.tag = tag
+        self.directory = directory
+        self._store = store
+
+    def publish(self) -> StoreEntry:
+        """Move the directory into the store, in the place of an entry of the same tag."""
+        name, version = self.tag.split(":")
+        target = self._store / name / version
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            target.rename(self.directory.parent / "replaced")
+        self.directory.rename(target)
+        # BentoML finds the newest entry by its creation time when this file is gone.
+        (target.parent / _LATEST_FILE).unlink(missing_ok=True)
+        bentoml.models.get(name)
+        return find(self.tag)
+
+
+def check_name(name: str) -> None:
+    """Check a model's name.
+
+    Raises:
+        CheckpointError: it is not a name that the store can keep.
+    """
+    if not _NAME.fullmatch(name):
+        raise CheckpointError(
+            f"The name {name!r} can't be used; 1 to 63 of a-z, 0-9, '.', '_' and '-' are right, "
+            "with a letter or digit first and last."
+        )
+
+
+def make_tag(name: str, source_sha256: str) -> str:
+    """Return the tag of a checkpoint: its name and the first 12 digits of its SHA-256."""
+    return f"{name}:{source_sha256[:12]}"
+
+
+@contextmanager
+def publication(
+    tag: str, labels: Mapping[str, str], metadata: Mapping[str, object]
+) -> Iterator[Publication]:
+    """Give a directory to fill and publish; whatever was not published is removed at the end.
+
+    Raises:
+        CheckpointError: another import is at work on the same store.
+    """
+    store = _store_directory()
+    staging_root = Path(BentoMLContainer.tmp_bento_store_dir.get())
+    with _locked(staging_root):
+        _remove_leftovers(staging_root)
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=staging_root))
+        try:
+            # BentoML writes its model.yaml into a store of one entry, which is then filled.
+            scratch = ModelStore(staging)
+            with bentoml.models.create(
+                tag, labels=dict(labels), metadata=dict(metadata), _model_store=scratch
+            ):
+                pass
+            yield Publication(tag, Path(scratch.get(tag).path), store)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def store_volume() -> Path:
+    """Return a directory on the file system that the store is on."""
+    return _store_directory()
+
+
+def find(tag: str) -> StoreEntry:
+    """Return a model of the local store; BentoCloud is not asked.
+
+    Args:
+        tag: `NAME` or `NAME:latest` for the newest import, else `NAME:VERSION`.
+
+    Raises:
+        ModelError: there is none, or the store can't read it.
+    """
+    name, _, version = tag.partition(":")
+    if not _NAME.fullmatch(name) or (version and not _NAME.fullmatch(version)):
+        raise ModelError(f"{tag!r} is no model tag; NAME or NAME:VERSION is right.")
+    if version not in ("", "latest") and not (_store_directory() / name / version).is_dir():
+        raise ModelError(f"No model {tag} is in the store; {HOW_TO_IMPORT}.")
+    try:
+        model = bentoml.models.get(tag)
+    except (BentoMLException, OSError) as error:
+        raise ModelError(f"No model {tag} is in the store; {HOW_TO_IMPORT}.") from error
+    return StoreEntry(str(model.tag), Path(model.path), model.info.metadata)
+
+
+def list_entries() -> list[StoreEntry]:
+    """Return every model of the store that this project imported, by name and age."""
+    models = sorted(bentoml.models.list(), key=lambda model: (model.tag.name, model.creation_time))
+    return [
+        StoreEntry(str(model.tag), Path(model.path), model.info.metadata)
+        for model in models
+        if model.info.labels.get("project") == LABELS["project"]
+    ]
+
+
+def remove(tag: str) -> str:
+    """Remove a model and return its full tag.
+
+    Raises:
+        ModelError: there is none.
+    """
+    entry = find(tag)
+    bentoml.models.delete(entry.tag)
+    return entry.tag
+
+
+def served_tag(setting: str, argument: str, folder: Path) -> str:
+    """Return the tag to serve: the setting, else the build's argument, else the bento's own model.
+
+    Args:
+        setting: `LPW_SDXL_MODEL`, or empty.
+        argument: `bentoml build --arg model=TAG`, or empty.
+        folder: where service.py lies; in a bento, `bento.yaml` lies above it.
+    """
+    if setting or argument:
+        return setting or argument
+    bento_file = folder.parent / "bento.yaml"
+    if bento_file.is_file():
+        models = yaml.safe_load(bento_file.read_text(encoding="utf-8")).get("models") or []
+        if models:
+            return str(models[0]["tag"])
+    return DEFAULT_TAG
+
+
+LABELS = {"project": "lpw-sdxl", "family": "sdxl"}
+"""Labels of every entry; `bentoml models list` shows and filters them."""
+
+
+def _store_directory() -> Path:
+    return Path(BentoMLContainer.model_store_dir.get())
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold the import's lock, which the system frees when the process ends in any way."""
+    with (directory / f"{_STAGING_PREFIX[:-1]}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CheckpointError(
+                "Another import is at work on this model store; run this one when it has ended."
+            ) from error
+        yield
+
+
+def _remove_leftovers(staging_root: Path) -> None:
+    """Remove what a killed import left; none runs now, because we hold the lock."""
+    for leftover in staging_root.glob(f"{_STAGING_PREFIX}*/"):
+        shutil.rmtree(leftover, ignore_errors=True)

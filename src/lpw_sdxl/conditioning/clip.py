@@ -1,0 +1,83 @@
+"""One CLIP text encoder: windows of ids to hidden states and a pooled vector; no emphasis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
+
+WINDOWS_PER_CALL = 32
+"""Windows in one forward pass: bounds its memory (all layers' hidden states are kept)."""
+
+
+class EncodedWindow(NamedTuple):
+    """What an encoder makes of one window.
+
+    Attributes:
+        hidden: [tokens, dim], of the layer asked for, without the final norm.
+        pooled: [projection], or None from an encoder without projection.
+    """
+
+    hidden: Tensor
+    pooled: Tensor | None
+
+
+class ClipTextEncoder:
+    """A tokenizer and its text model; the model's dtype and device are the results'."""
+
+    def __init__(
+        self,
+        tokenizer: ClipTokenizer,
+        model: CLIPTextModel | CLIPTextModelWithProjection,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.model = model.eval().requires_grad_(requires_grad=False)
+
+    @property
+    def max_clip_skip(self) -> int:
+        """The largest clip_skip: it takes the token embeddings, before any layer."""
+        return int(self.model.config.num_hidden_layers) - 1
+
+    @torch.inference_mode()
+    def encode(self, windows: Sequence[tuple[int, ...]], clip_skip: int = 0) -> list[EncodedWindow]:
+        """Encode windows of any lengths, in few calls.
+
+        Args:
+            windows: ids with BOS and EOS, at most 77 each.
+            clip_skip: k takes `hidden_states[-(k + 2)]`; 0 to `max_clip_skip`.
+
+        Returns:
+            One for each window, in the order given.
+        """
+        by_length = sorted(range(len(windows)), key=lambda index: len(windows[index]))
+        encoded: dict[int, EncodedWindow] = {}
+        for start in range(0, len(by_length), WINDOWS_PER_CALL):
+            indexes = by_length[start : start + WINDOWS_PER_CALL]
+            results = self._encode_batch([windows[index] for index in indexes], clip_skip)
+            encoded.update(zip(indexes, results, strict=True))
+        return [encoded[index] for index in range(len(windows))]
+
+    def _encode_batch(
+        self, windows: list[tuple[int, ...]], clip_skip: int
+    ) -> Iterator[EncodedWindow]:
+        # Padding on the right with EOS changes nothing: attention is causal, so no position sees
+        # it, and the model pools at the first EOS (or, with the old `eos_token_id: 2`, at the
+        # first largest id), which each window already has.
+        length = max(map(len, windows))
+        eos = self.tokenizer.special.eos
+        padded = [ids + (eos,) * (length - len(ids)) for ids in windows]
+        output = self.model(
+            input_ids=torch.tensor(padded, device=self.model.device),  # [windows, length]
+            output_hidden_states=True,
+        )
+        hidden = output.hidden_states[-(clip_skip + 2)]  # [windows, length, dim]
+        pooled = getattr(output, "text_embeds", None)  # [windows, projection]
+        for index, ids in enumerate(windows):
+            yield EncodedWindow(
+                hidden[index, : len(ids)], None if pooled is None else pooled[index]
+            )

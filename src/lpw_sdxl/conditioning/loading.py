@@ -1,0 +1,79 @@
+"""Text encoders from a model directory in Diffusers' layout; it knows nothing of prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from lpw_sdxl.conditioning.clip import ClipTextEncoder
+from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
+from lpw_sdxl.errors import ModelError
+
+
+class _EncoderLayout(NamedTuple):
+    tokenizer: str
+    text_encoder: str
+    model_class: type[CLIPTextModel] | type[CLIPTextModelWithProjection]
+
+
+# The order in which SDXL's UNet wants their features; the last one gives the pooled vector.
+_SDXL_ENCODERS = (
+    _EncoderLayout("tokenizer", "text_encoder", CLIPTextModel),
+    _EncoderLayout("tokenizer_2", "text_encoder_2", CLIPTextModelWithProjection),
+)
+
+
+def load_text_encoders(
+    model_directory: Path, device: str | torch.device, dtype: torch.dtype
+) -> tuple[ClipTextEncoder, ...]:
+    """Load SDXL's two text encoders; nothing is fetched.
+
+    Raises:
+        ModelError: a part is missing, unreadable, or lacks a tensor.
+    """
+    return tuple(_load(model_directory, layout, device, dtype) for layout in _SDXL_ENCODERS)
+
+
+def _load(
+    root: Path, layout: _EncoderLayout, device: str | torch.device, dtype: torch.dtype
+) -> ClipTextEncoder:
+    _check_files(root / layout.tokenizer)
+    tokenizer = _reading(
+        layout.tokenizer, lambda: ClipTokenizer.from_directory(root / layout.tokenizer)
+    )
+    model, loaded = _reading(
+        layout.text_encoder,
+        lambda: layout.model_class.from_pretrained(
+            root / layout.text_encoder,
+            local_files_only=True,
+            dtype=dtype,
+            output_loading_info=True,
+        ),
+    )
+    # Transformers fills what is missing with random numbers, and only logs it.
+    if missing := sorted(loaded["missing_keys"]):
+        raise _damaged(layout.text_encoder, f"lacks {len(missing)} tensors, such as {missing[0]}")
+    if tokenizer.size > model.config.vocab_size:
+        raise _damaged(layout.tokenizer, "has more tokens than its text encoder")
+    return ClipTextEncoder(tokenizer, model.to(device))
+
+
+def _check_files(directory: Path) -> None:
+    # Transformers makes an empty vocabulary up where there is none.
+    if not any((directory / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise _damaged(directory.name, "holds no vocabulary")
+
+
+def _reading(part: str, read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except Exception as cause:  # tokenizers raises Exception itself
+        raise _damaged(part, "can't be read") from cause
+
+
+def _damaged(part: str, fault: str) -> ModelError:
+    return ModelError(f"{part}/ of the model directory {fault}; import the checkpoint again")

@@ -1,0 +1,40 @@
+"""Where an image starts: its noise, and the numbers SDXL is told about its size."""
+
+from __future__ import annotations
+
+import torch
+
+from lpw_sdxl.schema import LATENT_SCALE, ImageSize
+
+LATENT_CHANNELS = 4
+
+
+def seeded_generator(seed: int) -> torch.Generator:
+    """Make an image's own generator of randomness.
+
+    It lives on the CPU whatever the device: a seed then draws the same noise on every machine, and
+    no other image in the same UNet call can move it.
+    """
+    return torch.Generator(device="cpu").manual_seed(seed)
+
+
+def draw_noise(size: ImageSize, generator: torch.Generator) -> torch.Tensor:
+    """Draw one image's starting noise.
+
+    Returns:
+        float32 on the CPU, `[1, 4, height/8, width/8]`, unit variance.
+    """
+    shape = (1, LATENT_CHANNELS, size.height // LATENT_SCALE, size.width // LATENT_SCALE)
+    return torch.randn(shape, generator=generator, dtype=torch.float32)
+
+
+def size_embedding(size: ImageSize) -> torch.Tensor:
+    """List the six numbers that condition SDXL on an image's size (arXiv 2307.01952, 2.2).
+
+    Returns:
+        float32, `[6]`: original height and width, top and left of the crop, target height and
+        width; pixels. Nothing is cropped and the original is the target.
+    """
+    return torch.tensor(
+        [size.height, size.width, 0, 0, size.height, size.width], dtype=torch.float32
+    )

@@ -1,0 +1,203 @@
+"""The engine as its callers see it: load a model directory, await images.
+
+Knows nothing of HTTP. Everything that can be refused is refused before a job is queued.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+from lpw_sdxl import __version__
+from lpw_sdxl.conditioning import PromptExplanation
+from lpw_sdxl.diffusion.pipeline import Pipeline
+from lpw_sdxl.diffusion.schedulers import own_scheduler
+from lpw_sdxl.engine.job import GeneratedImage, Job, JobSpec
+from lpw_sdxl.engine.loop import LoopCounters, StepLoop
+from lpw_sdxl.engine.memory import MemoryPlan, choose_device
+from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
+from lpw_sdxl.imaging import ImageRecord
+from lpw_sdxl.prompt import Prompt, PromptLimits, PromptStyle, parse
+from lpw_sdxl.schema import (
+    GenerationRequest,
+    ImageSize,
+    InspectionRequest,
+    RequestLimits,
+    SchedulerName,
+    check_limits,
+    check_prompt_lengths,
+)
+from lpw_sdxl.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+DRAWN_SEED_BITS = 32  # a seed that JavaScript and every A1111 tool can hold
+
+
+class Engine:
+    """Generates images, many requests at a time, on one device.
+
+    Use `Engine.load`. `generate` may be awaited from any event loop, by any number of callers.
+    """
+
+    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+        self.pipeline = pipeline
+        self.limits = RequestLimits.from_settings(settings)
+        self.prompt_limits = PromptLimits(
+            max_characters=settings.max_prompt_characters,
+            max_depth=settings.max_prompt_depth,
+            max_weight=settings.max_prompt_weight,
+        )
+        self.plan = MemoryPlan(
+            pipeline.device, pipeline.dtype, pipeline.weight_bytes, settings.max_rows
+        )
+        self.own_scheduler = own_scheduler(pipeline.scheduler_config)
+        self._loop = StepLoop(pipeline, settings.max_rows, settings.max_queued_jobs)
+        self._loop.start()
+
+    @classmethod
+    def load(cls, model_directory: str | Path, settings: Settings | None = None) -> Engine:
+        """Load a model directory that the import made, and start the engine.
+
+        Args:
+            model_directory: Diffusers layout with our `manifest.json`.
+            settings: read from the environment if None.
+
+        Raises:
+            ModelError: if the directory is not one of ours, or the device is not there.
+        """
+        settings = Settings() if settings is None else settings
+        started = time.monotonic()
+        device = choose_device(settings.device)
+        engine = cls(Pipeline.load(Path(model_directory), device), settings)
+        logger.info("model loaded in %.1f s", time.monotonic() - started)
+        logger.info("memory: %s", engine.plan)
+        logger.info(
+            "prompts of any number of tokens, up to %d characters",
+            settings.max_prompt_characters,
+        )
+        return engine
+
+    @property
+    def native_size(self) -> ImageSize:
+        """Give the size that the model was trained for, the default of a request."""
+        return self.pipeline.manifest.native_size
+
+    @property
+    def is_alive(self) -> bool:
+        """Tell whether the engine takes requests."""
+        return self._loop.is_alive
+
+    @property
+    def counters(self) -> LoopCounters:
+        """Give the loop's counters."""
+        return self._loop.counters
+
+    @property
+    def queued_jobs(self) -> int:
+        """Count the jobs accepted and not finished."""
+        return self._loop.queued_jobs
+
+    async def generate(self, request: GenerationRequest) -> GeneratedImage:
+        """Make one image. Cancelling the await frees its place within one step.
+
+        Raises:
+            RequestError: if the request is at fault; nothing was queued.
+            GenerationError: if this image failed.
+            UnavailableError: if the engine is stopping.
+        """
+        job = Job(self.decide(request))
+        self._loop.submit([job])
+        return await asyncio.wrap_future(job.future)
+
+    def decide(self, request: GenerationRequest) -> JobSpec:
+        """Hold a request against every limit and decide all that it left open.
+
+        Raises:
+            RequestError: naming the field at fault.
+        """
+        check_limits(request, self.limits)
+        if request.loras:
+            raise InvalidRequestError(
+                f"no LoRA named {request.loras[0].name} is imported here; there are none",
+                field="loras.0.name",
+            )
+        deepest = self.pipeline.prompt_encoder.max_clip_skip
+        if request.clip_skip is not None and request.clip_skip > deepest:
+            raise InvalidRequestError(
+                f"clip_skip is {request.clip_skip}; this model's text encoders have layers for at"
+                f" most {deepest}",
+                field="clip_skip",
+            )
+        prompts = (
+            self._read_prompt(request.prompt, "prompt"),
+            self._read_prompt(request.negative_prompt, "negative_prompt"),
+        )
+        manifest = self.pipeline.manifest
+        record = ImageRecord(
+            request=request,
+            seed=secrets.randbits(DRAWN_SEED_BITS) if request.seed is None else request.seed,
+            size=ImageSize(
+                height=request.height or self.native_size.height,
+                width=request.width or self.native_size.width,
+            ),
+            scheduler=request.scheduler or self.own_scheduler,
+            model_name=manifest.name,
+            model_sha256=manifest.source_sha256,
+        )
+        return JobSpec(record, prompts)
+
+    def explain(self, request: InspectionRequest) -> PromptExplanation:
+        """Say what the engine makes of two prompts.
+
+        Raises:
+            RequestError: if a prompt breaks a limit.
+        """
+        check_prompt_lengths(request, self.limits)
+        return self.pipeline.prompt_encoder.explain(
+            self._read_prompt(request.prompt, "prompt"),
+            self._read_prompt(request.negative_prompt, "negative_prompt"),
+            request.prompt_style,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Say what is served and what has been done, in plain JSON values."""
+        counters = self.counters
+        limits = dataclasses.asdict(self.limits) | {"max_size": str(self.limits.max_size)}
+        return {
+            "version": __version__,
+            "model": self.pipeline.manifest.describe(),
+            "device": str(self.plan.device),
+            "memory": str(self.plan),
+            "schedulers": [str(name) for name in SchedulerName],
+            "own_scheduler": str(self.own_scheduler),
+            "prompt_styles": [str(style) for style in PromptStyle],
+            "limits": limits,
+            "loras": [],
+            "embeddings": [],
+            "engine": {
+                "queued_jobs": self.queued_jobs,
+                "images": counters.images,
+                "failed": counters.failed,
+                "left": counters.left,
+                "unet_calls_by_jobs": {str(k): n for k, n in sorted(counters.unet_calls.items())},
+            },
+        }
+
+    def close(self, timeout_s: float = 60.0) -> None:
+        """Take no more requests, finish those accepted, and stop."""
+        self._loop.close(timeout_s)
+
+    def _read_prompt(self, text: str, field: str) -> Prompt:
+        """Parse one prompt; what goes wrong names its field."""
+        prompt = parse(text, self.prompt_limits, field=field)
+        if prompt.lora_tags:
+            raise InvalidPromptError(
+                f"{field} names a LoRA, and none is imported here; leave the tag out", field=field
+            )
+        return prompt

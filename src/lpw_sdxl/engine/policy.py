@@ -1,0 +1,82 @@
+"""Who steps together: pure functions over what the loop knows of its jobs.
+
+Rules: jobs of one key share a call; inside a key the oldest go first; the keys take turns, so that
+no size waits for another to run dry.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lpw_sdxl.schema import ImageSize
+
+NEVER = -1
+
+
+class StepKey(NamedTuple):
+    """What must be equal for two jobs to share a UNet call."""
+
+    size: ImageSize
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the policy knows of a job.
+
+    Attributes:
+        key: what it can share a call with.
+        rows: UNet rows it needs, 1 or 2.
+        last_step: number of the call it was last in, or NEVER.
+    """
+
+    key: StepKey
+    rows: int
+    last_step: int = NEVER
+
+
+def admit(waiting: Sequence[Standing], active: Sequence[Standing], max_rows: int) -> list[int]:
+    """Choose which waiting jobs begin now.
+
+    Args:
+        waiting: oldest first.
+        active: the jobs already under way.
+        max_rows: rows of one UNet call.
+
+    Returns:
+        indexes into `waiting`, ascending. A key takes jobs while its rows fit into one call; the
+        first job of a key that does not fit closes that key, so that a small one cannot overtake.
+    """
+    free: dict[StepKey, int] = defaultdict(lambda: max_rows)
+    for job in active:
+        free[job.key] -= job.rows
+    chosen = []
+    for index, job in enumerate(waiting):
+        if job.rows <= free[job.key]:
+            free[job.key] -= job.rows
+            chosen.append(index)
+        else:
+            free[job.key] = 0
+    return chosen
+
+
+def choose_group(active: Sequence[Standing]) -> list[int]:
+    """Choose the jobs of the next UNet call: those of the key whose last call is longest ago.
+
+    A key counts by its most recent call, not by its newest job: else a key that new jobs keep
+    joining would always look as if it had waited longest.
+
+    Returns:
+        indexes into `active`; empty if there is none.
+    """
+    groups: dict[StepKey, list[int]] = defaultdict(list)
+    for index, job in enumerate(active):
+        groups[job.key].append(index)
+    if not groups:
+        return []
+    return min(
+        groups.values(),
+        key=lambda members: (max(active[index].last_step for index in members), members[0]),
+    )

@@ -1,0 +1,72 @@
+"""What a prompt may cost: limits, the checks against them and the errors that name them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from lpw_sdxl.errors import InvalidPromptError
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLimits:
+    """Limits of one prompt; the defaults are those of `settings.Settings`.
+
+    Attributes:
+        max_characters: length of the text, characters.
+        max_depth: brackets open at the same time, round and square together.
+        max_weight: absolute value of a weight, after brackets have multiplied.
+    """
+
+    max_characters: int = 32_768
+    max_depth: int = 64
+    max_weight: float = 100.0
+
+    def check_text(self, text: str, field: str | None) -> None:
+        """Refuse a text that is too long or can't be written as Unicode.
+
+        Raises:
+            InvalidPromptError: the text is over `max_characters`, or holds half of a surrogate
+                pair (no tokenizer, PNG chunk or JSON reader takes one).
+        """
+        if len(text) > self.max_characters:
+            raise InvalidPromptError(
+                f"the prompt has {len(text)} characters; the limit is {self.max_characters}",
+                field=field,
+            )
+        if (surrogate := _SURROGATE.search(text)) is not None:
+            raise InvalidPromptError(
+                f"character {surrogate.start()} is half of a surrogate pair, which is no "
+                "character; send the pair or leave it out",
+                field=field,
+            )
+
+    def check_depth(self, depth: int, position: int, field: str | None) -> None:
+        """Refuse a bracket that opens too deep.
+
+        Raises:
+            InvalidPromptError: `depth` is over `max_depth`.
+        """
+        if depth > self.max_depth:
+            raise InvalidPromptError(
+                f"brackets nest deeper than the limit of {self.max_depth} at character {position}",
+                field=field,
+            )
+
+    def check_weight(self, weight: float, position: int, field: str | None) -> None:
+        """Refuse a weight that is too large, infinite or not a number.
+
+        Raises:
+            InvalidPromptError: the absolute value of `weight` is not within `max_weight`.
+        """
+        if not abs(weight) <= self.max_weight:  # written so that NaN is refused too
+            raise InvalidPromptError(
+                f"the weight at character {position} is outside the limit of "
+                f"-{self.max_weight:g} to {self.max_weight:g}",
+                field=field,
+            )
+
+
+DEFAULT_LIMITS = PromptLimits()

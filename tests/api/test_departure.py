@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from lpw_sdxl.api.departure import while_connected
+from lpw_sdxl.errors import UnavailableError
+
+
+class Client:
+    """A client that leaves when it is told to."""
+
+    def __init__(self) -> None:
+        self.is_gone = False
+
+    async def is_disconnected(self) -> bool:
+        return self.is_gone
+
+
+async def test_work_of_a_client_that_stays_is_answered() -> None:
+    assert await while_connected(Client(), asyncio.sleep(0.01, result=7)) == 7
+
+
+async def test_an_error_of_the_work_reaches_the_caller() -> None:
+    async def fail() -> None:
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        await while_connected(Client(), fail())
+
+
+async def test_a_client_that_leaves_takes_its_work_along() -> None:
+    client, cancelled = Client(), asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    waiting = asyncio.ensure_future(while_connected(client, work()))
+    await asyncio.sleep(0.05)
+    client.is_gone = True
+    with pytest.raises(UnavailableError):
+        await asyncio.wait_for(waiting, 5)
+    assert cancelled.is_set()

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from lpw_sdxl.api.guard import RequestGuard
+from lpw_sdxl.errors import InvalidRequestError
+
+SECRET = "a secret prompt"
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """A small ASGI application that answers as BentoML would, in shapes that are not ours."""
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    answers = {
+        "/generate": (200, body),
+        "/missing": (404, b"Not Found"),
+        "/listed": (400, b'[{"error": "a list"}]'),
+        "/broken": (500, b'{"error": "An unexpected error has occurred"}'),
+        "/odd": (418, b"x" * 200_000),
+        "/ours": (429, b'{"error": {"code": "overloaded", "message": "m", "field": null}}'),
+    }
+    status, content = answers[scope["path"]]
+    headers = [(b"content-type", b"text/plain"), (b"retry-after", b"7")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    half = len(content) // 2
+    await send({"type": "http.response.body", "body": content[:half], "more_body": True})
+    await send({"type": "http.response.body", "body": content[half:], "more_body": False})
+
+
+def refuse_bad(body: bytes) -> None:
+    if b"bad" in body:
+        raise InvalidRequestError("width is wrong", field="width")
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    guard = RequestGuard(application, {"/generate": refuse_bad}, max_body_bytes=100)
+    transport = httpx.ASGITransport(app=guard)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+def error_of(response: httpx.Response) -> dict[str, Any]:
+    error = response.json()["error"]
+    assert set(error) == {"code", "message", "field"}
+    return error
+
+
+async def test_a_good_request_passes_with_its_body(client: httpx.AsyncClient) -> None:
+    response = await client.post("/generate", json={"prompt": "a"})
+    assert response.status_code == 200
+    assert response.json() == {"prompt": "a"}
+
+
+async def test_a_bad_request_is_refused_before_the_application(client: httpx.AsyncClient) -> None:
+    response = await client.post("/generate", json={"prompt": "bad"})
+    assert response.status_code == 400
+    assert error_of(response) == {
+        "code": "invalid_request",
+        "message": "width is wrong",
+        "field": "width",
+    }
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "multipart/form-data; boundary=x", None])
+async def test_a_body_that_is_not_json_by_name_is_refused(
+    client: httpx.AsyncClient, media_type: str | None
+) -> None:
+    headers = {} if media_type is None else {"content-type": media_type}
+    response = await client.post("/generate", content=b"{}", headers=headers)
+    assert response.status_code == 415
+    assert error_of(response)["code"] == "unsupported_media_type"
+
+
+async def test_a_charset_behind_the_media_type_is_allowed(client: httpx.AsyncClient) -> None:
+    headers = {"Content-Type": "application/JSON; charset=utf-8"}
+    assert (await client.post("/generate", content=b"{}", headers=headers)).status_code == 200
+
+
+async def test_a_body_over_the_limit_is_refused_while_it_arrives(client: httpx.AsyncClient) -> None:
+    arrived = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal arrived
+        for _ in range(1000):
+            arrived += 1
+            yield b"x" * 60
+
+    headers = {"content-type": "application/json"}
+    response = await client.post("/generate", content=chunks(), headers=headers)
+    assert response.status_code == 413
+    assert "100 bytes" in error_of(response)["message"]
+    assert arrived < 10
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/missing", 404, "not_found"),
+        ("/listed", 400, "invalid_request"),
+        ("/broken", 500, "internal"),
+        ("/odd", 418, "invalid_request"),
+    ],
+)
+async def test_a_foreign_error_gets_the_one_shape(
+    client: httpx.AsyncClient, path: str, status: int, code: str
+) -> None:
+    response = await client.post(path)
+    assert response.status_code == status
+    assert error_of(response)["code"] == code
+
+
+async def test_an_error_of_ours_keeps_its_headers(client: httpx.AsyncClient) -> None:
+    response = await client.post("/ours")
+    assert (response.status_code, response.headers["retry-after"]) == (429, "7")
+    assert error_of(response)["code"] == "overloaded"
+
+
+async def test_each_request_writes_one_line_and_no_prompt(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="lpw_sdxl"):
+        await client.post("/generate", json={"prompt": SECRET})
+        await client.post("/generate", json={"prompt": f"bad {SECRET}"})
+        await client.post("/ours", content=json.dumps(SECRET))
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split(" ")[:3] for line in lines] == [
+        ["POST", "/generate", "200"],
+        ["POST", "/generate", "400"],
+        ["POST", "/ours", "429"],
+    ]
+    assert "invalid_request width" in lines[1]
+    assert SECRET not in "".join(lines)
+
+
+async def test_a_path_cannot_forge_a_log_line(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="lpw_sdxl"), pytest.raises(KeyError):
+        await client.post("/a%0aforged")
+    assert "\n" not in caplog.records[0].getMessage()

@@ -1,0 +1,88 @@
+"""What many tests share: a private model store with the demo model in it, and an engine on it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Store:
+    """A BentoML home of the tests' own, with the demo model imported."""
+
+    home: Path
+    tag: str
+
+    @property
+    def model_directory(self) -> Path:
+        name, version = self.tag.split(":")
+        return self.home / "models" / name / version
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return store_environment(self.home)
+
+
+def store_environment(home: Path) -> dict[str, str]:
+    """An environment that holds nothing of the developer's own settings."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("LPW_SDXL_")}
+    kept.pop("BENTOML_CONFIG", None)
+    return kept | {
+        "BENTOML_HOME": str(home),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+def run_import(arguments: list[str], environment: Mapping[str, str]) -> str:
+    """Run model_import.py as a process of its own and give the tag it ends with."""
+    done = subprocess.run(
+        [sys.executable, "model_import.py", *arguments],
+        cwd=ROOT,
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()[-1]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a developer's own settings out of every test."""
+    for name in os.environ:
+        if name.startswith("LPW_SDXL_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    home = tmp_path_factory.mktemp("bentoml")
+    return Store(home, run_import(["demo"], store_environment(home)))
+
+
+@pytest.fixture(scope="session")
+def model_directory(store: Store) -> Path:
+    return store.model_directory
+
+
+@pytest.fixture(scope="session")
+def engine(model_directory: Path) -> Iterator[object]:
+    from lpw_sdxl.engine import Engine
+    from lpw_sdxl.settings import Settings
+
+    engine = Engine.load(model_directory, Settings(device="cpu"))
+    yield engine
+    engine.close()

@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionXLPipeline,
+)
+
+from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator
+from lpw_sdxl.engine import Engine, GeneratedImage
+from lpw_sdxl.errors import (
+    DeadlineError,
+    GenerationError,
+    InvalidPromptError,
+    InvalidRequestError,
+    OverloadedError,
+    UnavailableError,
+)
+from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference, SchedulerName
+from lpw_sdxl.settings import Settings
+
+WORDS = "amber brass cedar dawn ember fjord glass harbour iris jade kelp lantern moss".split()
+
+
+def words(count: int, start: int = 0) -> str:
+    return " ".join(WORDS[(start + index) % len(WORDS)] for index in range(count))
+
+
+MIXED = [
+    {"prompt": "fox", "num_inference_steps": 5, "guidance_scale": 1.0, "seed": 1},
+    {"prompt": words(60), "num_inference_steps": 30, "guidance_scale": 12.0, "seed": 2},
+    {"prompt": words(400), "num_inference_steps": 12, "scheduler": "Euler a", "seed": 3},
+    {"prompt": f"({words(90)}:1.3), [b]", "num_inference_steps": 9, "scheduler": "DDIM", "seed": 4},
+    {"prompt": words(7), "negative_prompt": words(150), "num_inference_steps": 20, "seed": 5},
+    {"prompt": "a BREAK b", "scheduler": "DPM++ 2M Karras", "guidance_scale": 8.0, "seed": 6},
+    {"prompt": words(200, 3), "scheduler": "DPM++ 2M", "num_inference_steps": 16, "seed": 7},
+    {"prompt": "", "num_inference_steps": 25, "guidance_rescale": 0.7, "seed": 8},
+]
+
+
+def request(**fields: Any) -> GenerationRequest:
+    return GenerationRequest.model_validate({"prompt": "a", "num_inference_steps": 4} | fields)
+
+
+async def together(engine: Engine, requests: list[GenerationRequest]) -> list[GeneratedImage]:
+    return await asyncio.gather(*(engine.generate(request) for request in requests))
+
+
+@pytest.fixture
+def own_engine(model_directory: Path) -> Iterator[Engine]:
+    """An engine that a test may break."""
+    engine = Engine.load(model_directory, Settings(device="cpu", max_rows=4, max_queued_jobs=3))
+    yield engine
+    engine.close()
+
+
+async def test_an_image_is_the_same_alone_and_in_company(engine: Engine) -> None:
+    requests = [request(**fields) for fields in MIXED]
+    alone = [await engine.generate(one) for one in requests]
+    before = dict(engine.counters.unet_calls)
+    shared = await together(engine, requests)
+    for one, many in zip(alone, shared, strict=True):
+        difference = np.abs(one.pixels.astype(int) - many.pixels.astype(int))
+        assert difference.max() <= 1
+    calls = {jobs: count - before.get(jobs, 0) for jobs, count in engine.counters.unet_calls.items()}
+    assert sum(count for jobs, count in calls.items() if jobs >= 4) > 0
+    assert sum(calls.values()) <= 40  # the longest takes 30 steps; alone they take 147
+
+
+async def test_different_requests_give_different_images(engine: Engine) -> None:
+    images = await together(engine, [request(**fields, width=64, height=64) for fields in MIXED])
+    flat = {image.pixels.tobytes() for image in images}
+    assert len(flat) == len(MIXED)
+
+
+async def test_a_long_prompts_last_word_counts(engine: Engine) -> None:
+    base = words(400)
+    images = await together(
+        engine, [request(prompt=f"{base} {end}", seed=1) for end in ("cat", "dog")]
+    )
+    assert not np.array_equal(images[0].pixels, images[1].pixels)
+
+
+async def test_sizes_are_mixed_and_each_image_has_its_own(engine: Engine) -> None:
+    sizes = [ImageSize(64, 128), ImageSize(128, 64), ImageSize(72, 104), engine.native_size]
+    requests = [request(height=size.height, width=size.width, seed=1) for size in sizes]
+    images = await together(engine, requests)
+    assert [image.pixels.shape for image in images] == [(*size, 3) for size in sizes]
+
+
+async def test_the_native_size_is_the_default(engine: Engine) -> None:
+    image = await engine.generate(request())
+    assert engine.native_size == ImageSize(128, 128)
+    assert image.pixels.shape == (128, 128, 3)
+    assert image.record.size == engine.native_size
+
+
+async def test_a_seed_that_was_drawn_makes_the_same_image_again(engine: Engine) -> None:
+    first = await engine.generate(request())
+    again = await engine.generate(request(seed=first.seed))
+    np.testing.assert_array_equal(first.pixels, again.pixels)
+
+
+async def test_without_guidance_the_negative_prompt_does_not_matter(engine: Engine) -> None:
+    images = await together(
+        engine,
+        [
+            request(guidance_scale=1.0, seed=1, negative_prompt=negative)
+            for negative in ("", "blurry")
+        ],
+    )
+    np.testing.assert_array_equal(images[0].pixels, images[1].pixels)
+
+
+STOCK_SCHEDULERS = {
+    SchedulerName.EULER: (EulerDiscreteScheduler, {}),
+    SchedulerName.EULER_ANCESTRAL: (EulerAncestralDiscreteScheduler, {}),
+    SchedulerName.DPMPP_2M: (DPMSolverMultistepScheduler, {}),
+    SchedulerName.DPMPP_2M_KARRAS: (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
+    SchedulerName.DDIM: (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False}),
+}
+
+
+@pytest.mark.parametrize("name", list(SchedulerName))
+@pytest.mark.parametrize("guidance", [1.0, 6.5], ids=["no guidance", "guidance"])
+async def test_a_solo_run_equals_the_stock_pipeline(
+    engine: Engine,
+    model_directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: SchedulerName,
+    guidance: float,
+) -> None:
+    latents = []
+
+    def keep(module: Any, arguments: tuple[torch.Tensor]) -> None:
+        latents.append(arguments[0] * engine.pipeline.vae.config.scaling_factor)
+
+    asked = request(
+        prompt=f"({words(80)}:1.2)",
+        negative_prompt="blurry",
+        scheduler=name.value,
+        num_inference_steps=15,
+        guidance_scale=guidance,
+        guidance_rescale=0.3 if guidance > 1 else 0.0,
+        seed=11,
+        height=96,
+        width=64,
+    )
+    hook = engine.pipeline.vae.post_quant_conv.register_forward_pre_hook(keep)
+    await engine.generate(asked)
+    hook.remove()
+    stock = StableDiffusionXLPipeline.from_pretrained(model_directory, local_files_only=True)
+    stock.set_progress_bar_config(disable=True)
+    scheduler_class, overrides = STOCK_SCHEDULERS[name]
+    stock.scheduler = scheduler_class.from_config(stock.scheduler.config, **overrides)
+    embeds = engine.pipeline.prompt_encoder.encode(asked.prompt, asked.negative_prompt)
+    generator = seeded_generator(11)
+    expected = stock(
+        prompt_embeds=embeds.prompt_embeds[None],
+        negative_prompt_embeds=embeds.negative_prompt_embeds[None],
+        pooled_prompt_embeds=embeds.pooled_prompt_embeds[None],
+        negative_pooled_prompt_embeds=embeds.negative_pooled_prompt_embeds[None],
+        latents=draw_noise(ImageSize(96, 64), generator),
+        generator=generator,
+        height=96,
+        width=64,
+        num_inference_steps=15,
+        guidance_scale=guidance,
+        guidance_rescale=asked.guidance_rescale,
+        output_type="latent",
+    ).images
+    assert (latents[0] - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+async def test_a_short_job_overtakes_a_long_one_that_came_first(engine: Engine) -> None:
+    long = asyncio.ensure_future(engine.generate(request(num_inference_steps=150)))
+    await asyncio.sleep(0.1)
+    await engine.generate(request(num_inference_steps=2))
+    assert not long.done()
+    await long
+
+
+async def test_a_caller_that_leaves_frees_its_place(engine: Engine) -> None:
+    left = engine.counters.left
+    leaving = asyncio.ensure_future(engine.generate(request(num_inference_steps=150)))
+    await asyncio.sleep(0.1)
+    leaving.cancel()
+    await engine.generate(request(num_inference_steps=3))
+    assert engine.counters.left == left + 1
+    assert engine.queued_jobs == 0
+
+
+async def test_a_deadline_that_passes_ends_the_job(engine: Engine) -> None:
+    started = time.monotonic()
+    with pytest.raises(DeadlineError):
+        await engine.generate(request(num_inference_steps=150, deadline_s=0.1))
+    assert time.monotonic() - started < 2
+
+
+REFUSED = {
+    "LoRA": ({"loras": [LoraReference(name="foo")]}, InvalidRequestError, "loras.0.name"),
+    "LoRA tag": ({"prompt": "a <lora:foo:1>"}, InvalidPromptError, "prompt"),
+    "weight": ({"negative_prompt": "(a:1000)"}, InvalidPromptError, "negative_prompt"),
+    "depth": ({"prompt": "(" * 65 + "a"}, InvalidPromptError, "prompt"),
+    "steps": ({"num_inference_steps": 151}, InvalidRequestError, "num_inference_steps"),
+    "clip_skip": ({"clip_skip": 30}, InvalidRequestError, "clip_skip"),
+}
+
+
+@pytest.mark.parametrize(("fields", "error", "field"), REFUSED.values(), ids=REFUSED.keys())
+async def test_a_request_at_fault_is_refused_before_it_is_queued(
+    engine: Engine, fields: dict[str, Any], error: type[InvalidRequestError], field: str
+) -> None:
+    with pytest.raises(error) as refusal:
+        await engine.generate(request(**fields))
+    assert refusal.value.field == field
+    assert engine.queued_jobs == 0
+
+
+async def test_a_full_queue_says_when_to_come_back(own_engine: Engine) -> None:
+    jobs = [
+        asyncio.ensure_future(own_engine.generate(request(num_inference_steps=20)))
+        for _ in range(3)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError) as refusal:
+        await own_engine.generate(request())
+    assert refusal.value.retry_after_s >= 1
+    await asyncio.gather(*jobs)
+    await own_engine.generate(request())
+
+
+async def test_an_error_in_a_shared_unet_call_fails_only_the_job_at_fault(
+    own_engine: Engine,
+) -> None:
+    """The real UNet raises whenever the third job's latents are among its rows."""
+    poison = draw_noise(ImageSize(128, 128), seeded_generator(666))[0, 0, 0, 0].item()
+
+    def fail(module: Any, arguments: Any, keywords: dict[str, Any]) -> None:
+        first = keywords["sample"][:, 0, 0, 0] * (keywords["timestep"] * 0 + 1)
+        if bool(torch.isclose(first / first_scale, torch.tensor(poison)).any()):
+            raise RuntimeError("out of luck")
+
+    scheduler = torch.tensor(1.0)
+    first_scale = scheduler
+    hook = own_engine.pipeline.unet.register_forward_pre_hook(fail, with_kwargs=True)
+    seeds = [1, 666]
+    # DDIM's first model input is the noise itself, so that the hook can know it again.
+    requests = [request(seed=seed, scheduler="DDIM") for seed in seeds]
+    results = await asyncio.gather(
+        *(own_engine.generate(one) for one in requests), return_exceptions=True
+    )
+    hook.remove()
+    assert isinstance(results[1], GenerationError)
+    assert isinstance(results[0], GeneratedImage)
+    alone = await own_engine.generate(requests[0])
+    assert np.abs(alone.pixels.astype(int) - results[0].pixels.astype(int)).max() <= 1
+    assert own_engine.queued_jobs == 0
+
+
+async def test_a_diverged_image_is_an_error_and_not_a_black_picture(own_engine: Engine) -> None:
+    def spoil(module: Any, arguments: Any, output: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        return (output[0] * float("nan"),)
+
+    hook = own_engine.pipeline.unet.register_forward_hook(spoil)
+    with pytest.raises(GenerationError, match="not finite"):
+        await own_engine.generate(request())
+    hook.remove()
+    await own_engine.generate(request())
+
+
+async def test_closing_finishes_what_was_accepted_and_takes_no_more(own_engine: Engine) -> None:
+    accepted = asyncio.ensure_future(own_engine.generate(request(num_inference_steps=20)))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(own_engine.close)
+    assert (await accepted).pixels.shape == (128, 128, 3)
+    assert not own_engine.is_alive
+    with pytest.raises(UnavailableError):
+        await own_engine.generate(request())
+
+
+async def test_a_thread_that_dies_leaves_nobody_waiting(
+    own_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_policy(*arguments: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr("lpw_sdxl.engine.policy.admit", break_policy)
+    with pytest.raises(UnavailableError):
+        await asyncio.wait_for(own_engine.generate(request()), 10)
+    assert not own_engine.is_alive

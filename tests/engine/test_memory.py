@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lpw_sdxl.engine.memory import MemoryPlan, choose_device
+from lpw_sdxl.errors import ModelError
+
+
+def test_auto_takes_the_gpu_where_there_is_one() -> None:
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert choose_device("auto").type == expected
+
+
+@pytest.mark.parametrize("wanted", ["cuda:99", "gpu", "cuda:x", ""])
+def test_a_device_that_is_not_there_is_named(wanted: str) -> None:
+    with pytest.raises(ModelError, match="LPW_SDXL_DEVICE"):
+        choose_device(wanted)
+
+
+def test_a_plan_is_one_line_with_device_dtype_and_weights() -> None:
+    line = str(MemoryPlan(torch.device("cpu"), torch.float32, 3 * 1024**3, 16))
+    assert "\n" not in line
+    assert all(part in line for part in ("cpu", "float32", "3.00 GiB", "16 rows"))

@@ -1,0 +1,111 @@
+"""Whatever is typed, only our errors come out, and the tree keeps its promises."""
+
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lpw_sdxl.errors import InvalidPromptError
+from lpw_sdxl.prompt import parse
+
+PIECES = [
+    "(", ")", "[", "]", "\\", ":", "<", ">", "1", ".", "-", "+", ":1.3)", ":0.7)", "(a:", " ",
+    "\n", "BREAK", "<lora:", "<lora:x:1>", "word", "猫", "🐈", "\ud83d", "\x00", "٣", ",",
+]  # fmt: skip
+
+
+def prompts_of(pieces):
+    return st.lists(st.sampled_from(pieces) | st.text(max_size=3), max_size=60).map("".join)
+
+
+brackets_and_text = prompts_of([piece for piece in PIECES if piece not in {"BREAK", "<lora:x:1>"}])
+
+
+@settings(deadline=None, max_examples=300)
+@given(prompts_of(PIECES))
+def test_any_text_gives_a_prompt_or_our_error(text):
+    try:
+        prompt = parse(text)
+    except InvalidPromptError:
+        return
+    assert all(math.isfinite(span.weight) and span.text for span in prompt.spans)
+    ends = [0]
+    for node in prompt.nodes:
+        assert ends[-1] <= node.start < node.end <= len(text)
+        ends.append(node.end)
+
+
+@settings(deadline=None, max_examples=300)
+@given(brackets_and_text)
+def test_weights_are_those_of_a_straightforward_parser(text):
+    try:
+        prompt = parse(text)
+    except InvalidPromptError:
+        return
+    if len(prompt.spans) < len(prompt.nodes):  # pieces can still join to a LoRA tag
+        return
+    assert [(span.text, span.weight) for span in prompt.spans] == _parse_slowly(text)
+
+
+def _parse_slowly(text):
+    """Multiply the whole tail at each closing bracket, character by character: quadratic."""
+    items, opened, position = [], {"(": [], "[": []}, 0
+
+    def multiply(start, factor):
+        for item in items[start:]:
+            item[1] *= factor
+
+    while position < len(text):
+        char, rest = text[position], text[position:]
+        position += 1
+        number = _number(rest)
+        if char == "\\":
+            escaped = rest[1:2] if rest[1:2] in {"\\", "(", ")", "[", "]"} else ""
+            position += len(escaped)
+            items.append([escaped, 1.0])
+        elif char in "([":
+            opened[char].append(len(items))
+        elif number is not None and opened["("] and _is_float(number):
+            position += len(number) + 1
+            multiply(opened["("].pop(), float(number))
+        elif number is not None and not opened["("]:
+            position += len(number) + 1
+            items.append([f":{number})", 1.0])
+        elif char == ")" and opened["("]:
+            multiply(opened["("].pop(), 1.1)
+        elif char == "]" and opened["["]:
+            multiply(opened["["].pop(), 1 / 1.1)
+        else:
+            items.append([char, 1.0])
+    for start in opened["("]:
+        multiply(start, 1.1)
+    for start in opened["["]:
+        multiply(start, 1 / 1.1)
+    return _join_slowly(items)
+
+
+def _number(rest):
+    if not rest.startswith(":"):
+        return None
+    end = rest.find(")")
+    number = rest[1:end] if end > 0 else ""
+    digits = number[1:] if number[:1] in {"+", "-"} else number
+    return number if digits and all(c == "." or c.isdecimal() for c in digits) else None
+
+
+def _is_float(number):
+    try:
+        float(number)
+    except ValueError:
+        return False
+    return True
+
+
+def _join_slowly(items):
+    merged = []
+    for piece, weight in items:
+        if merged and merged[-1][1] == weight:
+            merged[-1][0] += piece
+        else:
+            merged.append([piece, weight])
+    return [(piece, weight) for piece, weight in merged if piece]

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from lpw_sdxl.imaging import ImageRecord, encode_image, parameters_text
+from lpw_sdxl.schema import GenerationRequest, ImageFormat, ImageSize, SchedulerName
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+
+
+def record(**fields: object) -> ImageRecord:
+    return ImageRecord(
+        request=GenerationRequest.model_validate({"prompt": "a (cat:1.2)", **fields}),
+        seed=2**64 - 1,
+        size=ImageSize(height=16, width=24),
+        scheduler=SchedulerName.EULER_ANCESTRAL,
+        model_name="sdxl",
+        model_sha256="0123456789abcdef" * 4,
+    )
+
+
+def test_a_png_is_lossless_and_carries_its_seed_and_parameters() -> None:
+    made = record(negative_prompt="dög", guidance_scale=7.5)
+    image = Image.open(io.BytesIO(encode_image(PIXELS, ImageFormat.PNG, made)))
+    np.testing.assert_array_equal(np.asarray(image), PIXELS)
+    assert image.info["seed"] == str(2**64 - 1)
+    assert image.info["parameters"] == parameters_text(made)
+
+
+def test_the_parameters_are_in_the_layout_that_other_tools_read() -> None:
+    text = parameters_text(record(negative_prompt="dog", num_inference_steps=12))
+    prompt, negative, rest = text.split("\n")
+    assert prompt == "a (cat:1.2)"
+    assert negative == "Negative prompt: dog"
+    pairs = dict(pair.split(": ", 1) for pair in rest.split(", "))
+    assert pairs["Steps"] == "12"
+    assert pairs["Sampler"] == "Euler a"
+    assert pairs["CFG scale"] == "5"
+    assert pairs["Seed"] == str(2**64 - 1)
+    assert pairs["Size"] == "24x16"
+    assert pairs["Model hash"] == "0123456789"
+
+
+def test_an_empty_negative_prompt_leaves_no_line() -> None:
+    assert "Negative prompt" not in parameters_text(record())
+
+
+@pytest.mark.parametrize("image_format", [ImageFormat.JPEG, ImageFormat.WEBP])
+def test_a_lossy_image_carries_its_parameters_as_exif(image_format: ImageFormat) -> None:
+    made = record(image_format=image_format.value, negative_prompt="猫")
+    image = Image.open(io.BytesIO(encode_image(PIXELS, image_format, made)))
+    assert image.format == image_format.value.upper()
+    assert image.size == (24, 16)
+    comment = image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
+    assert comment[8:].decode("utf-16-be") == parameters_text(made)

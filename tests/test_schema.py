@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.schema import ImageSize, RequestLimits, parse_batch, parse_inspection, parse_request
+
+LIMITS = RequestLimits(
+    max_prompt_characters=100, max_steps=50, max_size=ImageSize(512, 1024), max_batch_items=3
+)
+
+REFUSED = {
+    "not JSON": ("{", None, "not valid JSON"),
+    "not an object": ("[1]", None, "object"),
+    "missing prompt": ("{}", "prompt", "missing"),
+    "prompt of the wrong type": ({"prompt": 5}, "prompt", "string"),
+    "null prompt": ({"prompt": None}, "prompt", "string"),
+    "unknown field": ({"prompt": "a", "widht": 64}, "widht", "did you mean width?"),
+    "unknown field unlike any": ({"prompt": "a", "zzz": 1}, "zzz", "negative_prompt"),
+    "NaN": ('{"prompt": "a", "guidance_scale": NaN}', "guidance_scale", "finite"),
+    "infinity": ('{"prompt": "a", "guidance_scale": 1e999}', "guidance_scale", "finite"),
+    "width of 1023": ({"prompt": "a", "width": 1023}, "width", "multiple of 8"),
+    "height of 56": ({"prompt": "a", "height": 56}, "height", "greater than or equal to 64"),
+    "width over the server's": ({"prompt": "a", "width": 1032}, "width", "at most 1024"),
+    "height over the server's": ({"prompt": "a", "height": 520}, "height", "at most 512"),
+    "0 steps": ({"prompt": "a", "num_inference_steps": 0}, "num_inference_steps", "1"),
+    "51 steps": ({"prompt": "a", "num_inference_steps": 51}, "num_inference_steps", "at most 50"),
+    "half a step": ({"prompt": "a", "num_inference_steps": 1.5}, "num_inference_steps", "integer"),
+    "steps as text": ({"prompt": "a", "num_inference_steps": "9"}, "num_inference_steps", "integ"),
+    "steps as true": ({"prompt": "a", "num_inference_steps": True}, "num_inference_steps", "integ"),
+    "negative guidance": ({"prompt": "a", "guidance_scale": -1}, "guidance_scale", "0"),
+    "rescale of 2": ({"prompt": "a", "guidance_rescale": 2}, "guidance_rescale", "1"),
+    "negative seed": ({"prompt": "a", "seed": -1}, "seed", "0"),
+    "seed of 65 bits": ({"prompt": "a", "seed": 2**64}, "seed", "18446744073709551615"),
+    "unknown scheduler": ({"prompt": "a", "scheduler": "Eulr"}, "scheduler", "'Euler a'"),
+    "unknown style": ({"prompt": "a", "prompt_style": "x"}, "prompt_style", "lpw"),
+    "unknown format": ({"prompt": "a", "image_format": "gif"}, "image_format", "'webp'"),
+    "deadline of 0": ({"prompt": "a", "deadline_s": 0}, "deadline_s", "greater than 0"),
+    "long prompt": ({"prompt": "secret " * 20}, "prompt", "at most 100"),
+    "long negative": ({"prompt": "a", "negative_prompt": "s" * 101}, "negative_prompt", "100"),
+    "LoRA path": ({"prompt": "a", "loras": [{"name": "../x"}]}, "loras.0.name", "pattern"),
+    "lone surrogate": ('{"prompt": "\\ud800"}', None, "JSON"),
+}
+
+
+@pytest.mark.parametrize(("body", "field", "says"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_bad_request_is_refused_by_field(body: object, field: str | None, says: str) -> None:
+    text = body if isinstance(body, str) else json.dumps(body)
+    with pytest.raises(InvalidRequestError) as refusal:
+        parse_request(text, LIMITS)
+    assert refusal.value.field == field
+    assert says in refusal.value.message
+    assert "secret" not in refusal.value.message
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    request = parse_request('{"prompt": "a"}', LIMITS)
+    assert request.model_dump(exclude={"prompt"}, mode="json") == {
+        "negative_prompt": "",
+        "width": None,
+        "height": None,
+        "num_inference_steps": 30,
+        "guidance_scale": 5.0,
+        "guidance_rescale": 0.0,
+        "seed": None,
+        "scheduler": None,
+        "prompt_style": "lpw",
+        "clip_skip": None,
+        "loras": [],
+        "image_format": "png",
+        "deadline_s": None,
+    }
+
+
+def test_a_whole_number_is_a_guidance_scale() -> None:
+    assert parse_request('{"prompt": "a", "guidance_scale": 7}', LIMITS).guidance_scale == 7.0
+
+
+@pytest.mark.parametrize("body", ['{"requests": []}', "{}", '{"requests": [1, 2, 3, 4]}'])
+def test_a_batch_is_a_list_of_a_few_items(body: str) -> None:
+    with pytest.raises(InvalidRequestError) as refusal:
+        parse_batch(body, LIMITS)
+    assert refusal.value.field == "requests"
+
+
+def test_a_bad_item_does_not_spoil_a_batch() -> None:
+    assert len(parse_batch('{"requests": [{"prompt": 5}, null]}', LIMITS).requests) == 2
+
+
+def test_an_inspection_keeps_the_limit_of_characters() -> None:
+    with pytest.raises(InvalidRequestError, match="at most 100"):
+        parse_inspection(json.dumps({"prompt": "s" * 101}), LIMITS)
