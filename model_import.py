@@ -1,40 +1,158 @@
 """The command line of the import: checkpoints into BentoML's model store, and what is there.
 
-Exit status 0 with the model's tag as the last line of standard output; 1 with one sentence on
-standard error; 2 for a command that can't be understood.
+Exit status 0, with the model's tag as the last line of standard output where there is one; 1 with
+one sentence on standard error; 2 for a command that can't be understood. What is heavy (torch,
+BentoML) is imported by the commands that need it.
 """
+
+# ruff: noqa: PLC0415 - see above
 
 from __future__ import annotations
 
 import argparse
 import signal
 import sys
-from importlib import import_module
+import time
 from pathlib import Path
-from typing import NoReturn
 
 from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.errors import CheckpointError, LpwSdxlError
 
-NOISE_NOTE = (
-    "The demo model is random: it shows that everything works, and its pictures are noise. "
-    "Import a real one with: python model_import.py checkpoint FILE"
-)
+DEMO_NOTE = "The demo model is random: everything works with it, and its pictures are noise."
+PROGRESS_S = 2.0
 
 
 def main() -> int:
     """Run one command and return the exit status."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    arguments = _parser().parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
+    arguments = build_parser().parse_args()
     try:
-        print(COMMANDS[arguments.command](arguments))
+        arguments.run(arguments)
     except LpwSdxlError as error:
-        print(f"model_import: {error}", file=sys.stderr)
-        return 1
+        return _fail(str(error))
     except OSError as error:
-        print(f"model_import: {error.strerror}: {error.filename}", file=sys.stderr)
-        return 1
+        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
     except KeyboardInterrupt:
-        print("model_import: stopped; the store is as it was.", file=sys.stderr)
-        return 1
+        return _fail("Stopped; the model store is as it was.")
     return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe every command and option."""
+    parser = argparse.ArgumentParser(prog="model_import.py", description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("checkpoint", help="import a single-file SDXL checkpoint")
+    command.add_argument("source", metavar="SOURCE", help="path of a .safetensors file")
+    command.add_argument("--name", default="sdxl", help="name in the model store (default: sdxl)")
+    flags = [dtype.flag for dtype in CheckpointDtype]
+    command.add_argument("--dtype", choices=flags, default="fp16", help="default: fp16")
+    command.add_argument("--sha256", metavar="HEX", help="what the file's SHA-256 must be")
+    command.set_defaults(run=_checkpoint)
+    demo = commands.add_parser("demo", help="make and import a tiny random model as sdxl")
+    demo.set_defaults(run=_demo)
+    for importing in (command, demo):
+        importing.add_argument("--force", action="store_true", help="replace an import of the file")
+    commands.add_parser("list", help="list imported models").set_defaults(run=_list)
+    for name, run, text in (
+        ("remove", _remove, "remove a model"),
+        ("verify", _verify, "check a model's files against its manifest"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("tag", metavar="TAG", help="NAME:VERSION, or NAME for the newest")
+        command.set_defaults(run=run)
+    command = commands.add_parser("inspect", help="say what a file is, from its header")
+    command.add_argument("file", metavar="FILE", type=Path)
+    command.set_defaults(run=_inspect)
+    return parser
+
+
+def _checkpoint(arguments: argparse.Namespace) -> None:
+    if arguments.source.startswith(("http://", "https://", "civitai:")):
+        raise CheckpointError(
+            "Downloads are not supported yet; download the file yourself and pass its path."
+        )
+    from lpw_sdxl.checkpoint.importer import ImportOptions, import_checkpoint
+
+    dtype = next(dtype for dtype in CheckpointDtype if dtype.flag == arguments.dtype)
+    options = ImportOptions(arguments.name, dtype, arguments.sha256, arguments.force)
+    result = import_checkpoint(Path(arguments.source), options, _ProgressLines())
+    _print_result(result.tag, was_known=result.was_known)
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from lpw_sdxl.checkpoint.importer import import_demo
+
+    result = import_demo(force=arguments.force, progress=_ProgressLines())
+    print(DEMO_NOTE)
+    _print_result(result.tag, was_known=result.was_known)
+
+
+def _print_result(tag: str, *, was_known: bool) -> None:
+    print("Already imported; nothing changed:" if was_known else "Imported:")
+    print(tag)
+
+
+def _list(_: argparse.Namespace) -> None:
+    from lpw_sdxl.checkpoint.store import list_entries
+
+    for entry in list_entries():
+        about = entry.metadata
+        print(entry.tag, about["native_size"], about["dtype"], about["source_file"], sep="  ")
+
+
+def _remove(arguments: argparse.Namespace) -> None:
+    from lpw_sdxl.checkpoint.store import remove
+
+    print("Removed:")
+    print(remove(arguments.tag))
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
+    from lpw_sdxl.checkpoint.store import find
+
+    entry = find(arguments.tag)
+    manifest = read_manifest(entry.path)
+    verify_files(entry.path, manifest)
+    print(f"All {len(manifest.files)} files are as they were imported:")
+    print(entry.tag)
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from lpw_sdxl.checkpoint.inspect import read_header, summarise
+
+    summary = summarise(read_header(arguments.file))
+    dtypes = ", ".join(f"{code} ({count})" for code, count in sorted(summary.dtypes.items()))
+    print(f"{arguments.file.name} is {summary.kind.title}")
+    print(f"tensors: {summary.tensor_count:,}, parameters: {summary.parameter_count:,}")
+    print(f"dtypes: {dtypes}")
+    if not summary.kind.advice:
+        print(f"native size: {summary.native_size}, predicts: {summary.prediction_type.value}")
+        print(f"VAE: {summary.has_vae}, EMA weights: {summary.has_ema}")
+    else:
+        print(f"It can't be imported: {summary.kind.advice}")
+
+
+class _ProgressLines:
+    """Progress as plain lines: one when a stage begins and one every few seconds."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._printed_at = 0.0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Tell how far a stage is, bytes."""
+        now = time.monotonic()
+        if stage == self._stage and now - self._printed_at < PROGRESS_S and done < total:
+            return
+        self._stage, self._printed_at = stage, now
+        print(f"{stage}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB", flush=True)
+
+
+def _fail(sentence: str) -> int:
+    print(f"model_import: {sentence}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lpw_sdxl.prompt import Break, LoraTag, PromptLimits, Span, WarningKind, parse
+from lpw_sdxl.prompt import DEFAULT_LIMITS, Break, LoraTag, PromptLimits, Span, WarningKind, parse
 
 SQUARE = 1 / 1.1
 
@@ -66,7 +66,7 @@ VECTORS = [
 ]
 
 
-def weighted(text, limits=PromptLimits()):
+def weighted(text, limits=DEFAULT_LIMITS):
     """Spans as (text, weight), BREAK as None, LoRA tags as (name, weight, "lora")."""
     shapes = {
         Span: lambda node: (node.text, node.weight),
@@ -155,12 +155,16 @@ def test_unclosed_round_brackets_multiply_before_unclosed_square_ones():
 
 
 def test_factors_multiply_in_the_order_in_which_brackets_close():
-    factors = [1.07, 0.93, 1.31, 0.77, 1.13]
+    factors = [1.04, 0.99, 1.22, 1.37]  # another order gives another last bit
     text = "(" * len(factors) + "a" + "".join(f":{factor})" for factor in factors)
     expected = 1.0
     for factor in factors:
         expected *= factor
     assert weighted(text) == [("a", expected)]
+
+
+def test_round_and_square_factors_multiply_in_the_order_in_which_they_close():
+    assert weighted("([([x]:0.53)]:1.1)") == [("x", 0.48181818181818187)]
 
 
 def test_nest_deeper_than_the_exact_depth_agrees_within_rounding():

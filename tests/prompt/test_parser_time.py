@@ -1,5 +1,7 @@
 """Time is linear in the text, whatever is nested in it."""
 
+import contextlib
+import math
 import time
 
 import pytest
@@ -7,9 +9,9 @@ import pytest
 from lpw_sdxl.errors import InvalidPromptError
 from lpw_sdxl.prompt import PromptLimits, parse
 
-SMALL = 5_000
+SMALL = 2_500
 GROWTH = 8
-UNLIMITED = PromptLimits(max_characters=10**9, max_depth=10**9, max_weight=1e300)
+UNLIMITED = PromptLimits(max_characters=10**9, max_depth=10**9, max_weight=math.inf)
 
 # Each pattern is repeated; a quadratic parser takes 64 times as long for 8 times the text.
 PATTERNS = {
@@ -44,8 +46,7 @@ def test_nest_of_200_000_characters_is_parsed_in_seconds():
 
 def _seconds(text):
     start = time.perf_counter()
-    try:
+    # Infinity times zero, deep in a nest, is no weight; it was multiplied all the same.
+    with contextlib.suppress(InvalidPromptError):
         parse(text, UNLIMITED)
-    except InvalidPromptError:  # 1.1 ** 5000 is no weight; it was multiplied all the same
-        pass
     return time.perf_counter() - start

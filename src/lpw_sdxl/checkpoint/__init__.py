@@ -1,1 +1,1 @@
-"""Single-file SDXL checkpoints: read, recognised, converted, verified and kept in the model store."""
+"""Single-file SDXL checkpoints: recognised, converted, verified and kept in the model store."""

@@ -20,6 +20,9 @@ SIZE_EMBEDDING_WIDTH = 256
 """Width of each of the six embedded numbers (sizes and crop) beside the pooled text."""
 SIZE_EMBEDDINGS = 6
 NORM_GROUPS = 32
+"""Channels are normalised in so many groups."""
+CLIP_TOKENS = (49408, 77)
+"""Tokens in CLIP's vocabulary and in one window."""
 
 _SDXL_WIDTH = 320
 _SDXL_HEAD_WIDTH = 64
@@ -200,34 +203,29 @@ def _read_vae(shapes: _Shapes) -> VaeSizes:
 def _check(architecture: Architecture, file_name: str) -> None:
     """Refuse sizes that don't fit together, before Diffusers trips over them."""
     unet, encoders, vae = architecture.unet, architecture.encoders, architecture.vae
-    expected_added = encoders[1].projection_width + SIZE_EMBEDDINGS * SIZE_EMBEDDING_WIDTH
-    rules = (
-        (
-            unet.context_width == sum(encoder.width for encoder in encoders),
-            f"{UNET}*.attn2.to_k.weight doesn't take the width of both text encoders",
+    context_width = sum(encoder.width for encoder in encoders)
+    added_width = encoders[1].projection_width + SIZE_EMBEDDINGS * SIZE_EMBEDDING_WIDTH
+    headed = [*zip(unet.widths, unet.heads, strict=True), *((e.width, e.heads) for e in encoders)]
+    rules = {
+        f"{UNET}*.attn2.to_k.weight must take {context_width} numbers, both encoders' widths": (
+            unet.context_width == context_width
         ),
-        (unet.added_width == expected_added, f"{UNET}label_emb.0.0.weight is not as wide as pooled text and sizes"),
-        (
-            all(width % NORM_GROUPS == 0 for width in unet.widths + vae.widths),
-            f"a width of UNet or VAE is no multiple of {NORM_GROUPS}",
+        f"{UNET}label_emb.0.0.weight must take {added_width} numbers, pooled text and sizes": (
+            unet.added_width == added_width
         ),
-        (
-            len(vae.widths) == 4 and vae.latent_channels == 4,
-            f"{VAE}* has not four levels and four latent channels",
+        f"the widths of {UNET}* and {VAE}* must be multiples of {NORM_GROUPS}": all(
+            width % NORM_GROUPS == 0 for width in unet.widths + vae.widths
         ),
-        (
-            all(w % h == 0 for w, h in zip(unet.widths, unet.heads, strict=True)),
-            f"a width of {UNET}* is no multiple of its attention heads",
+        f"{VAE}* must have four levels and four latent channels": (
+            len(vae.widths) == 4 and vae.latent_channels == 4
         ),
-        (
-            all(encoder.width % encoder.heads == 0 for encoder in encoders),
-            "a text encoder's width is no multiple of its attention heads",
+        "the widths of UNet and text encoders must be multiples of their attention heads": all(
+            heads > 0 and width % heads == 0 for width, heads in headed
         ),
-        (
-            all((e.vocabulary, e.positions) == (49408, 77) for e in encoders),
-            "a text encoder doesn't have CLIP's 49,408 tokens and 77 positions",
+        "both text encoders must know CLIP's 49,408 tokens and 77 positions": all(
+            (encoder.vocabulary, encoder.positions) == CLIP_TOKENS for encoder in encoders
         ),
-    )
-    for holds, complaint in rules:
+    }
+    for rule, holds in rules.items():
         if not holds:
-            raise CheckpointError(f"{file_name} is no SDXL checkpoint that can be read: {complaint}.")
+            raise CheckpointError(f"{file_name} doesn't have SDXL's shapes: {rule}.")

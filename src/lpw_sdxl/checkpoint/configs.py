@@ -1,6 +1,7 @@
 """Diffusers' and Transformers' configuration files for an SDXL model; pure, no torch.
 
-The fixed values are those of SDXL base 1.0's published configuration; sizes come from the checkpoint.
+The fixed values are those of SDXL base 1.0's published configuration; sizes come from the
+checkpoint.
 """
 
 from __future__ import annotations

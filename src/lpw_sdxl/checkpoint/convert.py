@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from lpw_sdxl.checkpoint.architecture import read_architecture
 from lpw_sdxl.checkpoint.configs import (
@@ -98,7 +98,7 @@ def _spec(plan: TensorPlan, dtype: CheckpointDtype) -> TensorSpec:
 
 
 def _contents(
-    source: BinaryIO,
+    source: BufferedReader,
     header: CheckpointHeader,
     plans: Sequence[TensorPlan],
     dtype: CheckpointDtype,

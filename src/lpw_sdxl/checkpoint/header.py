@@ -23,6 +23,8 @@ MAX_TENSORS = 20_000
 """SDXL has about 2,500 tensors, a big LoRA about 8,000; 200,000 made readers work for seconds."""
 
 _LENGTH_BYTES = 8
+_MAX_DIMENSIONS = 8
+_MAX_SIZE = 1 << 48
 _FOREIGN_FORMATS = {
     b"PK\x03\x04": "a zip archive, as PyTorch's .ckpt files are",
     b"\x80\x02": "a Python pickle (.ckpt)",
@@ -102,9 +104,11 @@ def _header_length(path: Path, opening: bytes, file_size: int) -> int:
         _damaged(path, f"it has {file_size} bytes and even an empty safetensors file has more")
     length = int.from_bytes(opening[:_LENGTH_BYTES], "little")
     if opening[_LENGTH_BYTES : _LENGTH_BYTES + 1] not in (b"{", b""):
-        raise CheckpointError(f"{path.name} is not a safetensors file: it has no safetensors header.")
+        raise CheckpointError(
+            f"{path.name} has no safetensors header; a .safetensors checkpoint is needed."
+        )
     if length > MAX_HEADER_BYTES:
-        _damaged(path, f"its header would be {length:,} bytes; at most {MAX_HEADER_BYTES:,} are read")
+        _damaged(path, f"its header of {length:,} bytes is over the limit of {MAX_HEADER_BYTES:,}")
     if _LENGTH_BYTES + length > file_size:
         _damaged(path, f"it is truncated within its header, at {file_size:,} bytes")
     return length
@@ -158,23 +162,25 @@ def _tensors(
 def _tensor(path: Path, name: str, entry: object, data_start: int) -> TensorInfo:
     if not isinstance(entry, dict):
         _damaged(path, f"the entry of tensor {name} is not a JSON object")
-    dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    dtype = entry.get("dtype")
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
         _damaged(path, f"tensor {name} has the unknown dtype {dtype!r:.40}")
-    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
+    shape, offsets = _sizes(entry.get("shape")), _sizes(entry.get("data_offsets"))
+    if shape is None or offsets is None or len(offsets) != 2:
         _damaged(path, f"the shape or the offsets of tensor {name} are not lists of sizes")
     start, end = offsets
     if end - start != prod(shape) * DTYPE_BYTES[dtype]:
         _damaged(path, f"tensor {name} takes {end - start:,} bytes, which its shape doesn't")
-    return TensorInfo(dtype, tuple(shape), data_start + start, data_start + end)
+    return TensorInfo(dtype, shape, data_start + start, data_start + end)
 
 
-def _are_sizes(values: object) -> bool:
-    return (
-        isinstance(values, list)
-        and len(values) <= 8
-        and all(type(value) is int and 0 <= value < 1 << 48 for value in values)
-    )
+def _sizes(values: object) -> tuple[int, ...] | None:
+    """Return a list of sizes as a tuple, or None if it is something else."""
+    if not isinstance(values, list) or len(values) > _MAX_DIMENSIONS:
+        return None
+    if not all(type(value) is int and 0 <= value <= _MAX_SIZE for value in values):
+        return None
+    return tuple(values)
 
 
 def _damaged(path: Path, what: str, cause: Exception | None = None) -> NoReturn:

@@ -2,7 +2,7 @@
 
 The original layout is that of Stability AI's `generative-models` (UNet and VAE), Transformers' CLIP
 before 5.6 (first text encoder) and OpenCLIP (second). The map is a table of names, read from
-Diffusers' side: every target has exactly one source, and `plan.py` proves that every source is used.
+Diffusers' side: every target has exactly one source; `plan.py` proves that every source is used.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def _vae_source(key: str) -> Source:
         is_matrix = rest.endswith(".weight") and not rest.startswith("group_norm.")
         transform = Transform.POINTWISE_TO_LINEAR if is_matrix else Transform.KEEP
         rest = _rename(_VAE_ATTENTION, rest)
-    return Source(VAE + _VAE_BLOCKS[block] + rest.replace("conv_shortcut.", "nin_shortcut."), transform)
+    rest = rest.replace("conv_shortcut.", "nin_shortcut.")
+    return Source(VAE + _VAE_BLOCKS[block] + rest, transform)
 
 
 def _first_encoder_source(key: str) -> Source:
@@ -111,7 +112,7 @@ def _rename(table: Mapping[str, str], key: str) -> str:
 
 
 def _unet_blocks() -> dict[str, str]:
-    """Number the UNet's blocks: the original layout counts input and output blocks right through."""
+    """Number the UNet's blocks: the original layout counts them through all levels."""
     blocks = {
         "": "",
         "conv_in.": "input_blocks.0.0.",
@@ -193,8 +194,12 @@ _OPENCLIP_FUSED = {
     "self_attn.v_proj": Transform.VALUE,
 }
 _OPENCLIP_TENSORS = {
-    "text_model.embeddings.token_embedding.weight": Source(f"{SECOND_ENCODER}token_embedding.weight"),
-    "text_model.embeddings.position_embedding.weight": Source(f"{SECOND_ENCODER}positional_embedding"),
+    "text_model.embeddings.token_embedding.weight": Source(
+        f"{SECOND_ENCODER}token_embedding.weight"
+    ),
+    "text_model.embeddings.position_embedding.weight": Source(
+        f"{SECOND_ENCODER}positional_embedding"
+    ),
     "text_model.final_layer_norm.weight": Source(f"{SECOND_ENCODER}ln_final.weight"),
     "text_model.final_layer_norm.bias": Source(f"{SECOND_ENCODER}ln_final.bias"),
     # OpenCLIP multiplies from the right: x @ text_projection.

@@ -99,7 +99,7 @@ def read_manifest(directory: Path) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unusable(directory, f"has a damaged {MANIFEST_FILE}") from error
     if version != FORMAT_VERSION:
-        raise _unusable(directory, f"has the format {version!r}; this version reads {FORMAT_VERSION}")
+        raise _unusable(directory, f"has a manifest of another format ({version!r:.20})")
     try:
         return Manifest(
             **content

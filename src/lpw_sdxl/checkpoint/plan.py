@@ -1,4 +1,4 @@
-"""The plan of a conversion: every parameter with its source, and a reason for all that is left over.
+"""The plan of a conversion: every parameter's source, and a reason for all that is left over.
 
 Made from names and shapes alone, before a weight is read; pure, no torch.
 """
@@ -90,10 +90,13 @@ def is_ignored(key: str) -> bool:
 
 
 def _refuse(file_name: str, verb: str, keys: list[str]) -> None:
-    if keys:
-        more = f" and {len(keys) - _NAMED_AT_MOST} more" if len(keys) > _NAMED_AT_MOST else ""
-        named = ", ".join(keys[:_NAMED_AT_MOST])
-        raise CheckpointError(f"{file_name} {verb} tensors: {named}{more}; SDXL's layout is needed.")
+    if not keys:
+        return
+    more = f" and {len(keys) - _NAMED_AT_MOST} more" if len(keys) > _NAMED_AT_MOST else ""
+    raise CheckpointError(
+        f"{file_name} {verb} tensors: {', '.join(keys[:_NAMED_AT_MOST])}{more}; SDXL's own, "
+        "no fewer and no others, are needed."
+    )
 
 
 def _check(header: CheckpointHeader, plan: TensorPlan) -> None:

@@ -30,6 +30,9 @@ HOW_TO_IMPORT = (
     "import one with `python model_import.py demo` or `python model_import.py checkpoint FILE`"
 )
 
+LABELS = {"project": "lpw-sdxl", "family": "sdxl"}
+"""Labels of every entry; `bentoml models list` shows and filters them."""
+
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _STAGING_PREFIX = "lpw-sdxl-import-"
 _LATEST_FILE = "latest"
@@ -184,10 +187,6 @@ def served_tag(setting: str, argument: str, folder: Path) -> str:
         if models:
             return str(models[0]["tag"])
     return DEFAULT_TAG
-
-
-LABELS = {"project": "lpw-sdxl", "family": "sdxl"}
-"""Labels of every entry; `bentoml models list` shows and filters them."""
 
 
 def _store_directory() -> Path:

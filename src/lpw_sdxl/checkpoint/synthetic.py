@@ -67,7 +67,9 @@ class SyntheticSize(Enum):
     """How large a model: seconds on a CPU, or SDXL's own size (6.94 GB in float16)."""
 
     TINY = _architecture((32, 64, 64), (0, 1, 2), ((32, 12), (64, 12)), (32, 32, 64, 64))
-    FULL = _architecture((320, 640, 1280), (0, 2, 10), ((768, 12), (1280, 32)), (128, 256, 512, 512))
+    FULL = _architecture(
+        (320, 640, 1280), (0, 2, 10), ((768, 12), (1280, 32)), (128, 256, 512, 512)
+    )
 
 
 def write_checkpoint(
@@ -101,7 +103,7 @@ def write_checkpoint(
 def tensor_shapes(size: SyntheticSize) -> dict[str, Shape]:
     """Return every tensor of such a checkpoint in the original layout, sorted by name."""
     configs = component_configs(size.value, SDXL_SIZE, CheckpointDtype.FLOAT32)
-    shapes = {POSITION_IDS: (1, _POSITIONS)}
+    shapes: dict[str, Shape] = {POSITION_IDS: (1, _POSITIONS)}
     for component, parameters in parameter_shapes(configs).items():
         for key, shape in parameters.items():
             source = source_of(component, key)

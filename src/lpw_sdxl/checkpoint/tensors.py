@@ -5,7 +5,7 @@ One tensor at a time; the largest (a token embedding in float32) is about 250 MB
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from io import BufferedReader
 
 import torch
 
@@ -24,7 +24,7 @@ TORCH_DTYPES = {
 """torch's type for the safetensors codes that are read or written here."""
 
 
-def read_tensor(file: BinaryIO, info: TensorInfo) -> torch.Tensor:
+def read_tensor(file: BufferedReader, info: TensorInfo) -> torch.Tensor:
     """Read one tensor from an open checkpoint.
 
     Raises:
@@ -87,4 +87,4 @@ def is_finite(tensor: torch.Tensor) -> bool:
 
 def tensor_bytes(tensor: torch.Tensor) -> memoryview:
     """Return a contiguous tensor's bytes without copying them."""
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    return tensor.reshape(-1).view(torch.uint8).numpy().data

@@ -56,7 +56,7 @@ def _load(
     )
     # Transformers fills what is missing with random numbers, and only logs it.
     if missing := sorted(loaded["missing_keys"]):
-        raise _damaged(layout.text_encoder, f"lacks {len(missing)} tensors, such as {missing[0]}")
+        raise _damaged(layout.text_encoder, f"lacks tensors ({len(missing)}, such as {missing[0]})")
     if tokenizer.size > model.config.vocab_size:
         raise _damaged(layout.tokenizer, "has more tokens than its text encoder")
     return ClipTextEncoder(tokenizer, model.to(device))
