@@ -28,7 +28,7 @@ test: check ## install what is missing, then run every check and test
 check: $(BIN)/.development ## lint, types and the direction of imports
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-cache
 
 bundle: $(BIN)/.runtime ## build the bento with the model MODEL in it (default sdxl:latest)
 	@$(BIN)/python model_import.py verify $(or $(MODEL),sdxl:latest)

@@ -16,16 +16,15 @@ import time
 from pathlib import Path
 
 from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
-from lpw_sdxl.errors import CheckpointError, LpwSdxlError
+from lpw_sdxl.errors import CheckpointError, LpwSdxlError, ModelError
 
 DEMO_NOTE = "The demo model is random: everything works with it, and its pictures are noise."
 PROGRESS_S = 2.0
 
 
-def main() -> int:
-    """Run one command and return the exit status."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
-    arguments = build_parser().parse_args()
+def main(words: list[str] | None = None) -> int:
+    """Run one command, by default the process's own, and return the exit status."""
+    arguments = build_parser().parse_args(words)
     try:
         arguments.run(arguments)
     except LpwSdxlError as error:
@@ -46,7 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--name", default="sdxl", help="name in the model store (default: sdxl)")
     flags = [dtype.flag for dtype in CheckpointDtype]
     command.add_argument("--dtype", choices=flags, default="fp16", help="default: fp16")
-    command.add_argument("--sha256", metavar="HEX", help="what the file's SHA-256 must be")
+    command.add_argument(
+        "--sha256", metavar="HEX", type=_sha256, help="what the file's SHA-256 must be"
+    )
     command.set_defaults(run=_checkpoint)
     demo = commands.add_parser("demo", help="make and import a tiny random model as sdxl")
     demo.set_defaults(run=_demo)
@@ -64,6 +65,13 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("file", metavar="FILE", type=Path)
     command.set_defaults(run=_inspect)
     return parser
+
+
+def _sha256(text: str) -> str:
+    """Read a SHA-256."""
+    if len(text) != 64 or set(text.lower()) - set("0123456789abcdef"):
+        raise argparse.ArgumentTypeError("64 hexadecimal digits are right")
+    return text.lower()
 
 
 def _checkpoint(arguments: argparse.Namespace) -> None:
@@ -93,11 +101,18 @@ def _print_result(tag: str, *, was_known: bool) -> None:
 
 
 def _list(_: argparse.Namespace) -> None:
+    from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
     from lpw_sdxl.checkpoint.store import list_entries
 
     for entry in list_entries():
-        about = entry.metadata
-        print(entry.tag, about["native_size"], about["dtype"], about["source_file"], sep="  ")
+        try:
+            manifest = read_manifest(entry.path)
+            verify_files(entry.path, manifest, contents=False)
+        except ModelError as error:
+            print(entry.tag, f"damaged: {error}", sep="  ")
+        else:
+            columns = (manifest.native_size, manifest.dtype, manifest.source_file)
+            print(entry.tag, *columns, sep="  ")
 
 
 def _remove(arguments: argparse.Namespace) -> None:
@@ -155,4 +170,5 @@ def _fail(sentence: str) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
     sys.exit(main())

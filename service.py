@@ -25,7 +25,7 @@ from starlette.responses import Response
 
 from lpw_sdxl.api.departure import while_connected
 from lpw_sdxl.api.errors import ErrorAnswer
-from lpw_sdxl.api.guard import Application, RequestGuard
+from lpw_sdxl.api.guard import Application, RequestGuard, Validator
 from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
 from lpw_sdxl.checkpoint.store import find, served_tag
 from lpw_sdxl.errors import LpwSdxlError, ModelError
@@ -65,7 +65,7 @@ class GuardedService(Service):
     def to_asgi(self, is_main: bool = True) -> Application:
         """Wrap BentoML's application in the guard."""
         limits = RequestLimits.from_settings(SETTINGS)
-        validators = {
+        validators: dict[str, Validator] = {
             "/generate": partial(parse_request, limits=limits),
             "/generate_batch": partial(parse_batch, limits=limits),
             "/inspect_prompt": partial(parse_inspection, limits=limits),
@@ -115,10 +115,10 @@ class LpwSdxl:
         try:
             image = await while_connected(ctx.request, self.engine.generate(request))
         except LpwSdxlError as error:
-            return _error(error)
+            return _error(ctx, error)
         content = await asyncio.to_thread(image.encode)
         media_type = MEDIA_TYPES[request.image_format]
-        return Response(content, media_type=media_type, headers={"x-seed": str(image.seed)})
+        return _as_is(Response(content, media_type=media_type, headers={"x-seed": str(image.seed)}))
 
     @bentoml.api
     async def generate_batch(
@@ -129,18 +129,18 @@ class LpwSdxl:
         try:
             answers = await while_connected(ctx.request, batch)
         except LpwSdxlError as error:
-            return _error(error)
+            return _error(ctx, error)
         body = await asyncio.to_thread(lambda: json.dumps(answers).encode())
-        return Response(body, media_type="application/json")
+        return _as_is(Response(body, media_type="application/json"))
 
     @bentoml.api(input_spec=InspectionRequest)
-    async def inspect_prompt(self, **fields: Any) -> dict[str, Any]:
+    async def inspect_prompt(self, ctx: bentoml.Context, **fields: Any) -> dict[str, Any]:
         """Say what the server makes of a prompt: spans, weights, tokens, chunks, warnings."""
         request = InspectionRequest(**fields)
         try:
             explanation = await asyncio.to_thread(self.engine.explain, request)
         except LpwSdxlError as error:
-            return _error(error)
+            return _error(ctx, error)
         return dataclasses.asdict(explanation)
 
     @bentoml.api
@@ -180,7 +180,17 @@ class LpwSdxl:
         self.engine.close()
 
 
-def _error(error: LpwSdxlError) -> Response:
+def _error(ctx: bentoml.Context, error: LpwSdxlError) -> Any:
     """Answer with one of our errors."""
     answer = ErrorAnswer.from_error(error)
-    return Response(answer.body(), answer.status, answer.headers, "application/json")
+    ctx.response.status_code = answer.status  # else BentoML sets it to 200
+    return _as_is(Response(answer.body(), answer.status, answer.headers, "application/json"))
+
+
+def _as_is(response: Response) -> Any:
+    """Answer with bytes that are ready.
+
+    BentoML passes a Response through; an endpoint's annotation is for its schema and client. A
+    returned PIL image would be encoded on the event loop, and everybody would wait.
+    """
+    return response

@@ -5,7 +5,7 @@
     │   ├── InvalidRequestError  400  a field is missing, unknown, of the wrong type or out of range
     │   ├── InvalidPromptError   400  the prompt breaks a limit or holds a weight that is no number
     │   ├── OverloadedError      429  the queue is full; `retry_after_s` says when to try again
-    │   └── DeadlineError        408  the request's own `deadline_s` passed before its image was done
+    │   └── DeadlineError        408  the request's `deadline_s` passed before its image was done
     ├── GenerationError          500  this image failed (such as a non-finite latent); others go on
     ├── UnavailableError         503  the engine is stopping or has stopped
     ├── CheckpointError          a file that can't be imported, or an import that failed

@@ -21,7 +21,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-Validator = Callable[[bytes], None]  # raises RequestError
+Validator = Callable[[bytes], object]  # raises RequestError; what it gives is not used
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,13 @@ from lpw_sdxl.checkpoint.convert import Conversion, Progress, convert
 from lpw_sdxl.checkpoint.dtypes import DTYPE_BYTES, CheckpointDtype
 from lpw_sdxl.checkpoint.header import CheckpointHeader
 from lpw_sdxl.checkpoint.inspect import CheckpointSummary, read_header, recognise
-from lpw_sdxl.checkpoint.manifest import Manifest, hash_file, read_manifest, write_manifest
+from lpw_sdxl.checkpoint.manifest import (
+    Manifest,
+    hash_file,
+    read_manifest,
+    verify_files,
+    write_manifest,
+)
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
 from lpw_sdxl.checkpoint.verify import verify_directory
 from lpw_sdxl.errors import CheckpointError, ModelError
@@ -96,28 +102,29 @@ def import_demo(*, force: bool, progress: Progress) -> ImportResult:
 
 def _checked_sha256(header: CheckpointHeader, expected: str | None) -> str:
     found = hash_file(header.path)
-    if expected is not None and found != expected.lower():
+    if expected is not None and found != expected:
         raise CheckpointError(
-            f"{header.path.name} has the SHA-256 {found}; {expected.lower()} was asked for: "
+            f"{header.path.name} has the SHA-256 {found}; {expected} was asked for: "
             "download it again, or correct --sha256."
         )
     return found
 
 
 def _is_known(tag: str, dtype: CheckpointDtype) -> bool:
-    """Tell whether the store has this import, whole; one in another dtype is refused.
+    """Tell whether the store has this import; a half-made or damaged one counts as none.
+
+    Sizes alone are checked, so that the answer is quick; `verify TAG` reads every byte.
 
     Raises:
-        CheckpointError: an entry of this tag is there, in another dtype or damaged.
+        CheckpointError: the entry is there in another dtype.
     """
     try:
         entry = store.find(tag)
-    except ModelError:
-        return False
-    try:
         manifest = read_manifest(entry.path)
+        verify_files(entry.path, manifest, contents=False)
     except ModelError as error:
-        raise CheckpointError(f"{error}") from error
+        logger.info("no whole import of %s is there: %s", tag, error)
+        return False
     if manifest.dtype != dtype.value:
         raise CheckpointError(
             f"{tag} is imported in {manifest.dtype}; --force replaces it with {dtype.value}."

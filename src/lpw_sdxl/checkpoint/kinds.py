@@ -24,7 +24,8 @@ class CheckpointKind(Enum):
     """A kind of file: its name in a sentence, and what to do with it instead of importing it."""
 
     SDXL = ("an SDXL checkpoint", "")
-    SDXL_INPAINTING = ("an SDXL checkpoint whose UNet takes more than latents", _SDXL_ADVICE)
+    SDXL_INPAINTING = ("an SDXL inpainting checkpoint (9 input channels)", _SDXL_ADVICE)
+    SDXL_EDITING = ("an SDXL checkpoint whose UNet doesn't take 4 channels", _SDXL_ADVICE)
     SDXL_REFINER = ("an SDXL refiner", _SDXL_ADVICE)
     SDXL_UNET = ("an SDXL UNet alone", "bring the full checkpoint, with text encoders and VAE")
     SD1 = ("a Stable Diffusion 1.x checkpoint", _SDXL_ADVICE)
@@ -66,13 +67,20 @@ def _any_contains(*parts: str) -> Callable[[Tensors], bool]:
     return lambda tensors: any(part in name for name in tensors for part in parts)
 
 
-def _takes_more_than_latents(tensors: Tensors) -> bool:
-    entry = tensors.get(UNET + "input_blocks.0.0.weight")
-    return _is_sdxl(tensors) and entry is not None and entry.shape[1:2] not in ((4,), ())
-
-
 def _is_sdxl(tensors: Tensors) -> bool:
     return _any_starts(SECOND_ENCODER)(tensors) and _any_starts(UNET)(tensors)
+
+
+def _is_sdxl_taking(holds: Callable[[int], bool]) -> Callable[[Tensors], bool]:
+    """Test an SDXL's number of input channels: 4 of latents, more for a mask or a second image."""
+
+    def test(tensors: Tensors) -> bool:
+        entry = tensors.get(UNET + "input_blocks.0.0.weight")
+        if entry is None or len(entry.shape) != 4:
+            return False
+        return holds(entry.shape[1]) and _is_sdxl(tensors)
+
+    return test
 
 
 def _has(key: str) -> Callable[[Tensors], bool]:
@@ -89,7 +97,8 @@ _KINDS: tuple[tuple[CheckpointKind, Callable[[Tensors], bool]], ...] = (
     ),
     (CheckpointKind.FLUX, _any_contains("double_blocks.", "single_transformer_blocks.")),
     (CheckpointKind.SD3, _any_contains("joint_blocks.")),
-    (CheckpointKind.SDXL_INPAINTING, _takes_more_than_latents),
+    (CheckpointKind.SDXL_INPAINTING, _is_sdxl_taking(lambda channels: channels == 9)),
+    (CheckpointKind.SDXL_EDITING, _is_sdxl_taking(lambda channels: channels != 4)),
     (CheckpointKind.SDXL, _is_sdxl),
     (CheckpointKind.SDXL_REFINER, _any_starts("conditioner.embedders.0.model.")),
     (CheckpointKind.SD2, _any_starts("cond_stage_model.model.")),

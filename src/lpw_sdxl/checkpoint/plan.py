@@ -30,9 +30,8 @@ _IGNORED = tuple(
         # Markers without content; `inspect.py` reads them.
         r"v_pred|ztsnr",
         # The noise schedule in training; the scheduler's configuration gives it.
-        r"denoiser\.sigmas",
-        r"betas|alphas_cumprod(_prev)?|(sqrt_|log_)(one_minus_|recip(m1)?_)?alphas_cumprod",
-        r"posterior_.*|sqrt_recip(m1)?_alphas_cumprod|log_one_minus_alphas_cumprod",
+        r"denoiser\.(log_)?sigmas|betas|posterior_\w+",
+        r"(log_|sqrt_)?(one_minus_|recip_|recipm1_)?alphas_cumprod(_prev)?",
         # Averaged weights beside those that are served.
         r"model_ema\..*",
         # Losses and discriminators of the VAE's training.

@@ -74,9 +74,10 @@ class Publication:
         if target.exists():
             target.rename(self.directory.parent / "replaced")
         self.directory.rename(target)
-        # BentoML finds the newest entry by its creation time when this file is gone.
-        (target.parent / _LATEST_FILE).unlink(missing_ok=True)
-        bentoml.models.get(name)
+        # BentoML keeps the newest entry's version in this file.
+        latest = self.directory.parent / _LATEST_FILE
+        latest.write_text(version, encoding="utf-8")
+        latest.replace(target.parent / _LATEST_FILE)
         return find(self.tag)
 
 
@@ -151,8 +152,16 @@ def find(tag: str) -> StoreEntry:
 
 
 def list_entries() -> list[StoreEntry]:
-    """Return every model of the store that this project imported, by name and age."""
-    models = sorted(bentoml.models.list(), key=lambda model: (model.tag.name, model.creation_time))
+    """Return every model of the store that this project imported, by name and age.
+
+    Raises:
+        ModelError: the store holds an entry, anyone's, that BentoML can't read.
+    """
+    try:
+        models = bentoml.models.list()
+    except (BentoMLException, OSError) as error:
+        raise ModelError(f"The model store can't be listed: {error}") from error
+    models.sort(key=lambda model: (model.tag.name, model.creation_time))
     return [
         StoreEntry(str(model.tag), Path(model.path), model.info.metadata)
         for model in models
@@ -183,9 +192,8 @@ def served_tag(setting: str, argument: str, folder: Path) -> str:
         return setting or argument
     bento_file = folder.parent / "bento.yaml"
     if bento_file.is_file():
-        models = yaml.safe_load(bento_file.read_text(encoding="utf-8")).get("models") or []
-        if models:
-            return str(models[0]["tag"])
+        services = yaml.safe_load(bento_file.read_text(encoding="utf-8"))["services"]
+        return str(services[0]["models"][0]["tag"])
     return DEFAULT_TAG
 
 

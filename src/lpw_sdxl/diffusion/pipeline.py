@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers.utils import logging as transformers_logging
 
 from lpw_sdxl.checkpoint.manifest import Manifest, read_manifest
 from lpw_sdxl.conditioning import PromptEncoder
@@ -52,11 +54,13 @@ class Pipeline:
             local_files_only=True,
             use_safetensors=True,
         )
+        with _no_progress_bars():
+            prompt_encoder = PromptEncoder.from_model_directory(model_directory, device, dtype)
         config_file = model_directory / "scheduler" / "scheduler_config.json"
         return cls(
             unet=unet.eval().requires_grad_(False).to(device),
             vae=vae.eval().requires_grad_(False).to(device),
-            prompt_encoder=PromptEncoder.from_model_directory(model_directory, device, dtype),
+            prompt_encoder=prompt_encoder,
             scheduler_config=json.loads(config_file.read_text(encoding="utf-8")),
             manifest=manifest,
             device=device,
@@ -68,3 +72,15 @@ class Pipeline:
         """Count the bytes of UNet and VAE weights."""
         parameters = [*self.unet.parameters(), *self.vae.parameters()]
         return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Keep Transformers' progress bars out of the log while weights load."""
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            transformers_logging.enable_progress_bar()

@@ -85,7 +85,7 @@ def make_scheduler(
         num_inference_steps: denoising steps.
     """
     recipe = SCHEDULERS[name]
-    accepted = inspect.signature(recipe.scheduler_class.__init__).parameters
+    accepted = inspect.signature(recipe.scheduler_class).parameters
     inherited = {key: value for key, value in config.items() if key in accepted}
     scheduler = recipe.scheduler_class(**{**inherited, **recipe.overrides})
     # Timesteps and sigmas stay on the CPU: reading one then never waits for the device.

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
@@ -223,7 +224,7 @@ class StepLoop:
         self.counters.unet_calls[len(group)] += 1
         for job, denoising, prediction in zip(group, denoisings, predictions, strict=True):
             job.last_step = self._calls
-            self._guarded(job, lambda d=denoising, p=prediction: d.advance(p))
+            self._guarded(job, partial(denoising.advance, prediction))
 
     def _finish(self, job: Job) -> None:
         """Decode a job that has done its steps and hand the image out."""
@@ -246,7 +247,7 @@ class StepLoop:
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not reach the others
             logger.warning("a call for %d jobs failed: %s", len(jobs), type(error).__name__)
         for job in jobs:
-            self._guarded(job, lambda j=job: work([j]))
+            self._guarded(job, partial(work, [job]))
 
     def _guarded(self, job: Job, work: Callable[[], None]) -> None:
         """Do one job's work; an error fails that job and nobody else."""

@@ -1,0 +1,106 @@
+"""The manifest: written whole, read back, and every difference on disk found and named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lpw_sdxl.checkpoint.manifest import (
+    Manifest,
+    list_files,
+    read_manifest,
+    record_file,
+    verify_files,
+    write_manifest,
+)
+from lpw_sdxl.errors import ModelError
+from lpw_sdxl.schema import ImageSize
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    directory = tmp_path / "sdxl" / "0123456789ab"
+    for name, content in {"a.json": b"{}", "unet/w.bin": b"weights", "model.yaml": b"own"}.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    files = {name: record_file(path) for name, path in list_files(directory).items()}
+    manifest = Manifest(
+        name="sdxl",
+        source_file="m.safetensors",
+        source_sha256="0" * 64,
+        native_size=ImageSize(height=96, width=128),
+        dtype="float16",
+        prediction_type="epsilon",
+        base_model="SDXL 1.0",
+        created="2026-01-01T00:00:00+00:00",
+        importer_version="0.1.0",
+        files=files,
+    )
+    write_manifest(directory, manifest)
+    return directory
+
+
+def test_it_is_read_back_as_written(directory: Path):
+    manifest = read_manifest(directory)
+    assert manifest.native_size == ImageSize(height=96, width=128)
+    assert list(manifest.files) == ["a.json", "unet/w.bin"]
+    assert manifest.describe()["native_size"] == "128x96"
+    assert "files" not in manifest.describe()
+    verify_files(directory, manifest)
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "flipped byte": (
+        lambda d: (d / "unet/w.bin").write_bytes(b"wEights"),
+        "has other bytes in unet/w",
+    ),
+    "missing": (lambda d: (d / "a.json").unlink(), "lacks its file a.json"),
+    "longer": (lambda d: (d / "a.json").write_bytes(b"{} "), "has 3 bytes in a.json; 2 would be"),
+    "extra": (lambda d: (d / "unet/x.py").write_bytes(b""), r"holds unet/x\.py, which its manif"),
+    "link": (lambda d: (d / "l").symlink_to("/nowhere"), "holds l, which its manifest doesn't"),
+}
+
+
+@pytest.mark.parametrize(("change", "complaint"), CHANGES.values(), ids=CHANGES.keys())
+def test_a_difference_is_found_and_named(directory: Path, change, complaint: str):
+    change(directory)
+    with pytest.raises(ModelError, match=f"^The model sdxl:0123456789ab {complaint}.*--force"):
+        verify_files(directory, read_manifest(directory))
+
+
+def test_without_contents_only_names_and_sizes_count(directory: Path):
+    CHANGES["flipped byte"][0](directory)
+    verify_files(directory, read_manifest(directory), contents=False)
+    CHANGES["longer"][0](directory)
+    with pytest.raises(ModelError, match="3 bytes"):
+        verify_files(directory, read_manifest(directory), contents=False)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"3", b"{}", b'{"format_version": 1}', b"\xff", b'{"format_version": 2}'],
+)
+def test_a_damaged_manifest_is_refused_in_one_sentence(directory: Path, content: bytes):
+    (directory / "manifest.json").write_bytes(content)
+    with pytest.raises(ModelError, match=r"^The model sdxl:0123456789ab has [^\n]*\.$"):
+        read_manifest(directory)
+
+
+@pytest.mark.parametrize("key", ["files", "native_size", "dtype"])
+def test_a_manifest_without_a_part_is_refused(directory: Path, key: str):
+    path = directory / "manifest.json"
+    content = json.loads(path.read_text())
+    del content[key]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=r"damaged manifest\.json"):
+        read_manifest(directory)
+
+
+def test_a_directory_without_a_manifest_is_half_made(directory: Path):
+    (directory / "manifest.json").unlink()
+    with pytest.raises(ModelError, match=r"has no manifest\.json"):
+        read_manifest(directory)

@@ -1,0 +1,150 @@
+"""The command line: exit status, last line, one sentence, no network."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCKED = """
+import runpy, socket, sys
+def refuse(*args, **options):
+    raise RuntimeError("the network was used")
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def command_line() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("model_import", ROOT / "model_import.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], Path, Path]:
+    """Run the demo import as a process that can't use the network."""
+    home, temporary = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("tmp")
+    environment = os.environ | {
+        "BENTOML_HOME": str(home),
+        "TMPDIR": str(temporary),
+        "HF_HUB_OFFLINE": "1",
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, str(ROOT / "model_import.py"), "demo"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=temporary,
+    )
+    return done, home, temporary
+
+
+def test_demo_is_imported_with_the_network_off(demo):
+    done, home, temporary = demo
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1].startswith("sdxl:")
+    assert len(lines[-1]) == len("sdxl:") + 12
+    assert any("noise" in line for line in lines)
+    assert (home / "models" / lines[-1].replace(":", "/") / "manifest.json").is_file()
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_process_that_fails_says_one_sentence(tmp_path: Path):
+    path = tmp_path / "page.safetensors"
+    path.write_text("<html>Log in</html>")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "model_import.py"), "checkpoint", str(path)],
+        env=os.environ | {"BENTOML_HOME": str(tmp_path), "BENTOML_DO_NOT_TRACK": "True"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.strip().splitlines() == [
+        "model_import: page.safetensors is a web page, as a download without a login leaves it; "
+        "a .safetensors checkpoint is needed."
+    ]
+
+
+def test_every_command_on_one_store(command_line, store_home, tiny_checkpoint, capsys):
+    source = str(tiny_checkpoint)
+    assert command_line.main(["list"]) == 0
+    assert capsys.readouterr().out == ""
+    assert command_line.main(["checkpoint", source, "--name", "mine"]) == 0
+    tag = capsys.readouterr().out.splitlines()[-1]
+    assert tag.startswith("mine:")
+    assert command_line.main(["checkpoint", source, "--name", "mine"]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "Already imported; nothing changed:",
+        tag,
+    ]
+    assert command_line.main(["list"]) == 0
+    assert capsys.readouterr().out == f"{tag}  128x96  float16  tiny.safetensors\n"
+    assert command_line.main(["verify", "mine"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == tag
+    assert command_line.main(["inspect", source]) == 0
+    assert "tiny.safetensors is an SDXL checkpoint" in capsys.readouterr().out
+
+    weights = (
+        store_home / "models" / tag.replace(":", "/") / "vae/diffusion_pytorch_model.safetensors"
+    )
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert command_line.main(["verify", tag]) == 1
+    assert "has other bytes in vae/diffusion_pytorch_model.safetensors" in capsys.readouterr().err
+    assert command_line.main(["remove", tag]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == tag
+    assert command_line.main(["remove", tag]) == 1
+    assert "No model" in capsys.readouterr().err
+
+
+def test_a_damaged_entry_is_listed_as_damaged(command_line, store_home, tiny_checkpoint, capsys):
+    assert command_line.main(["checkpoint", str(tiny_checkpoint)]) == 0
+    tag = capsys.readouterr().out.splitlines()[-1]
+    (store_home / "models" / tag.replace(":", "/") / "manifest.json").unlink()
+    assert command_line.main(["list"]) == 0
+    assert capsys.readouterr().out.startswith(f"{tag}  damaged: The model {tag} has no manifest")
+
+
+@pytest.mark.parametrize("source", ["https://example.com/a.safetensors", "civitai:12"])
+def test_downloads_are_told_to_be_missing(command_line, capsys, source: str):
+    assert command_line.main(["checkpoint", source]) == 1
+    assert "Downloads are not supported yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["fetch"],
+        ["checkpoint"],
+        ["checkpoint", "a", "--dtype", "fp8"],
+        ["checkpoint", "a", "--sha256", "xyz"],
+        ["remove"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_cannot_be_understood_ends_with_2(command_line, capsys, words: list[str]):
+    with pytest.raises(SystemExit) as left:
+        command_line.main(words)
+    assert left.value.code == 2
+
+
+def test_inspect_names_what_is_not_served(command_line, write_file, capsys):
+    path = write_file({"a.lora_up.weight": (2, 2)}, name="style.safetensors")
+    assert command_line.main(["inspect", str(path)]) == 0
+    assert "style.safetensors is a LoRA\n" in capsys.readouterr().out

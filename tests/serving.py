@@ -1,0 +1,100 @@
+"""Starts the real service as users do, for the tests that talk to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+READY_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running `bentoml serve`.
+
+    Attributes:
+        url: where it listens.
+        log_file: all that it wrote, both streams.
+    """
+
+    url: str
+    log_file: Path
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(encoding="utf-8")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def serving(
+    target: str,
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    log_file: Path,
+    python: Path | None = None,
+) -> Iterator[Server]:
+    """Run `bentoml serve TARGET` until the block ends; SIGTERM stops it."""
+    port = free_port()
+    command = [
+        str(python or sys.executable), "-m", "bentoml", "serve", target,
+        "--host", "127.0.0.1", "--port", str(port),
+    ]  # fmt: skip
+    with running(command, port, folder, environment, log_file) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str], port: int, folder: Path, environment: Mapping[str, str], log_file: Path
+) -> Iterator[Server]:
+    """Run a command that serves; wait until it is ready, and stop all of it at the end."""
+    server = Server(f"http://127.0.0.1:{port}", log_file)
+    with log_file.open("w") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=dict(environment),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_ready(process, server)
+        yield server
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise AssertionError(f"the service did not stop:\n{server.log}") from None
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], server: Server) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"the service ended:\n{server.log}"
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{server.url}/readyz", timeout=5).status_code == 200:
+                return
+        time.sleep(0.2)
+    raise AssertionError(f"the service was not ready in {READY_SECONDS} s:\n{server.log}")

@@ -1,0 +1,130 @@
+"""README's words are run: its blocks against a real service, its commands as they stand."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from conftest import ROOT, Store, run_import, store_environment
+from serving import Server, free_port, running
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ADDRESS = "http://localhost:3000"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("newcomer")
+
+
+@pytest.fixture(scope="module")
+def server(home: Path) -> Iterator[Server]:
+    """What README's first command starts, on a machine where nothing is imported yet."""
+    assert "make serve" in blocks("sh")[0]
+    port = free_port()
+    command = ["make", "serve", f"PORT={port}"]
+    with running(command, port, ROOT, store_environment(home), home / "log") as server:
+        yield server
+
+
+def test_make_serve_says_what_it_does(server: Server) -> None:
+    assert "its pictures are noise" in server.log
+    assert f"Starting the service on {server.url}" in server.log
+
+
+CURL_BLOCKS = [block for block in blocks("sh") if block.startswith("curl")]
+
+
+@pytest.mark.parametrize("block", CURL_BLOCKS, ids=lambda block: block.split()[2][-20:])
+def test_a_curl_block_works(server: Server, tmp_path: Path, block: str) -> None:
+    script = block.replace(ADDRESS, server.url).replace("examples/", f"{ROOT}/examples/")
+    script = script.replace("curl -s ", "curl -s --fail-with-body ")
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in re.findall(r"-o (\S+)", block):
+        assert Image.open(tmp_path / name).size == (128, 128)
+    if "inspect_prompt" in block:
+        assert json.loads(done.stdout)["prompt"]["token_count"] == 5
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=["sync", "async"])
+def test_a_python_block_works(server: Server, tmp_path: Path, block: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", block.replace(ADDRESS, server.url)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in re.findall(r'save\("(\S+)"\)', block):
+        assert Image.open(tmp_path / name).size == (128, 128)
+    if "generate_batch" in block:
+        assert {"batch-0.png", "batch-1.png"} <= set(os.listdir(tmp_path))
+        assert "2 invalid_request width" in done.stdout
+
+
+def test_the_long_example_has_more_than_500_tokens(server: Server) -> None:
+    request = json.loads((ROOT / "examples" / "long_prompt.json").read_text(encoding="utf-8"))
+    body = {"prompt": request["prompt"]}
+    explained = httpx.post(f"{server.url}/inspect_prompt", json=body, timeout=60).json()
+    assert explained["prompt"]["token_count"] > 500
+    assert explained["prompt"]["warnings"] == []
+
+
+def test_the_import_of_ones_own_checkpoint_works(tmp_path: Path) -> None:
+    """README's block of commands, on a file of the name that it uses."""
+    (block,) = [block for block in blocks("sh") if "my_model.safetensors" in block]
+    commands = [line for line in block.splitlines() if "model_import.py" in line]
+    assert len(commands) == 2
+    environment = store_environment(tmp_path)
+    make = (
+        "from pathlib import Path; from lpw_sdxl.checkpoint.synthetic import *;"
+        "write_checkpoint(Path('my_model.safetensors'), SyntheticSize.TINY, seed=3)"
+    )
+    subprocess.run([sys.executable, "-c", make], cwd=tmp_path, check=True, timeout=120)
+    for command in commands:
+        arguments = command.split("model_import.py ")[1]
+        arguments = arguments.replace("my_model", str(tmp_path / "my_model"))
+        last = run_import(arguments.split(), environment)
+    assert re.fullmatch(r"sdxl:[0-9a-f]{12}", last)
+
+
+def test_every_target_and_subcommand_that_readme_names_exists(store: Store) -> None:
+    helped = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    for target in set(re.findall(r"`make ([a-z-]+)", README)):
+        assert re.search(rf"^{target}\s", helped, flags=re.MULTILINE), target
+    usage = subprocess.run(
+        [sys.executable, "model_import.py", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env=store.environment,
+    ).stdout
+    for subcommand in set(re.findall(r"`model_import.py ([a-z]+)", README)):
+        assert subcommand in usage

@@ -1,0 +1,287 @@
+"""The service as its clients see it: a real `bentoml serve`, real HTTP, BentoML's own clients."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bentoml
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import ROOT, Store, store_environment
+from serving import Server, serving
+
+SECRET = "zyzzyva"
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def server(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    log_file = tmp_path_factory.mktemp("service") / "log"
+    with serving(
+        "service:LpwSdxl", folder=ROOT, environment=store.environment, log_file=log_file
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=120) as client:
+        yield client
+
+
+def generate(client: httpx.Client, **fields: Any) -> httpx.Response:
+    return client.post("/generate", json={"prompt": SECRET, "num_inference_steps": 3} | fields)
+
+
+def pixels(content: bytes) -> np.ndarray[Any, Any]:
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+
+
+def test_a_request_gives_a_png_with_its_seed(client: httpx.Client) -> None:
+    response = generate(client, seed=7)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "image/png"
+    assert response.headers["x-seed"] == "7"
+    image = Image.open(io.BytesIO(response.content))
+    assert image.size == (128, 128)
+    assert image.info["seed"] == "7"
+    assert f"{SECRET}\nSteps: 3, Sampler: Euler, CFG scale: 5, Seed: 7" in image.info["parameters"]
+
+
+def test_a_drawn_seed_is_told_and_makes_the_same_image_again(client: httpx.Client) -> None:
+    first = generate(client)
+    again = generate(client, seed=int(first.headers["x-seed"]))
+    assert again.content == first.content
+
+
+@pytest.mark.parametrize(("name", "form"), [("jpeg", "JPEG"), ("webp", "WEBP")])
+def test_other_formats(client: httpx.Client, name: str, form: str) -> None:
+    response = generate(client, image_format=name, width=64, height=72)
+    assert response.headers["content-type"] == f"image/{name}"
+    image = Image.open(io.BytesIO(response.content))
+    assert (image.format, image.size) == (form, (64, 72))
+
+
+BAD = {
+    "unknown field": ({"prompt": SECRET, "widht": 64}, 400, "widht"),
+    "missing prompt": ({"seed": 1}, 400, "prompt"),
+    "NaN": (f'{{"prompt": "{SECRET}", "guidance_scale": NaN}}', 400, "guidance_scale"),
+    "width of 1023": ({"prompt": SECRET, "width": 1023}, 400, "width"),
+    "0 steps": ({"prompt": SECRET, "num_inference_steps": 0}, 400, "num_inference_steps"),
+    "10 MB of prompt": ({"prompt": SECRET * 1_500_000}, 400, "prompt"),
+    "33 MB of body": ({"prompt": SECRET * 5_000_000}, 413, None),
+    "a weight beyond all": ({"prompt": f"({SECRET}:1e9)"}, 200, None),  # no number: text
+    "a weight over the limit": ({"prompt": f"({SECRET}:101)"}, 400, "prompt"),
+    "deep brackets": ({"prompt": "(" * 65 + SECRET}, 400, "prompt"),
+    "a LoRA that is not here": ({"prompt": f"<lora:{SECRET}:1>"}, 400, "prompt"),
+    "clip_skip too deep": ({"prompt": SECRET, "clip_skip": 31}, 400, "clip_skip"),
+    "not JSON": ("{", 400, None),
+    "nested JSON": ("[" * 100_000, 400, None),
+}
+
+
+def new_lines(server: Server, before: str) -> list[str]:
+    """What the log has gained; the line comes just after the answer."""
+    deadline = time.monotonic() + 5
+    while len(server.log) == len(before) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return server.log[len(before) :].strip().splitlines()
+
+
+@pytest.mark.parametrize(("body", "status", "field"), BAD.values(), ids=BAD.keys())
+def test_a_bad_request_is_answered_by_its_field(
+    client: httpx.Client, server: Server, body: object, status: int, field: str | None
+) -> None:
+    content = body if isinstance(body, str) else json.dumps(body)
+    before = server.log
+    response = client.post("/generate", content=content, headers=JSON)
+    assert response.status_code == status
+    if status != 200:
+        assert set(response.json()) == {"error"}
+        assert response.json()["error"]["field"] == field
+        assert SECRET not in response.text
+    (line,) = new_lines(server, before)
+    assert f"POST /generate {status}" in line
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [("GET", "/nowhere", 404, "not_found"), ("GET", "/generate", 405, "method_not_allowed")],
+)
+def test_bentomls_own_errors_get_the_one_shape(
+    client: httpx.Client, method: str, path: str, status: int, code: str
+) -> None:
+    response = client.request(method, path)
+    assert response.status_code == status
+    assert response.json()["error"]["code"] == code
+
+
+def test_a_batch_of_four_with_one_bad_item(client: httpx.Client) -> None:
+    items = [{"prompt": SECRET, "num_inference_steps": 3, "seed": seed} for seed in range(4)]
+    items[2]["width"] = 1023
+    answers = client.post("/generate_batch", json={"requests": items}).json()
+    assert [answer["status"] for answer in answers] == ["ok", "ok", "error", "ok"]
+    assert set(answers[2]) == {"status", "code", "message", "field"}
+    assert (answers[2]["code"], answers[2]["field"]) == ("invalid_request", "width")
+    for seed in (0, 1, 3):
+        answer = answers[seed]
+        assert (answer["seed"], answer["width"], answer["media_type"]) == (seed, 128, "image/png")
+        alone = generate(client, seed=seed)
+        batched = pixels(base64.b64decode(answer["image"]))
+        assert np.abs(batched - pixels(alone.content)).max() <= 1
+
+
+@pytest.mark.parametrize("item", [None, 5, "a", [], {"prompt": 1}])
+def test_a_batch_item_of_any_kind_is_an_answer(client: httpx.Client, item: object) -> None:
+    (answer,) = client.post("/generate_batch", json={"requests": [item]}).json()
+    assert answer["status"] == "error"
+
+
+def test_an_empty_batch_is_refused(client: httpx.Client) -> None:
+    response = client.post("/generate_batch", json={"requests": []})
+    assert (response.status_code, response.json()["error"]["field"]) == (400, "requests")
+
+
+def mixed_requests() -> list[dict[str, Any]]:
+    """Eight requests that differ in everything; prompts of 1 to 400 tokens."""
+    schedulers = ["Euler", "Euler a", "DPM++ 2M Karras", "DDIM", "DPM++ 2M"]
+    lengths = [1, 400, 20, 75, 76, 150, 230, 310]
+    return [
+        {
+            "prompt": " ".join(["fox", *["snow"] * (length - 1)]),
+            "negative_prompt": "blurry " * (number * 7),
+            "num_inference_steps": 5 + round(number * 25 / 7),
+            "guidance_scale": 1 + number * 11 / 7,
+            "scheduler": schedulers[number % len(schedulers)],
+            "seed": number,
+        }
+        for number, length in enumerate(lengths)
+    ]
+
+
+async def test_eight_different_requests_at_once_give_what_each_gives_alone(server: Server) -> None:
+    async with httpx.AsyncClient(base_url=server.url, timeout=120) as client:
+        requests = mixed_requests()
+        alone = [await client.post("/generate", json=request) for request in requests]
+        before = (await client.post("/info", json={})).json()["engine"]["unet_calls_by_jobs"]
+        shared = await asyncio.gather(
+            *(client.post("/generate", json=request) for request in requests)
+        )
+        after = (await client.post("/info", json={})).json()["engine"]["unet_calls_by_jobs"]
+    for one, many in zip(alone, shared, strict=True):
+        assert np.abs(pixels(one.content) - pixels(many.content)).max() <= 1
+    carried = {int(jobs): count - before.get(jobs, 0) for jobs, count in after.items()}
+    assert sum(count for jobs, count in carried.items() if jobs >= 4) >= 5, carried
+
+
+async def test_a_client_that_leaves_frees_its_place(server: Server) -> None:
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            await client.post(
+                "/generate", json={"prompt": "a", "num_inference_steps": 150}, timeout=0.3
+            )
+        await asyncio.sleep(1)
+        engine = (await client.post("/info", json={})).json()["engine"]
+    assert engine["left"] == 1
+    assert engine["queued_jobs"] == 0
+
+
+def test_bentomls_sync_client(server: Server) -> None:
+    with bentoml.SyncHTTPClient(server.url, timeout=120) as client:
+        image = client.generate(prompt="a fox", num_inference_steps=3, seed=5)
+        assert isinstance(image, Image.Image)
+        assert image.info["seed"] == "5"
+        answers = client.generate_batch(requests=[{"prompt": "a", "num_inference_steps": 2}])
+        assert answers[0]["status"] == "ok"
+        assert client.inspect_prompt(prompt="(a:1.3)")["prompt"]["spans"][0]["weight"] == 1.3
+
+
+async def test_bentomls_async_client(server: Server) -> None:
+    async with bentoml.AsyncHTTPClient(server.url, timeout=120) as client:
+        image = await client.generate(prompt="a fox", num_inference_steps=3, seed=5)
+        assert isinstance(image, Image.Image)
+        answers = await client.generate_batch(
+            requests=[{"prompt": "a", "num_inference_steps": 2}, {"prompt": "b", "width": 1}]
+        )
+        assert [answer["status"] for answer in answers] == ["ok", "error"]
+
+
+def test_an_inspection_tells_chunks_weights_and_warnings(client: httpx.Client) -> None:
+    body = {"prompt": "a (red:1.3) fox BREAK " + "snow " * 80 + "(", "negative_prompt": "x"}
+    explained = client.post("/inspect_prompt", json=body).json()
+    assert [window["token_count"] for window in explained["prompt"]["windows"]] == [3, 75, 5]
+    assert {"text": "red", "weight": 1.3, "start": 3, "end": 6} in explained["prompt"]["spans"]
+    assert len(explained["prompt"]["warnings"]) == 1
+
+
+def test_probes_and_metrics_answer(client: httpx.Client) -> None:
+    for path in ("/livez", "/readyz", "/metrics"):
+        assert client.get(path).status_code == 200
+
+
+def test_the_log_tells_how_it_started_and_no_prompt(server: Server, store: Store) -> None:
+    log = server.log
+    assert len(re.findall(rf"model {store.tag} found and verified", log)) == 1
+    assert len(re.findall(r"model loaded in [\d.]+ s", log)) == 1
+    assert len(re.findall(r"memory: everything stays on cpu", log)) == 1
+    assert len(re.findall(r"prompts of any number of tokens", log)) == 1
+    assert SECRET not in log
+    assert "Traceback" not in log
+    assert "runcat" not in log  # truncated, truncation: no prompt is cut
+    assert "Loading weights" not in log
+
+
+def serve_to_its_end(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bentoml", "serve", "service:LpwSdxl", "--port", "0"]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def assert_one_sentence(ended: subprocess.CompletedProcess[str], *parts: str) -> None:
+    assert ended.returncode != 0
+    output = ended.stdout + ended.stderr
+    assert "Traceback" not in output
+    lines = [line for line in output.splitlines() if line.strip()]
+    assert len(lines) == 1, output
+    for part in parts:
+        assert part in lines[0]
+
+
+def test_no_model_ends_the_start_with_the_command_to_run(tmp_path: Path) -> None:
+    ended = serve_to_its_end(store_environment(tmp_path))
+    assert_one_sentence(ended, "sdxl:latest", "model_import.py demo")
+
+
+@pytest.mark.parametrize("damage", ["flipped byte", "missing file", "cut file", "no manifest"])
+def test_a_damaged_model_ends_the_start(store: Store, tmp_path: Path, damage: str) -> None:
+    shutil.copytree(store.home / "models", tmp_path / "models")
+    model = tmp_path / "models" / Path(*store.tag.split(":"))
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    match damage:
+        case "flipped byte":
+            content = bytearray(weights.read_bytes())
+            content[-1] ^= 1
+            weights.write_bytes(content)
+        case "missing file":
+            weights.unlink()
+        case "cut file":
+            weights.write_bytes(weights.read_bytes()[:-10])
+        case "no manifest":
+            (model / "manifest.json").unlink()
+    ended = serve_to_its_end(store_environment(tmp_path))
+    assert_one_sentence(ended, store.tag, "model_import.py")
