@@ -45,6 +45,11 @@ def test_make_serve_says_what_it_does(server: Server) -> None:
     assert f"Starting the service on {server.url}" in server.log
 
 
+def assert_picture(file: Path) -> None:
+    with Image.open(file) as image:
+        assert image.size == (128, 128)
+
+
 CURL_BLOCKS = [block for block in blocks("sh") if block.startswith("curl")]
 
 
@@ -62,7 +67,7 @@ def test_a_curl_block_works(server: Server, tmp_path: Path, block: str) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for name in re.findall(r"-o (\S+)", block):
-        assert Image.open(tmp_path / name).size == (128, 128)
+        assert_picture(tmp_path / name)
     if "inspect_prompt" in block:
         assert json.loads(done.stdout)["prompt"]["token_count"] == 5
 
@@ -79,7 +84,7 @@ def test_a_python_block_works(server: Server, tmp_path: Path, block: str) -> Non
     )
     assert done.returncode == 0, done.stderr
     for name in re.findall(r'save\("(\S+)"\)', block):
-        assert Image.open(tmp_path / name).size == (128, 128)
+        assert_picture(tmp_path / name)
     if "generate_batch" in block:
         assert {"batch-0.png", "batch-1.png"} <= set(os.listdir(tmp_path))
         assert "2 invalid_request width" in done.stdout
