@@ -1,8 +1,11 @@
 # LPW-SDXL. `make` alone lists the targets; `make serve` and `make test` need nothing else first.
 PORT ?= 3000
 HOST ?= 127.0.0.1
+MODEL ?= sdxl:latest
 BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
 # Usage tracking off; no hub, ever; uv, which BentoML locks with, looks where pip was told to look.
 export BENTOML_DO_NOT_TRACK := True
 export HF_HUB_OFFLINE := 1
@@ -30,9 +33,10 @@ check: $(BIN)/.development ## lint, types and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-bundle: $(BIN)/.runtime ## build the bento with the model MODEL in it (default sdxl:latest)
-	@$(BIN)/python model_import.py verify $(or $(MODEL),sdxl:latest)
-	@$(BIN)/bentoml build --arg model=$$($(BIN)/python model_import.py verify $(or $(MODEL),sdxl:latest) | tail -1)
+bundle: $(BIN)/.runtime ## build the bento with the model MODEL in it (sdxl:latest)
+	@tag=$$($(BIN)/python model_import.py verify $(MODEL) | tail -1) && \
+	  echo "Building a bento with $$tag in it; packages are locked, which takes a minute." && \
+	  $(BIN)/bentoml build --arg model=$$tag
 
 test-bundle: $(BIN)/.development ## build a bento and serve it from an environment of its own
 	@$(BIN)/python -m pytest -m bundle $(ARGS)

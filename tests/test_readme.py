@@ -50,6 +50,11 @@ def assert_picture(file: Path) -> None:
         assert image.size == (128, 128)
 
 
+def test_make_serve_reads_the_configuration(server: Server) -> None:
+    httpx.post(f"{server.url}/info", json={}, timeout=60)
+    assert 'le="600.0"' in httpx.get(f"{server.url}/metrics", timeout=60).text
+
+
 CURL_BLOCKS = [block for block in blocks("sh") if block.startswith("curl")]
 
 

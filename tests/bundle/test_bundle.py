@@ -1,4 +1,4 @@
-"""The bento as what it is: built, then served where nothing but its own requirements is installed."""
+"""The bento as what it is: built, then served where only its own requirements are installed."""
 
 from __future__ import annotations
 
