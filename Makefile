@@ -49,7 +49,7 @@ clean: ## remove the environment and caches; the model store stays
 
 $(BIN)/.runtime: requirements.txt pyproject.toml
 	@echo "Installing into .venv (torch and what goes with it; minutes on a first run) ..."
-	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)) and "Python 3.11 or 3.12 is needed; BASE_PYTHON=/path/to/python names one")'
+	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 is needed; BASE_PYTHON=/path/to/python names one")'
 	@test -x $(BIN)/python || $(BASE_PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --progress-bar off -q -r requirements.txt
 	@$(BIN)/python -m pip install --progress-bar off -q --no-deps -e .

@@ -35,6 +35,7 @@ from lpw_sdxl.schema import (
     InspectionRequest,
     RequestLimits,
     parse_batch,
+    parse_info,
     parse_inspection,
     parse_request,
 )
@@ -69,6 +70,7 @@ class GuardedService(Service):
             "/generate": partial(parse_request, limits=limits),
             "/generate_batch": partial(parse_batch, limits=limits),
             "/inspect_prompt": partial(parse_inspection, limits=limits),
+            "/info": parse_info,
         }
         return RequestGuard(super().to_asgi(is_main), validators, SETTINGS.max_body_bytes)
 

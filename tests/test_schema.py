@@ -5,7 +5,14 @@ import json
 import pytest
 
 from lpw_sdxl.errors import InvalidRequestError
-from lpw_sdxl.schema import ImageSize, RequestLimits, parse_batch, parse_inspection, parse_request
+from lpw_sdxl.schema import (
+    ImageSize,
+    RequestLimits,
+    parse_batch,
+    parse_info,
+    parse_inspection,
+    parse_request,
+)
 
 LIMITS = RequestLimits(
     max_prompt_characters=100, max_steps=50, max_size=ImageSize(512, 1024), max_batch_items=3
@@ -92,3 +99,14 @@ def test_a_bad_item_does_not_spoil_a_batch() -> None:
 def test_an_inspection_keeps_the_limit_of_characters() -> None:
     with pytest.raises(InvalidRequestError, match="at most 100"):
         parse_inspection(json.dumps({"prompt": "s" * 101}), LIMITS)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}"])
+def test_info_takes_nothing(body: bytes) -> None:
+    parse_info(body)
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"verbose": true}', b"null"])
+def test_info_refuses_anything_else(body: bytes) -> None:
+    with pytest.raises(InvalidRequestError):
+        parse_info(body)

@@ -133,6 +133,12 @@ class InspectionRequest(BaseModel):
     prompt_style: PromptStyle = Field(default=PromptStyle.LPW, strict=False)
 
 
+class InfoRequest(BaseModel):
+    """Nothing: what is served needs no question."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
 class BatchRequest(BaseModel):
     """Several requests in one body; each item is read on its own, so that one spoils no other."""
 
@@ -207,6 +213,15 @@ def parse_batch(body: bytes | str, limits: RequestLimits) -> BatchRequest:
     return batch
 
 
+def parse_info(body: bytes | str) -> InfoRequest:
+    """Read the empty object that /info takes.
+
+    Raises:
+        InvalidRequestError: if there is anything in it.
+    """
+    return _read(InfoRequest, body or "{}")
+
+
 def check_limits(request: GenerationRequest, limits: RequestLimits) -> None:
     """Hold a valid request against the server's own limits.
 
@@ -261,7 +276,8 @@ def _explain_refusal(error: ValidationError, known_fields: tuple[str, ...]) -> I
         return InvalidRequestError(f"{field} is missing", field=field)
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(first["loc"][-1]), known_fields, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known_fields)}"
+        known = ", ".join(known_fields) or "none"
+        hint = f"did you mean {near[0]}?" if near else f"known are {known}"
         shown = (field or "")[:64]
         return InvalidRequestError(f"{shown} is not a field of a request; {hint}", field=shown)
     message = first["msg"][0].lower() + first["msg"][1:]

@@ -68,7 +68,6 @@ def test_known_tensors_land_where_they_belong_bit_for_bit(source, written):
 
 
 # Diffusers and Transformers warn of their own, of each other's and of torch's old names here.
-@pytest.mark.filterwarnings("default")
 def test_diffusers_own_converter_gives_the_same_tensors(tiny_checkpoint, tiny_directory, written):
     directory, _ = tiny_directory
     pipeline = StableDiffusionXLPipeline.from_single_file(
@@ -81,7 +80,6 @@ def test_diffusers_own_converter_gives_the_same_tensors(tiny_checkpoint, tiny_di
         assert all(_bits(theirs[key]) == _bits(ours[key]) for key in ours)
 
 
-@pytest.mark.filterwarnings("default")
 def test_diffusers_loads_the_directory_without_a_complaint(tiny_directory, written):
     directory, _ = tiny_directory
     pipeline = StableDiffusionXLPipeline.from_pretrained(

@@ -17,6 +17,9 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 
+from conftest import run_import, store_environment
+from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
+from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator
 from lpw_sdxl.engine import Engine, GeneratedImage
 from lpw_sdxl.errors import (
@@ -285,6 +288,38 @@ async def test_closing_finishes_what_was_accepted_and_takes_no_more(own_engine: 
     assert not own_engine.is_alive
     with pytest.raises(UnavailableError):
         await own_engine.generate(request())
+
+
+async def test_a_half_precision_model_draws_nearly_the_same(engine: Engine, tmp_path: Path) -> None:
+    """The demo's weights in float16, as a real checkpoint's are by default; the VAE in float32."""
+    file = tmp_path / "demo.safetensors"
+    write_checkpoint(
+        file, SyntheticSize.TINY, dtype=CheckpointDtype.FLOAT32, native_size=ImageSize(128, 128)
+    )
+    tag = run_import(["checkpoint", str(file)], store_environment(tmp_path / "home"))
+    directory = tmp_path / "home" / "models" / Path(*tag.split(":"))
+    half = Engine.load(directory, Settings(device="cpu"))
+    asked = request(prompt=words(100), num_inference_steps=8, seed=3)
+    images = [await one.generate(asked) for one in (engine, half)]
+    half.close()
+    assert half.pipeline.unet.dtype == torch.float16
+    assert half.pipeline.vae.dtype == torch.float32
+    difference = np.abs(images[0].pixels.astype(int) - images[1].pixels.astype(int))
+    assert difference.mean() < 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+async def test_the_gpu_draws_nearly_what_the_cpu_draws(
+    engine: Engine, model_directory: Path
+) -> None:
+    on_gpu = Engine.load(model_directory, Settings(device="cuda"))
+    asked = [request(**fields) for fields in MIXED]
+    expected = await together(engine, asked)
+    images = await together(on_gpu, asked)
+    on_gpu.close()
+    for one, other in zip(expected, images, strict=True):
+        assert np.abs(one.pixels.astype(int) - other.pixels.astype(int)).mean() < 2
 
 
 async def test_a_thread_that_dies_leaves_nobody_waiting(

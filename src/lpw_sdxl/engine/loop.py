@@ -231,11 +231,15 @@ class StepLoop:
         self._active.remove(job)
         denoising = job.denoising
         assert denoising is not None
-        self._guarded(job, lambda: job.finish(decode(self._pipeline.vae, denoising.latents)))
-        self.counters.images += 1
+        self._guarded(job, partial(self._hand_out, job, denoising))
         now = time.monotonic()
         self._seconds_per_image += 0.2 * (now - self._last_image_at - self._seconds_per_image)
         self._last_image_at = now
+
+    def _hand_out(self, job: Job, denoising: Denoising) -> None:
+        pixels = decode(self._pipeline.vae, denoising.latents)
+        self.counters.images += 1
+        job.finish(pixels)
 
     def _together_or_alone(
         self, jobs: Sequence[Job], work: Callable[[Sequence[Job]], None]
