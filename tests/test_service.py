@@ -238,7 +238,7 @@ def test_the_log_tells_how_it_started_and_no_prompt(server: Server, store: Store
     assert len(re.findall(rf"model {store.tag} found and verified", log)) == 1
     assert len(re.findall(r"model loaded in [\d.]+ s", log)) == 1
     assert len(re.findall(r"memory: everything stays on cpu", log)) == 1
-    assert len(re.findall(r"prompts of any number of tokens", log)) == 1
+    assert len(re.findall(r"prompts of up to 64 chunks", log)) == 1
     assert SECRET not in log
     assert "Traceback" not in log
     assert "runcat" not in log  # truncated, truncation: no prompt is cut

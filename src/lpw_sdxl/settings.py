@@ -21,6 +21,8 @@ class Settings(BaseSettings):
         model: tag in the BentoML model store; empty for the one the service was built with.
         device: `auto` (CUDA where there is one, else CPU), `cpu`, `cuda` or `cuda:N`.
         max_prompt_characters: length limit of `prompt` and of `negative_prompt`, characters.
+        max_prompt_chunks: limit of a prompt's chunks of 75 tokens; a longer one would slow every
+            job that shares its UNet calls.
         max_prompt_depth: limit of nested brackets.
         max_prompt_weight: limit of a weight's absolute value.
         max_steps: largest `num_inference_steps`.
@@ -37,6 +39,7 @@ class Settings(BaseSettings):
     model: str = ""
     device: str = "auto"
     max_prompt_characters: Annotated[int, Ge(1), Le(10_000_000)] = 32_768
+    max_prompt_chunks: Annotated[int, Ge(1), Le(10_000)] = 64
     max_prompt_depth: Annotated[int, Ge(1), Le(100_000)] = 64
     max_prompt_weight: Annotated[float, Ge(1.0), Le(1e6)] = 100.0
     max_steps: Annotated[int, Ge(1), Le(1000)] = 150

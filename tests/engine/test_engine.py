@@ -217,6 +217,8 @@ REFUSED = {
     "LoRA tag": ({"prompt": "a <lora:foo:1>"}, InvalidPromptError, "prompt"),
     "weight": ({"negative_prompt": "(a:1000)"}, InvalidPromptError, "negative_prompt"),
     "depth": ({"prompt": "(" * 65 + "a"}, InvalidPromptError, "prompt"),
+    "chunks": ({"prompt": "a BREAK " * 65}, InvalidPromptError, "prompt"),
+    "tokens": ({"negative_prompt": "a " * 4801}, InvalidPromptError, "negative_prompt"),
     "steps": ({"num_inference_steps": 151}, InvalidRequestError, "num_inference_steps"),
     "clip_skip": ({"clip_skip": 30}, InvalidRequestError, "clip_skip"),
 }

@@ -55,6 +55,17 @@ def test_a_full_size_does_not_stop_another() -> None:
     assert admit(waiting, [standing(SMALL)], max_rows=2) == [1]
 
 
+def test_many_sizes_together_have_a_bound() -> None:
+    sizes = [StepKey(ImageSize(64 + 8 * number, 64)) for number in range(20)]
+    assert admit([standing(size) for size in sizes], [], max_rows=4) == list(range(8))
+
+
+def test_a_size_that_waits_for_room_is_not_overtaken() -> None:
+    active = [standing(StepKey(ImageSize(64 + 8 * n, 64)), rows=2) for n in range(7)]
+    waiting = [standing(SMALL, rows=2), standing(LARGE, rows=2), standing(LARGE, rows=1)]
+    assert admit(waiting, [*active, standing(SMALL, rows=1)], max_rows=4) == []
+
+
 jobs = st.lists(
     st.builds(standing, st.sampled_from([SMALL, LARGE]), st.integers(1, 2), st.integers(-1, 9))
 )

@@ -63,6 +63,13 @@ class TokenChunks:
         return sum(window.text_count for window in self.windows)
 
     @property
+    def text_windows(self) -> int:
+        """Windows up to the last that holds text; what follows is padding to the other prompt."""
+        return max(
+            (index for index, window in enumerate(self.windows, 1) if window.text_count), default=0
+        )
+
+    @property
     def length(self) -> int:
         """Positions in all windows, BOS, EOS and padding included."""
         return sum(len(window.ids) for window in self.windows)
@@ -132,6 +139,26 @@ def chunk_lpw(
 
 
 CHUNKINGS: Mapping[PromptStyle, Chunking] = {PromptStyle.LPW: chunk_lpw}
+
+
+class Tokenizer(Protocol):
+    """What chunking asks of an encoder's tokenizer."""
+
+    special: SpecialTokens
+
+    def ids(self, text: str) -> Sequence[int]:
+        """Return a text's ids, without BOS, EOS, padding and truncation."""
+
+
+def chunk_pair(
+    prompt: Prompt, negative_prompt: Prompt, style: PromptStyle, tokenizer: Tokenizer
+) -> ChunkedPair:
+    """Tokenise and chunk a pair of prompts as a style does."""
+    return CHUNKINGS[style](
+        tokenize(prompt, tokenizer.ids),
+        tokenize(negative_prompt, tokenizer.ids),
+        tokenizer.special,
+    )
 
 
 class _Layout(NamedTuple):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from lpw_sdxl.conditioning.chunking import CHUNKINGS, ChunkedPair, TokenChunks, tokenize
+from lpw_sdxl.conditioning.chunking import ChunkedPair, TokenChunks, chunk_pair
 from lpw_sdxl.conditioning.clip import ClipTextEncoder, EncodedWindow
 from lpw_sdxl.conditioning.emphasis import EMPHASES, Emphasis
 from lpw_sdxl.conditioning.explain import PromptExplanation, explain
@@ -134,15 +134,17 @@ class PromptEncoder:
         parsed = self._parse(prompt, negative_prompt)
         return explain(*parsed, PromptStyle.named(style), self._encoders[0].tokenizer)
 
+    def chunk(
+        self, prompt: Prompt, negative_prompt: Prompt, style: PromptStyle = PromptStyle.LPW
+    ) -> ChunkedPair:
+        """Chunk a pair of parsed prompts; runs no encoder, and may be called from any thread."""
+        return chunk_pair(prompt, negative_prompt, style, self._encoders[0].tokenizer)
+
     def _plan(self, pair: PromptPair) -> _Plan:
         style = PromptStyle.named(pair.style)
         clip_skip = self._check_clip_skip(pair.clip_skip)
         parsed = self._parse(pair.prompt, pair.negative_prompt)
-        chunked = []
-        for encoder in self._encoders:
-            tokenizer = encoder.tokenizer
-            prompt, negative_prompt = (tokenize(side, tokenizer.ids) for side in parsed)
-            chunked.append(CHUNKINGS[style](prompt, negative_prompt, tokenizer.special))
+        chunked = [chunk_pair(*parsed, style, encoder.tokenizer) for encoder in self._encoders]
         if len({_shape(pair) for pair in chunked}) > 1:
             raise ModelError("the model's tokenizers split a prompt into different lengths")
         return _Plan(tuple(chunked), EMPHASES[style], clip_skip)

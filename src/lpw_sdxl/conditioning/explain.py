@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lpw_sdxl.conditioning.chunking import CHUNKINGS, TokenChunks, Window, tokenize
+from lpw_sdxl.conditioning.chunking import TokenChunks, Window, chunk_pair
 from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 from lpw_sdxl.prompt import Break, LoraTag, Prompt, PromptStyle, Span
 
@@ -60,11 +60,7 @@ def explain(
     prompt: Prompt, negative_prompt: Prompt, style: PromptStyle, tokenizer: ClipTokenizer
 ) -> PromptExplanation:
     """Say how a pair of prompts is weighted and chunked."""
-    chunks = CHUNKINGS[style](
-        tokenize(prompt, tokenizer.ids),
-        tokenize(negative_prompt, tokenizer.ids),
-        tokenizer.special,
-    )
+    chunks = chunk_pair(prompt, negative_prompt, style, tokenizer)
     return PromptExplanation(
         style,
         _explain_one(prompt, chunks.prompt, tokenizer),

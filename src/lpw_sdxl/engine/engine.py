@@ -17,7 +17,7 @@ from lpw_sdxl import __version__
 from lpw_sdxl.conditioning import PromptExplanation
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.schedulers import own_scheduler
-from lpw_sdxl.engine.job import GeneratedImage, Job, JobSpec
+from lpw_sdxl.engine.job import GeneratedImage, Job, JobSpec, PromptTexts
 from lpw_sdxl.engine.loop import LoopCounters, StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
@@ -56,6 +56,7 @@ class Engine:
         self.plan = MemoryPlan(
             pipeline.device, pipeline.dtype, pipeline.weight_bytes, settings.max_rows
         )
+        self.max_prompt_chunks = settings.max_prompt_chunks
         self.own_scheduler = own_scheduler(pipeline.scheduler_config)
         self._loop = StepLoop(pipeline, settings.max_rows, settings.max_queued_jobs)
         self._loop.start()
@@ -78,7 +79,8 @@ class Engine:
         logger.info("model loaded in %.1f s", time.monotonic() - started)
         logger.info("memory: %s", engine.plan)
         logger.info(
-            "prompts of any number of tokens, up to %d characters",
+            "prompts of up to %d chunks of 75 tokens and %d characters",
+            settings.max_prompt_chunks,
             settings.max_prompt_characters,
         )
         return engine
@@ -111,7 +113,8 @@ class Engine:
             GenerationError: if this image failed.
             UnavailableError: if the engine is stopping.
         """
-        job = Job(self.decide(request))
+        # Reading a long prompt takes milliseconds, in which no other request should wait.
+        job = Job(await asyncio.to_thread(self.decide, request))
         self._loop.submit([job])
         return await asyncio.wrap_future(job.future)
 
@@ -134,10 +137,8 @@ class Engine:
                 f" most {deepest}",
                 field="clip_skip",
             )
-        prompts = (
-            self._read_prompt(request.prompt, "prompt"),
-            self._read_prompt(request.negative_prompt, "negative_prompt"),
-        )
+        prompts = self._read_prompts(request)
+        self._check_chunks(prompts, request.prompt_style)
         manifest = self.pipeline.manifest
         record = ImageRecord(
             request=request,
@@ -159,11 +160,9 @@ class Engine:
             RequestError: if a prompt breaks a limit.
         """
         check_prompt_lengths(request, self.limits)
-        return self.pipeline.prompt_encoder.explain(
-            self._read_prompt(request.prompt, "prompt"),
-            self._read_prompt(request.negative_prompt, "negative_prompt"),
-            request.prompt_style,
-        )
+        prompts = self._read_prompts(request)
+        self._check_chunks(prompts, request.prompt_style)
+        return self.pipeline.prompt_encoder.explain(*prompts, request.prompt_style)
 
     def describe(self) -> dict[str, Any]:
         """Say what is served and what has been done, in plain JSON values."""
@@ -177,7 +176,7 @@ class Engine:
             "schedulers": [str(name) for name in SchedulerName],
             "own_scheduler": str(self.own_scheduler),
             "prompt_styles": [str(style) for style in PromptStyle],
-            "limits": limits,
+            "limits": limits | {"max_prompt_chunks": self.max_prompt_chunks},
             "loras": [],
             "embeddings": [],
             "engine": {
@@ -192,6 +191,23 @@ class Engine:
     def close(self, timeout_s: float = 60.0) -> None:
         """Take no more requests, finish those accepted, and stop."""
         self._loop.close(timeout_s)
+
+    def _read_prompts(self, request: GenerationRequest | InspectionRequest) -> PromptTexts:
+        return PromptTexts(
+            self._read_prompt(request.prompt, "prompt"),
+            self._read_prompt(request.negative_prompt, "negative_prompt"),
+        )
+
+    def _check_chunks(self, prompts: PromptTexts, style: PromptStyle) -> None:
+        """Refuse a prompt of too many chunks, by its field."""
+        chunked = self.pipeline.prompt_encoder.chunk(*prompts, style)
+        for field, chunks in chunked._asdict().items():
+            if chunks.text_windows > self.max_prompt_chunks:
+                raise InvalidPromptError(
+                    f"{field} fills {chunks.text_windows} chunks of 75 tokens; at most"
+                    f" {self.max_prompt_chunks} are accepted here",
+                    field=field,
+                )
 
     def _read_prompt(self, text: str, field: str) -> Prompt:
         """Parse one prompt; what goes wrong names its field."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lpw_sdxl.diffusion.decoder import Pixels
 from lpw_sdxl.diffusion.step import Denoising, Guidance
@@ -12,6 +13,13 @@ from lpw_sdxl.engine.policy import NEVER, Standing, StepKey
 from lpw_sdxl.imaging import ImageRecord, encode_image
 from lpw_sdxl.prompt import Prompt
 from lpw_sdxl.schema import GenerationRequest
+
+
+class PromptTexts(NamedTuple):
+    """A job's parsed prompt and negative prompt."""
+
+    prompt: Prompt
+    negative_prompt: Prompt
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class JobSpec:
     """
 
     record: ImageRecord
-    prompts: tuple[Prompt, Prompt]
+    prompts: PromptTexts
 
     @property
     def request(self) -> GenerationRequest:

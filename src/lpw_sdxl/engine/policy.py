@@ -14,6 +14,7 @@ from typing import NamedTuple
 from lpw_sdxl.schema import ImageSize
 
 NEVER = -1
+ACTIVE_CALLS = 4  # all sizes together have at most this many calls' rows under way: bounds memory
 
 
 class StepKey(NamedTuple):
@@ -48,14 +49,19 @@ def admit(waiting: Sequence[Standing], active: Sequence[Standing], max_rows: int
     Returns:
         indexes into `waiting`, ascending. A key takes jobs while its rows fit into one call; the
         first job of a key that does not fit closes that key, so that a small one cannot overtake.
+        All keys together take what ACTIVE_CALLS calls hold; the first job over that closes all.
     """
+    free_in_all = ACTIVE_CALLS * max_rows - sum(job.rows for job in active)
     free: dict[StepKey, int] = defaultdict(lambda: max_rows)
     for job in active:
         free[job.key] -= job.rows
     chosen = []
     for index, job in enumerate(waiting):
+        if job.rows > free_in_all:
+            break
         if job.rows <= free[job.key]:
             free[job.key] -= job.rows
+            free_in_all -= job.rows
             chosen.append(index)
         else:
             free[job.key] = 0
