@@ -20,7 +20,7 @@ help: ## list the targets
 install: $(BIN)/.runtime ## install what the service needs into .venv
 
 serve: $(BIN)/.runtime ## import the demo model if none is imported yet, and serve on PORT (3000)
-	@$(BIN)/python model_import.py list | grep -q . || $(BIN)/python model_import.py demo
+	@models=$$($(BIN)/python model_import.py list); test -n "$$models" || $(BIN)/python model_import.py demo
 	@echo "Starting the service on http://$(HOST):$(PORT); Ctrl-C stops it."
 	@BENTOML_CONFIG=$(CURDIR)/configuration.yaml $(BIN)/bentoml serve service:LpwSdxl --host $(HOST) --port $(PORT)
 

@@ -28,7 +28,7 @@ from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.api.guard import Application, RequestGuard, Validator
 from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
 from lpw_sdxl.checkpoint.store import find, served_tag
-from lpw_sdxl.errors import LpwSdxlError, ModelError
+from lpw_sdxl.errors import LpwSdxlError, ModelError, SettingsError
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.schema import (
     GenerationRequest,
@@ -39,7 +39,7 @@ from lpw_sdxl.schema import (
     parse_inspection,
     parse_request,
 )
-from lpw_sdxl.settings import Settings
+from lpw_sdxl.settings import read_settings
 
 logging.getLogger("lpw_sdxl").setLevel(logging.INFO)
 logger = logging.getLogger("lpw_sdxl.service")
@@ -52,12 +52,12 @@ class ServiceArguments(BaseModel):
 
 
 # The model must be known while the class is made: a bento carries what its class names.
-SETTINGS = Settings()
 ARGUMENTS = bentoml.use_arguments(ServiceArguments)
 try:
+    SETTINGS = read_settings()
     MODEL_ENTRY = find(served_tag(SETTINGS.model, ARGUMENTS.model, Path(__file__).parent))
-except ModelError as missing:
-    sys.exit(f"lpw-sdxl: {missing}")
+except (SettingsError, ModelError) as obstacle:
+    sys.exit(f"lpw-sdxl: {obstacle}")
 
 
 class GuardedService(Service):
@@ -91,13 +91,17 @@ class LpwSdxl:
     @bentoml.on_deployment
     @staticmethod
     def verify_model() -> None:
-        """Check the model once, in the supervisor, before a worker starts."""
+        """Check model and device once, in the supervisor, before a worker starts."""
         started = time.monotonic()
         try:
             manifest = read_manifest(MODEL_ENTRY.path)
             verify_files(MODEL_ENTRY.path, manifest)
-        except ModelError as damage:
-            sys.exit(f"lpw-sdxl: {damage}")
+            if SETTINGS.device.startswith("cuda"):
+                from lpw_sdxl.engine.memory import choose_device  # noqa: PLC0415
+
+                choose_device(SETTINGS.device)
+        except (SettingsError, ModelError) as obstacle:
+            sys.exit(f"lpw-sdxl: {obstacle}")
         logger.info(
             "model %s found and verified: %d files in %.1f s",
             MODEL_ENTRY.tag,

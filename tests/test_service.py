@@ -267,6 +267,15 @@ def test_no_model_ends_the_start_with_the_command_to_run(tmp_path: Path) -> None
     assert_one_sentence(ended, "sdxl:latest", "model_import.py demo")
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"), [("LPW_SDXL_MAX_ROWS", "many"), ("LPW_SDXL_DEVICE", "cuda:99")]
+)
+def test_a_setting_that_cannot_be_used_ends_the_start(
+    store: Store, variable: str, value: str
+) -> None:
+    assert_one_sentence(serve_to_its_end(store.environment | {variable: value}), variable)
+
+
 @pytest.mark.parametrize("damage", ["flipped byte", "missing file", "cut file", "no manifest"])
 def test_a_damaged_model_ends_the_start(store: Store, tmp_path: Path, damage: str) -> None:
     shutil.copytree(store.home / "models", tmp_path / "models")

@@ -10,6 +10,7 @@
     ├── UnavailableError         503  the engine is stopping or has stopped
     ├── CheckpointError          a file that can't be imported, or an import that failed
     │   └── UnsupportedCheckpointError   a file of a kind that we recognise and don't serve
+    ├── SettingsError            an LPW_SDXL_ variable that can't be used
     └── ModelError               the model to serve is missing from the store, or damaged
 
 Messages say what was wrong, where, and what would be right. They reach clients: no path of the
@@ -89,6 +90,10 @@ class CheckpointError(LpwSdxlError):
 
 class UnsupportedCheckpointError(CheckpointError):
     """A file that was recognised as something that is not served."""
+
+
+class SettingsError(LpwSdxlError):
+    """An environment variable of ours holds what can't be used; the message names it."""
 
 
 class ModelError(LpwSdxlError):

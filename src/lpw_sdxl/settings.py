@@ -1,7 +1,7 @@
 """Every setting of the service, read from environment variables: one table, one prefix.
 
 Priority: environment variable, then the default below. Nothing else in the project reads the
-environment, and nothing is read at import: `Settings()` reads it when it is called.
+environment, and nothing is read at import: `read_settings()` reads it when it is called.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from annotated_types import Ge, Le
+from pydantic import StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from lpw_sdxl.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "LPW_SDXL_"
 
@@ -37,7 +40,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore")
 
     model: str = ""
-    device: str = "auto"
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = "auto"
     max_prompt_characters: Annotated[int, Ge(1), Le(10_000_000)] = 32_768
     max_prompt_chunks: Annotated[int, Ge(1), Le(10_000)] = 64
     max_prompt_depth: Annotated[int, Ge(1), Le(100_000)] = 64
@@ -49,3 +52,17 @@ class Settings(BaseSettings):
     max_rows: Annotated[int, Ge(2), Le(256)] = 16
     max_queued_jobs: Annotated[int, Ge(1), Le(100_000)] = 256
     max_body_bytes: Annotated[int, Ge(1024)] = 32 * 1024 * 1024
+
+
+def read_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: a variable holds what can't be used; it is named.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        variable = ENVIRONMENT_PREFIX + str(first["loc"][0]).upper()
+        raise SettingsError(f"{variable}: {first['msg'][0].lower()}{first['msg'][1:]}") from None

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
-from lpw_sdxl.errors import ModelError
+from lpw_sdxl.errors import SettingsError
 
 
 def test_auto_takes_the_gpu_where_there_is_one() -> None:
@@ -14,7 +14,7 @@ def test_auto_takes_the_gpu_where_there_is_one() -> None:
 
 @pytest.mark.parametrize("wanted", ["cuda:99", "gpu", "cuda:x", ""])
 def test_a_device_that_is_not_there_is_named(wanted: str) -> None:
-    with pytest.raises(ModelError, match="LPW_SDXL_DEVICE"):
+    with pytest.raises(SettingsError, match="LPW_SDXL_DEVICE"):
         choose_device(wanted)
 
 

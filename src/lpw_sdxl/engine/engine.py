@@ -32,7 +32,7 @@ from lpw_sdxl.schema import (
     check_limits,
     check_prompt_lengths,
 )
-from lpw_sdxl.settings import Settings
+from lpw_sdxl.settings import Settings, read_settings
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +70,10 @@ class Engine:
             settings: read from the environment if None.
 
         Raises:
-            ModelError: if the directory is not one of ours, or the device is not there.
+            ModelError: if the directory is not one of ours.
+            SettingsError: if a setting can't be used, or the device is not there.
         """
-        settings = Settings() if settings is None else settings
+        settings = read_settings() if settings is None else settings
         started = time.monotonic()
         device = choose_device(settings.device)
         engine = cls(Pipeline.load(Path(model_directory), device), settings)

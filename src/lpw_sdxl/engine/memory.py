@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lpw_sdxl.errors import ModelError
+from lpw_sdxl.errors import SettingsError
 
 GIB = 1024**3
 
@@ -18,7 +18,7 @@ def choose_device(wanted: str) -> torch.device:
         wanted: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
-        ModelError: if a CUDA device was asked for that this machine does not have.
+        SettingsError: if a CUDA device was asked for that this machine does not have.
     """
     has_cuda = torch.cuda.is_available()
     if wanted == "auto":
@@ -28,7 +28,7 @@ def choose_device(wanted: str) -> torch.device:
     name, _, number = wanted.partition(":")
     count = torch.cuda.device_count() if has_cuda else 0
     if name != "cuda" or not (number.isdigit() or number == "") or int(number or 0) >= count:
-        raise ModelError(
+        raise SettingsError(
             f"LPW_SDXL_DEVICE is {wanted}, and this machine has {count} CUDA devices;"
             " auto, cpu, or cuda:N with N below that count would be right"
         )
