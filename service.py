@@ -159,9 +159,12 @@ class LpwSdxl:
         try:
             request = parse_request(json.dumps(item), self.engine.limits)
             image = await self.engine.generate(request)
+            content = await asyncio.to_thread(lambda: base64.b64encode(image.encode()).decode())
         except LpwSdxlError as error:
             return {"status": "error", **ErrorAnswer.from_error(error).detail()}
-        content = await asyncio.to_thread(lambda: base64.b64encode(image.encode()).decode())
+        except Exception:
+            logger.exception("an item of a batch failed")
+            return {"status": "error", **ErrorAnswer.from_status(500).detail()}
         size = image.record.size
         return {
             "status": "ok",

@@ -59,12 +59,11 @@ def run_import(arguments: list[str], environment: Mapping[str, str]) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep a developer's own settings out of every test."""
-    for name in os.environ:
-        if name.startswith("LPW_SDXL_"):
-            monkeypatch.delenv(name)
+def pytest_configure() -> None:
+    """Keep a developer's own settings out of every test and fixture."""
+    for name in [*os.environ]:
+        if name.startswith("LPW_SDXL_") or name == "BENTOML_CONFIG":
+            del os.environ[name]
 
 
 @pytest.fixture(scope="session")

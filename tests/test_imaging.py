@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from lpw_sdxl.imaging import ImageRecord, encode_image, parameters_text
+from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.imaging import ImageRecord, check_fits, encode_image, parameters_text
 from lpw_sdxl.schema import GenerationRequest, ImageFormat, ImageSize, SchedulerName
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
@@ -47,6 +48,28 @@ def test_the_parameters_are_in_the_layout_that_other_tools_read() -> None:
 
 def test_an_empty_negative_prompt_leaves_no_line() -> None:
     assert "Negative prompt" not in parameters_text(record())
+
+
+def test_a_jpeg_of_too_many_words_is_refused_and_a_webp_takes_them() -> None:
+    words = "w" * 30_000
+    check_fits(record(prompt=words, image_format="jpeg"))
+    with pytest.raises(InvalidRequestError) as refusal:
+        check_fits(record(prompt=words, negative_prompt=words, image_format="jpeg"))
+    assert refusal.value.field == "image_format"
+    made = record(prompt=words, negative_prompt=words, image_format="webp")
+    check_fits(made)
+    encode_image(PIXELS, ImageFormat.WEBP, made)
+
+
+def test_the_longest_jpeg_that_is_accepted_can_be_written() -> None:
+    for length in range(32_000, 32_768):
+        made = record(prompt="w" * length, image_format="jpeg")
+        try:
+            check_fits(made)
+        except InvalidRequestError:
+            break
+        longest = made
+    encode_image(PIXELS, ImageFormat.JPEG, longest)
 
 
 @pytest.mark.parametrize("image_format", [ImageFormat.JPEG, ImageFormat.WEBP])

@@ -83,7 +83,7 @@ BAD = {
     "width of 1023": ({"prompt": SECRET, "width": 1023}, 400, "width"),
     "0 steps": ({"prompt": SECRET, "num_inference_steps": 0}, 400, "num_inference_steps"),
     "10 MB of prompt": ({"prompt": SECRET * 1_500_000}, 400, "prompt"),
-    "33 MB of body": ({"prompt": SECRET * 5_000_000}, 413, None),
+    "17 MB of body": ({"prompt": SECRET * 2_500_000}, 413, None),
     "a weight beyond all": ({"prompt": f"({SECRET}:1e9)"}, 200, None),  # no number: text
     "a weight over the limit": ({"prompt": f"({SECRET}:101)"}, 400, "prompt"),
     "deep brackets": ({"prompt": "(" * 65 + SECRET}, 400, "prompt"),
@@ -189,15 +189,22 @@ async def test_eight_different_requests_at_once_give_what_each_gives_alone(serve
 
 
 async def test_a_client_that_leaves_frees_its_place(server: Server) -> None:
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    long = {"prompt": "a", "num_inference_steps": 150, "width": 256, "height": 256}
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+
+        async def engine() -> dict[str, int]:
+            counters: dict[str, int] = (await client.post("/info", json={})).json()["engine"]
+            return counters
+
+        before = await engine()
         with pytest.raises(httpx.ReadTimeout):
-            await client.post(
-                "/generate", json={"prompt": "a", "num_inference_steps": 150}, timeout=0.3
-            )
-        await asyncio.sleep(1)
-        engine = (await client.post("/info", json={})).json()["engine"]
-    assert engine["left"] == 1
-    assert engine["queued_jobs"] == 0
+            await client.post("/generate", json=long, timeout=0.5)
+        async with asyncio.timeout(20):
+            while (await engine())["queued_jobs"]:
+                await asyncio.sleep(0.05)
+        after = await engine()
+    assert after["left"] == before["left"] + 1
+    assert after["images"] == before["images"]
 
 
 def test_bentomls_sync_client(server: Server) -> None:
@@ -245,6 +252,42 @@ def test_the_log_tells_how_it_started_and_no_prompt(server: Server, store: Store
     assert "Loading weights" not in log
 
 
+READINESS = """
+import service
+from starlette.testclient import TestClient
+
+engines = []
+construct = service.LpwSdxl.inner.__init__
+
+def remember(self):
+    construct(self)
+    engines.append(self.engine)
+
+service.LpwSdxl.inner.__init__ = remember
+with TestClient(service.LpwSdxl.to_asgi()) as client:
+    print(client.get("/readyz").status_code, client.get("/livez").status_code)
+    engines[0].close()
+    refused = client.post("/generate", json={"prompt": "a"})
+    print(client.get("/readyz").status_code, client.get("/livez").status_code)
+    print(refused.status_code, refused.json()["error"]["code"])
+"""
+
+
+def test_liveness_and_readiness_follow_the_engine(store: Store) -> None:
+    """The real application in a process whose engine can be reached, and stopped."""
+    done = subprocess.run(
+        [sys.executable, "-c", READINESS],
+        cwd=ROOT,
+        env=store.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-3:] == ["200 200", "503 503", "503 unavailable"]
+
+
 def serve_to_its_end(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bentoml", "serve", "service:LpwSdxl", "--port", "0"]
     return subprocess.run(
@@ -268,7 +311,8 @@ def test_no_model_ends_the_start_with_the_command_to_run(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("LPW_SDXL_MAX_ROWS", "many"), ("LPW_SDXL_DEVICE", "cuda:99")]
+    ("variable", "value"),
+    [("LPW_SDXL_MAX_ROWS", "many"), ("LPW_SDXL_DEVICE", "cuda:1"), ("LPW_SDXL_DEVICE", "gpu")],
 )
 def test_a_setting_that_cannot_be_used_ends_the_start(
     store: Store, variable: str, value: str

@@ -8,6 +8,7 @@
     │   └── DeadlineError        408  the request's `deadline_s` passed before its image was done
     ├── GenerationError          500  this image failed (such as a non-finite latent); others go on
     ├── UnavailableError         503  the engine is stopping or has stopped
+    ├── ClientLeftError          499  whoever asked has closed the connection; nobody reads this
     ├── CheckpointError          a file that can't be imported, or an import that failed
     │   └── UnsupportedCheckpointError   a file of a kind that we recognise and don't serve
     ├── SettingsError            an LPW_SDXL_ variable that can't be used
@@ -90,6 +91,13 @@ class CheckpointError(LpwSdxlError):
 
 class UnsupportedCheckpointError(CheckpointError):
     """A file that was recognised as something that is not served."""
+
+
+class ClientLeftError(LpwSdxlError):
+    """Whoever asked has closed the connection; the status is only for logs and metrics."""
+
+    status = 499
+    code = "client_left"
 
 
 class SettingsError(LpwSdxlError):

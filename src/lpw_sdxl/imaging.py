@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from lpw_sdxl import __version__
+from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.schema import GenerationRequest, ImageFormat, ImageSize, SchedulerName
 
 MEDIA_TYPES: Mapping[ImageFormat, str] = {
@@ -21,6 +22,7 @@ MEDIA_TYPES: Mapping[ImageFormat, str] = {
 }
 PNG_COMPRESSION = 1  # level 6 takes five times the CPU for a tenth of the bytes
 LOSSY_QUALITY = 95
+LARGEST_JPEG_EXIF = 65_533  # bytes: a JPEG segment's length is a 16-bit number that counts itself
 AUTOV2_DIGITS = 10  # of a file's SHA-256: the short hash that Civitai and A1111 show
 
 
@@ -91,8 +93,33 @@ def encode_image(
         info.add_text("seed", str(record.seed))
         image.save(buffer, "PNG", pnginfo=info, compress_level=PNG_COMPRESSION)
     else:
-        exif = Image.Exif()
-        comment = b"UNICODE\0" + parameters.encode("utf-16-be")
-        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
-        image.save(buffer, image_format.value.upper(), quality=LOSSY_QUALITY, exif=exif.tobytes())
+        image.save(
+            buffer, image_format.value.upper(), quality=LOSSY_QUALITY, exif=_exif(parameters)
+        )
     return buffer.getvalue()
+
+
+def check_fits(record: ImageRecord) -> None:
+    """Check that the file can carry how it was made, before anything is drawn.
+
+    Raises:
+        InvalidRequestError: a JPEG was asked for, whose Exif block ends at 64 KB, and the prompts
+            need more.
+    """
+    if record.request.image_format is not ImageFormat.JPEG:
+        return
+    size = len(_exif(parameters_text(record)))
+    if size > LARGEST_JPEG_EXIF:
+        raise InvalidRequestError(
+            f"image_format jpeg can carry {LARGEST_JPEG_EXIF} bytes of parameters, and these"
+            f" prompts make {size}; png and webp carry any number",
+            field="image_format",
+        )
+
+
+def _exif(parameters: str) -> bytes:
+    """Put the parameters into an Exif block, as the UserComment that other tools read."""
+    exif = Image.Exif()
+    comment = b"UNICODE\0" + parameters.encode("utf-16-be")
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
+    return exif.tobytes()

@@ -18,6 +18,7 @@ from lpw_sdxl.prompt.style import PromptStyle
 from lpw_sdxl.settings import Settings
 
 MIN_IMAGE_PIXELS = 64  # one side; below it SDXL's UNet has nothing left to halve
+MAX_IMAGE_PIXELS = 8192  # one side; the server's own limit is lower
 LATENT_SCALE = 8  # pixels a latent cell stands for, one side
 
 
@@ -62,7 +63,7 @@ class LoraReference(BaseModel):
     weight: Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)] = 1.0
 
 
-Side = Annotated[int, Field(ge=MIN_IMAGE_PIXELS, le=8192, multiple_of=LATENT_SCALE)]
+Side = Annotated[int, Field(ge=MIN_IMAGE_PIXELS, le=MAX_IMAGE_PIXELS, multiple_of=LATENT_SCALE)]
 
 
 class GenerationRequest(BaseModel):
@@ -71,17 +72,17 @@ class GenerationRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     prompt: str = Field(
-        description="What to draw. Any length; (words:1.3) strengthens, [words] weakens.",
+        description="What to draw, long or short; (words:1.3) strengthens, [words] weakens.",
         examples=["a lighthouse at dusk, (stormy sea:1.2)"],
     )
-    negative_prompt: str = Field(default="", description="What to keep away from. Any length.")
+    negative_prompt: str = Field(default="", description="What to keep away from.")
     width: Side | None = Field(
         default=None, description="Pixels, a multiple of 8; the model's native width by default."
     )
     height: Side | None = Field(
         default=None, description="Pixels, a multiple of 8; the model's native height by default."
     )
-    num_inference_steps: int = Field(default=30, ge=1, le=1000, description="Denoising steps.")
+    num_inference_steps: int = Field(default=30, ge=1, le=999, description="Denoising steps.")
     guidance_scale: float = Field(
         default=5.0,
         ge=0,

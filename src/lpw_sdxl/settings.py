@@ -22,7 +22,8 @@ class Settings(BaseSettings):
 
     Attributes:
         model: tag in the BentoML model store; empty for the one the service was built with.
-        device: `auto` (CUDA where there is one, else CPU), `cpu`, `cuda` or `cuda:N`.
+        device: `auto` (CUDA where there is one, else CPU), `cpu` or `cuda`; CUDA_VISIBLE_DEVICES
+            says which one.
         max_prompt_characters: length limit of `prompt` and of `negative_prompt`, characters.
         max_prompt_chunks: limit of a prompt's chunks of 75 tokens; a longer one would slow every
             job that shares its UNet calls.
@@ -40,18 +41,18 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore")
 
     model: str = ""
-    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = "auto"
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda)$")] = "auto"
     max_prompt_characters: Annotated[int, Ge(1), Le(10_000_000)] = 32_768
     max_prompt_chunks: Annotated[int, Ge(1), Le(10_000)] = 64
     max_prompt_depth: Annotated[int, Ge(1), Le(100_000)] = 64
     max_prompt_weight: Annotated[float, Ge(1.0), Le(1e6)] = 100.0
-    max_steps: Annotated[int, Ge(1), Le(1000)] = 150
+    max_steps: Annotated[int, Ge(1), Le(999)] = 150
     max_width: Annotated[int, Ge(64), Le(8192)] = 2048
     max_height: Annotated[int, Ge(64), Le(8192)] = 2048
     max_batch_items: Annotated[int, Ge(1), Le(1024)] = 64
     max_rows: Annotated[int, Ge(2), Le(256)] = 16
     max_queued_jobs: Annotated[int, Ge(1), Le(100_000)] = 256
-    max_body_bytes: Annotated[int, Ge(1024)] = 32 * 1024 * 1024
+    max_body_bytes: Annotated[int, Ge(1024)] = 16 * 1024 * 1024
 
 
 def read_settings() -> Settings:

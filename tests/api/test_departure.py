@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from lpw_sdxl.api.departure import while_connected
-from lpw_sdxl.errors import UnavailableError
+from lpw_sdxl.errors import ClientLeftError
 
 
 class Client:
@@ -43,6 +43,6 @@ async def test_a_client_that_leaves_takes_its_work_along() -> None:
     waiting = asyncio.ensure_future(while_connected(client, work()))
     await asyncio.sleep(0.05)
     client.is_gone = True
-    with pytest.raises(UnavailableError):
+    with pytest.raises(ClientLeftError):
         await asyncio.wait_for(waiting, 5)
     assert cancelled.is_set()

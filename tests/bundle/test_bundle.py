@@ -155,15 +155,36 @@ def test_the_setting_overrides_the_bentos_own_model(
 
 
 def test_a_plain_build_keeps_its_model_too(
-    bento: Path, newer_tag: str, environment: dict[str, str], tmp_path: Path
+    newer_tag: str, built_tag: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """`bentoml build` without --arg, when `latest` has moved on since: the tag is the bento's."""
-    copy = tmp_path / "bento"
-    shutil.copytree(bento, copy)
-    description = yaml.safe_load((copy / "bento.yaml").read_text(encoding="utf-8"))
-    expected = description["services"][0]["models"][0]["tag"]
-    (copy / "bento.yaml").write_text(yaml.safe_dump(description | {"args": {}}), encoding="utf-8")
+    command = [sys.executable, "-m", "bentoml", "build", "--output", "tag"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=True
+    )
+    bento_tag = done.stdout.strip().splitlines()[-1].removeprefix("__tag__:")
+    run_import(["demo", "--force"], environment)
+    latest = run_import(["verify", "sdxl:latest"], environment)
+    assert latest == built_tag != newer_tag
     with serving(
-        str(copy), folder=tmp_path, environment=environment, log_file=tmp_path / "log"
+        bento_tag, folder=tmp_path, environment=environment, log_file=tmp_path / "log"
     ) as server:
-        assert info(server.url)["model_tag"] == expected
+        assert info(server.url)["model_tag"] == newer_tag
+
+
+def test_it_serves_as_an_image_lays_it_out(
+    bento: Path, built_tag: str, environment: dict[str, str], home: Path, tmp_path: Path
+) -> None:
+    """In an image the model lies inside the bento, and BentoML's home has no other."""
+    folder = tmp_path / "bento"
+    shutil.copytree(bento, folder)
+    name, version = built_tag.split(":")
+    shutil.copytree(home / "models" / name / version, folder / "models" / name / version)
+    (folder / "models" / name / "latest").write_text(version)
+    with serving(
+        str(folder),
+        folder=tmp_path,
+        environment=environment | {"BENTOML_HOME": str(tmp_path)},
+        log_file=tmp_path / "log",
+    ) as server:
+        assert info(server.url)["model_tag"] == built_tag

@@ -66,6 +66,13 @@ def test_a_size_that_waits_for_room_is_not_overtaken() -> None:
     assert admit(waiting, [*active, standing(SMALL, rows=1)], max_rows=4) == []
 
 
+def test_a_turn_encodes_so_many_chunks_and_always_one_job() -> None:
+    long, longer = Standing(SMALL, 2, chunks=40), Standing(SMALL, 2, chunks=500)
+    assert admit([long, long, long], [], max_rows=8) == [0]
+    assert admit([longer, long], [], max_rows=8) == [0]
+    assert admit([standing(), long, standing()], [], max_rows=8) == [0, 1, 2]
+
+
 jobs = st.lists(
     st.builds(standing, st.sampled_from([SMALL, LARGE]), st.integers(1, 2), st.integers(-1, 9))
 )

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Awaitable
 from typing import Protocol, TypeVar
 
-from lpw_sdxl.errors import UnavailableError
+from lpw_sdxl.errors import ClientLeftError
 
 T = TypeVar("T")
 
@@ -25,15 +25,14 @@ async def while_connected(request: ConnectedRequest, work: Awaitable[T]) -> T:
     """Await the work, and cancel it when the client goes.
 
     Raises:
-        UnavailableError: if the client left first; the work has been cancelled, and nobody reads
-            the answer.
+        ClientLeftError: if the client left first; the work has been cancelled.
     """
     task = asyncio.ensure_future(work)
     try:
         while not task.done():
             await asyncio.wait({task}, timeout=POLL_SECONDS)
             if not task.done() and await request.is_disconnected():
-                raise UnavailableError("the client left before the answer")
+                raise ClientLeftError("the client left before the answer")
         return await task
     finally:
         if not task.done():

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lpw_sdxl.errors import (
+    ClientLeftError,
     GenerationError,
     LpwSdxlError,
     OverloadedError,
@@ -56,7 +57,7 @@ class ErrorAnswer:
                 return cls(error.status, error.code, error.message, headers=headers)
             case RequestError():
                 return cls(error.status, error.code, error.message, error.field)
-            case GenerationError() | UnavailableError():
+            case GenerationError() | UnavailableError() | ClientLeftError():
                 return cls(error.status, error.code, str(error))
             case _:
                 return cls.from_status(500)

@@ -6,8 +6,10 @@ error the one shape, and writes one log line a request. Pure ASGI; no BentoML, n
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import Any
 
 from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.errors import RequestError
+from lpw_sdxl.schema import BatchRequest, GenerationRequest
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -28,6 +31,8 @@ logger = logging.getLogger(__name__)
 QUIET_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 FIRST_ERROR_STATUS = 400
 LARGEST_ERROR_BYTES = 64 * 1024
+_FIELDS = "|".join({*GenerationRequest.model_fields, *BatchRequest.model_fields})
+_KNOWN_FIELD = re.compile(rf"(?:{_FIELDS})(?:\.\d+)?(?:\.name|\.weight)?")
 
 
 class RequestGuard:
@@ -37,14 +42,20 @@ class RequestGuard:
         app: what is guarded.
         validators: for each path that takes JSON, what refuses a bad body by RequestError.
         max_body_bytes: larger bodies are refused while they arrive.
+        body_seconds: a body that is not here after so long is refused.
     """
 
     def __init__(
-        self, app: Application, validators: Mapping[str, Validator], max_body_bytes: int
+        self,
+        app: Application,
+        validators: Mapping[str, Validator],
+        max_body_bytes: int,
+        body_seconds: float = 60.0,
     ) -> None:
         self._app = app
         self._validators = validators
         self._max_body_bytes = max_body_bytes
+        self._body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -55,6 +66,9 @@ class RequestGuard:
         started = time.monotonic()
         try:
             await self._serve(scope, receive, answer)
+        except Exception:
+            logger.exception("the application failed")
+            await answer.refuse(ErrorAnswer.from_status(500))
         finally:
             if scope["path"] not in QUIET_PATHS:
                 logger.info(
@@ -73,7 +87,12 @@ class RequestGuard:
         if not _is_json(scope):
             await answer.refuse(ErrorAnswer.from_status(415))
             return
-        body = await _read_body(receive, self._max_body_bytes)
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                body = await _read_body(receive, self._max_body_bytes)
+        except TimeoutError:
+            await answer.refuse(ErrorAnswer.from_status(408))
+            return
         if body is None:
             await answer.refuse(
                 ErrorAnswer(
@@ -138,10 +157,14 @@ class _ShapedAnswer:
     summary: str = "no answer"
     _held: Message | None = None  # the start of an error answer, until its body is here
     _error_body: bytes = b""
+    _is_begun: bool = False  # whether anything has been sent
 
     async def refuse(self, error: ErrorAnswer) -> None:
         """Answer with an error of ours."""
-        self.summary = f"{error.status} {error.code}" + (f" {error.field}" if error.field else "")
+        self.summary = _summary(error.status, error.code, error.field)
+        if self._is_begun:
+            return  # the client has part of another answer; there is no way back
+        self._is_begun = True
         body = error.body()
         headers = {
             "content-type": "application/json",
@@ -160,6 +183,7 @@ class _ShapedAnswer:
                 self._held = message
                 return
         if self._held is None:
+            self._is_begun = True
             await self._send(message)
             return
         if len(self._error_body) <= LARGEST_ERROR_BYTES:
@@ -173,11 +197,19 @@ class _ShapedAnswer:
         if ours is None:
             await self.refuse(ErrorAnswer.from_status(start["status"]))
             return
-        self.summary += f" {ours['code']}" + (f" {ours['field']}" if ours.get("field") else "")
+        self.summary = _summary(start["status"], ours["code"], ours.get("field"))
+        self._is_begun = True
         await self._send(start)
         await self._send(
             {"type": "http.response.body", "body": self._error_body, "more_body": False}
         )
+
+
+def _summary(status: int, code: str, field: str | None) -> str:
+    """Write an error for the log; a field that a client made up is not written down."""
+    if field is None:
+        return f"{status} {code}"
+    return f"{status} {code} {field if _KNOWN_FIELD.fullmatch(field) else '(unknown field)'}"
 
 
 def _our_error(body: bytes) -> Mapping[str, Any] | None:

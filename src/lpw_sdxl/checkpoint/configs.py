@@ -20,13 +20,12 @@ from lpw_sdxl.checkpoint.architecture import (
 )
 from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.inspect import CheckpointSummary, PredictionType
-from lpw_sdxl.schema import ImageSize
+from lpw_sdxl.schema import LATENT_SCALE, ImageSize
 
 Config = dict[str, object]
 
 DIFFUSERS_VERSION = "0.42.1"
 """The version whose layout the files follow; Diffusers mends files that name an old one."""
-LATENT_PIXELS = 8
 
 
 class Component(StrEnum):
@@ -164,7 +163,7 @@ def _unet_config(sizes: UNetSizes, native_size: ImageSize) -> Config:
         "resnet_out_scale_factor": 1.0,
         "resnet_skip_time_act": False,
         "resnet_time_scale_shift": "default",
-        "sample_size": max(native_size) // LATENT_PIXELS,
+        "sample_size": max(native_size) // LATENT_SCALE,
         "time_cond_proj_dim": None,
         "time_embedding_act_fn": None,
         "time_embedding_dim": None,

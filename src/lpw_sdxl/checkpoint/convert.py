@@ -37,10 +37,9 @@ _PAD_TOKENS = {"tokenizer": END_TOKEN, "tokenizer_2": "!"}
 
 @dataclass(frozen=True)
 class Conversion:
-    """A finished conversion: every file that was written, and how many parameters they hold."""
+    """A finished conversion: every file that was written."""
 
     files: Mapping[str, FileRecord]
-    tensor_count: int
 
 
 def convert(
@@ -63,7 +62,7 @@ def convert(
         _write_json(directory / component.config_file, config)
     small = {name: record_file(path) for name, path in list_files(directory).items()}
     weights = _write_weights(header, directory, plans, dtype, progress)
-    return Conversion(small | weights, len(plans))
+    return Conversion(small | weights)
 
 
 def _write_weights(

@@ -70,6 +70,7 @@ def import_checkpoint(path: Path, options: ImportOptions, progress: Progress) ->
         CheckpointError: the file is damaged or not the expected one, or there is no room.
     """
     store.check_name(options.name)
+    store.check_volume()
     header = read_header(path)
     summary = recognise(header)
     progress("hash", 0, header.file_size)

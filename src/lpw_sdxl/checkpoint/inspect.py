@@ -15,7 +15,7 @@ from math import prod
 from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo, read_header
 from lpw_sdxl.checkpoint.kinds import VAE, CheckpointKind, kind_of
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
-from lpw_sdxl.schema import ImageSize
+from lpw_sdxl.schema import LATENT_SCALE, MAX_IMAGE_PIXELS, MIN_IMAGE_PIXELS, ImageSize
 
 __all__ = [
     "CheckpointHeader",
@@ -29,9 +29,7 @@ __all__ = [
 ]
 
 SDXL_SIZE = ImageSize(height=1024, width=1024)
-SIZE_MULTIPLE = 8
-"""Pixels that one latent covers in each direction."""
-SIZE_RANGE = range(64, 8193)
+SIZE_RANGE = range(MIN_IMAGE_PIXELS, MAX_IMAGE_PIXELS + 1)
 """Pixels; what a native height or width may be."""
 
 V_PREDICTION_MARKER = "v_pred"
@@ -124,10 +122,10 @@ def _native_size(header: CheckpointHeader) -> ImageSize:
         return SDXL_SIZE
     match = re.fullmatch(r"\s*(\d{1,5})\s*x\s*(\d{1,5})\s*", text, flags=re.ASCII)
     size = ImageSize(height=int(match[2]), width=int(match[1])) if match else None
-    if size is None or any(s not in SIZE_RANGE or s % SIZE_MULTIPLE for s in size):
+    if size is None or any(s not in SIZE_RANGE or s % LATENT_SCALE for s in size):
         raise CheckpointError(
             f"{header.path.name} says modelspec.resolution {text[:40]!r}; right would be "
-            f"{{width}}x{{height}} in pixels, multiples of {SIZE_MULTIPLE} from "
+            f"{{width}}x{{height}} in pixels, multiples of {LATENT_SCALE} from "
             f"{SIZE_RANGE.start} to {SIZE_RANGE.stop - 1}."
         )
     return size

@@ -27,6 +27,8 @@ _IGNORED = tuple(
         r"conditioner\.embedders\.0\.transformer\.text_model\.embeddings\.position_ids",
         # CLIP's temperature for comparing text with images; nothing here compares them.
         r"conditioner\.embedders\.[01](\.model|\.transformer)?\.logit_scale",
+        # The first encoder's projection, which SDXL does not use.
+        r"conditioner\.embedders\.0\.transformer\.text_projection\.weight",
         # Markers without content; `inspect.py` reads them.
         r"v_pred|ztsnr",
         # The noise schedule in training; the scheduler's configuration gives it.

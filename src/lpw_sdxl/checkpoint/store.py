@@ -36,6 +36,7 @@ LABELS = {"project": "lpw-sdxl", "family": "sdxl"}
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _STAGING_PREFIX = "lpw-sdxl-import-"
 _LATEST_FILE = "latest"
+_NAMED_AT_MOST = 5
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,15 @@ class Publication:
         name, version = self.tag.split(":")
         target = self._store / name / version
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            target.rename(self.directory.parent / "replaced")
-        self.directory.rename(target)
+        replaced = self.directory.parent / "replaced"
+        try:
+            if target.exists():
+                target.rename(replaced)
+            self.directory.rename(target)
+        except BaseException:
+            if replaced.exists() and not target.exists():
+                replaced.rename(target)
+            raise
         # BentoML keeps the newest entry's version in this file.
         latest = self.directory.parent / _LATEST_FILE
         latest.write_text(version, encoding="utf-8")
@@ -91,6 +98,20 @@ def check_name(name: str) -> None:
         raise CheckpointError(
             f"The name {name!r} can't be used; 1 to 63 of a-z, 0-9, '.', '_' and '-' are right, "
             "with a letter or digit first and last."
+        )
+
+
+def check_volume() -> None:
+    """Check that a directory can be moved into the store in one step.
+
+    Raises:
+        CheckpointError: the store and the folder it is filled from are on different disks.
+    """
+    staging_root, store = Path(BentoMLContainer.tmp_bento_store_dir.get()), _store_directory()
+    if staging_root.stat().st_dev != store.stat().st_dev:
+        raise CheckpointError(
+            f"{store} and {staging_root} are on different disks, so a model can't be moved into "
+            "the store in one step; mount the volume at BENTOML_HOME itself."
         )
 
 
@@ -142,12 +163,13 @@ def find(tag: str) -> StoreEntry:
     name, _, version = tag.partition(":")
     if not _NAME.fullmatch(name) or (version and not _NAME.fullmatch(version)):
         raise ModelError(f"{tag!r} is no model tag; NAME or NAME:VERSION is right.")
-    if version not in ("", "latest") and not (_store_directory() / name / version).is_dir():
-        raise ModelError(f"No model {tag} is in the store; {HOW_TO_IMPORT}.")
     try:
+        # BentoML's own store of this process: in an image, the one inside the bento.
         model = bentoml.models.get(tag)
     except (BentoMLException, OSError) as error:
-        raise ModelError(f"No model {tag} is in the store; {HOW_TO_IMPORT}.") from error
+        raise _not_found(tag) from error
+    if version not in ("", "latest", model.tag.version):  # BentoML completes a version's beginning
+        raise _not_found(tag)
     return StoreEntry(str(model.tag), Path(model.path), model.info.metadata)
 
 
@@ -195,6 +217,20 @@ def served_tag(setting: str, argument: str, folder: Path) -> str:
         services = yaml.safe_load(bento_file.read_text(encoding="utf-8"))["services"]
         return str(services[0]["models"][0]["tag"])
     return DEFAULT_TAG
+
+
+def _not_found(tag: str) -> ModelError:
+    """Say that a model is not there, and what is."""
+    try:
+        others = [entry.tag for entry in list_entries()]
+    except ModelError:
+        others = []
+    if others:
+        return ModelError(
+            f"No model {tag} is in the store, which has {', '.join(others[-_NAMED_AT_MOST:])}; "
+            "name one of them (the service takes it from LPW_SDXL_MODEL), or import another."
+        )
+    return ModelError(f"No model {tag} is in the store; {HOW_TO_IMPORT}.")
 
 
 def _store_directory() -> Path:

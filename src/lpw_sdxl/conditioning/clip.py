@@ -39,6 +39,12 @@ class ClipTextEncoder:
         self.model = model.eval().requires_grad_(requires_grad=False)
 
     @property
+    def weight_bytes(self) -> int:
+        """Bytes of the model's weights."""
+        parameters = self.model.parameters()
+        return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+
+    @property
     def max_clip_skip(self) -> int:
         """The largest clip_skip: it takes the token embeddings, before any layer."""
         return int(self.model.config.num_hidden_layers) - 1

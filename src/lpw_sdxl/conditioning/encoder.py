@@ -84,6 +84,11 @@ class PromptEncoder:
         return cls(load_text_encoders(Path(path), device, dtype), limits)
 
     @property
+    def weight_bytes(self) -> int:
+        """Bytes of all text encoders' weights."""
+        return sum(encoder.weight_bytes for encoder in self._encoders)
+
+    @property
     def max_clip_skip(self) -> int:
         """The largest clip_skip that every encoder has layers for."""
         return min(encoder.max_clip_skip for encoder in self._encoders)

@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from lpw_sdxl.checkpoint.manifest import Manifest, read_manifest
 from lpw_sdxl.conditioning import PromptEncoder
+from lpw_sdxl.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,12 @@ class Pipeline:
         """Load every part in the dtype it is saved in (a cast while loading costs 20 times that).
 
         Raises:
-            ModelError: if the directory has no readable manifest.
+            ModelError: if the directory has no readable manifest, or a network lacks a tensor.
         """
         manifest = read_manifest(model_directory)
         dtype = getattr(torch, manifest.dtype)
-        unet = UNet2DConditionModel.from_pretrained(
-            model_directory / "unet", torch_dtype=dtype, local_files_only=True, use_safetensors=True
-        )
-        vae = AutoencoderKL.from_pretrained(
-            model_directory / "vae",
-            torch_dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-        )
+        unet = _load(UNet2DConditionModel, model_directory / "unet", dtype)
+        vae = _load(AutoencoderKL, model_directory / "vae", torch.float32)
         with _no_progress_bars():
             prompt_encoder = PromptEncoder.from_model_directory(model_directory, device, dtype)
         config_file = model_directory / "scheduler" / "scheduler_config.json"
@@ -69,9 +63,27 @@ class Pipeline:
 
     @property
     def weight_bytes(self) -> int:
-        """Count the bytes of UNet and VAE weights."""
+        """Count the bytes of all weights."""
         parameters = [*self.unet.parameters(), *self.vae.parameters()]
-        return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+        own = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+        return own + self.prompt_encoder.weight_bytes
+
+
+def _load(model_class: Any, directory: Path, dtype: torch.dtype) -> Any:
+    """Load one network; Diffusers fills what is missing with random numbers and only logs it."""
+    model, loaded = model_class.from_pretrained(
+        directory,
+        torch_dtype=dtype,
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    if missing := sorted(loaded["missing_keys"]):
+        raise ModelError(
+            f"{directory.name}/ of the model directory lacks tensors ({len(missing)}, such as"
+            f" {missing[0]}); import the checkpoint again"
+        )
+    return model
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from lpw_sdxl.engine.job import GeneratedImage, Job, JobSpec, PromptTexts
 from lpw_sdxl.engine.loop import LoopCounters, StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
-from lpw_sdxl.imaging import ImageRecord
+from lpw_sdxl.imaging import ImageRecord, check_fits
 from lpw_sdxl.prompt import Prompt, PromptLimits, PromptStyle, parse
 from lpw_sdxl.schema import (
     GenerationRequest,
@@ -114,9 +114,10 @@ class Engine:
             GenerationError: if this image failed.
             UnavailableError: if the engine is stopping.
         """
+        accepted_at = time.monotonic()
         # Reading a long prompt takes milliseconds, in which no other request should wait.
-        job = Job(await asyncio.to_thread(self.decide, request))
-        self._loop.submit([job])
+        job = Job(await asyncio.to_thread(self.decide, request), accepted_at)
+        self._loop.submit(job)
         return await asyncio.wrap_future(job.future)
 
     def decide(self, request: GenerationRequest) -> JobSpec:
@@ -139,7 +140,7 @@ class Engine:
                 field="clip_skip",
             )
         prompts = self._read_prompts(request)
-        self._check_chunks(prompts, request.prompt_style)
+        chunks = self._count_chunks(prompts, request.prompt_style)
         manifest = self.pipeline.manifest
         record = ImageRecord(
             request=request,
@@ -152,7 +153,8 @@ class Engine:
             model_name=manifest.name,
             model_sha256=manifest.source_sha256,
         )
-        return JobSpec(record, prompts)
+        check_fits(record)
+        return JobSpec(record, prompts, chunks)
 
     def explain(self, request: InspectionRequest) -> PromptExplanation:
         """Say what the engine makes of two prompts.
@@ -162,7 +164,7 @@ class Engine:
         """
         check_prompt_lengths(request, self.limits)
         prompts = self._read_prompts(request)
-        self._check_chunks(prompts, request.prompt_style)
+        self._count_chunks(prompts, request.prompt_style)
         return self.pipeline.prompt_encoder.explain(*prompts, request.prompt_style)
 
     def describe(self) -> dict[str, Any]:
@@ -199,8 +201,8 @@ class Engine:
             self._read_prompt(request.negative_prompt, "negative_prompt"),
         )
 
-    def _check_chunks(self, prompts: PromptTexts, style: PromptStyle) -> None:
-        """Refuse a prompt of too many chunks, by its field."""
+    def _count_chunks(self, prompts: PromptTexts, style: PromptStyle) -> int:
+        """Count both prompts' chunks; refuse a prompt of too many, by its field."""
         chunked = self.pipeline.prompt_encoder.chunk(*prompts, style)
         for field, chunks in chunked._asdict().items():
             if chunks.text_windows > self.max_prompt_chunks:
@@ -209,6 +211,7 @@ class Engine:
                     f" {self.max_prompt_chunks} are accepted here",
                     field=field,
                 )
+        return sum(len(chunks.windows) for chunks in chunked)
 
     def _read_prompt(self, text: str, field: str) -> Prompt:
         """Parse one prompt; what goes wrong names its field."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -51,10 +50,12 @@ class JobSpec:
     Attributes:
         record: the request, and the seed, size and scheduler decided for it.
         prompts: the parsed prompt and negative prompt.
+        chunks: how many of them the text encoders will read.
     """
 
     record: ImageRecord
     prompts: PromptTexts
+    chunks: int
 
     @property
     def request(self) -> GenerationRequest:
@@ -70,6 +71,10 @@ class JobSpec:
 class Job:
     """One request from its acceptance to its image; only the loop's thread changes it.
 
+    Args:
+        spec: what to make.
+        accepted_at: when the request came (time.monotonic); its `deadline_s` counts from then.
+
     Attributes:
         future: resolves to a GeneratedImage or to one of our errors; cancelling it drops the job
             at the next step.
@@ -77,19 +82,19 @@ class Job:
         last_step: number of the UNet call it was last in.
     """
 
-    def __init__(self, spec: JobSpec) -> None:
+    def __init__(self, spec: JobSpec, accepted_at: float) -> None:
         self.spec = spec
         self.future: Future[GeneratedImage] = Future()
         self.denoising: Denoising | None = None
         self.last_step = NEVER
         deadline_s = spec.request.deadline_s
-        self._deadline = None if deadline_s is None else time.monotonic() + deadline_s
+        self._deadline = None if deadline_s is None else accepted_at + deadline_s
 
     @property
     def standing(self) -> Standing:
         """Tell the policy what it needs to know."""
         rows = 2 if self.spec.guidance.is_active else 1
-        return Standing(StepKey(self.spec.record.size), rows, self.last_step)
+        return Standing(StepKey(self.spec.record.size), rows, self.last_step, self.spec.chunks)
 
     @property
     def is_cancelled(self) -> bool:
@@ -107,5 +112,8 @@ class Job:
 
     def fail(self, error: Exception) -> None:
         """Hand an error over, unless whoever asked has gone."""
+        # The frames that an error passed through hold tensors; who awaits it needs its words only.
+        error.with_traceback(None)
+        error.__context__ = error.__cause__ = None
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)

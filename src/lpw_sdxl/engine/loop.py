@@ -89,23 +89,22 @@ class StepLoop:
         """Count the jobs accepted and not finished."""
         return len(self._waiting) + len(self._active)
 
-    def submit(self, jobs: Sequence[Job]) -> None:
-        """Take jobs, all or none.
+    def submit(self, job: Job) -> None:
+        """Take a job.
 
         Raises:
-            OverloadedError: if the queue has no room for all of them.
+            OverloadedError: if the queue has no room.
             UnavailableError: if the loop is closing or has ended.
         """
         with self._changed:
             if not self.is_alive:
                 raise UnavailableError("the engine is stopping; ask another replica, or later")
-            room = self._max_queued_jobs - self.queued_jobs
-            if len(jobs) > room:
+            if self.queued_jobs >= self._max_queued_jobs:
                 raise OverloadedError(
                     f"the queue holds {self.queued_jobs} of at most {self._max_queued_jobs} jobs",
                     retry_after_s=max(1, math.ceil(self.queued_jobs * self._seconds_per_image)),
                 )
-            self._waiting.extend(jobs)
+            self._waiting.append(job)
             self._changed.notify()
 
     def close(self, timeout_s: float) -> None:

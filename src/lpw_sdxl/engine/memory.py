@@ -15,24 +15,20 @@ def choose_device(wanted: str) -> torch.device:
     """Turn the device setting into a device.
 
     Args:
-        wanted: `auto`, `cpu`, `cuda` or `cuda:N`.
+        wanted: `auto`, `cpu` or `cuda`.
 
     Raises:
         SettingsError: if a CUDA device was asked for that this machine does not have.
     """
     has_cuda = torch.cuda.is_available()
-    if wanted == "auto":
-        return torch.device("cuda", 0) if has_cuda else torch.device("cpu")
-    if wanted == "cpu":
-        return torch.device("cpu")
-    name, _, number = wanted.partition(":")
-    count = torch.cuda.device_count() if has_cuda else 0
-    if name != "cuda" or not (number.isdigit() or number == "") or int(number or 0) >= count:
+    if wanted == "cuda" and not has_cuda:
         raise SettingsError(
-            f"LPW_SDXL_DEVICE is {wanted}, and this machine has {count} CUDA devices;"
-            " auto, cpu, or cuda:N with N below that count would be right"
+            "LPW_SDXL_DEVICE is cuda, and this machine has no CUDA device that torch can use;"
+            " auto or cpu would be right"
         )
-    return torch.device("cuda", int(number or 0))
+    # BentoML shows a worker the one GPU it is to use, which is then number 0.
+    is_cuda = has_cuda and wanted != "cpu"
+    return torch.device("cuda", 0) if is_cuda else torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class MemoryPlan:
     Attributes:
         device: where everything runs.
         dtype: of UNet and text encoders.
-        weight_bytes: bytes of weights that stay on the device.
+        weight_bytes: bytes of all weights, text encoders included; they stay on the device.
         max_rows: UNet rows of one call.
     """
 

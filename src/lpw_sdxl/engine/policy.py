@@ -15,6 +15,7 @@ from lpw_sdxl.schema import ImageSize
 
 NEVER = -1
 ACTIVE_CALLS = 4  # all sizes together have at most this many calls' rows under way: bounds memory
+TURN_CHUNKS = 64  # prompt chunks encoded between two steps: about the work of one UNet row
 
 
 class StepKey(NamedTuple):
@@ -31,11 +32,13 @@ class Standing:
         key: what it can share a call with.
         rows: UNet rows it needs, 1 or 2.
         last_step: number of the call it was last in, or NEVER.
+        chunks: of its prompts, still to be encoded while it waits.
     """
 
     key: StepKey
     rows: int
     last_step: int = NEVER
+    chunks: int = 2
 
 
 def admit(waiting: Sequence[Standing], active: Sequence[Standing], max_rows: int) -> list[int]:
@@ -50,18 +53,22 @@ def admit(waiting: Sequence[Standing], active: Sequence[Standing], max_rows: int
         indexes into `waiting`, ascending. A key takes jobs while its rows fit into one call; the
         first job of a key that does not fit closes that key, so that a small one cannot overtake.
         All keys together take what ACTIVE_CALLS calls hold; the first job over that closes all.
+        At most TURN_CHUNKS are encoded in one turn (though always one job), because the jobs
+        under way wait for that.
     """
+    free_chunks = TURN_CHUNKS
     free_in_all = ACTIVE_CALLS * max_rows - sum(job.rows for job in active)
     free: dict[StepKey, int] = defaultdict(lambda: max_rows)
     for job in active:
         free[job.key] -= job.rows
-    chosen = []
+    chosen: list[int] = []
     for index, job in enumerate(waiting):
-        if job.rows > free_in_all:
+        if job.rows > free_in_all or (chosen and job.chunks > free_chunks):
             break
         if job.rows <= free[job.key]:
             free[job.key] -= job.rows
             free_in_all -= job.rows
+            free_chunks -= job.chunks
             chosen.append(index)
         else:
             free[job.key] = 0
