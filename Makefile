@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE := 1
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check bundle test-bundle bench clean
+.PHONY: help install serve test check bundle test-bundle bench bench-full clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ test-bundle: $(BIN)/.development ## build a bento and serve it from an environme
 
 bench: $(BIN)/.development ## measure the engine on the demo model; results in benchmarks/results
 	@$(BIN)/python benchmarks/mixed_load.py
+
+bench-full: $(BIN)/.development ## import and load a random checkpoint of full size (15 GB of disk, minutes)
+	@$(BIN)/python benchmarks/full_size.py
 
 clean: ## remove the environment and caches; the model store stays
 	rm -rf .venv build *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
