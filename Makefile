@@ -11,6 +11,18 @@ export BENTOML_DO_NOT_TRACK := True
 export HF_HUB_OFFLINE := 1
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
+# BentoML answers a port that is taken or none with a traceback, or not at all.
+define CHECK_PORT
+import socket, sys
+host, port = sys.argv[1:]
+try:
+    with socket.create_server((host, int(port))):
+        pass
+except (OSError, ValueError, OverflowError) as error:
+    sys.exit(f"{host}:{port} can't be listened on ({error}); make serve PORT=N takes another")
+endef
+export CHECK_PORT
+
 .DEFAULT_GOAL := help
 .PHONY: help install serve test check bundle test-bundle bench bench-full clean
 
@@ -19,10 +31,11 @@ help: ## list the targets
 
 install: $(BIN)/.runtime ## install what the service needs into .venv
 
-serve: $(BIN)/.runtime ## import the demo model if none is imported yet, and serve on PORT (3000)
+serve: $(BIN)/.runtime ## import the demo model if none is imported yet, and serve MODEL on PORT (3000)
 	@models=$$($(BIN)/python model_import.py list); test -n "$$models" || $(BIN)/python model_import.py demo
+	@$(BIN)/python -c "$$CHECK_PORT" "$(HOST)" "$(PORT)"
 	@echo "Starting the service on http://$(HOST):$(PORT); Ctrl-C stops it."
-	@BENTOML_CONFIG=$(CURDIR)/configuration.yaml $(BIN)/bentoml serve service:LpwSdxl --host $(HOST) --port $(PORT)
+	@BENTOML_CONFIG="$(CURDIR)/configuration.yaml" LPW_SDXL_MODEL="$${LPW_SDXL_MODEL:-$(MODEL)}" $(BIN)/bentoml serve service:LpwSdxl --host $(HOST) --port $(PORT)
 
 test: check ## install what is missing, then run every check and test
 	@echo "Running the tests; some start real servers, so this takes minutes."

@@ -118,8 +118,9 @@ def _list(_: argparse.Namespace) -> None:
 def _remove(arguments: argparse.Namespace) -> None:
     from lpw_sdxl.checkpoint.store import remove
 
+    tag = remove(arguments.tag)
     print("Removed:")
-    print(remove(arguments.tag))
+    print(tag)
 
 
 def _verify(arguments: argparse.Namespace) -> None:

@@ -28,7 +28,7 @@ from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.api.guard import Application, RequestGuard, Validator
 from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
 from lpw_sdxl.checkpoint.store import find, served_tag
-from lpw_sdxl.errors import LpwSdxlError, ModelError, SettingsError
+from lpw_sdxl.errors import InvalidRequestError, LpwSdxlError, ModelError, SettingsError
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.schema import (
     GenerationRequest,
@@ -157,6 +157,8 @@ class LpwSdxl:
     async def _batch_item(self, item: Any) -> dict[str, Any]:
         """Make one item of a batch."""
         try:
+            if not isinstance(item, dict):
+                raise InvalidRequestError("an item of requests is an object, as /generate takes it")
             request = parse_request(json.dumps(item), self.engine.limits)
             image = await self.engine.generate(request)
             content = await asyncio.to_thread(lambda: base64.b64encode(image.encode()).decode())

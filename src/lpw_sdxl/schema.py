@@ -9,9 +9,9 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.prompt.style import PromptStyle
@@ -145,7 +145,7 @@ class BatchRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    requests: list[JsonValue] = Field(min_length=1, description="GenerationRequests, in order.")
+    requests: list[Any] = Field(min_length=1, description="GenerationRequests, in order.")
 
 
 @dataclass(frozen=True)

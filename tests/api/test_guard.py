@@ -26,6 +26,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     answers = {
         "/generate": (200, body),
         "/missing": (404, b"Not Found"),
+        "/generate/": (307, b""),
         "/listed": (400, b'[{"error": "a list"}]'),
         "/broken": (500, b'{"error": "An unexpected error has occurred"}'),
         "/odd": (418, b"x" * 200_000),
@@ -111,6 +112,7 @@ async def test_a_body_over_the_limit_is_refused_while_it_arrives(client: httpx.A
     ("path", "status", "code"),
     [
         ("/missing", 404, "not_found"),
+        ("/generate/", 404, "not_found"),
         ("/listed", 400, "invalid_request"),
         ("/broken", 500, "internal"),
         ("/odd", 418, "invalid_request"),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lpw_sdxl.api.errors import ErrorAnswer
-from lpw_sdxl.errors import RequestError
+from lpw_sdxl.errors import ClientLeftError, RequestError
 from lpw_sdxl.schema import BatchRequest, GenerationRequest
 
 Message = MutableMapping[str, Any]
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 QUIET_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 FIRST_ERROR_STATUS = 400
+REDIRECTS = frozenset({307, 308})  # Starlette's for a slash too many, to whatever Host was sent
 LARGEST_ERROR_BYTES = 64 * 1024
 _FIELDS = "|".join({*GenerationRequest.model_fields, *BatchRequest.model_fields})
 _KNOWN_FIELD = re.compile(rf"(?:{_FIELDS})(?:\.\d+)?(?:\.name|\.weight)?")
@@ -93,6 +94,9 @@ class RequestGuard:
         except TimeoutError:
             await answer.refuse(ErrorAnswer.from_status(408))
             return
+        except ClientLeftError as error:
+            answer.summary = f"{error.status} {error.code}"
+            return
         if body is None:
             await answer.refuse(
                 ErrorAnswer(
@@ -120,13 +124,17 @@ def _is_json(scope: Scope) -> bool:
 
 
 async def _read_body(receive: Receive, limit: int) -> bytes | None:
-    """Read the whole body, or None as soon as it is over the limit (bytes)."""
+    """Read the whole body, or None as soon as it is over the limit (bytes).
+
+    Raises:
+        ClientLeftError: if the client leaves before it is here.
+    """
     chunks: list[bytes] = []
     size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return b"".join(chunks)
+            raise ClientLeftError("the client left before its body was here")
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
         if size > limit:
@@ -178,6 +186,8 @@ class _ShapedAnswer:
     async def send(self, message: Message) -> None:
         """Take one message of the application's answer."""
         if message["type"] == "http.response.start":
+            if message["status"] in REDIRECTS:
+                message = {**message, "status": 404}
             self.summary = str(message["status"])
             if message["status"] >= FIRST_ERROR_STATUS:
                 self._held = message

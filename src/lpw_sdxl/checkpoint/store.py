@@ -9,6 +9,7 @@ same file system, and moved in with one rename.
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import shutil
 import tempfile
@@ -23,6 +24,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.models import ModelStore
 from bentoml.exceptions import BentoMLException
 
+from lpw_sdxl.checkpoint.manifest import MANIFEST_FILE
 from lpw_sdxl.errors import CheckpointError, ModelError
 
 DEFAULT_TAG = "sdxl:latest"
@@ -108,6 +110,10 @@ def check_volume() -> None:
         CheckpointError: the store and the folder it is filled from are on different disks.
     """
     staging_root, store = Path(BentoMLContainer.tmp_bento_store_dir.get()), _store_directory()
+    if not os.access(store, os.W_OK):
+        raise CheckpointError(
+            f"{store} can't be written to; set BENTOML_HOME to a folder of yours."
+        )
     if staging_root.stat().st_dev != store.stat().st_dev:
         raise CheckpointError(
             f"{store} and {staging_root} are on different disks, so a model can't be moved into "
@@ -166,8 +172,12 @@ def find(tag: str) -> StoreEntry:
     try:
         # BentoML's own store of this process: in an image, the one inside the bento.
         model = bentoml.models.get(tag)
-    except (BentoMLException, OSError) as error:
+    except BentoMLException as error:
         raise _not_found(tag) from error
+    except Exception as error:  # a damaged model.yaml may raise anything
+        raise ModelError(
+            f"The store's entry of {tag} can't be read; import its checkpoint again with --force."
+        ) from error
     if version not in ("", "latest", model.tag.version):  # BentoML completes a version's beginning
         raise _not_found(tag)
     return StoreEntry(str(model.tag), Path(model.path), model.info.metadata)
@@ -176,19 +186,21 @@ def find(tag: str) -> StoreEntry:
 def list_entries() -> list[StoreEntry]:
     """Return every model of the store that this project imported, by name and age.
 
-    Raises:
-        ModelError: the store holds an entry, anyone's, that BentoML can't read.
+    What BentoML can't read is left out, unless it has our manifest: then it is ours, and damaged.
     """
-    try:
-        models = bentoml.models.list()
-    except (BentoMLException, OSError) as error:
-        raise ModelError(f"The model store can't be listed: {error}") from error
-    models.sort(key=lambda model: (model.tag.name, model.creation_time))
-    return [
-        StoreEntry(str(model.tag), Path(model.path), model.info.metadata)
-        for model in models
-        if model.info.labels.get("project") == LABELS["project"]
-    ]
+    entries = []
+    for path in sorted(_store_directory().glob("*/*/")):
+        tag = f"{path.parent.name}:{path.name}"
+        try:
+            model = bentoml.models.get(tag)
+        except Exception:  # noqa: BLE001 - a foreign or broken file may raise anything
+            if (path / MANIFEST_FILE).is_file():
+                entries.append((path.parent.name, 0.0, StoreEntry(tag, path, {})))
+            continue
+        if model.info.labels.get("project") == LABELS["project"]:
+            age = model.creation_time.timestamp()
+            entries.append((model.tag.name, age, StoreEntry(tag, path, model.info.metadata)))
+    return [entry for _, _, entry in sorted(entries, key=lambda known: known[:2])]
 
 
 def remove(tag: str) -> str:
@@ -221,10 +233,7 @@ def served_tag(setting: str, argument: str, folder: Path) -> str:
 
 def _not_found(tag: str) -> ModelError:
     """Say that a model is not there, and what is."""
-    try:
-        others = [entry.tag for entry in list_entries()]
-    except ModelError:
-        others = []
+    others = [entry.tag for entry in list_entries()]
     if others:
         return ModelError(
             f"No model {tag} is in the store, which has {', '.join(others[-_NAMED_AT_MOST:])}; "

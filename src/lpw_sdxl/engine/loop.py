@@ -34,6 +34,8 @@ from lpw_sdxl.errors import (
 
 logger = logging.getLogger(__name__)
 
+LONGEST_RETRY_S = 60
+
 
 @dataclass
 class LoopCounters:
@@ -71,7 +73,7 @@ class StepLoop:
         self._is_closing = False  # guarded by _changed
         self._changed = threading.Condition()
         self._calls = 0
-        self._seconds_per_image = 1.0
+        self._seconds_per_image: float | None = None  # until there is one to go by
         self._last_image_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="lpw-sdxl-engine", daemon=True)
 
@@ -102,7 +104,7 @@ class StepLoop:
             if self.queued_jobs >= self._max_queued_jobs:
                 raise OverloadedError(
                     f"the queue holds {self.queued_jobs} of at most {self._max_queued_jobs} jobs",
-                    retry_after_s=max(1, math.ceil(self.queued_jobs * self._seconds_per_image)),
+                    retry_after_s=self._retry_after_s(),
                 )
             self._waiting.append(job)
             self._changed.notify()
@@ -113,6 +115,11 @@ class StepLoop:
             self._is_closing = True
             self._changed.notify()
         self._thread.join(timeout_s)
+
+    def _retry_after_s(self) -> int:
+        """Guess when there is room: after a part of the queue, by how long images took lately."""
+        seconds = (self._seconds_per_image or 0.0) * self.queued_jobs / 4
+        return min(max(1, math.ceil(seconds)), LONGEST_RETRY_S)
 
     def _run(self) -> None:
         """Serve until closed; whatever ends the thread, no caller is left waiting."""
@@ -232,7 +239,9 @@ class StepLoop:
         assert denoising is not None
         self._guarded(job, partial(self._hand_out, job, denoising))
         now = time.monotonic()
-        self._seconds_per_image += 0.2 * (now - self._last_image_at - self._seconds_per_image)
+        took = now - self._last_image_at
+        before = took if self._seconds_per_image is None else self._seconds_per_image
+        self._seconds_per_image = before + 0.1 * (took - before)
         self._last_image_at = now
 
     def _hand_out(self, job: Job, denoising: Denoising) -> None:
