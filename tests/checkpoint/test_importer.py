@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,3 +199,59 @@ def test_served_tag_is_the_setting_then_the_argument_then_the_bentos(tmp_path: P
     assert store.served_tag("", "", folder) == "sdxl:latest"
     (tmp_path / "bento.yaml").write_text("services: [{name: S, models: [{tag: 'mine:123'}]}]")
     assert store.served_tag("", "", folder) == "mine:123"
+
+
+@pytest.mark.parametrize("content", [None, "{{{", "[]"])
+def test_a_foreign_entry_that_cannot_be_read_hides_nothing(
+    entry: store.StoreEntry, store_home: Path, content: str | None
+):
+    foreign = store_home / "models" / "foreign" / "abc"
+    foreign.mkdir(parents=True)
+    if content is not None:
+        (foreign / "model.yaml").write_text(content)
+    assert [found.tag for found in store.list_entries()] == [entry.tag]
+    with pytest.raises(ModelError):
+        store.find("foreign:abc")
+
+
+def test_an_entry_of_ours_that_cannot_be_read_is_listed(entry: store.StoreEntry):
+    (entry.path / "model.yaml").write_text("{{{")
+    assert [found.tag for found in store.list_entries()] == [entry.tag]
+    with pytest.raises(ModelError, match="--force"):
+        store.find(entry.tag)
+
+
+def test_a_replacement_that_fails_keeps_the_old_entry(
+    entry: store.StoreEntry, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The second of the two renames is interrupted."""
+    rename = Path.rename
+    store_folder = entry.path.parent
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if Path(target) == entry.path and path.name != "replaced":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        import_checkpoint(tiny_checkpoint, ImportOptions(name="mine", force=True), silent)
+    assert store_folder.is_dir()
+    verify_files(store.find(entry.tag).path, read_manifest(entry.path))
+
+
+def test_a_store_on_another_disk_is_refused_before_the_hash(
+    store_home: Path, tiny_checkpoint: Path
+):
+    elsewhere = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    try:
+        shutil.rmtree(store_home / "models", ignore_errors=True)
+        (store_home / "models").symlink_to(elsewhere)
+        with pytest.raises(CheckpointError, match="different disks"):
+            import_checkpoint(tiny_checkpoint, ImportOptions(), fail_at_once)
+    finally:
+        shutil.rmtree(elsewhere)
+
+
+def fail_at_once(stage: str, done: int, total: int) -> None:
+    raise AssertionError(f"{stage} began")
