@@ -96,7 +96,7 @@ class LpwSdxl:
         try:
             manifest = read_manifest(MODEL_ENTRY.path)
             verify_files(MODEL_ENTRY.path, manifest)
-            if SETTINGS.device.startswith("cuda"):
+            if SETTINGS.device == "cuda":
                 from lpw_sdxl.engine.memory import choose_device  # noqa: PLC0415
 
                 choose_device(SETTINGS.device)
