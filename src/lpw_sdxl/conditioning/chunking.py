@@ -65,14 +65,7 @@ class TokenChunks:
     @property
     def text_windows(self) -> int:
         """Windows up to the last that holds text; what follows is padding to the other prompt."""
-        return max(
-            (index for index, window in enumerate(self.windows, 1) if window.text_count), default=0
-        )
-
-    @property
-    def length(self) -> int:
-        """Positions in all windows, BOS, EOS and padding included."""
-        return sum(len(window.ids) for window in self.windows)
+        return _count_text_windows(self.windows)
 
 
 class ChunkedPair(NamedTuple):
@@ -129,9 +122,7 @@ def chunk_lpw(
     layouts = [_lay_out(segments, special) for segments in (prompt, negative_prompt)]
     length = max(len(layout.tokens) for layout in layouts)
     positive, negative = (_cut(layout, length, special) for layout in layouts)
-    last_text = max(
-        (index for index, window in enumerate(positive) if window.text_count), default=0
-    )
+    last_text = max(_count_text_windows(positive) - 1, 0)
     return ChunkedPair(
         TokenChunks(positive, pooled_window=last_text),
         TokenChunks(negative, pooled_window=len(negative) - 1),
@@ -159,6 +150,10 @@ def chunk_pair(
         tokenize(negative_prompt, tokenizer.ids),
         tokenizer.special,
     )
+
+
+def _count_text_windows(windows: Sequence[Window]) -> int:
+    return max((index for index, window in enumerate(windows, 1) if window.text_count), default=0)
 
 
 class _Layout(NamedTuple):
