@@ -6,10 +6,12 @@ environment, and nothing is read at import: `read_settings()` reads it when it i
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+from pathlib import Path
+from typing import Annotated, TypeVar
 
 from annotated_types import Ge, Le
-from pydantic import StringConstraints, ValidationError
+from pydantic import Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lpw_sdxl.errors import SettingsError
@@ -55,15 +57,58 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Ge(1024)] = 16 * 1024 * 1024
 
 
+class ImportSettings(BaseSettings):
+    """The settings of `model_import.py`.
+
+    Attributes:
+        civitai_token: Civitai's API key, from CIVITAI_TOKEN; sent to `civitai_url`'s origin only,
+            in a header. Empty for none.
+        civitai_url: where Civitai's API is; a mirror's address, or a test's.
+        downloads: folder that downloaded checkpoints are kept in.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    civitai_token: Annotated[SecretStr, Field(validation_alias="CIVITAI_TOKEN")] = SecretStr("")
+    civitai_url: Annotated[str, StringConstraints(pattern=r"^https?://[^/?#@\s]+$")] = (
+        "https://civitai.com"
+    )
+    downloads: Path = Field(default_factory=lambda: _cache_home() / "lpw-sdxl" / "downloads")
+
+
+AnySettings = TypeVar("AnySettings", Settings, ImportSettings)
+
+
 def read_settings() -> Settings:
-    """Read the settings from the environment.
+    """Read the service's settings from the environment.
 
     Raises:
         SettingsError: a variable holds what can't be used; it is named.
     """
+    return _read(Settings)
+
+
+def read_import_settings() -> ImportSettings:
+    """Read the import's settings from the environment.
+
+    Raises:
+        SettingsError: a variable holds what can't be used; it is named.
+    """
+    return _read(ImportSettings)
+
+
+def _read(settings: type[AnySettings]) -> AnySettings:
     try:
-        return Settings()
+        return settings()
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        variable = ENVIRONMENT_PREFIX + str(first["loc"][0]).upper()
+        name = str(first["loc"][0]).upper()
+        variable = name if name == "CIVITAI_TOKEN" else ENVIRONMENT_PREFIX + name
         raise SettingsError(f"{variable}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+
+
+def _cache_home() -> Path:
+    """Return where a user's caches are (XDG Base Directory Specification)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
