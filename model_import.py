@@ -12,14 +12,14 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import time
 from pathlib import Path
 
+from lpw_sdxl.checkpoint.console import ImportConsole, facts, summary_rows
 from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
-from lpw_sdxl.errors import CheckpointError, LpwSdxlError, ModelError
+from lpw_sdxl.checkpoint.inspect import PREDICTIONS
+from lpw_sdxl.errors import LpwSdxlError, ModelError
 
 DEMO_NOTE = "The demo model is random: everything works with it, and its pictures are noise."
-PROGRESS_S = 2.0
 
 
 def main(words: list[str] | None = None) -> int:
@@ -40,19 +40,10 @@ def build_parser() -> argparse.ArgumentParser:
     """Describe every command and option."""
     parser = argparse.ArgumentParser(prog="model_import.py", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("checkpoint", help="import a single-file SDXL checkpoint")
-    command.add_argument("source", metavar="SOURCE", help="path of a .safetensors file")
-    command.add_argument("--name", default="sdxl", help="name in the model store (default: sdxl)")
-    flags = [dtype.flag for dtype in CheckpointDtype]
-    command.add_argument("--dtype", choices=flags, default="fp16", help="default: fp16")
-    command.add_argument(
-        "--sha256", metavar="HEX", type=_sha256, help="what the file's SHA-256 must be"
-    )
-    command.set_defaults(run=_checkpoint)
+    _add_checkpoint(commands)
     demo = commands.add_parser("demo", help="make and import a tiny random model as sdxl")
+    demo.add_argument("--force", action="store_true", help="replace an import of it")
     demo.set_defaults(run=_demo)
-    for importing in (command, demo):
-        importing.add_argument("--force", action="store_true", help="replace an import of the file")
     commands.add_parser("list", help="list imported models").set_defaults(run=_list)
     for name, run, text in (
         ("remove", _remove, "remove a model"),
@@ -67,6 +58,33 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_checkpoint(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("checkpoint", help="import a single-file SDXL checkpoint")
+    command.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a .safetensors file, an https URL or civitai:VERSION_ID (its key: CIVITAI_TOKEN)",
+    )
+    command.add_argument("--name", default="sdxl", help="name in the model store (default: sdxl)")
+    flags = [dtype.flag for dtype in CheckpointDtype]
+    command.add_argument("--dtype", choices=flags, default="fp16", help="default: fp16")
+    command.add_argument("--vae", metavar="FILE", type=Path, help="take the VAE from this file")
+    command.add_argument("--ema", action="store_true", help="take the UNet's averaged weights")
+    command.add_argument(
+        "--prediction-type",
+        choices=PREDICTIONS,
+        help="what the UNet predicts (default: what the file says, else epsilon)",
+    )
+    command.add_argument(
+        "--sha256", metavar="HEX", type=_sha256, help="what the file's SHA-256 must be"
+    )
+    command.add_argument("--force", action="store_true", help="replace an import of the file")
+    command.add_argument(
+        "--remove-source", action="store_true", help="remove a downloaded file after its import"
+    )
+    command.set_defaults(run=_checkpoint)
+
+
 def _sha256(text: str) -> str:
     """Read a SHA-256."""
     if len(text) != 64 or set(text.lower()) - set("0123456789abcdef"):
@@ -75,28 +93,35 @@ def _sha256(text: str) -> str:
 
 
 def _checkpoint(arguments: argparse.Namespace) -> None:
-    if arguments.source.startswith(("http://", "https://", "civitai:")):
-        raise CheckpointError(
-            "Downloads are not supported yet; download the file yourself and pass its path."
-        )
-    from lpw_sdxl.checkpoint.importer import ImportOptions, import_checkpoint
+    from lpw_sdxl.checkpoint.acquire import Acquisition
+    from lpw_sdxl.checkpoint.options import ImportOptions
+    from lpw_sdxl.checkpoint.selection import Selection
+    from lpw_sdxl.settings import read_import_settings
 
     dtype = next(dtype for dtype in CheckpointDtype if dtype.flag == arguments.dtype)
+    prediction = PREDICTIONS.get(arguments.prediction_type)
+    selection = Selection(arguments.ema, arguments.vae, prediction)
     options = ImportOptions(arguments.name, dtype, arguments.sha256, arguments.force)
-    result = import_checkpoint(Path(arguments.source), options, _ProgressLines())
+    with ImportConsole() as console:
+        acquisition = Acquisition(options, selection, read_import_settings(), console)
+        result = acquisition.import_source(
+            arguments.source, remove_source=arguments.remove_source
+        )
     _print_result(result.tag, was_known=result.was_known)
 
 
 def _demo(arguments: argparse.Namespace) -> None:
     from lpw_sdxl.checkpoint.importer import import_demo
 
-    result = import_demo(force=arguments.force, progress=_ProgressLines())
+    with ImportConsole() as console:
+        result = import_demo(force=arguments.force, progress=console.progress)
     print(DEMO_NOTE)
     _print_result(result.tag, was_known=result.was_known)
 
 
 def _print_result(tag: str, *, was_known: bool) -> None:
-    print("Already imported; nothing changed:" if was_known else "Imported:")
+    print("Already imported; nothing changed." if was_known else "Imported and verified.")
+    print(f"Serve it with: make serve MODEL={tag}")
     print(tag)
 
 
@@ -130,39 +155,20 @@ def _verify(arguments: argparse.Namespace) -> None:
     entry = find(arguments.tag)
     manifest = read_manifest(entry.path)
     verify_files(entry.path, manifest)
+    with ImportConsole() as console:
+        console.show(facts(manifest.describe()))
     print(f"All {len(manifest.files)} files are as they were imported:")
     print(entry.tag)
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    from lpw_sdxl.checkpoint.inspect import read_header, summarise
+    from lpw_sdxl.checkpoint.header import read_header
+    from lpw_sdxl.checkpoint.inspect import summarise
+    from lpw_sdxl.checkpoint.layout import standardise
 
-    summary = summarise(read_header(arguments.file))
-    dtypes = ", ".join(f"{code} ({count})" for code, count in sorted(summary.dtypes.items()))
-    print(f"{arguments.file.name} is {summary.kind.title}")
-    print(f"tensors: {summary.tensor_count:,}, parameters: {summary.parameter_count:,}")
-    print(f"dtypes: {dtypes}")
-    if not summary.kind.advice:
-        print(f"native size: {summary.native_size}, predicts: {summary.prediction_type.value}")
-        print(f"VAE: {summary.has_vae}, EMA weights: {summary.has_ema}")
-    else:
-        print(f"It can't be imported: {summary.kind.advice}")
-
-
-class _ProgressLines:
-    """Progress as plain lines: one when a stage begins and one every few seconds."""
-
-    def __init__(self) -> None:
-        self._stage = ""
-        self._printed_at = 0.0
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Tell how far a stage is, bytes."""
-        now = time.monotonic()
-        if stage == self._stage and now - self._printed_at < PROGRESS_S and done < total:
-            return
-        self._stage, self._printed_at = stage, now
-        print(f"{stage}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB", flush=True)
+    header = standardise(read_header(arguments.file))
+    with ImportConsole() as console:
+        console.show(summary_rows(arguments.file.name, header.file_size, summarise(header)))
 
 
 def _fail(sentence: str) -> int:

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from lpw_sdxl.errors import SettingsError
-from lpw_sdxl.settings import ENVIRONMENT_PREFIX, Settings, read_settings
+from lpw_sdxl.settings import (
+    ENVIRONMENT_PREFIX,
+    ImportSettings,
+    Settings,
+    read_import_settings,
+    read_settings,
+)
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -30,3 +36,33 @@ def test_readme_lists_every_setting_with_its_default() -> None:
         if field.default:
             default = f"{field.default:g}" if isinstance(field.default, float) else field.default
             assert str(default) in row, row
+
+
+def test_readme_lists_every_setting_of_the_import() -> None:
+    text = README.read_text(encoding="utf-8")
+    for name, field in ImportSettings.model_fields.items():
+        variable = field.validation_alias or f"{ENVIRONMENT_PREFIX}{name.upper()}"
+        assert re.search(rf"^\| `{variable}` \|", text, flags=re.MULTILINE), variable
+
+
+def test_the_key_is_never_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIVITAI_TOKEN", "canary")
+    settings = read_import_settings()
+    assert settings.civitai_token.get_secret_value() == "canary"
+    assert "canary" not in f"{settings!r} {settings} {settings.model_dump()}"
+
+
+@pytest.mark.parametrize("url", ["civitai.com", "ftp://a", "https://a/b", "https://u@a"])
+def test_an_address_of_civitai_that_is_none_is_refused(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("LPW_SDXL_CIVITAI_URL", url)
+    with pytest.raises(SettingsError, match="LPW_SDXL_CIVITAI_URL"):
+        read_import_settings()
+
+
+def test_downloads_are_kept_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert read_import_settings().downloads == Path("/somewhere/lpw-sdxl/downloads")
+    monkeypatch.setenv("LPW_SDXL_DOWNLOADS", "elsewhere")
+    assert read_import_settings().downloads == Path("elsewhere")

@@ -3,25 +3,52 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers import StableDiffusionXLPipeline
+from safetensors.torch import load_file, save_file
 
-from lpw_sdxl.checkpoint.convert import Conversion, convert
+from lpw_sdxl.checkpoint import store
+from lpw_sdxl.checkpoint.configs import Component
+from lpw_sdxl.checkpoint.convert import Conversion, convert, prepare
 from lpw_sdxl.checkpoint.dtypes import DTYPE_BYTES, CheckpointDtype
 from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo, read_header
+from lpw_sdxl.checkpoint.importer import import_checkpoint
+from lpw_sdxl.checkpoint.manifest import FileRecord
+from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
+from lpw_sdxl.checkpoint.progress import Progress
+from lpw_sdxl.checkpoint.provenance import provenance_of
+from lpw_sdxl.checkpoint.selection import Selection, open_checkpoint
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize, tensor_shapes, write_checkpoint
 from lpw_sdxl.schema import ImageSize
 
 Shapes = Mapping[str, tuple[int, ...]]
+Tensors = dict[str, torch.Tensor]
+Weights = dict[Component, Tensors]
+Save = Callable[..., Path]
+
+FP16 = CheckpointDtype.FLOAT16
+BF16 = CheckpointDtype.BFLOAT16
+FP32 = CheckpointDtype.FLOAT32
+AS_IT_IS = Selection()
+MINE = ImportOptions(name="mine")
 
 
 def silent(stage: str, done: int, total: int) -> None:
     """Progress that nobody reads."""
+
+
+def fail_at_once(stage: str, done: int, total: int) -> None:
+    """Progress of work that must not begin."""
+    raise AssertionError(f"{stage} began")
 
 
 def safetensors_bytes(header: object, data: bytes = b"") -> bytes:
@@ -31,12 +58,74 @@ def safetensors_bytes(header: object, data: bytes = b"") -> bytes:
 
 def header_of(shapes: Shapes, dtype: str = "F16", **metadata: str) -> CheckpointHeader:
     """A header without a file: what the planning stages see."""
-    tensors, position = {}, 0
+    path, tensors, position = Path("model.safetensors"), {}, 0
     for name, shape in shapes.items():
         size = prod(shape) * DTYPE_BYTES[dtype]
-        tensors[name] = TensorInfo(dtype, tuple(shape), position, position + size)
+        tensors[name] = TensorInfo(path, name, dtype, tuple(shape), position, position + size)
         position += size
-    return CheckpointHeader(Path("model.safetensors"), position, metadata, tensors)
+    return CheckpointHeader(path, position, metadata, tensors)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A model directory, the conversion that made it, and what that says it wrote."""
+
+    directory: Path
+    conversion: Conversion
+    files: dict[str, FileRecord]
+
+
+def convert_file(
+    path: Path,
+    directory: Path,
+    dtype: CheckpointDtype = FP16,
+    selection: Selection = AS_IT_IS,
+    progress: Progress = silent,
+) -> Converted:
+    """Convert as the import does, without store and verification."""
+    checkpoint = open_checkpoint(path, selection)
+    conversion = prepare(checkpoint.header, checkpoint.summary, dtype)
+    return Converted(directory, conversion, convert(conversion, directory, progress))
+
+
+def import_file(
+    path: Path,
+    options: ImportOptions = MINE,
+    selection: Selection = AS_IT_IS,
+    progress: Progress = silent,
+) -> ImportResult:
+    """Import as the command line does."""
+    checkpoint = open_checkpoint(path, selection)
+    provenance = provenance_of(f"file:{path.name}", checkpoint.header.metadata)
+    return import_checkpoint(checkpoint, options, provenance, progress)
+
+
+def weights_of(directory: Path) -> Weights:
+    return {component: load_file(directory / component.weights_file) for component in Component}
+
+
+def bits(tensor: torch.Tensor) -> bytes:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def same_bits(ones: Tensors, others: Tensors) -> bool:
+    """Tell whether two sets of tensors agree to the last bit, in names, shapes and dtypes."""
+    return ones.keys() == others.keys() and all(
+        (one.dtype, one.shape) == (others[key].dtype, others[key].shape)
+        and torch.equal(
+            one.contiguous().reshape(-1).view(torch.uint8),
+            others[key].contiguous().reshape(-1).view(torch.uint8),
+        )
+        for key, one in ones.items()
+    )
+
+
+def by_diffusers(path: Path, config: Path, dtype: torch.dtype) -> Weights:
+    """Every tensor as Diffusers' own converter gives it, which shares no code with ours."""
+    pipeline = StableDiffusionXLPipeline.from_single_file(
+        path, config=str(config), local_files_only=True, dtype=dtype
+    )
+    return {component: dict(getattr(pipeline, component).state_dict()) for component in Component}
 
 
 @pytest.fixture
@@ -57,6 +146,18 @@ def write_file(tmp_path: Path) -> Callable[[Shapes], Path]:
     return write
 
 
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    """Write tensors with the safetensors library."""
+
+    def save(tensors: Tensors, name: str = "made.safetensors", **metadata: str) -> Path:
+        path = tmp_path / name
+        save_file({key: t.contiguous() for key, t in tensors.items()}, path, metadata or None)
+        return path
+
+    return save
+
+
 @pytest.fixture(scope="session")
 def tiny_shapes() -> dict[str, tuple[int, ...]]:
     return tensor_shapes(SyntheticSize.TINY)
@@ -70,13 +171,42 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_directory(
-    tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Conversion]:
-    directory = tmp_path_factory.mktemp("converted")
-    header = read_header(tiny_checkpoint)
-    conversion = convert(header, directory, dtype=CheckpointDtype.FLOAT16, progress=silent)
-    return directory, conversion
+def _tiny_tensors(tiny_checkpoint: Path) -> Tensors:
+    return load_file(tiny_checkpoint)
+
+
+@pytest.fixture
+def tiny_tensors(_tiny_tensors: Tensors) -> Tensors:
+    """The tiny checkpoint's tensors; the dictionary is the test's own, the tensors are shared."""
+    return dict(_tiny_tensors)
+
+
+@pytest.fixture(scope="session")
+def second_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("second") / "second.safetensors"
+    write_checkpoint(path, SyntheticSize.TINY, seed=8)
+    return path
+
+
+@pytest.fixture(scope="session")
+def converted(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    return convert_file(tiny_checkpoint, tmp_path_factory.mktemp("converted"))
+
+
+@pytest.fixture(scope="session")
+def written(converted: Converted) -> Weights:
+    return weights_of(converted.directory)
+
+
+@pytest.fixture(scope="session")
+def reference(tiny_checkpoint: Path, converted: Converted) -> Weights:
+    return by_diffusers(tiny_checkpoint, converted.directory, torch.float16)
+
+
+@pytest.fixture
+def model_copy(converted: Converted, tmp_path: Path) -> Path:
+    """A copy of the converted directory that a test may damage."""
+    return shutil.copytree(converted.directory, tmp_path / "copy")
 
 
 @pytest.fixture
@@ -99,16 +229,15 @@ def change_tensor(
     return change
 
 
-@pytest.fixture
-def store_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A BentoML store of this test's own, in this process."""
-    monkeypatch.setenv("BENTOML_DO_NOT_TRACK", "True")
+@contextmanager
+def store_at(home: Path) -> Iterator[Path]:
+    """Make this process use the BentoML store of another home."""
+    os.environ["BENTOML_DO_NOT_TRACK"] = "True"
     from bentoml._internal.configuration.containers import BentoMLContainer
     from bentoml._internal.models import ModelStore
 
-    home = tmp_path / "bentoml"
     for folder in ("models", "tmp"):
-        (home / folder).mkdir(parents=True)
+        (home / folder).mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         for provider, value in (
             (BentoMLContainer.bentoml_home, str(home)),
@@ -118,3 +247,36 @@ def store_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
         ):
             stack.enter_context(provider.patch(value))
         yield home
+
+
+@pytest.fixture
+def store_home(tmp_path: Path) -> Iterator[Path]:
+    """A BentoML store of this test's own, in this process."""
+    with store_at(tmp_path / "bentoml") as home:
+        yield home
+
+
+@pytest.fixture(scope="session")
+def imported(
+    tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, ImportResult]:
+    """A store with the tiny checkpoint in it, imported once; `entry` gives each test a copy."""
+    with store_at(tmp_path_factory.mktemp("imported")) as home:
+        return home, import_file(tiny_checkpoint)
+
+
+@pytest.fixture
+def entry(store_home: Path, imported: tuple[Path, ImportResult]) -> store.StoreEntry:
+    """The tiny checkpoint as mine:VERSION in the test's own store."""
+    home, result = imported
+    shutil.copytree(home, store_home, dirs_exist_ok=True)
+    return store.find(result.tag)
+
+
+def snapshot(home: Path) -> dict[str, int]:
+    """Every file of the store and of its staging area, with the time of its last change."""
+    return {
+        str(path.relative_to(home)): path.stat().st_mtime_ns
+        for path in sorted(home.rglob("*"))
+        if path.is_file() and path.suffix != ".lock"
+    }

@@ -14,7 +14,7 @@ from lpw_sdxl.checkpoint.configs import (
     scheduler_config,
 )
 from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
-from lpw_sdxl.checkpoint.inspect import PredictionType, summarise
+from lpw_sdxl.checkpoint.inspect import Prediction, PredictionType, summarise
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize, tensor_shapes
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.schema import ImageSize
@@ -102,7 +102,7 @@ def test_scheduler_follows_the_prediction_type(
     tiny_shapes: Shapes, prediction: PredictionType, zero_snr: bool, spacing: str
 ):
     plain = summarise(header_of(tiny_shapes))
-    config = scheduler_config(replace(plain, prediction_type=prediction, has_zero_snr=zero_snr))
+    config = scheduler_config(replace(plain, prediction=Prediction(prediction, zero_snr)))
     assert config["prediction_type"] == prediction.value
     assert config["rescale_betas_zero_snr"] is zero_snr
     assert config["timestep_spacing"] == spacing

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from lpw_sdxl.checkpoint.manifest import (
+    FileRecord,
     Manifest,
     list_files,
     read_manifest,
@@ -20,6 +21,29 @@ from lpw_sdxl.errors import ModelError
 from lpw_sdxl.schema import ImageSize
 
 
+def make_manifest(files: Mapping[str, FileRecord], **changes: object) -> Manifest:
+    values = {
+        "name": "sdxl",
+        "source": "civitai:128078",
+        "source_file": "m.safetensors",
+        "source_size": 12,
+        "source_sha256": "0123456789ab" + "0" * 52,
+        "title": "A model",
+        "native_size": ImageSize(height=96, width=128),
+        "dtype": "float16",
+        "prediction_type": "epsilon",
+        "zero_terminal_snr": False,
+        "ema": True,
+        "vae": "v.safetensors, SHA-256 1",
+        "base_model": "SDXL 1.0",
+        "trained_words": ("one", "two"),
+        "ignored": {"EMA weights": 3},
+        "created": "2026-01-01T00:00:00+00:00",
+        "importer_version": "0.1.0",
+    }
+    return Manifest(**values | changes, files=files)
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     directory = tmp_path / "sdxl" / "0123456789ab"
@@ -28,24 +52,15 @@ def directory(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     files = {name: record_file(path) for name, path in list_files(directory).items()}
-    manifest = Manifest(
-        name="sdxl",
-        source_file="m.safetensors",
-        source_sha256="0" * 64,
-        native_size=ImageSize(height=96, width=128),
-        dtype="float16",
-        prediction_type="epsilon",
-        base_model="SDXL 1.0",
-        created="2026-01-01T00:00:00+00:00",
-        importer_version="0.1.0",
-        files=files,
-    )
-    write_manifest(directory, manifest)
+    write_manifest(directory, make_manifest(files))
     return directory
 
 
 def test_it_is_read_back_as_written(directory: Path):
     manifest = read_manifest(directory)
+    assert manifest.trained_words == ("one", "two")
+    assert (manifest.ema, manifest.ignored) == (True, {"EMA weights": 3})
+    assert manifest.autov2 == manifest.describe()["source_autov2"] == "0123456789"
     assert manifest.native_size == ImageSize(height=96, width=128)
     assert list(manifest.files) == ["a.json", "unet/w.bin"]
     assert manifest.describe()["native_size"] == "128x96"
@@ -90,7 +105,13 @@ def test_a_damaged_manifest_is_refused_in_one_sentence(directory: Path, content:
         read_manifest(directory)
 
 
-@pytest.mark.parametrize("key", ["files", "native_size", "dtype"])
+def test_it_is_described_in_plain_values(directory: Path):
+    described = read_manifest(directory).describe()
+    assert json.loads(json.dumps(described)) == described
+    assert described["source"] == "civitai:128078"
+
+
+@pytest.mark.parametrize("key", ["files", "native_size", "dtype", "source", "trained_words"])
 def test_a_manifest_without_a_part_is_refused(directory: Path, key: str):
     path = directory / "manifest.json"
     content = json.loads(path.read_text())

@@ -7,12 +7,10 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from lpw_sdxl.checkpoint.convert import convert
-from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.header import read_header
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
 
-from .conftest import silent
+from .conftest import FP32, convert_file
 
 
 def test_the_seed_decides_the_bytes(tmp_path: Path, tiny_checkpoint: Path):
@@ -38,9 +36,9 @@ def test_it_has_the_original_layouts_names(tiny_checkpoint: Path):
 
 def test_its_pictures_are_finite_noise_that_depends_on_the_prompt(tmp_path: Path):
     path = tmp_path / "tiny.safetensors"
-    write_checkpoint(path, SyntheticSize.TINY, dtype=CheckpointDtype.FLOAT32)
+    write_checkpoint(path, SyntheticSize.TINY, dtype=FP32)
     directory = tmp_path / "model"
-    convert(read_header(path), directory, dtype=CheckpointDtype.FLOAT32, progress=silent)
+    convert_file(path, directory, FP32)
     pipeline = StableDiffusionXLPipeline.from_pretrained(directory, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     pictures = [

@@ -10,7 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo
-from lpw_sdxl.checkpoint.kinds import FIRST_ENCODER, SECOND_ENCODER, UNET, VAE
+from lpw_sdxl.checkpoint.kinds import (
+    FIRST_ENCODER,
+    SECOND_ENCODER,
+    SECOND_ENCODER_TRANSFORMERS,
+    UNET,
+    VAE,
+)
 from lpw_sdxl.errors import CheckpointError
 
 UNET_LEVELS = 3
@@ -115,13 +121,13 @@ def read_architecture(header: CheckpointHeader) -> Architecture:
         CheckpointError: a tensor that tells a size is missing or has a shape that SDXL's can't
             have; it is named.
     """
-    shapes = _Shapes(header.path.name, header.tensors)
+    shapes = _Shapes(header.name, header.tensors)
     architecture = Architecture(
         unet=_read_unet(shapes),
         encoders=(_read_first_encoder(shapes), _read_second_encoder(shapes)),
         vae=_read_vae(shapes),
     )
-    _check(architecture, header.path.name)
+    _check(architecture, header.name)
     return architecture
 
 
@@ -131,6 +137,10 @@ class _Shapes:
     def __init__(self, file_name: str, tensors: Mapping[str, TensorInfo]) -> None:
         self._file_name = file_name
         self._tensors = tensors
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a tensor of this name."""
+        return name in self._tensors
 
     def size(self, name: str, dimension: int, *, dimensions: int) -> int:
         """Return one size of a tensor that must have so many dimensions."""
@@ -178,15 +188,40 @@ def _read_first_encoder(shapes: _Shapes) -> TextEncoderSizes:
 
 
 def _read_second_encoder(shapes: _Shapes) -> TextEncoderSizes:
+    if shapes.count(f"{SECOND_ENCODER_TRANSFORMERS}text_model.encoder.layers.{{}}."):
+        return _read_transformers_encoder(shapes)
     layer = f"{SECOND_ENCODER}transformer.resblocks."
     return TextEncoderSizes(
         width=shapes.size(f"{SECOND_ENCODER}token_embedding.weight", 1, dimensions=2),
         layers=shapes.count(layer + "{}."),
         mlp_width=shapes.size(f"{layer}0.mlp.c_fc.weight", 0, dimensions=2),
-        projection_width=shapes.size(f"{SECOND_ENCODER}text_projection", 1, dimensions=2),
+        projection_width=_projection_width(shapes),
         vocabulary=shapes.size(f"{SECOND_ENCODER}token_embedding.weight", 0, dimensions=2),
         positions=shapes.size(f"{SECOND_ENCODER}positional_embedding", 0, dimensions=2),
     )
+
+
+def _read_transformers_encoder(shapes: _Shapes) -> TextEncoderSizes:
+    """Read the second encoder as Transformers names it; its projection may have either name."""
+    model = f"{SECOND_ENCODER_TRANSFORMERS}text_model."
+    layer, embeddings = f"{model}encoder.layers.", f"{model}embeddings."
+    width = shapes.size(f"{embeddings}token_embedding.weight", 1, dimensions=2)
+    return TextEncoderSizes(
+        width=width,
+        layers=shapes.count(layer + "{}."),
+        mlp_width=shapes.size(f"{layer}0.mlp.fc1.weight", 0, dimensions=2),
+        projection_width=_projection_width(shapes),
+        vocabulary=shapes.size(f"{embeddings}token_embedding.weight", 0, dimensions=2),
+        positions=shapes.size(f"{embeddings}position_embedding.weight", 0, dimensions=2),
+    )
+
+
+def _projection_width(shapes: _Shapes) -> int:
+    """Read the width of the pooled output; Transformers' matrix has it first, OpenCLIP's last."""
+    transformers_name = f"{SECOND_ENCODER_TRANSFORMERS}text_projection.weight"
+    if shapes.has(transformers_name):
+        return shapes.size(transformers_name, 0, dimensions=2)
+    return shapes.size(f"{SECOND_ENCODER}text_projection", 1, dimensions=2)
 
 
 def _read_vae(shapes: _Shapes) -> VaeSizes:

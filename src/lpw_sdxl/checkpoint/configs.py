@@ -85,7 +85,8 @@ def scheduler_config(summary: CheckpointSummary) -> Config:
     Zero terminal SNR needs sampling to begin at the last timestep, hence trailing spacing (Lin et
     al., "Common Diffusion Noise Schedules and Sample Steps Are Flawed", 2023, section 3.3).
     """
-    is_plain = summary.prediction_type is PredictionType.EPSILON and not summary.has_zero_snr
+    prediction = summary.prediction
+    is_plain = prediction == (PredictionType.EPSILON, False)
     return {
         "_class_name": "EulerDiscreteScheduler",
         "_diffusers_version": DIFFUSERS_VERSION,
@@ -95,8 +96,8 @@ def scheduler_config(summary: CheckpointSummary) -> Config:
         "clip_sample": False,
         "interpolation_type": "linear",
         "num_train_timesteps": 1000,
-        "prediction_type": summary.prediction_type.value,
-        "rescale_betas_zero_snr": summary.has_zero_snr,
+        "prediction_type": prediction.type.value,
+        "rescale_betas_zero_snr": prediction.has_zero_snr,
         "sample_max_value": 1.0,
         "set_alpha_to_one": False,
         "skip_prk_steps": True,

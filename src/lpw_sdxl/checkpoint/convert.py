@@ -9,81 +9,97 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 
 from lpw_sdxl.checkpoint.architecture import read_architecture
 from lpw_sdxl.checkpoint.configs import (
     Component,
+    Config,
     component_configs,
     model_index,
     scheduler_config,
 )
 from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.header import CheckpointHeader
-from lpw_sdxl.checkpoint.inspect import recognise
+from lpw_sdxl.checkpoint.inspect import CheckpointSummary
 from lpw_sdxl.checkpoint.manifest import FileRecord, list_files, record_file
-from lpw_sdxl.checkpoint.plan import TensorPlan, plan_conversion
+from lpw_sdxl.checkpoint.plan import ConversionPlan, TensorPlan, plan_conversion
+from lpw_sdxl.checkpoint.progress import Progress
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
-from lpw_sdxl.checkpoint.tensors import apply_transform, cast_finite, read_tensor, tensor_bytes
+from lpw_sdxl.checkpoint.tensors import TensorReader, tensor_bytes
 from lpw_sdxl.checkpoint.tokenizer import END_TOKEN, write_tokenizer
 from lpw_sdxl.checkpoint.writer import TensorSpec, write_safetensors
-
-Progress = Callable[[str, int, int], None]
-"""Told the stage's name, what is done and what there is to do, both in bytes."""
 
 _PAD_TOKENS = {"tokenizer": END_TOKEN, "tokenizer_2": "!"}
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A finished conversion: every file that was written."""
+    """All that a conversion will write, decided from the header alone.
 
-    files: Mapping[str, FileRecord]
+    Attributes:
+        configs: every JSON file by its path within the model directory.
+        plan: every parameter's source.
+        dtype: that the weights are written in.
+    """
+
+    configs: Mapping[str, Config]
+    plan: ConversionPlan
+    dtype: CheckpointDtype
+
+    @property
+    def weight_bytes(self) -> int:
+        """Return the size of all weights."""
+        return sum(_spec(plan, self.dtype).size for plan in self.plan.tensors)
 
 
-def convert(
-    header: CheckpointHeader, directory: Path, *, dtype: CheckpointDtype, progress: Progress
+def prepare(
+    header: CheckpointHeader, summary: CheckpointSummary, dtype: CheckpointDtype
 ) -> Conversion:
-    """Write the whole Diffusers directory of an SDXL checkpoint.
+    """Decide what will be written.
 
     Raises:
-        UnsupportedCheckpointError: the file is not an SDXL checkpoint.
-        CheckpointError: a tensor is missing, left over, misshapen or not finite; it is named.
+        CheckpointError: a tensor is missing, left over, or of the wrong shape or dtype; it is
+            named.
     """
-    summary = recognise(header)
-    configs = component_configs(read_architecture(header), summary.native_size, dtype)
-    plans = plan_conversion(header, parameter_shapes(configs))
-    _write_json(directory / "model_index.json", model_index())
-    _write_json(directory / "scheduler/scheduler_config.json", scheduler_config(summary))
+    networks = component_configs(read_architecture(header), summary.native_size, dtype)
+    plan = plan_conversion(header, parameter_shapes(networks))
+    configs = {
+        "model_index.json": model_index(),
+        "scheduler/scheduler_config.json": scheduler_config(summary),
+        **{component.config_file: config for component, config in networks.items()},
+    }
+    return Conversion(configs, plan, dtype)
+
+
+def convert(conversion: Conversion, directory: Path, progress: Progress) -> dict[str, FileRecord]:
+    """Write the whole Diffusers directory and return every file that was written.
+
+    Raises:
+        CheckpointError: a tensor is not finite, or too large for the dtype; it is named.
+    """
+    for name, config in conversion.configs.items():
+        _write_json(directory / name, config)
     for folder, pad_token in _PAD_TOKENS.items():
         write_tokenizer(directory / folder, pad_token=pad_token)
-    for component, config in configs.items():
-        _write_json(directory / component.config_file, config)
     small = {name: record_file(path) for name, path in list_files(directory).items()}
-    weights = _write_weights(header, directory, plans, dtype, progress)
-    return Conversion(small | weights)
+    return small | _write_weights(conversion, directory, progress)
 
 
 def _write_weights(
-    header: CheckpointHeader,
-    directory: Path,
-    plans: Sequence[TensorPlan],
-    dtype: CheckpointDtype,
-    progress: Progress,
+    conversion: Conversion, directory: Path, progress: Progress
 ) -> dict[str, FileRecord]:
-    total = sum(_spec(plan, dtype).size for plan in plans)
-    done = 0
+    total, done = conversion.weight_bytes, 0
     records = {}
-    with header.path.open("rb") as source:
+    with TensorReader() as reader:
         for component in Component:
-            own = [plan for plan in plans if plan.component is component]
-            specs = [_spec(plan, dtype) for plan in own]
+            plans = [plan for plan in conversion.plan.tensors if plan.component is component]
+            specs = [_spec(plan, conversion.dtype) for plan in plans]
 
             def report(written: int, before: int = done) -> None:
                 progress("convert", before + written, total)
 
-            contents = _contents(source, header, own, dtype, report)
+            contents = _contents(reader, plans, conversion.dtype, report)
             path = directory / component.weights_file
             # Transformers refuses weights that don't say which library's layout they have.
             record = write_safetensors(path, specs, contents, {"format": "pt"})
@@ -97,8 +113,7 @@ def _spec(plan: TensorPlan, dtype: CheckpointDtype) -> TensorSpec:
 
 
 def _contents(
-    source: BufferedReader,
-    header: CheckpointHeader,
+    reader: TensorReader,
     plans: Sequence[TensorPlan],
     dtype: CheckpointDtype,
     report: Callable[[int], None],
@@ -106,8 +121,7 @@ def _contents(
     """Yield the bytes of one target after the other."""
     written = 0
     for plan in plans:
-        tensor = apply_transform(read_tensor(source, header.tensors[plan.source_key]), plan)
-        content = tensor_bytes(cast_finite(tensor, dtype, plan.source_key))
+        content = tensor_bytes(reader.read(plan, dtype))
         yield content
         written += content.nbytes
         report(written)

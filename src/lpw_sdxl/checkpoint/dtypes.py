@@ -13,6 +13,9 @@ DTYPE_BYTES = {
     "I8": 1,
     "F8_E4M3": 1,
     "F8_E5M2": 1,
+    "F8_E4M3FNUZ": 1,
+    "F8_E5M2FNUZ": 1,
+    "F8_E8M0": 1,
     "U16": 2,
     "I16": 2,
     "F16": 2,
@@ -23,6 +26,7 @@ DTYPE_BYTES = {
     "U64": 8,
     "I64": 8,
     "F64": 8,
+    "C64": 8,
 }
 """Bytes of one number for each safetensors code that a checkpoint may hold."""
 
@@ -38,6 +42,11 @@ class CheckpointDtype(StrEnum):
     def code(self) -> str:
         """Return safetensors' code for it."""
         return {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}[self.value]
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of one number."""
+        return DTYPE_BYTES[self.code]
 
     @property
     def flag(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -43,16 +43,26 @@ class TensorInfo:
     """One tensor's place.
 
     Attributes:
+        path: the file that holds it.
+        name: what that file calls it.
         dtype: safetensors' code, such as `F16`.
         shape: sizes of its dimensions.
         start: offset of its first byte from the start of the file.
         end: offset behind its last byte from the start of the file.
     """
 
+    path: Path
+    name: str
     dtype: str
     shape: tuple[int, ...]
     start: int
     end: int
+
+    def rows(self, first: int, count: int) -> TensorInfo:
+        """Return the place of some rows, which lie together because tensors are saved by rows."""
+        row = (self.end - self.start) // self.shape[0]
+        start = self.start + first * row
+        return replace(self, shape=(count, *self.shape[1:]), start=start, end=start + count * row)
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,8 @@ class CheckpointHeader:
         path: the file.
         file_size: bytes.
         metadata: the writer's own notes, such as `modelspec.resolution`.
-        tensors: each tensor by name, in the file's order of bytes.
+        tensors: each tensor by name, in the file's order of bytes. Once `layout.py` or
+            `selection.py` has been at work, the name is Stability's and may differ from the file's.
     """
 
     path: Path
@@ -71,41 +82,55 @@ class CheckpointHeader:
     metadata: Mapping[str, str]
     tensors: Mapping[str, TensorInfo]
 
+    @property
+    def name(self) -> str:
+        """Return the file's name, as it will be when a download of it is whole."""
+        return _name(self.path)
 
-def read_header(path: Path) -> CheckpointHeader:
+
+def read_header(path: Path, full_size: int | None = None) -> CheckpointHeader:
     """Read and check a safetensors file's header.
+
+    Args:
+        path: the file.
+        full_size: bytes that the file will have when it is whole; None for one that is whole. Of a
+            file that is still being downloaded, the header alone must be there.
 
     Raises:
         UnsupportedCheckpointError: the file is of another, known format.
         CheckpointError: the file is missing, unreadable, truncated or damaged.
     """
     try:
-        file_size = path.stat().st_size
+        file_size = path.stat().st_size if full_size is None else full_size
         with path.open("rb") as file:
             opening = file.read(64)
             length = _header_length(path, opening, file_size)
             file.seek(_LENGTH_BYTES)
             text = file.read(length)
     except OSError as error:
-        raise CheckpointError(f"{path.name} can't be read: {error.strerror}.") from error
+        raise CheckpointError(f"{_name(path)} can't be read: {error.strerror}.") from error
     entries = _parse(path, text)
     metadata = _metadata(path, entries.pop("__metadata__", {}))
     tensors = _tensors(path, entries, _LENGTH_BYTES + length, file_size)
     return CheckpointHeader(path, file_size, MappingProxyType(metadata), MappingProxyType(tensors))
 
 
+def _name(path: Path) -> str:
+    return path.name.removesuffix(".part")
+
+
 def _header_length(path: Path, opening: bytes, file_size: int) -> int:
     for magic, name in _FOREIGN_FORMATS.items():
         if opening.lstrip().startswith(magic) if magic == b"<" else opening.startswith(magic):
             raise UnsupportedCheckpointError(
-                f"{path.name} is {name}; a .safetensors checkpoint is needed."
+                f"{_name(path)} is {name}; a .safetensors checkpoint is needed."
             )
     if len(opening) < _LENGTH_BYTES:
         _damaged(path, f"it has {file_size} bytes and even an empty safetensors file has more")
     length = int.from_bytes(opening[:_LENGTH_BYTES], "little")
     if opening[_LENGTH_BYTES : _LENGTH_BYTES + 1] not in (b"{", b""):
         raise CheckpointError(
-            f"{path.name} has no safetensors header; a .safetensors checkpoint is needed."
+            f"{_name(path)} has no safetensors header; a .safetensors checkpoint is needed."
         )
     if length > MAX_HEADER_BYTES:
         _damaged(path, f"its header of {length:,} bytes is over the limit of {MAX_HEADER_BYTES:,}")
@@ -171,7 +196,7 @@ def _tensor(path: Path, name: str, entry: object, data_start: int) -> TensorInfo
     start, end = offsets
     if end - start != prod(shape) * DTYPE_BYTES[dtype]:
         _damaged(path, f"tensor {name} takes {end - start:,} bytes, which its shape doesn't")
-    return TensorInfo(dtype, shape, data_start + start, data_start + end)
+    return TensorInfo(path, name, dtype, shape, data_start + start, data_start + end)
 
 
 def _sizes(values: object) -> tuple[int, ...] | None:
@@ -184,5 +209,5 @@ def _sizes(values: object) -> tuple[int, ...] | None:
 
 
 def _damaged(path: Path, what: str, cause: Exception | None = None) -> NoReturn:
-    message = f"{path.name} is damaged: {what}; download it again."
+    message = f"{_name(path)} is damaged: {what}; download it again."
     raise CheckpointError(message) from cause

@@ -1,180 +1,179 @@
-"""The import: from a checkpoint file to a verified entry of the model store."""
+"""The import: from a checkpoint file to a verified entry of the model store.
+
+What is cheap is asked first: the header tells what the file is, the store whether it is known.
+Torch is imported only when a conversion follows.
+"""
+
+# ruff: noqa: PLC0415 - see above
 
 from __future__ import annotations
 
-import logging
-import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lpw_sdxl import __version__
 from lpw_sdxl.checkpoint import store
-from lpw_sdxl.checkpoint.convert import Conversion, Progress, convert
-from lpw_sdxl.checkpoint.dtypes import DTYPE_BYTES, CheckpointDtype
-from lpw_sdxl.checkpoint.header import CheckpointHeader
-from lpw_sdxl.checkpoint.inspect import CheckpointSummary, read_header, recognise
-from lpw_sdxl.checkpoint.manifest import (
-    Manifest,
-    hash_file,
-    read_manifest,
-    verify_files,
-    write_manifest,
+from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
+from lpw_sdxl.checkpoint.known import (
+    IDENTITY,
+    check_same,
+    find_by_identity,
+    find_whole,
+    identity_of,
 )
-from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
-from lpw_sdxl.checkpoint.verify import verify_directory
-from lpw_sdxl.errors import CheckpointError, ModelError
+from lpw_sdxl.checkpoint.manifest import Manifest, hash_file, write_manifest
+from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
+from lpw_sdxl.checkpoint.progress import Progress
+from lpw_sdxl.checkpoint.provenance import Provenance, provenance_of
+from lpw_sdxl.checkpoint.selection import Checkpoint, Selection, open_checkpoint
+from lpw_sdxl.checkpoint.space import Need, check_space, full_disk_told
+from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.schema import ImageSize
 
-BASE_MODEL = "SDXL 1.0"
 DEMO_SIZE = ImageSize(height=128, width=128)
 DEMO_FILE = "lpw-sdxl-demo.safetensors"
-
-_SPARE_BYTES = 64 * 1024 * 1024
+SPARE_BYTES = 64 * 1024 * 1024
 """Configuration, tokenizers and the file system's own needs."""
 
-logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """How a checkpoint is imported.
-
-    Attributes:
-        name: of the model in the store.
-        dtype: that its weights are kept and run in.
-        sha256: what the file's SHA-256 must be, or None.
-        force: whether an entry of the same tag is replaced.
-    """
-
-    name: str = "sdxl"
-    dtype: CheckpointDtype = CheckpointDtype.FLOAT16
-    sha256: str | None = None
-    force: bool = False
-
-
-@dataclass(frozen=True)
-class ImportResult:
-    """The entry's tag, and whether it was there before."""
-
-    tag: str
-    was_known: bool
-
-
-def import_checkpoint(path: Path, options: ImportOptions, progress: Progress) -> ImportResult:
+def import_checkpoint(
+    checkpoint: Checkpoint, options: ImportOptions, provenance: Provenance, progress: Progress
+) -> ImportResult:
     """Import a checkpoint into the model store; a failure leaves the store as it was.
 
     Raises:
-        UnsupportedCheckpointError: the file is of a kind that is not served.
         CheckpointError: the file is damaged or not the expected one, or there is no room.
     """
     store.check_name(options.name)
-    store.check_volume()
-    header = read_header(path)
-    summary = recognise(header)
-    progress("hash", 0, header.file_size)
-    source_sha256 = _checked_sha256(header, options.sha256)
-    progress("hash", header.file_size, header.file_size)
-    tag = store.make_tag(options.name, source_sha256)
-    if not options.force and _is_known(tag, options.dtype):
-        return ImportResult(tag, was_known=True)
-    _check_space(header, options.dtype)
-    metadata = _metadata(header, summary, source_sha256, options.dtype)
-    with store.publication(tag, store.LABELS, metadata) as entry:
-        conversion = convert(header, entry.directory, dtype=options.dtype, progress=progress)
-        verify_directory(entry.directory, options.dtype)
-        manifest = _manifest(header, summary, source_sha256, options, conversion)
-        write_manifest(entry.directory, manifest)
-        entry.publish()
+    with store.exclusive_import():
+        identity = identity_of(checkpoint.path)
+        manifest = _describe(checkpoint, options, provenance)
+        known = None if options.force else find_by_identity(options.name, identity)
+        if known is not None and options.sha256 in (None, known[1].source_sha256):
+            return _known(*known, manifest)
+
+        from lpw_sdxl.checkpoint.convert import convert, prepare
+        from lpw_sdxl.checkpoint.verify import verify_directory
+
+        conversion = prepare(checkpoint.header, checkpoint.summary, options.dtype)
+        check_space([model_need(conversion.weight_bytes)])
+        manifest = replace(
+            manifest,
+            source_sha256=_checked_sha256(checkpoint.path, options.sha256, progress),
+            ignored=conversion.plan.ignored,
+        )
+        tag = store.make_tag(options.name, manifest.source_sha256)
+        known = None if options.force else find_whole(tag)
+        if known is not None:
+            return _known(*known, manifest)
+        metadata = manifest.describe() | {IDENTITY: identity}
+        with full_disk_told(store.store_volume()), store.publication(tag, metadata) as entry:
+            files = convert(conversion, entry.directory, progress)
+            verify_directory(entry.directory, conversion, progress)
+            _check_unchanged(checkpoint.path, identity)
+            write_manifest(entry.directory, replace(manifest, files=files))
+            entry.publish()
     return ImportResult(tag, was_known=False)
 
 
 def import_demo(*, force: bool, progress: Progress) -> ImportResult:
     """Make the demo checkpoint, a tiny random model, and import it like any other."""
+    from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
+
     options = ImportOptions(dtype=CheckpointDtype.FLOAT32, force=force)
     with tempfile.TemporaryDirectory(prefix="lpw-sdxl-demo-") as folder:
         path = Path(folder) / DEMO_FILE
-        write_checkpoint(
-            path, SyntheticSize.TINY, dtype=CheckpointDtype.FLOAT32, native_size=DEMO_SIZE
+        with full_disk_told(Path(folder), "TMPDIR"):
+            write_checkpoint(path, SyntheticSize.TINY, dtype=options.dtype, native_size=DEMO_SIZE)
+        checkpoint = open_checkpoint(path, Selection())
+        provenance = provenance_of("demo", checkpoint.header.metadata)
+        return import_checkpoint(checkpoint, options, provenance, progress)
+
+
+def find_imported(
+    sha256: str | None, options: ImportOptions, selection: Selection
+) -> ImportResult | None:
+    """Find an import of the checkpoint with this SHA-256, so that it need not be downloaded.
+
+    Raises:
+        CheckpointError: it was made with other options.
+    """
+    store.check_name(options.name)
+    if sha256 is None or options.force:
+        return None
+    known = find_whole(store.make_tag(options.name, sha256))
+    if known is None:
+        return None
+    tag, manifest = known
+    wanted = replace(
+        manifest,
+        dtype=options.dtype.value,
+        ema=selection.use_ema,
+        vae=_vae_label(selection),
+    )
+    if selection.prediction is not None:
+        wanted = replace(
+            wanted,
+            prediction_type=selection.prediction.type.value,
+            zero_terminal_snr=selection.prediction.has_zero_snr,
         )
-        return import_checkpoint(path, options, progress)
+    return _known(tag, manifest, wanted)
 
 
-def _checked_sha256(header: CheckpointHeader, expected: str | None) -> str:
-    found = hash_file(header.path)
+def model_need(weight_bytes: int) -> Need:
+    """Return the room that a model of this size takes in the store."""
+    return Need("the model", store.store_volume(), weight_bytes + SPARE_BYTES, "BENTOML_HOME")
+
+
+def _known(tag: str, known: Manifest, wanted: Manifest) -> ImportResult:
+    check_same(tag, known, wanted)
+    return ImportResult(tag, was_known=True)
+
+
+def _describe(checkpoint: Checkpoint, options: ImportOptions, provenance: Provenance) -> Manifest:
+    """Say what the entry will be; hash and files are not known yet."""
+    summary, selection = checkpoint.summary, checkpoint.selection
+    return Manifest(
+        name=options.name,
+        source=provenance.source,
+        source_file=checkpoint.path.name,
+        source_size=checkpoint.header.file_size,
+        source_sha256="",
+        title=provenance.title,
+        base_model=provenance.base_model,
+        trained_words=provenance.trained_words,
+        native_size=summary.native_size,
+        dtype=options.dtype.value,
+        prediction_type=summary.prediction.type.value,
+        zero_terminal_snr=summary.prediction.has_zero_snr,
+        ema=selection.use_ema,
+        vae=_vae_label(selection),
+        ignored={},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        importer_version=__version__,
+        files={},
+    )
+
+
+def _vae_label(selection: Selection) -> str:
+    vae = selection.vae
+    return "" if vae is None else f"{vae.name}, SHA-256 {hash_file(vae)}"
+
+
+def _checked_sha256(path: Path, expected: str | None, progress: Progress) -> str:
+    size = path.stat().st_size
+    progress("hash", 0, size)
+    found = hash_file(path, lambda done: progress("hash", done, size))
     if expected is not None and found != expected:
         raise CheckpointError(
-            f"{header.path.name} has the SHA-256 {found}; {expected} was asked for: "
+            f"{path.name} has the SHA-256 {found}; {expected} was asked for: "
             "download it again, or correct --sha256."
         )
     return found
 
 
-def _is_known(tag: str, dtype: CheckpointDtype) -> bool:
-    """Tell whether the store has this import; a half-made or damaged one counts as none.
-
-    Sizes alone are checked, so that the answer is quick; `verify TAG` reads every byte.
-
-    Raises:
-        CheckpointError: the entry is there in another dtype.
-    """
-    try:
-        entry = store.find(tag)
-        manifest = read_manifest(entry.path)
-        verify_files(entry.path, manifest, contents=False)
-    except ModelError as error:
-        logger.info("no whole import of %s is there: %s", tag, error)
-        return False
-    if manifest.dtype != dtype.value:
-        raise CheckpointError(
-            f"{tag} is imported in {manifest.dtype}; --force replaces it with {dtype.value}."
-        )
-    return True
-
-
-def _check_space(header: CheckpointHeader, dtype: CheckpointDtype) -> None:
-    numbers = sum((t.end - t.start) // DTYPE_BYTES[t.dtype] for t in header.tensors.values())
-    needed = numbers * DTYPE_BYTES[dtype.code] + _SPARE_BYTES
-    free = shutil.disk_usage(store.store_volume()).free
-    if free < needed:
-        raise CheckpointError(
-            f"The model store's disk has {free / 1e9:.1f} GB free and this import needs "
-            f"{needed / 1e9:.1f} GB; make room, or set BENTOML_HOME to a larger disk."
-        )
-
-
-def _metadata(
-    header: CheckpointHeader, summary: CheckpointSummary, sha256: str, dtype: CheckpointDtype
-) -> dict[str, object]:
-    return {
-        "base_model": BASE_MODEL,
-        "source_file": header.path.name,
-        "source_sha256": sha256,
-        "source_tensors": summary.tensor_count,
-        "native_size": str(summary.native_size),
-        "dtype": dtype.value,
-        "prediction_type": summary.prediction_type.value,
-        "importer_version": __version__,
-    }
-
-
-def _manifest(
-    header: CheckpointHeader,
-    summary: CheckpointSummary,
-    sha256: str,
-    options: ImportOptions,
-    conversion: Conversion,
-) -> Manifest:
-    return Manifest(
-        name=options.name,
-        source_file=header.path.name,
-        source_sha256=sha256,
-        native_size=summary.native_size,
-        dtype=options.dtype.value,
-        prediction_type=summary.prediction_type.value,
-        base_model=BASE_MODEL,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        importer_version=__version__,
-        files=conversion.files,
-    )
+def _check_unchanged(path: Path, identity: str) -> None:
+    if identity_of(path) != identity:
+        raise CheckpointError(f"{path.name} changed while it was imported; import it again.")

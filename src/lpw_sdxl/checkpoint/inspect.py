@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from math import prod
+from typing import NamedTuple
 
 from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo, read_header
-from lpw_sdxl.checkpoint.kinds import VAE, CheckpointKind, kind_of
-from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
+from lpw_sdxl.checkpoint.kinds import EMA, VAE, CheckpointKind, kind_of
+from lpw_sdxl.errors import UnsupportedCheckpointError
 from lpw_sdxl.schema import LATENT_SCALE, MAX_IMAGE_PIXELS, MIN_IMAGE_PIXELS, ImageSize
 
 __all__ = [
@@ -43,6 +44,25 @@ class PredictionType(StrEnum):
     V_PREDICTION = "v_prediction"
 
 
+class Prediction(NamedTuple):
+    """What the UNet predicts, and whether the noise schedule ends in pure noise.
+
+    The second is zero terminal signal-to-noise ratio (Lin et al., "Common Diffusion Noise Schedules
+    and Sample Steps Are Flawed", 2023, section 3.1).
+    """
+
+    type: PredictionType
+    has_zero_snr: bool
+
+
+PREDICTIONS: Mapping[str, Prediction] = {
+    "epsilon": Prediction(PredictionType.EPSILON, has_zero_snr=False),
+    "v_prediction": Prediction(PredictionType.V_PREDICTION, has_zero_snr=False),
+    "v_prediction_ztsnr": Prediction(PredictionType.V_PREDICTION, has_zero_snr=True),
+}
+"""By the names that `--prediction-type` takes."""
+
+
 @dataclass(frozen=True)
 class CheckpointSummary:
     """What a file is.
@@ -50,82 +70,82 @@ class CheckpointSummary:
     Attributes:
         kind: which kind of model.
         native_size: pixels; what the model was trained on and a request's default.
-        prediction_type: what the UNet predicts.
-        has_zero_snr: the noise schedule ends in pure noise (zero terminal signal-to-noise ratio).
+        prediction: what the UNet predicts and how its noise schedule ends.
         has_ema: a second, averaged copy of the UNet's weights is inside.
         has_vae: the image decoder is inside.
         dtypes: number of tensors for each safetensors dtype code.
         tensor_count: tensors in the file.
         parameter_count: numbers in the file.
+        is_size_told: the native size is the file's own word, not SDXL's default.
     """
 
     kind: CheckpointKind
     native_size: ImageSize
-    prediction_type: PredictionType
-    has_zero_snr: bool
+    prediction: Prediction
     has_ema: bool
     has_vae: bool
     dtypes: Mapping[str, int]
     tensor_count: int
     parameter_count: int
+    is_size_told: bool
 
 
 def recognise(header: CheckpointHeader) -> CheckpointSummary:
     """Return what the file is, if it is what we serve.
 
     Raises:
-        UnsupportedCheckpointError: it is another kind of model, or lacks its VAE.
-        CheckpointError: its native size makes no sense.
+        UnsupportedCheckpointError: it is another kind of model.
     """
     summary = summarise(header)
     if summary.kind is not CheckpointKind.SDXL:
         raise UnsupportedCheckpointError(
-            f"{header.path.name} is {summary.kind.title}; {summary.kind.advice}."
-        )
-    if not summary.has_vae:
-        raise UnsupportedCheckpointError(
-            f"{header.path.name} is an SDXL checkpoint without a VAE ({VAE}*); "
-            "bring a version of it that has one."
+            f"{header.name} is {summary.kind.title}; {summary.kind.advice}."
         )
     return summary
 
 
 def summarise(header: CheckpointHeader) -> CheckpointSummary:
-    """Return what the file is, served or not.
-
-    Raises:
-        CheckpointError: its native size makes no sense.
-    """
+    """Return what the file is, served or not."""
     tensors = header.tensors
     predicts_v = V_PREDICTION_MARKER in tensors or _metadata_says_v(header)
+    native_size = _native_size(header)
     return CheckpointSummary(
-        kind=kind_of(tensors),
-        native_size=_native_size(header),
-        prediction_type=PredictionType.V_PREDICTION if predicts_v else PredictionType.EPSILON,
-        has_zero_snr=ZERO_SNR_MARKER in tensors,
-        has_ema=any(name.startswith("model_ema.") for name in tensors),
+        kind=kind_of(tensors, header.metadata),
+        native_size=native_size or SDXL_SIZE,
+        prediction=Prediction(
+            PredictionType.V_PREDICTION if predicts_v else PredictionType.EPSILON,
+            # The marker counts beside v-prediction only, as in ComfyUI: noise can't be predicted
+            # from pure noise.
+            has_zero_snr=predicts_v and ZERO_SNR_MARKER in tensors,
+        ),
+        has_ema=any(name.startswith(EMA) for name in tensors),
         has_vae=any(name.startswith(VAE) for name in tensors),
         dtypes=Counter(tensor.dtype for tensor in tensors.values()),
         tensor_count=len(tensors),
         parameter_count=sum(prod(tensor.shape) for tensor in tensors.values()),
+        is_size_told=native_size is not None,
     )
 
 
 def _metadata_says_v(header: CheckpointHeader) -> bool:
-    return header.metadata.get("modelspec.prediction_type", "").lower() in ("v", "v_prediction")
+    """Read what ModelSpec calls `prediction_type` and ComfyUI's files call `predict_key`."""
+    values = (_text(header, f"modelspec.{key}") for key in ("prediction_type", "predict_key"))
+    return any(value.lower() in ("v", "v_prediction") for value in values)
 
 
-def _native_size(header: CheckpointHeader) -> ImageSize:
-    """Read `modelspec.resolution`, written `{width}x{height}` by the ModelSpec standard 1.0.1."""
-    text = header.metadata.get("modelspec.resolution")
-    if text is None:
-        return SDXL_SIZE
+def _native_size(header: CheckpointHeader) -> ImageSize | None:
+    """Read `modelspec.resolution`, written `{width}x{height}` by the ModelSpec standard 1.0.1.
+
+    It is hearsay, copied from file to file: one that makes no sense counts as none.
+    """
+    text = _text(header, "modelspec.resolution")
     match = re.fullmatch(r"\s*(\d{1,5})\s*x\s*(\d{1,5})\s*", text, flags=re.ASCII)
     size = ImageSize(height=int(match[2]), width=int(match[1])) if match else None
     if size is None or any(s not in SIZE_RANGE or s % LATENT_SCALE for s in size):
-        raise CheckpointError(
-            f"{header.path.name} says modelspec.resolution {text[:40]!r}; right would be "
-            f"{{width}}x{{height}} in pixels, multiples of {LATENT_SCALE} from "
-            f"{SIZE_RANGE.start} to {SIZE_RANGE.stop - 1}."
-        )
+        return None
     return size
+
+
+def _text(header: CheckpointHeader, key: str) -> str:
+    """Return a note of the header; ComfyUI's may be in the quotes of a JSON text."""
+    return header.metadata.get(key, "").strip('" ')

@@ -13,7 +13,13 @@ from enum import Enum
 
 from lpw_sdxl.checkpoint.architecture import LAYERS_PER_LEVEL, UNET_LEVELS
 from lpw_sdxl.checkpoint.configs import Component
-from lpw_sdxl.checkpoint.kinds import FIRST_ENCODER, SECOND_ENCODER, UNET, VAE
+from lpw_sdxl.checkpoint.kinds import (
+    FIRST_ENCODER,
+    SECOND_ENCODER,
+    SECOND_ENCODER_TRANSFORMERS,
+    UNET,
+    VAE,
+)
 
 Shape = tuple[int, ...]
 
@@ -36,13 +42,14 @@ class Transform(Enum):
         """Return which third of the rows is taken, or None for all."""
         return {Transform.QUERY: 0, Transform.KEY: 1, Transform.VALUE: 2}.get(self)
 
-    def source_shape(self, target: Shape) -> Shape:
-        """Return the shape that a source must have to give a target of this shape."""
+    def source_shapes(self, target: Shape) -> tuple[Shape, ...]:
+        """Return the shapes that a source may have to give a target of this shape, best first."""
         if self is Transform.TRANSPOSE:
-            return target[::-1]
+            return (target[::-1],)
         if self is Transform.POINTWISE_TO_LINEAR:
-            return (*target, 1, 1)
-        return target if self.third is None else (3 * target[0], *target[1:])
+            # Some tools save the VAE's attention as matrices already, or as 1-D convolutions.
+            return ((*target, 1, 1), target, (*target, 1))
+        return (target,) if self.third is None else ((3 * target[0], *target[1:]),)
 
 
 @dataclass(frozen=True)
@@ -53,13 +60,18 @@ class Source:
     transform: Transform = Transform.KEEP
 
 
-def source_of(component: Component, target_key: str) -> Source:
-    """Return where a parameter of a component comes from.
+def sources_of(component: Component, target_key: str) -> tuple[Source, ...]:
+    """Return where a parameter of a component may come from, the usual place first.
 
     A name that the table doesn't know comes back unchanged behind its component's prefix: it then
     fails as a missing tensor, by name.
     """
-    return _SOURCES[component](target_key)
+    usual = _SOURCES[component](target_key)
+    if component is Component.TEXT_ENCODER_2:
+        # Diffusers' old converter left the projection in Transformers' layout, and Forge's of 2024
+        # the whole encoder (diffusers issue 6934; stable-diffusion-webui-forge pull request 2636).
+        return (usual, Source(SECOND_ENCODER_TRANSFORMERS + target_key))
+    return (usual,)
 
 
 def _unet_source(key: str) -> Source:

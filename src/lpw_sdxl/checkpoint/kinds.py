@@ -1,6 +1,7 @@
 """The kinds of model file that people bring, told apart by the names and shapes of their tensors.
 
-A table: the first row whose test holds names the file. Content decides, never the file's name.
+A table: the first row whose test holds names the file. Content decides, never the file's name. The
+keys are those that ComfyUI, stable-diffusion.cpp, SwarmUI and Diffusers tell the models apart by.
 """
 
 from __future__ import annotations
@@ -13,35 +14,63 @@ from lpw_sdxl.checkpoint.header import TensorInfo
 Tensors = Mapping[str, TensorInfo]
 
 UNET = "model.diffusion_model."
+EMA = "model_ema."
 VAE = "first_stage_model."
 FIRST_ENCODER = "conditioner.embedders.0.transformer.text_model."
 SECOND_ENCODER = "conditioner.embedders.1.model."
+SECOND_ENCODER_TRANSFORMERS = "conditioner.embedders.1.transformer."
+"""The second text encoder where its tensors have Transformers' names and not OpenCLIP's."""
 
-_SDXL_ADVICE = "an SDXL base checkpoint (or a fine-tune of it) is needed"
+_ADVICE = "an SDXL base checkpoint (or a fine-tune of it) is needed"
+_PART_ADVICE = "import the SDXL checkpoint that it belongs to"
 
 
 class CheckpointKind(Enum):
     """A kind of file: its name in a sentence, and what to do with it instead of importing it."""
 
     SDXL = ("an SDXL checkpoint", "")
-    SDXL_INPAINTING = ("an SDXL inpainting checkpoint (9 input channels)", _SDXL_ADVICE)
-    SDXL_EDITING = ("an SDXL checkpoint whose UNet doesn't take 4 channels", _SDXL_ADVICE)
-    SDXL_REFINER = ("an SDXL refiner", _SDXL_ADVICE)
+    SDXL_INPAINTING = ("an SDXL inpainting checkpoint (9 input channels)", _ADVICE)
+    SDXL_EDITING = ("an SDXL checkpoint whose UNet doesn't take 4 channels", _ADVICE)
+    SDXL_QUANTISED = (
+        "a checkpoint quantised with scales of its own (scaled fp8, int8 or 4 bits)",
+        "bring its fp16, bf16, fp32 or plain fp8 version",
+    )
+    SDXL_REFINER = ("an SDXL refiner", _ADVICE)
+    SDXL_PRUNED = ("a pruned SDXL (SSD-1B or Segmind Vega)", _ADVICE)
     SDXL_UNET = ("an SDXL UNet alone", "bring the full checkpoint, with text encoders and VAE")
-    SD1 = ("a Stable Diffusion 1.x checkpoint", _SDXL_ADVICE)
-    SD2 = ("a Stable Diffusion 2.x checkpoint", _SDXL_ADVICE)
-    SD3 = ("a Stable Diffusion 3 checkpoint", _SDXL_ADVICE)
-    FLUX = ("a Flux checkpoint", _SDXL_ADVICE)
-    LORA = ("a LoRA", "import the SDXL checkpoint that it belongs to")
+    PLAYGROUND = ("a Playground 2.5 checkpoint (EDM noise schedule)", _ADVICE)
+    COSXL = ("a CosXL checkpoint (EDM v-prediction)", _ADVICE)
+    KOLORS = ("a Kolors checkpoint", _ADVICE)
+    SD1 = ("a Stable Diffusion 1.x checkpoint", _ADVICE)
+    SD2 = ("a Stable Diffusion 2.x checkpoint", _ADVICE)
+    SD3 = ("a Stable Diffusion 3 checkpoint", _ADVICE)
+    VIDEO_DIFFUSION = ("a Stable Video Diffusion checkpoint", _ADVICE)
+    CASCADE = ("a Stable Cascade checkpoint", _ADVICE)
+    FLUX = ("a Flux checkpoint", _ADVICE)
+    CHROMA = ("a Chroma checkpoint", _ADVICE)
+    HUNYUAN = ("a Hunyuan checkpoint", _ADVICE)
+    PIXART = ("a PixArt checkpoint", _ADVICE)
+    AURAFLOW = ("an AuraFlow checkpoint", _ADVICE)
+    LUMINA = ("a Lumina or Z-Image checkpoint", _ADVICE)
+    QWEN_IMAGE = ("a Qwen-Image checkpoint", _ADVICE)
+    WAN = ("a Wan video checkpoint", _ADVICE)
+    LTX = ("an LTX video checkpoint", _ADVICE)
+    LORA = ("a LoRA", _PART_ADVICE)
     EMBEDDING = ("a textual inversion embedding", "import an SDXL checkpoint first")
-    CONTROLNET = ("a ControlNet", _SDXL_ADVICE)
+    CONTROLNET = ("a ControlNet", _ADVICE)
+    IP_ADAPTER = ("an IP-Adapter", _ADVICE)
+    T2I_ADAPTER = ("a T2I-Adapter", _ADVICE)
+    MOTION_MODULE = ("an AnimateDiff motion module", _ADVICE)
+    UPSCALER = ("an upscaler", _ADVICE)
     DIFFUSERS_UNET = (
         "a UNet in Diffusers' layout",
         "bring the single-file checkpoint it was taken from",
     )
-    VAE = ("a VAE alone", "import the SDXL checkpoint that it belongs to")
-    TEXT_ENCODER = ("a text encoder alone", "import the SDXL checkpoint that it belongs to")
-    UNKNOWN = ("no model that we know", _SDXL_ADVICE)
+    VAE = ("a VAE alone", f"{_PART_ADVICE}; --vae FILE puts this VAE in it")
+    SMALL_VAE = ("a TAESD, a small stand-in for a VAE", _PART_ADVICE)
+    TEXT_ENCODER = ("a text encoder alone", _PART_ADVICE)
+    IMAGE_ENCODER = ("a CLIP image encoder", _ADVICE)
+    UNKNOWN = ("no model that we know", _ADVICE)
 
     @property
     def title(self) -> str:
@@ -54,60 +83,152 @@ class CheckpointKind(Enum):
         return self.value[1]
 
 
-def kind_of(tensors: Tensors) -> CheckpointKind:
-    """Return the kind of the file that holds these tensors."""
+def kind_of(tensors: Tensors, metadata: Mapping[str, str]) -> CheckpointKind:
+    """Return the kind of the file that holds these tensors and notes."""
+    if QUANTISATION_NOTE in metadata:
+        return CheckpointKind.SDXL_QUANTISED
     return next(kind for kind, holds in _KINDS if holds(tensors))
 
 
-def _any_starts(*prefixes: str) -> Callable[[Tensors], bool]:
+QUANTISATION_NOTE = "_quantization_metadata"
+"""ComfyUI's note of how each layer was quantised."""
+
+Test = Callable[[Tensors], bool]
+
+
+def _starts(*prefixes: str) -> Test:
     return lambda tensors: any(name.startswith(prefixes) for name in tensors)
 
 
-def _any_contains(*parts: str) -> Callable[[Tensors], bool]:
+def _ends(*suffixes: str) -> Test:
+    return lambda tensors: any(name.endswith(suffixes) for name in tensors)
+
+
+def _contains(*parts: str) -> Test:
     return lambda tensors: any(part in name for name in tensors for part in parts)
 
 
-def _is_sdxl(tensors: Tensors) -> bool:
-    return _any_starts(SECOND_ENCODER)(tensors) and _any_starts(UNET)(tensors)
+def _has(*keys: str) -> Test:
+    return lambda tensors: any(key in tensors for key in keys)
 
 
-def _is_sdxl_taking(holds: Callable[[int], bool]) -> Callable[[Tensors], bool]:
-    """Test an SDXL's number of input channels: 4 of latents, more for a mask or a second image."""
+def _all(*tests: Test) -> Test:
+    return lambda tensors: all(test(tensors) for test in tests)
+
+
+def _not(test: Test) -> Test:
+    return lambda tensors: not test(tensors)
+
+
+def _takes(holds: Callable[[int], bool]) -> Test:
+    """Test a UNet's number of input channels: 4 of latents, more for a mask or a second image."""
 
     def test(tensors: Tensors) -> bool:
         entry = tensors.get(UNET + "input_blocks.0.0.weight")
-        if entry is None or len(entry.shape) != 4:
-            return False
-        return holds(entry.shape[1]) and _is_sdxl(tensors)
+        return entry is not None and len(entry.shape) == 4 and holds(entry.shape[1])
 
     return test
 
 
-def _has(key: str) -> Callable[[Tensors], bool]:
-    return lambda tensors: key in tensors
+_IS_SDXL = _all(_starts(SECOND_ENCODER, SECOND_ENCODER_TRANSFORMERS), _starts(UNET, EMA))
+_HAS_SIZE_EMBEDDING = _contains("label_emb.0.0.")
 
-
-# Narrow tests first: a LoRA's names contain those of the model it belongs to.
-_KINDS: tuple[tuple[CheckpointKind, Callable[[Tensors], bool]], ...] = (
-    (CheckpointKind.LORA, _any_contains("lora_up", "lora_down", "lora_A", "lora_B")),
-    (CheckpointKind.LORA, _any_contains("hada_w1", "lokr_w", "lora.up", "lora.down", "oft_blocks")),
+# Narrow tests first: a LoRA's names contain those of the model it belongs to, and later models have
+# taken over names of earlier ones.
+_KINDS: tuple[tuple[CheckpointKind, Test], ...] = (
+    (
+        CheckpointKind.LORA,
+        _contains(
+            "lora_up", "lora_down", "lora_A", "lora_B", "lora.up", "lora.down", "lora_linear"
+        ),
+    ),
+    (
+        CheckpointKind.LORA,
+        _contains("hada_w1", "hada_w2", "lokr_w", "oft_blocks", "oft_diag", "oft_R", "dora_scale"),
+    ),
+    (CheckpointKind.LORA, _starts("lora_unet_", "lora_te", "lycoris_", "lora_prior_")),
+    (CheckpointKind.CONTROLNET, _starts("lllite_", "lora_controlnet", "controlnet_")),
     (
         CheckpointKind.CONTROLNET,
-        _any_contains("control_model.", "controlnet_cond_embedding", "input_hint_block"),
+        _contains("control_model.", "controlnet_cond_embedding", "input_hint_block"),
     ),
-    (CheckpointKind.FLUX, _any_contains("double_blocks.", "single_transformer_blocks.")),
-    (CheckpointKind.SD3, _any_contains("joint_blocks.")),
-    (CheckpointKind.SDXL_INPAINTING, _is_sdxl_taking(lambda channels: channels == 9)),
-    (CheckpointKind.SDXL_EDITING, _is_sdxl_taking(lambda channels: channels != 4)),
-    (CheckpointKind.SDXL, _is_sdxl),
-    (CheckpointKind.SDXL_REFINER, _any_starts("conditioner.embedders.0.model.")),
-    (CheckpointKind.SD2, _any_starts("cond_stage_model.model.")),
-    (CheckpointKind.SD1, _any_starts("cond_stage_model.transformer.")),
-    (CheckpointKind.SDXL_UNET, _any_starts(UNET + "label_emb.")),
-    (CheckpointKind.DIFFUSERS_UNET, _any_starts("down_blocks.", "unet.down_blocks.")),
-    (CheckpointKind.VAE, _any_starts("decoder.", "encoder.conv_in.", VAE + "decoder.")),
-    (CheckpointKind.TEXT_ENCODER, _any_contains("text_model.encoder.", "transformer.resblocks.")),
+    (CheckpointKind.IP_ADAPTER, _starts("ip_adapter.", "image_proj.")),
+    (CheckpointKind.T2I_ADAPTER, _starts("adapter.body.")),
+    (CheckpointKind.MOTION_MODULE, _contains("motion_modules.")),
+    (
+        CheckpointKind.SDXL_QUANTISED,
+        _ends(
+            ".scale_weight",
+            ".scale_input",
+            ".weight_scale",
+            ".weight_scale_2",
+            ".input_scale",
+            ".comfy_quant",
+            "scaled_fp8",
+            ".absmax",
+            ".quant_map",
+            ".qweight",
+            ".SCB",
+        ),
+    ),
+    (CheckpointKind.SDXL_QUANTISED, _contains(".quant_state.")),
+    (CheckpointKind.CHROMA, _contains("distilled_guidance_layer.")),
+    (
+        CheckpointKind.HUNYUAN,
+        _contains("individual_token_refiner.", "byt5_in.", "mlp_t5.0.", "latent_in."),
+    ),
+    (
+        CheckpointKind.FLUX,
+        _contains("double_blocks.", "single_transformer_blocks.", "double_stream_modulation_img."),
+    ),
+    (CheckpointKind.AURAFLOW, _contains("double_layers.0.", "joint_transformer_blocks.")),
+    (CheckpointKind.SD3, _contains("joint_blocks.")),
+    (CheckpointKind.LTX, _contains("patchify_proj.")),
+    (CheckpointKind.PIXART, _contains("t_block.1.weight", "adaln_single.emb.")),
+    (CheckpointKind.LUMINA, _contains("noise_refiner.", "cap_embedder.")),
+    (CheckpointKind.QWEN_IMAGE, _contains("transformer_blocks.0.img_mod.")),
+    (CheckpointKind.WAN, _ends("head.modulation")),
+    (CheckpointKind.CASCADE, _contains("clip_txt_mapper.", "clip_mapper.", "vquantizer.")),
+    (CheckpointKind.VIDEO_DIFFUSION, _contains(".time_stack.", ".time_mixer.")),
+    (CheckpointKind.KOLORS, _contains("encoder_hid_proj.weight")),
+    (CheckpointKind.PLAYGROUND, _has("edm_mean", "edm_std")),
+    (CheckpointKind.COSXL, _starts("edm_vpred.")),
+    (CheckpointKind.SDXL_INPAINTING, _all(_IS_SDXL, _takes(lambda channels: channels == 9))),
+    (CheckpointKind.SDXL_EDITING, _all(_IS_SDXL, _takes(lambda channels: channels != 4))),
+    (
+        CheckpointKind.SDXL_PRUNED,
+        _all(
+            _IS_SDXL,
+            _starts(UNET + "middle_block.0."),
+            _not(_starts(UNET + "middle_block.1.")),
+        ),
+    ),
+    (CheckpointKind.SDXL, _IS_SDXL),
+    # Stability's code has SD 2.1 Turbo's only encoder at the same place as the refiner's.
+    (
+        CheckpointKind.SDXL_REFINER,
+        _all(_starts("conditioner.embedders.0.model."), _HAS_SIZE_EMBEDDING),
+    ),
+    (CheckpointKind.SD2, _starts("cond_stage_model.model.", "conditioner.embedders.0.model.")),
+    (CheckpointKind.SD1, _starts("cond_stage_model.transformer.")),
+    (
+        CheckpointKind.SDXL_UNET,
+        _all(_HAS_SIZE_EMBEDDING, _starts(UNET, "input_blocks.", "label_emb.")),
+    ),
+    (CheckpointKind.DIFFUSERS_UNET, _starts("down_blocks.", "unet.down_blocks.")),
+    (CheckpointKind.SMALL_VAE, _has("decoder.layers.1.weight", "encoder.layers.0.weight")),
+    (CheckpointKind.SMALL_VAE, _starts("taesd_")),
+    (CheckpointKind.VAE, _starts("decoder.conv_in.", "encoder.conv_in.", VAE + "decoder.")),
+    (CheckpointKind.IMAGE_ENCODER, _starts("vision_model.", "visual.", "visual_projection.")),
+    (
+        CheckpointKind.TEXT_ENCODER,
+        _contains("text_model.encoder.", "transformer.resblocks.", "encoder.block.0.layer.0."),
+    ),
     (CheckpointKind.EMBEDDING, lambda tensors: {"clip_l", "clip_g"} <= set(tensors)),
     (CheckpointKind.EMBEDDING, _has("emb_params")),
+    (
+        CheckpointKind.UPSCALER,
+        _has("model.0.weight", "conv_first.weight", "body.0.rdb1.conv1.weight"),
+    ),
     (CheckpointKind.UNKNOWN, lambda _: True),
 )

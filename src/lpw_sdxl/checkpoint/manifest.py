@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from lpw_sdxl.errors import ModelError
 from lpw_sdxl.schema import ImageSize
 
 MANIFEST_FILE = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 NOT_LISTED = frozenset({MANIFEST_FILE, "model.yaml"})
 """Files that a manifest can't list: itself, and the model store's own note, which is not ours."""
 
@@ -40,32 +40,58 @@ class Manifest:
 
     Attributes:
         name: the model's name in the store.
+        source: where the checkpoint came from, such as `civitai:128078`; no query, no key.
         source_file: name of the checkpoint's file, without its folder.
+        source_size: of the checkpoint's file, bytes.
         source_sha256: of the checkpoint's file.
+        title: what its makers call it, or empty.
+        base_model: the family the checkpoint belongs to.
+        trained_words: words that it was trained to react to.
         native_size: pixels; the default of a request.
         dtype: torch's name of the weights' dtype, such as `float16`.
         prediction_type: Diffusers' name of what the UNet predicts.
-        base_model: the family the checkpoint belongs to.
+        zero_terminal_snr: whether the noise schedule ends in pure noise.
+        ema: whether the UNet has the checkpoint's averaged weights.
+        vae: name and SHA-256 of the file that the VAE was taken from, or empty for the checkpoint.
+        ignored: number of unused tensors by the reason that they are harmless.
         created: when the import ended, ISO 8601 in UTC.
         importer_version: our version at that time.
         files: every other file by its path within the directory, with `/` between parts.
     """
 
     name: str
+    source: str
     source_file: str
+    source_size: int
     source_sha256: str
+    title: str
+    base_model: str
+    trained_words: tuple[str, ...]
     native_size: ImageSize
     dtype: str
     prediction_type: str
-    base_model: str
+    zero_terminal_snr: bool
+    ema: bool
+    vae: str
+    ignored: Mapping[str, int]
     created: str
     importer_version: str
     files: Mapping[str, FileRecord]
 
-    def describe(self) -> dict[str, str]:
-        """Return what the model is as plain values, without its files."""
-        values = asdict(self) | {"native_size": str(self.native_size)}
-        return {key: str(value) for key, value in values.items() if key != "files"}
+    @property
+    def autov2(self) -> str:
+        """Return the short hash that Civitai and A1111 call a checkpoint by."""
+        return self.source_sha256[:10].upper()
+
+    def describe(self) -> dict[str, object]:
+        """Return what the model is as plain JSON values, without its files."""
+        values = asdict(self) | {
+            "native_size": str(self.native_size),
+            "trained_words": list(self.trained_words),
+            "source_autov2": self.autov2,
+        }
+        del values["files"]
+        return values
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
@@ -105,6 +131,7 @@ def read_manifest(directory: Path) -> Manifest:
             **content
             | {
                 "native_size": ImageSize(**content["native_size"]),
+                "trained_words": tuple(content["trained_words"]),
                 "files": {key: FileRecord(**value) for key, value in content["files"].items()},
             }
         )
@@ -148,12 +175,20 @@ def verify_files(directory: Path, manifest: Manifest, *, contents: bool = True) 
                 raise _unusable(directory, f"has other bytes in {name} than were imported")
 
 
-def hash_file(path: Path) -> str:
-    """Return a file's SHA-256 in lower-case hexadecimal digits."""
-    digest = hashlib.sha256()
+def hash_file(path: Path, report: Callable[[int], None] | None = None) -> str:
+    """Return a file's SHA-256 in lower-case hexadecimal digits.
+
+    Args:
+        path: the file.
+        report: told how many bytes are hashed, every few megabytes.
+    """
+    digest, done = hashlib.sha256(), 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
+            done += len(chunk)
+            if report is not None:
+                report(done)
     return digest.hexdigest()
 
 

@@ -6,110 +6,148 @@ Made from names and shapes alone, before a weight is read; pure, no torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lpw_sdxl.checkpoint.configs import Component
-from lpw_sdxl.checkpoint.header import CheckpointHeader
-from lpw_sdxl.checkpoint.keys import Shape, Transform, source_of
+from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo
+from lpw_sdxl.checkpoint.keys import Shape, Source, Transform, sources_of
 from lpw_sdxl.errors import CheckpointError
 
 Targets = Mapping[Component, Mapping[str, Shape]]
 """The shape of every parameter of every component, from the modules that will load them."""
 
+WEIGHT_DTYPES = ("F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2")
+"""safetensors' codes of numbers that stand for themselves, without a scale kept elsewhere."""
+
 _NAMED_AT_MOST = 5
-_WEIGHT_DTYPES = ("F16", "BF16", "F32")
 
 _IGNORED = tuple(
-    re.compile(pattern)
-    for pattern in (
-        # The numbers 0 to 76, which CLIP's old Transformers code kept among its weights.
-        r"conditioner\.embedders\.0\.transformer\.text_model\.embeddings\.position_ids",
-        # CLIP's temperature for comparing text with images; nothing here compares them.
-        r"conditioner\.embedders\.[01](\.model|\.transformer)?\.logit_scale",
-        # The first encoder's projection, which SDXL does not use.
-        r"conditioner\.embedders\.0\.transformer\.text_projection\.weight",
-        # Markers without content; `inspect.py` reads them.
-        r"v_pred|ztsnr",
-        # The noise schedule in training; the scheduler's configuration gives it.
-        r"denoiser\.(log_)?sigmas|betas|posterior_\w+",
-        r"(log_|sqrt_)?(one_minus_|recip_|recipm1_)?alphas_cumprod(_prev)?",
-        # Averaged weights beside those that are served.
-        r"model_ema\..*",
-        # Losses and discriminators of the VAE's training.
-        r"first_stage_model\.loss\..*",
+    (re.compile(pattern), reason)
+    for pattern, reason in (
+        (
+            # The numbers 0 to 76, which CLIP's old Transformers code kept among its weights; files
+            # that ComfyUI saved have them for both encoders.
+            r"conditioner\.embedders\.[01]\.transformer\.text_model\.embeddings\.position_ids",
+            "CLIP's position numbers",
+        ),
+        (
+            # CLIP's temperature for comparing text with images; nothing here compares them.
+            r"conditioner\.embedders\.[01](\.model|\.transformer)?\.logit_scale",
+            "CLIP's temperature",
+        ),
+        (
+            # The first encoder's projection: SDXL takes its hidden states only (Podell et al.,
+            # 2023, section 2.1).
+            r"conditioner\.embedders\.0(\.transformer)?\.text_projection(\.weight)?",
+            "the first text encoder's projection",
+        ),
+        # Tensors without content; `inspect.py` reads them.
+        (r"v_pred|ztsnr", "markers of what the UNet predicts"),
+        (
+            # The noise schedule in training; the scheduler's configuration gives it. OneTrainer
+            # writes all of it into every checkpoint.
+            r"denoiser\.(log_)?sigmas|betas|posterior_\w+"
+            r"|(log_|sqrt_)?(one_minus_|recip_|recipm1_)?alphas_cumprod(_prev)?",
+            "the noise schedule of the training",
+        ),
+        (r"model_ema\..*", "EMA weights"),
+        (r"first_stage_model\.loss\..*", "losses of the VAE's training"),
     )
 )
 
 
 @dataclass(frozen=True)
 class TensorPlan:
-    """How one parameter of a component is made."""
+    """How one parameter of a component is made.
+
+    Attributes:
+        component: whose parameter it is.
+        target_key: its name there.
+        shape: its shape there.
+        source: where its numbers are; of a fused tensor, the part that is needed.
+        transform: what is done to them.
+    """
 
     component: Component
     target_key: str
     shape: Shape
-    source_key: str
+    source: TensorInfo
     transform: Transform
 
 
-def plan_conversion(header: CheckpointHeader, targets: Targets) -> tuple[TensorPlan, ...]:
+@dataclass(frozen=True)
+class ConversionPlan:
+    """Every parameter's source, and what of the checkpoint is not used.
+
+    Attributes:
+        tensors: one for each parameter, by component and name.
+        ignored: number of unused tensors by the reason that they are harmless.
+    """
+
+    tensors: tuple[TensorPlan, ...]
+    ignored: Mapping[str, int]
+
+
+def plan_conversion(header: CheckpointHeader, targets: Targets) -> ConversionPlan:
     """Plan every parameter of every component.
 
     Raises:
         CheckpointError: a tensor is missing, left over, or of the wrong shape or dtype; it is
             named.
     """
-    plans = tuple(
-        TensorPlan(component, key, shape, source.key, source.transform)
+    wanted = {
+        (component, key): _present(sources_of(component, key), header)
         for component, parameters in targets.items()
-        for key, shape in sorted(parameters.items())
-        for source in (source_of(component, key),)
+        for key in sorted(parameters)
+    }
+    used = {source.key for source in wanted.values()}
+    _refuse(header, "lacks", sorted(used - set(header.tensors)))
+    left = sorted(set(header.tensors) - used)
+    _refuse(header, "holds unexpected", [key for key in left if ignored_as(key) is None])
+    plans = tuple(
+        _plan(component, key, targets[component][key], header.tensors[source.key], source.transform)
+        for (component, key), source in wanted.items()
     )
-    name = header.path.name
-    _refuse(name, "lacks", missing_keys(header, plans))
-    _refuse(name, "holds unexpected", unexpected_keys(header, plans))
-    for plan in plans:
-        _check(header, plan)
-    return plans
+    reasons = Counter(reason for reason in map(ignored_as, left) if reason)
+    return ConversionPlan(plans, dict(reasons))
 
 
-def missing_keys(header: CheckpointHeader, plans: Collection[TensorPlan]) -> list[str]:
-    """Return the source tensors that a plan needs and the file lacks, sorted."""
-    return sorted({plan.source_key for plan in plans} - set(header.tensors))
+def ignored_as(key: str) -> str | None:
+    """Return why a tensor is of no use in serving; None for one that nothing explains."""
+    return next((reason for pattern, reason in _IGNORED if pattern.fullmatch(key)), None)
 
 
-def unexpected_keys(header: CheckpointHeader, plans: Collection[TensorPlan]) -> list[str]:
-    """Return the file's tensors that nothing uses and no rule ignores, sorted."""
-    left = set(header.tensors) - {plan.source_key for plan in plans}
-    return sorted(key for key in left if not is_ignored(key))
+def _present(sources: tuple[Source, ...], header: CheckpointHeader) -> Source:
+    """Return the first source that the file has; without one, the one that it should have."""
+    return next((source for source in sources if source.key in header.tensors), sources[0])
 
 
-def is_ignored(key: str) -> bool:
-    """Tell whether a tensor is known to be of no use in serving."""
-    return any(pattern.fullmatch(key) for pattern in _IGNORED)
-
-
-def _refuse(file_name: str, verb: str, keys: list[str]) -> None:
+def _refuse(header: CheckpointHeader, verb: str, keys: list[str]) -> None:
     if not keys:
         return
     more = f" and {len(keys) - _NAMED_AT_MOST} more" if len(keys) > _NAMED_AT_MOST else ""
     raise CheckpointError(
-        f"{file_name} {verb} tensors: {', '.join(keys[:_NAMED_AT_MOST])}{more}; SDXL's own, "
+        f"{header.name} {verb} tensors: {', '.join(keys[:_NAMED_AT_MOST])}{more}; SDXL's own, "
         "no fewer and no others, are needed."
     )
 
 
-def _check(header: CheckpointHeader, plan: TensorPlan) -> None:
-    tensor = header.tensors[plan.source_key]
-    expected = plan.transform.source_shape(plan.shape)
-    if tensor.shape != expected:
+def _plan(
+    component: Component, key: str, shape: Shape, tensor: TensorInfo, transform: Transform
+) -> TensorPlan:
+    expected = transform.source_shapes(shape)
+    if tensor.shape not in expected:
         raise CheckpointError(
-            f"{header.path.name}: tensor {plan.source_key} has the shape {list(tensor.shape)}; "
-            f"the other tensors make {list(expected)} right."
+            f"{tensor.path.name}: tensor {tensor.name} has the shape {list(tensor.shape)}; "
+            f"the other tensors make {list(expected[0])} right."
         )
-    if tensor.dtype not in _WEIGHT_DTYPES:
+    if tensor.dtype not in WEIGHT_DTYPES:
         raise CheckpointError(
-            f"{header.path.name}: tensor {plan.source_key} has the dtype {tensor.dtype}; "
-            f"{', '.join(_WEIGHT_DTYPES)} can be imported."
+            f"{tensor.path.name}: tensor {tensor.name} has the dtype {tensor.dtype}; "
+            f"{', '.join(WEIGHT_DTYPES)} can be imported."
         )
+    third = transform.third
+    source = tensor if third is None else tensor.rows(third * shape[0], shape[0])
+    return TensorPlan(component, key, shape, source, transform)

@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.models import ModelStore
 from bentoml.exceptions import BentoMLException
 
+from lpw_sdxl.checkpoint.exchange import exchange
 from lpw_sdxl.checkpoint.manifest import MANIFEST_FILE
 from lpw_sdxl.errors import CheckpointError, ModelError
 
@@ -70,24 +71,37 @@ class Publication:
         self._store = store
 
     def publish(self) -> StoreEntry:
-        """Move the directory into the store, in the place of an entry of the same tag."""
+        """Move the directory into the store, in the place of an entry of the same tag.
+
+        Every moment between is one that a kill may leave: BentoML makes the newest entry `latest`
+        when the file names one that is not there, so the name comes before the entry.
+        """
         name, version = self.tag.split(":")
         target = self._store / name / version
+        latest = target.parent / _LATEST_FILE
         target.parent.mkdir(parents=True, exist_ok=True)
-        replaced = self.directory.parent / "replaced"
+        latest_before = latest.read_bytes() if latest.exists() else None
         try:
+            self._write_latest(latest, version.encode())
             if target.exists():
-                target.rename(replaced)
-            self.directory.rename(target)
+                exchange(self.directory, target)
+            else:
+                self.directory.rename(target)
         except BaseException:
-            if replaced.exists() and not target.exists():
-                replaced.rename(target)
+            if latest_before is not None:
+                self._write_latest(latest, latest_before)
+            else:
+                latest.unlink(missing_ok=True)
+                with suppress(OSError):  # it is not empty: other versions are there
+                    target.parent.rmdir()
             raise
-        # BentoML keeps the newest entry's version in this file.
-        latest = self.directory.parent / _LATEST_FILE
-        latest.write_text(version, encoding="utf-8")
-        latest.replace(target.parent / _LATEST_FILE)
         return find(self.tag)
+
+    def _write_latest(self, latest: Path, version: bytes) -> None:
+        """Write the file that BentoML keeps the newest entry's version in, in one move."""
+        partial = self.directory.parent / _LATEST_FILE
+        partial.write_bytes(version)
+        partial.replace(latest)
 
 
 def check_name(name: str) -> None:
@@ -109,7 +123,7 @@ def check_volume() -> None:
     Raises:
         CheckpointError: the store and the folder it is filled from are on different disks.
     """
-    staging_root, store = Path(BentoMLContainer.tmp_bento_store_dir.get()), _store_directory()
+    staging_root, store = _staging_root(), _store_directory()
     if not os.access(store, os.W_OK):
         raise CheckpointError(
             f"{store} can't be written to; set BENTOML_HOME to a folder of yours."
@@ -127,29 +141,45 @@ def make_tag(name: str, source_sha256: str) -> str:
 
 
 @contextmanager
-def publication(
-    tag: str, labels: Mapping[str, str], metadata: Mapping[str, object]
-) -> Iterator[Publication]:
-    """Give a directory to fill and publish; whatever was not published is removed at the end.
+def exclusive_import() -> Iterator[None]:
+    """Hold the store's only import, and remove what a killed one left.
+
+    The system frees the lock when the process ends in any way.
 
     Raises:
-        CheckpointError: another import is at work on the same store.
+        CheckpointError: another import is at work on the same store, or it can't be written to.
     """
-    store = _store_directory()
-    staging_root = Path(BentoMLContainer.tmp_bento_store_dir.get())
-    with _locked(staging_root):
-        _remove_leftovers(staging_root)
-        staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=staging_root))
+    check_volume()
+    staging_root = _staging_root()
+    with (staging_root / f"{_STAGING_PREFIX[:-1]}.lock").open("w") as file:
         try:
-            # BentoML writes its model.yaml into a store of one entry, which is then filled.
-            scratch = ModelStore(staging)
-            with bentoml.models.create(
-                tag, labels=dict(labels), metadata=dict(metadata), _model_store=scratch
-            ):
-                pass
-            yield Publication(tag, Path(scratch.get(tag).path), store)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CheckpointError(
+                "Another import is at work on this model store; run this one when it has ended."
+            ) from error
+        for leftover in staging_root.glob(f"{_STAGING_PREFIX}*/"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
+
+
+@contextmanager
+def publication(tag: str, metadata: Mapping[str, object]) -> Iterator[Publication]:
+    """Give a directory to fill and publish; whatever was not published is removed at the end.
+
+    To be used within `exclusive_import`.
+    """
+    staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=_staging_root()))
+    try:
+        # BentoML writes its model.yaml into a store of one entry, which is then filled.
+        scratch = ModelStore(staging)
+        with bentoml.models.create(
+            tag, labels=LABELS, metadata=dict(metadata), _model_store=scratch
+        ):
+            pass
+        yield Publication(tag, Path(scratch.get(tag).path), _store_directory())
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def store_volume() -> Path:
@@ -204,14 +234,34 @@ def list_entries() -> list[StoreEntry]:
 
 
 def remove(tag: str) -> str:
-    """Remove a model and return its full tag.
+    """Remove a model, damaged or not, and return its full tag.
 
     Raises:
         ModelError: there is none.
     """
-    entry = find(tag)
-    bentoml.models.delete(entry.tag)
+    try:
+        entry = find(tag)
+    except ModelError:
+        damaged = next((entry for entry in list_entries() if entry.tag == tag), None)
+        if damaged is None:
+            raise
+        entry = damaged
+    # BentoML deletes file by file, and only what it can read. In one move first: a kill leaves no
+    # half of a model.
+    trash = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=_staging_root()))
+    entry.path.rename(trash / entry.path.name)
+    shutil.rmtree(trash)
+    _forget_version(entry.path)
     return entry.tag
+
+
+def _forget_version(path: Path) -> None:
+    """Leave no name without versions, and let BentoML find the newest of those that are left."""
+    latest = path.parent / _LATEST_FILE
+    if not any(path.parent.glob("*/")):
+        shutil.rmtree(path.parent)
+    elif latest.is_file() and latest.read_text(encoding="utf-8").strip() == path.name:
+        latest.unlink()
 
 
 def served_tag(setting: str, argument: str, folder: Path) -> str:
@@ -246,20 +296,5 @@ def _store_directory() -> Path:
     return Path(BentoMLContainer.model_store_dir.get())
 
 
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Hold the import's lock, which the system frees when the process ends in any way."""
-    with (directory / f"{_STAGING_PREFIX[:-1]}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CheckpointError(
-                "Another import is at work on this model store; run this one when it has ended."
-            ) from error
-        yield
-
-
-def _remove_leftovers(staging_root: Path) -> None:
-    """Remove what a killed import left; none runs now, because we hold the lock."""
-    for leftover in staging_root.glob(f"{_STAGING_PREFIX}*/"):
-        shutil.rmtree(leftover, ignore_errors=True)
+def _staging_root() -> Path:
+    return Path(BentoMLContainer.tmp_bento_store_dir.get())

@@ -25,7 +25,7 @@ from lpw_sdxl.checkpoint.architecture import (
 from lpw_sdxl.checkpoint.configs import component_configs
 from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
-from lpw_sdxl.checkpoint.keys import Shape, source_of
+from lpw_sdxl.checkpoint.keys import Shape, sources_of
 from lpw_sdxl.checkpoint.kinds import FIRST_ENCODER
 from lpw_sdxl.checkpoint.manifest import FileRecord
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
@@ -106,8 +106,8 @@ def tensor_shapes(size: SyntheticSize) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {POSITION_IDS: (1, _POSITIONS)}
     for component, parameters in parameter_shapes(configs).items():
         for key, shape in parameters.items():
-            source = source_of(component, key)
-            shapes[source.key] = source.transform.source_shape(shape)
+            source = sources_of(component, key)[0]
+            shapes[source.key] = source.transform.source_shapes(shape)[0]
     return dict(sorted(shapes.items()))
 
 

@@ -5,70 +5,111 @@ One tensor at a time; the largest (a token embedding in float32) is about 250 MB
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from io import BufferedReader
+from pathlib import Path
+from types import TracebackType
 
 import torch
 
 from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.header import TensorInfo
 from lpw_sdxl.checkpoint.keys import Transform
+from lpw_sdxl.checkpoint.kinds import VAE
 from lpw_sdxl.checkpoint.plan import TensorPlan
 from lpw_sdxl.errors import CheckpointError
 
 TORCH_DTYPES = {
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
     "F32": torch.float32,
+    "F64": torch.float64,
     "I64": torch.int64,
 }
 """torch's type for the safetensors codes that are read or written here."""
 
+_BUFFERS = 2
+_FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
-def read_tensor(file: BufferedReader, info: TensorInfo) -> torch.Tensor:
-    """Read one tensor from an open checkpoint.
 
-    Raises:
-        CheckpointError: the file ended before the tensor did (it changed since its header was
-            read).
+class TensorReader:
+    """Open checkpoint files, read one tensor at a time into two buffers that take turns.
+
+    Fresh memory for each tensor would cost as much time as reading does.
     """
-    buffer = bytearray(info.end - info.start)
-    file.seek(info.start)
-    if file.readinto(buffer) != len(buffer):
-        raise CheckpointError("The checkpoint changed while it was read; import it again.")
-    dtype = TORCH_DTYPES[info.dtype]
-    if not buffer:
-        return torch.empty(info.shape, dtype=dtype)
-    return torch.frombuffer(buffer, dtype=dtype).reshape(info.shape)
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._files: dict[Path, BufferedReader] = {}
+        self._buffers = [bytearray() for _ in range(_BUFFERS)]
+        self._turn = 0
+
+    def __enter__(self) -> TensorReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def read(self, plan: TensorPlan, dtype: CheckpointDtype) -> torch.Tensor:
+        """Return a plan's target, contiguous and in this dtype.
+
+        Its values are the source's bit for bit where the dtype is the same. It is overwritten by
+        the read after the next one.
+
+        Raises:
+            CheckpointError: the file changed since its header was read, or a value is NaN,
+                infinite or too large for the dtype.
+        """
+        source = self._read(plan.source)
+        if plan.transform is Transform.TRANSPOSE:
+            source = source.T
+        return cast_finite(source.reshape(plan.shape).contiguous(), dtype, plan.source)
+
+    def _read(self, info: TensorInfo) -> torch.Tensor:
+        size = info.end - info.start
+        self._turn = (self._turn + 1) % _BUFFERS
+        if len(self._buffers[self._turn]) < size:
+            self._buffers[self._turn] = bytearray(size)
+        view = memoryview(self._buffers[self._turn])[:size]
+        file = self._files.get(info.path)
+        if file is None:
+            file = self._files[info.path] = self._stack.enter_context(info.path.open("rb"))
+        file.seek(info.start)
+        if file.readinto(view) != size:
+            raise CheckpointError(f"{info.path.name} changed while it was read; import it again.")
+        dtype = TORCH_DTYPES[info.dtype]
+        if not size:
+            return torch.empty(info.shape, dtype=dtype)
+        return torch.frombuffer(view, dtype=dtype).reshape(info.shape)
 
 
-def apply_transform(source: torch.Tensor, plan: TensorPlan) -> torch.Tensor:
-    """Return the plan's target, contiguous, with the source's values bit for bit."""
-    third = plan.transform.third
-    if third is not None:
-        rows = source.shape[0] // 3
-        source = source[third * rows : (third + 1) * rows]
-    elif plan.transform is Transform.TRANSPOSE:
-        source = source.T
-    elif plan.transform is Transform.POINTWISE_TO_LINEAR:
-        source = source.reshape(plan.shape)
-    return source.contiguous()
-
-
-def cast_finite(tensor: torch.Tensor, dtype: CheckpointDtype, name: str) -> torch.Tensor:
+def cast_finite(tensor: torch.Tensor, dtype: CheckpointDtype, source: TensorInfo) -> torch.Tensor:
     """Cast a tensor, refusing values that are not finite before or after.
 
     Raises:
         CheckpointError: the tensor holds NaN or an infinity, or a value too large for the dtype.
     """
+    if tensor.dtype in _FLOAT8:
+        # torch can't search 8-bit numbers; float32 holds each of them exactly.
+        tensor = tensor.to(torch.float32)
     if not is_finite(tensor):
+        cure = "; --vae FILE replaces its VAE" if source.name.startswith(VAE) else ""
         raise CheckpointError(
-            f"The checkpoint is damaged: tensor {name} holds NaN or infinity; get another copy."
+            f"{source.path.name} is damaged: tensor {source.name} holds NaN or infinity; get "
+            f"another copy{cure}."
         )
     cast = tensor.to(TORCH_DTYPES[dtype.code])
     if cast is not tensor and not is_finite(cast):
         raise CheckpointError(
-            f"Tensor {name} holds values too large for {dtype.flag}; import with --dtype bf16 "
-            "or --dtype fp32."
+            f"{source.path.name}: tensor {source.name} holds values too large for {dtype.flag}; "
+            "import with --dtype bf16 or --dtype fp32."
         )
     return cast
 

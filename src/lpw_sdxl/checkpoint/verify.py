@@ -1,22 +1,58 @@
-"""The written model directory, read again: every parameter that will be loaded is there, once.
+"""The written model directory, read again: what Diffusers loads from it is what the source holds.
 
-Reads headers and configuration as they lie on disk, not what the conversion believed it wrote.
+Three looks, each at what lies on the disk and not at what the conversion believed it wrote: the
+files' headers against the modules' own parameters; every loaded tensor against the source, bit for
+bit; one denoising step and one decoding, which must give finite numbers.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from lpw_sdxl.checkpoint.configs import Component
+from lpw_sdxl.checkpoint.convert import Conversion
 from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.header import read_header
+from lpw_sdxl.checkpoint.plan import TensorPlan
+from lpw_sdxl.checkpoint.progress import Progress
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
+from lpw_sdxl.checkpoint.tensors import TORCH_DTYPES, TensorReader, tensor_bytes
 from lpw_sdxl.errors import CheckpointError
 
+Pipeline = Any
+"""Diffusers' StableDiffusionXLPipeline."""
 
-def verify_directory(directory: Path, dtype: CheckpointDtype) -> None:
-    """Check a model directory against the modules that Diffusers and Transformers will build.
+SMOKE_PIXELS = 64
+"""8 x 8 latents."""
+
+
+def verify_directory(directory: Path, conversion: Conversion, progress: Progress) -> None:
+    """Check a model directory that was just written.
+
+    Raises:
+        CheckpointError: a parameter is missing, left over, of another shape, dtype or value than
+            the source gives, or the model's first step is not finite.
+    """
+    verify_headers(directory, conversion.dtype)
+    with _quiet_libraries():
+        pipeline = _load(directory, conversion.dtype)
+        _verify_values(pipeline, conversion, progress)
+        progress("generate", 0, 1)
+        _verify_generation(pipeline, conversion.dtype)
+        progress("generate", 1, 1)
+
+
+def verify_headers(directory: Path, dtype: CheckpointDtype) -> None:
+    """Check the weights' names, shapes and dtypes against the modules that will load them.
 
     Raises:
         CheckpointError: a parameter is missing, left over, or of another shape or dtype.
@@ -37,3 +73,100 @@ def verify_directory(directory: Path, dtype: CheckpointDtype) -> None:
                     f"The conversion failed: {key} in {file_name} is {tensor.dtype} "
                     f"{list(tensor.shape)}; {dtype.code} {list(parameters[key])} would be right."
                 )
+
+
+def _load(directory: Path, dtype: CheckpointDtype) -> Pipeline:
+    """Load the directory as any user of Diffusers would."""
+    # Not at the top: this import alone prints advice, which the caller has silenced.
+    from diffusers import StableDiffusionXLPipeline  # noqa: PLC0415
+
+    pipeline = StableDiffusionXLPipeline.from_pretrained(
+        directory, dtype=TORCH_DTYPES[dtype.code], local_files_only=True, use_safetensors=True
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _verify_values(pipeline: Pipeline, conversion: Conversion, progress: Progress) -> None:
+    """Compare every loaded tensor with what the source gives."""
+    total, done = conversion.weight_bytes, 0
+    with TensorReader() as reader:
+        for component in Component:
+            loaded = dict(getattr(pipeline, component.value).state_dict())
+            plans = [plan for plan in conversion.plan.tensors if plan.component is component]
+            _verify_names(component, loaded, plans)
+            for plan in plans:
+                expected = reader.read(plan, conversion.dtype)
+                if not _same_bits(loaded[plan.target_key], expected):
+                    raise CheckpointError(
+                        f"The conversion failed: Diffusers loads other values for "
+                        f"{plan.target_key} of {component.value} than {plan.source.path.name} "
+                        f"holds in {plan.source.name}."
+                    )
+                done += tensor_bytes(expected).nbytes
+                progress("verify", done, total)
+
+
+def _verify_names(
+    component: Component, loaded: Mapping[str, torch.Tensor], plans: Sequence[TensorPlan]
+) -> None:
+    for key in sorted(loaded.keys() ^ {plan.target_key for plan in plans}):
+        raise CheckpointError(
+            f"The conversion failed: {component.value} has a parameter {key} as Diffusers loads "
+            "it, or as the checkpoint gives it, and not in both."
+        )
+    for key, tensor in loaded.items():
+        if tensor.is_meta:
+            raise CheckpointError(f"The conversion failed: {component.value} lacks {key}.")
+
+
+def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Tell whether two tensors agree to the last bit; NaN and the two zeros have theirs."""
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
+        return False
+    whole_numbers = {2: torch.int16, 4: torch.int32}[one.element_size()]
+    return torch.equal(one.view(whole_numbers), other.view(whole_numbers))
+
+
+def _verify_generation(pipeline: Pipeline, dtype: CheckpointDtype) -> None:
+    """Take one step of one row of 8 x 8 latents, and decode it as the service does.
+
+    The VAE decodes in float32, because SDXL's overflows in float16.
+    """
+    with torch.inference_mode():
+        latents = pipeline(
+            prompt="a",
+            num_inference_steps=1,
+            guidance_scale=1.0,
+            width=SMOKE_PIXELS,
+            height=SMOKE_PIXELS,
+            generator=torch.Generator().manual_seed(0),
+            output_type="latent",
+        ).images
+        if not torch.isfinite(latents).all():
+            raise CheckpointError(
+                f"The model's first step gave NaN or infinity in {dtype.flag}; import it with "
+                "--dtype bf16 or --dtype fp32, or get another copy."
+            )
+        vae = pipeline.vae.to(torch.float32)
+        pixels = vae.decode(latents.float() / vae.config.scaling_factor).sample
+        if not torch.isfinite(pixels).all():
+            raise CheckpointError(
+                "The model's VAE decoded its first step to NaN or infinity; --vae FILE replaces it."
+            )
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep Diffusers' and Transformers' progress bars and advice out of the import's output."""
+    logs = (diffusers_logging, transformers_logging)
+    levels = [log.get_verbosity() for log in logs]
+    for log in logs:
+        log.set_verbosity(logging.ERROR)
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.set_verbosity(level)
+            log.enable_progress_bar()

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -18,7 +19,6 @@ from lpw_sdxl.checkpoint.manifest import FileRecord
 
 _LENGTH_BYTES = 8
 _ALIGNMENT = 8
-_PIECE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -46,21 +46,22 @@ def write_safetensors(
     Args:
         path: the file; its folder exists.
         specs: the tensors, in the order of their bytes.
-        contents: the bytes of each tensor, drawn one at a time in the same order.
+        contents: the bytes of each tensor, drawn one at a time in the same order. Two of them are
+            in use at a time: while one is written, the next is drawn.
         metadata: the header's notes.
     """
     header = _header(specs, metadata)
     digest = hashlib.sha256(header)
-    with path.open("wb") as file:
-        file.write(header)
+    with path.open("wb") as file, ThreadPoolExecutor(1) as writer:
+        # Hashing and writing release the interpreter, so one thread does each.
+        pending = writer.submit(file.write, header)
         for spec, content in zip(specs, contents, strict=True):
             view = memoryview(content).cast("B")
             assert view.nbytes == spec.size, spec.name
-            for start in range(0, view.nbytes, _PIECE_BYTES):
-                # In pieces that the processor's cache holds between hashing and writing.
-                piece = view[start : start + _PIECE_BYTES]
-                digest.update(piece)
-                file.write(piece)
+            pending.result()
+            pending = writer.submit(file.write, view)
+            digest.update(view)
+        pending.result()
         file.flush()
         os.fsync(file.fileno())
         size = file.tell()

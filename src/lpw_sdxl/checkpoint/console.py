@@ -1,0 +1,152 @@
+"""What the import's command line shows: what a file is, and how far the work has come.
+
+On a terminal, a table and bars (rich); elsewhere plain lines that a log can keep.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from lpw_sdxl.checkpoint.inspect import CheckpointSummary
+
+_LINE_EVERY_S = 2.0
+_TITLES = {
+    "download": "downloading",
+    "hash": "hashing",
+    "convert": "converting",
+    "verify": "comparing with the source",
+    "generate": "trying one step",
+}
+
+Row = tuple[str, str]
+
+
+def summary_rows(file_name: str, file_size: int, summary: CheckpointSummary) -> list[Row]:
+    """Say what a file is, one fact a row."""
+    dtypes = ", ".join(f"{code} ({count:,})" for code, count in sorted(summary.dtypes.items()))
+    rows = [
+        ("file", file_name),
+        ("is", summary.kind.title),
+        ("size", f"{file_size / 1e9:.2f} GB, {file_size:,} bytes"),
+        ("tensors", f"{summary.tensor_count:,}, {summary.parameter_count:,} numbers"),
+        ("dtypes", dtypes or "none"),
+    ]
+    if summary.kind.advice:
+        return [*rows, ("can't be imported", summary.kind.advice)]
+    zero_snr = ", zero terminal SNR" if summary.prediction.has_zero_snr else ""
+    told = "" if summary.is_size_told else " (SDXL's; the file names none that makes sense)"
+    return [
+        *rows,
+        ("predicts", f"{summary.prediction.type.value}{zero_snr}"),
+        ("native size", f"{summary.native_size} pixels{told}"),
+        ("VAE", "inside" if summary.has_vae else "none inside: --vae FILE adds one"),
+        ("EMA weights", "inside: --ema takes them" if summary.has_ema else "none inside"),
+    ]
+
+
+class ImportConsole:
+    """Shows rows, notes and progress on standard output, until it is closed."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        # A file's name or a server's words are no markup, and a log's lines are not wrapped.
+        self._console = console or Console(markup=False, highlight=False, soft_wrap=True)
+        self._bars = Progress(
+            TextColumn("{task.description:<26}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._stage = ""
+        self._line_at = 0.0
+        self._began_at = 0.0
+
+    def __enter__(self) -> ImportConsole:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def show(self, rows: Sequence[Row]) -> None:
+        """Show a table of names and values."""
+        if not self._console.is_terminal:
+            for name, value in rows:
+                self.say(f"{name}: {value}")
+            return
+        table = Table.grid(padding=(0, 2))
+        for name, value in rows:
+            table.add_row(name, value)
+        self._console.print(table)
+
+    def say(self, line: str) -> None:
+        """Show one line, above the bars."""
+        self._console.print(line)
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Show how far a stage is; `Progress` in progress.py says what the numbers are."""
+        if self._console.is_terminal and stage != "generate":  # one step needs no bar
+            self._move_bar(stage, done, total)
+        else:
+            self._print_line(stage, done, total)
+
+    def _move_bar(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(_TITLES.get(stage, stage), total=None)
+        self._bars.update(self._tasks[stage], completed=done, total=total or None)
+
+    def _print_line(self, stage: str, done: int, total: int) -> None:
+        """Print when a stage begins and ends, and every few seconds between."""
+        now = time.monotonic()
+        is_new = stage != self._stage
+        is_last = 0 < total <= done
+        if not (is_new or is_last) and now - self._line_at < _LINE_EVERY_S:
+            return
+        if is_new:
+            self._stage, self._began_at = stage, now
+        self._line_at = now
+        self.say(_line(stage, done, total, now - self._began_at))
+
+
+def _line(stage: str, done: int, total: int, seconds: float) -> str:
+    title = _TITLES.get(stage, stage)
+    if stage == "generate":
+        return f"{title}: {'done' if done else 'begun'}"
+    of_all = f" of {total / 1e6:,.0f}" if total else ""
+    rate = f", {done / 1e6 / seconds:,.0f} MB/s" if seconds > 0 and done else ""
+    return f"{title}: {done / 1e6:,.0f}{of_all} MB{rate}"
+
+
+def facts(values: Mapping[str, object]) -> list[Row]:
+    """Turn a manifest's description into rows."""
+    return [(name.replace("_", " "), _text(value)) for name, value in values.items()]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} ({count})" for key, count in value.items()) or "nothing"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)

@@ -1,0 +1,131 @@
+"""Which tensors serve: the checkpoint's own, its averaged (EMA) weights, another file's VAE.
+
+Names and offsets only: what comes out is a header whose tensors are the ones to read, under
+Stability's names, wherever they lie. Pure but for the reading of headers; no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo, read_header
+from lpw_sdxl.checkpoint.inspect import CheckpointSummary, Prediction, recognise
+from lpw_sdxl.checkpoint.kinds import EMA, UNET, VAE, CheckpointKind, kind_of
+from lpw_sdxl.checkpoint.layout import standardise, standardise_vae
+from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the user decides about a checkpoint.
+
+    Attributes:
+        use_ema: take the UNet's averaged weights instead of its last ones.
+        vae: file that the VAE is taken from instead.
+        prediction: what the UNet predicts, whatever the file says.
+    """
+
+    use_ema: bool = False
+    vae: Path | None = None
+    prediction: Prediction | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that can be converted.
+
+    Attributes:
+        header: the file's, with the tensors that serve.
+        summary: what the file is; its prediction is the one that is served.
+        selection: what was chosen.
+    """
+
+    header: CheckpointHeader
+    summary: CheckpointSummary
+    selection: Selection
+
+    @property
+    def path(self) -> Path:
+        """Return the checkpoint's file."""
+        return self.header.path
+
+
+def open_checkpoint(path: Path, selection: Selection, full_size: int | None = None) -> Checkpoint:
+    """Read a checkpoint's header and choose its tensors.
+
+    Args:
+        path: the file.
+        selection: what was chosen.
+        full_size: as in `read_header`, for a file that is still being downloaded.
+
+    Raises:
+        UnsupportedCheckpointError: the file is of a kind that is not served, or lacks what was
+            chosen.
+        CheckpointError: it is damaged.
+    """
+    header = standardise(read_header(path, full_size))
+    summary = recognise(header)
+    if selection.use_ema:
+        header = _with_ema(header)
+    if selection.vae is not None:
+        header = _with_vae(header, selection.vae)
+    elif not summary.has_vae:
+        raise UnsupportedCheckpointError(
+            f"{header.name} is an SDXL checkpoint without a VAE; add one with --vae FILE, such as "
+            "sdxl_vae.safetensors."
+        )
+    if selection.prediction is not None:
+        summary = replace(summary, prediction=selection.prediction)
+    return Checkpoint(header, summary, selection)
+
+
+def _with_ema(header: CheckpointHeader) -> CheckpointHeader:
+    """Put the averaged weights in the place of the UNet's last ones."""
+    averaged = {
+        _flattened(name): tensor for name, tensor in header.tensors.items() if name.startswith(EMA)
+    }
+    if not averaged:
+        raise UnsupportedCheckpointError(
+            f"{header.name} holds no EMA weights ({EMA}*); import it without --ema."
+        )
+    tensors = {name: info for name, info in header.tensors.items() if not name.startswith(EMA)}
+    for name in [name for name in tensors if name.startswith(UNET)]:
+        tensor = averaged.get(_flattened(name))
+        if tensor is None:
+            raise CheckpointError(
+                f"{header.name} holds EMA weights, but none for {name}; import it without --ema."
+            )
+        tensors[name] = tensor
+    return replace(header, tensors=MappingProxyType(tensors))
+
+
+def _with_vae(header: CheckpointHeader, path: Path) -> CheckpointHeader:
+    """Put another file's VAE in the place of the checkpoint's."""
+    own = {name: tensor for name, tensor in header.tensors.items() if not name.startswith(VAE)}
+    return replace(header, tensors=MappingProxyType(own | _vae_tensors(path)))
+
+
+def _vae_tensors(path: Path) -> dict[str, TensorInfo]:
+    """Return the tensors of a VAE alone, in either layout, or of a checkpoint's VAE."""
+    header = standardise(read_header(path))
+    kind = kind_of(header.tensors, header.metadata)
+    if kind is CheckpointKind.VAE:
+        header = standardise_vae(header)
+    tensors = {name: info for name, info in header.tensors.items() if name.startswith(VAE)}
+    if kind not in (CheckpointKind.VAE, CheckpointKind.SDXL) or not tensors:
+        raise UnsupportedCheckpointError(
+            f"{header.name} is {kind.title}{'' if kind.advice else ' without a VAE'}; --vae takes "
+            "an SDXL VAE, or an SDXL checkpoint that has one."
+        )
+    return tensors
+
+
+def _flattened(name: str) -> str:
+    """Return a UNet tensor's name as the training's averages keep it: without dots.
+
+    `LitEma` of Stability's generative-models registers each average as a buffer, whose name may
+    hold none: `diffusion_model.out.2.bias` becomes `model_ema.diffusion_modelout2bias`.
+    """
+    return name.removeprefix(EMA).removeprefix("model.").replace(".", "")

@@ -1,0 +1,78 @@
+"""Room on the disks, asked before the first byte is written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lpw_sdxl.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Need:
+    """Room that a step will take.
+
+    Attributes:
+        purpose: what for, such as "the model".
+        folder: where; it exists.
+        size: bytes.
+        setting: the environment variable that moves it elsewhere.
+    """
+
+    purpose: str
+    folder: Path
+    size: int
+    setting: str
+
+
+def check_space(needs: Sequence[Need]) -> None:
+    """Check that every disk has room for all that goes there.
+
+    Raises:
+        CheckpointError: one has not; it is told what is needed, where, and what is free.
+    """
+    for device in {need.folder.stat().st_dev for need in needs}:
+        here = [need for need in needs if need.folder.stat().st_dev == device]
+        needed = sum(need.size for need in here)
+        free = shutil.disk_usage(here[0].folder).free
+        if needed > free:
+            parts = " and ".join(f"{gigabytes(n.size)} for {n.purpose} in {n.folder}" for n in here)
+            settings = " or ".join(need.setting for need in here)
+            raise CheckpointError(
+                f"This import needs {parts}, and {gigabytes(free)} are free there; make room, or "
+                f"set {settings} to a folder on a larger disk."
+            )
+
+
+@contextmanager
+def full_disk_told(folder: Path, setting: str = "BENTOML_HOME") -> Iterator[None]:
+    """Say which disk is full when a write finds no room, in spite of `check_space`.
+
+    Raises:
+        CheckpointError: a write within the block found no room.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not _is_full(error):
+            raise
+        raise CheckpointError(
+            f"The disk of {folder} is full; what was written is removed and the model store is as "
+            f"it was: make room, or set {setting} to a folder on a larger disk."
+        ) from error
+
+
+def _is_full(error: OSError) -> bool:
+    if isinstance(error, shutil.Error):  # of a folder's copy: a list of texts, without a number
+        return os.strerror(errno.ENOSPC) in str(error)
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def gigabytes(size: int) -> str:
+    """Write a number of bytes as a reader wants it."""
+    return f"{size / 1e9:.2f} GB" if size >= 10_000_000 else f"{size / 1e6:.2f} MB"

@@ -1,0 +1,85 @@
+"""Run as a process of its own: one import on a small file system of its own, filled at one moment.
+
+    unshare --mount --map-root-user python small_disk.py FOLDER MEGABYTES MOMENT WORDS...
+
+FOLDER gets a tmpfs of MEGABYTES with BENTOML_HOME, LPW_SDXL_DOWNLOADS and TMPDIR in it. When MOMENT
+comes (a stage of the import, `publish`, or `-` for never), a real file takes all room that is left.
+The last line of standard output is JSON: the exit status, and what is on the disk afterwards.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FILLER = "filler"
+
+
+def fill(disk: Path) -> None:
+    """Take all room of a disk with real writes, until a new file of one byte gets none either.
+
+    The kernel counts a tmpfs's room for each processor apart, so one refusal is not the end.
+    """
+    refusals = number = 0
+    while refusals < 50:
+        number += 1
+        try:
+            with (disk / f"{FILLER}-{number}").open("wb", buffering=0) as file:
+                file.write(b"1")  # a page of its own
+                while file.write(bytes(1 << 20)):
+                    pass
+        except OSError:
+            refusals += 1
+
+
+def main(folder: str, megabytes: str, moment: str, *words: str) -> None:
+    disk = Path(folder)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], check=True
+    )
+    os.environ["BENTOML_HOME"] = str(disk / "home")
+    os.environ["LPW_SDXL_DOWNLOADS"] = str(disk / "downloads")
+    os.environ["TMPDIR"] = str(disk)
+    spec = importlib.util.spec_from_file_location("model_import", ROOT / "model_import.py")
+    command_line = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(command_line)
+
+    from lpw_sdxl.checkpoint import console, store
+
+    progress = console.ImportConsole.progress
+    publish = store.Publication.publish
+    seen: list[str] = []
+
+    def watch(self: object, stage: str, done: int, total: int) -> None:
+        # At the stage's second report something has been written already.
+        seen.append(stage)
+        if stage == moment and seen.count(stage) == 2:
+            fill(disk)
+        progress(self, stage, done, total)
+
+    def publish_on_a_full_disk(self: object) -> object:
+        if moment == "publish":
+            fill(disk)
+        return publish(self)
+
+    console.ImportConsole.progress = watch
+    store.Publication.publish = publish_on_a_full_disk
+    status = command_line.main(list(words))
+    left = sorted(
+        str(path.relative_to(disk))
+        for path in disk.rglob("*")
+        if path.is_file()
+        and not path.name.startswith((FILLER, "client_id"))
+        and path.suffix != ".lock"
+    )
+    was_filled = (disk / f"{FILLER}-1").exists()
+    sys.stdout.write(json.dumps({"status": status, "left": left, "filled": was_filled}) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

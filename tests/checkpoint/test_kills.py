@@ -1,0 +1,174 @@
+"""kill -9 at random moments of download, conversion and publication: never half a model.
+
+Each round starts a real import in a process of its own, kills it at a random moment of its usual
+time, looks at the store, and runs the same import plainly. A few rounds in `make test`, sixty in
+`make test-long`. LPW_TEST_SEED repeats a run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
+from web import File, WebServer
+
+FORK_SERVER = Path(__file__).with_name("fork_server.py")
+ENTRY_FILES = 20
+
+
+class Imports:
+    """Imports in processes of their own, on one store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "home"
+        self.downloads = folder / "downloads"
+        self._log = folder / "log"
+        self._server = subprocess.Popen(
+            [sys.executable, str(FORK_SERVER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        )
+
+    def start(self, *words: str) -> int:
+        environment = {
+            "BENTOML_HOME": str(self.home),
+            "LPW_SDXL_DOWNLOADS": str(self.downloads),
+            "BENTOML_DO_NOT_TRACK": "True",
+        }
+        order = {"words": words, "environment": environment, "log": str(self._log)}
+        self._server.stdin.write(json.dumps(order) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline().split()[1])
+
+    def wait(self) -> tuple[int, str]:
+        status = int(self._server.stdout.readline().split()[1])
+        return status, self._log.read_text()
+
+    def run(self, *words: str) -> str:
+        """Run one plainly, and give what it printed."""
+        self.start(*words)
+        status, text = self.wait()
+        assert status == 0, text
+        return text
+
+    def entries(self) -> dict[str, str]:
+        """What `list` says of each entry, by tag."""
+        lines = self.run("list").splitlines()
+        return {line.split("  ", 1)[0]: line.split("  ", 1)[1] for line in lines}
+
+    def close(self) -> None:
+        self._server.stdin.close()
+        self._server.wait(timeout=30)
+        self._server.stdout.close()
+
+
+@pytest.fixture
+def imports(tmp_path: Path) -> Iterator[Imports]:
+    imports = Imports(tmp_path)
+    yield imports
+    imports.close()
+
+
+@pytest.fixture
+def other_checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "other.safetensors"
+    write_checkpoint(path, SyntheticSize.TINY, seed=99)
+    return path
+
+
+@pytest.mark.parametrize(
+    "rounds",
+    [6, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
+)
+def test_a_kill_at_any_moment_leaves_no_half_of_a_model(
+    imports: Imports, tiny_checkpoint: Path, other_checkpoint: Path, rounds: int
+):
+    seed = int(os.environ.get("LPW_TEST_SEED", time.time_ns() % 10**6))
+    chance = random.Random(seed)
+    before = imports.run("checkpoint", str(other_checkpoint)).splitlines()[-1]
+    with WebServer() as server:
+        # About a second of download, so that some kills hit it.
+        server.on("/m.safetensors", File(tiny_checkpoint.read_bytes(), wait_s=0.0004))
+        url = server.url("/m.safetensors")
+        ways = {
+            "file": ("checkpoint", str(tiny_checkpoint)),
+            "download": ("checkpoint", url),
+            "replacement": ("checkpoint", str(tiny_checkpoint), "--force"),
+        }
+        usual, tag = _usual_seconds(imports, ways)
+        killed = 0
+        for number in range(rounds):
+            way = [*ways][number % len(ways)]
+            _prepare(imports, tag, way)
+            moment = chance.uniform(0, 1.05 * usual[way])
+            where = f"seed {seed}, round {number}: {way} killed after {moment:.2f} s"
+            killed += _kill(imports, ways[way], moment)
+            _check_store(imports, before, tag, must_have=way == "replacement", where=where)
+            assert imports.run(*ways[way]).splitlines()[-1] == tag, where
+            assert imports.run("verify", "sdxl:latest").splitlines()[-1] == tag, where
+            _check_leftovers(imports, where)
+        assert killed > rounds / 2, "most imports ended before they were killed"
+
+
+def _usual_seconds(imports: Imports, ways: dict[str, tuple[str, ...]]) -> tuple[dict, str]:
+    """Time each way once, unkilled; the last one leaves the entry there."""
+    usual = {}
+    for way, words in ways.items():
+        _prepare(imports, "", way)
+        started = time.perf_counter()
+        tag = imports.run(*words).splitlines()[-1]
+        usual[way] = time.perf_counter() - started
+        if way != "replacement":
+            imports.run("remove", tag)
+    return usual, tag
+
+
+def _prepare(imports: Imports, tag: str, way: str) -> None:
+    """Take the entry away unless it is to be replaced, and the download with it."""
+    if way != "replacement" and tag:
+        imports.run("remove", tag)
+    shutil.rmtree(imports.downloads, ignore_errors=True)
+
+
+def _kill(imports: Imports, words: tuple[str, ...], moment: float) -> bool:
+    process = imports.start(*words)
+    time.sleep(moment)
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+    status, _ = imports.wait()
+    return status == -signal.SIGKILL
+
+
+def _check_store(imports: Imports, before: str, tag: str, *, must_have: bool, where: str) -> None:
+    """Everything that is listed is whole, and what is served as latest passes verification."""
+    entries = imports.entries()
+    assert not [line for line in entries.values() if line.startswith("damaged")], where
+    assert before in entries, where
+    assert set(entries) <= {before, tag}, where
+    assert tag in entries or not must_have, where
+    for entry in entries:
+        imports.run("verify", entry)
+    latest = imports.run("verify", "sdxl:latest").splitlines()[-1]
+    assert latest == (tag if tag in entries else before), where
+
+
+def _check_leftovers(imports: Imports, where: str) -> None:
+    left = [path.name for path in (imports.home / "tmp").iterdir() if path.suffix != ".lock"]
+    assert left == [], where
+    parts = [path.name for path in imports.downloads.rglob("*.part")]
+    assert parts == [], where

@@ -1,0 +1,116 @@
+"""No space left, on a real small file system, at every stage: one sentence, and nothing left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from web import File, WebServer
+
+RUNNER = Path(__file__).with_name("small_disk.py")
+UNSHARE = ["unshare", "--mount", "--map-root-user"]
+
+
+def _can_mount(folder: Path) -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    mount = [*UNSHARE, "mount", "-t", "tmpfs", "tmpfs", str(folder)]
+    return subprocess.run(mount, capture_output=True, check=False).returncode == 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: int
+    left: list[str]
+    filled: bool
+    sentence: str
+
+
+@pytest.fixture
+def run_on_small_disk(tmp_path: Path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if not _can_mount(disk):
+        pytest.skip("a file system can't be mounted here (no user namespaces)")
+
+    def run(megabytes: int, moment: str, *words: str) -> Outcome:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("LPW_SDXL_")}
+        done = subprocess.run(
+            [*UNSHARE, sys.executable, str(RUNNER), str(disk), str(megabytes), moment, *words],
+            env=environment | {"BENTOML_DO_NOT_TRACK": "True", "HF_HUB_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+        assert "Traceback" not in done.stderr + done.stdout, done.stderr
+        lines = [line for line in done.stderr.splitlines() if line.startswith("model_import: ")]
+        assert len(lines) == len(done.stderr.splitlines()) <= 1, done.stderr
+        return Outcome(**json.loads(done.stdout.splitlines()[-1]), sentence="".join(lines))
+
+    return run
+
+
+def test_an_import_on_a_disk_with_room_succeeds_there(run_on_small_disk, tiny_checkpoint: Path):
+    outcome = run_on_small_disk(100, "-", "checkpoint", str(tiny_checkpoint))
+    assert (outcome.status, outcome.sentence, outcome.filled) == (0, "", False)
+    assert any(name.endswith("manifest.json") for name in outcome.left)
+
+
+def test_too_little_room_is_told_before_the_first_byte(run_on_small_disk, tiny_checkpoint: Path):
+    outcome = run_on_small_disk(40, "-", "checkpoint", str(tiny_checkpoint))
+    assert (outcome.status, outcome.left, outcome.filled) == (1, [], False)
+    assert "This import needs 0.09 GB for the model in " in outcome.sentence
+    assert "0.04 GB are free there; make room, or set BENTOML_HOME" in outcome.sentence
+
+
+@pytest.mark.parametrize("moment", ["hash", "convert", "generate"])
+def test_a_disk_that_fills_during_the_import_leaves_the_store_as_it_was(
+    run_on_small_disk, tiny_checkpoint: Path, moment: str
+):
+    outcome = run_on_small_disk(100, moment, "checkpoint", str(tiny_checkpoint))
+    assert (outcome.status, outcome.left, outcome.filled) == (1, [], True)
+    assert " is full; what was written is removed and the model store is as it was" in (
+        outcome.sentence
+    )
+
+
+def test_publication_needs_no_room(run_on_small_disk, tiny_checkpoint: Path):
+    outcome = run_on_small_disk(100, "publish", "checkpoint", str(tiny_checkpoint))
+    assert (outcome.status, outcome.sentence, outcome.filled) == (0, "", True)
+    assert any(name.endswith("manifest.json") for name in outcome.left)
+
+
+def test_the_demo_on_a_full_disk_is_told(run_on_small_disk):
+    outcome = run_on_small_disk(20, "-", "demo")
+    assert (outcome.status, outcome.left) == (1, [])
+    assert "is full; what was written is removed" in outcome.sentence
+    assert "set TMPDIR" in outcome.sentence
+
+
+def test_a_download_that_does_not_fit_is_told_before_its_first_byte(
+    run_on_small_disk, tiny_checkpoint: Path
+):
+    with WebServer() as server:
+        server.on("/tiny.safetensors", File(tiny_checkpoint.read_bytes()))
+        url = server.url("/tiny.safetensors")
+        outcome = run_on_small_disk(100, "-", "checkpoint", url)
+    assert (outcome.status, outcome.left) == (1, [])
+    assert "for the download in " in outcome.sentence
+    assert "set LPW_SDXL_DOWNLOADS or BENTOML_HOME" in outcome.sentence
+
+
+def test_a_disk_that_fills_during_the_download_is_told(run_on_small_disk, tiny_checkpoint: Path):
+    with WebServer() as server:
+        server.on("/tiny.safetensors", File(tiny_checkpoint.read_bytes()))
+        url = server.url("/tiny.safetensors")
+        outcome = run_on_small_disk(200, "download", "checkpoint", url)
+    assert (outcome.status, outcome.left, outcome.filled) == (1, [], True)
+    assert "is full; what had come was removed" in outcome.sentence
