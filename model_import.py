@@ -32,7 +32,10 @@ def main(words: list[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
     except KeyboardInterrupt:
-        return _fail("Stopped; the model store is as it was.")
+        return _fail(
+            "Stopped; the model store is as it was. Run the same command again to go on with a "
+            "download."
+        )
     return 0
 
 

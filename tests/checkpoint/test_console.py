@@ -127,10 +127,14 @@ def test_a_terminal_has_a_table_and_bars():
 
 def test_an_error_gives_the_terminal_back():
     terminal, text = _terminal()
-    console = ImportConsole(terminal)
-    with pytest.raises(KeyboardInterrupt), console:
-        console.progress("hash", MB, 2 * MB)
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with ImportConsole(terminal) as console:
+            console.progress("hash", MB, 2 * MB)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert "\x1b[?25h" in text.getvalue()  # the cursor is shown again
 
 

@@ -21,7 +21,7 @@ from lpw_sdxl.checkpoint import importer, store
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS
 from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
 from lpw_sdxl.checkpoint.options import ImportOptions
-from lpw_sdxl.checkpoint.provenance import Provenance, provenance_of
+from lpw_sdxl.checkpoint.provenance import Provenance
 from lpw_sdxl.checkpoint.selection import Selection, open_checkpoint
 from lpw_sdxl.errors import CheckpointError, ModelError
 
@@ -217,7 +217,7 @@ STAGES = {
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES.keys())
 @pytest.mark.parametrize(
-    "failure", [KeyboardInterrupt(), SystemExit(143), OSError(28, "No space left")], ids=repr
+    "failure", [KeyboardInterrupt(), SystemExit(143), OSError(5, "I/O error")], ids=repr
 )
 def test_an_interrupt_at_any_stage_leaves_nothing(
     store_home: Path, tiny_checkpoint: Path, monkeypatch, stage: str, failure: BaseException
@@ -231,6 +231,19 @@ def test_an_interrupt_at_any_stage_leaves_nothing(
     assert snapshot(store_home) == {}
     with pytest.raises(ModelError, match="No model mine is in the store; import one with"):
         store.find("mine")
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES.keys())
+def test_a_disk_that_is_full_after_all_is_one_sentence(
+    store_home: Path, tiny_checkpoint: Path, monkeypatch, stage: str
+):
+    def fail(*args: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(stage, fail)
+    with pytest.raises(CheckpointError, match=rf"^The disk of {store_home}/models is full;"):
+        import_file(tiny_checkpoint)
+    assert snapshot(store_home) == {}
 
 
 @pytest.mark.parametrize("stage", ["hash", "convert", "verify", "generate"])
@@ -303,23 +316,33 @@ def test_a_file_that_changes_is_refused(
 def test_a_file_that_changes_before_its_import_is_not_read_by_the_old_header(
     store_home: Path, tiny_tensors: Tensors, save: Save, tmp_path: Path
 ):
-    """Two tensors of one size change their names: the old header would swap them."""
-    one, other = (f"{UNET}output_blocks.{i}.0.in_layers.2.bias" for i in (0, 1))
+    """Two tensors of one size change places in the file: the old header would swap them."""
+    one, other = (f"{UNET}output_blocks.{i}.0.in_layers.2.bias" for i in (1, 2))
     path = save(tiny_tensors)
+    expected = load_file(path)
     checkpoint = open_checkpoint(path, Selection())
-    swapped = {**tiny_tensors, one: tiny_tensors[other], other: tiny_tensors[one]}
-    os.replace(save(swapped, "new"), path)
-    provenance = provenance_of("file:x", {})
+    (tmp_path / "new").write_bytes(_with_two_in_each_others_place(path.read_bytes(), one, other))
+    os.replace(tmp_path / "new", path)
+    assert same_bits(load_file(path), expected)
     try:
-        tag = importer.import_checkpoint(checkpoint, MINE, provenance, silent).tag
+        tag = importer.import_checkpoint(checkpoint, MINE, CIVITAI, silent).tag
     except CheckpointError:
         return
     # It may as well be imported as what it now is.
-    assert _sha256(path)[:12] == tag.split(":")[1]
     unet = load_file(store.find(tag).path / "unet" / "diffusion_pytorch_model.safetensors")
-    biases = [unet[f"up_blocks.0.resnets.{i}.conv1.bias"] for i in (0, 1)]
-    assert torch.equal(biases[0], swapped[one])
-    assert torch.equal(biases[1], swapped[other])
+    for index, name in ((1, one), (2, other)):
+        assert torch.equal(unet[f"up_blocks.0.resnets.{index}.conv1.bias"], expected[name])
+
+
+def _with_two_in_each_others_place(content: bytes, one: str, other: str) -> bytes:
+    """Swap the bytes of two tensors of one size, and their offsets in the header as well."""
+    length = int.from_bytes(content[:8], "little")
+    header, data = json.loads(content[8 : 8 + length]), bytearray(content[8 + length :])
+    (a, b), (c, d) = (header[name]["data_offsets"] for name in (one, other))
+    data[a:b], data[c:d] = data[c:d], data[a:b]
+    header[one]["data_offsets"], header[other]["data_offsets"] = [c, d], [a, b]
+    text = json.dumps(header, separators=(",", ":")).encode().ljust(length)
+    return len(text).to_bytes(8, "little") + text + data
 
 
 @pytest.mark.xfail(strict=True, reason="importer.py doesn't ask again for the VAE's identity")

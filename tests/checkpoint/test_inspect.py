@@ -48,7 +48,17 @@ def test_native_size_is_written_width_first(text: str):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "big", "1024", "1023x1024", "8x8", "16384x1024", "-64x64", "1024x1024x3", "١٠٢٤x1024"],
+    [
+        "",
+        "big",
+        "1024",
+        "1023x1024",
+        "8x8",
+        "16384x1024",
+        "-64x64",
+        "1024x1024x3",
+        "\u0661\u0660\u0662\u0664x1024",
+    ],
 )
 def test_native_size_that_makes_no_sense_counts_as_none(text: str):
     summary = summarise(header_of(SDXL, **{"modelspec.resolution": text}))

@@ -18,7 +18,7 @@ from lpw_sdxl.checkpoint.importer import find_imported
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS
 from lpw_sdxl.checkpoint.known import check_same, find_whole, identity_of
 from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
-from lpw_sdxl.checkpoint.options import ImportOptions
+from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
 from lpw_sdxl.checkpoint.selection import Selection
 from lpw_sdxl.errors import CheckpointError
 
@@ -232,18 +232,52 @@ def test_a_wrong_sha256_is_refused_even_of_a_known_file(
 
 
 def test_an_import_is_found_by_its_sha256(entry, tiny_checkpoint: Path):
+    """As a download's is, whose SHA-256 is told before it begins."""
     sha256 = hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()
-    assert find_imported(sha256, MINE) == entry.tag
-    assert find_imported(sha256, ImportOptions(name="other")) is None
-    assert find_imported("0" * 64, MINE) is None
+    assert find_imported(sha256, MINE, AS_IT_IS) == ImportResult(entry.tag, was_known=True)
+    assert find_imported(sha256, ImportOptions(name="other"), AS_IT_IS) is None
+    assert find_imported(sha256, replace(MINE, force=True), AS_IT_IS) is None
+    assert find_imported("0" * 64, MINE, AS_IT_IS) is None
+    assert find_imported(None, MINE, AS_IT_IS) is None
     (entry.path / "manifest.json").unlink()
-    assert find_imported(sha256, MINE) is None
+    assert find_imported(sha256, MINE, AS_IT_IS) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "selection", "difference"),
+    [
+        *OTHER_OPTIONS.values(),
+        (MINE, Selection(use_ema=True), "ema .* asked for"),
+        (MINE, Selection(prediction=PREDICTIONS["v_prediction_ztsnr"]), "prediction_type epsilon"),
+    ],
+    ids=[*OTHER_OPTIONS, "ema", "zero SNR"],
+)
+def test_an_import_found_by_its_sha256_must_have_the_same_options(
+    entry, tiny_checkpoint: Path, options, selection, difference: str
+):
+    sha256 = hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()
+    with pytest.raises(CheckpointError, match=difference):
+        find_imported(sha256, options, selection)
 
 
 @pytest.mark.xfail(strict=True, reason="known.find_whole trusts the first 12 digits of the tag")
 def test_another_file_whose_sha256_begins_alike_is_not_known(entry, tiny_checkpoint: Path):
     sha256 = hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()
-    assert find_imported(sha256[:12] + "0" * 52, MINE) is None
+    assert find_imported(sha256[:12] + "0" * 52, MINE, AS_IT_IS) is None
+
+
+@pytest.mark.xfail(
+    strict=True, reason="find_imported takes the entry's own prediction as asked for"
+)
+def test_a_prediction_that_was_overruled_is_a_difference_by_sha256_as_well(
+    store_home: Path, tiny_checkpoint: Path
+):
+    import_file(tiny_checkpoint, selection=Selection(prediction=PREDICTIONS["v_prediction"]))
+    with pytest.raises(CheckpointError, match="prediction_type"):
+        import_file(tiny_checkpoint)
+    sha256 = hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()
+    with pytest.raises(CheckpointError, match="prediction_type"):
+        find_imported(sha256, MINE, AS_IT_IS)
 
 
 @pytest.mark.xfail(strict=True, reason="importer.py asks for room before it knows")

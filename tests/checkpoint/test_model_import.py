@@ -87,16 +87,21 @@ def test_every_command_on_one_store(command_line, store_home, tiny_checkpoint, c
     tag = capsys.readouterr().out.splitlines()[-1]
     assert tag.startswith("mine:")
     assert command_line.main(["checkpoint", source, "--name", "mine"]) == 0
-    assert capsys.readouterr().out.splitlines()[-2:] == [
-        "Already imported; nothing changed:",
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "Already imported; nothing changed.",
+        f"Serve it with: make serve MODEL={tag}",
         tag,
     ]
     assert command_line.main(["list"]) == 0
     assert capsys.readouterr().out == f"{tag}  128x96  float16  tiny.safetensors\n"
     assert command_line.main(["verify", "mine"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == tag
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == tag
+    assert {"source: file:tiny.safetensors", "dtype: float16", "ema: False"} <= set(lines)
     assert command_line.main(["inspect", source]) == 0
-    assert "tiny.safetensors is an SDXL checkpoint" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["file: tiny.safetensors", "is: an SDXL checkpoint"]
+    assert {"native size: 128x96 pixels", "predicts: epsilon", "VAE: inside"} <= set(lines)
 
     weights = (
         store_home / "models" / tag.replace(":", "/") / "vae/diffusion_pytorch_model.safetensors"
@@ -120,10 +125,30 @@ def test_a_damaged_entry_is_listed_as_damaged(command_line, store_home, tiny_che
     assert capsys.readouterr().out.startswith(f"{tag}  damaged: The model {tag} has no manifest")
 
 
-@pytest.mark.parametrize("source", ["https://example.com/a.safetensors", "civitai:12"])
-def test_downloads_are_told_to_be_missing(command_line, capsys, source: str):
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("", "The source is empty; a path, an https URL or civitai:VERSION_ID is right."),
+        ("ftp://example.com/a.safetensors", "A source of ftp: is not supported;"),
+        ("http://example.com/a.safetensors", "begins with http:; https is needed."),
+        ("https://example.com/a?token=c4nary", "has a parameter 'token', which looks like a key"),
+        ("civitai:dream", "civitai: goes with the id of a model version, such as civitai:2514310;"),
+        ("nowhere.safetensors", "nowhere.safetensors can't be read: No such file or directory."),
+        (".", "can't be read: Is a directory."),
+    ],
+)
+def test_a_source_that_is_none_is_refused(command_line, capsys, source: str, sentence: str):
     assert command_line.main(["checkpoint", source]) == 1
-    assert "Downloads are not supported yet" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert "c4nary" not in error
+
+
+def test_a_setting_that_cannot_be_used_is_named(command_line, capsys, monkeypatch):
+    monkeypatch.setenv("LPW_SDXL_CIVITAI_URL", "civitai")
+    assert command_line.main(["checkpoint", "civitai:12"]) == 1
+    assert capsys.readouterr().err.startswith("model_import: LPW_SDXL_CIVITAI_URL: ")
 
 
 @pytest.mark.parametrize(
@@ -134,6 +159,7 @@ def test_downloads_are_told_to_be_missing(command_line, capsys, source: str):
         ["checkpoint"],
         ["checkpoint", "a", "--dtype", "fp8"],
         ["checkpoint", "a", "--sha256", "xyz"],
+        ["checkpoint", "a", "--prediction-type", "noise"],
         ["remove"],
     ],
     ids=" ".join,
@@ -147,4 +173,6 @@ def test_a_command_that_cannot_be_understood_ends_with_2(command_line, capsys, w
 def test_inspect_names_what_is_not_served(command_line, write_file, capsys):
     path = write_file({"a.lora_up.weight": (2, 2)}, name="style.safetensors")
     assert command_line.main(["inspect", str(path)]) == 0
-    assert "style.safetensors is a LoRA\n" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["file: style.safetensors", "is: a LoRA"]
+    assert lines[-1] == "can't be imported: import the SDXL checkpoint that it belongs to"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lpw_sdxl.checkpoint.space import Need, check_space, gigabytes
+from lpw_sdxl.checkpoint.space import Need, check_space, full_disk_told, gigabytes
 from lpw_sdxl.errors import CheckpointError
 
 GB = 10**9
@@ -83,3 +84,29 @@ def test_the_disk_itself_is_asked(tmp_path: Path):
 )
 def test_sizes_are_written_for_a_reader(size: int, text: str):
     assert gigabytes(size) == text
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")]),
+    ],
+    ids=["full", "quota", "full while a folder is copied"],
+)
+def test_a_disk_that_fills_all_the_same_is_one_sentence(tmp_path: Path, failure: OSError):
+    with pytest.raises(CheckpointError) as refused, full_disk_told(tmp_path, "TMPDIR"):
+        raise failure
+    assert str(refused.value).startswith(f"The disk of {tmp_path} is full; ")
+    assert "set TMPDIR to a folder" in str(refused.value)
+    assert refused.value.__cause__ is failure
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(errno.EIO, "I/O"), shutil.Error([]), KeyboardInterrupt()], ids=repr
+)
+def test_another_failure_is_left_as_it_is(tmp_path: Path, failure: BaseException):
+    with pytest.raises(type(failure)) as left, full_disk_told(tmp_path):
+        raise failure
+    assert left.value is failure

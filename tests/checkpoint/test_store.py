@@ -156,9 +156,10 @@ def _interrupted(step: str, work: Callable[[], object]) -> None:
         patch.undo()  # once: what cleans up must not be interrupted
         raise KeyboardInterrupt
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch:
         STEPS[step](patch, interrupt)
-        work()
+        with pytest.raises(KeyboardInterrupt):
+            work()
 
 
 ENDS = {"killed": _killed, "interrupted": _interrupted}

@@ -129,7 +129,9 @@ def test_a_first_step_that_overflows_is_refused_with_advice_that_helps(
     """Every weight is finite in fp16; their products aren't."""
     name = UNET + "out.2.weight"
     path = save({**tiny_tensors, name: torch.full_like(tiny_tensors[name], 60000.0)})
-    with pytest.raises(CheckpointError, match="first step gave NaN or infinity in fp16.*--dtype b"):
+    with pytest.raises(
+        CheckpointError, match=r"first step gave NaN or infinity in fp16.*--dtype b"
+    ):
         _verify(path, tmp_path / "no")
     _verify(path, tmp_path / "yes", BF16)
 
@@ -141,12 +143,17 @@ def test_a_vae_that_decodes_to_infinity_is_refused_with_the_way_out(
     # No norm stands between these, so their factors multiply.
     unnormed = [
         DECODER + name
-        for name in ("conv_in.weight", "up.3.upsample.conv.weight", "up.2.upsample.conv.weight")
-        + ("up.1.block.0.nin_shortcut.weight", "up.1.upsample.conv.weight")
+        for name in (
+            "conv_in.weight",
+            "up.3.upsample.conv.weight",
+            "up.2.upsample.conv.weight",
+            "up.1.block.0.nin_shortcut.weight",
+            "up.1.upsample.conv.weight",
+        )
     ]
     huge = {name: torch.full_like(tiny_tensors[name], 60000.0) for name in unnormed}
     path = save({**tiny_tensors, **huge}, "odd.safetensors")
-    with pytest.raises(CheckpointError, match="VAE decoded its first step to NaN or inf.*--vae F"):
+    with pytest.raises(CheckpointError, match=r"VAE decoded its first step to NaN or inf.*--vae F"):
         _verify(path, tmp_path / "no")
     _verify(path, tmp_path / "yes", vae=tiny_checkpoint)
 

@@ -1,0 +1,235 @@
+"""The whole way from a source to the store, as a process of its own with real HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import bentoml
+import pytest
+
+from forging import safetensors_bytes
+from web import File, Keyed, WebServer, civitai_record, json_answer, redirect
+
+ROOT = Path(__file__).parents[2]
+CANARY = "c4nary-0123456789abcdef"
+SIGNATURE = "X-Amz-Signature=c4nary-of-the-url"
+
+
+@dataclass(frozen=True)
+class Finished:
+    status: int
+    output: str
+    sentence: str
+
+    @property
+    def tag(self) -> str:
+        return self.output.splitlines()[-1]
+
+
+class CommandLine:
+    """model_import.py on a store and a downloads folder of its own."""
+
+    def __init__(self, folder: Path, civitai_url: str) -> None:
+        self.home = folder / "home"
+        self.downloads = folder / "downloads"
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("LPW_SDXL_")}
+        self.environment = kept | {
+            "BENTOML_HOME": str(self.home),
+            "BENTOML_DO_NOT_TRACK": "True",
+            "HF_HUB_OFFLINE": "1",
+            "CIVITAI_TOKEN": CANARY,
+            "LPW_SDXL_CIVITAI_URL": civitai_url,
+            "LPW_SDXL_DOWNLOADS": str(self.downloads),
+        }
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "model_import.py"), *words],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str) -> Finished:
+        with self.start(*words) as process:
+            output, errors = process.communicate(timeout=240)
+        assert "Traceback" not in errors, errors
+        return Finished(process.returncode, output, errors)
+
+    def metadata(self, tag: str) -> dict[str, object]:
+        return bentoml.models.get(tag, _model_store=self._store()).info.metadata
+
+    def _store(self) -> object:
+        from bentoml._internal.models import ModelStore
+
+        return ModelStore(self.home / "models")
+
+
+@pytest.fixture
+def civitai():
+    with WebServer() as server:
+        yield server
+
+
+@pytest.fixture
+def storage():
+    """Where Civitai sends a download on to: another origin."""
+    with WebServer() as server:
+        yield server
+
+
+@pytest.fixture
+def command_line(tmp_path: Path, civitai: WebServer) -> CommandLine:
+    return CommandLine(tmp_path, civitai.url())
+
+
+@pytest.fixture
+def offered(civitai: WebServer, storage: WebServer, tiny_checkpoint: Path) -> bytes:
+    """A model version on Civitai that asks for the key and redirects to a presigned URL."""
+    content = tiny_checkpoint.read_bytes()
+    file = {
+        "name": "dream.safetensors",
+        "sizeKB": len(content) / 1024,
+        "hashes": {"SHA256": hashlib.sha256(content).hexdigest().upper()},
+    }
+    record = civitai_record(456, civitai.url("/api/download/models/456"), file=file)
+    civitai.on("/api/v1/model-versions/456", Keyed(CANARY, json_answer(record)))
+    away = redirect(storage.url(f"/blob?{SIGNATURE}"))
+    civitai.on("/api/download/models/456", Keyed(CANARY, away))
+    storage.on("/blob", File(content))
+    return content
+
+
+def test_a_version_of_civitai_is_imported_with_its_provenance_and_no_secret(
+    command_line: CommandLine, civitai: WebServer, storage: WebServer, offered: bytes
+):
+    done = command_line.run("checkpoint", "civitai:456", "--name", "dream")
+    assert (done.status, done.sentence) == (0, "")
+    sha256 = hashlib.sha256(offered).hexdigest()
+    assert done.tag == f"dream:{sha256[:12]}"
+    metadata = command_line.metadata(done.tag)
+    assert {key: metadata[key] for key in ("source", "source_file", "source_size")} == {
+        "source": "civitai:456",
+        "source_file": "dream.safetensors",
+        "source_size": len(offered),
+    }
+    assert (metadata["source_sha256"], metadata["source_autov2"]) == (sha256, sha256[:10].upper())
+    assert metadata["base_model"] == "Illustrious"
+    assert metadata["trained_words"] == ["masterpiece", "best quality"]
+
+    assert {request.key for request in civitai.requests} == {f"Bearer {CANARY}"}
+    assert {request.key for request in storage.requests} == {None}
+    everything = done.output + done.sentence + _all_text(command_line.home, command_line.downloads)
+    assert "civitai:456" in everything
+    assert CANARY not in everything
+    assert "c4nary-of-the-url" not in everything
+
+
+def test_a_known_version_is_not_downloaded_again(
+    command_line: CommandLine, storage: WebServer, offered: bytes
+):
+    first = command_line.run("checkpoint", "civitai:456", "--remove-source")
+    assert first.status == 0
+    assert [path for path in command_line.downloads.rglob("*") if path.is_file()] == []
+    again = command_line.run("checkpoint", "civitai:456")
+    assert (again.status, again.tag) == (0, first.tag)
+    assert "Already imported; nothing changed." in again.output
+    assert len(storage.requests) == 1
+    other = command_line.run("checkpoint", "civitai:456", "--dtype", "bf16")
+    assert other.status == 1
+    assert "imported with dtype float16, and bfloat16 is asked for; --force" in other.sentence
+    assert len(storage.requests) == 1
+
+
+def test_a_finished_download_is_found_again_without_the_network(
+    command_line: CommandLine, civitai: WebServer, storage: WebServer, offered: bytes
+):
+    first = command_line.run("checkpoint", "civitai:456")
+    asked = len(civitai.requests) + len(storage.requests)
+    again = command_line.run("checkpoint", "civitai:456", "--force")
+    assert (again.status, again.tag) == (0, first.tag)
+    assert "downloaded earlier: " in again.output
+    assert len(civitai.requests) + len(storage.requests) == asked
+
+
+def test_a_url_that_holds_no_sdxl_checkpoint_is_refused_after_its_first_bytes(
+    command_line: CommandLine, storage: WebServer
+):
+    numbers = 20_000_000
+    header = {"a.lora_up.weight": {"dtype": "U8", "shape": [numbers], "data_offsets": [0, numbers]}}
+    storage.on("/style", File(safetensors_bytes(header, bytes(numbers)), wait_s=0.05))
+    started = time.monotonic()
+    done = command_line.run("checkpoint", storage.url("/style"))
+    assert time.monotonic() - started < 20, "the whole file would take two minutes"
+    assert done.status == 1
+    assert done.sentence == (
+        "model_import: checkpoint.safetensors is a LoRA; import the SDXL checkpoint that it "
+        "belongs to.\n"
+    )
+    assert [path for path in command_line.downloads.rglob("*") if path.is_file()] == []
+
+
+def test_an_interrupted_download_goes_on_when_it_is_run_again(
+    command_line: CommandLine, storage: WebServer, tiny_checkpoint: Path
+):
+    content = tiny_checkpoint.read_bytes()
+    storage.on("/m.safetensors", File(content, wait_s=0.02), File(content))
+    url = storage.url("/m.safetensors")
+    with command_line.start("checkpoint", url) as process:
+        while not any(p.stat().st_size > 10**6 for p in command_line.downloads.rglob("*.part")):
+            time.sleep(0.02)
+        assert CANARY not in Path(f"/proc/{process.pid}/cmdline").read_text()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (
+        1,
+        "model_import: Stopped; the model store is as it was. Run the same command again to go on "
+        "with a download.\n",
+    )
+    assert command_line.run("checkpoint", url).status == 0
+    first, second = storage.requests
+    assert "range" not in first.headers
+    assert int(second.headers["range"].removeprefix("bytes=").removesuffix("-")) > 10**6
+
+
+def test_a_file_of_ones_own_is_never_removed(command_line: CommandLine, tiny_checkpoint: Path):
+    done = command_line.run("checkpoint", str(tiny_checkpoint), "--remove-source")
+    assert done.status == 1
+    assert "--remove-source is for downloads; tiny.safetensors is a file of yours" in done.sentence
+    assert tiny_checkpoint.is_file()
+
+
+def test_a_wrong_kind_is_refused_before_anything_heavy_is_imported(write_file):
+    path = write_file({"a.lora_up.weight": (2, 2)}, name="style.safetensors")
+    script = (
+        "import sys, model_import as m; status = m.main(sys.argv[1:]);"
+        "heavy = {'torch', 'bentoml', 'diffusers', 'transformers'} & set(sys.modules);"
+        "sys.exit(repr(heavy) if heavy or status != 1 else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "checkpoint", str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (
+        0,
+        "model_import: style.safetensors is a LoRA; import the SDXL checkpoint that it belongs "
+        "to.\n",
+    )
+
+
+def _all_text(*folders: Path) -> str:
+    """Every file's bytes as text, weights too."""
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    return "".join(path.read_bytes().decode("latin-1") for path in files)
