@@ -24,7 +24,7 @@ endef
 export CHECK_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check bundle test-bundle bench bench-full clean
+.PHONY: help install serve test check bundle test-long test-bundle bench bench-full clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ bundle: $(BIN)/.runtime ## build the bento with the model MODEL in it (sdxl:late
 	@tag=$$($(BIN)/python model_import.py verify $(MODEL) | tail -1) && \
 	  echo "Building a bento with $$tag in it; packages are locked, which takes a minute." && \
 	  $(BIN)/bentoml build --arg model=$$tag
+
+test-long: $(BIN)/.development ## kill 60 imports at random moments, spoil 1,500 files (a quarter of an hour)
+	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-bundle: $(BIN)/.development ## build a bento and serve it from an environment of its own
 	@$(BIN)/python -m pytest -m bundle $(ARGS)

@@ -16,7 +16,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
-from lpw_sdxl.checkpoint import store
+from lpw_sdxl.checkpoint import skeleton, store
 from lpw_sdxl.checkpoint.configs import Component
 from lpw_sdxl.checkpoint.convert import Conversion, convert, prepare
 from lpw_sdxl.checkpoint.dtypes import DTYPE_BYTES, CheckpointDtype
@@ -28,6 +28,7 @@ from lpw_sdxl.checkpoint.progress import Progress
 from lpw_sdxl.checkpoint.provenance import provenance_of
 from lpw_sdxl.checkpoint.selection import Selection, open_checkpoint
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize, tensor_shapes, write_checkpoint
+from lpw_sdxl.checkpoint.tokenizer import write_tokenizer
 from lpw_sdxl.schema import ImageSize
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -126,6 +127,33 @@ def by_diffusers(path: Path, config: Path, dtype: torch.dtype) -> Weights:
         path, config=str(config), local_files_only=True, dtype=dtype
     )
     return {component: dict(getattr(pipeline, component).state_dict()) for component in Component}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _work_that_repeats_is_done_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what every conversion makes anew: modules' shapes and tokenizers, half of its time.
+
+    `test_tokenizer.py` and a first conversion test the real ones.
+    """
+    shapes_of, shapes = skeleton._shapes, {}
+    kept = tmp_path_factory.mktemp("tokenizers")
+
+    def known_shapes(component: Component, config: dict[str, object]) -> dict[str, object]:
+        key = component, json.dumps(config, sort_keys=True)
+        if key not in shapes:
+            shapes[key] = shapes_of(component, config)
+        return dict(shapes[key])
+
+    def copy_tokenizer(directory: Path, *, pad_token: str) -> None:
+        folder = kept / pad_token.strip("<|>")
+        if not folder.exists():
+            write_tokenizer(folder, pad_token=pad_token)
+        shutil.copytree(folder, directory)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(skeleton, "_shapes", known_shapes)
+        patch.setattr("lpw_sdxl.checkpoint.convert.write_tokenizer", copy_tokenizer)
+        yield
 
 
 @pytest.fixture

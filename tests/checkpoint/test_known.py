@@ -206,11 +206,17 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_entry_is_made_whole_by_importing_again(
-    entry: store.StoreEntry, tiny_checkpoint: Path, damage: Callable[[Path], object]
-):
+def test_a_damaged_entry_is_not_known(entry: store.StoreEntry, damage: Callable[[Path], object]):
+    assert find_whole(entry.tag) == (entry.tag, read_manifest(entry.path))
     damage(entry.path)
     assert find_whole(entry.tag) is None
+
+
+@pytest.mark.parametrize("damage", ["no manifest", "no configuration", "odd model.yaml"])
+def test_a_damaged_entry_is_made_whole_by_importing_again(
+    entry: store.StoreEntry, tiny_checkpoint: Path, damage: str
+):
+    DAMAGES[damage](entry.path)
     assert not import_file(tiny_checkpoint).was_known
     verify_files(entry.path, read_manifest(entry.path))
     assert store.find("mine").tag == entry.tag

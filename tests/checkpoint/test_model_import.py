@@ -134,7 +134,7 @@ def test_a_damaged_entry_is_listed_as_damaged(command_line, store_home, tiny_che
         ("https://example.com/a?token=c4nary", "has a parameter 'token', which looks like a key"),
         ("civitai:dream", "civitai: goes with the id of a model version, such as civitai:2514310;"),
         ("nowhere.safetensors", "nowhere.safetensors can't be read: No such file or directory."),
-        (".", "can't be read: Is a directory."),
+        (".", "can't be read: it is not a file."),
     ],
 )
 def test_a_source_that_is_none_is_refused(command_line, capsys, source: str, sentence: str):

@@ -92,7 +92,7 @@ def test_the_demo_on_a_full_disk_is_told(run_on_small_disk):
     outcome = run_on_small_disk(20, "-", "demo")
     assert (outcome.status, outcome.left) == (1, [])
     assert "is full; what was written is removed" in outcome.sentence
-    assert "set TMPDIR" in outcome.sentence
+    assert "set BENTOML_HOME" in outcome.sentence
 
 
 def test_a_download_that_does_not_fit_is_told_before_its_first_byte(

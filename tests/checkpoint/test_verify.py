@@ -187,7 +187,6 @@ def test_the_index_names_the_pipeline_that_is_served(converted: Converted, model
         verify_directory(model_copy, converted.conversion, silent)
 
 
-@pytest.mark.xfail(strict=True, reason="the pipeline's own progress bar is not switched off")
 def test_nothing_is_printed(converted: Converted, capfd: pytest.CaptureFixture[str]):
     verify_directory(converted.directory, converted.conversion, silent)
     assert capfd.readouterr() == ("", "")

@@ -8,6 +8,7 @@ hostile file can get wrong is refused here, in one sentence; nothing here knows 
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
@@ -101,7 +102,10 @@ def read_header(path: Path, full_size: int | None = None) -> CheckpointHeader:
         CheckpointError: the file is missing, unreadable, truncated or damaged.
     """
     try:
-        file_size = path.stat().st_size if full_size is None else full_size
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+            raise CheckpointError(f"{_name(path)} can't be read: it is not a file.")
+        file_size = found.st_size if full_size is None else full_size
         with path.open("rb") as file:
             opening = file.read(64)
             length = _header_length(path, opening, file_size)
@@ -116,7 +120,7 @@ def read_header(path: Path, full_size: int | None = None) -> CheckpointHeader:
 
 
 def _name(path: Path) -> str:
-    return path.name.removesuffix(".part")
+    return path.name.removesuffix(".part") or str(path)
 
 
 def _header_length(path: Path, opening: bytes, file_size: int) -> int:

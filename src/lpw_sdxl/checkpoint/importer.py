@@ -8,7 +8,6 @@ Torch is imported only when a conversion follows.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,18 +15,12 @@ from pathlib import Path
 from lpw_sdxl import __version__
 from lpw_sdxl.checkpoint import store
 from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
-from lpw_sdxl.checkpoint.known import (
-    IDENTITY,
-    check_same,
-    find_by_identity,
-    find_whole,
-    identity_of,
-)
+from lpw_sdxl.checkpoint.known import IDENTITY, check_same, find_by_identity, find_whole
 from lpw_sdxl.checkpoint.manifest import Manifest, hash_file, write_manifest
 from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
 from lpw_sdxl.checkpoint.progress import Progress
 from lpw_sdxl.checkpoint.provenance import Provenance, provenance_of
-from lpw_sdxl.checkpoint.selection import Checkpoint, Selection, open_checkpoint
+from lpw_sdxl.checkpoint.selection import Checkpoint, Selection, identity_of, open_checkpoint
 from lpw_sdxl.checkpoint.space import Need, check_space, full_disk_told
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.schema import ImageSize
@@ -47,35 +40,8 @@ def import_checkpoint(
         CheckpointError: the file is damaged or not the expected one, or there is no room.
     """
     store.check_name(options.name)
-    with store.exclusive_import():
-        identity = identity_of(checkpoint.path)
-        manifest = _describe(checkpoint, options, provenance)
-        known = None if options.force else find_by_identity(options.name, identity)
-        if known is not None and options.sha256 in (None, known[1].source_sha256):
-            return _known(*known, manifest)
-
-        from lpw_sdxl.checkpoint.convert import convert, prepare
-        from lpw_sdxl.checkpoint.verify import verify_directory
-
-        conversion = prepare(checkpoint.header, checkpoint.summary, options.dtype)
-        check_space([model_need(conversion.weight_bytes)])
-        manifest = replace(
-            manifest,
-            source_sha256=_checked_sha256(checkpoint.path, options.sha256, progress),
-            ignored=conversion.plan.ignored,
-        )
-        tag = store.make_tag(options.name, manifest.source_sha256)
-        known = None if options.force else find_whole(tag)
-        if known is not None:
-            return _known(*known, manifest)
-        metadata = manifest.describe() | {IDENTITY: identity}
-        with full_disk_told(store.store_volume()), store.publication(tag, metadata) as entry:
-            files = convert(conversion, entry.directory, progress)
-            verify_directory(entry.directory, conversion, progress)
-            _check_unchanged(checkpoint.path, identity)
-            write_manifest(entry.directory, replace(manifest, files=files))
-            entry.publish()
-    return ImportResult(tag, was_known=False)
+    with store.exclusive_import() as workshop:
+        return _import(checkpoint, options, provenance, progress, workshop)
 
 
 def import_demo(*, force: bool, progress: Progress) -> ImportResult:
@@ -83,13 +49,51 @@ def import_demo(*, force: bool, progress: Progress) -> ImportResult:
     from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
 
     options = ImportOptions(dtype=CheckpointDtype.FLOAT32, force=force)
-    with tempfile.TemporaryDirectory(prefix="lpw-sdxl-demo-") as folder:
-        path = Path(folder) / DEMO_FILE
-        with full_disk_told(Path(folder), "TMPDIR"):
+    with store.exclusive_import() as workshop:
+        path = workshop / DEMO_FILE
+        with full_disk_told(store.store_volume()):
             write_checkpoint(path, SyntheticSize.TINY, dtype=options.dtype, native_size=DEMO_SIZE)
         checkpoint = open_checkpoint(path, Selection())
         provenance = provenance_of("demo", checkpoint.header.metadata)
-        return import_checkpoint(checkpoint, options, provenance, progress)
+        return _import(checkpoint, options, provenance, progress, workshop)
+
+
+def _import(
+    checkpoint: Checkpoint,
+    options: ImportOptions,
+    provenance: Provenance,
+    progress: Progress,
+    workshop: Path,
+) -> ImportResult:
+    """Import a checkpoint while the store's lock is held."""
+    manifest = _describe(checkpoint, options, provenance)
+    known = None if options.force else find_by_identity(options.name, checkpoint.identity)
+    if known is not None and options.sha256 in (None, known[1].source_sha256):
+        return _known(*known, manifest)
+
+    from lpw_sdxl.checkpoint.convert import convert, prepare
+    from lpw_sdxl.checkpoint.verify import verify_directory
+
+    conversion = prepare(checkpoint.header, checkpoint.summary, options.dtype)
+    check_space([model_need(conversion.weight_bytes)])
+    manifest = replace(
+        manifest,
+        source_sha256=_checked_sha256(checkpoint.path, options.sha256, progress),
+        ignored=conversion.plan.ignored,
+    )
+    tag = store.make_tag(options.name, manifest.source_sha256)
+    known = None if options.force else find_whole(tag)
+    if known is not None:
+        return _known(*known, manifest)
+    metadata = manifest.describe() | {IDENTITY: checkpoint.identity}
+    with full_disk_told(store.store_volume()):
+        entry = store.prepare_publication(tag, metadata, workshop)
+        files = convert(conversion, entry.directory, progress)
+        verify_directory(entry.directory, conversion, progress)
+        _check_unchanged(checkpoint)
+        write_manifest(entry.directory, replace(manifest, files=files))
+        entry.publish()
+    return ImportResult(tag, was_known=False)
 
 
 def find_imported(
@@ -174,6 +178,8 @@ def _checked_sha256(path: Path, expected: str | None, progress: Progress) -> str
     return found
 
 
-def _check_unchanged(path: Path, identity: str) -> None:
-    if identity_of(path) != identity:
-        raise CheckpointError(f"{path.name} changed while it was imported; import it again.")
+def _check_unchanged(checkpoint: Checkpoint) -> None:
+    if identity_of(checkpoint.path) != checkpoint.identity:
+        raise CheckpointError(
+            f"{checkpoint.path.name} changed while it was imported; import it again."
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import fields
-from pathlib import Path
 
 from lpw_sdxl.checkpoint import store
 from lpw_sdxl.checkpoint.manifest import Manifest, read_manifest, verify_files
@@ -17,18 +16,6 @@ _CHOICES = ("dtype", "prediction_type", "zero_terminal_snr", "ema", "vae")
 """What of a manifest the user's options decide."""
 
 logger = logging.getLogger(__name__)
-
-
-def identity_of(path: Path) -> str:
-    """Return what tells an unchanged file of this machine without reading it.
-
-    Device, inode, size and the times of the last change of contents and of inode, as git keeps them
-    for its index: a changed file has another one.
-    """
-    stat = path.stat()
-    return ":".join(
-        map(str, (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
-    )
 
 
 def find_by_identity(name: str, identity: str) -> tuple[str, Manifest] | None:

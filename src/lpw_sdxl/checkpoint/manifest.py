@@ -54,7 +54,7 @@ class Manifest:
         ema: whether the UNet has the checkpoint's averaged weights.
         vae: name and SHA-256 of the file that the VAE was taken from, or empty for the checkpoint.
         ignored: number of unused tensors by the reason that they are harmless.
-        created: when the import ended, ISO 8601 in UTC.
+        created: when it was imported, ISO 8601 in UTC.
         importer_version: our version at that time.
         files: every other file by its path within the directory, with `/` between parts.
     """

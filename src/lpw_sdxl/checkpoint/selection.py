@@ -40,11 +40,13 @@ class Checkpoint:
         header: the file's, with the tensors that serve.
         summary: what the file is; its prediction is the one that is served.
         selection: what was chosen.
+        identity: of the file before it was read, by `identity_of`.
     """
 
     header: CheckpointHeader
     summary: CheckpointSummary
     selection: Selection
+    identity: str
 
     @property
     def path(self) -> Path:
@@ -65,6 +67,10 @@ def open_checkpoint(path: Path, selection: Selection, full_size: int | None = No
             chosen.
         CheckpointError: it is damaged.
     """
+    try:
+        identity = identity_of(path)
+    except OSError as error:
+        raise CheckpointError(f"{path.name} can't be read: {error.strerror}.") from error
     header = standardise(read_header(path, full_size))
     summary = recognise(header)
     if selection.use_ema:
@@ -78,7 +84,19 @@ def open_checkpoint(path: Path, selection: Selection, full_size: int | None = No
         )
     if selection.prediction is not None:
         summary = replace(summary, prediction=selection.prediction)
-    return Checkpoint(header, summary, selection)
+    return Checkpoint(header, summary, selection, identity)
+
+
+def identity_of(path: Path) -> str:
+    """Return what tells an unchanged file of this machine without reading it.
+
+    Device, inode, size and the times of the last change of contents and of inode, as git keeps them
+    for its index: a changed file has another one.
+    """
+    stat = path.stat()
+    return ":".join(
+        map(str, (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+    )
 
 
 def _with_ema(header: CheckpointHeader) -> CheckpointHeader:

@@ -141,10 +141,11 @@ def make_tag(name: str, source_sha256: str) -> str:
 
 
 @contextmanager
-def exclusive_import() -> Iterator[None]:
-    """Hold the store's only import, and remove what a killed one left.
+def exclusive_import() -> Iterator[Path]:
+    """Hold the store's only import, and give it a folder on the store's file system to work in.
 
-    The system frees the lock when the process ends in any way.
+    The folder is removed at the end, and what a killed import left at the beginning. The system
+    frees the lock when the process ends in any way.
 
     Raises:
         CheckpointError: another import is at work on the same store, or it can't be written to.
@@ -160,26 +161,35 @@ def exclusive_import() -> Iterator[None]:
             ) from error
         for leftover in staging_root.glob(f"{_STAGING_PREFIX}*/"):
             shutil.rmtree(leftover, ignore_errors=True)
-        yield
+        workshop = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=staging_root))
+        try:
+            yield workshop
+        finally:
+            shutil.rmtree(workshop, ignore_errors=True)
+
+
+def prepare_publication(tag: str, metadata: Mapping[str, object], workshop: Path) -> Publication:
+    """Give a model directory to fill and publish, within the folder of `exclusive_import`."""
+    # BentoML writes its model.yaml into a store of one entry, which is then filled.
+    scratch = ModelStore(workshop / "store")
+    (workshop / "store").mkdir()
+    with (
+        _temporary_files_in(workshop),
+        bentoml.models.create(tag, labels=LABELS, metadata=dict(metadata), _model_store=scratch),
+    ):
+        pass
+    return Publication(tag, Path(scratch.get(tag).path), _store_directory())
 
 
 @contextmanager
-def publication(tag: str, metadata: Mapping[str, object]) -> Iterator[Publication]:
-    """Give a directory to fill and publish; whatever was not published is removed at the end.
-
-    To be used within `exclusive_import`.
-    """
-    staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=_staging_root()))
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Have BentoML make its temporary folder where a killed import is cleaned up after."""
+    before = tempfile.tempdir
+    tempfile.tempdir = str(folder)
     try:
-        # BentoML writes its model.yaml into a store of one entry, which is then filled.
-        scratch = ModelStore(staging)
-        with bentoml.models.create(
-            tag, labels=LABELS, metadata=dict(metadata), _model_store=scratch
-        ):
-            pass
-        yield Publication(tag, Path(scratch.get(tag).path), _store_directory())
+        yield
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        tempfile.tempdir = before
 
 
 def store_volume() -> Path:
