@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -99,8 +100,15 @@ def test_other_format_is_named(tmp_path: Path, name: str, content: bytes):
 def test_missing_file_and_folder_are_refused_by_name(tmp_path: Path):
     with pytest.raises(CheckpointError, match=r"nothing\.safetensors can't be read: No such file"):
         read_header(tmp_path / "nothing.safetensors")
-    with pytest.raises(CheckpointError, match="Is a directory"):
+    with pytest.raises(CheckpointError, match="can't be read: it is not a file"):
         read_header(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path):
+    path = tmp_path / "pipe.safetensors"
+    os.mkfifo(path)
+    with pytest.raises(CheckpointError, match=r"pipe\.safetensors can't be read: it is not a file"):
+        read_header(path)
 
 
 def test_empty_tensors_are_no_gap(tmp_path: Path):

@@ -157,24 +157,6 @@ def test_the_weights_are_the_ones_chosen(noted):
     assert same_bits({"x": unet["conv_out.bias"]}, {"x": average.bfloat16()})
 
 
-@pytest.mark.xfail(strict=True, reason="importer.py sets the date when the import begins")
-def test_the_date_is_that_of_the_end(store_home: Path, tiny_checkpoint: Path, monkeypatch):
-    class Clock:
-        now_is = datetime(2026, 1, 1, tzinfo=UTC)
-
-        @classmethod
-        def now(cls, zone: object) -> datetime:
-            return cls.now_is
-
-    monkeypatch.setattr(importer, "datetime", Clock)
-
-    def a_day_later(stage: str, *_: int) -> None:
-        Clock.now_is = datetime(2026, 1, 2, tzinfo=UTC)
-
-    tag = import_file(tiny_checkpoint, progress=a_day_later).tag
-    assert str(store.find(tag).metadata["created"]).startswith("2026-01-02")
-
-
 def test_force_replaces(entry: store.StoreEntry, store_home: Path, tiny_checkpoint: Path):
     before = snapshot(store_home)
     options = ImportOptions(name="mine", dtype=BF16, force=True)
@@ -324,7 +306,6 @@ def test_a_file_that_changes_is_refused(
     assert snapshot(store_home) == before
 
 
-@pytest.mark.xfail(strict=True, reason="the header is read before the file's identity is taken")
 def test_a_file_that_changes_before_its_import_is_not_read_by_the_old_header(
     store_home: Path, tiny_tensors: Tensors, save: Save, tmp_path: Path
 ):

@@ -16,10 +16,10 @@ import pytest
 from lpw_sdxl.checkpoint import store
 from lpw_sdxl.checkpoint.importer import find_imported
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS
-from lpw_sdxl.checkpoint.known import check_same, find_whole, identity_of
+from lpw_sdxl.checkpoint.known import check_same, find_whole
 from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
 from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
-from lpw_sdxl.checkpoint.selection import Selection
+from lpw_sdxl.checkpoint.selection import Selection, identity_of
 from lpw_sdxl.errors import CheckpointError
 
 from .conftest import AS_IT_IS, BF16, MINE, fail_at_once, import_file, snapshot

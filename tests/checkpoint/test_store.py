@@ -31,7 +31,8 @@ OLD, NEW, THIRD = "mine:aaaaaaaaaaaa", "mine:bbbbbbbbbbbb", "mine:cccccccccccc"
 
 def _publish(tag: str, content: str = "weights") -> store.StoreEntry:
     """Publish a small entry as the import does a model."""
-    with store.exclusive_import(), store.publication(tag, {"title": content}) as entry:
+    with store.exclusive_import() as workshop:
+        entry = store.prepare_publication(tag, {"title": content}, workshop)
         (entry.directory / "w.bin").write_text(content)
         files = {name: record_file(path) for name, path in list_files(entry.directory).items()}
         write_manifest(entry.directory, make_manifest(files, name="mine"))
@@ -80,7 +81,8 @@ def test_nothing_is_left_beside_the_entry(old: Path):
 
 def test_what_is_not_published_is_removed(old: Path):
     before = snapshot(old)
-    with store.exclusive_import(), store.publication(NEW, {}) as entry:
+    with store.exclusive_import() as workshop:
+        entry = store.prepare_publication(NEW, {}, workshop)
         (entry.directory / "w.bin").write_text("half")
     assert snapshot(old) == before
 
@@ -274,6 +276,26 @@ def test_the_leftovers_of_a_killed_import_are_removed_and_nothing_else(store_hom
     with store.exclusive_import():
         assert not leftover.exists()
         assert foreign.exists()
+
+
+def test_all_temporary_files_are_within_the_imports_own_folder(
+    store_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    seen: list[str] = []
+    mkdtemp = tempfile.mkdtemp
+
+    def noted(*arguments: object, **options: object) -> str:
+        seen.append(mkdtemp(*arguments, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", noted)
+    _publish(NEW)
+    assert seen
+    assert all(path.startswith(f"{store_home}/tmp/lpw-sdxl-import-") for path in seen)
+    assert tempfile.tempdir == str(elsewhere)
 
 
 @pytest.fixture

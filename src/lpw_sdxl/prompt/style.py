@@ -11,6 +11,10 @@ class PromptStyle(StrEnum):
     """A dialect: grammar, chunking, emphasis and pooled choice together."""
 
     LPW = "lpw"
+    A1111 = "a1111"
+    A1111_ORIGINAL = "a1111-original"
+    COMFY = "comfy"
+    PLAIN = "plain"
 
     @classmethod
     def named(cls, name: str) -> PromptStyle:
