@@ -144,7 +144,7 @@ def _list(_: argparse.Namespace) -> None:
 
 
 def _remove(arguments: argparse.Namespace) -> None:
-    from lpw_sdxl.checkpoint.store import remove
+    from lpw_sdxl.checkpoint.publication import remove
 
     tag = remove(arguments.tag)
     print("Removed:")

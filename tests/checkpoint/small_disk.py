@@ -49,10 +49,10 @@ def main(folder: str, megabytes: str, moment: str, *words: str) -> None:
     command_line = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(command_line)
 
-    from lpw_sdxl.checkpoint import console, store
+    from lpw_sdxl.checkpoint import console, publication
 
     progress = console.ImportConsole.progress
-    publish = store.Publication.publish
+    publish = publication.Publication.publish
     seen: list[str] = []
 
     def watch(self: object, stage: str, done: int, total: int) -> None:
@@ -68,7 +68,7 @@ def main(folder: str, megabytes: str, moment: str, *words: str) -> None:
         return publish(self)
 
     console.ImportConsole.progress = watch
-    store.Publication.publish = publish_on_a_full_disk
+    publication.Publication.publish = publish_on_a_full_disk
     status = command_line.main(list(words))
     left = sorted(
         str(path.relative_to(disk))

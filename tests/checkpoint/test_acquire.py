@@ -145,7 +145,7 @@ def test_a_known_version_is_not_downloaded_again(
     assert len(storage.requests) == 1
     other = command_line.run("checkpoint", "civitai:456", "--dtype", "bf16")
     assert other.status == 1
-    assert "imported with dtype float16, and bfloat16 is asked for; --force" in other.sentence
+    assert "imported with dtype float16, and dtype bfloat16 is asked for; --force" in other.sentence
     assert len(storage.requests) == 1
 
 

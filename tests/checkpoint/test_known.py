@@ -16,7 +16,7 @@ import pytest
 from lpw_sdxl.checkpoint import store
 from lpw_sdxl.checkpoint.importer import find_imported
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS
-from lpw_sdxl.checkpoint.known import check_same, find_whole
+from lpw_sdxl.checkpoint.known import KnownImport, check_same, find_by_sha256
 from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
 from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
 from lpw_sdxl.checkpoint.selection import Selection, identity_of
@@ -114,11 +114,16 @@ def test_another_name_is_another_import(entry, tiny_checkpoint: Path):
 
 
 OTHER_OPTIONS: dict[str, tuple[ImportOptions, Selection, str]] = {
-    "dtype": (ImportOptions("mine", BF16), AS_IT_IS, "dtype float16, and bfloat16 is asked for"),
+    "dtype": (ImportOptions("mine", BF16), AS_IT_IS, "dtype float16, and dtype bfloat16"),
     "prediction": (
         MINE,
         Selection(prediction=PREDICTIONS["v_prediction"]),
-        "prediction_type epsilon, and v_prediction is asked for",
+        "epsilon, and v_prediction",
+    ),
+    "zero SNR": (
+        MINE,
+        Selection(prediction=PREDICTIONS["v_prediction_ztsnr"]),
+        "epsilon, and v_prediction and zero terminal SNR",
     ),
 }
 
@@ -134,8 +139,8 @@ def test_other_options_are_refused_with_the_difference(
     with pytest.raises(CheckpointError) as refused:
         import_file(copied if is_copy else tiny_checkpoint, options, selection)
     assert str(refused.value) == (
-        f"{entry.tag} is imported with {difference}; --force replaces it, and --name gives the new "
-        "one another name."
+        f"{entry.tag} is imported with {difference} is asked for; --force replaces it, and --name "
+        "gives the new one another name."
     )
     assert snapshot(store_home) == before
 
@@ -143,51 +148,52 @@ def test_other_options_are_refused_with_the_difference(
 def test_another_vae_is_refused_with_the_difference(
     entry, tiny_checkpoint: Path, second_checkpoint: Path
 ):
-    with pytest.raises(CheckpointError, match=r"imported with vae .*second\.safetensors, SHA-256"):
+    sha256 = hashlib.sha256(second_checkpoint.read_bytes()).hexdigest()
+    with pytest.raises(
+        CheckpointError,
+        match=f"with the checkpoint's own VAE, and a VAE with the SHA-256 {sha256} is asked for",
+    ):
         import_file(tiny_checkpoint, selection=Selection(vae=second_checkpoint))
 
 
+def _known(**changes: object) -> KnownImport:
+    """An import with the options MINE and nothing chosen, but for these changes."""
+    plain = {"dtype": "float16", "ema": False, "vae": "", "zero_terminal_snr": False}
+    return KnownImport("mine:1", make_manifest({}, **(plain | changes)))
+
+
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("known", "selection", "difference"),
     [
-        ("dtype", "float32"),
-        ("prediction_type", "v_prediction"),
-        ("zero_terminal_snr", True),
-        ("ema", False),
-        ("vae", ""),
+        (_known(dtype="float32"), AS_IT_IS, "dtype float32, and dtype float16"),
+        (_known(ema=True), AS_IT_IS, "EMA weights, and the UNet's own weights"),
+        (_known(), Selection(use_ema=True), "the UNet's own weights, and EMA weights"),
+        (
+            _known(vae="a.safetensors, SHA-256 " + "0" * 64),
+            AS_IT_IS,
+            f"a VAE with the SHA-256 {'0' * 64}, and the checkpoint's own VAE",
+        ),
     ],
 )
-def test_every_choice_counts(field: str, value: object):
-    known = make_manifest({})
-    check_same("mine:1", known, known)
-    with pytest.raises(CheckpointError, match=f"^mine:1 is imported with {field} "):
-        check_same("mine:1", known, replace(known, **{field: value}))
+def test_every_choice_counts(known: KnownImport, selection: Selection, difference: str):
+    with pytest.raises(CheckpointError, match=f"^mine:1 is imported with {difference} is asked"):
+        check_same(known, MINE, selection)
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"source": "demo"}, {"created": "later"}, {"title": "x"}, {"source_file": "b"}, {"files": {}}],
+    [{"source": "demo"}, {"created": "later"}, {"title": "x"}, {"source_file": "b"}],
     ids=lambda changes: next(iter(changes)),
 )
 def test_what_is_no_choice_does_not(changes: dict[str, object]):
-    known = make_manifest({})
-    check_same("mine:1", known, replace(known, **changes))
+    check_same(_known(**changes), MINE, AS_IT_IS)
 
 
-@pytest.mark.xfail(strict=True, reason="known.check_same compares the VAE file's name as well")
-def test_the_same_vae_under_another_name_is_the_same():
-    known = make_manifest({}, vae=f"a.safetensors, SHA-256 {'0' * 64}")
-    check_same("mine:1", known, replace(known, vae=f"b.safetensors, SHA-256 {'0' * 64}"))
-
-
-@pytest.mark.xfail(strict=True, reason="known.check_same says 'of its own' of what is a yes or no")
-@pytest.mark.parametrize("field", ["ema", "zero_terminal_snr"])
-@pytest.mark.parametrize("was", [True, False])
-def test_a_yes_or_no_is_told_as_one(field: str, was: bool):
-    known = make_manifest({}, **{field: was})
-    with pytest.raises(CheckpointError) as refused:
-        check_same("mine:1", known, replace(known, **{field: not was}))
-    assert "its own" not in str(refused.value)
+def test_the_same_vae_under_another_name_is_the_same(tmp_path: Path):
+    vae = tmp_path / "b.safetensors"
+    vae.write_bytes(b"vae")
+    sha256 = hashlib.sha256(b"vae").hexdigest()
+    check_same(_known(vae=f"a.safetensors, SHA-256 {sha256}"), MINE, Selection(vae=vae))
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
@@ -207,9 +213,10 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_a_damaged_entry_is_not_known(entry: store.StoreEntry, damage: Callable[[Path], object]):
-    assert find_whole(entry.tag) == (entry.tag, read_manifest(entry.path))
+    manifest = read_manifest(entry.path)
+    assert find_by_sha256("mine", manifest.source_sha256) == (entry.tag, manifest)
     damage(entry.path)
-    assert find_whole(entry.tag) is None
+    assert find_by_sha256("mine", manifest.source_sha256) is None
 
 
 @pytest.mark.parametrize("damage", ["no manifest", "no configuration", "odd model.yaml"])
@@ -253,10 +260,9 @@ def test_an_import_is_found_by_its_sha256(entry, tiny_checkpoint: Path):
     ("options", "selection", "difference"),
     [
         *OTHER_OPTIONS.values(),
-        (MINE, Selection(use_ema=True), "ema .* asked for"),
-        (MINE, Selection(prediction=PREDICTIONS["v_prediction_ztsnr"]), "prediction_type epsilon"),
+        (MINE, Selection(use_ema=True), "EMA weights is asked for"),
     ],
-    ids=[*OTHER_OPTIONS, "ema", "zero SNR"],
+    ids=[*OTHER_OPTIONS, "ema"],
 )
 def test_an_import_found_by_its_sha256_must_have_the_same_options(
     entry, tiny_checkpoint: Path, options, selection, difference: str
@@ -266,27 +272,18 @@ def test_an_import_found_by_its_sha256_must_have_the_same_options(
         find_imported(sha256, options, selection)
 
 
-@pytest.mark.xfail(strict=True, reason="known.find_whole trusts the first 12 digits of the tag")
 def test_another_file_whose_sha256_begins_alike_is_not_known(entry, tiny_checkpoint: Path):
     sha256 = hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()
     assert find_imported(sha256[:12] + "0" * 52, MINE, AS_IT_IS) is None
 
 
-@pytest.mark.xfail(
-    strict=True, reason="find_imported takes the entry's own prediction as asked for"
-)
-def test_a_prediction_that_was_overruled_is_a_difference_by_sha256_as_well(
-    store_home: Path, tiny_checkpoint: Path
-):
+def test_a_prediction_that_is_not_given_is_the_imports_own(store_home: Path, tiny_checkpoint: Path):
     import_file(tiny_checkpoint, selection=Selection(prediction=PREDICTIONS["v_prediction"]))
-    with pytest.raises(CheckpointError, match="prediction_type"):
-        import_file(tiny_checkpoint)
+    assert import_file(tiny_checkpoint).was_known
     sha256 = hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()
-    with pytest.raises(CheckpointError, match="prediction_type"):
-        find_imported(sha256, MINE, AS_IT_IS)
+    assert find_imported(sha256, MINE, AS_IT_IS).was_known
 
 
-@pytest.mark.xfail(strict=True, reason="importer.py asks for room before it knows")
 def test_a_known_copy_needs_no_room(entry, copied: Path, monkeypatch: pytest.MonkeyPatch):
     usage = shutil.disk_usage(copied.parent)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**6))

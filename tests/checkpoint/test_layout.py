@@ -228,7 +228,6 @@ def test_one_tensor_under_two_names_is_refused_with_both(
     assert message.endswith("one of them is needed.")
 
 
-@pytest.mark.xfail(strict=True, reason="layout.py strips model. from three kinds of name only")
 @pytest.mark.parametrize("name", ["v_pred", "denoiser.sigmas", "model_ema.decay"])
 def test_model_before_everything_is_taken_off_the_rest_as_well(tiny_shapes: Shapes, name: str):
     shapes = {f"model.{key}": shape for key, shape in {**tiny_shapes, name: (1,)}.items()}

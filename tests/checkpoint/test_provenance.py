@@ -63,7 +63,6 @@ def test_a_long_note_is_cut(key: str):
     assert len(provenance.title) + sum(map(len, provenance.trained_words)) == 200
 
 
-@pytest.mark.xfail(strict=True, reason="provenance.py keeps control characters of the header")
 @pytest.mark.parametrize("text", ["a\x1b[2Jb", "a\nb", "a\x07b", "a\u202eb"], ids=repr)
 def test_a_note_is_one_printable_line(text: str):
     provenance = provenance_of("demo", {"modelspec.title": text, "modelspec.trigger_phrase": text})
@@ -71,6 +70,5 @@ def test_a_note_is_one_printable_line(text: str):
     assert all(word.isprintable() for word in provenance.trained_words)
 
 
-@pytest.mark.xfail(strict=True, reason="provenance.py leaves ComfyUI's JSON quotes on")
 def test_comfyuis_quotes_are_taken_off():
     assert provenance_of("demo", {"modelspec.title": '"A title"'}).title == "A title"

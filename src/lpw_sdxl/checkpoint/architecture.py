@@ -6,10 +6,9 @@ Shapes tell every width and depth; they don't tell attention's head counts, whic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo
+from lpw_sdxl.checkpoint.header import CheckpointHeader
 from lpw_sdxl.checkpoint.kinds import (
     FIRST_ENCODER,
     SECOND_ENCODER,
@@ -121,22 +120,22 @@ def read_architecture(header: CheckpointHeader) -> Architecture:
         CheckpointError: a tensor that tells a size is missing or has a shape that SDXL's can't
             have; it is named.
     """
-    shapes = _Shapes(header.name, header.tensors)
+    shapes = _Shapes(header)
     architecture = Architecture(
         unet=_read_unet(shapes),
         encoders=(_read_first_encoder(shapes), _read_second_encoder(shapes)),
         vae=_read_vae(shapes),
     )
-    _check(architecture, header.name)
+    _check(architecture, header)
     return architecture
 
 
 class _Shapes:
     """Sizes of named tensors, with the sentence that is due where one is missing."""
 
-    def __init__(self, file_name: str, tensors: Mapping[str, TensorInfo]) -> None:
-        self._file_name = file_name
-        self._tensors = tensors
+    def __init__(self, header: CheckpointHeader) -> None:
+        self._file_of = header.file_of
+        self._tensors = header.tensors
 
     def has(self, name: str) -> bool:
         """Tell whether there is a tensor of this name."""
@@ -146,10 +145,10 @@ class _Shapes:
         """Return one size of a tensor that must have so many dimensions."""
         tensor = self._tensors.get(name)
         if tensor is None:
-            raise CheckpointError(f"{self._file_name} has no tensor {name}; SDXL needs it.")
+            raise CheckpointError(f"{self._file_of(name)} has no tensor {name}; SDXL needs it.")
         if len(tensor.shape) != dimensions or 0 in tensor.shape:
             raise CheckpointError(
-                f"{self._file_name}: tensor {name} has the shape {list(tensor.shape)}; "
+                f"{self._file_of(name)}: tensor {name} has the shape {list(tensor.shape)}; "
                 f"SDXL's has {dimensions} dimensions, none of them 0."
             )
         return tensor.shape[dimension]
@@ -235,7 +234,7 @@ def _read_vae(shapes: _Shapes) -> VaeSizes:
     )
 
 
-def _check(architecture: Architecture, file_name: str) -> None:
+def _check(architecture: Architecture, header: CheckpointHeader) -> None:
     """Refuse sizes that don't fit together, before Diffusers trips over them."""
     unet, encoders, vae = architecture.unet, architecture.encoders, architecture.vae
     context_width = sum(encoder.width for encoder in encoders)
@@ -263,4 +262,5 @@ def _check(architecture: Architecture, file_name: str) -> None:
     }
     for rule, holds in rules.items():
         if not holds:
-            raise CheckpointError(f"{file_name} doesn't have SDXL's shapes: {rule}.")
+            # A rule begins with the names of the tensors that break it.
+            raise CheckpointError(f"{header.file_of(rule)} doesn't have SDXL's shapes: {rule}.")

@@ -63,7 +63,9 @@ class ImportConsole:
 
     def __init__(self, console: Console | None = None) -> None:
         # A file's name or a server's words are no markup, and a log's lines are not wrapped.
-        self._console = console or Console(markup=False, highlight=False, soft_wrap=True)
+        self._console = console or Console(
+            markup=False, emoji=False, highlight=False, soft_wrap=True
+        )
         self._bars = Progress(
             TextColumn("{task.description:<26}"),
             BarColumn(),

@@ -11,6 +11,9 @@ import errno
 import os
 from pathlib import Path
 
+ASIDE_SUFFIX = ".aside"
+"""Ends the name, beside the first directory, that the second has for that moment."""
+
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _NOT_OFFERED = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
@@ -41,11 +44,16 @@ def _exchange_at_once(one: Path, other: Path) -> None:
 
 
 def _exchange_by_renames(one: Path, other: Path) -> None:
-    aside = one.with_name(f"{one.name}.aside")
+    aside = one.with_name(f"{one.name}{ASIDE_SUFFIX}")
     other.rename(aside)
     try:
         one.rename(other)
     except BaseException:
         aside.rename(other)
         raise
-    aside.rename(one)
+    try:
+        aside.rename(one)
+    except BaseException:
+        other.rename(one)
+        aside.rename(other)
+        raise

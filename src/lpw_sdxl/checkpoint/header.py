@@ -26,6 +26,7 @@ MAX_TENSORS = 20_000
 _LENGTH_BYTES = 8
 _MAX_DIMENSIONS = 8
 _MAX_SIZE = 1 << 48
+_SUB_BYTE_DTYPES = ("F4", "F6_E2M3", "F6_E3M2")
 _FOREIGN_FORMATS = {
     b"PK\x03\x04": "a zip archive, as PyTorch's .ckpt files are",
     b"\x80\x02": "a Python pickle (.ckpt)",
@@ -76,17 +77,24 @@ class CheckpointHeader:
         metadata: the writer's own notes, such as `modelspec.resolution`.
         tensors: each tensor by name, in the file's order of bytes. Once `layout.py` or
             `selection.py` has been at work, the name is Stability's and may differ from the file's.
+        vae_path: the file that the VAE's tensors are taken from, if it is another one.
     """
 
     path: Path
     file_size: int
     metadata: Mapping[str, str]
     tensors: Mapping[str, TensorInfo]
+    vae_path: Path | None = None
 
     @property
     def name(self) -> str:
         """Return the file's name, as it will be when a download of it is whole."""
         return _name(self.path)
+
+    def file_of(self, tensor: str) -> str:
+        """Return the name of the file that a tensor is in, or would be."""
+        is_foreign = self.vae_path is not None and tensor.startswith("first_stage_model.")
+        return self.vae_path.name if self.vae_path and is_foreign else self.name
 
 
 def read_header(path: Path, full_size: int | None = None) -> CheckpointHeader:
@@ -192,6 +200,11 @@ def _tensor(path: Path, name: str, entry: object, data_start: int) -> TensorInfo
     if not isinstance(entry, dict):
         _damaged(path, f"the entry of tensor {name} is not a JSON object")
     dtype = entry.get("dtype")
+    if dtype in _SUB_BYTE_DTYPES:
+        raise UnsupportedCheckpointError(
+            f"{_name(path)} is quantised: tensor {name} has the dtype {dtype}; bring its fp16, "
+            "bf16, fp32 or plain fp8 version."
+        )
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
         _damaged(path, f"tensor {name} has the unknown dtype {dtype!r:.40}")
     shape, offsets = _sizes(entry.get("shape")), _sizes(entry.get("data_offsets"))

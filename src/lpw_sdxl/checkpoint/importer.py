@@ -8,14 +8,22 @@ Torch is imported only when a conversion follows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lpw_sdxl import __version__
-from lpw_sdxl.checkpoint import store
+from lpw_sdxl.checkpoint import publication, store
 from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
-from lpw_sdxl.checkpoint.known import IDENTITY, check_same, find_by_identity, find_whole
+from lpw_sdxl.checkpoint.known import (
+    IDENTITY,
+    KnownImport,
+    check_same,
+    find_by_identity,
+    find_by_sha256,
+    vae_label,
+)
 from lpw_sdxl.checkpoint.manifest import Manifest, hash_file, write_manifest
 from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
 from lpw_sdxl.checkpoint.progress import Progress
@@ -40,7 +48,7 @@ def import_checkpoint(
         CheckpointError: the file is damaged or not the expected one, or there is no room.
     """
     store.check_name(options.name)
-    with store.exclusive_import() as workshop:
+    with publication.exclusive_import() as workshop:
         return _import(checkpoint, options, provenance, progress, workshop)
 
 
@@ -49,9 +57,9 @@ def import_demo(*, force: bool, progress: Progress) -> ImportResult:
     from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
 
     options = ImportOptions(dtype=CheckpointDtype.FLOAT32, force=force)
-    with store.exclusive_import() as workshop:
+    with publication.exclusive_import() as workshop:
         path = workshop / DEMO_FILE
-        with full_disk_told(store.store_volume()):
+        with full_disk_told(store.store_directory()):
             write_checkpoint(path, SyntheticSize.TINY, dtype=options.dtype, native_size=DEMO_SIZE)
         checkpoint = open_checkpoint(path, Selection())
         provenance = provenance_of("demo", checkpoint.header.metadata)
@@ -66,28 +74,24 @@ def _import(
     workshop: Path,
 ) -> ImportResult:
     """Import a checkpoint while the store's lock is held."""
-    manifest = _describe(checkpoint, options, provenance)
     known = None if options.force else find_by_identity(options.name, checkpoint.identity)
-    if known is not None and options.sha256 in (None, known[1].source_sha256):
-        return _known(*known, manifest)
+    if known is not None and options.sha256 in (None, known.manifest.source_sha256):
+        return _known(known, options, checkpoint.selection)
 
     from lpw_sdxl.checkpoint.convert import convert, prepare
     from lpw_sdxl.checkpoint.verify import verify_directory
 
     conversion = prepare(checkpoint.header, checkpoint.summary, options.dtype)
-    check_space([model_need(conversion.weight_bytes)])
-    manifest = replace(
-        manifest,
-        source_sha256=_checked_sha256(checkpoint.path, options.sha256, progress),
-        ignored=conversion.plan.ignored,
-    )
-    tag = store.make_tag(options.name, manifest.source_sha256)
-    known = None if options.force else find_whole(tag)
+    sha256 = _checked_sha256(checkpoint.path, options.sha256, progress)
+    known = None if options.force else find_by_sha256(options.name, sha256)
     if known is not None:
-        return _known(*known, manifest)
+        return _known(known, options, checkpoint.selection)
+    check_space([model_need(conversion.weight_bytes)])
+    manifest = _describe(checkpoint, options, provenance, conversion.plan.ignored, sha256)
+    tag = store.make_tag(options.name, sha256)
     metadata = manifest.describe() | {IDENTITY: checkpoint.identity}
-    with full_disk_told(store.store_volume()):
-        entry = store.prepare_publication(tag, metadata, workshop)
+    with full_disk_told(store.store_directory()):
+        entry = publication.prepare_publication(tag, metadata, workshop)
         files = convert(conversion, entry.directory, progress)
         verify_directory(entry.directory, conversion, progress)
         _check_unchanged(checkpoint)
@@ -107,44 +111,35 @@ def find_imported(
     store.check_name(options.name)
     if sha256 is None or options.force:
         return None
-    known = find_whole(store.make_tag(options.name, sha256))
-    if known is None:
-        return None
-    tag, manifest = known
-    wanted = replace(
-        manifest,
-        dtype=options.dtype.value,
-        ema=selection.use_ema,
-        vae=_vae_label(selection),
-    )
-    if selection.prediction is not None:
-        wanted = replace(
-            wanted,
-            prediction_type=selection.prediction.type.value,
-            zero_terminal_snr=selection.prediction.has_zero_snr,
-        )
-    return _known(tag, manifest, wanted)
+    known = find_by_sha256(options.name, sha256)
+    return None if known is None else _known(known, options, selection)
 
 
 def model_need(weight_bytes: int) -> Need:
     """Return the room that a model of this size takes in the store."""
-    return Need("the model", store.store_volume(), weight_bytes + SPARE_BYTES, "BENTOML_HOME")
+    return Need("the model", store.store_directory(), weight_bytes + SPARE_BYTES, "BENTOML_HOME")
 
 
-def _known(tag: str, known: Manifest, wanted: Manifest) -> ImportResult:
-    check_same(tag, known, wanted)
-    return ImportResult(tag, was_known=True)
+def _known(known: KnownImport, options: ImportOptions, selection: Selection) -> ImportResult:
+    check_same(known, options, selection)
+    return ImportResult(known.tag, was_known=True)
 
 
-def _describe(checkpoint: Checkpoint, options: ImportOptions, provenance: Provenance) -> Manifest:
-    """Say what the entry will be; hash and files are not known yet."""
+def _describe(
+    checkpoint: Checkpoint,
+    options: ImportOptions,
+    provenance: Provenance,
+    ignored: Mapping[str, int],
+    sha256: str,
+) -> Manifest:
+    """Say what the entry will be; its files are not known yet."""
     summary, selection = checkpoint.summary, checkpoint.selection
     return Manifest(
         name=options.name,
         source=provenance.source,
         source_file=checkpoint.path.name,
         source_size=checkpoint.header.file_size,
-        source_sha256="",
+        source_sha256=sha256,
         title=provenance.title,
         base_model=provenance.base_model,
         trained_words=provenance.trained_words,
@@ -153,17 +148,12 @@ def _describe(checkpoint: Checkpoint, options: ImportOptions, provenance: Proven
         prediction_type=summary.prediction.type.value,
         zero_terminal_snr=summary.prediction.has_zero_snr,
         ema=selection.use_ema,
-        vae=_vae_label(selection),
-        ignored={},
+        vae=vae_label(selection),
+        ignored=ignored,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         importer_version=__version__,
         files={},
     )
-
-
-def _vae_label(selection: Selection) -> str:
-    vae = selection.vae
-    return "" if vae is None else f"{vae.name}, SHA-256 {hash_file(vae)}"
 
 
 def _checked_sha256(path: Path, expected: str | None, progress: Progress) -> str:
@@ -179,7 +169,9 @@ def _checked_sha256(path: Path, expected: str | None, progress: Progress) -> str
 
 
 def _check_unchanged(checkpoint: Checkpoint) -> None:
-    if identity_of(checkpoint.path) != checkpoint.identity:
-        raise CheckpointError(
-            f"{checkpoint.path.name} changed while it was imported; import it again."
-        )
+    files = {checkpoint.path: checkpoint.identity}
+    if checkpoint.selection.vae is not None:
+        files[checkpoint.selection.vae] = checkpoint.vae_identity
+    for path, identity in files.items():
+        if identity_of(path) != identity:
+            raise CheckpointError(f"{path.name} changed while it was imported; import it again.")

@@ -37,7 +37,14 @@ class CheckpointKind(Enum):
     )
     SDXL_REFINER = ("an SDXL refiner", _ADVICE)
     SDXL_PRUNED = ("a pruned SDXL (SSD-1B or Segmind Vega)", _ADVICE)
-    SDXL_UNET = ("an SDXL UNet alone", "bring the full checkpoint, with text encoders and VAE")
+    SDXL_UNET = (
+        "an SDXL UNet without its two text encoders",
+        "bring the full checkpoint, with text encoders and VAE",
+    )
+    SDXL_CPP = (
+        "an SDXL checkpoint in stable-diffusion.cpp's layout",
+        "bring the checkpoint that it was made from",
+    )
     PLAYGROUND = ("a Playground 2.5 checkpoint (EDM noise schedule)", _ADVICE)
     COSXL = ("a CosXL checkpoint (EDM v-prediction)", _ADVICE)
     KOLORS = ("a Kolors checkpoint", _ADVICE)
@@ -210,6 +217,7 @@ _KINDS: tuple[tuple[CheckpointKind, Test], ...] = (
         _all(_starts("conditioner.embedders.0.model."), _HAS_SIZE_EMBEDDING),
     ),
     (CheckpointKind.SD2, _starts("cond_stage_model.model.", "conditioner.embedders.0.model.")),
+    (CheckpointKind.SDXL_CPP, _starts("cond_stage_model.1.")),
     (CheckpointKind.SD1, _starts("cond_stage_model.transformer.")),
     (
         CheckpointKind.SDXL_UNET,
@@ -218,7 +226,10 @@ _KINDS: tuple[tuple[CheckpointKind, Test], ...] = (
     (CheckpointKind.DIFFUSERS_UNET, _starts("down_blocks.", "unet.down_blocks.")),
     (CheckpointKind.SMALL_VAE, _has("decoder.layers.1.weight", "encoder.layers.0.weight")),
     (CheckpointKind.SMALL_VAE, _starts("taesd_")),
-    (CheckpointKind.VAE, _starts("decoder.conv_in.", "encoder.conv_in.", VAE + "decoder.")),
+    (
+        CheckpointKind.VAE,
+        _has("decoder.conv_in.weight", "encoder.conv_in.weight", VAE + "decoder.conv_in.weight"),
+    ),
     (CheckpointKind.IMAGE_ENCODER, _starts("vision_model.", "visual.", "visual_projection.")),
     (
         CheckpointKind.TEXT_ENCODER,

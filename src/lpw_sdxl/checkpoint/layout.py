@@ -30,7 +30,11 @@ _RENAMED = tuple(
         (r"^(?:state_dict\.|module\.)+", ""),
         (r"_orig_mod\.", ""),
         # A model saved with its wrapper's name in front of Stability's own names.
-        (r"^model\.(?=(?:model\.diffusion_model|first_stage_model|conditioner)\.)", ""),
+        (
+            r"^model\.(?=(?:model\.diffusion_model|first_stage_model|conditioner|denoiser|model_ema)\."
+            r"|(?:v_pred|ztsnr)$)",
+            "",
+        ),
         # A UNet without its wrapper's name.
         (r"^diffusion_model\.", UNET),
         # ComfyUI's and Forge's inner names, as Forge wrote them in 2024 (its pull request 2636).

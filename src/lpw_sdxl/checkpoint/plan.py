@@ -53,7 +53,7 @@ _IGNORED = tuple(
             "the noise schedule of the training",
         ),
         (r"model_ema\..*", "EMA weights"),
-        (r"first_stage_model\.loss\..*", "losses of the VAE's training"),
+        (r"first_stage_model\.(loss|model_ema)\..*", "left-overs of the VAE's training"),
     )
 )
 
@@ -129,8 +129,8 @@ def _refuse(header: CheckpointHeader, verb: str, keys: list[str]) -> None:
         return
     more = f" and {len(keys) - _NAMED_AT_MOST} more" if len(keys) > _NAMED_AT_MOST else ""
     raise CheckpointError(
-        f"{header.name} {verb} tensors: {', '.join(keys[:_NAMED_AT_MOST])}{more}; SDXL's own, "
-        "no fewer and no others, are needed."
+        f"{header.file_of(keys[0])} {verb} tensors: {', '.join(keys[:_NAMED_AT_MOST])}{more}; "
+        "SDXL's own, no fewer and no others, are needed."
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lpw_sdxl.checkpoint.download.civitai import CivitaiVersion
+from lpw_sdxl.checkpoint.download.filename import clean_text
 
 BASE_MODEL = "SDXL 1.0"
 """What every checkpoint that is served descends from, where nobody names a later family."""
@@ -41,9 +42,14 @@ def provenance_of(
             base_model=version.base_model or BASE_MODEL,
             trained_words=version.trained_words,
         )
-    trigger = metadata.get("modelspec.trigger_phrase", "").strip()[:_MAX_TEXT]
+    title, trigger = (_note(metadata, f"modelspec.{key}") for key in ("title", "trigger_phrase"))
     return Provenance(
         source=source,
-        title=metadata.get("modelspec.title", "").strip()[:_MAX_TEXT],
+        title=title,
         trained_words=(trigger,) if trigger else (),
     )
+
+
+def _note(metadata: Mapping[str, str], key: str) -> str:
+    """Return a note of the header as one line; ComfyUI's may be in the quotes of a JSON text."""
+    return clean_text(metadata.get(key, "")).strip('" ')[:_MAX_TEXT]

@@ -41,12 +41,14 @@ class Checkpoint:
         summary: what the file is; its prediction is the one that is served.
         selection: what was chosen.
         identity: of the file before it was read, by `identity_of`.
+        vae_identity: likewise of `selection.vae`, or empty.
     """
 
     header: CheckpointHeader
     summary: CheckpointSummary
     selection: Selection
     identity: str
+    vae_identity: str = ""
 
     @property
     def path(self) -> Path:
@@ -67,15 +69,14 @@ def open_checkpoint(path: Path, selection: Selection, full_size: int | None = No
             chosen.
         CheckpointError: it is damaged.
     """
-    try:
-        identity = identity_of(path)
-    except OSError as error:
-        raise CheckpointError(f"{path.name} can't be read: {error.strerror}.") from error
+    identity = _identity_of(path)
     header = standardise(read_header(path, full_size))
     summary = recognise(header)
     if selection.use_ema:
         header = _with_ema(header)
+    vae_identity = ""
     if selection.vae is not None:
+        vae_identity = _identity_of(selection.vae)
         header = _with_vae(header, selection.vae)
     elif not summary.has_vae:
         raise UnsupportedCheckpointError(
@@ -84,7 +85,7 @@ def open_checkpoint(path: Path, selection: Selection, full_size: int | None = No
         )
     if selection.prediction is not None:
         summary = replace(summary, prediction=selection.prediction)
-    return Checkpoint(header, summary, selection, identity)
+    return Checkpoint(header, summary, selection, identity, vae_identity)
 
 
 def identity_of(path: Path) -> str:
@@ -97,6 +98,13 @@ def identity_of(path: Path) -> str:
     return ":".join(
         map(str, (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
     )
+
+
+def _identity_of(path: Path) -> str:
+    try:
+        return identity_of(path)
+    except OSError as error:
+        raise CheckpointError(f"{path.name} can't be read: {error.strerror}.") from error
 
 
 def _with_ema(header: CheckpointHeader) -> CheckpointHeader:
@@ -122,7 +130,7 @@ def _with_ema(header: CheckpointHeader) -> CheckpointHeader:
 def _with_vae(header: CheckpointHeader, path: Path) -> CheckpointHeader:
     """Put another file's VAE in the place of the checkpoint's."""
     own = {name: tensor for name, tensor in header.tensors.items() if not name.startswith(VAE)}
-    return replace(header, tensors=MappingProxyType(own | _vae_tensors(path)))
+    return replace(header, tensors=MappingProxyType(own | _vae_tensors(path)), vae_path=path)
 
 
 def _vae_tensors(path: Path) -> dict[str, TensorInfo]:

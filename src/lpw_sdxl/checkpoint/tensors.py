@@ -12,10 +12,10 @@ from types import TracebackType
 
 import torch
 
+from lpw_sdxl.checkpoint.configs import Component
 from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.header import TensorInfo
 from lpw_sdxl.checkpoint.keys import Transform
-from lpw_sdxl.checkpoint.kinds import VAE
 from lpw_sdxl.checkpoint.plan import TensorPlan
 from lpw_sdxl.errors import CheckpointError
 
@@ -70,7 +70,7 @@ class TensorReader:
         source = self._read(plan.source)
         if plan.transform is Transform.TRANSPOSE:
             source = source.T
-        return cast_finite(source.reshape(plan.shape).contiguous(), dtype, plan.source)
+        return cast_finite(source.reshape(plan.shape).contiguous(), dtype, plan)
 
     def _read(self, info: TensorInfo) -> torch.Tensor:
         size = info.end - info.start
@@ -90,17 +90,19 @@ class TensorReader:
         return torch.frombuffer(view, dtype=dtype).reshape(info.shape)
 
 
-def cast_finite(tensor: torch.Tensor, dtype: CheckpointDtype, source: TensorInfo) -> torch.Tensor:
+def cast_finite(tensor: torch.Tensor, dtype: CheckpointDtype, plan: TensorPlan) -> torch.Tensor:
     """Cast a tensor, refusing values that are not finite before or after.
 
     Raises:
         CheckpointError: the tensor holds NaN or an infinity, or a value too large for the dtype.
     """
+    source = plan.source
     if tensor.dtype in _FLOAT8:
         # torch can't search 8-bit numbers; float32 holds each of them exactly.
         tensor = tensor.to(torch.float32)
     if not is_finite(tensor):
-        cure = "; --vae FILE replaces its VAE" if source.name.startswith(VAE) else ""
+        is_vae = plan.component is Component.VAE
+        cure = ", or name another VAE with --vae FILE" if is_vae else ""
         raise CheckpointError(
             f"{source.path.name} is damaged: tensor {source.name} holds NaN or infinity; get "
             f"another copy{cure}."

@@ -42,6 +42,7 @@ def verify_directory(directory: Path, conversion: Conversion, progress: Progress
         CheckpointError: a parameter is missing, left over, of another shape, dtype or value than
             the source gives, or the model's first step is not finite.
     """
+    _verify_configs(directory, conversion)
     verify_headers(directory, conversion.dtype)
     with _quiet_libraries():
         pipeline = _load(directory, conversion.dtype)
@@ -75,14 +76,29 @@ def verify_headers(directory: Path, dtype: CheckpointDtype) -> None:
                 )
 
 
+def _verify_configs(directory: Path, conversion: Conversion) -> None:
+    for name, config in conversion.configs.items():
+        try:
+            found = json.loads((directory / name).read_bytes())
+        except (OSError, ValueError):
+            found = None
+        if found != config:
+            raise CheckpointError(f"The conversion failed: {name} is not as it was written.")
+
+
 def _load(directory: Path, dtype: CheckpointDtype) -> Pipeline:
     """Load the directory as any user of Diffusers would."""
     # Not at the top: this import alone prints advice, which the caller has silenced.
     from diffusers import StableDiffusionXLPipeline  # noqa: PLC0415
 
-    pipeline = StableDiffusionXLPipeline.from_pretrained(
-        directory, dtype=TORCH_DTYPES[dtype.code], local_files_only=True, use_safetensors=True
-    )
+    try:
+        pipeline = StableDiffusionXLPipeline.from_pretrained(
+            directory, dtype=TORCH_DTYPES[dtype.code], local_files_only=True, use_safetensors=True
+        )
+    except Exception as error:  # Diffusers, Transformers and their parsers raise anything
+        raise CheckpointError(
+            f"The conversion failed: Diffusers can't load what was written ({error})."
+        ) from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -161,12 +177,14 @@ def _quiet_libraries() -> Iterator[None]:
     """Keep Diffusers' and Transformers' progress bars and advice out of the import's output."""
     logs = (diffusers_logging, transformers_logging)
     levels = [log.get_verbosity() for log in logs]
+    had_bars = [log.is_progress_bar_enabled() for log in logs]
     for log in logs:
         log.set_verbosity(logging.ERROR)
         log.disable_progress_bar()
     try:
         yield
     finally:
-        for log, level in zip(logs, levels, strict=True):
+        for log, level, had_bar in zip(logs, levels, had_bars, strict=True):
             log.set_verbosity(level)
-            log.enable_progress_bar()
+            if had_bar:
+                log.enable_progress_bar()
