@@ -16,6 +16,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
+from forging import safetensors_bytes
 from lpw_sdxl.checkpoint import skeleton, store
 from lpw_sdxl.checkpoint.configs import Component
 from lpw_sdxl.checkpoint.convert import Conversion, convert, prepare
@@ -50,11 +51,6 @@ def silent(stage: str, done: int, total: int) -> None:
 def fail_at_once(stage: str, done: int, total: int) -> None:
     """Progress of work that must not begin."""
     raise AssertionError(f"{stage} began")
-
-
-def safetensors_bytes(header: object, data: bytes = b"") -> bytes:
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + data
 
 
 def header_of(shapes: Shapes, dtype: str = "F16", **metadata: str) -> CheckpointHeader:

@@ -1,7 +1,7 @@
 """kill -9 at random moments of download, conversion and publication: never half a model.
 
 Each round starts a real import in a process of its own, kills it at a random moment of its usual
-time, looks at the store, and runs the same import plainly. A few rounds in `make test`, sixty in
+time, looks at the store, and runs the same import plainly. Three rounds in `make test`, sixty in
 `make test-long`. LPW_TEST_SEED repeats a run.
 """
 
@@ -93,7 +93,7 @@ def other_checkpoint(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "rounds",
-    [6, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
+    [3, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
 )
 def test_a_kill_at_any_moment_leaves_no_half_of_a_model(
     imports: Imports, tiny_checkpoint: Path, other_checkpoint: Path, rounds: int
