@@ -24,7 +24,7 @@ endef
 export CHECK_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check bundle test-long test-bundle bench bench-full clean
+.PHONY: help install serve test check bundle test-long test-bundle bench bench-prompts bench-full clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,7 +51,7 @@ bundle: $(BIN)/.runtime ## build the bento with the model MODEL in it (sdxl:late
 	  echo "Building a bento with $$tag in it; packages are locked, which takes a minute." && \
 	  $(BIN)/bentoml build --arg model=$$tag
 
-test-long: $(BIN)/.development ## kill 60 imports at random moments, spoil 1,500 files (a quarter of an hour)
+test-long: $(BIN)/.development ## kill 60 imports at random moments, spoil 1,500 files and read a million prompts (half an hour)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-bundle: $(BIN)/.development ## build a bento and serve it from an environment of its own
@@ -59,6 +59,9 @@ test-bundle: $(BIN)/.development ## build a bento and serve it from an environme
 
 bench: $(BIN)/.development ## measure the engine on the demo model; results in benchmarks/results
 	@$(BIN)/python benchmarks/mixed_load.py
+
+bench-prompts: $(BIN)/.development ## measure reading, encoding and mixing prompts; results in benchmarks/results
+	@$(BIN)/python benchmarks/prompt_parsing.py && OMP_NUM_THREADS=1 $(BIN)/python benchmarks/encoding.py && $(BIN)/python benchmarks/prompt_lengths.py
 
 bench-full: $(BIN)/.development ## import and load a random checkpoint of full size (15 GB of disk, minutes)
 	@$(BIN)/python benchmarks/full_size.py

@@ -95,9 +95,9 @@ BAD = {
 
 
 def new_lines(server: Server, before: str) -> list[str]:
-    """What the log has gained; the line comes just after the answer."""
+    """What the log has gained; the request's own line comes just after the answer."""
     deadline = time.monotonic() + 5
-    while len(server.log) == len(before) and time.monotonic() < deadline:
+    while "POST /" not in server.log[len(before) :] and time.monotonic() < deadline:
         time.sleep(0.02)
     return server.log[len(before) :].strip().splitlines()
 
@@ -114,8 +114,10 @@ def test_a_bad_request_is_answered_by_its_field(
         assert set(response.json()) == {"error"}
         assert response.json()["error"]["field"] == field
         assert SECRET not in response.text
-    (line,) = new_lines(server, before)
+    *encoded, line = new_lines(server, before)
     assert f"POST /generate {status}" in line
+    assert len(encoded) == (status == 200)  # tokens and chunks of what was accepted
+    assert all("prompt of 7 tokens in 1 chunks" in line for line in encoded)
 
 
 @pytest.mark.parametrize(
@@ -233,6 +235,16 @@ def test_an_inspection_tells_chunks_weights_and_warnings(client: httpx.Client) -
     assert [window["token_count"] for window in explained["prompt"]["windows"]] == [3, 75, 5]
     assert {"text": "red", "weight": 1.3, "start": 3, "end": 6} in explained["prompt"]["spans"]
     assert len(explained["prompt"]["warnings"]) == 1
+    assert explained["prompt"]["token_counts"] == [83, 83]
+    ends = [(window["start"], window["end"]) for window in explained["prompt"]["windows"]]
+    assert ends == [(0, 15), (22, 396), (397, 421)]
+
+
+def test_an_inspection_tells_lora_tags_and_reads_the_style(client: httpx.Client) -> None:
+    body = {"prompt": "(a <lora:b:.5> : 1.3)", "prompt_style": "a1111"}
+    explained = client.post("/inspect_prompt", json=body).json()["prompt"]
+    assert explained["lora_tags"] == [{"name": "b", "weight": 0.5, "start": 3, "end": 14}]
+    assert [span["weight"] for span in explained["spans"]] == [1.3, 1.3]
 
 
 def test_probes_and_metrics_answer(client: httpx.Client) -> None:

@@ -38,6 +38,10 @@ class Settings(BaseSettings):
         max_rows: UNet rows in one call; a job with guidance is two rows.
         max_queued_jobs: jobs accepted and not finished before a request is told to come back.
         max_body_bytes: largest HTTP body.
+        conditioning_cache_bytes: what is remembered of encoded prompts, on the device; 0 is
+            nothing.
+        mixed_lengths: how prompts of different lengths are stepped together: `mask` pads them to
+            the longest in one UNet call, `group` makes a call for each length.
     """
 
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore")
@@ -55,6 +59,8 @@ class Settings(BaseSettings):
     max_rows: Annotated[int, Ge(2), Le(256)] = 16
     max_queued_jobs: Annotated[int, Ge(1), Le(100_000)] = 256
     max_body_bytes: Annotated[int, Ge(1024)] = 16 * 1024 * 1024
+    conditioning_cache_bytes: Annotated[int, Ge(0)] = 256 * 1024 * 1024
+    mixed_lengths: Annotated[str, StringConstraints(pattern=r"^(mask|group)$")] = "mask"
 
 
 class ImportSettings(BaseSettings):

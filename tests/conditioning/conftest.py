@@ -38,7 +38,14 @@ def model_directory(tmp_path_factory, text_models):
 
 @pytest.fixture(scope="session")
 def encoder(model_directory):
-    return PromptEncoder.from_model_directory(model_directory)
+    """Without a cache, so that what is compared was really encoded twice."""
+    return PromptEncoder.from_model_directory(model_directory, cache_bytes=0)
+
+
+@pytest.fixture
+def caching_encoder(encoder):
+    """The same encoders, with an empty cache."""
+    return PromptEncoder(encoder._encoders, cache_bytes=2**24)
 
 
 @pytest.fixture(scope="session")

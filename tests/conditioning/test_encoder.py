@@ -1,9 +1,12 @@
 """Prompts to Conditioning on the tiny encoders."""
 
 import dataclasses
+import logging
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lpw_sdxl.conditioning import PromptEncoder, PromptPair
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
@@ -34,17 +37,54 @@ def run(text_models, ids, layer=-2):
     return hidden, outputs[-1].text_embeds[0]
 
 
-@pytest.mark.parametrize("count", [1, 74, 75, 76, 149, 150, 151, 600])
-def test_shapes(encoder, count):
-    conditioning = encoder.encode("cat " * count, "dog")
-    full, rest = divmod(count, 75)
-    tokens = 77 * full + (rest + 2 if rest else 0)
+COUNTS = {0: 1, 1: 1, 74: 1, 75: 1, 76: 2, 149: 2, 150: 2, 151: 3, 600: 8}
+
+
+@pytest.mark.parametrize("style", PromptStyle)
+@pytest.mark.parametrize(("count", "windows"), COUNTS.items())
+def test_shapes(encoder, style, count, windows):
+    conditioning = encoder.encode("cat " * count, "dog", style)
+    full, rest = divmod(max(count, 1), 75)
+    tokens = 77 * full + (rest + 2 if rest else 0) if style == "lpw" else 77 * windows
     assert {name: tuple(tensor.shape) for name, tensor in tensors(conditioning).items()} == {
         "prompt_embeds": (tokens, 80),
-        "negative_prompt_embeds": (tokens, 80),
+        "negative_prompt_embeds": (tokens if style == "lpw" else 77, 80),
         "pooled_prompt_embeds": (48,),
         "negative_pooled_prompt_embeds": (48,),
     }
+
+
+def test_lpw_length_of_every_prompt_of_1_to_600_tokens(encoder):
+    pairs = [PromptPair("cat " * count, "dog") for count in range(1, 601)]
+    for count, conditioning in enumerate(encoder.encode_many(pairs), start=1):
+        full, rest = divmod(count, 75)
+        expected = 77 * full + (rest + 2 if rest else 0)
+        assert len(conditioning.prompt_embeds) == expected
+        assert len(conditioning.negative_prompt_embeds) == expected
+
+
+@pytest.mark.parametrize("style", PromptStyle)
+def test_a_long_prompts_last_word_counts(encoder, style):
+    cat, dog = (
+        encoder.encode("castle " * 599 + word, "", style).prompt_embeds for word in ("cat", "dog")
+    )
+    changed = (cat != dog).any(dim=1).nonzero().flatten()
+    assert len(changed) > 0
+    assert changed.min() == 77 * 7 + 75  # the last of the 600, after BOS and 74 others
+
+
+@pytest.mark.parametrize("style", PromptStyle)
+def test_no_log_tells_of_truncation_or_anything_else(encoder, style, caplog):
+    caplog.set_level(logging.DEBUG)
+    libraries = [logging.getLogger(name) for name in ("transformers", "diffusers")]
+    for library in libraries:
+        library.addHandler(caplog.handler)
+    try:
+        encoder.encode("castle, " * 600, "dog " * 80, style)
+    finally:
+        for library in libraries:
+            library.removeHandler(caplog.handler)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(("clip_skip", "layer"), [(None, -2), (0, -2), (1, -3), (3, -5)])
@@ -119,18 +159,31 @@ def test_word_never_joins_over_the_border_of_two_weights(encoder):
     assert encoder.encode("(ca)(t:1.1)").prompt_embeds.shape[0] == 3
 
 
+MIXED = [
+    PromptPair("a (cat:1.4)", "dog"),
+    PromptPair(LONG, "(worst:1.3)"),
+    PromptPair("", ""),
+    PromptPair("cat", LONG, clip_skip=1),
+    PromptPair("a BREAK b", LONG),
+    PromptPair("a (cat:1.4)", "dog", clip_skip=2),
+    PromptPair("(x:-3)", "", "lpw"),
+    PromptPair("a!!! (cat!!:1.4)", "!!!!"),
+    *(
+        PromptPair(prompt, negative, style, clip_skip)
+        for style in PromptStyle
+        for prompt, negative, clip_skip in [
+            ("a (cat:1.4)", "", None),
+            (f"({LONG}:1.2), [b]", "(worst:1.3)", None),
+            (f"a (b:0.6), {LONG}, {LONG}", LONG, 1),
+            ("a BREAK (b:1.5)", "x", 3),
+        ]
+    ),
+]
+
+
 def test_many_equal_each_alone(encoder):
-    pairs = [
-        PromptPair("a (cat:1.4)", "dog"),
-        PromptPair(LONG, "(worst:1.3)"),
-        PromptPair("", ""),
-        PromptPair("cat", LONG, clip_skip=1),
-        PromptPair("a BREAK b", LONG),
-        PromptPair("a (cat:1.4)", "dog", clip_skip=2),
-        PromptPair("(x:-3)", "", "lpw"),
-    ]
-    together = encoder.encode_many(pairs)
-    for pair, conditioning in zip(pairs, together, strict=True):
+    together = encoder.encode_many(MIXED)
+    for pair, conditioning in zip(MIXED, together, strict=True):
         alone = encoder.encode(pair.prompt, pair.negative_prompt, pair.style, pair.clip_skip)
         assert_same(conditioning, alone, rtol=1e-5, atol=1e-5)
 
@@ -144,6 +197,72 @@ def test_window_that_occurs_twice_is_encoded_once(encoder, monkeypatch):
         )
     encoder.encode_many([PromptPair("(cat:1.2)", "dog")] * 5 + [PromptPair("cat", "cat")])
     assert counts == [2, 2]
+
+
+@pytest.mark.parametrize("style", PromptStyle)
+@pytest.mark.parametrize("prompt", ["wow!!!", "a !!!! (b!!:1.2) !", "cat " * 73 + "!!!", "!" * 160])
+def test_tokenizers_that_split_a_text_differently_still_fit_together(encoder, style, prompt):
+    """SDXL's second tokenizer pads with `!` and splits it off: `!!!` is one token and three."""
+    for pair in [(prompt, "b"), ("b", prompt)]:
+        conditioning = encoder.encode(*pair, style)
+        sides = [conditioning.prompt_embeds, conditioning.negative_prompt_embeds]
+        assert all(torch.isfinite(side).all() for side in sides)
+        if style == "lpw":
+            assert sides[0].shape == sides[1].shape
+        else:
+            assert all(len(side) % 77 == 0 for side in sides)
+
+
+def test_what_one_encoder_lacks_is_filled_with_eos(encoder, text_models):
+    conditioning = encoder.encode("a!!!", "")
+    filled = [[BOS, 320, 995, EOS, EOS, EOS], [BOS, 320, 0, 0, 0, EOS]]
+    with torch.no_grad():
+        hidden = [
+            model(torch.tensor([ids]), output_hidden_states=True).hidden_states[-2][0]
+            for model, ids in zip(text_models.values(), filled, strict=True)
+        ]
+    torch.testing.assert_close(conditioning.prompt_embeds, torch.cat(hidden, dim=-1))
+
+
+ODD_TEXT = st.lists(
+    st.sampled_from(
+        [
+            "cat",
+            " ",
+            ",",
+            "!",
+            "!!",
+            "(",
+            ")",
+            "[",
+            "]",
+            ":1.3)",
+            ":0)",
+            "\\",
+            "BREAK",
+            " BREAK ",
+            "<|endoftext|>",
+            "<lora:x:1>",
+            "猫",
+            "🐈",
+            "\n",
+            "cat " * 40,
+            "a, " * 30,
+            "x" * 300,
+        ]
+    ),
+    max_size=12,
+).map("".join)
+
+
+@settings(max_examples=60, deadline=None)
+@given(prompt=ODD_TEXT, negative=ODD_TEXT, style=st.sampled_from(PromptStyle))
+def test_any_text_is_encoded_and_finite(encoder, prompt, negative, style):
+    conditioning = encoder.encode(prompt, negative, style)
+    assert all(torch.isfinite(tensor).all() for tensor in conditioning.tensors)
+    chunked = encoder.chunk(*(parse(text, style=style) for text in (prompt, negative)), style)
+    for chunks, embeds in zip(chunked, conditioning.tensors[:2], strict=True):
+        assert sum(len(window.ids) for window in chunks.windows) == len(embeds)
 
 
 def test_no_pairs_give_no_conditioning(encoder):

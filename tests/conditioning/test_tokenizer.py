@@ -31,8 +31,10 @@ def test_ids_are_those_of_transformers_without_bos_and_eos(tokenizer, reference,
     assert tokenizer.ids(text) == reference(text, truncation=False).input_ids[1:-1]
 
 
-def test_special_ids_come_from_the_tokenizer(tokenizer):
-    assert tokenizer.special == (49406, 49407)
+def test_special_ids_come_from_the_tokenizer(tokenizer, model_directory):
+    assert tokenizer.special == (49406, 49407, 49407)
+    second = ClipTokenizer.from_directory(model_directory / "tokenizer_2")
+    assert second.special == (49406, 49407, 0)
     assert tokenizer.size == 49408
 
 

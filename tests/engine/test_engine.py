@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator
 from lpw_sdxl.engine import Engine, GeneratedImage
+from lpw_sdxl.engine.policy import MixedLengths
 from lpw_sdxl.errors import (
     DeadlineError,
     GenerationError,
@@ -29,6 +31,7 @@ from lpw_sdxl.errors import (
     OverloadedError,
     UnavailableError,
 )
+from lpw_sdxl.prompt import PromptStyle
 from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference, SchedulerName
 from lpw_sdxl.settings import Settings
 
@@ -48,6 +51,17 @@ MIXED = [
     {"prompt": "a BREAK b", "scheduler": "DPM++ 2M Karras", "guidance_scale": 8.0, "seed": 6},
     {"prompt": words(200, 3), "scheduler": "DPM++ 2M", "num_inference_steps": 16, "seed": 7},
     {"prompt": "", "num_inference_steps": 25, "guidance_rescale": 0.7, "seed": 8},
+]
+# Prompts and negative prompts of 77 to 231 positions, which differ within a job too.
+STYLED = [
+    {"prompt": words(100), "prompt_style": "a1111", "seed": 1},
+    {"prompt": "(fox:1.4)", "negative_prompt": words(160), "prompt_style": "a1111", "seed": 2},
+    {"prompt": f"({words(90)}:1.2)", "prompt_style": "a1111-original", "seed": 3},
+    {"prompt": f"({words(160)}:0.7)", "negative_prompt": "b", "prompt_style": "comfy", "seed": 4},
+    {"prompt": "a (b:1.5)", "negative_prompt": words(80), "prompt_style": "plain", "seed": 5},
+    {"prompt": f"(fox:1.2) {words(60)}", "seed": 6},
+    {"prompt": "fox", "prompt_style": "a1111", "guidance_scale": 1.0, "seed": 7},
+    {"prompt": words(33), "negative_prompt": words(200), "seed": 8},
 ]
 
 
@@ -86,6 +100,116 @@ async def test_an_image_is_the_same_alone_and_in_company(engine: Engine) -> None
     calls = {jobs: count - before.get(jobs, 0) for jobs, count in after.items()}
     assert sum(count for jobs, count in calls.items() if jobs >= 4) > 0
     assert sum(calls.values()) <= 40  # the longest takes 30 steps; alone they take 147
+
+
+@pytest.fixture(params=["mask", "group"])
+def mixing_engine(model_directory: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """An engine for each way to step prompts of different lengths; it remembers no prompt."""
+    settings = Settings(device="cpu", mixed_lengths=request.param, conditioning_cache_bytes=0)
+    engine = Engine.load(model_directory, settings)
+    yield engine
+    engine.close()
+
+
+async def test_styles_and_lengths_are_mixed_and_each_image_is_as_alone(
+    engine: Engine, mixing_engine: Engine
+) -> None:
+    requests = [request(**fields, num_inference_steps=8) for fields in STYLED]
+    shared = await together(mixing_engine, requests)
+    for one, many in zip(requests, shared, strict=True):
+        alone = await engine.generate(one)
+        difference = np.abs(alone.pixels.astype(int) - many.pixels.astype(int))
+        assert difference.max() <= 1
+
+
+async def test_a_unet_call_has_a_mask_only_where_lengths_are_mixed(mixing_engine: Engine) -> None:
+    calls = []
+
+    def keep(module: Any, arguments: Any, keywords: dict[str, Any]) -> None:
+        mask = keywords.get("encoder_attention_mask")
+        length = keywords["encoder_hidden_states"].shape[1]
+        calls.append((length, None if mask is None else mask.sum(dim=1).tolist()))
+
+    hook = mixing_engine.pipeline.unet.register_forward_pre_hook(keep, with_kwargs=True)
+    asked = request(prompt=words(100), prompt_style="a1111", num_inference_steps=1)
+    await mixing_engine.generate(asked)
+    hook.remove()
+    is_masked = mixing_engine.mixed_lengths is MixedLengths.MASK
+    assert calls == ([(154, [77, 154])] if is_masked else [(77, None), (154, None)])
+
+
+@pytest.mark.parametrize("style", list(PromptStyle))
+async def test_the_last_of_600_words_counts_in_every_style(
+    engine: Engine, style: PromptStyle
+) -> None:
+    base = words(599)
+    images = await together(
+        engine,
+        [
+            request(prompt=f"{base} {end}", prompt_style=style, seed=1, num_inference_steps=2)
+            for end in ("cat", "dog")
+        ],
+    )
+    assert not np.array_equal(images[0].pixels, images[1].pixels)
+
+
+async def test_what_is_remembered_of_prompts_is_never_changed_and_is_told(
+    model_directory: Path,
+) -> None:
+    engine = Engine.load(model_directory, Settings(device="cpu"))
+    asked = [request(**fields) for fields in STYLED]
+    first = await together(engine, asked)
+    encoder = engine.pipeline.prompt_encoder
+    conditionings = [
+        encoder.encode(*spec.prompts, spec.request.prompt_style, spec.request.clip_skip)
+        for spec in map(engine.decide, asked)
+    ]
+    cache = engine.describe()["prompt_cache"]["conditionings"]
+    assert (cache["hits"], cache["misses"], cache["entries"]) == (8, 8, 8)
+    assert cache["bytes"] > 0
+    copies = [[tensor.clone() for tensor in one.tensors] for one in conditionings]
+    again = await together(engine, asked)
+    engine.close()
+    assert engine.describe()["prompt_cache"]["conditionings"]["hits"] == 16
+    for one, copy in zip(conditionings, copies, strict=True):
+        assert all(map(torch.equal, one.tensors, copy))
+    for one, other in zip(first, again, strict=True):
+        difference = np.abs(one.pixels.astype(int) - other.pixels.astype(int))
+        assert difference.max() <= 1
+
+
+async def test_the_log_counts_tokens_and_chunks_and_tells_no_text(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    asked = request(prompt="fox " * 101, negative_prompt="a b", prompt_style="a1111")
+    await engine.generate(asked)
+    text = "a1111 prompt of 101 tokens in 2 chunks, negative prompt of 2 in 1"
+    [line] = [record for record in caplog.records if text in record.getMessage()]
+    assert line.levelno == logging.INFO
+    assert "fox" not in caplog.text
+    assert "truncat" not in caplog.text
+
+
+async def test_all_that_waits_is_encoded_in_one_pass_of_each_encoder(own_engine: Engine) -> None:
+    passes = []
+    encoders = own_engine.pipeline.prompt_encoder._encoders
+    hooks = [
+        encoder.model.register_forward_pre_hook(
+            lambda _, __, keywords: passes.append(len(keywords["input_ids"])), with_kwargs=True
+        )
+        for encoder in encoders
+    ]
+    with own_engine._loop._changed:  # the thread can't begin until both are there
+        jobs = [
+            asyncio.ensure_future(own_engine.generate(request(prompt=words(100, start), **shared)))
+            for start, shared in enumerate([{"negative_prompt": "x", "prompt_style": "a1111"}] * 2)
+        ]
+        await until(lambda: own_engine.queued_jobs == 2)
+    await asyncio.gather(*jobs)
+    for hook in hooks:
+        hook.remove()
+    assert passes == [5, 5]  # two windows of each prompt and the shared one
 
 
 async def test_different_requests_give_different_images(engine: Engine) -> None:
@@ -227,6 +351,12 @@ REFUSED = {
     "weight": ({"negative_prompt": "(a:1000)"}, InvalidPromptError, "negative_prompt"),
     "depth": ({"prompt": "(" * 65 + "a"}, InvalidPromptError, "prompt"),
     "chunks": ({"prompt": "a BREAK " * 65}, InvalidPromptError, "prompt"),
+    "empty chunks": (
+        {"prompt": "BREAK " * 65, "prompt_style": "a1111"},
+        InvalidPromptError,
+        "prompt",
+    ),
+    "the second encoder's tokens": ({"prompt": "!" * 4801}, InvalidPromptError, "prompt"),
     "tokens": ({"negative_prompt": "a " * 4801}, InvalidPromptError, "negative_prompt"),
     "JPEG": (
         {"prompt": LONG_WORDS, "negative_prompt": LONG_WORDS, "image_format": "jpeg"},

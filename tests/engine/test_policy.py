@@ -3,7 +3,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lpw_sdxl.engine.policy import NEVER, Standing, StepKey, admit, choose_group
+from lpw_sdxl.engine.policy import (
+    NEVER,
+    MixedLengths,
+    Standing,
+    StepKey,
+    admit,
+    choose_group,
+    share_calls,
+)
 from lpw_sdxl.schema import ImageSize
 
 SMALL = StepKey(ImageSize(128, 128))
@@ -95,3 +103,18 @@ def test_a_group_is_all_the_jobs_of_one_key(active: list[Standing]) -> None:
     keys = {active[index].key for index in group}
     assert len(keys) == min(1, len(active))
     assert group == [index for index, job in enumerate(active) if job.key in keys]
+
+
+def test_rows_of_different_lengths_share_a_masked_call() -> None:
+    assert share_calls([77, 154, 77], MixedLengths.MASK) == [[0, 1, 2]]
+
+
+def test_rows_of_different_lengths_are_grouped_into_calls_of_one_length() -> None:
+    assert share_calls([77, 154, 77, 3, 154], MixedLengths.GROUP) == [[0, 2], [1, 4], [3]]
+
+
+@given(lengths=st.lists(st.integers(2, 6)), way=st.sampled_from(MixedLengths))
+def test_every_row_is_in_one_call(lengths: list[int], way: MixedLengths) -> None:
+    calls = share_calls(lengths, way)
+    assert sorted(row for call in calls for row in call) == list(range(len(lengths)))
+    assert all(call == sorted(call) and call for call in calls)

@@ -191,29 +191,6 @@ def test_positions_point_into_the_source():
 def test_properties_sort_the_nodes_by_kind():
     prompt = parse("a BREAK b <lora:x:1>")
     assert [span.text for span in prompt.spans] == ["a", "b "]
-    assert prompt.breaks == (Break(2, 7),)
-    assert prompt.lora_tags == (LoraTag("x", 1.0, 10, 20),)
-
-
-@pytest.mark.parametrize(
-    ("text", "kind", "position", "count"),
-    [
-        ("a (b [c", WarningKind.UNCLOSED_BRACKET, 2, 2),
-        ("a [b (c", WarningKind.UNCLOSED_BRACKET, 2, 2),
-        ("a) b]", WarningKind.UNMATCHED_BRACKET, 1, 2),
-        ("a:1.2)", WarningKind.UNMATCHED_BRACKET, 5, 1),
-        ("(a : 1.3)", WarningKind.NUMBER_IS_TEXT, 8, 1),
-        ("[a:1.3]", WarningKind.NUMBER_IS_TEXT, 6, 1),
-        ("(a:1..2)", WarningKind.NUMBER_IS_TEXT, 7, 1),
-        ("(:1.2)", WarningKind.WEIGHT_WITHOUT_TEXT, 1, 1),
-        (r"a\b", WarningKind.LONE_BACKSLASH, 1, 1),
-    ],
-)
-def test_what_was_probably_not_meant_is_warned_of(text, kind, position, count):
-    [warning] = parse(text).warnings
-    assert (warning.kind, warning.position, warning.count) == (kind, position, count)
-    assert str(warning).startswith(f"character {position}: ")
-
-
-def test_ordinary_prompt_has_no_warning():
-    assert parse(r"1girl, (smile:1.2), [hat], tag_\(x\) BREAK <lora:a:1> 16:9").warnings == ()
+    assert [(mark.start, mark.end) for mark in prompt.breaks] == [(2, 7)]
+    [tag] = prompt.lora_tags
+    assert (tag.name, tag.weight, tag.start, tag.end) == ("x", 1.0, 10, 20)

@@ -6,26 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lpw_sdxl.errors import InvalidPromptError
-from lpw_sdxl.prompt import parse
+from lpw_sdxl.prompt import PromptStyle, parse
+from prompt_strategies import PIECES, prompt_texts, prompts_of
 
-PIECES = [
-    "(", ")", "[", "]", "\\", ":", "<", ">", "1", ".", "-", "+", ":1.3)", ":0.7)", "(a:", " ",
-    "\n", "BREAK", "<lora:", "<lora:x:1>", "word", "猫", "🐈", "\ud83d", "\x00", "٣", ",",
-]  # fmt: skip
-
-
-def prompts_of(pieces):
-    return st.lists(st.sampled_from(pieces) | st.text(max_size=3), max_size=60).map("".join)
-
-
-brackets_and_text = prompts_of([piece for piece in PIECES if piece not in {"BREAK", "<lora:x:1>"}])
+brackets_and_text = prompts_of([piece for piece in PIECES if piece not in {"BREAK", " BREAK "}])
 
 
 @settings(deadline=None, max_examples=300)
-@given(prompts_of(PIECES))
-def test_any_text_gives_a_prompt_or_our_error(text):
+@given(prompt_texts, st.sampled_from(PromptStyle))
+def test_any_text_gives_a_prompt_or_our_error(text, style):
     try:
-        prompt = parse(text)
+        prompt = parse(text, style=style)
     except InvalidPromptError:
         return
     assert all(math.isfinite(span.weight) and span.text for span in prompt.spans)

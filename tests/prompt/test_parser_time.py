@@ -1,52 +1,80 @@
-"""Time is linear in the text, whatever is nested in it."""
+"""Work is linear in the text, whatever is nested in it; benchmarks/prompt_parsing.py times it."""
 
 import contextlib
+import importlib.util
 import math
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from lpw_sdxl.errors import InvalidPromptError
-from lpw_sdxl.prompt import PromptLimits, parse
+from lpw_sdxl.prompt import PromptLimits, PromptStyle, parse
 
-SMALL = 2_500
-GROWTH = 8
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "prompt_parsing.py"
 UNLIMITED = PromptLimits(max_characters=10**9, max_depth=10**9, max_weight=math.inf)
-
-# Each pattern is repeated; a quadratic parser takes 64 times as long for 8 times the text.
-PATTERNS = {
-    "openings": lambda n: "(" * n,
-    "unclosed text": lambda n: "(a[b" * n,
-    "nest": lambda n: "(" * n + "a" + ")" * n,
-    "text at each depth": lambda n: "(a" * n + "b)" * n,
-    "weights at each depth": lambda n: "(a" * n + "b:.99)" * n,
-    "crossing": lambda n: "([a" * n + ")" * n + "]" * n,
-    "closings": lambda n: ")" * n,
-    "blanks": lambda n: " " * n,
-    "breaks": lambda n: " BREAK" * n,
-    "colons": lambda n: ":1" * n,
-    "one number": lambda n: "(a:" + "1" * n,
-    "lora beginnings": lambda n: "<lora:" * n,
-    "lora names": lambda n: "<lora:a:" * n,
-    "backslashes": lambda n: "\\" * (2 * n + 1),
-}
+# lpw's grammar is a1111's with less to look for, and plain has nothing to do.
+STYLES = [PromptStyle.A1111, PromptStyle.COMFY]
 
 
-@pytest.mark.parametrize("make", PATTERNS.values(), ids=PATTERNS.keys())
-def test_time_grows_with_the_text_and_not_its_square(make):
-    small, large = make(SMALL), make(SMALL * GROWTH)
-    # The floor keeps a fast pattern from being judged by the clock's noise.
-    allowed = 4 * GROWTH * max(_seconds(small), 0.005)
-    assert min(_seconds(large) for _ in range(2)) < allowed
+def _load_benchmark():
+    spec = importlib.util.spec_from_file_location("prompt_parsing", BENCHMARK)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_nest_of_200_000_characters_is_parsed_in_seconds():
-    assert _seconds("(" * 100_000 + "a" + ")" * 100_000) < 20
+benchmark = _load_benchmark()
+patterns = pytest.mark.parametrize(
+    "pattern", benchmark.PATTERNS.values(), ids=benchmark.PATTERNS.keys()
+)
 
 
-def _seconds(text):
+@pytest.mark.parametrize("style", STYLES)
+@patterns
+def test_twice_the_text_is_at_most_twice_the_lines_of_code_run(pattern, style):
+    # Far beyond the 64 brackets up to which each span multiplies its own factors.
+    small, large = (
+        _lines_run(benchmark.make_text(pattern, size), style) for size in (4_000, 8_000)
+    )
+    assert large <= 2.05 * small + 100
+
+
+@pytest.mark.parametrize("style", STYLES)
+@patterns
+def test_what_runs_inside_a_line_is_not_quadratic_either(pattern, style):
+    # A quadratic regular expression or slice: 16 times the text would take 256 times as long. The
+    # floor keeps a fast pattern from being judged by the clock's noise.
+    small, large = (benchmark.make_text(pattern, size) for size in (2_500, 40_000))
+    allowed = 80 * max(_seconds(small, style), 0.005)
+    assert min(_seconds(large, style) for _ in range(2)) < allowed
+
+
+def _lines_run(text, style):
+    count = 0
+
+    def trace(frame, event, argument):
+        nonlocal count
+        count += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        _parse(text, style)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def _seconds(text, style):
     start = time.perf_counter()
+    _parse(text, style)
+    return time.perf_counter() - start
+
+
+def _parse(text, style):
     # Infinity times zero, deep in a nest, is no weight; it was multiplied all the same.
     with contextlib.suppress(InvalidPromptError):
-        parse(text, UNLIMITED)
-    return time.perf_counter() - start
+        parse(text, UNLIMITED, style=style)

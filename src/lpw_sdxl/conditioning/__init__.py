@@ -10,8 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lpw_sdxl.conditioning.assembly import Conditioning
     from lpw_sdxl.conditioning.clip import ClipTextEncoder
-    from lpw_sdxl.conditioning.encoder import Conditioning, PromptEncoder, PromptPair
+    from lpw_sdxl.conditioning.encoder import (
+        DEFAULT_CACHE_BYTES,
+        EncoderCounters,
+        PromptEncoder,
+        PromptPair,
+    )
     from lpw_sdxl.conditioning.explain import (
         ExplainedPrompt,
         ExplainedWindow,
@@ -20,9 +26,11 @@ if TYPE_CHECKING:
     from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 
 __all__ = [
+    "DEFAULT_CACHE_BYTES",
     "ClipTextEncoder",
     "ClipTokenizer",
     "Conditioning",
+    "EncoderCounters",
     "ExplainedPrompt",
     "ExplainedWindow",
     "PromptEncoder",
@@ -31,9 +39,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "DEFAULT_CACHE_BYTES": "encoder",
     "ClipTextEncoder": "clip",
     "ClipTokenizer": "tokenizer",
-    "Conditioning": "encoder",
+    "Conditioning": "assembly",
+    "EncoderCounters": "encoder",
     "ExplainedPrompt": "explain",
     "ExplainedWindow": "explain",
     "PromptEncoder": "encoder",

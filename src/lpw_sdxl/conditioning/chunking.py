@@ -1,48 +1,31 @@
-"""Tokens to chunks: windows of at most 77 ids with their weights; it knows nothing of tensors.
+"""Parsed prompts to chunks: windows of at most 77 ids with their weights; it knows no tensors.
 
-A chunking takes prompt and negative prompt together, because a style may fit one to the other.
+A prompt and its negative prompt are taken together, because a style may fit one to the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import zip_longest
 from typing import NamedTuple, Protocol
 
-from lpw_sdxl.prompt import Break, Prompt, PromptStyle, Span
+from lpw_sdxl.conditioning.cutting import cut, tokenize
+from lpw_sdxl.conditioning.styles import STYLES, PooledChoice, StyleRules
+from lpw_sdxl.conditioning.windows import WINDOW_TOKENS, SpecialTokens, Window, Windows
+from lpw_sdxl.prompt import Prompt, PromptStyle
 
-WINDOW_TOKENS = 75
-"""Tokens of text in a full window; with BOS and EOS it has CLIP's 77 positions."""
-
-
-class SpecialTokens(NamedTuple):
-    """The ids that open and close a window, as the tokenizer gives them."""
-
-    bos: int
-    eos: int
-
-
-class WeightedToken(NamedTuple):
-    """A token's id and the weight of the span that it came from."""
-
-    id: int
-    weight: float
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """What a text encoder reads in one pass.
-
-    Attributes:
-        ids: BOS, up to 75 ids, EOS; at most 77.
-        weights: one for each id; 1 for BOS, EOS and padding.
-        text_count: ids that came from the prompt's text; they follow BOS, padding follows them.
-    """
-
-    ids: tuple[int, ...]
-    weights: tuple[float, ...]
-    text_count: int
+__all__ = [
+    "WINDOW_TOKENS",
+    "ChunkedPair",
+    "SpecialTokens",
+    "TokenChunks",
+    "Tokenizer",
+    "Window",
+    "chunk_for_encoders",
+    "chunk_pair",
+    "empty_window",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +35,18 @@ class TokenChunks:
     Attributes:
         windows: at least one.
         pooled_window: index of the window that gives the pooled vector.
+        own_windows: those that the prompt asks for by itself; what follows is padding to the other
+            prompt's length.
     """
 
-    windows: tuple[Window, ...]
+    windows: Windows
     pooled_window: int
+    own_windows: int
 
     @property
     def token_count(self) -> int:
         """Tokens of the prompt's own text, in all windows."""
         return sum(window.text_count for window in self.windows)
-
-    @property
-    def text_windows(self) -> int:
-        """Windows up to the last that holds text; what follows is padding to the other prompt."""
-        return _count_text_windows(self.windows)
 
 
 class ChunkedPair(NamedTuple):
@@ -73,63 +54,6 @@ class ChunkedPair(NamedTuple):
 
     prompt: TokenChunks
     negative_prompt: TokenChunks
-
-
-Segment = tuple[WeightedToken, ...]
-"""The tokens between two breaks."""
-
-
-def tokenize(prompt: Prompt, token_ids: Callable[[str], Sequence[int]]) -> tuple[Segment, ...]:
-    """Turn a prompt into segments of weighted tokens; LoRA tags are left out.
-
-    Args:
-        prompt: the parsed prompt.
-        token_ids: a tokenizer without BOS, EOS, padding and truncation. It is called once for
-            each span, so words never join over the border of two weights.
-    """
-    segments: list[list[WeightedToken]] = [[]]
-    for node in prompt.nodes:
-        if isinstance(node, Break):
-            segments.append([])
-        elif isinstance(node, Span):
-            segments[-1] += [WeightedToken(id_, node.weight) for id_ in token_ids(node.text)]
-    return tuple(tuple(segment) for segment in segments)
-
-
-class Chunking(Protocol):
-    """How a style lays the tokens of a prompt and its negative prompt out in windows."""
-
-    def __call__(
-        self,
-        prompt: Sequence[Segment],
-        negative_prompt: Sequence[Segment],
-        special: SpecialTokens,
-    ) -> ChunkedPair:
-        """Chunk both; each gets at least one window."""
-
-
-def chunk_lpw(
-    prompt: Sequence[Segment], negative_prompt: Sequence[Segment], special: SpecialTokens
-) -> ChunkedPair:
-    """Cut hard at 75 tokens; the shorter prompt is filled up with EOS, the last window is not.
-
-    Both come out with the same number of positions, which stock SDXL pipelines demand, and an
-    encoder never sees its padding token, only EOS. Two empty prompts are one window `BOS EOS`
-    each. The pooled vectors: the prompt's own last window that holds text, so that a long
-    negative prompt doesn't replace it by that of the empty string (as it does in the community
-    pipeline); the negative prompt's last window, padding or not (as there).
-    """
-    layouts = [_lay_out(segments, special) for segments in (prompt, negative_prompt)]
-    length = max(len(layout.tokens) for layout in layouts)
-    positive, negative = (_cut(layout, length, special) for layout in layouts)
-    last_text = max(_count_text_windows(positive) - 1, 0)
-    return ChunkedPair(
-        TokenChunks(positive, pooled_window=last_text),
-        TokenChunks(negative, pooled_window=len(negative) - 1),
-    )
-
-
-CHUNKINGS: Mapping[PromptStyle, Chunking] = {PromptStyle.LPW: chunk_lpw}
 
 
 class Tokenizer(Protocol):
@@ -144,57 +68,95 @@ class Tokenizer(Protocol):
 def chunk_pair(
     prompt: Prompt, negative_prompt: Prompt, style: PromptStyle, tokenizer: Tokenizer
 ) -> ChunkedPair:
-    """Tokenise and chunk a pair of prompts as a style does."""
-    return CHUNKINGS[style](
-        tokenize(prompt, tokenizer.ids),
-        tokenize(negative_prompt, tokenizer.ids),
-        tokenizer.special,
+    """Tokenise and chunk a pair of prompts as a style does; each gets at least one window."""
+    rules = STYLES[style]
+    cuts = [
+        cut(
+            tokenize(one, tokenizer.ids, rules.split),
+            rules.border,
+            keeps_empty=rules.keeps_empty_chunks,
+        )
+        for one in (prompt, negative_prompt)
+    ]
+    sides = zip(rules.fit(cuts, tokenizer.special), rules.pooled, strict=True)
+    return ChunkedPair(
+        *(
+            TokenChunks(windows, _POOLED[pooled](windows), _count_own(windows, rules))
+            for windows, pooled in sides
+        )
     )
 
 
-def _count_text_windows(windows: Sequence[Window]) -> int:
-    return max((index for index, window in enumerate(windows, 1) if window.text_count), default=0)
+def chunk_for_encoders(
+    prompt: Prompt, negative_prompt: Prompt, style: PromptStyle, tokenizers: Sequence[Tokenizer]
+) -> tuple[ChunkedPair, ...]:
+    """Chunk a pair of prompts for several encoders, whose windows come out with equal lengths.
 
-
-class _Layout(NamedTuple):
-    tokens: list[WeightedToken]
-    is_text: list[bool]  # False for padding
-
-
-def _lay_out(segments: Sequence[Segment], special: SpecialTokens) -> _Layout:
-    """Join the segments so that each begins a window.
-
-    What a break cuts off is filled up with EOS to a full window. So the rest of the layout can
-    go by position alone, and a prompt and its negative prompt keep equal lengths whatever breaks
-    either has. A break where a window is empty anyway (leading, doubled, after exactly 75
-    tokens) adds none.
+    The tokenizers may differ: a token that one of them pads with is split off wherever a text
+    holds it, so that `!!` is one token for SDXL's first encoder and two for its second. What one
+    encoder then lacks is filled up as an empty prompt is.
     """
-    layout = _Layout([], [])
-    for index, segment in enumerate(segments):
-        if index > 0:
-            _pad(layout, -len(layout.tokens) % WINDOW_TOKENS, special)
-        layout.tokens.extend(segment)
-        layout.is_text.extend([True] * len(segment))
-    return layout
+    pairs = [chunk_pair(prompt, negative_prompt, style, tokenizer) for tokenizer in tokenizers]
+    specials = [tokenizer.special for tokenizer in tokenizers]
+    sides = [
+        _align(side, style, specials, _POOLED[pooled])
+        for side, pooled in zip(zip(*pairs, strict=True), STYLES[style].pooled, strict=True)
+    ]
+    return tuple(map(ChunkedPair, *sides))
 
 
-def _pad(layout: _Layout, count: int, special: SpecialTokens) -> None:
-    layout.tokens.extend([WeightedToken(special.eos, 1.0)] * count)
-    layout.is_text.extend([False] * count)
+def empty_window(style: PromptStyle, special: SpecialTokens) -> tuple[int, ...]:
+    """Return the ids of a style's empty prompt."""
+    [window] = next(STYLES[style].fit([[()]], special))
+    return window.ids
 
 
-def _cut(layout: _Layout, length: int, special: SpecialTokens) -> tuple[Window, ...]:
-    _pad(layout, length - len(layout.tokens), special)
-    text_before = [0, *accumulate(layout.is_text)]
-    windows = []
-    for start in range(0, max(length, 1), WINDOW_TOKENS):
-        end = min(start + WINDOW_TOKENS, length)
-        tokens = layout.tokens[start:end]
-        windows.append(
-            Window(
-                ids=(special.bos, *(token.id for token in tokens), special.eos),
-                weights=(1.0, *(token.weight for token in tokens), 1.0),
-                text_count=text_before[end] - text_before[start],
-            )
+def _align(
+    side: Sequence[TokenChunks],
+    style: PromptStyle,
+    specials: Sequence[SpecialTokens],
+    pooled: Callable[[Windows], int],
+) -> tuple[TokenChunks, ...]:
+    """Give one prompt's windows the same lengths for all encoders."""
+    shapes = [[len(window.ids) for window in chunks.windows] for chunks in side]
+    if all(shape == shapes[0] for shape in shapes):
+        return tuple(side)
+    sizes = [max(column) for column in zip_longest(*shapes, fillvalue=0)]
+    own = max(chunks.own_windows for chunks in side)
+    widened = (
+        _widen(chunks.windows, sizes, style, special)
+        for chunks, special in zip(side, specials, strict=True)
+    )
+    return tuple(TokenChunks(windows, pooled(windows), own) for windows in widened)
+
+
+def _widen(
+    windows: Windows, sizes: Sequence[int], style: PromptStyle, special: SpecialTokens
+) -> Windows:
+    ids = empty_window(style, special)
+    empty = Window(ids, (1.0,) * len(ids), text_count=0)
+    return tuple(
+        Window(
+            ids=window.ids + (special.eos,) * (size - len(window.ids)),
+            weights=window.weights + (1.0,) * (size - len(window.ids)),
+            text_count=window.text_count,
         )
-    return tuple(windows)
+        for window, size in zip(
+            (*windows, *[empty] * (len(sizes) - len(windows))), sizes, strict=True
+        )
+    )
+
+
+def _count_own(windows: Windows, rules: StyleRules) -> int:
+    return len(windows) if rules.keeps_empty_chunks else _last_of_text(windows) + 1
+
+
+def _last_of_text(windows: Windows) -> int:
+    return max((index for index, window in enumerate(windows) if window.text_count), default=0)
+
+
+_POOLED: Mapping[PooledChoice, Callable[[Windows], int]] = {
+    PooledChoice.FIRST: lambda _: 0,
+    PooledChoice.LAST_OF_TEXT: _last_of_text,
+    PooledChoice.LAST: lambda windows: len(windows) - 1,
+}

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from lpw_sdxl.conditioning.chunking import ChunkedPair, TokenChunks, chunk_pair
-from lpw_sdxl.conditioning.clip import ClipTextEncoder, EncodedWindow
-from lpw_sdxl.conditioning.emphasis import EMPHASES, Emphasis
+from lpw_sdxl.conditioning.assembly import Conditioning, Plan, SidePlan, assemble
+from lpw_sdxl.conditioning.cache import ByteCache, CacheCounters
+from lpw_sdxl.conditioning.chunking import ChunkedPair, chunk_for_encoders, empty_window
+from lpw_sdxl.conditioning.clip import ClipTextEncoder
+from lpw_sdxl.conditioning.emphasis import READ_EMPTY_PROMPT
 from lpw_sdxl.conditioning.explain import PromptExplanation, explain
 from lpw_sdxl.conditioning.loading import load_text_encoders
-from lpw_sdxl.errors import InvalidRequestError, ModelError
+from lpw_sdxl.conditioning.reading import WindowReader, count_bytes
+from lpw_sdxl.conditioning.styles import STYLES
+from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.prompt import DEFAULT_LIMITS, Prompt, PromptLimits, PromptStyle, parse
+
+DEFAULT_CACHE_BYTES = 256 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,37 +42,40 @@ class PromptPair:
     clip_skip: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Conditioning:
-    """What the UNet is given of the text; dtype and device are the encoders'.
+class EncoderCounters(NamedTuple):
+    """What the caches of a PromptEncoder have done."""
 
-    Attributes:
-        prompt_embeds: [tokens, 2048]; both encoders' features side by side.
-        negative_prompt_embeds: [tokens, 2048]; in the lpw style as many tokens as the prompt.
-        pooled_prompt_embeds: [1280], of the last encoder.
-        negative_pooled_prompt_embeds: [1280].
-    """
-
-    prompt_embeds: Tensor
-    negative_prompt_embeds: Tensor
-    pooled_prompt_embeds: Tensor
-    negative_pooled_prompt_embeds: Tensor
+    conditionings: CacheCounters
+    windows: CacheCounters
 
 
 class PromptEncoder:
-    """The text encoders of one model. Not for two threads at a time: one thread owns the device."""
+    """The text encoders of one model. Not for two threads at a time: one thread owns the device.
+
+    It remembers what it encoded lately, on the encoders' device: whole pairs, so that a repeated
+    request is not even parsed, and single windows, so that a negative prompt that many requests
+    share is read once.
+    """
 
     def __init__(
-        self, encoders: Sequence[ClipTextEncoder], limits: PromptLimits = DEFAULT_LIMITS
+        self,
+        encoders: Sequence[ClipTextEncoder],
+        limits: PromptLimits = DEFAULT_LIMITS,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
         """Take encoders in the UNet's order of features; the last one has a projection.
 
         Args:
             encoders: SDXL has two, with the same vocabulary.
             limits: for prompts that come as text.
+            cache_bytes: bound of both caches together; 0 for none.
         """
         self._encoders = tuple(encoders)
+        self._tokenizers = [encoder.tokenizer for encoder in self._encoders]
         self._limits = limits
+        half = cache_bytes // 2
+        self._conditionings: ByteCache[_PairKey, Conditioning] = ByteCache(half)
+        self._reader = WindowReader(self._encoders, cache_bytes - half)
 
     @classmethod
     def from_model_directory(
@@ -75,13 +84,14 @@ class PromptEncoder:
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         limits: PromptLimits = DEFAULT_LIMITS,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> PromptEncoder:
         """Load `text_encoder*/` and `tokenizer*/` of a Diffusers directory, and nothing else.
 
         Raises:
             ModelError: a part is missing, unreadable, or lacks a tensor.
         """
-        return cls(load_text_encoders(Path(path), device, dtype), limits)
+        return cls(load_text_encoders(Path(path), device, dtype), limits, cache_bytes)
 
     @property
     def weight_bytes(self) -> int:
@@ -93,36 +103,64 @@ class PromptEncoder:
         """The largest clip_skip that every encoder has layers for."""
         return min(encoder.max_clip_skip for encoder in self._encoders)
 
+    @property
+    def counters(self) -> EncoderCounters:
+        """What the caches have done."""
+        return EncoderCounters(self._conditionings.counters, self._reader.counters)
+
     def encode(
         self,
         prompt: str | Prompt,
         negative_prompt: str | Prompt = "",
         style: PromptStyle | str = PromptStyle.LPW,
         clip_skip: int | None = None,
+        *,
+        weights_key: Hashable = (),
     ) -> Conditioning:
         """Encode one prompt with its negative prompt.
+
+        Args:
+            prompt: text, or what `parse` made of it in this style.
+            negative_prompt: likewise.
+            style: a PromptStyle or its name.
+            clip_skip: layers left out at the end; None is 0.
+            weights_key: names the weights that the encoders hold now, such as a set of LoRAs;
+                what was encoded under another name is not found again.
 
         Raises:
             InvalidPromptError: a text breaks a limit.
             InvalidRequestError: the style is unknown or clip_skip out of range.
         """
-        return self.encode_many([PromptPair(prompt, negative_prompt, style, clip_skip)])[0]
+        pair = PromptPair(prompt, negative_prompt, style, clip_skip)
+        return self.encode_many([pair], weights_key=weights_key)[0]
 
     @torch.inference_mode()
-    def encode_many(self, pairs: Sequence[PromptPair]) -> list[Conditioning]:
+    def encode_many(
+        self, pairs: Sequence[PromptPair], *, weights_key: Hashable = ()
+    ) -> list[Conditioning]:
         """Encode many pairs in few passes; a window that occurs twice is encoded once.
 
-        Each result is that of `encode` alone, within rounding.
+        Each result is that of `encode` alone, within rounding. What was encoded lately is given
+        back as it was, bit for bit; nobody may change a result's tensors.
 
         Raises:
             InvalidPromptError: a text breaks a limit.
             InvalidRequestError: a style is unknown or a clip_skip out of range.
         """
-        plans = [self._plan(pair) for pair in pairs]
-        encoded = [
-            _encode_windows(encoder, index, plans) for index, encoder in enumerate(self._encoders)
-        ]
-        return [_condition(plan, encoded) for plan in plans]
+        keys = [self._key(pair, weights_key) for pair in pairs]
+        results: dict[_PairKey, Conditioning] = {}
+        plans: dict[_PairKey, Plan] = {}
+        for key in dict.fromkeys(keys):
+            known = self._conditionings.get(key)
+            if known is None:
+                plans[key] = self._plan(key)
+            else:
+                results[key] = known
+        encoded = self._reader.read([*plans.values()], weights_key)
+        for key, plan in plans.items():
+            results[key] = assemble(plan, encoded)
+            self._conditionings.put(key, results[key], key.size + count_bytes(results[key].tensors))
+        return [results[key] for key in keys]
 
     def explain(
         self,
@@ -136,28 +174,51 @@ class PromptEncoder:
             InvalidPromptError: a text breaks a limit.
             InvalidRequestError: the style is unknown.
         """
-        parsed = self._parse(prompt, negative_prompt)
-        return explain(*parsed, PromptStyle.named(style), self._encoders[0].tokenizer)
+        parsed = self._parse(prompt, negative_prompt, PromptStyle.named(style))
+        return explain(*parsed, PromptStyle.named(style), self._tokenizers)
 
     def chunk(
         self, prompt: Prompt, negative_prompt: Prompt, style: PromptStyle = PromptStyle.LPW
     ) -> ChunkedPair:
-        """Chunk a pair of parsed prompts; runs no encoder, and may be called from any thread."""
-        return chunk_pair(prompt, negative_prompt, style, self._encoders[0].tokenizer)
+        """Chunk a pair of parsed prompts for the first encoder; the others' windows are as long.
 
-    def _plan(self, pair: PromptPair) -> _Plan:
-        style = PromptStyle.named(pair.style)
-        clip_skip = self._check_clip_skip(pair.clip_skip)
-        parsed = self._parse(pair.prompt, pair.negative_prompt)
-        chunked = [chunk_pair(*parsed, style, encoder.tokenizer) for encoder in self._encoders]
-        if len({_shape(pair) for pair in chunked}) > 1:
-            raise ModelError("the model's tokenizers split a prompt into different lengths")
-        return _Plan(tuple(chunked), EMPHASES[style], clip_skip)
+        Runs no encoder, and may be called from any thread.
+        """
+        return chunk_for_encoders(prompt, negative_prompt, style, self._tokenizers)[0]
 
-    def _parse(self, prompt: str | Prompt, negative_prompt: str | Prompt) -> tuple[Prompt, Prompt]:
+    def _key(self, pair: PromptPair, weights_key: Hashable) -> _PairKey:
+        return _PairKey(
+            PromptStyle.named(pair.style),
+            self._check_clip_skip(pair.clip_skip),
+            pair.prompt,
+            pair.negative_prompt,
+            weights_key,
+        )
+
+    def _plan(self, key: _PairKey) -> Plan:
+        rules = STYLES[key.style]
+        parsed = self._parse(key.prompt, key.negative_prompt, key.style)
+        chunked = chunk_for_encoders(*parsed, key.style, self._tokenizers)
+        prompts, negatives = zip(*chunked, strict=True)
+        is_zeros = rules.has_zeros_for_empty_negative and not parsed[1].text
+        negative_skip = key.clip_skip if rules.skips_layers_for_negative else 0
+        return Plan(
+            prompt=SidePlan(prompts, key.clip_skip),
+            negative_prompt=None if is_zeros else SidePlan(negatives, negative_skip),
+            emphasis=rules.emphasis,
+            empty_windows=tuple(
+                empty_window(key.style, encoder.tokenizer.special) for encoder in self._encoders
+            )
+            if rules.emphasis in READ_EMPTY_PROMPT
+            else None,
+        )
+
+    def _parse(
+        self, prompt: str | Prompt, negative_prompt: str | Prompt, style: PromptStyle
+    ) -> tuple[Prompt, Prompt]:
         fields = {"prompt": prompt, "negative_prompt": negative_prompt}
         parsed, negative = (
-            parse(text, self._limits, field=field) if isinstance(text, str) else text
+            parse(text, self._limits, style=style, field=field) if isinstance(text, str) else text
             for field, text in fields.items()
         )
         return parsed, negative
@@ -173,74 +234,25 @@ class PromptEncoder:
         return clip_skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    chunked: tuple[ChunkedPair, ...]  # one for each encoder, of the same shape
-    emphasis: Emphasis
+class _PairKey(NamedTuple):
+    """What a Conditioning depends on."""
+
+    style: PromptStyle
     clip_skip: int
+    prompt: str | Prompt
+    negative_prompt: str | Prompt
+    weights_key: Hashable
+
+    @property
+    def size(self) -> int:
+        """Roughly the bytes that the key itself takes."""
+        return sum(map(_text_size, (self.prompt, self.negative_prompt)))
 
 
-_WindowKey = tuple[int, tuple[int, ...]]  # clip_skip, ids
-_Encoded = Mapping[_WindowKey, EncodedWindow]  # of one encoder
+_NODE_BYTES = 250  # a node of a parsed prompt with its numbers
 
 
-def _shape(pair: ChunkedPair) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(len(window.ids) for window in chunks.windows) for chunks in pair)
-
-
-def _encode_windows(encoder: ClipTextEncoder, index: int, plans: Iterable[_Plan]) -> _Encoded:
-    """Encode every distinct window of all plans with the encoder at this index."""
-    wanted: dict[int, dict[tuple[int, ...], None]] = {}  # by clip_skip; the dict is a sorted set
-    for plan in plans:
-        for chunks in plan.chunked[index]:
-            ids = (window.ids for window in chunks.windows)
-            wanted.setdefault(plan.clip_skip, {}).update(dict.fromkeys(ids))
-    return {
-        (clip_skip, ids): window
-        for clip_skip, distinct in wanted.items()
-        for ids, window in zip(distinct, encoder.encode(list(distinct), clip_skip), strict=True)
-    }
-
-
-def _condition(plan: _Plan, encoded: Sequence[_Encoded]) -> Conditioning:
-    prompts, negatives = zip(*plan.chunked, strict=True)
-    return Conditioning(
-        prompt_embeds=_embed(prompts, plan, encoded),
-        negative_prompt_embeds=_embed(negatives, plan, encoded),
-        pooled_prompt_embeds=_pool(prompts, plan, encoded),
-        negative_pooled_prompt_embeds=_pool(negatives, plan, encoded),
-    )
-
-
-def _embed(chunks: Sequence[TokenChunks], plan: _Plan, encoded: Sequence[_Encoded]) -> Tensor:
-    """Join the encoders' features, apply the weights, lay the windows end to end."""
-    columns = zip(*(one.windows for one in chunks), strict=True)  # one window of each encoder
-    joined = [
-        torch.cat(
-            [
-                windows[plan.clip_skip, window.ids].hidden
-                for windows, window in zip(encoded, column, strict=True)
-            ],
-            dim=-1,
-        )
-        for column in columns
-    ]  # each [tokens, 2048]
-    lengths = [len(hidden) for hidden in joined]
-    hidden = pad_sequence(joined, batch_first=True).float()  # [windows, tokens, 2048]
-    weights = pad_sequence(
-        [torch.tensor(window.weights) for window in chunks[0].windows],
-        batch_first=True,
-        padding_value=1.0,
-    )  # [windows, tokens] float32
-    weighted = plan.emphasis(
-        hidden, weights.to(hidden.device), torch.tensor(lengths, device=hidden.device)
-    )
-    kept = [window[:length] for window, length in zip(weighted, lengths, strict=True)]
-    return torch.cat(kept).to(joined[0].dtype)  # [77n, 2048]
-
-
-def _pool(chunks: Sequence[TokenChunks], plan: _Plan, encoded: Sequence[_Encoded]) -> Tensor:
-    last = chunks[-1]
-    pooled = encoded[-1][plan.clip_skip, last.windows[last.pooled_window].ids].pooled
-    assert pooled is not None  # the last encoder has a projection
-    return pooled
+def _text_size(prompt: str | Prompt) -> int:
+    if isinstance(prompt, str):
+        return sys.getsizeof(prompt)
+    return 2 * sys.getsizeof(prompt.text) + _NODE_BYTES * len(prompt.nodes)

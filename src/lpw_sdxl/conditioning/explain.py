@@ -1,29 +1,56 @@
-"""What the server makes of a prompt, in words and numbers; needs a tokenizer and no encoder."""
+"""What the server makes of a prompt, in words and numbers; needs tokenizers and no encoder."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple, Protocol
 
-from lpw_sdxl.conditioning.chunking import TokenChunks, Window, chunk_pair
-from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
-from lpw_sdxl.prompt import Break, LoraTag, Prompt, PromptStyle, Span
+from lpw_sdxl.conditioning.chunking import TokenChunks, Tokenizer, chunk_pair
+from lpw_sdxl.conditioning.pieces import TokenPiece
+from lpw_sdxl.prompt import (
+    Break,
+    LoraTag,
+    Prompt,
+    PromptStyle,
+    PromptWarning,
+    Span,
+    WarningKind,
+)
+
+
+class ExplainingTokenizer(Tokenizer, Protocol):
+    """What an explanation asks of an encoder's tokenizer."""
+
+    def pieces(self, text: str) -> Sequence[TokenPiece]:
+        """Return a text's tokens with their places in it."""
+
+    def text(self, ids: list[int]) -> str:
+        """Return what ids say."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainedWindow:
-    """One chunk.
+    """One chunk, as the first text encoder reads it.
 
     Attributes:
         token_count: tokens of the prompt's text.
         length: positions that the encoder reads, BOS, EOS and padding included.
         text: what the tokens say, as the encoder reads it; without padding.
         is_pooled: whether the pooled vector is taken from it.
+        start: where its text begins in the prompt, characters; for a window without text, where
+            the window before it ends.
+        end: one past its text's last character. A character of several tokens may be in two
+            windows.
     """
 
     token_count: int
     length: int
     text: str
     is_pooled: bool
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +61,8 @@ class ExplainedPrompt:
         spans: weighted text, with positions in characters.
         breaks: where BREAK stands.
         lora_tags: in the order of the text.
-        token_count: tokens of the text, in all windows.
+        token_count: tokens of the text, in all windows, for the first text encoder.
+        token_counts: the same for each text encoder.
         windows: at least one.
         warnings: a sentence for each kind of thing that was probably not meant.
     """
@@ -43,6 +71,7 @@ class ExplainedPrompt:
     breaks: tuple[Break, ...]
     lora_tags: tuple[LoraTag, ...]
     token_count: int
+    token_counts: tuple[int, ...]
     windows: tuple[ExplainedWindow, ...]
     warnings: tuple[str, ...]
 
@@ -57,35 +86,112 @@ class PromptExplanation:
 
 
 def explain(
-    prompt: Prompt, negative_prompt: Prompt, style: PromptStyle, tokenizer: ClipTokenizer
+    prompt: Prompt,
+    negative_prompt: Prompt,
+    style: PromptStyle,
+    tokenizers: Sequence[ExplainingTokenizer],
 ) -> PromptExplanation:
-    """Say how a pair of prompts is weighted and chunked."""
-    chunks = chunk_pair(prompt, negative_prompt, style, tokenizer)
+    """Say how a pair of prompts is weighted and chunked.
+
+    Args:
+        prompt: parsed in the style.
+        negative_prompt: likewise.
+        style: how they are chunked.
+        tokenizers: one for each text encoder, in their order.
+    """
+    chunked = [chunk_pair(prompt, negative_prompt, style, tokenizer) for tokenizer in tokenizers]
+    prompts, negatives = zip(*chunked, strict=True)
     return PromptExplanation(
         style,
-        _explain_one(prompt, chunks.prompt, tokenizer),
-        _explain_one(negative_prompt, chunks.negative_prompt, tokenizer),
+        _explain_one(prompt, prompts, tokenizers[0]),
+        _explain_one(negative_prompt, negatives, tokenizers[0]),
     )
 
 
-def _explain_one(prompt: Prompt, chunks: TokenChunks, tokenizer: ClipTokenizer) -> ExplainedPrompt:
+def _explain_one(
+    prompt: Prompt, chunks: Sequence[TokenChunks], tokenizer: ExplainingTokenizer
+) -> ExplainedPrompt:
+    first = chunks[0]
+    tokens = list(_place(prompt, tokenizer))
+    assert [token.id for token in tokens] == _text_ids(first)
+    warnings = (*prompt.warnings, *_find_split_words(tokens, first))
     return ExplainedPrompt(
         spans=prompt.spans,
         breaks=prompt.breaks,
         lora_tags=prompt.lora_tags,
-        token_count=chunks.token_count,
-        windows=tuple(
-            ExplainedWindow(
-                token_count=window.text_count,
-                length=len(window.ids),
-                text=_window_text(window, tokenizer),
-                is_pooled=index == chunks.pooled_window,
-            )
-            for index, window in enumerate(chunks.windows)
-        ),
-        warnings=tuple(str(warning) for warning in prompt.warnings),
+        token_count=first.token_count,
+        token_counts=tuple(one.token_count for one in chunks),
+        windows=tuple(_explain_windows(tokens, first, tokenizer)),
+        warnings=tuple(str(warning) for warning in warnings),
     )
 
 
-def _window_text(window: Window, tokenizer: ClipTokenizer) -> str:
-    return tokenizer.text(list(window.ids[1 : 1 + window.text_count]))
+class _PlacedToken(NamedTuple):
+    """A token of the prompt and its place in the source, characters."""
+
+    id: int
+    start: int
+    end: int
+    word_start: int | None  # of the word that it goes on with; None if it begins one
+
+
+def _place(prompt: Prompt, tokenizer: ExplainingTokenizer) -> Iterator[_PlacedToken]:
+    extents = prompt.extents()
+    offset = word_start = 0
+    for text in _texts(prompt):
+        for piece in tokenizer.pieces(text):
+            start = extents[offset + piece.start][0]
+            end = extents[offset + piece.end - 1][1]
+            word_start = start if piece.starts_word else word_start
+            yield _PlacedToken(piece.id, start, end, None if piece.starts_word else word_start)
+        offset += len(text)
+
+
+def _texts(prompt: Prompt) -> list[str]:
+    """Return what is tokenised in one piece: spans, joined over LoRA tags if of equal weight."""
+    texts: list[str] = []
+    weight = None
+    for node in prompt.nodes:
+        if isinstance(node, Span) and node.weight == weight:
+            texts[-1] += node.text
+        elif isinstance(node, Span):
+            texts.append(node.text)
+        if not isinstance(node, LoraTag):
+            weight = node.weight if isinstance(node, Span) else None
+    return texts
+
+
+def _text_ids(chunks: TokenChunks) -> list[int]:
+    return [id_ for window in chunks.windows for id_ in window.ids[1 : 1 + window.text_count]]
+
+
+def _find_split_words(
+    tokens: Sequence[_PlacedToken], chunks: TokenChunks
+) -> tuple[PromptWarning, ...]:
+    borders = list(accumulate(window.text_count for window in chunks.windows))
+    # A window without text begins with the same token as the next, or with none.
+    first_tokens = (tokens[index] for index in sorted(set(borders)) if index < len(tokens))
+    split = [token.word_start for token in first_tokens if token.word_start is not None]
+    if not split:
+        return ()
+    # A word of more than 75 tokens is split more than once, and is one word.
+    return (PromptWarning(WarningKind.SPLIT_WORD, split[0], len(set(split))),)
+
+
+def _explain_windows(
+    tokens: Sequence[_PlacedToken], chunks: TokenChunks, tokenizer: ExplainingTokenizer
+) -> Iterator[ExplainedWindow]:
+    first = end = 0
+    for index, window in enumerate(chunks.windows):
+        inside = tokens[first : first + window.text_count]
+        first += window.text_count
+        start = inside[0].start if inside else end
+        end = inside[-1].end if inside else end
+        yield ExplainedWindow(
+            token_count=window.text_count,
+            length=len(window.ids),
+            text=tokenizer.text([token.id for token in inside]),
+            is_pooled=index == chunks.pooled_window,
+            start=start,
+            end=end,
+        )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from transformers import CLIPTokenizer
 
-from lpw_sdxl.conditioning.chunking import SpecialTokens
+from lpw_sdxl.conditioning.pieces import TokenPiece, split_into_pieces
+from lpw_sdxl.conditioning.windows import SpecialTokens
 
 
 class ClipTokenizer:
@@ -22,7 +23,9 @@ class ClipTokenizer:
         # A tokenizer.json may have been saved with either.
         self._backend.no_truncation()
         self._backend.no_padding()
-        self.special = SpecialTokens(tokenizer.bos_token_id, tokenizer.eos_token_id)
+        self.special = SpecialTokens(
+            tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+        )
 
     @classmethod
     def from_directory(cls, path: Path) -> ClipTokenizer:
@@ -38,6 +41,10 @@ class ClipTokenizer:
         """Return the ids of a text of any length, without BOS and EOS."""
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
+
+    def pieces(self, text: str) -> list[TokenPiece]:
+        """Return a text's tokens with their places in it."""
+        return split_into_pieces(self._backend, text)
 
     def text(self, ids: list[int]) -> str:
         """Return what the ids say: lower case, white space collapsed, special tokens left out."""

@@ -14,8 +14,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers.utils import logging as transformers_logging
 
 from lpw_sdxl.checkpoint.manifest import Manifest, read_manifest
-from lpw_sdxl.conditioning import PromptEncoder
+from lpw_sdxl.conditioning import DEFAULT_CACHE_BYTES, PromptEncoder
 from lpw_sdxl.errors import ModelError
+from lpw_sdxl.prompt import DEFAULT_LIMITS, PromptLimits
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,20 @@ class Pipeline:
     dtype: torch.dtype
 
     @classmethod
-    def load(cls, model_directory: Path, device: torch.device) -> Pipeline:
+    def load(
+        cls,
+        model_directory: Path,
+        device: torch.device,
+        prompt_limits: PromptLimits = DEFAULT_LIMITS,
+        conditioning_cache_bytes: int = DEFAULT_CACHE_BYTES,
+    ) -> Pipeline:
         """Load every part in the dtype it is saved in (a cast while loading costs 20 times that).
+
+        Args:
+            model_directory: what the import made.
+            device: where everything runs.
+            prompt_limits: for prompts that the encoder is given as text.
+            conditioning_cache_bytes: what the encoder remembers; 0 is nothing.
 
         Raises:
             ModelError: if the directory has no readable manifest, or a network lacks a tensor.
@@ -49,7 +62,9 @@ class Pipeline:
         unet = _load(UNet2DConditionModel, model_directory / "unet", dtype)
         vae = _load(AutoencoderKL, model_directory / "vae", torch.float32)
         with _no_progress_bars():
-            prompt_encoder = PromptEncoder.from_model_directory(model_directory, device, dtype)
+            prompt_encoder = PromptEncoder.from_model_directory(
+                model_directory, device, dtype, prompt_limits, conditioning_cache_bytes
+            )
         config_file = model_directory / "scheduler" / "scheduler_config.json"
         return cls(
             unet=unet.eval().requires_grad_(False).to(device),

@@ -80,6 +80,13 @@ class Denoising:
         """Give the current timestep, a scalar on the CPU."""
         return self._scheduler.timesteps[self.step_index]
 
+    @property
+    def row_lengths(self) -> list[int]:
+        """Count the prompt tokens of each of this image's rows, in their order."""
+        embeds = self.conditioning
+        sides = [embeds.negative_prompt_embeds, embeds.prompt_embeds]
+        return [len(side) for side in (sides if self.guidance.is_active else sides[1:])]
+
     def rows(self) -> list[Row]:
         """List this image's rows of the UNet call: negative and positive, or the positive alone."""
         latents = self._scheduler.scale_model_input(self.latents, self.timestep)
@@ -131,16 +138,29 @@ class Row:
 
 
 @torch.inference_mode()
-def predict(unet: Any, group: Sequence[Denoising]) -> list[torch.Tensor]:
-    """Run the UNet once for a group of images of one size; changes nothing.
+def predict(
+    unet: Any, group: Sequence[Denoising], calls: Sequence[Sequence[int]]
+) -> list[torch.Tensor]:
+    """Run the UNet for one step of a group of images of one size; changes nothing.
+
+    Args:
+        unet: the network.
+        group: the images.
+        calls: the rows of each UNet call, as indexes into all rows of the group, which follow one
+            another as the images do; each row is in one call.
 
     Returns:
         for each image the prediction of its rows, `[1 or 2, 4, h, w]`, in the UNet's dtype.
     """
     rows_of = [denoising.rows() for denoising in group]
     rows = [row for rows in rows_of for row in rows]
-    output = unet(**unet_input(rows, unet.device, unet.dtype), return_dict=False)[0]
-    return list(output.split([len(rows) for rows in rows_of]))
+    predictions: dict[int, torch.Tensor] = {}
+    for call in calls:
+        arguments = unet_input([rows[index] for index in call], unet.device, unet.dtype)
+        output = unet(**arguments, return_dict=False)[0]
+        predictions.update(zip(call, output.split(1), strict=True))
+    together = torch.cat([predictions[index] for index in range(len(rows))])
+    return list(together.split([len(rows) for rows in rows_of]))
 
 
 def unet_input(rows: Sequence[Row], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

@@ -17,12 +17,20 @@ from lpw_sdxl import __version__
 from lpw_sdxl.conditioning import PromptExplanation
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.schedulers import own_scheduler
-from lpw_sdxl.engine.job import GeneratedImage, Job, JobSpec, PromptTexts
+from lpw_sdxl.engine.job import (
+    GeneratedImage,
+    Job,
+    JobSpec,
+    PromptTexts,
+    TextCount,
+    TextCounts,
+)
 from lpw_sdxl.engine.loop import LoopCounters, StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
+from lpw_sdxl.engine.policy import MixedLengths
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
 from lpw_sdxl.imaging import ImageRecord, check_fits
-from lpw_sdxl.prompt import Prompt, PromptLimits, PromptStyle, parse
+from lpw_sdxl.prompt import PromptLimits, PromptStyle, parse
 from lpw_sdxl.schema import (
     GenerationRequest,
     ImageSize,
@@ -48,17 +56,16 @@ class Engine:
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
         self.pipeline = pipeline
         self.limits = RequestLimits.from_settings(settings)
-        self.prompt_limits = PromptLimits(
-            max_characters=settings.max_prompt_characters,
-            max_depth=settings.max_prompt_depth,
-            max_weight=settings.max_prompt_weight,
-        )
+        self.prompt_limits = _prompt_limits(settings)
         self.plan = MemoryPlan(
             pipeline.device, pipeline.dtype, pipeline.weight_bytes, settings.max_rows
         )
         self.max_prompt_chunks = settings.max_prompt_chunks
         self.own_scheduler = own_scheduler(pipeline.scheduler_config)
-        self._loop = StepLoop(pipeline, settings.max_rows, settings.max_queued_jobs)
+        self.mixed_lengths = MixedLengths(settings.mixed_lengths)
+        self._loop = StepLoop(
+            pipeline, settings.max_rows, settings.max_queued_jobs, self.mixed_lengths
+        )
         self._loop.start()
 
     @classmethod
@@ -76,7 +83,13 @@ class Engine:
         settings = read_settings() if settings is None else settings
         started = time.monotonic()
         device = choose_device(settings.device)
-        engine = cls(Pipeline.load(Path(model_directory), device), settings)
+        pipeline = Pipeline.load(
+            Path(model_directory),
+            device,
+            _prompt_limits(settings),
+            settings.conditioning_cache_bytes,
+        )
+        engine = cls(pipeline, settings)
         logger.info("model loaded in %.1f s", time.monotonic() - started)
         logger.info("memory: %s", engine.plan)
         logger.info(
@@ -140,7 +153,8 @@ class Engine:
                 field="clip_skip",
             )
         prompts = self._read_prompts(request)
-        chunks = self._count_chunks(prompts, request.prompt_style)
+        _refuse_lora_tags(prompts)
+        counts = self._count(prompts, request.prompt_style)
         manifest = self.pipeline.manifest
         record = ImageRecord(
             request=request,
@@ -154,7 +168,7 @@ class Engine:
             model_sha256=manifest.source_sha256,
         )
         check_fits(record)
-        return JobSpec(record, prompts, chunks)
+        return JobSpec(record, prompts, counts)
 
     def explain(self, request: InspectionRequest) -> PromptExplanation:
         """Say what the engine makes of two prompts.
@@ -164,7 +178,7 @@ class Engine:
         """
         check_prompt_lengths(request, self.limits)
         prompts = self._read_prompts(request)
-        self._count_chunks(prompts, request.prompt_style)
+        self._count(prompts, request.prompt_style)
         return self.pipeline.prompt_encoder.explain(*prompts, request.prompt_style)
 
     def describe(self) -> dict[str, Any]:
@@ -188,6 +202,11 @@ class Engine:
                 "failed": counters.failed,
                 "left": counters.left,
                 "unet_calls_by_jobs": {str(k): n for k, n in sorted(counters.unet_calls.items())},
+                "mixed_lengths": str(self.mixed_lengths),
+            },
+            "prompt_cache": {
+                name: dataclasses.asdict(cache)
+                for name, cache in self.pipeline.prompt_encoder.counters._asdict().items()
             },
         }
 
@@ -197,27 +216,43 @@ class Engine:
 
     def _read_prompts(self, request: GenerationRequest | InspectionRequest) -> PromptTexts:
         return PromptTexts(
-            self._read_prompt(request.prompt, "prompt"),
-            self._read_prompt(request.negative_prompt, "negative_prompt"),
+            *(
+                parse(
+                    getattr(request, field),
+                    self.prompt_limits,
+                    style=request.prompt_style,
+                    field=field,
+                )
+                for field in PromptTexts._fields
+            )
         )
 
-    def _count_chunks(self, prompts: PromptTexts, style: PromptStyle) -> int:
-        """Count both prompts' chunks; refuse a prompt of too many, by its field."""
+    def _count(self, prompts: PromptTexts, style: PromptStyle) -> TextCounts:
+        """Count both prompts' tokens and chunks; refuse a prompt of too many, by its field."""
         chunked = self.pipeline.prompt_encoder.chunk(*prompts, style)
         for field, chunks in chunked._asdict().items():
-            if chunks.text_windows > self.max_prompt_chunks:
+            if chunks.own_windows > self.max_prompt_chunks:
                 raise InvalidPromptError(
-                    f"{field} fills {chunks.text_windows} chunks of 75 tokens; at most"
+                    f"{field} fills {chunks.own_windows} chunks of 75 tokens; at most"
                     f" {self.max_prompt_chunks} are accepted here",
                     field=field,
                 )
-        return sum(len(chunks.windows) for chunks in chunked)
+        return TextCounts(
+            *(TextCount(chunks.token_count, len(chunks.windows)) for chunks in chunked)
+        )
 
-    def _read_prompt(self, text: str, field: str) -> Prompt:
-        """Parse one prompt; what goes wrong names its field."""
-        prompt = parse(text, self.prompt_limits, field=field)
+
+def _refuse_lora_tags(prompts: PromptTexts) -> None:
+    for field, prompt in prompts._asdict().items():
         if prompt.lora_tags:
             raise InvalidPromptError(
                 f"{field} names a LoRA, and none is imported here; leave the tag out", field=field
             )
-        return prompt
+
+
+def _prompt_limits(settings: Settings) -> PromptLimits:
+    return PromptLimits(
+        max_characters=settings.max_prompt_characters,
+        max_depth=settings.max_prompt_depth,
+        max_weight=settings.max_prompt_weight,
+    )

@@ -21,6 +21,20 @@ class PromptTexts(NamedTuple):
     negative_prompt: Prompt
 
 
+class TextCount(NamedTuple):
+    """How long one prompt is: tokens of its text, and the chunks that hold them."""
+
+    tokens: int
+    chunks: int
+
+
+class TextCounts(NamedTuple):
+    """The lengths of a job's prompts."""
+
+    prompt: TextCount
+    negative_prompt: TextCount
+
+
 @dataclass(frozen=True)
 class GeneratedImage:
     """A finished image, not yet encoded.
@@ -50,12 +64,12 @@ class JobSpec:
     Attributes:
         record: the request, and the seed, size and scheduler decided for it.
         prompts: the parsed prompt and negative prompt.
-        chunks: how many of them the text encoders will read.
+        counts: how long they are.
     """
 
     record: ImageRecord
     prompts: PromptTexts
-    chunks: int
+    counts: TextCounts
 
     @property
     def request(self) -> GenerationRequest:
@@ -94,7 +108,8 @@ class Job:
     def standing(self) -> Standing:
         """Tell the policy what it needs to know."""
         rows = 2 if self.spec.guidance.is_active else 1
-        return Standing(StepKey(self.spec.record.size), rows, self.last_step, self.spec.chunks)
+        chunks = sum(count.chunks for count in self.spec.counts)
+        return Standing(StepKey(self.spec.record.size), rows, self.last_step, chunks)
 
     @property
     def is_cancelled(self) -> bool:

@@ -61,13 +61,21 @@ class StepLoop:
         pipeline: the loaded model.
         max_rows: UNet rows of one call.
         max_queued_jobs: jobs accepted and not finished.
+        mixed_lengths: how rows whose prompts differ in length are stepped.
     """
 
-    def __init__(self, pipeline: Pipeline, max_rows: int, max_queued_jobs: int) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        max_rows: int,
+        max_queued_jobs: int,
+        mixed_lengths: policy.MixedLengths,
+    ) -> None:
         self.counters = LoopCounters()
         self._pipeline = pipeline
         self._max_rows = max_rows
         self._max_queued_jobs = max_queued_jobs
+        self._mixed_lengths = mixed_lengths
         self._waiting: list[Job] = []  # guarded by _changed
         self._active: list[Job] = []  # the thread's own; others only take its length
         self._is_closing = False  # guarded by _changed
@@ -208,6 +216,13 @@ class StepLoop:
         )
         for job, conditioning in zip(jobs, conditionings, strict=True):
             record = job.spec.record
+            counts = job.spec.counts
+            logger.info(
+                "encoded: %s prompt of %d tokens in %d chunks, negative prompt of %d in %d",
+                record.request.prompt_style,
+                *counts.prompt,
+                *counts.negative_prompt,
+            )
             job.denoising = Denoising(
                 conditioning=conditioning,
                 guidance=job.spec.guidance,
@@ -220,14 +235,17 @@ class StepLoop:
             )
 
     def _step(self, group: Sequence[Job]) -> None:
-        """Make one UNet call for the group and one scheduler step for each of its jobs."""
+        """Predict for the group, in one UNet call where it can be, and advance each of its jobs."""
         self._together_or_alone(group, self._call_unet)
 
     def _call_unet(self, group: Sequence[Job]) -> None:
         denoisings = [job.denoising for job in group if job.denoising is not None]
-        predictions = predict(self._pipeline.unet, denoisings)
+        owners = [index for index, one in enumerate(denoisings) for _ in one.row_lengths]
+        lengths = [length for one in denoisings for length in one.row_lengths]
+        calls = policy.share_calls(lengths, self._mixed_lengths)
+        predictions = predict(self._pipeline.unet, denoisings, calls)
         self._calls += 1
-        self.counters.unet_calls[len(group)] += 1
+        self.counters.unet_calls.update(len({owners[row] for row in call}) for call in calls)
         for job, denoising, prediction in zip(group, denoisings, predictions, strict=True):
             job.last_step = self._calls
             self._guarded(job, partial(denoising.advance, prediction))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple
 
 from lpw_sdxl.schema import ImageSize
@@ -16,6 +17,13 @@ from lpw_sdxl.schema import ImageSize
 NEVER = -1
 ACTIVE_CALLS = 4  # all sizes together have at most this many calls' rows under way: bounds memory
 TURN_CHUNKS = 64  # prompt chunks encoded between two steps: about the work of one UNet row
+
+
+class MixedLengths(StrEnum):
+    """How rows whose prompts differ in length are stepped; each row's result is the same."""
+
+    MASK = "mask"  # one UNet call: padded to the longest, the padding masked
+    GROUP = "group"  # a UNet call for each length: no mask, which keeps a GPU's fast attention
 
 
 class StepKey(NamedTuple):
@@ -93,3 +101,19 @@ def choose_group(active: Sequence[Standing]) -> list[int]:
         groups.values(),
         key=lambda members: (max(active[index].last_step for index in members), members[0]),
     )
+
+
+def share_calls(lengths: Sequence[int], mixed_lengths: MixedLengths) -> list[list[int]]:
+    """Choose which rows of a step share a UNet call.
+
+    Args:
+        lengths: of each row's prompt, tokens.
+        mixed_lengths: what to do where they differ.
+
+    Returns:
+        indexes into `lengths` for each call, ascending; every row is in one call.
+    """
+    calls: dict[int, list[int]] = defaultdict(list)
+    for index, length in enumerate(lengths):
+        calls[length if mixed_lengths is MixedLengths.GROUP else 0].append(index)
+    return list(calls.values())

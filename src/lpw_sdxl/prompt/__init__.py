@@ -2,16 +2,10 @@
 
 from lpw_sdxl.prompt.limits import DEFAULT_LIMITS, PromptLimits
 from lpw_sdxl.prompt.parser import parse
+from lpw_sdxl.prompt.render import render
 from lpw_sdxl.prompt.style import PromptStyle
-from lpw_sdxl.prompt.syntax import (
-    Break,
-    LoraTag,
-    Node,
-    Prompt,
-    PromptWarning,
-    Span,
-    WarningKind,
-)
+from lpw_sdxl.prompt.syntax import Break, LoraTag, Node, Prompt, Span
+from lpw_sdxl.prompt.warning import PromptWarning, WarningKind
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -25,4 +19,5 @@ __all__ = [
     "Span",
     "WarningKind",
     "parse",
+    "render",
 ]

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-
-ROUND_FACTOR = 1.1
-SQUARE_FACTOR = 1 / 1.1
-FACTORS = {"(": ROUND_FACTOR, "[": SQUARE_FACTOR}
+from dataclasses import dataclass
+from typing import Protocol
 
 # Up to this depth a weight is multiplied in the order in which its brackets close, as the
 # community pipeline does, and is equal to the last bit; which matters, since only exactly equal
@@ -23,29 +20,47 @@ class Bracket:
     Attributes:
         opening: `(` or `[`.
         position: of the opening bracket, characters.
-        factor: what it multiplies by.
+        factor: what it multiplies by, or the number that is written in it.
+        number_position: of the colon before that number; None without one.
         closing_rank: brackets of a lower rank multiply first.
     """
 
     opening: str
     position: int
     factor: float = math.nan
+    number_position: int | None = None
     closing_rank: int = -1
 
 
-@dataclass(slots=True)
-class OpenBrackets:
-    """The brackets around the current position; round and square ones may cross.
+class Nesting(Protocol):
+    """The brackets around the current position, whose factors and ranks are known."""
+
+    def push(self, bracket: Bracket) -> None:
+        """Enter a bracket."""
+
+    def pop(self, bracket: Bracket) -> None:
+        """Leave the innermost bracket of its kind."""
+
+    def weight(self) -> float:
+        """Return the weight of a text that stands here."""
+
+    def hides(self, bracket: Bracket) -> bool:
+        """Say whether the brackets around this one leave its text's weight as it is."""
+
+
+class MultipliedWeights:
+    """All factors multiply; round and square brackets may cross.
 
     `([x)]` is legal: each kind closes its own innermost bracket.
     """
 
-    _open: dict[str, list[Bracket]] = field(default_factory=lambda: {"(": [], "[": []})
-    _products: dict[str, list[float]] = field(default_factory=lambda: {"(": [1.0], "[": [1.0]})
-    _weight: float | None = 1.0
+    def __init__(self) -> None:
+        self._open: dict[str, list[Bracket]] = {"(": [], "[": []}
+        self._products: dict[str, list[float]] = {"(": [1.0], "[": [1.0]}
+        self._weight: float | None = 1.0
 
     def push(self, bracket: Bracket) -> None:
-        """Enter a bracket whose factor and rank are known."""
+        """Enter a bracket."""
         self._open[bracket.opening].append(bracket)
         products = self._products[bracket.opening]
         products.append(products[-1] * bracket.factor)
@@ -64,9 +79,37 @@ class OpenBrackets:
             self._weight = self._multiply()
         return self._weight
 
+    def hides(self, bracket: Bracket) -> bool:  # noqa: ARG002 - of the Protocol
+        """Every bracket counts."""
+        return False
+
     def _multiply(self) -> float:
         if sum(map(len, self._open.values())) > _EXACT_DEPTH:
             return math.prod(products[-1] for products in self._products.values())
         brackets = [bracket for kind in self._open.values() for bracket in reversed(kind)]
         brackets.sort(key=lambda bracket: bracket.closing_rank)
         return math.prod((bracket.factor for bracket in brackets), start=1.0)
+
+
+class AbsoluteWeights:
+    """A number replaces the weight that holds around it; a pair without one multiplies it."""
+
+    def __init__(self) -> None:
+        self._weights = [1.0]
+
+    def push(self, bracket: Bracket) -> None:
+        """Enter a bracket."""
+        around = 1.0 if bracket.number_position is not None else self._weights[-1]
+        self._weights.append(around * bracket.factor)
+
+    def pop(self, bracket: Bracket) -> None:  # noqa: ARG002 - of the Protocol
+        """Leave the innermost bracket; there is one kind of them."""
+        self._weights.pop()
+
+    def weight(self) -> float:
+        """Return the innermost number, times the factors of the pairs inside it."""
+        return self._weights[-1]
+
+    def hides(self, bracket: Bracket) -> bool:
+        """Brackets around a number don't count."""
+        return bracket.number_position is not None

@@ -1,33 +1,28 @@
-r"""Text to tokens of the `lpw` grammar, in linear time; it knows nothing of nesting or weights.
+r"""Text to tokens of a style's grammar, in linear time; it knows nothing of nesting or weights.
 
-At each position the first alternative that matches is taken: an escape (`\(` `\)` `\[` `\]`
-`\\`), a lone backslash (left out), an opening bracket, a weight that closes (`:1.2)`), a closing
-bracket, a LoRA tag, text. Inside text the word BREAK is a token of its own and eats the white
-space around it.
+At each position the first alternative that matches is taken: an escape (such as `\(`), a lone
+backslash that is left out, an opening bracket, a weight that closes (`:1.2)`), a closing bracket,
+a LoRA tag, text. Inside text the word BREAK is a token of its own and eats the white space around
+it. Alternatives that a grammar doesn't have are not in its pattern.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum, auto
 from typing import NamedTuple
 
-# `\d` is any decimal digit of Unicode, as in the community pipeline; float() reads them all.
-_TOKEN = re.compile(
-    r"""
-      \\(?P<escaped>[\\()\[\]])
-    | (?P<backslash>\\)
-    | (?P<open>[(\[])
-    | :(?P<weight>[+-]?[.\d]+)\)
-    | (?P<close>[)\]])
-    | <lora:(?P<lora>[^<>:\s][^<>:]*:[+-]?(?:\d+\.?\d*|\.\d+))>
-    | (?P<text>[^\\()\[\]:<]+|[:<])
-    """,
-    re.VERBOSE,
-)
+from lpw_sdxl.prompt.grammar import GRAMMARS, Grammar
+from lpw_sdxl.prompt.style import PromptStyle
+
+CLOSINGS = {"(": ")", "[": "]"}
+LORA_BEGINNING = "<lora:"
+LORA_TAG = re.compile(r"<lora:(?P<lora>[^<>:\s][^<>:]*:[+-]?(?:\d+\.?\d*|\.\d+))>")
 # White space is stripped by hand: `\s*\bBREAK` takes quadratic time on a long run of blanks.
-_BREAK = re.compile(r"\bBREAK\b")
+_BREAK_WORD = re.compile(r"\bBREAK\b")
+# `\d` is any decimal digit of Unicode, as in the community pipeline; float() reads them all.
+_NUMBER = r"(?P<weight>[+-]?[.\d]++)"
 
 
 class TokenKind(Enum):
@@ -59,22 +54,54 @@ _KINDS = {
 }
 
 
-def lex(text: str) -> Iterator[Token]:
-    """Split a text into tokens that cover it, but for the white space around BREAK."""
-    for match in _TOKEN.finditer(text):
-        group = match.lastgroup
-        assert group is not None  # every alternative is named
-        if group == "text":
-            yield from _split_at_breaks(match.group(), match.start())
-        elif group == "backslash":
-            yield Token(TokenKind.TEXT, "", match.start(), match.end())
-        else:
-            yield Token(_KINDS[group], match[group], match.start(), match.end())
+class Lexer:
+    """Splits text by one grammar."""
+
+    def __init__(self, grammar: Grammar) -> None:
+        self._pattern = re.compile("|".join(_alternatives(grammar)))
+        self._has_breaks = grammar.has_breaks
+
+    def lex(self, text: str) -> Iterator[Token]:
+        """Split a text into tokens that cover it, but for the white space around BREAK."""
+        for match in self._pattern.finditer(text):
+            group = match.lastgroup
+            assert group is not None  # every alternative is named
+            if group == "text" and self._has_breaks:
+                yield from _split_at_breaks(match.group(), match.start())
+            elif group == "text":
+                yield Token(TokenKind.TEXT, match.group(), match.start(), match.end())
+            elif group == "backslash":
+                yield Token(TokenKind.TEXT, "", match.start(), match.end())
+            else:
+                yield Token(_KINDS[group], match[group], match.start(), match.end())
+
+
+def _alternatives(grammar: Grammar) -> Iterator[str]:
+    """Write the pattern's alternatives in their order, each linear in what it looks at."""
+    special = ""  # characters that end a run of text
+    if grammar.escapable:
+        yield rf"\\(?P<escaped>[{re.escape(grammar.escapable)}])"
+        special += "\\"
+    if grammar.drops_backslash:
+        yield r"(?P<backslash>\\)"
+    if grammar.factors:
+        opening = "".join(grammar.factors)
+        closing = "".join(CLOSINGS[bracket] for bracket in opening)
+        blank = r"\s*+" if grammar.allows_blanks else ""
+        yield rf"(?P<open>[{re.escape(opening)}])"
+        yield rf":{blank}{_NUMBER}{blank}\)"
+        yield rf"(?P<close>[{re.escape(closing)}])"
+        special += opening + closing + ":"
+    if grammar.has_lora_tags:
+        yield LORA_TAG.pattern
+        special += "<"
+    # Special characters of which the alternatives above took none are text, one at a time.
+    yield rf"(?P<text>[^{re.escape(special)}]++|.)" if special else r"(?P<text>(?s:.+))"
 
 
 def _split_at_breaks(run: str, offset: int) -> Iterator[Token]:
     start = 0
-    for match in _BREAK.finditer(run):
+    for match in _BREAK_WORD.finditer(run):
         part = run[start : match.start()].rstrip()
         if part:
             yield Token(TokenKind.TEXT, part, offset + start, offset + start + len(part))
@@ -88,3 +115,6 @@ def _blank_end(run: str, start: int) -> int:
     while start < len(run) and run[start].isspace():
         start += 1
     return start
+
+
+LEXERS: Mapping[PromptStyle, Lexer] = {style: Lexer(grammar) for style, grammar in GRAMMARS.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lpw_sdxl.errors import InvalidPromptError
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class PromptLimits:
                 f"the prompt has {len(text)} characters; the limit is {self.max_characters}",
                 field=field,
             )
-        if (surrogate := _SURROGATE.search(text)) is not None:
+        if (surrogate := SURROGATE.search(text)) is not None:
             raise InvalidPromptError(
                 f"character {surrogate.start()} is half of a surrogate pair, which is no "
                 "character; send the pair or leave it out",

@@ -1,12 +1,15 @@
 """The tree that a prompt's text is parsed into; it knows nothing of tokens or tensors.
 
-Positions are indexes into the text, in characters; `end` is one past the last.
+Positions are indexes into the text, in characters; `end` is one past the last. Two trees are equal
+when they mean the same: positions, source text and warnings don't count.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from lpw_sdxl.prompt.warning import PromptWarning
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +22,16 @@ class Span:
 
     text: str
     weight: float
-    start: int
-    end: int
+    start: int = field(default=0, compare=False)
+    end: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Break:
     """The word BREAK: what follows starts a new chunk. It has no weight."""
 
-    start: int
-    end: int
+    start: int = field(default=0, compare=False)
+    end: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,60 +40,42 @@ class LoraTag:
 
     name: str
     weight: float
-    start: int
-    end: int
+    start: int = field(default=0, compare=False)
+    end: int = field(default=0, compare=False)
 
 
 Node = Span | Break | LoraTag
 
 
-class WarningKind(StrEnum):
-    """What a prompt may hold that is allowed and seldom meant; the value is the sentence."""
-
-    UNCLOSED_BRACKET = "an opening bracket is never closed and counts to the end of the prompt"
-    UNMATCHED_BRACKET = "a closing bracket has no opening one and is read as text"
-    NUMBER_IS_TEXT = (
-        "a number before a closing bracket is read as text; "
-        "a weight is written (text:1.2), in round brackets and without spaces"
-    )
-    WEIGHT_WITHOUT_TEXT = "a weight stands around no text and has no effect"
-    LONE_BACKSLASH = "a backslash that escapes no bracket is left out"
-    MALFORMED_LORA_TAG = "a LoRA tag is not of the form <lora:name:weight> and is read as text"
-
-
-@dataclass(frozen=True, slots=True)
-class PromptWarning:
-    """One kind of warning; a prompt has at most one of each kind, so a report stays short.
+class Piece(NamedTuple):
+    """Characters of a span that stand side by side in the source, or an escape of one.
 
     Attributes:
-        kind: what was seen.
-        position: where it was seen first.
-        count: how often it was seen.
+        start: position in the source, characters.
+        end: one past the last.
+        length: characters of the span; fewer than in the source for an escape, which is one.
     """
 
-    kind: WarningKind
-    position: int
-    count: int = 1
-
-    def __str__(self) -> str:
-        """Write the warning as one sentence, without any text of the prompt."""
-        times = "" if self.count == 1 else f" ({self.count} times)"
-        return f"character {self.position}: {self.kind.value}{times}"
+    start: int
+    end: int
+    length: int
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A parsed prompt.
+    """A parsed prompt; equal to another that has equal nodes.
 
     Attributes:
         text: the text as it was given.
         nodes: in the order of the text; no span is empty.
         warnings: in the order of `WarningKind`.
+        pieces: the spans' characters in the source, in order; each span is one or more of them.
     """
 
-    text: str
+    text: str = field(compare=False)
     nodes: tuple[Node, ...]
-    warnings: tuple[PromptWarning, ...] = ()
+    warnings: tuple[PromptWarning, ...] = field(default=(), compare=False)
+    pieces: tuple[Piece, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -106,3 +91,12 @@ class Prompt:
     def lora_tags(self) -> tuple[LoraTag, ...]:
         """The LoRA tags, repeated names included."""
         return tuple(node for node in self.nodes if isinstance(node, LoraTag))
+
+    def extents(self) -> list[tuple[int, int]]:
+        """Return start and end in the source of each character of the spans, end to end."""
+        extents = []
+        for start, end, length in self.pieces:
+            is_escape = length < end - start
+            characters = [(at, at + 1) for at in range(start, end)]
+            extents += [(start, end)] if is_escape else characters
+        return extents

@@ -1,0 +1,136 @@
+"""Encoded windows to Conditioning: emphasis, joining, the pooled choice; it runs no encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from lpw_sdxl.conditioning.chunking import TokenChunks
+from lpw_sdxl.conditioning.clip import EncodedWindow
+from lpw_sdxl.conditioning.emphasis import EMPHASES
+from lpw_sdxl.conditioning.styles import EmphasisName
+from lpw_sdxl.conditioning.windows import WINDOW_TOKENS
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """What the UNet is given of the text; dtype and device are the encoders'.
+
+    The tensors may be shared with other requests and with a cache: nobody changes them.
+
+    Attributes:
+        prompt_embeds: [tokens, 2048]; both encoders' features side by side.
+        negative_prompt_embeds: [tokens, 2048]; in the lpw style as many tokens as the prompt.
+        pooled_prompt_embeds: [1280], of the last encoder.
+        negative_pooled_prompt_embeds: [1280].
+    """
+
+    prompt_embeds: Tensor
+    negative_prompt_embeds: Tensor
+    pooled_prompt_embeds: Tensor
+    negative_pooled_prompt_embeds: Tensor
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All four."""
+        return (
+            self.prompt_embeds,
+            self.negative_prompt_embeds,
+            self.pooled_prompt_embeds,
+            self.negative_pooled_prompt_embeds,
+        )
+
+
+WindowKey = tuple[int, tuple[int, ...]]
+"""clip_skip and ids of a window."""
+EncodedWindows = Mapping[WindowKey, EncodedWindow]
+"""Windows that one encoder has read."""
+
+
+@dataclass(frozen=True, slots=True)
+class SidePlan:
+    """How one prompt of a pair is encoded.
+
+    Attributes:
+        chunks: one for each encoder, alike but for the padding's ids.
+        clip_skip: layers left out.
+    """
+
+    chunks: tuple[TokenChunks, ...]
+    clip_skip: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a pair of prompts is encoded.
+
+    Attributes:
+        prompt: the prompt's side.
+        negative_prompt: None for zeros in place of an empty negative prompt.
+        emphasis: of both.
+        empty_windows: the style's empty prompt, for each encoder, if the emphasis reads it.
+    """
+
+    prompt: SidePlan
+    negative_prompt: SidePlan | None
+    emphasis: EmphasisName
+    empty_windows: tuple[tuple[int, ...], ...] | None
+
+    def windows(self, encoder: int) -> Iterator[WindowKey]:
+        """Name every window that the encoder at an index has to read; some twice."""
+        for side in filter(None, (self.prompt, self.negative_prompt)):
+            for window in side.chunks[encoder].windows:
+                yield side.clip_skip, window.ids
+            if self.empty_windows is not None:
+                yield side.clip_skip, self.empty_windows[encoder]
+
+
+def assemble(plan: Plan, encoded: Sequence[EncodedWindows]) -> Conditioning:
+    """Make a pair's Conditioning.
+
+    Args:
+        plan: what is wanted.
+        encoded: for each encoder the windows that the plan names, and perhaps others.
+    """
+    embeds, pooled = _assemble_side(plan.prompt, plan, encoded)
+    if plan.negative_prompt is None:  # as long as an empty prompt: one full window
+        negative = embeds.new_zeros((WINDOW_TOKENS + 2, embeds.shape[-1])), torch.zeros_like(pooled)
+    else:
+        negative = _assemble_side(plan.negative_prompt, plan, encoded)
+    return Conditioning(embeds, negative[0], pooled, negative[1])
+
+
+def _assemble_side(
+    side: SidePlan, plan: Plan, encoded: Sequence[EncodedWindows]
+) -> tuple[Tensor, Tensor]:
+    features = [_embed(side, plan, index, windows) for index, windows in enumerate(encoded)]
+    last = side.chunks[-1]
+    pooled = encoded[-1][side.clip_skip, last.windows[last.pooled_window].ids].pooled
+    assert pooled is not None  # the last encoder has a projection
+    return torch.cat(features, dim=-1), pooled
+
+
+def _embed(side: SidePlan, plan: Plan, encoder: int, encoded: EncodedWindows) -> Tensor:
+    """Apply the weights to one encoder's windows and lay them end to end: [tokens, dim]."""
+    windows = side.chunks[encoder].windows
+    states = [encoded[side.clip_skip, window.ids].hidden for window in windows]
+    hidden = pad_sequence(states, batch_first=True).float()  # [windows, tokens, dim]
+    weights = pad_sequence(
+        [torch.tensor(window.weights) for window in windows], batch_first=True, padding_value=1.0
+    )  # [windows, tokens] float32
+    empty = hidden[:1, :0]
+    if plan.empty_windows is not None:
+        empty = encoded[side.clip_skip, plan.empty_windows[encoder]].hidden.float().unsqueeze(0)
+    lengths = [len(window.ids) for window in windows]
+    weighted = EMPHASES[plan.emphasis](
+        hidden,
+        weights.to(hidden.device),
+        torch.tensor(lengths, device=hidden.device),
+        empty,
+    )
+    kept = [window[:length] for window, length in zip(weighted, lengths, strict=True)]
+    return torch.cat(kept).to(states[0].dtype)

@@ -1,0 +1,132 @@
+"""A prompt's tokens, and where its chunks of at most 75 begin; it knows no windows, no tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+
+from lpw_sdxl.conditioning.windows import WINDOW_TOKENS, Segment, WeightedToken
+from lpw_sdxl.prompt import Break, Prompt, Span
+
+COMMA_BACKTRACK = 20
+"""A chunk ends behind a comma that is among its last so many tokens (AUTOMATIC1111's default)."""
+MAX_WORD_TOKENS = 8
+"""Words of up to so many tokens are kept in one chunk (ComfyUI's `max_word_length`)."""
+
+TokenIds = Callable[[str], Sequence[int]]
+"""A tokenizer without BOS, EOS, padding and truncation."""
+Splitting = Callable[[str], Iterable[str]]
+"""The pieces of a span that are tokenised one by one; each one begins a word."""
+Border = Callable[[Segment, int], int]
+"""Where the chunk that begins at an index ends, given that more than 75 tokens follow it."""
+
+_WORD = re.compile(r"[^ \t\n\r\f\v]+")
+
+
+def by_span(text: str) -> Iterable[str]:
+    """Tokenise a span in one piece."""
+    return (text,)
+
+
+def by_word(text: str) -> Iterable[str]:
+    """Tokenise what stands between blanks; the ids are those of the span in one piece."""
+    return _WORD.findall(text)
+
+
+def tokenize(
+    prompt: Prompt, token_ids: TokenIds, split: Splitting = by_span
+) -> tuple[Segment, ...]:
+    """Turn a prompt into segments of weighted tokens, one more than it has breaks.
+
+    Spans are tokenised one by one, so words never join over the border of two weights. LoRA tags
+    are taken out as if they had never been written: what stands on both sides of one is a single
+    span, if its weight is the same.
+    """
+    commas = frozenset(token_ids(","))
+    segments: list[list[WeightedToken]] = [[]]
+    for text, weight in _texts(prompt):
+        if text is None:
+            segments.append([])
+            continue
+        for piece in split(text):
+            ids = token_ids(piece)
+            segments[-1] += [
+                WeightedToken(id_, weight, index == 0, id_ in commas)
+                for index, id_ in enumerate(ids)
+            ]
+    return tuple(map(tuple, segments))
+
+
+def cut(segments: Sequence[Segment], border: Border, *, keeps_empty: bool) -> list[Segment]:
+    """Cut segments into chunks of at most 75 tokens; each segment begins one.
+
+    Args:
+        segments: at least one.
+        border: where a chunk ends that can't hold its segment's rest.
+        keeps_empty: whether a break that follows no text (leading, doubled) makes a chunk without
+            text.
+
+    Returns:
+        At least one. Where `keeps_empty` is false the last one has no text if a break ends the
+        prompt, which tells that the chunk before is complete.
+    """
+    chunks = [chunk for segment in segments for chunk in _cut_segment(segment, border)]
+    if keeps_empty:
+        return chunks if chunks[-1] or len(chunks) == 1 else chunks[:-1]
+    return [*filter(None, chunks[:-1]), chunks[-1]]
+
+
+def after_75(_: Segment, start: int) -> int:
+    """End a chunk after 75 tokens."""
+    return start + WINDOW_TOKENS
+
+
+def after_comma(segment: Segment, start: int) -> int:
+    """End a chunk behind the last comma of its last 20 tokens, else after 75 tokens.
+
+    Nothing moves if a comma is the first token that has no room: it is the nearest to the border.
+    """
+    end = start + WINDOW_TOKENS
+    nearest = range(end, end - COMMA_BACKTRACK - 1, -1)
+    comma = next((index for index in nearest if segment[index].is_comma), end)
+    return min(comma + 1, end)
+
+
+def before_word(segment: Segment, start: int) -> int:
+    """End a chunk before a word that would be split, unless it has more than 8 tokens."""
+    end = start + WINDOW_TOKENS
+    nearest = range(end, end - MAX_WORD_TOKENS, -1)
+    word = next((index for index in nearest if segment[index].starts_word), None)
+    if word is None:
+        return end
+    rest = segment[word + 1 : word + 1 + MAX_WORD_TOKENS]
+    has_end = len(rest) < MAX_WORD_TOKENS or any(token.starts_word for token in rest)
+    return word if has_end else end
+
+
+def _texts(prompt: Prompt) -> Iterator[tuple[str | None, float]]:
+    """Yield texts with their weights, joined over LoRA tags, and None for a break."""
+    run: list[Span] = []
+    for node in prompt.nodes:
+        if isinstance(node, Span) and (not run or node.weight == run[0].weight):
+            run.append(node)
+        elif isinstance(node, Span | Break):
+            yield from _joined(run)
+            run = [node] if isinstance(node, Span) else []
+            if not run:
+                yield None, 1.0
+    yield from _joined(run)
+
+
+def _joined(run: Sequence[Span]) -> Iterator[tuple[str, float]]:
+    if run:
+        yield "".join(span.text for span in run), run[0].weight
+
+
+def _cut_segment(segment: Segment, border: Border) -> Iterator[Segment]:
+    ends = [0]
+    while len(segment) - ends[-1] > WINDOW_TOKENS:
+        ends.append(border(segment, ends[-1]))
+    for start, end in pairwise([*ends, len(segment)]):
+        yield segment[start:end]

@@ -1,0 +1,112 @@
+"""What each prompt style does with a parsed prompt, declared in one table; no tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import NamedTuple
+
+from lpw_sdxl.conditioning.cutting import (
+    Border,
+    Splitting,
+    after_75,
+    after_comma,
+    before_word,
+    by_span,
+    by_word,
+)
+from lpw_sdxl.conditioning.windows import (
+    Fit,
+    fit_alone_padded_after_eos,
+    fit_alone_padded_after_text,
+    fit_pair,
+)
+from lpw_sdxl.prompt import PromptStyle
+
+
+class EmphasisName(Enum):
+    """How weights act on hidden states; `emphasis.EMPHASES` holds the formulas."""
+
+    NONE = auto()
+    FROM_WINDOW_END = auto()
+    MULTIPLY = auto()
+    MULTIPLY_AND_RESTORE_MEAN = auto()
+    FROM_EMPTY_PROMPT = auto()
+
+
+class PooledChoice(Enum):
+    """Which window gives the pooled vector."""
+
+    FIRST = auto()
+    LAST_OF_TEXT = auto()
+    LAST = auto()
+
+
+class PooledChoices(NamedTuple):
+    """The choice for each prompt of a pair."""
+
+    prompt: PooledChoice
+    negative_prompt: PooledChoice
+
+
+_BOTH_FIRST = PooledChoices(PooledChoice.FIRST, PooledChoice.FIRST)
+
+
+@dataclass(frozen=True, slots=True)
+class StyleRules:
+    """One style; its grammar is declared in `prompt`.
+
+    Attributes:
+        split: what is tokenised in one piece.
+        border: where a chunk ends that is too small for the text.
+        keeps_empty_chunks: whether a leading or doubled BREAK makes a chunk without text.
+        fit: how chunks become windows, and with what they are padded.
+        pooled: which windows give the pooled vectors.
+        emphasis: how weights act.
+        has_zeros_for_empty_negative: whether an empty negative prompt is zeros, hidden states and
+            pooled vector, or is encoded as any other.
+        skips_layers_for_negative: whether clip_skip counts for the negative prompt.
+    """
+
+    split: Splitting = by_span
+    border: Border = after_75
+    keeps_empty_chunks: bool = True
+    fit: Fit = fit_alone_padded_after_text
+    pooled: PooledChoices = _BOTH_FIRST
+    emphasis: EmphasisName = EmphasisName.NONE
+    has_zeros_for_empty_negative: bool = False
+    skips_layers_for_negative: bool = True
+
+
+# Facts of each: lpw_stable_diffusion_xl.py of huggingface/diffusers at commit 58eb52c; the
+# documented behaviour of AUTOMATIC1111 and ComfyUI; StableDiffusionXLPipeline.encode_prompt of
+# diffusers 0.42.1, which lets clip_skip count for the prompt alone.
+STYLES: Mapping[PromptStyle, StyleRules] = {
+    PromptStyle.LPW: StyleRules(
+        keeps_empty_chunks=False,
+        fit=fit_pair,
+        # A long negative prompt must not replace the prompt's vector by that of the empty string,
+        # as it does in the community pipeline; the negative one's is as there.
+        pooled=PooledChoices(PooledChoice.LAST_OF_TEXT, PooledChoice.LAST),
+        emphasis=EmphasisName.FROM_WINDOW_END,
+    ),
+    PromptStyle.A1111: StyleRules(
+        border=after_comma,
+        fit=fit_alone_padded_after_eos,
+        emphasis=EmphasisName.MULTIPLY,
+        has_zeros_for_empty_negative=True,
+    ),
+    PromptStyle.A1111_ORIGINAL: StyleRules(
+        border=after_comma,
+        fit=fit_alone_padded_after_eos,
+        emphasis=EmphasisName.MULTIPLY_AND_RESTORE_MEAN,
+        has_zeros_for_empty_negative=True,
+    ),
+    PromptStyle.COMFY: StyleRules(
+        split=by_word,
+        border=before_word,
+        emphasis=EmphasisName.FROM_EMPTY_PROMPT,
+    ),
+    PromptStyle.PLAIN: StyleRules(skips_layers_for_negative=False),
+}

@@ -1,0 +1,77 @@
+"""What each style's syntax is made of, in one table; reading by it is the lexer's and parser's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from lpw_sdxl.prompt.brackets import AbsoluteWeights, MultipliedWeights, Nesting
+from lpw_sdxl.prompt.style import PromptStyle
+
+ROUND_FACTOR = 1.1
+SQUARE_FACTOR = 1 / 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    r"""A style's syntax.
+
+    Attributes:
+        factors: by the brackets that mean something, `(` or `[`: what a pair without a number
+            multiplies by.
+        nesting: how weights of nested brackets go together.
+        escapable: characters that a backslash takes literally.
+        drops_backslash: whether any other backslash is left out, or is text.
+        allows_blanks: whether white space may stand around a weight's number.
+        has_breaks: whether BREAK is a node, or a word like others.
+        has_lora_tags: whether `<lora:name:weight>` is a node, or text.
+        warns: whether what is read as text is worth a warning where it looks like syntax.
+    """
+
+    factors: Mapping[str, float]
+    nesting: Callable[[], Nesting]
+    escapable: str
+    drops_backslash: bool
+    allows_blanks: bool
+    has_breaks: bool
+    has_lora_tags: bool
+    warns: bool = True
+
+
+_LPW = Grammar(
+    factors={"(": ROUND_FACTOR, "[": SQUARE_FACTOR},
+    nesting=MultipliedWeights,
+    escapable=r"\()[]",
+    drops_backslash=True,
+    allows_blanks=False,
+    has_breaks=True,
+    has_lora_tags=True,
+)
+_A1111 = replace(_LPW, allows_blanks=True)
+_COMFY = Grammar(
+    factors={"(": ROUND_FACTOR},
+    nesting=AbsoluteWeights,
+    escapable="()",
+    drops_backslash=False,
+    allows_blanks=True,
+    has_breaks=False,
+    has_lora_tags=True,
+)
+_PLAIN = Grammar(
+    factors={},
+    nesting=MultipliedWeights,
+    escapable="",
+    drops_backslash=False,
+    allows_blanks=False,
+    has_breaks=False,
+    has_lora_tags=False,
+    warns=False,
+)
+
+GRAMMARS: Mapping[PromptStyle, Grammar] = {
+    PromptStyle.LPW: _LPW,
+    PromptStyle.A1111: _A1111,
+    PromptStyle.A1111_ORIGINAL: _A1111,
+    PromptStyle.COMFY: _COMFY,
+    PromptStyle.PLAIN: _PLAIN,
+}

@@ -1,0 +1,42 @@
+"""Text that looks like syntax and is none; bounded looks, so that reading stays linear."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_REACH = 32  # characters looked back or forward
+_NUMBER_AT_END = re.compile(r":\s*[+-]?[.\d][.,\deE+-]*\s*\Z")
+# LoRA or LyCORIS, however it goes on; and what other programs read as a tag of another kind.
+_TAG = re.compile(r"<\s*+(?:(?i:lora|lyco)|\w++\s*+:[^<>]*+>)")
+_ANY_BREAK = re.compile(r"\bbreak\b", re.IGNORECASE)
+
+
+def ends_in_number(text: str, end: int) -> bool:
+    """Say whether something like `:1.2` ends here, such as before a bracket that closes."""
+    return _NUMBER_AT_END.search(text, max(0, end - _REACH), end) is not None
+
+
+def is_tag(text: str, start: int) -> bool:
+    """Say whether something like `<Lora:name:1>` or `<hypernet:name:1>` begins here."""
+    return _TAG.match(text, start) is not None
+
+
+def breaks_in_vain(text: str, *, has_breaks: bool) -> Iterator[int]:
+    """Find words that may have been meant to end a chunk, and don't.
+
+    Args:
+        text: a prompt's source.
+        has_breaks: whether BREAK in capitals ends a chunk. Then only `break` or `Break` that
+            stands alone between commas or line ends is one; else BREAK anywhere.
+    """
+    for match in _ANY_BREAK.finditer(text):
+        is_exact = match.group() == "BREAK"
+        if is_exact != has_breaks and (is_exact or _stands_alone(text, *match.span())):
+            yield match.start()
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    before = text[max(0, start - _REACH) : start].rstrip(" \t")
+    after = text[end : end + _REACH].lstrip(" \t")
+    return before[-1:] in {"", ",", "\n"} and after[:1] in {"", ",", "\n"}

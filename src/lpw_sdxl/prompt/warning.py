@@ -1,0 +1,69 @@
+"""What a prompt may hold that is allowed and seldom meant; never any of the prompt's text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class WarningKind(StrEnum):
+    """What a prompt may hold that is allowed and seldom meant; the value is the sentence."""
+
+    UNCLOSED_BRACKET = "an opening bracket is never closed and counts to the end of the prompt"
+    UNMATCHED_BRACKET = "a closing bracket has no opening one and is read as text"
+    NUMBER_IS_TEXT = (
+        "a number before a closing bracket is read as text; "
+        "a weight is one number in round brackets, (text:1.2), and has no spaces in the lpw style"
+    )
+    WEIGHT_WITHOUT_TEXT = "a bracket's weight stands around no text and has no effect"
+    WEIGHT_CHANGES_NOTHING = "a weight is the one that its text has without it, and has no effect"
+    LONE_BACKSLASH = "a backslash that escapes no bracket is left out"
+    MALFORMED_LORA_TAG = "a LoRA tag is not of the form <lora:name:weight> and is read as text"
+    UNKNOWN_TAG = "a tag is read as text; only <lora:name:weight>, so spelled, is known"
+    BREAK_IS_TEXT = (
+        "the word BREAK is read as text; a chunk ends at BREAK in capitals, in the styles that "
+        "know it (lpw and a1111)"
+    )
+    SPLIT_WORD = "a word is split over the boundary of two chunks"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptWarning:
+    """One kind of warning; a prompt has at most one of each kind, so a report stays short.
+
+    Attributes:
+        kind: what was seen.
+        position: where it was seen first.
+        count: how often it was seen.
+    """
+
+    kind: WarningKind
+    position: int
+    count: int = 1
+
+    def __str__(self) -> str:
+        """Write the warning as one sentence, without any text of the prompt."""
+        times = "" if self.count == 1 else f" ({self.count} times)"
+        return f"character {self.position}: {self.kind.value}{times}"
+
+
+class WarningTally:
+    """Counts what is warned of while a prompt is read."""
+
+    def __init__(self) -> None:
+        self._seen: dict[WarningKind, PromptWarning] = {}
+
+    def add(self, kind: WarningKind, position: int) -> None:
+        """Count one more of a kind; the positions may come in any order."""
+        seen = self._seen.get(kind, PromptWarning(kind, position, 0))
+        self._seen[kind] = PromptWarning(kind, min(seen.position, position), seen.count + 1)
+
+    def add_all(self, kind: WarningKind, positions: Iterable[int]) -> None:
+        """Count one for each position."""
+        for position in positions:
+            self.add(kind, position)
+
+    def warnings(self) -> tuple[PromptWarning, ...]:
+        """Return what was counted, in the order of `WarningKind`."""
+        return tuple(self._seen[kind] for kind in WarningKind if kind in self._seen)
