@@ -10,11 +10,12 @@ BentoML) is imported by the commands that need it.
 from __future__ import annotations
 
 import argparse
+import io
 import signal
 import sys
 from pathlib import Path
 
-from lpw_sdxl.checkpoint.console import ImportConsole, facts, summary_rows
+from lpw_sdxl.checkpoint.console import ImportConsole, facts, silence_output, summary_rows
 from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS
 from lpw_sdxl.errors import LpwSdxlError, ModelError
@@ -25,10 +26,16 @@ DEMO_NOTE = "The demo model is random: everything works with it, and its picture
 def main(words: list[str] | None = None) -> int:
     """Run one command, by default the process's own, and return the exit status."""
     arguments = build_parser().parse_args(words)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no name is too odd to be printed
     try:
         arguments.run(arguments)
     except LpwSdxlError as error:
         return _fail(str(error))
+    except BrokenPipeError:  # nobody reads the list any more
+        silence_output()
+        return 1
     except OSError as error:
         return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
     except KeyboardInterrupt:
@@ -107,9 +114,7 @@ def _checkpoint(arguments: argparse.Namespace) -> None:
     options = ImportOptions(arguments.name, dtype, arguments.sha256, arguments.force)
     with ImportConsole() as console:
         acquisition = Acquisition(options, selection, read_import_settings(), console)
-        result = acquisition.import_source(
-            arguments.source, remove_source=arguments.remove_source
-        )
+        result = acquisition.import_source(arguments.source, remove_source=arguments.remove_source)
     _print_result(result.tag, was_known=result.was_known)
 
 
@@ -123,24 +128,32 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _print_result(tag: str, *, was_known: bool) -> None:
+    from lpw_sdxl.checkpoint.store import find
+
     print("Already imported; nothing changed." if was_known else "Imported and verified.")
+    name = tag.partition(":")[0]
+    if (newest := find(name).tag) != tag:
+        print(f"{name}:latest is {newest}, which was imported later.")
     print(f"Serve it with: make serve MODEL={tag}")
     print(tag)
 
 
 def _list(_: argparse.Namespace) -> None:
     from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
-    from lpw_sdxl.checkpoint.store import list_entries
+    from lpw_sdxl.checkpoint.store import find, list_entries
 
     for entry in list_entries():
         try:
             manifest = read_manifest(entry.path)
             verify_files(entry.path, manifest, contents=False)
-        except ModelError as error:
-            print(entry.tag, f"damaged: {error}", sep="  ")
-        else:
-            columns = (manifest.native_size, manifest.dtype, manifest.source_file)
-            print(entry.tag, *columns, sep="  ")
+            is_latest = find(entry.tag.partition(":")[0]).tag == entry.tag
+        except ModelError:
+            is_latest, manifest = False, None
+        if manifest is None or not entry.metadata:
+            print(entry.tag, "damaged: `verify` says what is wrong", sep="  ")
+            continue
+        columns = [manifest.native_size, manifest.dtype, manifest.source_file]
+        print(entry.tag, *columns, *(["latest"] if is_latest else []), sep="  ")
 
 
 def _remove(arguments: argparse.Namespace) -> None:
@@ -171,7 +184,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
     header = standardise(read_header(arguments.file))
     with ImportConsole() as console:
-        console.show(summary_rows(arguments.file.name, header.file_size, summarise(header)))
+        console.show(summary_rows(header.name, header.file_size, summarise(header)))
 
 
 def _fail(sentence: str) -> int:

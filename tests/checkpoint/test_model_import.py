@@ -93,7 +93,7 @@ def test_every_command_on_one_store(command_line, store_home, tiny_checkpoint, c
         tag,
     ]
     assert command_line.main(["list"]) == 0
-    assert capsys.readouterr().out == f"{tag}  128x96  float16  tiny.safetensors\n"
+    assert capsys.readouterr().out == f"{tag}  128x96  float16  tiny.safetensors  latest\n"
     assert command_line.main(["verify", "mine"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == tag
@@ -122,13 +122,13 @@ def test_a_damaged_entry_is_listed_as_damaged(command_line, store_home, tiny_che
     tag = capsys.readouterr().out.splitlines()[-1]
     (store_home / "models" / tag.replace(":", "/") / "manifest.json").unlink()
     assert command_line.main(["list"]) == 0
-    assert capsys.readouterr().out.startswith(f"{tag}  damaged: The model {tag} has no manifest")
+    assert capsys.readouterr().out == f"{tag}  damaged: `verify` says what is wrong\n"
 
 
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
-        ("", "The source is empty; a path, an https URL or civitai:VERSION_ID is right."),
+        ("", "The source is empty; a path (./NAME if it has a colon), an https URL or civitai:"),
         ("ftp://example.com/a.safetensors", "A source of ftp: is not supported;"),
         ("http://example.com/a.safetensors", "begins with http:; https is needed."),
         ("https://example.com/a?token=c4nary", "has a parameter 'token', which looks like a key"),
@@ -176,3 +176,83 @@ def test_inspect_names_what_is_not_served(command_line, write_file, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["file: style.safetensors", "is: a LoRA"]
     assert lines[-1] == "can't be imported: import the SDXL checkpoint that it belongs to"
+
+
+def test_an_empty_version_is_not_the_newest(command_line, store_home, tiny_checkpoint, capsys):
+    """As an unset variable gives it: it must not remove a model."""
+    assert command_line.main(["checkpoint", str(tiny_checkpoint), "--name", "mine"]) == 0
+    capsys.readouterr()
+    assert command_line.main(["remove", "mine:"]) == 1
+    assert "'mine:' is no model tag" in capsys.readouterr().err
+    assert command_line.main(["verify", "mine"]) == 0
+
+
+def test_the_newest_is_marked_and_told(
+    command_line, store_home, tiny_checkpoint, second_checkpoint, capsys
+):
+    for path in (tiny_checkpoint, second_checkpoint, tiny_checkpoint):
+        assert command_line.main(["checkpoint", str(path), "--name", "mine"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    first = lines[-1]
+    assert command_line.main(["list"]) == 0
+    marked = [line.split() for line in capsys.readouterr().out.splitlines()]
+    (newest,) = [words[0] for words in marked if words[-1] == "latest"]
+    assert newest != first
+    assert f"mine:latest is {newest}, which was imported later." in lines
+
+
+def test_the_advice_for_a_damaged_entry_repairs_it(
+    command_line, store_home, tiny_checkpoint, second_checkpoint, capsys
+):
+    options = ["--name", "mine", "--dtype", "bf16", "--vae", str(second_checkpoint)]
+    assert command_line.main(["checkpoint", str(tiny_checkpoint), *options]) == 0
+    tag = capsys.readouterr().out.splitlines()[-1]
+    (store_home / "models" / tag.replace(":", "/") / "unet" / "config.json").unlink()
+    assert command_line.main(["verify", tag]) == 1
+    command = capsys.readouterr().err.split("`")[1]
+    words = command.replace("FILE", str(tiny_checkpoint)).split()[2:]
+    assert words[words.index("--vae") + 1] == second_checkpoint.name
+    words[words.index("--vae") + 1] = str(second_checkpoint)
+    assert command_line.main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == tag
+    assert command_line.main(["verify", tag]) == 0
+
+
+def test_an_entry_that_the_store_cannot_read_is_told_as_damaged(
+    command_line, store_home, tiny_checkpoint, capsys
+):
+    assert command_line.main(["checkpoint", str(tiny_checkpoint), "--name", "mine"]) == 0
+    tag = capsys.readouterr().out.splitlines()[-1]
+    (store_home / "models" / tag.replace(":", "/") / "model.yaml").unlink()
+    assert command_line.main(["list"]) == 0
+    assert capsys.readouterr().out.startswith(f"{tag}  damaged")
+    assert command_line.main(["verify", tag]) == 1
+    assert (
+        f"entry of {tag} can't be read; import its checkpoint again with --name mine --force"
+        in (capsys.readouterr().err)
+    )
+
+
+def test_no_name_is_too_odd_to_be_printed(write_file):
+    odd = write_file({"a.lora_up.weight": (2, 2)}, name="é\U0001f3a8\x1b[31m\n.safetensors")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "model_import.py"), "inspect", str(odd)],
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.splitlines()[0] == b"file: \xe9\\U0001f3a8[31m .safetensors"
+
+
+def test_an_import_goes_on_when_nobody_reads(tiny_checkpoint: Path, tmp_path: Path):
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "model_import.py"), "checkpoint", str(tiny_checkpoint)],
+        env=os.environ | {"BENTOML_HOME": str(tmp_path), "BENTOML_DO_NOT_TRACK": "True"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (0, b"")
+    assert [*(tmp_path / "models" / "sdxl").glob("*/manifest.json")]

@@ -91,7 +91,7 @@ REFUSED = {
     "ftp": ("ftp://example.org/a", "of ftp: is not supported"),
     "s3": ("s3://bucket/a", "of s3: is not supported"),
     "hf": ("hf://org/model", "of hf: is not supported"),
-    "file": ("file:///a.safetensors", "a path, an https URL or civitai:VERSION_ID is right"),
+    "file": ("file:///a.safetensors", "an https URL or civitai:VERSION_ID is right"),
     "no host": ("https:///a", "can't be read"),
     "port": ("https://example.org:99999/a", "can't be read"),
     "brackets": ("https://[::1/a", "can't be read"),

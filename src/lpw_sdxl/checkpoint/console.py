@@ -5,6 +5,8 @@ On a terminal, a table and bars (rich); elsewhere plain lines that a log can kee
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -48,7 +50,7 @@ def summary_rows(file_name: str, file_size: int, summary: CheckpointSummary) -> 
     if summary.kind.advice:
         return [*rows, ("can't be imported", summary.kind.advice)]
     zero_snr = ", zero terminal SNR" if summary.prediction.has_zero_snr else ""
-    told = "" if summary.is_size_told else " (SDXL's; the file names none that makes sense)"
+    told = "" if summary.is_size_told else " (SDXL's own; the file tells none)"
     return [
         *rows,
         ("predicts", f"{summary.prediction.type.value}{zero_snr}"),
@@ -63,9 +65,11 @@ class ImportConsole:
 
     def __init__(self, console: Console | None = None) -> None:
         # A file's name or a server's words are no markup, and a log's lines are not wrapped.
-        self._console = console or Console(
+        self._console = console or _PatientConsole(
             markup=False, emoji=False, highlight=False, soft_wrap=True
         )
+        # A dumb terminal can't redraw a bar.
+        self._has_bars = self._console.is_terminal and not self._console.is_dumb_terminal
         self._bars = Progress(
             TextColumn("{task.description:<26}"),
             BarColumn(),
@@ -73,7 +77,7 @@ class ImportConsole:
             TransferSpeedColumn(),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not self._has_bars,
         )
         self._tasks: dict[str, TaskID] = {}
         self._stage = ""
@@ -94,7 +98,7 @@ class ImportConsole:
 
     def show(self, rows: Sequence[Row]) -> None:
         """Show a table of names and values."""
-        if not self._console.is_terminal:
+        if not self._has_bars:
             for name, value in rows:
                 self.say(f"{name}: {value}")
             return
@@ -109,7 +113,7 @@ class ImportConsole:
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """Show how far a stage is; `Progress` in progress.py says what the numbers are."""
-        if self._console.is_terminal and stage != "generate":  # one step needs no bar
+        if self._has_bars and stage != "generate":  # one step needs no bar
             self._move_bar(stage, done, total)
         else:
             self._print_line(stage, done, total)
@@ -151,4 +155,16 @@ def _text(value: object) -> str:
         return "; ".join(f"{key} ({count})" for key, count in value.items()) or "nothing"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
-    return str(value)
+    return str(value) if value != "" else "-"
+
+
+class _PatientConsole(Console):
+    """Work goes on when nobody reads any more, as behind `| head`."""
+
+    def on_broken_pipe(self) -> None:
+        silence_output()
+
+
+def silence_output() -> None:
+    """Send what else goes to standard output nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

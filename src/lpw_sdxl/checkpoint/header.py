@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import NoReturn
 
 from lpw_sdxl.checkpoint.dtypes import DTYPE_BYTES
+from lpw_sdxl.checkpoint.text import clean_text
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
 
 MAX_HEADER_BYTES = 100_000_000
@@ -112,7 +113,7 @@ def read_header(path: Path, full_size: int | None = None) -> CheckpointHeader:
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
-            raise CheckpointError(f"{_name(path)} can't be read: it is not a file.")
+            raise CheckpointError(f"{clean_text(str(path))} can't be read: it is not a file.")
         file_size = found.st_size if full_size is None else full_size
         with path.open("rb") as file:
             opening = file.read(64)
@@ -120,7 +121,9 @@ def read_header(path: Path, full_size: int | None = None) -> CheckpointHeader:
             file.seek(_LENGTH_BYTES)
             text = file.read(length)
     except OSError as error:
-        raise CheckpointError(f"{_name(path)} can't be read: {error.strerror}.") from error
+        raise CheckpointError(
+            f"{clean_text(str(path))} can't be read: {error.strerror}."
+        ) from error
     entries = _parse(path, text)
     metadata = _metadata(path, entries.pop("__metadata__", {}))
     tensors = _tensors(path, entries, _LENGTH_BYTES + length, file_size)
@@ -128,7 +131,7 @@ def read_header(path: Path, full_size: int | None = None) -> CheckpointHeader:
 
 
 def _name(path: Path) -> str:
-    return path.name.removesuffix(".part") or str(path)
+    return clean_text(path.name.removesuffix(".part")) or str(path)
 
 
 def _header_length(path: Path, opening: bytes, file_size: int) -> int:

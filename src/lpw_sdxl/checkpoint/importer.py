@@ -24,7 +24,7 @@ from lpw_sdxl.checkpoint.known import (
     find_by_sha256,
     vae_label,
 )
-from lpw_sdxl.checkpoint.manifest import Manifest, hash_file, write_manifest
+from lpw_sdxl.checkpoint.manifest import DEMO_SOURCE, Manifest, hash_file, write_manifest
 from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
 from lpw_sdxl.checkpoint.progress import Progress
 from lpw_sdxl.checkpoint.provenance import Provenance, provenance_of
@@ -62,7 +62,7 @@ def import_demo(*, force: bool, progress: Progress) -> ImportResult:
         with full_disk_told(store.store_directory()):
             write_checkpoint(path, SyntheticSize.TINY, dtype=options.dtype, native_size=DEMO_SIZE)
         checkpoint = open_checkpoint(path, Selection())
-        provenance = provenance_of("demo", checkpoint.header.metadata)
+        provenance = provenance_of(DEMO_SOURCE, checkpoint.header.metadata)
         return _import(checkpoint, options, provenance, progress, workshop)
 
 
@@ -137,7 +137,7 @@ def _describe(
     return Manifest(
         name=options.name,
         source=provenance.source,
-        source_file=checkpoint.path.name,
+        source_file=checkpoint.header.name,
         source_size=checkpoint.header.file_size,
         source_sha256=sha256,
         title=provenance.title,

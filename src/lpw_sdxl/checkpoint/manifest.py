@@ -20,6 +20,8 @@ from lpw_sdxl.schema import ImageSize
 
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 2
+DEMO_SOURCE = "demo"
+"""Of the demo checkpoint, which is made and not brought."""
 NOT_LISTED = frozenset({MANIFEST_FILE, "model.yaml"})
 """Files that a manifest can't list: itself, and the model store's own note, which is not ours."""
 
@@ -159,20 +161,24 @@ def verify_files(directory: Path, manifest: Manifest, *, contents: bool = True) 
     """
     found = list_files(directory)
     for name in sorted(manifest.files.keys() - found.keys()):
-        raise _unusable(directory, f"lacks its file {name}")
+        raise _unusable(directory, f"lacks its file {name}", manifest)
     for name in sorted(found.keys() - manifest.files.keys()):
-        raise _unusable(directory, f"holds {name}, which its manifest doesn't list")
+        raise _unusable(directory, f"holds {name}, which its manifest doesn't list", manifest)
     for name, path in found.items():
         size = path.stat().st_size
         if size != manifest.files[name].size:
             right = manifest.files[name].size
-            raise _unusable(directory, f"has {size:,} bytes in {name}; {right:,} would be right")
+            raise _unusable(
+                directory, f"has {size:,} bytes in {name}; {right:,} would be right", manifest
+            )
     if not contents:
         return
     with ThreadPoolExecutor(_HASH_THREADS) as pool:
         for name, digest in zip(found, pool.map(hash_file, found.values()), strict=True):
             if digest != manifest.files[name].sha256:
-                raise _unusable(directory, f"has other bytes in {name} than were imported")
+                raise _unusable(
+                    directory, f"has other bytes in {name} than were imported", manifest
+                )
 
 
 def hash_file(path: Path, report: Callable[[int], None] | None = None) -> str:
@@ -197,10 +203,22 @@ def record_file(path: Path) -> FileRecord:
     return FileRecord(path.stat().st_size, hash_file(path))
 
 
-def _unusable(directory: Path, what: str) -> ModelError:
-    tag = f"{directory.parent.name}:{directory.name}"
+def _unusable(directory: Path, what: str, manifest: Manifest | None = None) -> ModelError:
+    name = directory.parent.name
+    if manifest is not None and manifest.source == DEMO_SOURCE:
+        command = "demo --force"
+    else:
+        command = f"checkpoint FILE --name {name}{_options(manifest)} --force"
     return ModelError(
-        f"The model {tag} {what}; import its checkpoint again with "
-        "`python model_import.py checkpoint FILE --force` (the demo: `python model_import.py demo "
-        "--force`)."
+        f"The model {name}:{directory.name} {what}; import its checkpoint again with "
+        f"`python model_import.py {command}`."
     )
+
+
+def _options(manifest: Manifest | None) -> str:
+    """Write the options that an import was made with, but for those that are the defaults."""
+    if manifest is None:
+        return ""
+    flags = {"bfloat16": " --dtype bf16", "float32": " --dtype fp32"}
+    vae = f" --vae {manifest.vae.partition(',')[0]}" if manifest.vae else ""
+    return flags.get(manifest.dtype, "") + (" --ema" if manifest.ema else "") + vae

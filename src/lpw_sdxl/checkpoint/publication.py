@@ -118,7 +118,7 @@ def exclusive_import() -> Iterator[Path]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise CheckpointError(
-                "Another import is at work on this model store; run this one when it has ended."
+                "Another import is at work on this model store; try again when it has ended."
             ) from error
         for leftover in root.glob(f"{_STAGING_PREFIX}*/"):
             _restore_replaced(leftover)

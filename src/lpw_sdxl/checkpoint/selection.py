@@ -14,6 +14,7 @@ from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo, read_header
 from lpw_sdxl.checkpoint.inspect import CheckpointSummary, Prediction, recognise
 from lpw_sdxl.checkpoint.kinds import EMA, UNET, VAE, CheckpointKind, kind_of
 from lpw_sdxl.checkpoint.layout import standardise, standardise_vae
+from lpw_sdxl.checkpoint.text import clean_text
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
 
 
@@ -104,7 +105,9 @@ def _identity_of(path: Path) -> str:
     try:
         return identity_of(path)
     except OSError as error:
-        raise CheckpointError(f"{path.name} can't be read: {error.strerror}.") from error
+        raise CheckpointError(
+            f"{clean_text(str(path))} can't be read: {error.strerror}."
+        ) from error
 
 
 def _with_ema(header: CheckpointHeader) -> CheckpointHeader:

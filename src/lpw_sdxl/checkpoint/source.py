@@ -30,7 +30,7 @@ _KEY_PARAMETER = re.compile(
     r"secret|client_secret|password|passwd|bearer|jwt|auth|authorization"
     r"|((api|access|auth|private)_?)?(token|key)"
 )
-_WHAT_IS_RIGHT = "a path, an https URL or civitai:VERSION_ID is right"
+_WHAT_IS_RIGHT = "a path (./NAME if it has a colon), an https URL or civitai:VERSION_ID is right"
 _VERSION_ID_ADVICE = (
     "the version id is the number behind modelVersionId= in the address of the model's page, "
     "after a click on the version"

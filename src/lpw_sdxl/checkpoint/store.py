@@ -34,7 +34,7 @@ class StoreEntry:
     Attributes:
         tag: `NAME:VERSION`.
         path: its model directory.
-        metadata: provenance, as it was saved.
+        metadata: provenance, as it was saved; empty if the store can't read it.
     """
 
     tag: str
@@ -69,21 +69,22 @@ def find(tag: str) -> StoreEntry:
     Raises:
         ModelError: there is none, or the store can't read it.
     """
-    name, _, version = tag.partition(":")
-    if not _NAME.fullmatch(name) or (version and not _NAME.fullmatch(version)):
+    name, colon, version = tag.partition(":")
+    # An empty version, as an unset variable gives it, is not taken for the newest.
+    if not _NAME.fullmatch(name) or (colon and not _NAME.fullmatch(version)):
         raise ModelError(f"{tag!r} is no model tag; NAME or NAME:VERSION is right.")
     try:
         # BentoML's own store of this process: in an image, the one inside the bento.
         model = bentoml.models.get(tag)
     except BentoMLException as error:
         newest = _newest_readable(name) if version in ("", "latest") else None
-        if newest is None:
-            raise _not_found(tag) from error
-        return newest
+        if newest is not None:
+            return newest
+        if version and (store_directory() / name / version / MANIFEST_FILE).is_file():
+            raise _unreadable(tag) from error
+        raise _not_found(tag) from error
     except Exception as error:  # a damaged model.yaml may raise anything
-        raise ModelError(
-            f"The store's entry of {tag} can't be read; import its checkpoint again with --force."
-        ) from error
+        raise _unreadable(tag) from error
     if version not in ("", "latest", model.tag.version):  # BentoML completes a version's beginning
         raise _not_found(tag)
     return StoreEntry(str(model.tag), Path(model.path), model.info.metadata)
@@ -132,9 +133,19 @@ def served_tag(setting: str, argument: str, folder: Path) -> str:
     return DEFAULT_TAG
 
 
+def _unreadable(tag: str) -> ModelError:
+    name = tag.partition(":")[0]
+    return ModelError(
+        f"The store's entry of {tag} can't be read; import its checkpoint again with "
+        f"--name {name} --force."
+    )
+
+
 def _not_found(tag: str) -> ModelError:
-    """Say that a model is not there, and what is."""
-    others = [entry.tag for entry in list_entries()]
+    """Say that a model is not there, and what is: first those of the same name."""
+    name = tag.partition(":")[0]
+    others = [entry.tag for entry in list_entries() if entry.metadata]
+    others.sort(key=lambda other: other.startswith(f"{name}:"))
     if others:
         return ModelError(
             f"No model {tag} is in the store, which has {', '.join(others[-_NAMED_AT_MOST:])}; "

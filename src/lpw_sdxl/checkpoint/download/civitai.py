@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from lpw_sdxl.checkpoint.download.answers import RefusedError
-from lpw_sdxl.checkpoint.download.filename import SUFFIX, clean_text, safe_file_name
+from lpw_sdxl.checkpoint.download.filename import SUFFIX, safe_file_name
 from lpw_sdxl.checkpoint.download.http import Client, Response
 from lpw_sdxl.checkpoint.source import check_url
+from lpw_sdxl.checkpoint.text import clean_text
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
 from lpw_sdxl.settings import ImportSettings
 

@@ -7,8 +7,9 @@ does nothing to a terminal.
 from __future__ import annotations
 
 import re
-import unicodedata
 from urllib.parse import unquote, urlsplit
+
+from lpw_sdxl.checkpoint.text import clean_text
 
 SUFFIX = ".safetensors"
 DEFAULT_NAME = f"checkpoint{SUFFIX}"
@@ -32,12 +33,6 @@ def safe_file_name(text: str) -> str | None:
     stem = stem[: MAX_NAME_CHARACTERS - len(SUFFIX)]
     stem = stem.encode()[: _MAX_NAME_BYTES - len(SUFFIX)].decode(errors="ignore")
     return stem + SUFFIX
-
-
-def clean_text(text: str) -> str:
-    """Return foreign text on one line, without what controls a terminal or turns its direction."""
-    kept = (" " if char.isspace() else char for char in text)
-    return "".join(char for char in kept if not unicodedata.category(char).startswith("C")).strip()
 
 
 def name_download(url: str, content_disposition: str) -> str:
