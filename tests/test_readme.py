@@ -115,7 +115,7 @@ def test_the_import_of_ones_own_checkpoint_works(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", make], cwd=tmp_path, check=True, timeout=120)
     for command in commands:
-        arguments = command.split("model_import.py ")[1]
+        arguments = command.partition("#")[0].split("model_import.py ")[1]
         arguments = arguments.replace("my_model", str(tmp_path / "my_model"))
         last = run_import(arguments.split(), environment)
     assert re.fullmatch(r"sdxl:[0-9a-f]{12}", last)
