@@ -10,6 +10,8 @@ SHELL := /bin/bash
 export BENTOML_DO_NOT_TRACK := True
 export HF_HUB_OFFLINE := 1
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+# Tiny models are quicker on one thread, and tests don't wait for each other's threads.
+test test-long test-bundle: export OMP_NUM_THREADS ?= 1
 
 # BentoML answers a port that is taken or none with a traceback, or not at all.
 define CHECK_PORT
