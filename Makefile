@@ -65,7 +65,7 @@ bench: $(BIN)/.development ## measure the engine on the demo model; results in b
 bench-prompts: $(BIN)/.development ## measure reading, encoding and mixing prompts; results in benchmarks/results
 	@$(BIN)/python benchmarks/prompt_parsing.py && OMP_NUM_THREADS=1 $(BIN)/python benchmarks/encoding.py && $(BIN)/python benchmarks/prompt_lengths.py
 
-bench-full: $(BIN)/.development ## import and load a random checkpoint of full size (15 GB of disk, minutes)
+bench-full: $(BIN)/.development ## import and serve a random checkpoint of full size, beside Diffusers (30 GB of disk, ten minutes)
 	@$(BIN)/python benchmarks/full_size.py
 
 clean: ## remove the environment and caches; the model store stays

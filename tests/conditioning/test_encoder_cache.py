@@ -143,3 +143,12 @@ def test_an_error_leaves_the_cache_usable(encoder, caching_encoder, monkeypatch)
         caching_encoder.encode("a", "b")
     monkeypatch.undo()
     assert same_bits(caching_encoder.encode("a", "b"), encoder.encode("a", "b"))
+
+
+def test_an_empty_negative_prompt_is_not_one_without_text(caching_encoder):
+    # Their trees are equal; in a1111 the first is zeros and the second is encoded.
+    pairs = [PromptPair("a", parse(text), PromptStyle.A1111) for text in ("", "()", "")]
+    none, brackets, again = caching_encoder.encode_many(pairs)
+    assert not none.negative_prompt_embeds.any()
+    assert brackets.negative_prompt_embeds.any()
+    assert same_bits(none, again)

@@ -55,9 +55,10 @@ def test_spans_breaks_tags_and_windows_are_told(encoder):
 
 
 @pytest.mark.parametrize("style", PromptStyle)
-def test_windows_have_the_lengths_of_the_embeddings(encoder, style):
-    explanation = encoder.explain(CASTLES, "x", style)
-    tokens = len(encoder.encode(CASTLES, "x", style).prompt_embeds)
+@pytest.mark.parametrize("text", [CASTLES, "wow!! " * 26], ids=["castles", "unlike tokenizers"])
+def test_windows_have_the_lengths_of_the_embeddings(encoder, style, text):
+    explanation = encoder.explain(text, "x", style)
+    tokens = len(encoder.encode(text, "x", style).prompt_embeds)
     assert sum(window.length for window in explanation.prompt.windows) == tokens
 
 

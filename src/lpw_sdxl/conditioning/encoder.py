@@ -192,6 +192,7 @@ class PromptEncoder:
             self._check_clip_skip(pair.clip_skip),
             pair.prompt,
             pair.negative_prompt,
+            _is_empty(pair.negative_prompt),
             weights_key,
         )
 
@@ -200,7 +201,7 @@ class PromptEncoder:
         parsed = self._parse(key.prompt, key.negative_prompt, key.style)
         chunked = chunk_for_encoders(*parsed, key.style, self._tokenizers)
         prompts, negatives = zip(*chunked, strict=True)
-        is_zeros = rules.has_zeros_for_empty_negative and not parsed[1].text
+        is_zeros = rules.has_zeros_for_empty_negative and key.has_empty_negative
         negative_skip = key.clip_skip if rules.skips_layers_for_negative else 0
         return Plan(
             prompt=SidePlan(prompts, key.clip_skip),
@@ -241,6 +242,7 @@ class _PairKey(NamedTuple):
     clip_skip: int
     prompt: str | Prompt
     negative_prompt: str | Prompt
+    has_empty_negative: bool  # `()` is an equal tree, and not empty
     weights_key: Hashable
 
     @property
@@ -252,7 +254,11 @@ class _PairKey(NamedTuple):
 _NODE_BYTES = 250  # a node of a parsed prompt with its numbers
 
 
+def _is_empty(prompt: str | Prompt) -> bool:
+    return not prompt if isinstance(prompt, str) else not (prompt.text or prompt.nodes)
+
+
 def _text_size(prompt: str | Prompt) -> int:
     if isinstance(prompt, str):
         return sys.getsizeof(prompt)
-    return 2 * sys.getsizeof(prompt.text) + _NODE_BYTES * len(prompt.nodes)
+    return 2 * sys.getsizeof(prompt.text) + _NODE_BYTES * (len(prompt.nodes) + len(prompt.pieces))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
-from lpw_sdxl.conditioning.chunking import TokenChunks, Tokenizer, chunk_pair
+from lpw_sdxl.conditioning.chunking import TokenChunks, Tokenizer, chunk_for_encoders
 from lpw_sdxl.conditioning.pieces import TokenPiece
 from lpw_sdxl.prompt import (
     Break,
@@ -99,7 +99,7 @@ def explain(
         style: how they are chunked.
         tokenizers: one for each text encoder, in their order.
     """
-    chunked = [chunk_pair(prompt, negative_prompt, style, tokenizer) for tokenizer in tokenizers]
+    chunked = chunk_for_encoders(prompt, negative_prompt, style, tokenizers)
     prompts, negatives = zip(*chunked, strict=True)
     return PromptExplanation(
         style,

@@ -15,7 +15,7 @@ _EXACT_DEPTH = 64
 
 @dataclass(slots=True, eq=False)
 class Bracket:
-    """A pair of brackets, filled in as its end is found.
+    """A pair of brackets, filled in as its end is found and then as its text is weighed.
 
     Attributes:
         opening: `(` or `[`.
@@ -23,6 +23,8 @@ class Bracket:
         factor: what it multiplies by, or the number that is written in it.
         number_position: of the colon before that number; None without one.
         closing_rank: brackets of a lower rank multiply first.
+        texts_before: texts before it that the brackets around it weigh; None until it is weighed.
+        is_idle: whether a text directly inside has the weight that it would have without it.
     """
 
     opening: str
@@ -30,6 +32,8 @@ class Bracket:
     factor: float = math.nan
     number_position: int | None = None
     closing_rank: int = -1
+    texts_before: int | None = None
+    is_idle: bool = False
 
 
 class Nesting(Protocol):

@@ -12,15 +12,16 @@ The other styles are declared by what differs, in `grammar.GRAMMARS`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 from lpw_sdxl.prompt.brackets import Bracket, Nesting
 from lpw_sdxl.prompt.grammar import GRAMMARS
-from lpw_sdxl.prompt.lexer import LEXERS
+from lpw_sdxl.prompt.lexer import LEXERS, Token
 from lpw_sdxl.prompt.limits import DEFAULT_LIMITS, PromptLimits
-from lpw_sdxl.prompt.scanner import Closed, Event, Opened, Scanner
+from lpw_sdxl.prompt.scanner import Event, Scanner
 from lpw_sdxl.prompt.style import PromptStyle
-from lpw_sdxl.prompt.syntax import LoraTag, Node, Piece, Prompt, Span
+from lpw_sdxl.prompt.syntax import LoraTag, Node, Prompt, Span
 from lpw_sdxl.prompt.warning import WarningKind, WarningTally
 
 
@@ -49,9 +50,9 @@ def parse(
     for token in LEXERS[style].lex(text):
         scanner.take(token)
     scanner.finish()
-    weighed = list(_Weigher(grammar.nesting(), tally).weigh(scanner.events))
+    weighed = tuple(_Weigher(grammar.nesting(), tally).weigh(scanner.events))
     nodes = tuple(_checked(_merge(weighed), limits, field))
-    return Prompt(text, nodes, tally.warnings(), tuple(_pieces(weighed)))
+    return Prompt(text, nodes, tally.warnings(), weighed)
 
 
 class _Weigher:
@@ -61,41 +62,42 @@ class _Weigher:
         self._nesting = nesting
         self._tally = tally
         self._texts = 0  # so far, that the brackets around here weigh; blank ones don't count
-        self._opened: dict[Bracket, tuple[int, bool]] = {}  # texts before it; is it of no effect
 
-    def weigh(self, events: Iterable[Event]) -> Iterator[Node]:
-        for event in events:
+    def weigh(self, events: deque[Event]) -> Iterator[Node]:
+        """Take the events away: a long text's would keep the garbage collector busy."""
+        while events:
+            event = events.popleft()
             match event:
-                case Opened(bracket):
-                    self._open(bracket)
-                case Closed(bracket):
-                    self._close(bracket)
-                case Span():
-                    self._texts += not event.text.isspace() and event.text != ""
-                    yield Span(event.text, self._nesting.weight(), event.start, event.end)
+                case Token(_, text, start, end):
+                    self._texts += text != "" and not text.isspace()
+                    yield Span(text, self._nesting.weight(), start, end)
+                case Bracket(texts_before=None):
+                    self._open(event)
+                case Bracket():
+                    self._close(event)
                 case _:
                     yield event
 
     def _open(self, bracket: Bracket) -> None:
+        bracket.texts_before = self._texts
         if bracket.number_position is None:
             self._nesting.push(bracket)
-            self._opened[bracket] = self._texts, False
             return
         around = self._nesting.weight()
         self._nesting.push(bracket)
-        self._opened[bracket] = self._texts, self._nesting.weight() == around
+        bracket.is_idle = self._nesting.weight() == around
 
     def _close(self, bracket: Bracket) -> None:
+        assert bracket.texts_before is not None
         self._nesting.pop(bracket)
-        texts_before, is_idle = self._opened.pop(bracket)
         number = bracket.number_position
         position = bracket.position if number is None else number
-        if self._texts == texts_before:
+        if self._texts == bracket.texts_before:
             self._tally.add(WarningKind.WEIGHT_WITHOUT_TEXT, position)
-        elif is_idle:
+        elif bracket.is_idle:
             self._tally.add(WarningKind.WEIGHT_CHANGES_NOTHING, position)
         if self._nesting.hides(bracket):
-            self._texts = texts_before
+            self._texts = bracket.texts_before
 
 
 def _merge(nodes: Iterable[Node]) -> Iterator[Node]:
@@ -113,15 +115,12 @@ def _merge(nodes: Iterable[Node]) -> Iterator[Node]:
 
 
 def _join(run: list[Span]) -> Iterator[Span]:
+    if len(run) == 1 and run[0].text:
+        yield run[0]
+        return
     text = "".join(span.text for span in run)
     if text:
         yield Span(text, run[0].weight, run[0].start, run[-1].end)
-
-
-def _pieces(nodes: Iterable[Node]) -> Iterator[Piece]:
-    for node in nodes:
-        if isinstance(node, Span) and node.text:
-            yield Piece(node.start, node.end, len(node.text))
 
 
 def _checked(nodes: Iterable[Node], limits: PromptLimits, field: str | None) -> Iterator[Node]:

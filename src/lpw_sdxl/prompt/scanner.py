@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import deque
 
 from lpw_sdxl.prompt.brackets import Bracket
 from lpw_sdxl.prompt.grammar import Grammar
 from lpw_sdxl.prompt.lexer import CLOSINGS, LORA_BEGINNING, Token, TokenKind
 from lpw_sdxl.prompt.limits import PromptLimits
 from lpw_sdxl.prompt.suspicion import breaks_in_vain, ends_in_number, is_tag
-from lpw_sdxl.prompt.syntax import Break, LoraTag, Span
+from lpw_sdxl.prompt.syntax import Break, LoraTag
 from lpw_sdxl.prompt.warning import WarningKind, WarningTally
 
 _OPENINGS = {closing: opening for opening, closing in CLOSINGS.items()}
 
 
-class Opened(NamedTuple):
-    """A bracket begins to count."""
+Event = Token | Break | LoraTag | Bracket
+"""Nodes in their order, texts still as tokens; a bracket where it opens and again where it closes.
 
-    bracket: Bracket
-
-
-class Closed(NamedTuple):
-    """A bracket counts no more; one that is never closed has no such event."""
-
-    bracket: Bracket
-
-
-Event = Span | Break | LoraTag | Opened | Closed
-"""Nodes in order (spans with weight 1 so far, of one token each), and the ends of brackets."""
+One that is never closed is there once.
+"""
 
 
 class Scanner:
@@ -42,7 +33,7 @@ class Scanner:
         tally: WarningTally,
         field: str | None,
     ) -> None:
-        self.events: list[Event] = []
+        self.events: deque[Event] = deque()
         self._text = text
         self._grammar = grammar
         self._limits = limits
@@ -83,8 +74,8 @@ class Scanner:
             self._tally.add(WarningKind.LONE_BACKSLASH, token.start)
         if token.value == "<":
             self._warn_of_tag(token.start)
-        # An empty span stays until neighbours are merged: it keeps them apart, as in lpw.
-        self.events.append(Span(token.value, 1.0, token.start, token.end))
+        # An empty text stays until neighbours are merged: it keeps them apart, as in lpw.
+        self.events.append(token)
 
     def _warn_of_tag(self, start: int) -> None:
         if self._text.startswith(LORA_BEGINNING, start):
@@ -104,7 +95,7 @@ class Scanner:
         self._open[token.value].append(bracket)
         depth = sum(map(len, self._open.values()))
         self._limits.check_depth(depth, token.start, self._field)
-        self.events.append(Opened(bracket))
+        self.events.append(bracket)
 
     def _take_closing(self, token: Token) -> None:
         opening = _OPENINGS[token.value]
@@ -132,12 +123,13 @@ class Scanner:
 
     def _take_unmatched(self, token: Token) -> None:
         self._tally.add(WarningKind.UNMATCHED_BRACKET, token.end - 1)
-        self.events.append(Span(self._text[token.start : token.end], 1.0, token.start, token.end))
+        text = self._text[token.start : token.end]
+        self.events.append(Token(TokenKind.TEXT, text, token.start, token.end))
 
     def _close(self, opening: str, factor: float) -> None:
         bracket = self._open[opening].pop()
         self._settle(bracket, factor)
-        self.events.append(Closed(bracket))
+        self.events.append(bracket)
 
     def _settle(self, bracket: Bracket, factor: float) -> None:
         bracket.factor = factor

@@ -7,7 +7,6 @@ when they mean the same: positions, source text and warnings don't count.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from lpw_sdxl.prompt.warning import PromptWarning
 
@@ -47,20 +46,6 @@ class LoraTag:
 Node = Span | Break | LoraTag
 
 
-class Piece(NamedTuple):
-    """Characters of a span that stand side by side in the source, or an escape of one.
-
-    Attributes:
-        start: position in the source, characters.
-        end: one past the last.
-        length: characters of the span; fewer than in the source for an escape, which is one.
-    """
-
-    start: int
-    end: int
-    length: int
-
-
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A parsed prompt; equal to another that has equal nodes.
@@ -69,13 +54,14 @@ class Prompt:
         text: the text as it was given.
         nodes: in the order of the text; no span is empty.
         warnings: in the order of `WarningKind`.
-        pieces: the spans' characters in the source, in order; each span is one or more of them.
+        pieces: the nodes before neighbouring spans were joined: each span's text stands in the
+            source as it is, but for an escape, which is a span of its own.
     """
 
     text: str = field(compare=False)
     nodes: tuple[Node, ...]
     warnings: tuple[PromptWarning, ...] = field(default=(), compare=False)
-    pieces: tuple[Piece, ...] = field(default=(), compare=False, repr=False)
+    pieces: tuple[Node, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -94,9 +80,16 @@ class Prompt:
 
     def extents(self) -> list[tuple[int, int]]:
         """Return start and end in the source of each character of the spans, end to end."""
-        extents = []
-        for start, end, length in self.pieces:
-            is_escape = length < end - start
-            characters = [(at, at + 1) for at in range(start, end)]
-            extents += [(start, end)] if is_escape else characters
+        extents: list[tuple[int, int]] = []
+        for piece in self.pieces:
+            if not isinstance(piece, Span) or not piece.text:
+                continue
+            if len(piece.text) < piece.end - piece.start:  # an escape
+                extents.append((piece.start, piece.end))
+            else:
+                extents += zip(
+                    range(piece.start, piece.end),
+                    range(piece.start + 1, piece.end + 1),
+                    strict=True,
+                )
         return extents

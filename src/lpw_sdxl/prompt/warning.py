@@ -52,12 +52,13 @@ class WarningTally:
     """Counts what is warned of while a prompt is read."""
 
     def __init__(self) -> None:
-        self._seen: dict[WarningKind, PromptWarning] = {}
+        self._positions: dict[WarningKind, int] = {}
+        self._counts: dict[WarningKind, int] = {}
 
     def add(self, kind: WarningKind, position: int) -> None:
         """Count one more of a kind; the positions may come in any order."""
-        seen = self._seen.get(kind, PromptWarning(kind, position, 0))
-        self._seen[kind] = PromptWarning(kind, min(seen.position, position), seen.count + 1)
+        self._positions[kind] = min(self._positions.get(kind, position), position)
+        self._counts[kind] = self._counts.get(kind, 0) + 1
 
     def add_all(self, kind: WarningKind, positions: Iterable[int]) -> None:
         """Count one for each position."""
@@ -66,4 +67,8 @@ class WarningTally:
 
     def warnings(self) -> tuple[PromptWarning, ...]:
         """Return what was counted, in the order of `WarningKind`."""
-        return tuple(self._seen[kind] for kind in WarningKind if kind in self._seen)
+        return tuple(
+            PromptWarning(kind, self._positions[kind], self._counts[kind])
+            for kind in WarningKind
+            if kind in self._counts
+        )
