@@ -10,7 +10,9 @@
     ├── UnavailableError         503  the engine is stopping or has stopped
     ├── ClientLeftError          499  whoever asked has closed the connection; nobody reads this
     ├── CheckpointError          a file that can't be imported, or an import that failed
-    │   └── UnsupportedCheckpointError   a file of a kind that we recognise and don't serve
+    │   ├── UnsupportedCheckpointError   a file of a kind that we recognise and don't serve
+    │   ├── TransientError               a download was hindered for a moment, and is tried again
+    │   └── RefusedError                 a server refused a download, with its HTTP status
     ├── SettingsError            an LPW_SDXL_ variable that can't be used
     └── ModelError               the model to serve is missing from the store, or damaged
 
