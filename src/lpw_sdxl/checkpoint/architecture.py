@@ -173,22 +173,15 @@ def _read_unet(shapes: _Shapes) -> UNetSizes:
 
 
 def _read_first_encoder(shapes: _Shapes) -> TextEncoderSizes:
-    embeddings = f"{FIRST_ENCODER}embeddings."
-    width = shapes.size(f"{embeddings}token_embedding.weight", 1, dimensions=2)
-    layer = f"{FIRST_ENCODER}encoder.layers."
-    return TextEncoderSizes(
-        width=width,
-        layers=shapes.count(layer + "{}."),
-        mlp_width=shapes.size(f"{layer}0.mlp.fc1.weight", 0, dimensions=2),
-        projection_width=width,  # its pooled output is not used, so the file has no projection
-        vocabulary=shapes.size(f"{embeddings}token_embedding.weight", 0, dimensions=2),
-        positions=shapes.size(f"{embeddings}position_embedding.weight", 0, dimensions=2),
-    )
+    # Its pooled output is not used, so the file has no projection; Transformers wants a width.
+    width = shapes.size(f"{FIRST_ENCODER}embeddings.token_embedding.weight", 1, dimensions=2)
+    return _read_transformers_encoder(shapes, FIRST_ENCODER, projection_width=width)
 
 
 def _read_second_encoder(shapes: _Shapes) -> TextEncoderSizes:
     if shapes.count(f"{SECOND_ENCODER_TRANSFORMERS}text_model.encoder.layers.{{}}."):
-        return _read_transformers_encoder(shapes)
+        model = f"{SECOND_ENCODER_TRANSFORMERS}text_model."
+        return _read_transformers_encoder(shapes, model, _projection_width(shapes))
     layer = f"{SECOND_ENCODER}transformer.resblocks."
     return TextEncoderSizes(
         width=shapes.size(f"{SECOND_ENCODER}token_embedding.weight", 1, dimensions=2),
@@ -200,16 +193,16 @@ def _read_second_encoder(shapes: _Shapes) -> TextEncoderSizes:
     )
 
 
-def _read_transformers_encoder(shapes: _Shapes) -> TextEncoderSizes:
-    """Read the second encoder as Transformers names it; its projection may have either name."""
-    model = f"{SECOND_ENCODER_TRANSFORMERS}text_model."
+def _read_transformers_encoder(
+    shapes: _Shapes, model: str, projection_width: int
+) -> TextEncoderSizes:
+    """Read an encoder whose tensors have Transformers' names behind a prefix."""
     layer, embeddings = f"{model}encoder.layers.", f"{model}embeddings."
-    width = shapes.size(f"{embeddings}token_embedding.weight", 1, dimensions=2)
     return TextEncoderSizes(
-        width=width,
+        width=shapes.size(f"{embeddings}token_embedding.weight", 1, dimensions=2),
         layers=shapes.count(layer + "{}."),
         mlp_width=shapes.size(f"{layer}0.mlp.fc1.weight", 0, dimensions=2),
-        projection_width=_projection_width(shapes),
+        projection_width=projection_width,
         vocabulary=shapes.size(f"{embeddings}token_embedding.weight", 0, dimensions=2),
         positions=shapes.size(f"{embeddings}position_embedding.weight", 0, dimensions=2),
     )
