@@ -10,6 +10,8 @@ import base64
 import dataclasses
 import json
 import logging
+import math
+import os
 import sys
 import time
 from functools import partial
@@ -43,6 +45,8 @@ from lpw_sdxl.settings import read_settings
 
 logging.getLogger("lpw_sdxl").setLevel(logging.INFO)
 logger = logging.getLogger("lpw_sdxl.service")
+
+ANSWER_SECONDS = 5  # for answers that are decided to reach their clients
 
 
 class ServiceArguments(BaseModel):
@@ -80,7 +84,8 @@ class GuardedService(Service):
     service_class=GuardedService,
     workers=1,
     resources={"gpu": 1},
-    traffic={"timeout": 600},  # seconds; BentoML's own default of 60 is less than a queue
+    # Seconds. BentoML's own default of 60 is less than a queue; ours ends first, with its own error.
+    traffic={"timeout": math.ceil(SETTINGS.time_limit_s) + ANSWER_SECONDS},
     logging={"access": {"enabled": False}},  # the guard writes one line a request
 )
 class LpwSdxl:
@@ -112,7 +117,7 @@ class LpwSdxl:
     def __init__(self) -> None:
         from lpw_sdxl.engine import Engine  # noqa: PLC0415 - see the module's docstring
 
-        self.engine = Engine.load(self.model.path, SETTINGS)
+        self.engine = Engine.load(self.model.path, SETTINGS, on_death=_end_process)
 
     @bentoml.api(input_spec=GenerationRequest)
     async def generate(self, ctx: bentoml.Context, **fields: Any) -> Image:
@@ -189,6 +194,16 @@ class LpwSdxl:
     def stop(self) -> None:
         """Finish what was accepted, then stop the engine."""
         self.engine.close()
+
+
+def _end_process(reason: str) -> None:
+    """End this process, so that its supervisor starts a new one: nothing else brings a device back.
+
+    Called when every caller has its error, in a thread that nobody waits for.
+    """
+    logger.critical("%s; this process ends, for a new one to start", reason)
+    time.sleep(ANSWER_SECONDS)  # the answers go out
+    os._exit(os.EX_SOFTWARE)  # an ordinary exit would wait for a thread that may never return
 
 
 def _error(ctx: bentoml.Context, error: LpwSdxlError) -> Any:

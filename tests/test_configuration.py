@@ -74,7 +74,7 @@ def test_every_key_of_the_configuration_changes_what_bentoml_has(
 
 
 def test_what_must_hold_without_the_file_holds(plain: dict[str, Any]) -> None:
-    assert plain["traffic"]["timeout"] == 600
+    assert plain["traffic"]["timeout"] == 605
     assert plain["workers"] == 1
     assert plain["resources"] == {"gpu": 1}
     assert plain["logging"]["access"]["enabled"] is False

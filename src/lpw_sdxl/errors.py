@@ -7,6 +7,8 @@
     │   ├── OverloadedError      429  the queue is full; `retry_after_s` says when to try again
     │   └── DeadlineError        408  the request's `deadline_s` passed before its image was done
     ├── GenerationError          500  this image failed (such as a non-finite latent); others go on
+    │   ├── OutOfMemoryError     500  this image does not fit into the device's memory, even alone
+    │   └── TimeLimitError       504  the server's own time limit for a request passed
     ├── UnavailableError         503  the engine is stopping or has stopped
     ├── ClientLeftError          499  whoever asked has closed the connection; nobody reads this
     ├── CheckpointError          a file that can't be imported, or an import that failed
@@ -78,6 +80,19 @@ class GenerationError(LpwSdxlError):
 
     status = 500
     code = "generation_failed"
+
+
+class OutOfMemoryError(GenerationError):
+    """One image does not fit into the device's memory, even alone."""
+
+    code = "out_of_memory"
+
+
+class TimeLimitError(GenerationError):
+    """The server's own time limit passed before the image was done."""
+
+    status = 504
+    code = "timeout"
 
 
 class UnavailableError(LpwSdxlError):

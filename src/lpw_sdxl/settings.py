@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 from pydantic import Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -37,6 +37,15 @@ class Settings(BaseSettings):
         max_batch_items: largest number of requests in one call of `/generate_batch`.
         max_rows: UNet rows in one call; a job with guidance is two rows.
         max_queued_jobs: jobs accepted and not finished before a request is told to come back.
+        max_queued_cost: work accepted and not finished, in megapixel steps: an image's megapixels
+            times its UNet calls times its rows (2 with guidance).
+        time_limit_s: any request's limit, seconds; a request's own `deadline_s` may be shorter.
+        stall_s: one UNet call, decode or encoding that lasts longer means a broken device, and
+            ends the process; seconds.
+        offload: `auto` (below 20 GB of VRAM), `always` or `never`: only the component at work is
+            on the device.
+        half_decode: whether a half-precision model's VAE runs in that precision first.
+        compile: whether the UNet is compiled on a CUDA device, in the background.
         max_body_bytes: largest HTTP body.
         conditioning_cache_bytes: what is remembered of encoded prompts, on the device; 0 is
             nothing.
@@ -58,6 +67,12 @@ class Settings(BaseSettings):
     max_batch_items: Annotated[int, Ge(1), Le(1024)] = 64
     max_rows: Annotated[int, Ge(2), Le(256)] = 16
     max_queued_jobs: Annotated[int, Ge(1), Le(100_000)] = 256
+    max_queued_cost: Annotated[float, Gt(0), Le(1e9)] = 20_000.0  # some 300 of 1024x1024, 30 steps
+    time_limit_s: Annotated[float, Ge(1), Le(86_400)] = 600.0
+    stall_s: Annotated[float, Ge(1), Le(86_400)] = 600.0
+    offload: Annotated[str, StringConstraints(pattern=r"^(auto|always|never)$")] = "auto"
+    half_decode: bool = False
+    compile: bool = False
     max_body_bytes: Annotated[int, Ge(1024)] = 16 * 1024 * 1024
     conditioning_cache_bytes: Annotated[int, Ge(0)] = 256 * 1024 * 1024
     mixed_lengths: Annotated[str, StringConstraints(pattern=r"^(mask|group)$")] = "mask"

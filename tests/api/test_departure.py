@@ -12,10 +12,11 @@ class Client:
     """A client that leaves when it is told to."""
 
     def __init__(self) -> None:
-        self.is_gone = False
+        self.leaves = asyncio.Event()
 
-    async def is_disconnected(self) -> bool:
-        return self.is_gone
+    async def receive(self) -> dict[str, str]:
+        await self.leaves.wait()
+        return {"type": "http.disconnect"}
 
 
 async def test_work_of_a_client_that_stays_is_answered() -> None:
@@ -42,7 +43,7 @@ async def test_a_client_that_leaves_takes_its_work_along() -> None:
 
     waiting = asyncio.ensure_future(while_connected(client, work()))
     await asyncio.sleep(0.05)
-    client.is_gone = True
+    client.leaves.set()
     with pytest.raises(ClientLeftError):
         await asyncio.wait_for(waiting, 5)
     assert cancelled.is_set()

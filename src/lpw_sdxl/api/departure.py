@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol, TypeVar
 
 from lpw_sdxl.errors import ClientLeftError
 
 T = TypeVar("T")
 
-POLL_SECONDS = 0.25
-
 
 class ConnectedRequest(Protocol):
-    """The part of Starlette's Request that is needed here."""
+    """The part of Starlette's Request that is needed here; its body has been read."""
 
-    async def is_disconnected(self) -> bool:
-        """Tell whether the client has gone."""
+    @property
+    def receive(self) -> Callable[[], Awaitable[MutableMapping[str, Any]]]:
+        """Wait for the connection's next message."""
 
 
 async def while_connected(request: ConnectedRequest, work: Awaitable[T]) -> T:
@@ -27,15 +26,22 @@ async def while_connected(request: ConnectedRequest, work: Awaitable[T]) -> T:
     Raises:
         ClientLeftError: if the client left first; the work has been cancelled.
     """
-    task = asyncio.ensure_future(work)
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_departure(request))
     try:
-        while not task.done():
-            await asyncio.wait({task}, timeout=POLL_SECONDS)
-            if not task.done() and await request.is_disconnected():
-                raise ClientLeftError("the client left before the answer")
-        return await task
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientLeftError("the client left before the answer")
+        return await working
     finally:
-        if not task.done():
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        for task in (working, leaving):
+            if not task.done():
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+
+async def _departure(request: ConnectedRequest) -> None:
+    """Wait until the client closes the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

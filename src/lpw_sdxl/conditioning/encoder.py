@@ -98,6 +98,11 @@ class PromptEncoder:
         """Bytes of all text encoders' weights."""
         return sum(encoder.weight_bytes for encoder in self._encoders)
 
+    def to(self, device: str | torch.device) -> None:
+        """Move the text encoders to a device; what is remembered stays where it is."""
+        for encoder in self._encoders:
+            encoder.model.to(device)
+
     @property
     def max_clip_skip(self) -> int:
         """The largest clip_skip that every encoder has layers for."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -9,30 +12,68 @@ import numpy.typing as npt
 import torch
 
 from lpw_sdxl.errors import GenerationError
+from lpw_sdxl.schema import LATENT_SCALE
+
+logger = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]  # [height, width, 3]
 
 
-@torch.inference_mode()
-def decode(vae: Any, latents: torch.Tensor) -> Pixels:
-    """Decode one image.
+class Decoder:
+    """Decodes with one VAE.
 
     Images are decoded singly: the VAE, not the UNet, is the peak of memory, and a decode of one is
     the same whoever else is finishing.
 
     Args:
-        vae: Diffusers' AutoencoderKL.
-        latents: `[1, 4, h, w]`.
-
-    Raises:
-        GenerationError: if latents or pixels are not finite.
+        vae: Diffusers' AutoencoderKL, in the dtype to decode in. A half precision is tried first
+            and float32 if it overflows; float32 is what it is.
+        tile_above_pixels: larger images are decoded in overlapping tiles, which takes less memory
+            and changes tones a little. By size alone, so that an image is what it is always.
     """
-    if not torch.isfinite(latents).all():
-        raise GenerationError("the image diverged: its latents are not finite numbers")
-    scaled = (latents / vae.config.scaling_factor).to(vae.dtype)
-    decoded = vae.decode(scaled, return_dict=False)[0]  # [1, 3, 8h, 8w], about -1 to 1
-    if not torch.isfinite(decoded).all():
-        raise GenerationError("the image diverged: its decoded pixels are not finite numbers")
-    levels = ((decoded.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-    pixels: Pixels = levels[0].permute(1, 2, 0).contiguous().cpu().numpy()
-    return pixels
+
+    def __init__(self, vae: Any, tile_above_pixels: int) -> None:
+        self.vae = vae
+        self.tile_above_pixels = tile_above_pixels
+
+    @torch.inference_mode()
+    def decode(self, latents: torch.Tensor) -> Pixels:
+        """Decode one image.
+
+        Args:
+            latents: `[1, 4, h, w]`.
+
+        Raises:
+            GenerationError: if latents or pixels are not finite.
+        """
+        if not torch.isfinite(latents).all():
+            raise GenerationError("the image diverged: its latents are not finite numbers")
+        decoded = self._run(latents)
+        if decoded is None and self.vae.dtype != torch.float32:
+            logger.info("an image overflowed in %s and is decoded in float32", self.vae.dtype)
+            with _in_float32(self.vae):
+                decoded = self._run(latents)
+        if decoded is None:
+            raise GenerationError("the image diverged: its decoded pixels are not finite numbers")
+        levels = ((decoded.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        pixels: Pixels = levels[0].permute(1, 2, 0).contiguous().cpu().numpy()
+        return pixels
+
+    def _run(self, latents: torch.Tensor) -> torch.Tensor | None:
+        """Give `[1, 3, 8h, 8w]`, about -1 to 1, or None if any of it is not finite."""
+        scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
+        pixels = scaled.shape[-2] * scaled.shape[-1] * LATENT_SCALE**2
+        self.vae.use_tiling = pixels > self.tile_above_pixels
+        decoded: torch.Tensor = self.vae.decode(scaled, return_dict=False)[0]
+        return decoded if torch.isfinite(decoded).all() else None
+
+
+@contextmanager
+def _in_float32(vae: Any) -> Iterator[None]:
+    """Lend a VAE in float32; going there and back changes no weight of a half precision."""
+    dtype = vae.dtype
+    vae.to(torch.float32)
+    try:
+        yield
+    finally:
+        vae.to(dtype)

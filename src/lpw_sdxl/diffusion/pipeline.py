@@ -20,14 +20,31 @@ from lpw_sdxl.prompt import DEFAULT_LIMITS, PromptLimits
 
 
 @dataclass(frozen=True)
+class LoadOptions:
+    """How a model is loaded.
+
+    Attributes:
+        prompt_limits: for prompts that the encoder is given as text.
+        conditioning_cache_bytes: what the encoder remembers; 0 is nothing.
+        decodes_in_half: whether the VAE of a half-precision model runs in that precision first;
+            else in float32, because SDXL's own overflows in float16.
+    """
+
+    prompt_limits: PromptLimits = DEFAULT_LIMITS
+    conditioning_cache_bytes: int = DEFAULT_CACHE_BYTES
+    decodes_in_half: bool = False
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """UNet, VAE and prompt encoder of one model.
 
     Attributes:
+        unet, vae: Diffusers' modules.
         scheduler_config: the model's own; every job's scheduler is built from it.
         manifest: what the model is and where it came from.
-        dtype: of UNet and text encoders; the VAE of a half-precision model runs in float32,
-            because SDXL's overflows in float16.
+        device: where everything runs; Residence brings it there.
+        dtype: of UNet and text encoders.
     """
 
     unet: Any
@@ -39,36 +56,34 @@ class Pipeline:
     dtype: torch.dtype
 
     @classmethod
-    def load(
-        cls,
-        model_directory: Path,
-        device: torch.device,
-        prompt_limits: PromptLimits = DEFAULT_LIMITS,
-        conditioning_cache_bytes: int = DEFAULT_CACHE_BYTES,
-    ) -> Pipeline:
+    def load(cls, model_directory: Path, device: torch.device, options: LoadOptions) -> Pipeline:
         """Load every part in the dtype it is saved in (a cast while loading costs 20 times that).
 
         Args:
             model_directory: what the import made.
-            device: where everything runs.
-            prompt_limits: for prompts that the encoder is given as text.
-            conditioning_cache_bytes: what the encoder remembers; 0 is nothing.
+            device: where everything will run; all is loaded into the CPU's memory.
+            options: how.
 
         Raises:
             ModelError: if the directory has no readable manifest, or a network lacks a tensor.
         """
         manifest = read_manifest(model_directory)
         dtype = getattr(torch, manifest.dtype)
+        vae_dtype = dtype if options.decodes_in_half else torch.float32
         unet = _load(UNet2DConditionModel, model_directory / "unet", dtype)
-        vae = _load(AutoencoderKL, model_directory / "vae", torch.float32)
+        vae = _load(AutoencoderKL, model_directory / "vae", vae_dtype)
         with _no_progress_bars():
             prompt_encoder = PromptEncoder.from_model_directory(
-                model_directory, device, dtype, prompt_limits, conditioning_cache_bytes
+                model_directory,
+                "cpu",
+                dtype,
+                options.prompt_limits,
+                options.conditioning_cache_bytes,
             )
         config_file = model_directory / "scheduler" / "scheduler_config.json"
         return cls(
-            unet=unet.eval().requires_grad_(False).to(device),
-            vae=vae.eval().requires_grad_(False).to(device),
+            unet=unet.eval().requires_grad_(False),
+            vae=vae.eval().requires_grad_(False),
             prompt_encoder=prompt_encoder,
             scheduler_config=json.loads(config_file.read_text(encoding="utf-8")),
             manifest=manifest,

@@ -1,17 +1,15 @@
-"""One step of a group of images: one UNet call, guidance, one scheduler step for each.
+"""One image's steps: the rows that it brings to a UNet call, guidance, its scheduler's step.
 
-Every row of the call has its own timestep, guidance, prompt length and scheduler; only the latents'
+Every row of a call has its own timestep, guidance, prompt length and scheduler; only the latents'
 size is shared. Knows nothing of queues, requests or HTTP.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from lpw_sdxl.conditioning import Conditioning
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator, size_embedding
@@ -42,7 +40,8 @@ class Denoising:
 
     Attributes:
         latents: float32 on the device, `[1, 4, height/8, width/8]`.
-        step_index: steps done.
+        outlook: what they are expected to become, as far as is known; of the same shape.
+        step_index: UNet calls done; some schedulers make nearly two a step.
     """
 
     def __init__(
@@ -55,7 +54,6 @@ class Denoising:
         seed: int,
         device: torch.device,
     ) -> None:
-        self.conditioning = conditioning
         self.guidance = guidance
         self.size = size
         self.step_index = 0
@@ -63,7 +61,13 @@ class Denoising:
         self._generator = seeded_generator(seed)
         noise = draw_noise(size, self._generator).to(device)
         self.latents = noise * scheduler.init_noise_sigma
+        self.outlook = self.latents
         self._time_ids = size_embedding(size).to(device)
+        negative = PromptSide(
+            conditioning.negative_prompt_embeds, conditioning.negative_pooled_prompt_embeds
+        )
+        positive = PromptSide(conditioning.prompt_embeds, conditioning.pooled_prompt_embeds)
+        self._sides = [negative, positive] if guidance.is_active else [positive]
 
     @property
     def steps(self) -> int:
@@ -83,31 +87,12 @@ class Denoising:
     @property
     def row_lengths(self) -> list[int]:
         """Count the prompt tokens of each of this image's rows, in their order."""
-        embeds = self.conditioning
-        sides = [embeds.negative_prompt_embeds, embeds.prompt_embeds]
-        return [len(side) for side in (sides if self.guidance.is_active else sides[1:])]
+        return [side.tokens for side in self._sides]
 
     def rows(self) -> list[Row]:
         """List this image's rows of the UNet call: negative and positive, or the positive alone."""
         latents = self._scheduler.scale_model_input(self.latents, self.timestep)
-        embeds = self.conditioning
-        positive = Row(
-            latents,
-            self.timestep,
-            embeds.prompt_embeds,
-            embeds.pooled_prompt_embeds,
-            self._time_ids,
-        )
-        if not self.guidance.is_active:
-            return [positive]
-        negative = Row(
-            latents,
-            self.timestep,
-            embeds.negative_prompt_embeds,
-            embeds.negative_pooled_prompt_embeds,
-            self._time_ids,
-        )
-        return [negative, positive]
+        return [Row(latents, self.timestep, side, self._time_ids) for side in self._sides]
 
     def advance(self, predictions: torch.Tensor) -> None:
         """Take one scheduler step.
@@ -116,13 +101,16 @@ class Denoising:
             predictions: the UNet's output for this image's rows, `[rows, 4, h, w]`.
         """
         prediction = guide(predictions.float(), self.guidance)
-        (self.latents,) = self._scheduler.step(
+        outcome = self._scheduler.step(
             prediction,
             self.timestep,
             self.latents,
             generator=self._generator,
             return_dict=False,
-        )[:1]
+        )
+        self.latents = outcome[0]
+        # Some Diffusers schedulers also tell what they expect the image to become.
+        self.outlook = outcome[1] if len(outcome) > 1 else self.latents
         self.step_index += 1
 
 
@@ -132,65 +120,33 @@ class Row:
 
     latents: torch.Tensor  # [1, 4, h, w]
     timestep: torch.Tensor  # scalar, CPU
-    prompt_embeds: torch.Tensor  # [tokens, 2048]
-    pooled: torch.Tensor  # [1280]
+    prompt: PromptSide
     time_ids: torch.Tensor  # [6]
 
 
-@torch.inference_mode()
-def predict(
-    unet: Any, group: Sequence[Denoising], calls: Sequence[Sequence[int]]
-) -> list[torch.Tensor]:
-    """Run the UNet for one step of a group of images of one size; changes nothing.
+class PromptSide:
+    """A job's prompt or negative prompt, as the UNet takes it.
 
-    Args:
-        unet: the network.
-        group: the images.
-        calls: the rows of each UNet call, as indexes into all rows of the group, which follow one
-            another as the images do; each row is in one call.
-
-    Returns:
-        for each image the prediction of its rows, `[1 or 2, 4, h, w]`, in the UNet's dtype.
+    Attributes:
+        embeds: `[tokens, 2048]`.
+        pooled: `[1280]`.
     """
-    rows_of = [denoising.rows() for denoising in group]
-    rows = [row for rows in rows_of for row in rows]
-    predictions: dict[int, torch.Tensor] = {}
-    for call in calls:
-        arguments = unet_input([rows[index] for index in call], unet.device, unet.dtype)
-        output = unet(**arguments, return_dict=False)[0]
-        predictions.update(zip(call, output.split(1), strict=True))
-    together = torch.cat([predictions[index] for index in range(len(rows))])
-    return list(together.split([len(rows) for rows in rows_of]))
 
+    def __init__(self, embeds: torch.Tensor, pooled: torch.Tensor) -> None:
+        self.embeds = embeds
+        self.pooled = pooled
+        self._projected: torch.Tensor | None = None
 
-def unet_input(rows: Sequence[Row], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """Stack rows into the arguments of one UNet call.
+    @property
+    def tokens(self) -> int:
+        """Count its tokens."""
+        return len(self.embeds)
 
-    Prompts of different lengths are padded to the longest and the padding is masked out of the
-    cross-attention, which keeps each row what it is alone. Where all lengths agree there is no
-    mask, because a mask switches off the fast attention kernels of a GPU.
-    """
-    lengths = [row.prompt_embeds.shape[0] for row in rows]
-    longest = max(lengths)
-    arguments: dict[str, Any] = {
-        "sample": torch.cat([row.latents for row in rows]).to(dtype),
-        "timestep": torch.stack([row.timestep.float() for row in rows]).to(device),
-        "encoder_hidden_states": torch.stack(
-            [
-                F.pad(row.prompt_embeds, (0, 0, 0, longest - row.prompt_embeds.shape[0]))
-                for row in rows
-            ]
-        ),
-        "added_cond_kwargs": {
-            "text_embeds": torch.stack([row.pooled for row in rows]),
-            "time_ids": torch.stack([row.time_ids for row in rows]).to(dtype),
-        },
-    }
-    if min(lengths) < longest:
-        positions = torch.arange(longest)
-        mask = positions[None, :] < torch.tensor(lengths)[:, None]  # [rows, tokens]
-        arguments["encoder_attention_mask"] = mask.to(device)
-    return arguments
+    def projected(self, project: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Give what `project` makes of the embeds, `[tokens, width]`; it is asked once."""
+        if self._projected is None:
+            self._projected = project(self.embeds)
+        return self._projected
 
 
 def guide(predictions: torch.Tensor, guidance: Guidance) -> torch.Tensor:

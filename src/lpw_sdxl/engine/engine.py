@@ -10,24 +10,30 @@ import dataclasses
 import logging
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lpw_sdxl import __version__
 from lpw_sdxl.conditioning import PromptExplanation
-from lpw_sdxl.diffusion.pipeline import Pipeline
-from lpw_sdxl.diffusion.schedulers import own_scheduler
+from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
+from lpw_sdxl.diffusion.schedulers import own_scheduler, unet_calls
+from lpw_sdxl.engine.calibration import calibrate, read_memory
+from lpw_sdxl.engine.cost import step_cost
 from lpw_sdxl.engine.job import (
     GeneratedImage,
     Job,
     JobSpec,
+    Listener,
     PromptTexts,
     TextCount,
     TextCounts,
 )
-from lpw_sdxl.engine.loop import LoopCounters, StepLoop
+from lpw_sdxl.engine.loop import LoopCounters, LoopOptions, StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
+from lpw_sdxl.engine.metrics import EngineMetrics
 from lpw_sdxl.engine.policy import MixedLengths
+from lpw_sdxl.engine.queue import QueueLimits
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
 from lpw_sdxl.imaging import ImageRecord, check_fits
 from lpw_sdxl.prompt import PromptLimits, PromptStyle, parse
@@ -47,51 +53,78 @@ logger = logging.getLogger(__name__)
 DRAWN_SEED_BITS = 32  # a seed that JavaScript and every A1111 tool can hold
 
 
+def ignore_death(reason: str) -> None:
+    """Do no more than the log already says: whoever embeds the engine asks `is_alive`."""
+    logger.critical("%s", reason)
+
+
 class Engine:
     """Generates images, many requests at a time, on one device.
 
     Use `Engine.load`. `generate` may be awaited from any event loop, by any number of callers.
     """
 
-    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        settings: Settings,
+        plan: MemoryPlan,
+        metrics: EngineMetrics | None = None,
+        on_death: Callable[[str], None] = ignore_death,
+    ) -> None:
         self.pipeline = pipeline
+        self.plan = plan
         self.limits = RequestLimits.from_settings(settings)
         self.prompt_limits = _prompt_limits(settings)
-        self.plan = MemoryPlan(
-            pipeline.device, pipeline.dtype, pipeline.weight_bytes, settings.max_rows
-        )
         self.max_prompt_chunks = settings.max_prompt_chunks
+        self.max_queued_cost = settings.max_queued_cost
+        self.time_limit_s = settings.time_limit_s
         self.own_scheduler = own_scheduler(pipeline.scheduler_config)
         self.mixed_lengths = MixedLengths(settings.mixed_lengths)
-        self._loop = StepLoop(
-            pipeline, settings.max_rows, settings.max_queued_jobs, self.mixed_lengths
+        options = LoopOptions(
+            plan=plan,
+            queue_limits=QueueLimits(settings.max_queued_jobs, settings.max_queued_cost),
+            mixed_lengths=self.mixed_lengths,
+            stall_s=settings.stall_s,
         )
+        self._loop = StepLoop(pipeline, options, metrics or EngineMetrics(), on_death)
         self._loop.start()
 
     @classmethod
-    def load(cls, model_directory: str | Path, settings: Settings | None = None) -> Engine:
+    def load(
+        cls,
+        model_directory: str | Path,
+        settings: Settings | None = None,
+        metrics: EngineMetrics | None = None,
+        on_death: Callable[[str], None] = ignore_death,
+    ) -> Engine:
         """Load a model directory that the import made, and start the engine.
 
         Args:
             model_directory: Diffusers layout with our `manifest.json`.
             settings: read from the environment if None.
+            metrics: where to count; nobody sees it if None.
+            on_death: called once, from a thread of its own, if the engine dies or stalls; every
+                caller has its answer by then, and nothing but a new process helps.
 
         Raises:
-            ModelError: if the directory is not one of ours.
+            ModelError: if the directory is not one of ours, or does not fit into the device.
             SettingsError: if a setting can't be used, or the device is not there.
         """
         settings = read_settings() if settings is None else settings
         started = time.monotonic()
         device = choose_device(settings.device)
-        pipeline = Pipeline.load(
-            Path(model_directory),
-            device,
-            _prompt_limits(settings),
-            settings.conditioning_cache_bytes,
+        memory = read_memory(device)
+        options = LoadOptions(
+            prompt_limits=_prompt_limits(settings),
+            conditioning_cache_bytes=settings.conditioning_cache_bytes,
+            decodes_in_half=settings.half_decode,
         )
-        engine = cls(pipeline, settings)
+        pipeline = Pipeline.load(Path(model_directory), device, options)
+        plan = calibrate(pipeline, memory, settings)
+        engine = cls(pipeline, settings, plan, metrics, on_death)
         logger.info("model loaded in %.1f s", time.monotonic() - started)
-        logger.info("memory: %s", engine.plan)
+        logger.info("memory: %s", plan)
         logger.info(
             "prompts of up to %d chunks of 75 tokens and %d characters",
             settings.max_prompt_chunks,
@@ -119,17 +152,24 @@ class Engine:
         """Count the jobs accepted and not finished."""
         return self._loop.queued_jobs
 
-    async def generate(self, request: GenerationRequest) -> GeneratedImage:
+    async def generate(
+        self, request: GenerationRequest, listener: Listener | None = None
+    ) -> GeneratedImage:
         """Make one image. Cancelling the await frees its place within one step.
+
+        Args:
+            request: what to make.
+            listener: who wants to hear how far it is.
 
         Raises:
             RequestError: if the request is at fault; nothing was queued.
-            GenerationError: if this image failed.
+            GenerationError: if this image failed, or the server's time for it ran out.
             UnavailableError: if the engine is stopping.
         """
         accepted_at = time.monotonic()
         # Reading a long prompt takes milliseconds, in which no other request should wait.
-        job = Job(await asyncio.to_thread(self.decide, request), accepted_at)
+        spec = await asyncio.to_thread(self.decide, request)
+        job = Job(spec, accepted_at, self.time_limit_s, listener)
         self._loop.submit(job)
         return await asyncio.wrap_future(job.future)
 
@@ -168,7 +208,11 @@ class Engine:
             model_sha256=manifest.source_sha256,
         )
         check_fits(record)
-        return JobSpec(record, prompts, counts)
+        spec = JobSpec(
+            record, prompts, counts, unet_calls(record.scheduler, request.num_inference_steps)
+        )
+        self._check_cost(spec)
+        return spec
 
     def explain(self, request: InspectionRequest) -> PromptExplanation:
         """Say what the engine makes of two prompts.
@@ -189,11 +233,16 @@ class Engine:
             "version": __version__,
             "model": self.pipeline.manifest.describe(),
             "device": str(self.plan.device),
-            "memory": str(self.plan),
+            "memory": self.plan.describe(),
             "schedulers": [str(name) for name in SchedulerName],
             "own_scheduler": str(self.own_scheduler),
             "prompt_styles": [str(style) for style in PromptStyle],
-            "limits": limits | {"max_prompt_chunks": self.max_prompt_chunks},
+            "limits": limits
+            | {
+                "max_prompt_chunks": self.max_prompt_chunks,
+                "max_queued_cost": self.max_queued_cost,
+                "time_limit_s": self.time_limit_s,
+            },
             "loras": [],
             "embeddings": [],
             "engine": {
@@ -201,6 +250,7 @@ class Engine:
                 "images": counters.images,
                 "failed": counters.failed,
                 "left": counters.left,
+                "out_of_memory": counters.out_of_memory,
                 "unet_calls_by_jobs": {str(k): n for k, n in sorted(counters.unet_calls.items())},
                 "mixed_lengths": str(self.mixed_lengths),
             },
@@ -213,6 +263,17 @@ class Engine:
     def close(self, timeout_s: float = 60.0) -> None:
         """Take no more requests, finish those accepted, and stop."""
         self._loop.close(timeout_s)
+
+    def _check_cost(self, spec: JobSpec) -> None:
+        """Refuse one image that is more than the whole queue may hold."""
+        cost = step_cost(spec.record.size, spec.rows) * spec.unet_calls
+        if cost > self.max_queued_cost:
+            raise InvalidRequestError(
+                f"an image of {spec.record.size} in {spec.unet_calls} steps is {cost:.0f} megapixel"
+                f" steps; at most {self.max_queued_cost:.0f} are accepted here; fewer steps or a"
+                " smaller size would be right",
+                field="num_inference_steps",
+            )
 
     def _read_prompts(self, request: GenerationRequest | InspectionRequest) -> PromptTexts:
         return PromptTexts(

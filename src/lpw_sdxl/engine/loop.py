@@ -1,40 +1,39 @@
 """The one thread that owns the device: it lets jobs in, steps them together, hands images out.
 
-One turn of the loop: drop who has left, begin who fits, step one group, decode who is done. An
-error in a shared call is tried again job by job, so that only the job at fault fails.
+One turn of the loop: drop who has left or is late, begin who fits, step one group, decode who is
+done.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import reduce
 
 import torch
 
-from lpw_sdxl.conditioning import PromptPair
-from lpw_sdxl.diffusion.decoder import decode
 from lpw_sdxl.diffusion.pipeline import Pipeline
-from lpw_sdxl.diffusion.schedulers import make_scheduler
-from lpw_sdxl.diffusion.step import Denoising, predict
 from lpw_sdxl.engine import policy
+from lpw_sdxl.engine.cost import MEGA, NO_WORK, Pace, Work
+from lpw_sdxl.engine.faults import DeviceLostError, Isolation
 from lpw_sdxl.engine.job import Job
-from lpw_sdxl.errors import (
-    DeadlineError,
-    GenerationError,
-    LpwSdxlError,
-    OverloadedError,
-    UnavailableError,
-)
+from lpw_sdxl.engine.memory import MemoryPlan
+from lpw_sdxl.engine.metrics import EngineMetrics, Stage
+from lpw_sdxl.engine.policy import Phase
+from lpw_sdxl.engine.queue import JobQueue, Load, QueueLimits
+from lpw_sdxl.engine.stages import Stages
+from lpw_sdxl.engine.watchdog import Pulse, Watchdog
+from lpw_sdxl.errors import LpwSdxlError, UnavailableError
+from lpw_sdxl.schema import ImageSize
 
 logger = logging.getLogger(__name__)
 
-LONGEST_RETRY_S = 60
+ALL_PHASES = frozenset(Phase)
+CAPACITY_RECOVERY = 1.01  # after a lack of memory, the growth of a call for each that went well
 
 
 @dataclass
@@ -44,14 +43,33 @@ class LoopCounters:
     Attributes:
         unet_calls: calls by the number of jobs they carried.
         images: finished.
-        failed: jobs that ended in an error, deadlines included.
+        failed: jobs that ended in an error, those that were late included.
         left: jobs whose caller went away.
+        out_of_memory: times that work had to be divided, or a job failed, for lack of memory.
     """
 
     unet_calls: Counter[int] = field(default_factory=Counter)
     images: int = 0
     failed: int = 0
     left: int = 0
+    out_of_memory: int = 0
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How the loop runs.
+
+    Attributes:
+        plan: how memory is used.
+        queue_limits: what is taken on.
+        mixed_lengths: how rows whose prompts differ in length are stepped.
+        stall_s: one piece of work may last so long, seconds; longer is a stall.
+    """
+
+    plan: MemoryPlan
+    queue_limits: QueueLimits
+    mixed_lengths: policy.MixedLengths
+    stall_s: float
 
 
 class StepLoop:
@@ -59,75 +77,75 @@ class StepLoop:
 
     Args:
         pipeline: the loaded model.
-        max_rows: UNet rows of one call.
-        max_queued_jobs: jobs accepted and not finished.
-        mixed_lengths: how rows whose prompts differ in length are stepped.
+        options: how.
+        metrics: what is counted for Prometheus.
+        on_death: called once if the thread dies or stalls, with what happened, from another thread.
     """
 
     def __init__(
         self,
         pipeline: Pipeline,
-        max_rows: int,
-        max_queued_jobs: int,
-        mixed_lengths: policy.MixedLengths,
+        options: LoopOptions,
+        metrics: EngineMetrics,
+        on_death: Callable[[str], None],
     ) -> None:
         self.counters = LoopCounters()
-        self._pipeline = pipeline
-        self._max_rows = max_rows
-        self._max_queued_jobs = max_queued_jobs
-        self._mixed_lengths = mixed_lengths
-        self._waiting: list[Job] = []  # guarded by _changed
-        self._active: list[Job] = []  # the thread's own; others only take its length
-        self._is_closing = False  # guarded by _changed
-        self._changed = threading.Condition()
-        self._calls = 0
-        self._seconds_per_image: float | None = None  # until there is one to go by
-        self._last_image_at = time.monotonic()
+        self.stages = Stages(pipeline, options.plan, options.mixed_lengths)
+        self._plan = options.plan
+        self._pace = Pace()
+        self._queue = JobQueue(
+            options.queue_limits, options.plan.max_rows, self._pace, self._active_load
+        )
+        self._active: list[Job] = []  # the thread's own; others only read a copy
+        self._call_pixels: float = options.plan.call_pixels  # less after a lack of memory
+        self._tried_pixels = 0.0  # of the UNet call under way
+        self._isolation = Isolation(pipeline.device, self._fail, self._note_no_room)
+        self._metrics = metrics
+        self._on_death = on_death
+        self._pulse = Pulse()
+        self._is_dead = False
         self._thread = threading.Thread(target=self._run, name="lpw-sdxl-engine", daemon=True)
+        self._watchdog = Watchdog(self._thread, self._pulse, options.stall_s, self._die)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread, and the one that watches it."""
         self._thread.start()
+        self._watchdog.start()
 
     @property
     def is_alive(self) -> bool:
         """Tell whether the thread runs and takes jobs."""
-        return self._thread.is_alive() and not self._is_closing
+        return self._thread.is_alive() and not self._queue.is_closed and not self._is_dead
 
     @property
     def queued_jobs(self) -> int:
         """Count the jobs accepted and not finished."""
-        return len(self._waiting) + len(self._active)
+        return self._queue.load.jobs
 
     def submit(self, job: Job) -> None:
         """Take a job.
 
         Raises:
-            OverloadedError: if the queue has no room.
+            OverloadedError: if there is no room for it, or its turn would come too late.
+            DeadlineError: if it could not be done within its `deadline_s` even alone.
+            TimeLimitError: if it could not be done within the server's limit even alone.
             UnavailableError: if the loop is closing or has ended.
         """
-        with self._changed:
-            if not self.is_alive:
-                raise UnavailableError("the engine is stopping; ask another replica, or later")
-            if self.queued_jobs >= self._max_queued_jobs:
-                raise OverloadedError(
-                    f"the queue holds {self.queued_jobs} of at most {self._max_queued_jobs} jobs",
-                    retry_after_s=self._retry_after_s(),
-                )
-            self._waiting.append(job)
-            self._changed.notify()
+        self._queue.put(job)
 
     def close(self, timeout_s: float) -> None:
         """Take no more jobs, finish those taken, and end the thread."""
-        with self._changed:
-            self._is_closing = True
-            self._changed.notify()
+        self._watchdog.stop()
+        self._queue.close()
         self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            logger.warning("the engine was stopped before it had finished")
+            self._abandon_all()
 
-    def _retry_after_s(self) -> int:
-        """Guess when there is room: after a part of the queue, by how long images took lately."""
-        seconds = (self._seconds_per_image or 0.0) * self.queued_jobs / 4
-        return min(max(1, math.ceil(seconds)), LONGEST_RETRY_S)
+    def _active_load(self) -> Load:
+        jobs = [*self._active]
+        rows = self._plan.max_rows
+        return Load(len(jobs), reduce(Work.plus, (job.shared_work(rows) for job in jobs), NO_WORK))
 
     def _run(self) -> None:
         """Serve until closed; whatever ends the thread, no caller is left waiting."""
@@ -135,162 +153,174 @@ class StepLoop:
             with torch.inference_mode():
                 while self._wait_for_work():
                     self._turn()
+        except DeviceLostError:
+            logger.critical("the device answers no more")
         except Exception:
             logger.exception("the engine's thread ended")
         finally:
-            with self._changed:
-                self._is_closing = True
-                leftover = [*self._waiting, *self._active]
-                self._waiting.clear()
-                self._active.clear()
-            for job in leftover:
-                job.fail(UnavailableError("the engine stopped before this image was done"))
+            self._abandon_all()
+
+    def _die(self, reason: str) -> None:
+        """Answer everybody, then tell whoever can start a new process."""
+        self._is_dead = True
+        self._abandon_all()
+        self._on_death(reason)
+
+    def _abandon_all(self) -> None:
+        for job in [*self._queue.drain(), *self._active]:
+            job.fail(UnavailableError("the engine stopped before this image was done"))
 
     def _wait_for_work(self) -> bool:
         """Sleep until there is a job; False when closing and none is left."""
-        with self._changed:
-            while not self._waiting and not self._active:
-                if self._is_closing:
-                    return False
-                self._changed.wait()
-                self._last_image_at = time.monotonic()
-        return True
+        if self._active:
+            return True
+        self._pulse.rest()
+        self._observe()
+        return self._queue.wait()
 
     def _turn(self) -> None:
         """Do one turn of the loop."""
+        self._pulse.beat()
+        started = time.monotonic()
         self._drop_departed()
-        self._begin(self._take_admitted())
-        group = [
-            self._active[i] for i in policy.choose_group([job.standing for job in self._active])
-        ]
-        if group:
-            self._step(group)
-        for job in [job for job in self._active if job.denoising and job.denoising.is_done]:
-            self._finish(job)
+        phases = self._phases()
+        if Phase.ENCODE in phases:
+            self._begin(self._queue.take(self._admit))
+        cost = self._step(self._group()) if Phase.STEP in phases else 0.0
+        if Phase.DECODE in phases:
+            for job in self._finished():
+                self._finish(job)
+        if cost:
+            self._pace.add(cost, time.monotonic() - started)
+        self._observe()
+
+    def _observe(self) -> None:
+        self._metrics.queue(len(self._queue), len(self._active))
+
+    def _phases(self) -> frozenset[Phase]:
+        """Choose what is done in this turn: all, or what the component on the device can do."""
+        if not self._plan.is_offloading:
+            return ALL_PHASES
+        work = {
+            Phase.ENCODE: bool(self._queue.peek(self._admit)),
+            Phase.STEP: len(self._finished()) < len(self._active),
+            Phase.DECODE: bool(self._finished()),
+        }
+        chosen = policy.choose_phase(
+            frozenset(phase for phase, has_work in work.items() if has_work),
+            self.stages.phase,
+            time.monotonic() - self.stages.residence.since,
+            self.stages.residence.travel_s,
+        )
+        return frozenset({chosen})
 
     def _drop_departed(self) -> None:
-        """Drop the jobs whose caller has gone or whose deadline has passed."""
+        """Drop the jobs whose caller has gone or whose time has run out."""
         now = time.monotonic()
-        with self._changed:
-            jobs = [*self._waiting, *self._active]
-            gone = [job for job in jobs if job.is_cancelled]
-            late = [job for job in jobs if job.is_late(now) and not job.is_cancelled]
-            dropped = {id(job) for job in (*gone, *late)}
-            self._waiting = [job for job in self._waiting if id(job) not in dropped]
-            self._active = [job for job in self._active if id(job) not in dropped]
-        self.counters.left += len(gone)
-        for job in late:
-            self._fail(
-                job,
-                DeadlineError("deadline_s passed before the image was done", field="deadline_s"),
-            )
+        swept = self._queue.sweep()
+        gone = [job for job in self._active if job.is_cancelled]
+        self._active = [job for job in self._active if not job.is_cancelled]
+        for job in [*swept.late, *(job for job in self._active if job.is_late(now))]:
+            self._fail(job, job.late_error("the time for this image ran out before it was done"))
+        departed = len(gone) + swept.departed
+        if departed:
+            self.counters.left += departed
+            self._metrics.cancelled(departed)
 
-    def _take_admitted(self) -> list[Job]:
-        """Move the jobs that fit from the queue to the active ones."""
-        with self._changed:
-            chosen = policy.admit(
-                [job.standing for job in self._waiting],
-                [job.standing for job in self._active],
-                self._max_rows,
-            )
-            admitted = [self._waiting[index] for index in chosen]
-            chosen_set = set(chosen)
-            self._waiting = [job for i, job in enumerate(self._waiting) if i not in chosen_set]
-            self._active.extend(admitted)
-        return admitted
+    def _admit(self, waiting: Sequence[Job]) -> list[int]:
+        return policy.admit(
+            [job.standing for job in waiting],
+            [job.standing for job in self._active],
+            self._plan.max_rows,
+            self._capacity,
+        )
+
+    def _capacity(self, size: ImageSize) -> int:
+        """Say how many rows of a size one UNet call holds, as things are."""
+        pixels = size.height * size.width
+        return max(1, min(self._plan.rows_for(size), int(self._call_pixels) // pixels))
 
     def _begin(self, jobs: Sequence[Job]) -> None:
-        """Encode the prompts of new jobs together and draw their noise."""
-        if jobs:
-            self._together_or_alone(jobs, self._encode)
-
-    def _encode(self, jobs: Sequence[Job]) -> None:
-        pipeline = self._pipeline
-        conditionings = pipeline.prompt_encoder.encode_many(
-            [
-                PromptPair(
-                    *job.spec.prompts, job.spec.request.prompt_style, job.spec.request.clip_skip
+        """Encode the prompts of new jobs together; they are served from now on."""
+        if not jobs:
+            return
+        started = time.monotonic()
+        least_served = min((job.served for job in self._active), default=0.0)
+        for job in jobs:
+            job.served = least_served
+            self._metrics.waited(started - job.accepted_at)
+        self._active.extend(jobs)
+        self._isolation.together(jobs, self.stages.encode)
+        self._metrics.stage(Stage.ENCODE, time.monotonic() - started)
+        for job in jobs:
+            if job.denoising is not None:
+                counts = job.spec.counts
+                self._metrics.encoded(
+                    sum(count.tokens for count in counts), sum(count.chunks for count in counts)
                 )
-                for job in jobs
-            ]
+
+    def _group(self) -> list[Job]:
+        """Choose the jobs of the next UNet call."""
+        stepping = [job for job in self._active if job.denoising and not job.denoising.is_done]
+        chosen = policy.choose_group([job.standing for job in stepping], self._capacity)
+        return [stepping[index] for index in chosen]
+
+    def _step(self, group: Sequence[Job]) -> float:
+        """Predict for the group and advance each of its jobs; give what it cost."""
+        if not group:
+            return 0.0
+        self._pulse.beat()
+        started = time.monotonic()
+        size = group[0].spec.record.size
+        self._isolation.together(
+            group,
+            lambda jobs: self._call_unet(jobs, self._capacity(size)),
+            last_resort=lambda jobs: self._call_unet(jobs, 1),
         )
-        for job, conditioning in zip(jobs, conditionings, strict=True):
-            record = job.spec.record
-            counts = job.spec.counts
-            logger.info(
-                "encoded: %s prompt of %d tokens in %d chunks, negative prompt of %d in %d",
-                record.request.prompt_style,
-                *counts.prompt,
-                *counts.negative_prompt,
-            )
-            job.denoising = Denoising(
-                conditioning=conditioning,
-                guidance=job.spec.guidance,
-                scheduler=make_scheduler(
-                    record.scheduler, pipeline.scheduler_config, record.request.num_inference_steps
-                ),
-                size=record.size,
-                seed=record.seed,
-                device=pipeline.device,
-            )
+        seconds = time.monotonic() - started
+        self._metrics.stepped(sum(job.spec.rows for job in group), seconds)
+        self._metrics.stage(Stage.STEP, seconds)
+        for job in group:
+            job.served += job.step_cost
+            self.stages.tell(job)
+        return sum(job.step_cost for job in group)
 
-    def _step(self, group: Sequence[Job]) -> None:
-        """Predict for the group, in one UNet call where it can be, and advance each of its jobs."""
-        self._together_or_alone(group, self._call_unet)
+    def _call_unet(self, jobs: Sequence[Job], max_rows: int) -> None:
+        self._tried_pixels = sum(job.step_cost for job in jobs) * MEGA
+        self.counters.unet_calls.update(self.stages.step(jobs, max_rows, self._isolation.alone))
+        self._tried_pixels = 0.0
+        self._call_pixels = min(self._plan.call_pixels, self._call_pixels * CAPACITY_RECOVERY)
 
-    def _call_unet(self, group: Sequence[Job]) -> None:
-        denoisings = [job.denoising for job in group if job.denoising is not None]
-        owners = [index for index, one in enumerate(denoisings) for _ in one.row_lengths]
-        lengths = [length for one in denoisings for length in one.row_lengths]
-        calls = policy.share_calls(lengths, self._mixed_lengths)
-        predictions = predict(self._pipeline.unet, denoisings, calls)
-        self._calls += 1
-        self.counters.unet_calls.update(len({owners[row] for row in call}) for call in calls)
-        for job, denoising, prediction in zip(group, denoisings, predictions, strict=True):
-            job.last_step = self._calls
-            self._guarded(job, partial(denoising.advance, prediction))
+    def _finished(self) -> list[Job]:
+        return [job for job in self._active if job.denoising and job.denoising.is_done]
 
     def _finish(self, job: Job) -> None:
         """Decode a job that has done its steps and hand the image out."""
-        self._active.remove(job)
-        denoising = job.denoising
-        assert denoising is not None
-        self._guarded(job, partial(self._hand_out, job, denoising))
-        now = time.monotonic()
-        took = now - self._last_image_at
-        before = took if self._seconds_per_image is None else self._seconds_per_image
-        self._seconds_per_image = before + 0.1 * (took - before)
-        self._last_image_at = now
+        self._pulse.beat()
+        started = time.monotonic()
+        self._isolation.together(
+            [job], lambda jobs: self.stages.decode(jobs[0]), self._decode_again
+        )
+        self._metrics.stage(Stage.DECODE, time.monotonic() - started)
+        if job in self._active:  # who fails is taken out
+            self._active.remove(job)
+            self.counters.images += 1
+            self._metrics.image_done()
 
-    def _hand_out(self, job: Job, denoising: Denoising) -> None:
-        pixels = decode(self._pipeline.vae, denoising.latents)
-        self.counters.images += 1
-        job.finish(pixels)
+    def _decode_again(self, jobs: Sequence[Job]) -> None:
+        """Try once more, now that unused memory has been given back."""
+        self.stages.decode(jobs[0])
 
-    def _together_or_alone(
-        self, jobs: Sequence[Job], work: Callable[[Sequence[Job]], None]
-    ) -> None:
-        """Do the work for all jobs at once; if that fails, for each alone, failing who fails."""
-        try:
-            work(jobs)
-            return
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not reach the others
-            logger.warning("a call for %d jobs failed: %s", len(jobs), type(error).__name__)
-        for job in jobs:
-            self._guarded(job, partial(work, [job]))
-
-    def _guarded(self, job: Job, work: Callable[[], None]) -> None:
-        """Do one job's work; an error fails that job and nobody else."""
-        try:
-            work()
-        except LpwSdxlError as error:
-            self._fail(job, error)
-        except Exception:
-            logger.exception("a job failed")
-            self._fail(job, GenerationError("this image failed on the server; see its log"))
+    def _note_no_room(self) -> None:
+        self.counters.out_of_memory += 1
+        if self._tried_pixels:
+            self._call_pixels = self._tried_pixels / 2
+            self._tried_pixels = 0.0
+        self._metrics.out_of_memory()
 
     def _fail(self, job: Job, error: LpwSdxlError) -> None:
         self.counters.failed += 1
+        self._metrics.failed(getattr(error, "code", "internal"))
         if job in self._active:
             self._active.remove(job)
         job.fail(error)

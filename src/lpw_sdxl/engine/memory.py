@@ -1,14 +1,24 @@
-"""Where the model lives, decided once at start and told in one line."""
+"""How the device's memory is used: planned once from what is measured, and told in one line."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from lpw_sdxl.errors import SettingsError
+from lpw_sdxl.diffusion.denoiser import LONGEST_KEPT_TOKENS
+from lpw_sdxl.engine.policy import ACTIVE_CALLS
+from lpw_sdxl.errors import ModelError, SettingsError
+from lpw_sdxl.schema import ImageSize
 
 GIB = 1024**3
+EVERYTHING_FITS_BYTES = 20_000_000_000  # of the whole device; below it one component at a time
+SPARE_SHARE = 0.08  # of the free memory, left to the allocator's gaps and to CUDA's own
+TILE_ABOVE_PIXELS = 2048 * 2048  # tiles change tones a little, so only what is larger is tiled
+KEPT_CALLS = ACTIVE_CALLS + 1  # calls' worth of kept projections: of all under way, and one stacked
+LEAST_TILE_PIXELS = 512 * 512  # Diffusers' tiles are about so large
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -32,25 +42,170 @@ def choose_device(wanted: str) -> torch.device:
 
 
 @dataclass(frozen=True)
-class MemoryPlan:
-    """How the device's memory is used.
+class DeviceMemory:
+    """What a CUDA device has, before the model comes; bytes."""
+
+    total: int
+    free: int
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a model takes on a CUDA device.
 
     Attributes:
-        device: where everything runs.
+        weights: bytes of all of them.
+        largest_component: bytes of the largest one's weights.
+        per_row_pixel: bytes that a UNet call takes for each pixel of each row.
+        per_decoded_pixel: bytes that a decode takes for each pixel.
+        per_kept_token: bytes of a prompt's keys and values, for each of its tokens.
+    """
+
+    weights: int
+    largest_component: int
+    per_row_pixel: float
+    per_decoded_pixel: float
+    per_kept_token: float
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What the engine may do at once.
+
+    Attributes:
+        device: where it computes.
         dtype: of UNet and text encoders.
-        weight_bytes: bytes of all weights, text encoders included; they stay on the device.
-        max_rows: UNet rows of one call.
+        decode_dtype: of the VAE.
+        weight_bytes: of all components.
+        is_offloading: whether only the component at work is on the device.
+        max_rows: rows of one UNet call at native size or below.
+        call_pixels: pixels of all rows of one UNet call.
+        tile_above_pixels: larger images are decoded in tiles.
+        keeps_projections: whether prompts' keys and values are kept over their steps.
     """
 
     device: torch.device
     dtype: torch.dtype
+    decode_dtype: torch.dtype
     weight_bytes: int
+    is_offloading: bool
     max_rows: int
+    call_pixels: int
+    tile_above_pixels: int
+    keeps_projections: bool
+
+    def rows_for(self, size: ImageSize) -> int:
+        """Say how many rows of a size one UNet call holds, at least 1."""
+        return max(1, min(self.max_rows, self.call_pixels // (size.height * size.width)))
 
     def __str__(self) -> str:
         """Say the plan in one line of a log."""
-        return (
-            f"everything stays on {self.device} in {str(self.dtype).removeprefix('torch.')}"
-            f" ({self.weight_bytes / GIB:.2f} GiB of weights), up to {self.max_rows} rows a UNet"
-            " call, images decoded one by one"
+        place = (
+            f"one component at a time on {self.device}, the others in the CPU's memory"
+            if self.is_offloading
+            else f"everything stays on {self.device}"
         )
+        return (
+            f"{place}, in {_name(self.dtype)} ({self.weight_bytes / GIB:.2f} GiB of weights), up to"
+            f" {self.max_rows} rows and {self.call_pixels / 1e6:.2f} megapixels a UNet call, images"
+            f" decoded one by one in {_name(self.decode_dtype)}, in tiles above"
+            f" {self.tile_above_pixels / 1e6:.2f} megapixels"
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Say the plan in plain JSON values."""
+        names = {"device": str(self.device), "dtype": _name(self.dtype)}
+        return dataclasses.asdict(self) | names | {"decode_dtype": _name(self.decode_dtype)}
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the settings and the model ask for.
+
+    Attributes:
+        max_rows: rows of one UNet call.
+        native_size: of the model; the plan's rows are of this size.
+        offload: `auto`, `always` or `never`.
+    """
+
+    max_rows: int
+    native_size: ImageSize
+    offload: str = "auto"
+
+    @property
+    def native_pixels(self) -> int:
+        """Count the pixels of the native size."""
+        return self.native_size.height * self.native_size.width
+
+
+def must_offload(memory: DeviceMemory | None, weights: int, offload: str) -> bool:
+    """Decide whether only the component at work is on the device.
+
+    Args:
+        memory: of the device; None for the CPU.
+        weights: bytes of all of them.
+        offload: the setting.
+    """
+    if offload != "auto":
+        return offload == "always"
+    if memory is None:
+        return False
+    return memory.total < EVERYTHING_FITS_BYTES or memory.free < 1.5 * weights
+
+
+def plan_memory(
+    wishes: Wishes,
+    device: torch.device,
+    dtypes: tuple[torch.dtype, torch.dtype],
+    weight_bytes: int,
+    measured: tuple[DeviceMemory, Footprint] | None,
+) -> MemoryPlan:
+    """Plan; pure.
+
+    Args:
+        wishes: settings and native size.
+        device: where everything runs.
+        dtypes: of the UNet, and of the VAE.
+        weight_bytes: of all components.
+        measured: the device's memory and the model's footprint; None on a CPU, whose memory is not
+            planned: there a call is as large as `max_rows` rows of native size.
+
+    Raises:
+        ModelError: if not even one row or one tile fits.
+    """
+    memory = measured[0] if measured else None
+    is_offloading = must_offload(memory, weight_bytes, wishes.offload)
+    pixels = wishes.max_rows * wishes.native_pixels
+    tile_above = TILE_ABOVE_PIXELS
+    keeps_projections = not is_offloading
+    if measured:
+        memory, footprint = measured
+        resident = footprint.largest_component if is_offloading else footprint.weights
+        room = memory.free * (1 - SPARE_SHARE) - resident
+        kept = KEPT_CALLS * wishes.max_rows * LONGEST_KEPT_TOKENS * footprint.per_kept_token
+        keeps_projections &= room - kept >= pixels * footprint.per_row_pixel
+        room -= kept if keeps_projections else 0
+        pixels = min(pixels, int(room / footprint.per_row_pixel))
+        tile_above = min(tile_above, int(room / footprint.per_decoded_pixel))
+        if pixels < wishes.native_pixels or tile_above < LEAST_TILE_PIXELS:
+            raise ModelError(
+                f"the device has {memory.free / GIB:.1f} GiB free, and this model needs"
+                f" {resident / GIB:.1f} GiB for weights and"
+                f" {wishes.native_pixels * footprint.per_row_pixel / GIB:.1f} GiB for one image;"
+                " a larger GPU, or one that nobody else uses, would be right"
+            )
+    return MemoryPlan(
+        device=device,
+        dtype=dtypes[0],
+        decode_dtype=dtypes[1],
+        weight_bytes=weight_bytes,
+        is_offloading=is_offloading,
+        max_rows=min(wishes.max_rows, max(1, pixels // wishes.native_pixels)),
+        call_pixels=pixels,
+        tile_above_pixels=tile_above,
+        keeps_projections=keeps_projections,
+    )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

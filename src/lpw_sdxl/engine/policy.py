@@ -1,22 +1,25 @@
 """Who steps together: pure functions over what the loop knows of its jobs.
 
-Rules: jobs of one key share a call; inside a key the oldest go first; the keys take turns, so that
-no size waits for another to run dry.
+Rules: jobs of one key share a call; inside a key the oldest go first; the device's time is shared
+by jobs, not by calls, so that a small image never waits for a large one to be done, nor a size that
+one job uses for a size that many use.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
 from lpw_sdxl.schema import ImageSize
 
-NEVER = -1
 ACTIVE_CALLS = 4  # all sizes together have at most this many calls' rows under way: bounds memory
 TURN_CHUNKS = 64  # prompt chunks encoded between two steps: about the work of one UNet row
+STAY_TRAVELS = 10  # a phase lasts this many times its components' travel while others wait
+
+Capacity = Callable[[ImageSize], int]  # rows of one UNet call that fit, by the images' size
 
 
 class MixedLengths(StrEnum):
@@ -24,6 +27,14 @@ class MixedLengths(StrEnum):
 
     MASK = "mask"  # one UNet call: padded to the longest, the padding masked
     GROUP = "group"  # a UNet call for each length: no mask, which keeps a GPU's fast attention
+
+
+class Phase(StrEnum):
+    """What the device does; each needs one component of the model."""
+
+    ENCODE = "encode"
+    STEP = "step"
+    DECODE = "decode"
 
 
 class StepKey(NamedTuple):
@@ -39,81 +50,122 @@ class Standing:
     Attributes:
         key: what it can share a call with.
         rows: UNet rows it needs, 1 or 2.
-        last_step: number of the call it was last in, or NEVER.
+        served: device time it has had, counted in pixels of its own rows, from the service of the
+            least served job when it began.
         chunks: of its prompts, still to be encoded while it waits.
     """
 
     key: StepKey
     rows: int
-    last_step: int = NEVER
+    served: float = 0.0
     chunks: int = 2
 
 
-def admit(waiting: Sequence[Standing], active: Sequence[Standing], max_rows: int) -> list[int]:
+def admit(
+    waiting: Iterable[Standing], active: Sequence[Standing], max_rows: int, capacity: Capacity
+) -> list[int]:
     """Choose which waiting jobs begin now.
 
     Args:
         waiting: oldest first.
         active: the jobs already under way.
-        max_rows: rows of one UNet call.
+        max_rows: rows of one UNet call of native size.
+        capacity: rows of one UNet call, by size.
 
     Returns:
-        indexes into `waiting`, ascending. A key takes jobs while its rows fit into one call; the
-        first job of a key that does not fit closes that key, so that a small one cannot overtake.
-        All keys together take what ACTIVE_CALLS calls hold; the first job over that closes all.
-        At most TURN_CHUNKS are encoded in one turn (though always one job), because the jobs
-        under way wait for that.
+        indexes into `waiting`, ascending. A key takes jobs while its rows fit into one call, and
+        always one; the first job of a key that does not fit closes that key, so that a small one
+        cannot overtake. All keys together take what ACTIVE_CALLS calls hold; the first job over
+        that closes all. At most TURN_CHUNKS are encoded in one turn (though always one job),
+        because the jobs under way wait for that.
     """
     free_chunks = TURN_CHUNKS
     free_in_all = ACTIVE_CALLS * max_rows - sum(job.rows for job in active)
-    free: dict[StepKey, int] = defaultdict(lambda: max_rows)
+    taken: dict[StepKey, int] = defaultdict(int)
     for job in active:
-        free[job.key] -= job.rows
+        taken[job.key] += job.rows
+    closed: set[StepKey] = set()
     chosen: list[int] = []
     for index, job in enumerate(waiting):
         if job.rows > free_in_all or (chosen and job.chunks > free_chunks):
             break
-        if job.rows <= free[job.key]:
-            free[job.key] -= job.rows
-            free_in_all -= job.rows
-            free_chunks -= job.chunks
-            chosen.append(index)
-        else:
-            free[job.key] = 0
+        if job.key in closed:
+            continue
+        if taken[job.key] and taken[job.key] + job.rows > capacity(job.key.size):
+            closed.add(job.key)
+            continue
+        taken[job.key] += job.rows
+        free_in_all -= job.rows
+        free_chunks -= job.chunks
+        chosen.append(index)
     return chosen
 
 
-def choose_group(active: Sequence[Standing]) -> list[int]:
-    """Choose the jobs of the next UNet call: those of the key whose last call is longest ago.
+def choose_group(active: Sequence[Standing], capacity: Capacity) -> list[int]:
+    """Choose the jobs of the next UNet call: the least served one, and who can go with it.
 
-    A key counts by its most recent call, not by its newest job: else a key that new jobs keep
-    joining would always look as if it had waited longest.
+    A job that waits is served nothing while the others are, so its turn comes: after at most one
+    call of what each of the others is ahead.
 
     Returns:
-        indexes into `active`; empty if there is none.
+        indexes into `active`, ascending; empty if there is none. The group is of one key and fits
+        into one call, or is one job.
     """
-    groups: dict[StepKey, list[int]] = defaultdict(list)
-    for index, job in enumerate(active):
-        groups[job.key].append(index)
-    if not groups:
+    if not active:
         return []
-    return min(
-        groups.values(),
-        key=lambda members: (max(active[index].last_step for index in members), members[0]),
-    )
+    by_service = sorted(range(len(active)), key=lambda index: (active[index].served, index))
+    key = active[by_service[0]].key
+    free = capacity(key.size)
+    group: list[int] = []
+    for index in by_service:
+        job = active[index]
+        if job.key == key and (not group or job.rows <= free):
+            free -= job.rows
+            group.append(index)
+    return sorted(group)
 
 
-def share_calls(lengths: Sequence[int], mixed_lengths: MixedLengths) -> list[list[int]]:
+def share_calls(
+    lengths: Sequence[int], mixed_lengths: MixedLengths, max_rows: int
+) -> list[list[int]]:
     """Choose which rows of a step share a UNet call.
 
     Args:
         lengths: of each row's prompt, tokens.
         mixed_lengths: what to do where they differ.
+        max_rows: rows of one call, at least 1.
 
     Returns:
         indexes into `lengths` for each call, ascending; every row is in one call.
     """
-    calls: dict[int, list[int]] = defaultdict(list)
+    by_length: dict[int, list[int]] = defaultdict(list)
     for index, length in enumerate(lengths):
-        calls[length if mixed_lengths is MixedLengths.GROUP else 0].append(index)
-    return list(calls.values())
+        by_length[length if mixed_lengths is MixedLengths.GROUP else 0].append(index)
+    return [
+        rows[start : start + max_rows]
+        for rows in by_length.values()
+        for start in range(0, len(rows), max_rows)
+    ]
+
+
+def choose_phase(
+    work: frozenset[Phase], current: Phase, seconds_here: float, travel_s: float
+) -> Phase:
+    """Choose what to do next where only one component of the model fits on the device.
+
+    Args:
+        work: the phases that have something to do.
+        current: the phase whose component is on the device.
+        seconds_here: since it came.
+        travel_s: what a change takes.
+
+    Returns:
+        the current phase while it has work and nobody else has, or it has not yet lasted
+        STAY_TRAVELS times the travel; else the next phase with work, in the order of an image.
+    """
+    others = work - {current}
+    if not others or (current in work and seconds_here < STAY_TRAVELS * travel_s):
+        return current
+    order = list(Phase)
+    after = order[order.index(current) + 1 :] + order[: order.index(current)]
+    return next(phase for phase in after if phase in work)

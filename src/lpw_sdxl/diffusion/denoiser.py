@@ -1,0 +1,113 @@
+"""The UNet as the engine calls it: rows of many images in, their predictions out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from lpw_sdxl.diffusion.attention import PromptProjection
+from lpw_sdxl.diffusion.step import Denoising, Row
+
+# Longer prompts are projected in every call: their keys and values are 0.33 MB a token in float16
+# at SDXL's size, for each row that keeps them.
+LONGEST_KEPT_TOKENS = 308
+
+
+class Denoiser:
+    """Runs one UNet for groups of images; changes nothing but its own fence.
+
+    Args:
+        unet: Diffusers' UNet2DConditionModel; its attention processors are replaced.
+        device: where it runs.
+        keeps_projections: whether a prompt's keys and values are kept over its steps.
+    """
+
+    def __init__(self, unet: Any, device: torch.device, *, keeps_projections: bool = True) -> None:
+        self._unet = unet
+        self._device = device
+        self._dtype: torch.dtype = unet.dtype  # asked once: it walks through all modules
+        self._project = PromptProjection(unet)
+        self._longest_kept = LONGEST_KEPT_TOKENS if keeps_projections else 0
+        self._fence = Fence(device)
+
+    @torch.inference_mode()
+    def predict(
+        self, group: Sequence[Denoising], calls: Sequence[Sequence[int]]
+    ) -> list[torch.Tensor]:
+        """Run the UNet for one step of a group of images of one size.
+
+        Args:
+            group: the images.
+            calls: the rows of each UNet call, as indexes into all rows of the group, which follow
+                one another as the images do; each row is in one call.
+
+        Returns:
+            for each image the prediction of its rows, `[1 or 2, 4, h, w]`, in the UNet's dtype.
+        """
+        rows_of = [denoising.rows() for denoising in group]
+        rows = [row for rows in rows_of for row in rows]
+        predictions: dict[int, torch.Tensor] = {}
+        for call in calls:
+            self._fence.wait()
+            output = self._unet(**self.arguments([rows[index] for index in call]))[0]
+            self._fence.mark()
+            predictions.update(zip(call, output.split(1), strict=True))
+        together = torch.cat([predictions[index] for index in range(len(rows))])
+        return list(together.split([len(rows) for rows in rows_of]))
+
+    def arguments(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Stack rows into the arguments of one UNet call.
+
+        Prompts of different lengths are padded to the longest and the padding is masked out of the
+        cross-attention, which keeps each row what it is alone. Where all lengths agree there is no
+        mask, because a mask switches off the fast attention kernels of a GPU.
+        """
+        lengths = [row.prompt.tokens for row in rows]
+        longest = max(lengths)
+        if longest <= self._longest_kept:
+            states = [row.prompt.projected(self._project) for row in rows]
+        else:
+            states = [row.prompt.embeds for row in rows]
+        arguments: dict[str, Any] = {
+            "sample": torch.cat([row.latents for row in rows]).to(self._dtype),
+            "timestep": torch.stack([row.timestep.float() for row in rows]).to(self._device),
+            "encoder_hidden_states": torch.stack(
+                [F.pad(one, (0, 0, 0, longest - len(one))) for one in states]
+            ),
+            "added_cond_kwargs": {
+                "text_embeds": torch.stack([row.prompt.pooled for row in rows]),
+                "time_ids": torch.stack([row.time_ids for row in rows]).to(self._dtype),
+            },
+            "return_dict": False,
+        }
+        if min(lengths) < longest:
+            positions = torch.arange(longest)
+            mask = positions[None, :] < torch.tensor(lengths)[:, None]  # [rows, tokens]
+            arguments["encoder_attention_mask"] = mask.to(self._device)
+        return arguments
+
+
+class Fence:
+    """Keeps the thread at most one UNet call ahead of a CUDA device.
+
+    Unfenced it would queue every step of an image in advance, and who joins or leaves would wait
+    for all of them. On a CPU nothing runs ahead.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._event = torch.cuda.Event() if device.type == "cuda" else None
+        self._is_marked = False
+
+    def mark(self) -> None:
+        """Mark the end of a call."""
+        if self._event is not None:
+            self._event.record()
+            self._is_marked = True
+
+    def wait(self) -> None:
+        """Wait until the call before is done."""
+        if self._event is not None and self._is_marked:
+            self._event.synchronize()

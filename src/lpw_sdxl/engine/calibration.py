@@ -1,0 +1,131 @@
+"""Measures what a model takes on a CUDA device, by a short run, and plans with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from lpw_sdxl.diffusion.latents import LATENT_CHANNELS
+from lpw_sdxl.diffusion.pipeline import Pipeline
+from lpw_sdxl.diffusion.residence import Residence
+from lpw_sdxl.engine.memory import (
+    DeviceMemory,
+    Footprint,
+    MemoryPlan,
+    Wishes,
+    must_offload,
+    plan_memory,
+)
+from lpw_sdxl.errors import ModelError
+from lpw_sdxl.schema import LATENT_SCALE, ImageSize
+from lpw_sdxl.settings import Settings
+
+PROMPT_TOKENS = 77
+CALIBRATED_ROWS = (2, 4)
+
+
+def read_memory(device: torch.device) -> DeviceMemory | None:
+    """Read what a CUDA device has now; None for the CPU, whose memory is not planned."""
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    return DeviceMemory(total=total, free=free)
+
+
+def calibrate(pipeline: Pipeline, memory: DeviceMemory | None, settings: Settings) -> MemoryPlan:
+    """Plan the memory for a loaded pipeline.
+
+    Args:
+        pipeline: in the CPU's memory.
+        memory: of the device before the model came, or None.
+        settings: what is wished for.
+
+    Raises:
+        ModelError: if the model does not fit.
+    """
+    wishes = Wishes(settings.max_rows, pipeline.manifest.native_size, settings.offload)
+    measured = None
+    if memory is not None:
+        try:
+            measured = (memory, measure_footprint(pipeline, memory, wishes))
+        except torch.OutOfMemoryError:
+            measured = None
+        if measured is None:
+            raise ModelError(
+                f"the device has {memory.free / 1e9:.1f} GB free, and this model"
+                f" ({pipeline.weight_bytes / 1e9:.1f} GB of weights) can't make one image of"
+                f" {wishes.native_size} in it; a larger GPU, or one that nobody else uses, would be"
+                " right"
+            )
+    return plan_memory(
+        wishes,
+        pipeline.device,
+        (pipeline.dtype, pipeline.vae.dtype),
+        pipeline.weight_bytes,
+        measured,
+    )
+
+
+@torch.inference_mode()
+def measure_footprint(pipeline: Pipeline, memory: DeviceMemory, wishes: Wishes) -> Footprint:
+    """Run the UNet and the VAE once or twice at native size and see what they take."""
+    size = wishes.native_size
+    pixels = wishes.native_pixels
+    is_offloading = must_offload(memory, pipeline.weight_bytes, wishes.offload)
+    residence = Residence(pipeline, shares_device=not is_offloading)
+    residence.call("unet")
+    few, many = (
+        peak_bytes(pipeline.device, partial(_run_unet, pipeline, size, rows))
+        for rows in CALIBRATED_ROWS
+    )
+    residence.call("vae")
+    decoding = peak_bytes(pipeline.device, partial(_run_vae, pipeline, size))
+    cross_attention = [
+        module.to_k.out_features
+        for name, module in pipeline.unet.named_modules()
+        if name.endswith("attn2")
+    ]
+    return Footprint(
+        weights=pipeline.weight_bytes,
+        largest_component=_bytes(pipeline.unet),
+        per_row_pixel=max((many - few) / (CALIBRATED_ROWS[1] - CALIBRATED_ROWS[0]), many / 4)
+        / pixels,
+        per_decoded_pixel=decoding / pixels,
+        per_kept_token=2 * sum(cross_attention) * pipeline.dtype.itemsize,
+    )
+
+
+def peak_bytes(device: torch.device, run: Callable[[], None]) -> int:
+    """Say how many bytes a run takes on a CUDA device at its peak, beside what is there."""
+    torch.cuda.synchronize(device)
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    run()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _run_unet(pipeline: Pipeline, size: ImageSize, rows: int) -> None:
+    config = pipeline.unet.config
+    pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+    zeros = partial(torch.zeros, device=pipeline.device, dtype=pipeline.dtype)
+    pipeline.unet(
+        zeros(rows, LATENT_CHANNELS, size.height // LATENT_SCALE, size.width // LATENT_SCALE),
+        torch.full((rows,), 500.0, device=pipeline.device),
+        zeros(rows, PROMPT_TOKENS, config.cross_attention_dim),
+        added_cond_kwargs={"text_embeds": zeros(rows, pooled), "time_ids": zeros(rows, 6)},
+        return_dict=False,
+    )
+
+
+def _run_vae(pipeline: Pipeline, size: ImageSize) -> None:
+    shape = (1, LATENT_CHANNELS, size.height // LATENT_SCALE, size.width // LATENT_SCALE)
+    latents = torch.zeros(shape, device=pipeline.device, dtype=pipeline.vae.dtype)
+    pipeline.vae.decode(latents, return_dict=False)
+
+
+def _bytes(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())

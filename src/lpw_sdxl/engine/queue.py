@@ -1,0 +1,219 @@
+"""The jobs that wait: bounded by number, by cost and by what can be done in time.
+
+Any thread may put a job in; the loop's thread takes jobs out. Knows nothing of the device.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import islice
+from typing import NamedTuple
+
+from lpw_sdxl.engine.cost import NO_WORK, Pace, Work
+from lpw_sdxl.engine.job import Job
+from lpw_sdxl.errors import OverloadedError, UnavailableError
+
+LOOK_AHEAD = 256  # waiting jobs that the policy is shown: more than can begin in one turn
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """What the engine takes on at most, of jobs accepted and not finished.
+
+    Attributes:
+        max_jobs: their number.
+        max_cost: their cost, megapixels of UNet rows.
+    """
+
+    max_jobs: int
+    max_cost: float
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is accepted and not finished.
+
+    Attributes:
+        jobs: their number.
+        work: still to be done for them, in calls shared as well as can be.
+    """
+
+    jobs: int
+    work: Work
+
+
+class Swept(NamedTuple):
+    """Jobs that have left the queue undone: those that are late, and how many were cancelled."""
+
+    late: list[Job]
+    departed: int
+
+
+class JobQueue:
+    """Waiting jobs, oldest first.
+
+    Args:
+        limits: what is taken on at most.
+        max_rows: of a full UNet call.
+        pace: how fast the device works.
+        active_load: tells what has begun and is not finished.
+    """
+
+    def __init__(
+        self,
+        limits: QueueLimits,
+        max_rows: int,
+        pace: Pace,
+        active_load: Callable[[], Load],
+    ) -> None:
+        self.limits = limits
+        self._max_rows = max_rows
+        self._pace = pace
+        self._active_load = active_load
+        self._jobs: list[Job] = []  # guarded by _changed, like all below
+        self._work = NO_WORK
+        self._is_closed = False
+        self._has_departed = False
+        self._changed = threading.Condition()
+
+    def __len__(self) -> int:
+        """Count the jobs that wait."""
+        return len(self._jobs)
+
+    @property
+    def is_closed(self) -> bool:
+        """Tell whether no more jobs are taken."""
+        return self._is_closed
+
+    @property
+    def load(self) -> Load:
+        """Count all jobs accepted and not finished, and the work still to be done for them."""
+        active = self._active_load()
+        return Load(active.jobs + len(self._jobs), active.work.plus(self._work))
+
+    def put(self, job: Job) -> None:
+        """Take a job in.
+
+        Raises:
+            OverloadedError: if there is no room for it, or its turn would come too late.
+            DeadlineError: if it could not be done within its `deadline_s` even alone.
+            TimeLimitError: if it could not be done within the server's limit even alone.
+            UnavailableError: if the queue is closed.
+        """
+        with self._changed:
+            if self._is_closed:
+                raise UnavailableError("the engine is stopping; ask another replica, or later")
+            self._check_room(job)
+            self._check_time(job)
+            self._jobs.append(job)
+            self._work = self._work.plus(job.shared_work(self._max_rows))
+            self._changed.notify()
+        job.future.add_done_callback(self._note_departure)
+
+    def wait(self) -> bool:
+        """Sleep until a job waits; False when closed and none does."""
+        with self._changed:
+            while not self._jobs and not self._is_closed:
+                self._changed.wait()
+            return bool(self._jobs)
+
+    def take(self, choose: Callable[[Sequence[Job]], list[int]]) -> list[Job]:
+        """Take out the jobs that `choose` points at, among the oldest."""
+        with self._changed:
+            shown = list(islice(self._jobs, LOOK_AHEAD))
+            chosen = set(choose(shown)) if shown else set()
+            taken = [shown[index] for index in sorted(chosen)]
+            if taken:
+                rest = [job for index, job in enumerate(shown) if index not in chosen]
+                self._set(rest + self._jobs[len(shown) :])
+        return taken
+
+    def peek(self, choose: Callable[[Sequence[Job]], list[int]]) -> bool:
+        """Tell whether `take` would take any."""
+        with self._changed:
+            shown = list(islice(self._jobs, LOOK_AHEAD))
+            return bool(shown and choose(shown))
+
+    def sweep(self) -> Swept:
+        """Take out the jobs whose time has run out, and those whose caller has gone."""
+        now = time.monotonic()
+        with self._changed:
+            late = [job for job in self._jobs if job.is_late(now) and not job.is_cancelled]
+            departed = 0
+            if late or self._has_departed:
+                self._has_departed = False
+                before = len(self._jobs)
+                self._set([j for j in self._jobs if not j.is_cancelled and not j.is_late(now)])
+                departed = before - len(self._jobs) - len(late)
+        return Swept(late, departed)
+
+    def close(self) -> None:
+        """Take no more jobs in."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def drain(self) -> list[Job]:
+        """Close, and take out all that wait."""
+        with self._changed:
+            self._is_closed = True
+            left = self._jobs
+            self._set([])
+            self._changed.notify_all()
+        return left
+
+    def _set(self, jobs: list[Job]) -> None:
+        self._jobs = jobs
+        self._work = reduce(Work.plus, (job.shared_work(self._max_rows) for job in jobs), NO_WORK)
+
+    def _note_departure(self, future: object) -> None:
+        del future
+        self._has_departed = True
+
+    def _check_room(self, job: Job) -> None:
+        load = self.load
+        if load.jobs >= self.limits.max_jobs:
+            one = Work(load.work.calls / load.jobs, load.work.cost / load.jobs)
+            raise OverloadedError(
+                f"the queue holds {load.jobs} of at most {self.limits.max_jobs} jobs",
+                retry_after_s=self._whole_seconds(one),
+            )
+        cost = job.work.cost
+        excess = load.work.cost + cost - self.limits.max_cost
+        if excess > 0 and load.jobs:
+            share = min(1.0, excess / load.work.cost)
+            raise OverloadedError(
+                f"the queue holds {load.work.cost:.0f} of at most {self.limits.max_cost:.0f}"
+                f" megapixel steps, and this image needs {cost:.0f}",
+                retry_after_s=self._whole_seconds(
+                    Work(load.work.calls * share, load.work.cost * share)
+                ),
+            )
+
+    def _check_time(self, job: Job) -> None:
+        """Refuse what can't be in time, by a pace that counts in the job's favour."""
+        alone_s = self._pace.seconds_for(job.work)
+        queue_s = self._pace.seconds_for(self._work)
+        if alone_s is None or queue_s is None:
+            return
+        left_s = job.seconds_left(time.monotonic())
+        if alone_s > left_s:
+            raise job.late_error(
+                f"this image takes about {alone_s:.1f} s here even alone, and {max(0, left_s):.1f}"
+                " are left for it; fewer steps or a smaller size would be in time"
+            )
+        if queue_s + alone_s > left_s:
+            raise OverloadedError(
+                f"this image would be done in about {queue_s + alone_s:.1f} s, and {left_s:.1f} are"
+                " left for it",
+                retry_after_s=max(1, math.ceil(queue_s + alone_s - left_s)),
+            )
+
+    def _whole_seconds(self, work: Work) -> int:
+        """Say after how many whole seconds so much has been done, at least 1."""
+        return max(1, math.ceil(self._pace.seconds_for(work) or 0.0))

@@ -1,0 +1,128 @@
+"""The three stages of a job on the device: its prompt is encoded, it is stepped, it is decoded.
+
+Raises whatever goes wrong; who fails by it is decided in faults.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from lpw_sdxl.conditioning import PromptPair
+from lpw_sdxl.diffusion.decoder import Decoder
+from lpw_sdxl.diffusion.denoiser import Denoiser
+from lpw_sdxl.diffusion.pipeline import Pipeline
+from lpw_sdxl.diffusion.preview import Preview
+from lpw_sdxl.diffusion.residence import Residence
+from lpw_sdxl.diffusion.schedulers import make_scheduler
+from lpw_sdxl.diffusion.step import Denoising
+from lpw_sdxl.engine.job import Job, Progress
+from lpw_sdxl.engine.memory import MemoryPlan
+from lpw_sdxl.engine.policy import MixedLengths, Phase, share_calls
+
+logger = logging.getLogger(__name__)
+
+PHASES = {"prompt_encoder": Phase.ENCODE, "unet": Phase.STEP, "vae": Phase.DECODE}
+
+Guard = Callable[[Job, Callable[[], None]], None]  # does one job's work; its error fails it alone
+
+
+class Stages:
+    """Works on jobs with one pipeline.
+
+    Args:
+        pipeline: the loaded model.
+        plan: how memory is used.
+        mixed_lengths: how rows whose prompts differ in length are stepped.
+    """
+
+    def __init__(self, pipeline: Pipeline, plan: MemoryPlan, mixed_lengths: MixedLengths) -> None:
+        self.residence = Residence(pipeline, shares_device=not plan.is_offloading)
+        self.decoder = Decoder(pipeline.vae, plan.tile_above_pixels)
+        self._pipeline = pipeline
+        self._mixed_lengths = mixed_lengths
+        self._denoiser = Denoiser(
+            pipeline.unet, pipeline.device, keeps_projections=plan.keeps_projections
+        )
+        self._preview: Preview | None = None  # until one is asked for
+
+    @property
+    def phase(self) -> Phase:
+        """Say what the component on the device is for, where there is one at a time."""
+        return PHASES.get(self.residence.current or "", Phase.ENCODE)
+
+    def encode(self, jobs: Sequence[Job]) -> None:
+        """Encode the prompts of jobs together and draw their noise."""
+        self.residence.call("prompt_encoder")
+        conditionings = self._pipeline.prompt_encoder.encode_many(
+            [
+                PromptPair(
+                    *job.spec.prompts, job.spec.request.prompt_style, job.spec.request.clip_skip
+                )
+                for job in jobs
+            ]
+        )
+        for job, conditioning in zip(jobs, conditionings, strict=True):
+            record = job.spec.record
+            job.denoising = Denoising(
+                conditioning=conditioning,
+                guidance=job.spec.guidance,
+                scheduler=make_scheduler(
+                    record.scheduler,
+                    self._pipeline.scheduler_config,
+                    record.request.num_inference_steps,
+                ),
+                size=record.size,
+                seed=record.seed,
+                device=self._pipeline.device,
+            )
+            counts = job.spec.counts
+            logger.info(
+                "encoded: %s prompt of %d tokens in %d chunks, negative prompt of %d in %d",
+                record.request.prompt_style,
+                *counts.prompt,
+                *counts.negative_prompt,
+            )
+
+    def step(self, group: Sequence[Job], max_rows: int, guard: Guard) -> list[int]:
+        """Predict for jobs of one size in as few UNet calls as can be, and advance each of them.
+
+        Args:
+            group: encoded jobs.
+            max_rows: rows of one UNet call.
+            guard: what one job's own part is done in.
+
+        Returns:
+            how many jobs each UNet call carried.
+        """
+        self.residence.call("unet")
+        denoisings = [job.denoising for job in group if job.denoising is not None]
+        owners = [index for index, one in enumerate(denoisings) for _ in one.row_lengths]
+        lengths = [length for one in denoisings for length in one.row_lengths]
+        calls = share_calls(lengths, self._mixed_lengths, max_rows)
+        predictions = self._denoiser.predict(denoisings, calls)
+        for job, denoising, prediction in zip(group, denoisings, predictions, strict=True):
+            guard(job, partial(denoising.advance, prediction))
+        return [len({owners[row] for row in call}) for call in calls]
+
+    def tell(self, job: Job) -> None:
+        """Tell a job's listener how far it is."""
+        if job.listener is None or job.denoising is None:
+            return
+        preview = None
+        if job.listener.wants_previews:
+            preview = self._drawn_by().draw(job.denoising.outlook)
+        job.tell(Progress(job.denoising.step_index, job.denoising.steps, preview))
+
+    def decode(self, job: Job) -> None:
+        """Decode a job that has done its steps, and hand its image out."""
+        assert job.denoising is not None
+        self.residence.call("vae")
+        job.finish(self.decoder.decode(job.denoising.latents))
+
+    def _drawn_by(self) -> Preview:
+        if self._preview is None:
+            self.residence.call("vae")
+            self._preview = Preview(self.decoder)
+        return self._preview
