@@ -84,7 +84,7 @@ class GuardedService(Service):
     service_class=GuardedService,
     workers=1,
     resources={"gpu": 1},
-    # Seconds. BentoML's own default of 60 is less than a queue; ours ends first, with its own error.
+    # Seconds; BentoML would take 60, less than a queue. Our own limit ends first, with our error.
     traffic={"timeout": math.ceil(SETTINGS.time_limit_s) + ANSWER_SECONDS},
     logging={"access": {"enabled": False}},  # the guard writes one line a request
 )

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from lpw_sdxl.diffusion.attention import PromptProjection
+from lpw_sdxl.diffusion.compilation import CompiledUnet
+from lpw_sdxl.diffusion.latents import LATENT_CHANNELS
 from lpw_sdxl.diffusion.step import Denoising, Row
+from lpw_sdxl.schema import LATENT_SCALE, ImageSize
 
 # Longer prompts are projected in every call: their keys and values are 0.33 MB a token in float16
 # at SDXL's size, for each row that keeps them.
 LONGEST_KEPT_TOKENS = 308
+EXAMPLE_TOKENS = 154
 
 
 class Denoiser:
@@ -27,11 +32,26 @@ class Denoiser:
 
     def __init__(self, unet: Any, device: torch.device, *, keeps_projections: bool = True) -> None:
         self._unet = unet
+        self._call: Callable[..., Any] = unet  # or its compiled form
         self._device = device
         self._dtype: torch.dtype = unet.dtype  # asked once: it walks through all modules
         self._project = PromptProjection(unet)
         self._longest_kept = LONGEST_KEPT_TOKENS if keeps_projections else 0
         self._fence = Fence(device)
+
+    def compile(self, size: ImageSize, row_buckets: Sequence[int]) -> CompiledUnet:
+        """Begin to compile the UNet for images of one size; it goes on serving meanwhile."""
+        self._unet.to(memory_format=torch.channels_last)  # what a GPU's convolutions like best
+        compiled = CompiledUnet(self._unet)
+        compiled.warm_up(
+            [
+                self._example(size, rows, is_masked=is_masked)
+                for is_masked in (False, True)
+                for rows in row_buckets
+            ]
+        )
+        self._call = compiled
+        return compiled
 
     @torch.inference_mode()
     def predict(
@@ -52,7 +72,7 @@ class Denoiser:
         predictions: dict[int, torch.Tensor] = {}
         for call in calls:
             self._fence.wait()
-            output = self._unet(**self.arguments([rows[index] for index in call]))[0]
+            output = self._call(**self.arguments([rows[index] for index in call]))[0]
             self._fence.mark()
             predictions.update(zip(call, output.split(1), strict=True))
         together = torch.cat([predictions[index] for index in range(len(rows))])
@@ -88,6 +108,26 @@ class Denoiser:
             mask = positions[None, :] < torch.tensor(lengths)[:, None]  # [rows, tokens]
             arguments["encoder_attention_mask"] = mask.to(self._device)
         return arguments
+
+    @torch.inference_mode()
+    def _example(self, size: ImageSize, rows: int, *, is_masked: bool) -> dict[str, Any]:
+        """Make arguments of the form that `arguments` gives them."""
+        config = self._unet.config
+        columns = self._project.width if self._longest_kept else config.cross_attention_dim
+        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        zeros = partial(torch.zeros, device=self._device, dtype=self._dtype)
+        latent_size = (size.height // LATENT_SCALE, size.width // LATENT_SCALE)
+        example = {
+            "sample": zeros(rows, LATENT_CHANNELS, *latent_size),
+            "timestep": torch.full((rows,), 500.0, device=self._device),
+            "encoder_hidden_states": zeros(rows, EXAMPLE_TOKENS, columns),
+            "added_cond_kwargs": {"text_embeds": zeros(rows, pooled), "time_ids": zeros(rows, 6)},
+            "return_dict": False,
+        }
+        if is_masked:
+            mask = torch.ones(rows, EXAMPLE_TOKENS, dtype=torch.bool, device=self._device)
+            example["encoder_attention_mask"] = mask
+        return example
 
 
 class Fence:

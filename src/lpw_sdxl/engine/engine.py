@@ -86,6 +86,8 @@ class Engine:
             queue_limits=QueueLimits(settings.max_queued_jobs, settings.max_queued_cost),
             mixed_lengths=self.mixed_lengths,
             stall_s=settings.stall_s,
+            # On a CPU it takes minutes a shape and gains nothing (facts/performance.md, 4.6).
+            compiles=settings.compile and pipeline.device.type == "cuda" and not plan.is_offloading,
         )
         self._loop = StepLoop(pipeline, options, metrics or EngineMetrics(), on_death)
         self._loop.start()

@@ -110,7 +110,7 @@ class Isolation:
         try:
             work(jobs)
             return None
-        except Exception as caught:  # noqa: BLE001 - whatever it is, it must not reach the others
+        except Exception as caught:  # whatever it is, it must not reach the others
             error = caught
             fault = classify(error)
             if isinstance(error, LpwSdxlError):

@@ -22,7 +22,7 @@ from lpw_sdxl.engine.cost import MEGA, NO_WORK, Pace, Work
 from lpw_sdxl.engine.faults import DeviceLostError, Isolation
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.memory import MemoryPlan
-from lpw_sdxl.engine.metrics import EngineMetrics, Stage
+from lpw_sdxl.engine.metrics import CacheName, EngineMetrics, Stage
 from lpw_sdxl.engine.policy import Phase
 from lpw_sdxl.engine.queue import JobQueue, Load, QueueLimits
 from lpw_sdxl.engine.stages import Stages
@@ -64,12 +64,14 @@ class LoopOptions:
         queue_limits: what is taken on.
         mixed_lengths: how rows whose prompts differ in length are stepped.
         stall_s: one piece of work may last so long, seconds; longer is a stall.
+        compiles: whether the UNet is compiled in the background.
     """
 
     plan: MemoryPlan
     queue_limits: QueueLimits
     mixed_lengths: policy.MixedLengths
     stall_s: float
+    compiles: bool = False
 
 
 class StepLoop:
@@ -91,6 +93,9 @@ class StepLoop:
     ) -> None:
         self.counters = LoopCounters()
         self.stages = Stages(pipeline, options.plan, options.mixed_lengths)
+        if options.compiles:
+            self.stages.compile()
+        self._pipeline = pipeline
         self._plan = options.plan
         self._pace = Pace()
         self._queue = JobQueue(
@@ -136,6 +141,7 @@ class StepLoop:
     def close(self, timeout_s: float) -> None:
         """Take no more jobs, finish those taken, and end the thread."""
         self._watchdog.stop()
+        self.stages.close()
         self._queue.close()
         self._thread.join(timeout_s)
         if self._thread.is_alive():
@@ -195,7 +201,18 @@ class StepLoop:
         self._observe()
 
     def _observe(self) -> None:
+        """Bring the metrics up to date that tell how things are now."""
         self._metrics.queue(len(self._queue), len(self._active))
+        caches = self._pipeline.prompt_encoder.counters
+        self._metrics.cache(
+            CacheName.CONDITIONINGS, caches.conditionings.hits, caches.conditionings.misses
+        )
+        self._metrics.cache(CacheName.WINDOWS, caches.windows.hits, caches.windows.misses)
+        if self._pipeline.device.type == "cuda":
+            self._metrics.device_memory(
+                torch.cuda.memory_allocated(self._pipeline.device),
+                torch.cuda.memory_reserved(self._pipeline.device),
+            )
 
     def _phases(self) -> frozenset[Phase]:
         """Choose what is done in this turn: all, or what the component on the device can do."""
@@ -222,10 +239,9 @@ class StepLoop:
         self._active = [job for job in self._active if not job.is_cancelled]
         for job in [*swept.late, *(job for job in self._active if job.is_late(now))]:
             self._fail(job, job.late_error("the time for this image ran out before it was done"))
-        departed = len(gone) + swept.departed
-        if departed:
-            self.counters.left += departed
-            self._metrics.cancelled(departed)
+        for _ in range(len(gone) + swept.departed):
+            self.counters.left += 1
+            self._metrics.cancelled()
 
     def _admit(self, waiting: Sequence[Job]) -> list[int]:
         return policy.admit(
@@ -279,7 +295,6 @@ class StepLoop:
         )
         seconds = time.monotonic() - started
         self._metrics.stepped(sum(job.spec.rows for job in group), seconds)
-        self._metrics.stage(Stage.STEP, seconds)
         for job in group:
             job.served += job.step_cost
             self.stages.tell(job)
@@ -320,7 +335,6 @@ class StepLoop:
 
     def _fail(self, job: Job, error: LpwSdxlError) -> None:
         self.counters.failed += 1
-        self._metrics.failed(getattr(error, "code", "internal"))
         if job in self._active:
             self._active.remove(job)
         job.fail(error)

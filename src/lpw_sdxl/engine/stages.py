@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from lpw_sdxl.conditioning import PromptPair
+from lpw_sdxl.diffusion.compilation import ROW_BUCKETS, CompiledUnet
 from lpw_sdxl.diffusion.decoder import Decoder
 from lpw_sdxl.diffusion.denoiser import Denoiser
 from lpw_sdxl.diffusion.pipeline import Pipeline
@@ -45,12 +46,24 @@ class Stages:
         self._denoiser = Denoiser(
             pipeline.unet, pipeline.device, keeps_projections=plan.keeps_projections
         )
+        self._max_rows = plan.max_rows
+        self._compiled: CompiledUnet | None = None
         self._preview: Preview | None = None  # until one is asked for
 
     @property
     def phase(self) -> Phase:
         """Say what the component on the device is for, where there is one at a time."""
         return PHASES.get(self.residence.current or "", Phase.ENCODE)
+
+    def compile(self) -> None:
+        """Begin to compile the UNet for the native size, in the background."""
+        buckets = [rows for rows in ROW_BUCKETS if rows <= self._max_rows]
+        self._compiled = self._denoiser.compile(self._pipeline.manifest.native_size, buckets)
+
+    def close(self) -> None:
+        """Stop what goes on in the background."""
+        if self._compiled is not None:
+            self._compiled.stop()
 
     def encode(self, jobs: Sequence[Job]) -> None:
         """Encode the prompts of jobs together and draw their noise."""
