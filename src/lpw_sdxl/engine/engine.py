@@ -169,6 +169,7 @@ class Engine:
             UnavailableError: if the engine is stopping.
         """
         accepted_at = time.monotonic()
+        self._loop.check_open()
         # Reading a long prompt takes milliseconds, in which no other request should wait.
         spec = await asyncio.to_thread(self.decide, request)
         job = Job(spec, accepted_at, self.time_limit_s, listener)
@@ -261,6 +262,10 @@ class Engine:
                 for name, cache in self.pipeline.prompt_encoder.counters._asdict().items()
             },
         }
+
+    def wait_until_compiled(self, timeout_s: float | None = None) -> None:
+        """Wait for the compiled UNet, where it is asked for; for benchmarks."""
+        self._loop.stages.wait_until_compiled(timeout_s)
 
     def close(self, timeout_s: float = 60.0) -> None:
         """Take no more requests, finish those accepted, and stop."""

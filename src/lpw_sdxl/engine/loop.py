@@ -127,6 +127,15 @@ class StepLoop:
         """Count the jobs accepted and not finished."""
         return self._queue.load.jobs
 
+    def check_open(self) -> None:
+        """Refuse at once, before any work, if no job is taken now.
+
+        Raises:
+            OverloadedError: if the queue is full.
+            UnavailableError: if the loop is closing or has ended.
+        """
+        self._queue.check_open()
+
     def submit(self, job: Job) -> None:
         """Take a job.
 

@@ -96,6 +96,16 @@ class JobQueue:
         active = self._active_load()
         return Load(active.jobs + len(self._jobs), active.work.plus(self._work))
 
+    def check_open(self) -> None:
+        """Refuse at once what `put` would refuse whatever it costs, before any work is put into it.
+
+        Raises:
+            OverloadedError: if the queue is full.
+            UnavailableError: if it is closed.
+        """
+        with self._changed:
+            self._check_open()
+
     def put(self, job: Job) -> None:
         """Take a job in.
 
@@ -106,8 +116,7 @@ class JobQueue:
             UnavailableError: if the queue is closed.
         """
         with self._changed:
-            if self._is_closed:
-                raise UnavailableError("the engine is stopping; ask another replica, or later")
+            self._check_open()
             self._check_room(job)
             self._check_time(job)
             self._jobs.append(job)
@@ -175,7 +184,9 @@ class JobQueue:
         del future
         self._has_departed = True
 
-    def _check_room(self, job: Job) -> None:
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise UnavailableError("the engine is stopping; ask another replica, or later")
         load = self.load
         if load.jobs >= self.limits.max_jobs:
             one = Work(load.work.calls / load.jobs, load.work.cost / load.jobs)
@@ -183,6 +194,9 @@ class JobQueue:
                 f"the queue holds {load.jobs} of at most {self.limits.max_jobs} jobs",
                 retry_after_s=self._whole_seconds(one),
             )
+
+    def _check_room(self, job: Job) -> None:
+        load = self.load
         cost = job.work.cost
         excess = load.work.cost + cost - self.limits.max_cost
         if excess > 0 and load.jobs:

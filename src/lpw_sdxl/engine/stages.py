@@ -60,6 +60,11 @@ class Stages:
         buckets = [rows for rows in ROW_BUCKETS if rows <= self._max_rows]
         self._compiled = self._denoiser.compile(self._pipeline.manifest.native_size, buckets)
 
+    def wait_until_compiled(self, timeout_s: float | None = None) -> None:
+        """Wait for what `compile` has begun."""
+        if self._compiled is not None:
+            self._compiled.join(timeout_s)
+
     def close(self) -> None:
         """Stop what goes on in the background."""
         if self._compiled is not None:
