@@ -127,5 +127,9 @@ def pad_rows(arguments: Arguments, rows: int) -> Arguments:
 
 def _shorten(arguments: Arguments, tokens: int) -> Arguments:
     """Cut the prompt to so many tokens."""
-    cut = {name: arguments[name][:, :tokens] for name in (PROMPT, MASK) if name in arguments}
+    cut = {
+        name: arguments[name][:, :tokens].contiguous()  # as the engine stacks it
+        for name in (PROMPT, MASK)
+        if name in arguments
+    }
     return arguments | cut

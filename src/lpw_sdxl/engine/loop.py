@@ -322,18 +322,17 @@ class StepLoop:
         """Decode a job that has done its steps and hand the image out."""
         self._pulse.beat()
         started = time.monotonic()
-        self._isolation.together(
-            [job], lambda jobs: self.stages.decode(jobs[0]), self._decode_again
-        )
+        # A second try finds the memory that the first one's fault gave back.
+        self._isolation.together([job], self._hand_out, last_resort=self._hand_out)
         self._metrics.stage(Stage.DECODE, time.monotonic() - started)
-        if job in self._active:  # who fails is taken out
-            self._active.remove(job)
-            self.counters.images += 1
-            self._metrics.image_done()
 
-    def _decode_again(self, jobs: Sequence[Job]) -> None:
-        """Try once more, now that unused memory has been given back."""
-        self.stages.decode(jobs[0])
+    def _hand_out(self, jobs: Sequence[Job]) -> None:
+        (job,) = jobs
+        pixels = self.stages.decode(job)
+        self._active.remove(job)
+        self.counters.images += 1
+        self._metrics.image_done()
+        job.finish(pixels)
 
     def _note_no_room(self) -> None:
         self.counters.out_of_memory += 1

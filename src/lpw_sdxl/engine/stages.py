@@ -11,7 +11,7 @@ from functools import partial
 
 from lpw_sdxl.conditioning import PromptPair
 from lpw_sdxl.diffusion.compilation import ROW_BUCKETS, CompiledUnet
-from lpw_sdxl.diffusion.decoder import Decoder
+from lpw_sdxl.diffusion.decoder import Decoder, Pixels
 from lpw_sdxl.diffusion.denoiser import Denoiser
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.preview import Preview
@@ -133,11 +133,11 @@ class Stages:
             preview = self._drawn_by().draw(job.denoising.outlook)
         job.tell(Progress(job.denoising.step_index, job.denoising.steps, preview))
 
-    def decode(self, job: Job) -> None:
-        """Decode a job that has done its steps, and hand its image out."""
+    def decode(self, job: Job) -> Pixels:
+        """Decode a job that has done its steps."""
         assert job.denoising is not None
         self.residence.call("vae")
-        job.finish(self.decoder.decode(job.denoising.latents))
+        return self.decoder.decode(job.denoising.latents)
 
     def _drawn_by(self) -> Preview:
         if self._preview is None:

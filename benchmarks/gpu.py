@@ -1,0 +1,258 @@
+"""How fast is full-size SDXL at 1024 x 1024, and where does the time go?
+
+In one process with the engine: 20 and 30 steps, 1, 4 and 8 images in flight, time of each stage,
+images a second, effective TFLOP/s, memory; beside it Diffusers' own pipeline, one image at a time.
+Then through a real `bentoml serve`: seconds until it is ready, and images a second as PNG over HTTP.
+
+Without --model a random checkpoint of full size is written and imported first (7 GB of disk twice;
+random weights take exactly the time of trained ones). Meant for a CUDA device; `--size 128 --model
+DEMO` runs the same on a CPU, where it says nothing.
+
+    python benchmarks/gpu.py [--model DIRECTORY] [--size 1024] [--images 24] [--compile]
+        [--half-decode] [--mixed-lengths mask|group]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import ROOT, surroundings, write_result
+from diffusers import StableDiffusionXLPipeline
+from load import Client, keep_in_flight
+from prometheus_client import CollectorRegistry
+from services import our_service, running
+
+from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
+from lpw_sdxl.engine import Engine
+from lpw_sdxl.engine.metrics import EngineMetrics, Stage
+from lpw_sdxl.schema import GenerationRequest
+from lpw_sdxl.settings import Settings
+
+# facts/performance.md, 5: multiply-add counted as two, attention included; 77 tokens, 1024 x 1024.
+UNET_TFLOP = 6.761
+DECODE_TFLOP = 10.47
+PROMPTS_TFLOP = 2 * 0.111
+FLOP_SIZE = 1024
+ANCHORS = {
+    "images/s, MLPerf v5.1, H200, fp8, 20 steps, no HTTP, no encoding": 2.40,
+    "TFLOP/s, best published fp16 on an H100, TensorRT": 305,
+    "TFLOP/s, what an H200's bf16 matrix units were measured to do": 790,
+}
+PROMPTS = ("a lighthouse at dusk, stormy sea", "a red fox in deep snow", "an old harbour town")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing measured: so many steps, so many images in flight."""
+
+    steps: int
+    in_flight: int
+
+    def requests(self, size: int) -> Iterator[dict[str, Any]]:
+        """Endless requests, each with a seed of its own."""
+        for seed in itertools.count():
+            yield {
+                "prompt": PROMPTS[seed % len(PROMPTS)],
+                "negative_prompt": "blurry",
+                "num_inference_steps": self.steps,
+                "guidance_scale": 6.0,
+                "scheduler": "Euler",
+                "seed": seed,
+                "width": size,
+                "height": size,
+            }
+
+
+CASES = [Case(steps, in_flight) for steps in (20, 30) for in_flight in (1, 4, 8)]
+
+
+def tflop(steps: int) -> float:
+    """Count an image's work with guidance, TFLOP."""
+    return PROMPTS_TFLOP + steps * 2 * UNET_TFLOP + DECODE_TFLOP
+
+
+async def with_engine(engine: Engine, case: Case, size: int, images: int) -> float:
+    """Make images with so many always in flight; seconds for each."""
+    requests = case.requests(size)
+    left = itertools.count(1)
+
+    async def one_after_the_other() -> None:
+        while next(left) <= images:
+            await engine.generate(GenerationRequest.model_validate(next(requests)))
+
+    started = time.perf_counter()
+    await asyncio.gather(*(one_after_the_other() for _ in range(case.in_flight)))
+    return (time.perf_counter() - started) / images
+
+
+def stage_seconds(registry: CollectorRegistry) -> dict[str, float]:
+    """Read what each stage has taken so far."""
+    return {
+        stage.value: registry.get_sample_value("lpw_sdxl_stage_seconds_sum", {"stage": stage.value})
+        or 0.0
+        for stage in Stage
+    }
+
+
+def measure_engine(model: Path, settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
+    registry = CollectorRegistry()
+    started = time.perf_counter()
+    engine = Engine.load(model, settings, EngineMetrics(registry))
+    result: dict[str, Any] = {"load_seconds": round(time.perf_counter() - started, 1)}
+    result["plan"] = str(engine.plan)
+    print(engine.plan)
+    if settings.compile:
+        print("compiling, minutes on a first run")
+        engine.wait_until_compiled()
+    rows = []
+    for case in CASES:
+        asyncio.run(with_engine(engine, Case(4, case.in_flight), options.size, case.in_flight))
+        before = stage_seconds(registry)
+        images = max(options.images, 2 * case.in_flight)
+        seconds = asyncio.run(with_engine(engine, case, options.size, images))
+        after = stage_seconds(registry)
+        row = {
+            "steps": case.steps,
+            "in flight": case.in_flight,
+            "images/s": round(1 / seconds, 3),
+            "seconds of each stage an image": {
+                name: round((after[name] - before[name]) / images, 4) for name in after
+            },
+        }
+        if options.size == FLOP_SIZE:
+            row["TFLOP/s"] = round(tflop(case.steps) / seconds, 1)
+        rows.append(row)
+        print(row)
+    engine.close()
+    if engine.pipeline.device.type == "cuda":
+        result["peak_memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
+    return result | {"engine": rows}
+
+
+def measure_stock(model: Path, device: torch.device, options: argparse.Namespace) -> dict[str, Any]:
+    """Time Diffusers' pipeline as its own documentation uses it, one image at a time."""
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    pipeline = StableDiffusionXLPipeline.from_pretrained(
+        model, torch_dtype=dtype, local_files_only=True
+    ).to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    rows = []
+    for steps in (20, 30):
+        case = Case(steps, 1)
+        asked = itertools.islice(case.requests(options.size), 1 + max(2, options.images // 4))
+        for number, request in enumerate(asked):
+            if number == 1:
+                started = time.perf_counter()
+            request.pop("scheduler")
+            generator = torch.Generator("cpu").manual_seed(request.pop("seed"))
+            pipeline(**request, generator=generator)
+        seconds = (time.perf_counter() - started) / number
+        rows.append({"steps": steps, "images/s": round(1 / seconds, 3)})
+        print("stock pipeline", rows[-1])
+    return {"stock pipeline": rows}
+
+
+def measure_http(model: Path, settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
+    """Time a real service, PNG and all."""
+    started = time.perf_counter()
+    asked = settings.model_dump(include={"compile", "half_decode", "mixed_lengths"})
+    with running(our_service(model, **asked), model, os.cpu_count() or 1) as service:
+        result: dict[str, Any] = {"ready_seconds": round(time.perf_counter() - started, 1)}
+        if settings.compile:
+            time.sleep(options.compile_seconds)
+        rows = []
+        for case in (Case(20, 8), Case(20, 1), Case(30, 8)):
+            seconds = asyncio.run(over_http(service.url, case, options))
+            rows.append(
+                {
+                    "steps": case.steps,
+                    "in flight": case.in_flight,
+                    "images/s": round(1 / seconds, 3),
+                }
+            )
+            print("over HTTP, PNG", rows[-1])
+    return result | {"http": rows}
+
+
+async def over_http(url: str, case: Case, options: argparse.Namespace) -> float:
+    """Make images through HTTP; seconds for each."""
+    images = max(options.images, 2 * case.in_flight)
+    async with Client(url) as client:
+        warm = itertools.count(1)
+        await keep_in_flight(
+            client,
+            Case(4, case.in_flight).requests(options.size),
+            case.in_flight,
+            lambda: next(warm) > case.in_flight,
+        )
+        sent = itertools.count(1)
+        started = time.perf_counter()
+        answers = await keep_in_flight(
+            client, case.requests(options.size), case.in_flight, lambda: next(sent) > images
+        )
+        seconds = time.perf_counter() - started
+    bad = [answer.status for answer in answers if answer.status != 200]
+    assert not bad, bad
+    return seconds / len(answers)
+
+
+@contextlib.contextmanager
+def random_model() -> Iterator[Path]:
+    """Write and import a random checkpoint of full size."""
+    with tempfile.TemporaryDirectory(prefix="lpw-sdxl-gpu-") as folder:
+        file = Path(folder) / "random.safetensors"
+        print("writing a random checkpoint of full size")
+        write_checkpoint(file, SyntheticSize.FULL)
+        environment = os.environ | {"BENTOML_HOME": folder, "BENTOML_DO_NOT_TRACK": "True"}
+        done = subprocess.run(
+            [sys.executable, "model_import.py", "checkpoint", str(file)],
+            cwd=ROOT,
+            env=environment,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        file.unlink()
+        yield Path(folder) / "models" / Path(*done.stdout.split()[-1].split(":"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, help="a model directory of a BentoML store")
+    parser.add_argument("--size", type=int, default=FLOP_SIZE, help="pixels, both sides")
+    parser.add_argument("--images", type=int, default=24, help="of each measurement")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--compile-seconds", type=float, default=300, help="to wait, over HTTP")
+    parser.add_argument("--half-decode", action="store_true")
+    parser.add_argument("--mixed-lengths", default="mask")
+    parser.add_argument("--name", default="gpu", help="of the result's file")
+    options = parser.parse_args()
+    settings = Settings(
+        compile=options.compile,
+        half_decode=options.half_decode,
+        mixed_lengths=options.mixed_lengths,
+    )
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    with contextlib.nullcontext(options.model) if options.model else random_model() as model:
+        result: dict[str, Any] = surroundings(device) | {"size": options.size, "anchors": ANCHORS}
+        result |= measure_http(model, settings, options)
+        result |= measure_engine(model, settings, options)
+        result |= measure_stock(model, device, options)
+    write_result(options.name, result, keep=device.type == "cuda")
+
+
+if __name__ == "__main__":
+    main()
