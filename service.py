@@ -14,7 +14,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bentoml
 from _bentoml_sdk import Service
@@ -40,6 +40,9 @@ from lpw_sdxl.schema import (
     parse_request,
 )
 from lpw_sdxl.settings import read_settings
+
+if TYPE_CHECKING:
+    from lpw_sdxl.engine import GeneratedImage
 
 logging.getLogger("lpw_sdxl").setLevel(logging.INFO)
 logger = logging.getLogger("lpw_sdxl.service")
@@ -110,8 +113,14 @@ class LpwSdxl:
         )
 
     def __init__(self) -> None:
-        from lpw_sdxl.engine import Engine  # noqa: PLC0415 - see the module's docstring
+        # See the module's docstring; prometheus_client, too, is to be imported in a worker only.
+        from lpw_sdxl.api.dead_workers import forget_dead_workers  # noqa: PLC0415
+        from lpw_sdxl.engine import Engine  # noqa: PLC0415
+        from lpw_sdxl.engine.metrics import EngineMetrics, Stage  # noqa: PLC0415
 
+        forget_dead_workers()
+        self.metrics = EngineMetrics()
+        self.timed_file = partial(self.metrics.timed, Stage.FILE)
         self.engine = Engine.load(self.model.path, SETTINGS)
 
     @bentoml.api(input_spec=GenerationRequest)
@@ -121,8 +130,8 @@ class LpwSdxl:
         try:
             image = await while_connected(ctx.request, self.engine.generate(request))
         except LpwSdxlError as error:
-            return _error(ctx, error)
-        content = await asyncio.to_thread(image.encode)
+            return self._error(ctx, error)
+        content = await asyncio.to_thread(self._file, image)
         media_type = MEDIA_TYPES[request.image_format]
         return _as_is(Response(content, media_type=media_type, headers={"x-seed": str(image.seed)}))
 
@@ -135,7 +144,7 @@ class LpwSdxl:
         try:
             answers = await while_connected(ctx.request, batch)
         except LpwSdxlError as error:
-            return _error(ctx, error)
+            return self._error(ctx, error)
         body = await asyncio.to_thread(lambda: json.dumps(answers).encode())
         return _as_is(Response(body, media_type="application/json"))
 
@@ -146,7 +155,7 @@ class LpwSdxl:
         try:
             explanation = await asyncio.to_thread(self.engine.explain, request)
         except LpwSdxlError as error:
-            return _error(ctx, error)
+            return self._error(ctx, error)
         return dataclasses.asdict(explanation)
 
     @bentoml.api
@@ -161,12 +170,12 @@ class LpwSdxl:
                 raise InvalidRequestError("an item of requests is an object, as /generate takes it")
             request = parse_request(json.dumps(item), self.engine.limits)
             image = await self.engine.generate(request)
-            content = await asyncio.to_thread(lambda: base64.b64encode(image.encode()).decode())
+            content = await asyncio.to_thread(lambda: base64.b64encode(self._file(image)).decode())
         except LpwSdxlError as error:
-            return {"status": "error", **ErrorAnswer.from_error(error).detail()}
+            return self._item_error(ErrorAnswer.from_error(error))
         except Exception:
             logger.exception("an item of a batch failed")
-            return {"status": "error", **ErrorAnswer.from_status(500).detail()}
+            return self._item_error(ErrorAnswer.from_status(500))
         size = image.record.size
         return {
             "status": "ok",
@@ -176,6 +185,23 @@ class LpwSdxl:
             "media_type": MEDIA_TYPES[request.image_format],
             "image": content,
         }
+
+    def _file(self, image: GeneratedImage) -> bytes:
+        """Make an image's file; CPU work for a worker thread."""
+        with self.timed_file():
+            return image.encode()
+
+    def _item_error(self, answer: ErrorAnswer) -> dict[str, Any]:
+        """Answer one item of a batch with an error."""
+        self.metrics.failed(answer.code)
+        return {"status": "error", **answer.detail()}
+
+    def _error(self, ctx: bentoml.Context, error: LpwSdxlError) -> Any:
+        """Answer with one of our errors."""
+        answer = ErrorAnswer.from_error(error)
+        self.metrics.failed(answer.code)
+        ctx.response.status_code = answer.status  # else BentoML sets it to 200
+        return _as_is(Response(answer.body(), answer.status, answer.headers, "application/json"))
 
     def __is_alive__(self) -> bool:
         """Liveness: the engine's thread runs."""
@@ -189,13 +215,6 @@ class LpwSdxl:
     def stop(self) -> None:
         """Finish what was accepted, then stop the engine."""
         self.engine.close()
-
-
-def _error(ctx: bentoml.Context, error: LpwSdxlError) -> Any:
-    """Answer with one of our errors."""
-    answer = ErrorAnswer.from_error(error)
-    ctx.response.status_code = answer.status  # else BentoML sets it to 200
-    return _as_is(Response(answer.body(), answer.status, answer.headers, "application/json"))
 
 
 def _as_is(response: Response) -> Any:
