@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
+import functools
 import json
 import logging
 import math
@@ -16,7 +17,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bentoml
 from _bentoml_sdk import Service
@@ -42,6 +43,10 @@ from lpw_sdxl.schema import (
     parse_request,
 )
 from lpw_sdxl.settings import read_settings
+
+if TYPE_CHECKING:
+    from lpw_sdxl.engine import GeneratedImage
+    from lpw_sdxl.engine.metrics import EngineMetrics
 
 logging.getLogger("lpw_sdxl").setLevel(logging.INFO)
 logger = logging.getLogger("lpw_sdxl.service")
@@ -76,7 +81,12 @@ class GuardedService(Service):
             "/inspect_prompt": partial(parse_inspection, limits=limits),
             "/info": parse_info,
         }
-        return RequestGuard(super().to_asgi(is_main), validators, SETTINGS.max_body_bytes)
+        return RequestGuard(
+            super().to_asgi(is_main),
+            validators,
+            SETTINGS.max_body_bytes,
+            count_error=lambda code: _worker_metrics().failed(code),
+        )
 
 
 @bentoml.service(
@@ -115,9 +125,17 @@ class LpwSdxl:
         )
 
     def __init__(self) -> None:
-        from lpw_sdxl.engine import Engine  # noqa: PLC0415 - see the module's docstring
+        # See the module's docstring; prometheus_client, too, is to be imported in a worker only.
+        from lpw_sdxl.api.dead_workers import forget_dead_workers  # noqa: PLC0415
+        from lpw_sdxl.engine import Engine  # noqa: PLC0415
+        from lpw_sdxl.engine.metrics import Stage  # noqa: PLC0415
 
-        self.engine = Engine.load(self.model.path, SETTINGS, on_death=_end_process)
+        forget_dead_workers()
+        self.metrics = _worker_metrics()
+        self.timed_file = partial(self.metrics.timed, Stage.FILE)
+        self.engine = Engine.load(
+            self.model.path, SETTINGS, metrics=self.metrics, on_death=_end_process
+        )
 
     @bentoml.api(input_spec=GenerationRequest)
     async def generate(self, ctx: bentoml.Context, **fields: Any) -> Image:
@@ -127,7 +145,7 @@ class LpwSdxl:
             image = await while_connected(ctx.request, self.engine.generate(request))
         except LpwSdxlError as error:
             return _error(ctx, error)
-        content = await asyncio.to_thread(image.encode)
+        content = await asyncio.to_thread(self._file, image)
         media_type = MEDIA_TYPES[request.image_format]
         return _as_is(Response(content, media_type=media_type, headers={"x-seed": str(image.seed)}))
 
@@ -166,12 +184,12 @@ class LpwSdxl:
                 raise InvalidRequestError("an item of requests is an object, as /generate takes it")
             request = parse_request(json.dumps(item), self.engine.limits)
             image = await self.engine.generate(request)
-            content = await asyncio.to_thread(lambda: base64.b64encode(image.encode()).decode())
+            content = await asyncio.to_thread(lambda: base64.b64encode(self._file(image)).decode())
         except LpwSdxlError as error:
-            return {"status": "error", **ErrorAnswer.from_error(error).detail()}
+            return self._item_error(ErrorAnswer.from_error(error))
         except Exception:
             logger.exception("an item of a batch failed")
-            return {"status": "error", **ErrorAnswer.from_status(500).detail()}
+            return self._item_error(ErrorAnswer.from_status(500))
         size = image.record.size
         return {
             "status": "ok",
@@ -181,6 +199,16 @@ class LpwSdxl:
             "media_type": MEDIA_TYPES[request.image_format],
             "image": content,
         }
+
+    def _file(self, image: GeneratedImage) -> bytes:
+        """Make an image's file; CPU work for a worker thread."""
+        with self.timed_file():
+            return image.encode()
+
+    def _item_error(self, answer: ErrorAnswer) -> dict[str, Any]:
+        """Answer one item of a batch with an error."""
+        self.metrics.failed(answer.code)
+        return {"status": "error", **answer.detail()}
 
     def __is_alive__(self) -> bool:
         """Liveness: the engine's thread runs."""
@@ -194,6 +222,14 @@ class LpwSdxl:
     def stop(self) -> None:
         """Finish what was accepted, then stop the engine."""
         self.engine.close()
+
+
+@functools.cache
+def _worker_metrics() -> EngineMetrics:
+    """Make this worker's metrics, once; prometheus_client is to be imported in a worker only."""
+    from lpw_sdxl.engine.metrics import EngineMetrics  # noqa: PLC0415
+
+    return EngineMetrics()
 
 
 def _end_process(reason: str) -> None:

@@ -2,7 +2,7 @@
 
 In one process with the engine: 20 and 30 steps, 1, 4 and 8 images in flight, time of each stage,
 images a second, effective TFLOP/s, memory; beside it Diffusers' own pipeline, one image at a time.
-Then through a real `bentoml serve`: seconds until it is ready, and images a second as PNG over HTTP.
+Before, through a real `bentoml serve`: seconds until it is ready, images a second as PNG over HTTP.
 
 Without --model a random checkpoint of full size is written and imported first (7 GB of disk twice;
 random weights take exactly the time of trained ones). Meant for a CUDA device; `--size 128 --model

@@ -252,6 +252,30 @@ def test_probes_and_metrics_answer(client: httpx.Client) -> None:
         assert client.get(path).status_code == 200
 
 
+def series(client: httpx.Client) -> dict[str, float]:
+    """Our own part of /metrics."""
+    lines = client.get("/metrics").text.splitlines()
+    pairs = [line.rsplit(" ", 1) for line in lines if line.startswith("lpw_sdxl_")]
+    assert len(dict(pairs)) == len(pairs)  # one worker, one series
+    return {name: float(value) for name, value in pairs}
+
+
+def test_the_workers_metrics_are_served_and_their_number_is_constant(client: httpx.Client) -> None:
+    before = series(client)
+    generate(client, prompt=SECRET)
+    client.post("/generate", json={"prompt": f"<lora:{SECRET}:1>"})
+    client.post("/generate_batch", json={"requests": [{"prompt": SECRET}, {"prompt": 1}]})
+    after = series(client)
+    assert list(after) == list(before)
+    gained = {name: after[name] - before[name] for name in after}
+    # What the engine's loop counts (images, steps, queue) stays 0 until it is given the metrics.
+    assert gained['lpw_sdxl_stage_seconds_count{stage="file"}'] == 2
+    assert 0 < gained['lpw_sdxl_stage_seconds_sum{stage="file"}'] < 10
+    assert gained['lpw_sdxl_errors_total{code="invalid_prompt"}'] == 1
+    assert gained['lpw_sdxl_errors_total{code="invalid_request"}'] == 1
+    assert sum(gained[name] for name in gained if name.startswith("lpw_sdxl_errors")) == 2
+
+
 def test_the_log_tells_how_it_started_and_no_prompt(server: Server, store: Store) -> None:
     log = server.log
     assert len(re.findall(rf"model {store.tag} found and verified", log)) == 1

@@ -49,7 +49,14 @@ def refuse_bad(body: bytes) -> None:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    guard = RequestGuard(application, {"/generate": refuse_bad}, max_body_bytes=100)
+    guard = RequestGuard(
+        application,
+        {"/generate": refuse_bad},
+        max_body_bytes=100,
+        other_paths=frozenset(
+            {"/missing", "/generate/", "/listed", "/broken", "/odd", "/ours", "/failing"}
+        ),
+    )
     transport = httpx.ASGITransport(app=guard)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
@@ -168,7 +175,7 @@ async def test_a_field_that_a_client_made_up_is_not_logged(
 
 
 async def test_an_application_that_fails_is_a_500_in_our_shape(client: httpx.AsyncClient) -> None:
-    response = await client.post("/unheard-of")
+    response = await client.post("/failing")  # which the application does not have
     assert response.status_code == 500
     assert error_of(response)["code"] == "internal"
 
@@ -186,3 +193,29 @@ async def test_a_body_that_does_not_come_is_given_up() -> None:
         response = await client.post("/generate", content=slow(), headers=headers)
     assert response.status_code == 408
     assert error_of(response)["code"] == "timeout"
+
+
+async def test_errors_are_counted_by_their_codes_and_unknown_paths_get_no_further() -> None:
+    codes: list[str] = []
+    asked: list[str] = []
+
+    async def noted(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope["path"])
+        await application(scope, receive, send)
+
+    paths = frozenset({"/ours", "/files/…"})
+    guard = RequestGuard(
+        noted, {"/generate": refuse_bad}, 100, other_paths=paths, count_error=codes.append
+    )
+    transport = httpx.ASGITransport(app=guard)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        for path in ("/random", "/ours", "/files", "/ours/x"):
+            await client.get(path)
+        await client.post("/generate", content=b"bad", headers={"content-type": "text/plain"})
+        await client.post("/generate", json="bad")
+        await client.post("/generate", json="good")
+    assert asked == ["/ours", "/generate"]
+    assert codes == [
+        *("not_found", "overloaded", "not_found", "not_found"),
+        *("unsupported_media_type", "invalid_request"),
+    ]

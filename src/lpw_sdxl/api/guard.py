@@ -29,6 +29,7 @@ Validator = Callable[[bytes], object]  # raises RequestError; what it gives is n
 logger = logging.getLogger(__name__)
 
 QUIET_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
+BENTOML_PATHS = QUIET_PATHS | {"/", "/docs.json", "/schema.json", "/static_content/…"}
 FIRST_ERROR_STATUS = 400
 REDIRECTS = frozenset({307, 308})  # Starlette's for a slash too many, to whatever Host was sent
 LARGEST_ERROR_BYTES = 64 * 1024
@@ -44,6 +45,10 @@ class RequestGuard:
         validators: for each path that takes JSON, what refuses a bad body by RequestError.
         max_body_bytes: larger bodies are refused while they arrive.
         body_seconds: a body that is not here after so long is refused.
+        other_paths: that the application has beside those of `validators`; one that ends with `/…`
+            stands for all below it. Any other is a 404 here: BentoML would keep metrics of every
+            path that anybody ever tried.
+        count_error: hears the code of every error that is answered.
     """
 
     def __init__(
@@ -51,22 +56,30 @@ class RequestGuard:
         app: Application,
         validators: Mapping[str, Validator],
         max_body_bytes: int,
+        *,
         body_seconds: float = 60.0,
+        other_paths: frozenset[str] = BENTOML_PATHS,
+        count_error: Callable[[str], None] | None = None,
     ) -> None:
         self._app = app
         self._validators = validators
         self._max_body_bytes = max_body_bytes
         self._body_seconds = body_seconds
+        self._count_error = count_error or _count_nothing
+        self._other_paths = other_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _ShapedAnswer(send)
+        answer = _ShapedAnswer(send, self._count_error)
         started = time.monotonic()
         try:
-            await self._serve(scope, receive, answer)
+            if self._is_known(scope["path"]):
+                await self._serve(scope, receive, answer)
+            else:
+                await answer.refuse(ErrorAnswer.from_status(404))
         except Exception:
             logger.exception("the application failed")
             await answer.refuse(ErrorAnswer.from_status(500))
@@ -79,6 +92,14 @@ class RequestGuard:
                     answer.summary,
                     (time.monotonic() - started) * 1000,
                 )
+
+    def _is_known(self, path: str) -> bool:
+        """Tell whether anything can be at a path."""
+        if path in self._validators or path in self._other_paths:
+            return True
+        return any(
+            other.endswith("/…") and path.startswith(other[:-1]) for other in self._other_paths
+        )
 
     async def _serve(self, scope: Scope, receive: Receive, answer: _ShapedAnswer) -> None:
         validator = self._validators.get(scope["path"]) if scope["method"] == "POST" else None
@@ -96,6 +117,7 @@ class RequestGuard:
             return
         except ClientLeftError as error:
             answer.summary = f"{error.status} {error.code}"
+            self._count_error(error.code)
             return
         if body is None:
             await answer.refuse(
@@ -112,6 +134,10 @@ class RequestGuard:
             await answer.refuse(ErrorAnswer.from_error(error))
             return
         await self._app(scope, _replay(body, receive), answer.send)
+
+
+def _count_nothing(code: str) -> None:
+    """Keep no count."""
 
 
 def _is_json(scope: Scope) -> bool:
@@ -162,6 +188,7 @@ class _ShapedAnswer:
     """Passes an answer on; an error that is not in our shape is put into it first."""
 
     _send: Send
+    _count_error: Callable[[str], None]
     summary: str = "no answer"
     _held: Message | None = None  # the start of an error answer, until its body is here
     _error_body: bytes = b""
@@ -172,6 +199,7 @@ class _ShapedAnswer:
         self.summary = _summary(error.status, error.code, error.field)
         if self._is_begun:
             return  # the client has part of another answer; there is no way back
+        self._count_error(error.code)
         self._is_begun = True
         body = error.body()
         headers = {
@@ -209,6 +237,7 @@ class _ShapedAnswer:
             return
         self.summary = _summary(start["status"], ours["code"], ours.get("field"))
         self._is_begun = True
+        self._count_error(ours["code"])
         await self._send(start)
         await self._send(
             {"type": "http.response.body", "body": self._error_body, "more_body": False}

@@ -32,22 +32,13 @@ def test_a_png_is_lossless_and_carries_its_seed_and_parameters() -> None:
     assert image.info["parameters"] == parameters_text(made)
 
 
-def test_the_parameters_are_in_the_layout_that_other_tools_read() -> None:
-    text = parameters_text(record(negative_prompt="dog", num_inference_steps=12))
-    prompt, negative, rest = text.split("\n")
-    assert prompt == "a (cat:1.2)"
-    assert negative == "Negative prompt: dog"
-    pairs = dict(pair.split(": ", 1) for pair in rest.split(", "))
-    assert pairs["Steps"] == "12"
-    assert pairs["Sampler"] == "Euler a"
-    assert pairs["CFG scale"] == "5"
-    assert pairs["Seed"] == str(2**64 - 1)
-    assert pairs["Size"] == "24x16"
-    assert pairs["Model hash"] == "0123456789"
-
-
-def test_an_empty_negative_prompt_leaves_no_line() -> None:
-    assert "Negative prompt" not in parameters_text(record())
+@pytest.mark.parametrize("image_format", ImageFormat)
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+def test_a_nul_is_refused_by_its_field(field: str, image_format: ImageFormat) -> None:
+    fields = {"prompt": "a cat", field: "a\0cat", "image_format": image_format.value}
+    with pytest.raises(InvalidRequestError, match=f"{field} holds a NUL") as refusal:
+        check_fits(record(**fields))
+    assert refusal.value.field == field
 
 
 def test_a_jpeg_of_too_many_words_is_refused_and_a_webp_takes_them() -> None:

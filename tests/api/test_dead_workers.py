@@ -1,0 +1,86 @@
+"""Workers here are processes that write metrics as BentoML's do, into one folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
+
+import lpw_sdxl
+from lpw_sdxl.api.dead_workers import forget_dead_workers
+
+METRICS = Path(lpw_sdxl.__file__).parent / "engine" / "metrics.py"
+# The file by itself, because its package brings torch.
+WORKER = """
+import runpy, sys
+
+metrics = runpy.run_path(sys.argv[1])["EngineMetrics"]()
+metrics.queue(int(sys.argv[2]), 2)
+metrics.waited(0.5)
+metrics.image_done()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def start_worker(folder: Path, waiting: int) -> subprocess.Popen[str]:
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(METRICS), str(waiting)],
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == "ready\n"
+    return worker
+
+
+def end(worker: subprocess.Popen[str], number: int) -> None:
+    worker.send_signal(number)
+    worker.communicate(timeout=30)
+
+
+def served(folder: Path) -> dict[str, float]:
+    """What /metrics would say."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(folder))
+    return {
+        sample.name: sample.value
+        for metric in registry.collect()
+        for sample in metric.samples
+        if not sample.labels
+    }
+
+
+def test_a_killed_workers_gauges_go_and_its_counters_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    workers = [start_worker(tmp_path, waiting) for waiting in (5, 7)]
+    try:
+        assert served(tmp_path)["lpw_sdxl_queue_jobs"] == 12
+        end(workers[0], signal.SIGKILL)
+        assert served(tmp_path)["lpw_sdxl_queue_jobs"] == 12  # what is to be mended
+        forget_dead_workers()
+        after = served(tmp_path)
+        assert after["lpw_sdxl_queue_jobs"] == 7
+        assert after["lpw_sdxl_active_jobs"] == 2
+        assert after["lpw_sdxl_images_total"] == 2
+        assert after["lpw_sdxl_queue_wait_seconds_count"] == 2
+        forget_dead_workers()
+        assert served(tmp_path) == after
+    finally:
+        for worker in workers:
+            end(worker, signal.SIGTERM)
+
+
+def test_without_such_a_folder_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    forget_dead_workers()

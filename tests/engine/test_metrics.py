@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from lpw_sdxl import errors
+from lpw_sdxl.api.errors import STATUS_ANSWERS
+from lpw_sdxl.engine.metrics import CacheName, EngineMetrics, ErrorCode, Stage
+
+Samples = dict[str, float]
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(registry: CollectorRegistry) -> EngineMetrics:
+    return EngineMetrics(registry)
+
+
+def samples(registry: CollectorRegistry) -> Samples:
+    """Every series but the times at which they were made, which a BentoML worker does not tell."""
+    found: Samples = {}
+    for metric in registry.collect():
+        for sample in metric.samples:
+            labels = ",".join(f"{key}={value}" for key, value in sample.labels.items())
+            if not sample.name.endswith("_created"):
+                found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+CALLS: dict[str, tuple[Callable[[EngineMetrics], None], Samples]] = {
+    "queue": (
+        lambda metrics: metrics.queue(3, 2),
+        {"lpw_sdxl_queue_jobs": 3, "lpw_sdxl_active_jobs": 2},
+    ),
+    "waited": (
+        lambda metrics: metrics.waited(400.0),
+        {
+            "lpw_sdxl_queue_wait_seconds_bucket{le=600.0}": 1,
+            "lpw_sdxl_queue_wait_seconds_bucket{le=+Inf}": 1,
+            "lpw_sdxl_queue_wait_seconds_count": 1,
+            "lpw_sdxl_queue_wait_seconds_sum": 400,
+        },
+    ),
+    "stepped": (
+        lambda metrics: metrics.stepped(30, 12.5),
+        {
+            "lpw_sdxl_step_rows_bucket{le=32.0}": 1,
+            "lpw_sdxl_step_rows_bucket{le=64.0}": 1,
+            "lpw_sdxl_step_rows_bucket{le=+Inf}": 1,
+            "lpw_sdxl_step_rows_count": 1,
+            "lpw_sdxl_step_rows_sum": 30,
+            "lpw_sdxl_stage_seconds_bucket{stage=step,le=30.0}": 1,
+            "lpw_sdxl_stage_seconds_bucket{stage=step,le=+Inf}": 1,
+            "lpw_sdxl_stage_seconds_count{stage=step}": 1,
+            "lpw_sdxl_stage_seconds_sum{stage=step}": 12.5,
+        },
+    ),
+    "stage": (
+        lambda metrics: metrics.stage(Stage.DECODE, 31.0),
+        {
+            "lpw_sdxl_stage_seconds_bucket{stage=decode,le=+Inf}": 1,
+            "lpw_sdxl_stage_seconds_count{stage=decode}": 1,
+            "lpw_sdxl_stage_seconds_sum{stage=decode}": 31,
+        },
+    ),
+    "image_done": (lambda metrics: metrics.image_done(), {"lpw_sdxl_images_total": 1}),
+    "failed": (
+        lambda metrics: metrics.failed("overloaded"),
+        {"lpw_sdxl_errors_total{code=overloaded}": 1},
+    ),
+    "failed, an unknown code": (
+        lambda metrics: metrics.failed("on fire"),
+        {"lpw_sdxl_errors_total{code=other}": 1},
+    ),
+    "cancelled": (lambda metrics: metrics.cancelled(), {"lpw_sdxl_cancelled_total": 1}),
+    "out_of_memory": (lambda metrics: metrics.out_of_memory(), {"lpw_sdxl_out_of_memory_total": 1}),
+    "encoded": (
+        lambda metrics: metrics.encoded(500, 8),
+        {"lpw_sdxl_prompt_tokens_total": 500, "lpw_sdxl_prompt_chunks_total": 8},
+    ),
+    "cache": (
+        lambda metrics: metrics.cache(CacheName.WINDOWS, 5, 2),
+        {
+            "lpw_sdxl_cache_hits_total{cache=windows}": 5,
+            "lpw_sdxl_cache_misses_total{cache=windows}": 2,
+        },
+    ),
+    "device_memory": (
+        lambda metrics: metrics.device_memory(7 * 2**30, 2**33),
+        {
+            "lpw_sdxl_device_memory_allocated_bytes": 7 * 2**30,
+            "lpw_sdxl_device_memory_reserved_bytes": 2**33,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "expected"), CALLS.values(), ids=CALLS.keys())
+def test_a_call_changes_its_own_series_and_no_other(
+    metrics: EngineMetrics,
+    registry: CollectorRegistry,
+    call: Callable[[EngineMetrics], None],
+    expected: Samples,
+) -> None:
+    before = samples(registry)
+    assert set(before.values()) == {0.0}
+    call(metrics)
+    after = samples(registry)
+    assert {name: value for name, value in after.items() if value} == expected
+    assert list(after) == list(before)  # every series was there from the start
+
+
+def test_cumulative_counts_of_a_cache_become_a_counter(
+    metrics: EngineMetrics, registry: CollectorRegistry
+) -> None:
+    for hits, misses in ((2, 3), (2, 3), (7, 4)):
+        metrics.cache(CacheName.CONDITIONINGS, hits, misses)
+    found = samples(registry)
+    assert found["lpw_sdxl_cache_hits_total{cache=conditionings}"] == 7
+    assert found["lpw_sdxl_cache_misses_total{cache=conditionings}"] == 4
+    assert found["lpw_sdxl_cache_hits_total{cache=windows}"] == 0
+
+
+def test_a_block_is_timed_unless_it_fails(
+    metrics: EngineMetrics, registry: CollectorRegistry
+) -> None:
+    def fail() -> None:
+        with metrics.timed(Stage.FILE):
+            raise OSError
+
+    with metrics.timed(Stage.FILE):
+        pass
+    with pytest.raises(OSError):  # noqa: PT011 - it is the one above
+        fail()
+    found = samples(registry)
+    assert found["lpw_sdxl_stage_seconds_count{stage=file}"] == 1
+    assert 0 < found["lpw_sdxl_stage_seconds_sum{stage=file}"] < 1
+
+
+def test_names_carry_the_prefix_and_a_base_unit_and_each_has_a_help_text(
+    metrics: EngineMetrics, registry: CollectorRegistry
+) -> None:
+    families = list(registry.collect())
+    assert families
+    for family in families:
+        assert family.name.startswith("lpw_sdxl_")
+        assert family.documentation.endswith(".")
+        unit = family.name.rpartition("_")[2]
+        assert family.type == "counter" or unit in {"seconds", "bytes", "rows", "jobs"}
+
+
+def codes(error: type[Exception]) -> Iterator[str]:
+    """The codes of an error and of all that are made from it."""
+    if code := getattr(error, "code", None):
+        yield code
+    for kind in error.__subclasses__():
+        yield from codes(kind)
+
+
+def test_every_code_that_an_answer_can_have_is_known_and_no_other() -> None:
+    answered = {*codes(errors.LpwSdxlError), *(code for code, _ in STATUS_ANSWERS.values())}
+    assert {code.value for code in ErrorCode} == answered | {"other"}
+
+
+def test_two_engines_of_one_process_keep_their_own_counts() -> None:
+    registries = [CollectorRegistry(), CollectorRegistry()]
+    first, _ = (EngineMetrics(registry) for registry in registries)
+    first.image_done()
+    EngineMetrics()
+    counts = [samples(registry)["lpw_sdxl_images_total"] for registry in registries]
+    assert counts == [1, 0]
