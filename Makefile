@@ -26,7 +26,7 @@ endef
 export CHECK_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check bundle test-long test-bundle bench bench-prompts bench-full clean
+.PHONY: help install serve test check bundle test-long test-bundle bench bench-prompts bench-full bench-serving bench-load bench-soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,15 @@ bench-prompts: $(BIN)/.development ## measure reading, encoding and mixing promp
 
 bench-full: $(BIN)/.development ## import and serve a random checkpoint of full size, beside Diffusers (30 GB of disk, ten minutes)
 	@$(BIN)/python benchmarks/full_size.py
+
+bench-serving: $(BIN)/.development ## measure the service beside two plain ones (half an hour)
+	@$(BIN)/python benchmarks/serving.py
+
+bench-load: $(BIN)/.development ## ten times too much for two minutes; a ping while it works flat out
+	@$(BIN)/python benchmarks/overload.py && $(BIN)/python benchmarks/ping.py
+
+bench-soak: $(BIN)/.development ## make 2,000 images in a row and watch memory and metrics (a quarter of an hour)
+	@$(BIN)/python benchmarks/soak.py
 
 clean: ## remove the environment and caches; the model store stays
 	rm -rf .venv build *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from mixed_load import surroundings
+from common import surroundings
 
 from lpw_sdxl.checkpoint.tokenizer import write_tokenizer
 from lpw_sdxl.conditioning import ClipTextEncoder, ClipTokenizer, PromptEncoder, PromptPair

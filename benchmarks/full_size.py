@@ -33,11 +33,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from mixed_load import HERE, surroundings
+from common import HERE, ROOT, surroundings
 
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
 
-ROOT = HERE.parent
 READY_S = 300
 DIFFUSERS = """
 import sys

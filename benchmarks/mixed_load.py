@@ -11,22 +11,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import multiprocessing
-import os
-import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import diffusers
 import torch
+from common import demo_model, surroundings, write_result
 from diffusers import StableDiffusionXLPipeline
 
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator
@@ -35,7 +29,6 @@ from lpw_sdxl.engine import Engine
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import Settings
 
-HERE = Path(__file__).parent
 SCHEDULERS = ("Euler", "Euler a", "DPM++ 2M Karras", "DDIM")
 
 
@@ -118,43 +111,6 @@ def timed(work: Callable[[], Awaitable[None]]) -> float:
     return time.perf_counter() - started
 
 
-def demo_model(home: Path) -> Path:
-    """Import the demo model into a store of its own."""
-    environment = os.environ | {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
-    done = subprocess.run(
-        [sys.executable, "model_import.py", "demo"],
-        cwd=HERE.parent,
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return home / "models" / Path(*done.stdout.split()[-1].split(":"))
-
-
-def surroundings(device: torch.device) -> dict[str, str]:
-    """Where and on what this was measured."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=HERE,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    is_cuda = device.type == "cuda"
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit,
-        "hardware": torch.cuda.get_device_name(device)
-        if is_cuda
-        else f"{os.cpu_count()} CPU cores",
-        "threads": str(torch.get_num_threads()),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "diffusers": diffusers.__version__,
-    }
-
-
 def measure(model: Path, size: int, rounds: int) -> tuple[dict[str, list[float]], torch.device]:
     """Warm up, then time the three ways in turn; seconds for all eight images."""
     context = multiprocessing.get_context("spawn")
@@ -205,10 +161,7 @@ def main() -> None:
             name: round(value / medians["engine, at once"], 2) for name, value in medians.items()
         },
     }
-    file = HERE / "results" / "mixed_load.json"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=2))
+    write_result("mixed_load", result)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mixed_load import demo_model, surroundings
+from common import demo_model, surroundings
 
 from lpw_sdxl.conditioning import PromptPair
 from lpw_sdxl.diffusion.pipeline import Pipeline

@@ -1,0 +1,156 @@
+"""Real `bentoml serve` processes to put under load: ours, and any other; started and stopped.
+
+Each has a BentoML home of its own, for two servers that share one damage each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+from common import ROOT, demo_model
+
+READY_S = 300
+STOP_S = 60
+
+
+@dataclass(frozen=True)
+class Service:
+    """What `bentoml serve` is told.
+
+    Attributes:
+        target: `module:Class`.
+        folder: where the module is.
+        environment: variables beside those of the benchmark's own process.
+    """
+
+    target: str
+    folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A service that answers.
+
+    Attributes:
+        url: where it listens.
+        supervisor: process id of `bentoml serve`.
+    """
+
+    url: str
+    supervisor: int
+
+    @property
+    def worker(self) -> int:
+        """Find the process that computes: the largest of the supervisor's family."""
+        supervisor = psutil.Process(self.supervisor)
+        family = [supervisor, *supervisor.children(recursive=True)]
+        return max(family, key=lambda member: member.memory_info().rss).pid
+
+    def ask(self, path: str) -> dict[str, object]:
+        """POST an empty object and read the JSON that comes back."""
+        answer = httpx.post(f"{self.url}{path}", json={}, timeout=60)
+        answer.raise_for_status()
+        content: dict[str, object] = answer.json()
+        return content
+
+
+@contextlib.contextmanager
+def model_to_serve(directory: Path | None) -> Iterator[Path]:
+    """Give a model directory of a BentoML store: this one, or the demo model for a while."""
+    if directory is not None:
+        yield directory.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="lpw-sdxl-demo-") as home:
+        yield demo_model(Path(home))
+
+
+def our_service(model: Path, **settings: object) -> Service:
+    """Describe LPW-SDXL's service of a model.
+
+    Args:
+        model: its directory in a BentoML store, `…/models/NAME/VERSION`.
+        settings: of `lpw_sdxl.settings.Settings`, by their names there.
+    """
+    named = {f"LPW_SDXL_{name.upper()}": str(value) for name, value in settings.items()}
+    tag = f"{model.parent.name}:{model.name}"
+    return Service("service:LpwSdxl", ROOT, named | {"LPW_SDXL_MODEL": tag})
+
+
+@contextlib.contextmanager
+def running(service: Service, model: Path, threads: int) -> Iterator[Running]:
+    """Serve until the block ends.
+
+    Args:
+        service: what to serve.
+        model: a model directory of a BentoML store; the service finds its store in its home.
+        threads: OpenMP threads of its processes.
+    """
+    with tempfile.TemporaryDirectory(prefix="lpw-sdxl-bench-") as home:
+        (Path(home) / "models").symlink_to(model.parents[1])
+        environment = _clean_environment() | {
+            "BENTOML_HOME": home,
+            "OMP_NUM_THREADS": str(threads),
+            **service.environment,
+        }
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        log_file = Path(home) / "log"
+        with log_file.open("w") as log:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "bentoml", "serve", service.target),
+                    *("--host", "127.0.0.1", "--port", str(port)),
+                ],
+                cwd=service.folder,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            started = Running(f"http://127.0.0.1:{port}", process.pid)
+            _wait_until_ready(process, started, log_file)
+            yield started
+        finally:
+            _stop(process)
+
+
+def _clean_environment() -> dict[str, str]:
+    """Keep whoever runs this from measuring his own settings."""
+    ours = ("LPW_SDXL_", "BENTOML_", "OMP_", "PYTHONUNBUFFERED")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    return kept | {"BENTOML_DO_NOT_TRACK": "True", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], started: Running, log_file: Path) -> None:
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{started.url}/readyz", timeout=5).status_code == 200:
+                return
+        time.sleep(0.1)
+    sys.exit(f"the service was not ready in {READY_S} s:\n{log_file.read_text(encoding='utf-8')}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
