@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from lpw_sdxl.conditioning import Conditioning
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator, size_embedding
+from lpw_sdxl.diffusion.noise import bind_step
 from lpw_sdxl.diffusion.schedulers import Scheduler
 from lpw_sdxl.schema import ImageSize
 
@@ -60,14 +61,15 @@ class Denoising:
         self.size = size
         self.step_index = 0
         self._scheduler = scheduler
-        self._generator = seeded_generator(seed)
-        noise = draw_noise(size, self._generator).to(device)
+        generator = seeded_generator(seed)
+        noise = draw_noise(size, generator).to(device)
         self.latents = noise * scheduler.init_noise_sigma
+        self._take_step = bind_step(scheduler, generator, self.latents)
         self._time_ids = size_embedding(size).to(device)
 
     @property
     def steps(self) -> int:
-        """Count this image's steps in all."""
+        """Count this image's UNet calls in all: some schedulers make two a step."""
         return len(self._scheduler.timesteps)
 
     @property
@@ -116,13 +118,7 @@ class Denoising:
             predictions: the UNet's output for this image's rows, `[rows, 4, h, w]`.
         """
         prediction = guide(predictions.float(), self.guidance)
-        (self.latents,) = self._scheduler.step(
-            prediction,
-            self.timestep,
-            self.latents,
-            generator=self._generator,
-            return_dict=False,
-        )[:1]
+        self.latents = self._take_step(prediction, self.timestep, self.latents)
         self.step_index += 1
 
 
