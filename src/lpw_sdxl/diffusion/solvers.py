@@ -77,7 +77,7 @@ class UniPCScheduler(UniPCMultistepScheduler):  # type: ignore[misc]  # Diffuser
 
 
 class LMSScheduler(LMSDiscreteScheduler):  # type: ignore[misc]  # Diffusers has no types
-    """The linear multistep method, sixty times quicker at each step.
+    """The linear multistep method, ten times quicker at each step.
 
     Diffusers integrates the Lagrange polynomials with an adaptive quadrature over tensors, 3 ms a
     step in which no other job goes on. They are cubic at most, and for those Gauss's rule of two
