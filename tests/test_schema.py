@@ -6,8 +6,10 @@ import pytest
 
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.schema import (
+    GenerationRequest,
     ImageSize,
     RequestLimits,
+    SchedulerName,
     parse_batch,
     parse_info,
     parse_inspection,
@@ -42,6 +44,14 @@ REFUSED = {
     "negative seed": ({"prompt": "a", "seed": -1}, "seed", "0"),
     "seed of 65 bits": ({"prompt": "a", "seed": 2**64}, "seed", "18446744073709551615"),
     "unknown scheduler": ({"prompt": "a", "scheduler": "Eulr"}, "scheduler", "'Euler a'"),
+    "misspelled scheduler": (
+        {"prompt": "a", "scheduler": "DPM 2M++ Kerras"},
+        "scheduler",
+        "did you mean 'DPM++ 2M Karras'?",
+    ),
+    "scheduler unlike any": ({"prompt": "a", "scheduler": "z" * 99}, "scheduler", "known are"),
+    "scheduler as number": ({"prompt": "a", "scheduler": 5}, "scheduler", "'DDIM'"),
+    "empty scheduler": ({"prompt": "a", "scheduler": ""}, "scheduler", "known are 'Euler'"),
     "unknown style": ({"prompt": "a", "prompt_style": "x"}, "prompt_style", "lpw"),
     "unknown format": ({"prompt": "a", "image_format": "gif"}, "image_format", "'webp'"),
     "deadline of 0": ({"prompt": "a", "deadline_s": 0}, "deadline_s", "greater than 0"),
@@ -83,6 +93,47 @@ def test_the_defaults_are_the_documented_ones() -> None:
 
 def test_a_whole_number_is_a_guidance_scale() -> None:
     assert parse_request('{"prompt": "a", "guidance_scale": 7}', LIMITS).guidance_scale == 7.0
+
+
+SPELLINGS = {
+    "Euler": ["euler", "EULER", "k_euler", "EulerDiscreteScheduler"],
+    "Euler a": ["euler_a", "k_euler_a", "euler_ancestral", "EulerAncestralDiscreteScheduler"],
+    "DPM++ 2M": ["dpmpp_2m", "dpm++ 2m", "k_dpmpp_2m", "DPMSolverMultistepScheduler"],
+    "DPM++ 2M Karras": ["dpmpp_2m_karras", "DPM++ 2M karras"],
+    "DPM++ 2M SDE": ["dpmpp_2m_sde"],
+    "DPM++ 2M SDE Karras": ["dpmpp_2m_sde_karras"],
+    "DPM++ 3M SDE": ["dpmpp_3m_sde"],
+    "DPM++ 3M SDE Karras": ["DPM++ 3M SDE Karras"],
+    "DPM++ SDE": ["dpmpp_sde", "DPMSolverSDEScheduler"],
+    "DPM++ SDE Karras": ["DPM++ SDE Karras"],
+    "DDIM": ["ddim", "DDIMScheduler"],
+    "UniPC": ["uni_pc", "unipc", "UniPCMultistepScheduler"],
+    "Heun": ["heun", "k_heun", "HeunDiscreteScheduler"],
+    "LMS": ["lms", "k_lms", "LMSDiscreteScheduler"],
+    "LMS Karras": ["lms karras"],
+    "LCM": ["lcm", "LCMScheduler"],
+    "TCD": ["tcd", "TCDScheduler"],
+}
+
+
+def test_the_spellings_below_are_of_every_scheduler() -> None:
+    assert list(SPELLINGS) == list(SchedulerName)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [(spelling, name) for name, all_ in SPELLINGS.items() for spelling in (name, *all_)],
+)
+def test_a_scheduler_is_known_by_the_names_that_people_use(spelling: str, name: str) -> None:
+    request = parse_request(json.dumps({"prompt": "a", "scheduler": spelling}), LIMITS)
+    assert request.scheduler is SchedulerName(name)
+    assert GenerationRequest(prompt="a", scheduler=spelling).scheduler is SchedulerName(name)
+    assert GenerationRequest(prompt="a", scheduler=SchedulerName(name)) == request
+
+
+def test_the_json_schema_lists_the_schedulers() -> None:
+    schema = GenerationRequest.model_json_schema()
+    assert schema["$defs"]["SchedulerName"]["enum"] == list(SchedulerName)
 
 
 @pytest.mark.parametrize("body", ['{"requests": []}', "{}", '{"requests": [1, 2, 3, 4]}'])

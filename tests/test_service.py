@@ -272,7 +272,9 @@ def test_the_workers_metrics_are_served_and_their_number_is_constant(client: htt
     assert gained["lpw_sdxl_queue_wait_seconds_count"] == 2
     assert gained["lpw_sdxl_prompt_chunks_total"] == 4  # two prompts and two negative prompts
     assert gained['lpw_sdxl_stage_seconds_count{stage="decode"}'] == 2
-    assert gained["lpw_sdxl_step_rows_count"] == gained['lpw_sdxl_stage_seconds_count{stage="step"}']
+    assert (
+        gained["lpw_sdxl_step_rows_count"] == gained['lpw_sdxl_stage_seconds_count{stage="step"}']
+    )
     assert gained["lpw_sdxl_step_rows_sum"] >= 2 * 3  # two images, three steps, two rows each
     assert after["lpw_sdxl_queue_jobs"] == after["lpw_sdxl_active_jobs"] == 0
     assert gained['lpw_sdxl_cache_hits_total{cache="conditionings"}'] >= 1  # the prompt came twice

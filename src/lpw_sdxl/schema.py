@@ -7,11 +7,13 @@ height first wherever it is not named.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.prompt.style import PromptStyle
@@ -37,13 +39,86 @@ class ImageSize(NamedTuple):
 
 
 class SchedulerName(StrEnum):
-    """Schedulers by the names that people know them by."""
+    """Schedulers by the names that people know them by, which are AUTOMATIC1111's."""
 
     EULER = "Euler"
     EULER_ANCESTRAL = "Euler a"
     DPMPP_2M = "DPM++ 2M"
     DPMPP_2M_KARRAS = "DPM++ 2M Karras"
+    DPMPP_2M_SDE = "DPM++ 2M SDE"
+    DPMPP_2M_SDE_KARRAS = "DPM++ 2M SDE Karras"
+    DPMPP_3M_SDE = "DPM++ 3M SDE"
+    DPMPP_3M_SDE_KARRAS = "DPM++ 3M SDE Karras"
+    DPMPP_SDE = "DPM++ SDE"
+    DPMPP_SDE_KARRAS = "DPM++ SDE Karras"
     DDIM = "DDIM"
+    UNIPC = "UniPC"
+    HEUN = "Heun"
+    LMS = "LMS"
+    LMS_KARRAS = "LMS Karras"
+    LCM = "LCM"
+    TCD = "TCD"
+
+
+SCHEDULER_ALIASES: Mapping[str, SchedulerName] = {
+    "euler_ancestral": SchedulerName.EULER_ANCESTRAL,
+    "EulerDiscreteScheduler": SchedulerName.EULER,
+    "EulerAncestralDiscreteScheduler": SchedulerName.EULER_ANCESTRAL,
+    "DPMSolverMultistepScheduler": SchedulerName.DPMPP_2M,
+    "DPMSolverSDEScheduler": SchedulerName.DPMPP_SDE,
+    "DDIMScheduler": SchedulerName.DDIM,
+    "UniPCMultistepScheduler": SchedulerName.UNIPC,
+    "HeunDiscreteScheduler": SchedulerName.HEUN,
+    "LMSDiscreteScheduler": SchedulerName.LMS,
+    "LCMScheduler": SchedulerName.LCM,
+    "TCDScheduler": SchedulerName.TCD,
+}
+"""Names that spelling alone does not lead to one of ours: ComfyUI's, and Diffusers' classes."""
+
+LONGEST_SCHEDULER_NAME = 64  # characters; longer is no name and is not compared with one
+
+
+def find_scheduler(text: str) -> SchedulerName | None:
+    """Find a scheduler by a name in anybody's spelling, or None.
+
+    Case, blanks, hyphens, underscores, `pp` for `++` and a leading `k_` don't matter, so that
+    `dpmpp_2m_sde`, `uni_pc` and `k_euler_a` are known without being listed.
+    """
+    return _SCHEDULERS_BY_SPELLING.get(_spelling(text))
+
+
+def _spelling(name: str) -> str:
+    """Reduce a name to what all its spellings share."""
+    if len(name) > LONGEST_SCHEDULER_NAME:
+        return ""
+    lowered = name.casefold().removeprefix("k_").replace("++", "pp")
+    return "".join(lowered.replace("_", " ").replace("-", " ").split())
+
+
+_SCHEDULERS_BY_SPELLING: Mapping[str, SchedulerName] = {
+    _spelling(name): scheduler
+    for name, scheduler in (
+        *SCHEDULER_ALIASES.items(),
+        *((name.value, name) for name in SchedulerName),
+    )
+}
+
+
+def _read_scheduler(value: object) -> object:
+    """Turn a scheduler's name in any spelling into ours; leave what is no text to pydantic."""
+    if not isinstance(value, str):
+        return value
+    scheduler = find_scheduler(value)
+    if scheduler is None:
+        near = difflib.get_close_matches(_spelling(value), _SCHEDULERS_BY_SPELLING, n=1)
+        hint = f"did you mean '{_SCHEDULERS_BY_SPELLING[near[0]]}'? " if near else ""
+        known = ", ".join(f"'{name}'" for name in SchedulerName)
+        raise PydanticCustomError(
+            "unknown_scheduler",
+            "not a scheduler; {hint}known are {known}",
+            {"hint": hint, "known": known},
+        )
+    return scheduler
 
 
 class ImageFormat(StrEnum):
@@ -100,8 +175,9 @@ class GenerationRequest(BaseModel):
     seed: int | None = Field(
         default=None, ge=0, le=2**64 - 1, description="Null draws one, and the answer tells it."
     )
-    scheduler: SchedulerName | None = Field(
-        default=None, description="Null is the model's own.", strict=False
+    scheduler: Annotated[SchedulerName | None, BeforeValidator(_read_scheduler)] = Field(
+        default=None,
+        description="Null is the model's own. Names of Diffusers' classes are understood too.",
     )
     prompt_style: PromptStyle = Field(
         default=PromptStyle.LPW, description="How the prompt is read.", strict=False

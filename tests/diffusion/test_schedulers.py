@@ -1,12 +1,28 @@
 from __future__ import annotations
 
+import inspect
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from lpw_sdxl.diffusion.schedulers import SCHEDULERS, make_scheduler, own_scheduler
+from lpw_sdxl.diffusion.latents import seeded_generator
+from lpw_sdxl.diffusion.noise import BrownianNoise, TakeStep, bind_step
+from lpw_sdxl.diffusion.scheduler_rules import check_scheduler, supported_schedulers
+from lpw_sdxl.diffusion.schedulers import (
+    SCHEDULERS,
+    make_scheduler,
+    own_scheduler,
+    unet_calls,
+)
+from lpw_sdxl.errors import InvalidRequestError, ModelError
 from lpw_sdxl.schema import SchedulerName
+from stock_schedulers import STOCK_SCHEDULERS, stock_scheduler
 
 CONFIG: dict[str, Any] = {
     "_class_name": "EulerDiscreteScheduler",
@@ -14,42 +30,146 @@ CONFIG: dict[str, Any] = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
+    "clip_sample": False,
     "num_train_timesteps": 1000,
     "prediction_type": "epsilon",
+    "rescale_betas_zero_snr": False,
+    "set_alpha_to_one": False,
     "steps_offset": 1,
     "timestep_spacing": "leading",
     "interpolation_type": "linear",
     "use_karras_sigmas": False,
 }
+VELOCITY = CONFIG | {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}
+CONFIGS = {
+    "epsilon": CONFIG,
+    "v": VELOCITY,
+    "v with zero SNR": VELOCITY | {"rescale_betas_zero_snr": True},
+    "epsilon with zero SNR": CONFIG
+    | {"timestep_spacing": "trailing", "rescale_betas_zero_snr": True},
+}
+SUPPORTED = [
+    pytest.param(config, name, id=f"{kind}-{name}")
+    for kind, config in CONFIGS.items()
+    for name in supported_schedulers(config)
+]
+NOISY = [
+    SchedulerName.EULER_ANCESTRAL,
+    SchedulerName.DPMPP_2M_SDE,
+    SchedulerName.DPMPP_2M_SDE_KARRAS,
+    SchedulerName.DPMPP_3M_SDE,
+    SchedulerName.DPMPP_3M_SDE_KARRAS,
+    SchedulerName.DPMPP_SDE,
+    SchedulerName.DPMPP_SDE_KARRAS,
+    SchedulerName.LCM,
+    SchedulerName.TCD,
+]
+Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def test_every_name_has_a_scheduler() -> None:
-    assert set(SCHEDULERS) == set(SchedulerName)
+def fixed(model_input: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    """A UNet that depends on all it is given."""
+    return torch.tanh(model_input) * 0.7 + timestep.float() / 3000
 
 
-@pytest.mark.parametrize("name", list(SchedulerName))
-@pytest.mark.parametrize("steps", [1, 2, 7, 30])
-def test_a_scheduler_takes_the_steps_it_was_asked_for(name: SchedulerName, steps: int) -> None:
-    scheduler = make_scheduler(name, CONFIG, steps)
-    assert len(scheduler.timesteps) == steps
-    latents = torch.ones(1, 4, 2, 2) * scheduler.init_noise_sigma
+def run(
+    scheduler: Any,
+    predict: Predict = fixed,
+    seed: int = 0,
+    device: str = "cpu",
+    between: Callable[[], object] = lambda: None,
+    bind: Callable[..., TakeStep] = bind_step,
+) -> torch.Tensor:
+    """Denoise as `Denoising` does, from noise that does not depend on the seed."""
+    noise = torch.randn(1, 4, 4, 3, generator=seeded_generator(99)).to(device)
+    latents = noise * scheduler.init_noise_sigma
+    take_step = bind(scheduler, seeded_generator(seed), latents)
     for timestep in scheduler.timesteps:
+        between()
         model_input = scheduler.scale_model_input(latents, timestep)
-        latents = scheduler.step(
-            0.1 * model_input,
-            timestep,
-            latents,
-            generator=torch.Generator().manual_seed(0),
-            return_dict=False,
-        )[0]
+        latents = take_step(predict(model_input, timestep), timestep, latents).latents
+    return latents
+
+
+def bind_stock(scheduler: Any, generator: torch.Generator, latents: torch.Tensor) -> TakeStep:
+    """Step the way that a pipeline of Diffusers does."""
+    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
+    keywords = {"generator": generator} if takes_generator else {}
+    return lambda *arguments: scheduler.step(*arguments, **keywords, return_dict=False)[0]
+
+
+def test_every_name_has_a_scheduler_and_a_stock_one() -> None:
+    assert set(SCHEDULERS) == set(SchedulerName) == set(STOCK_SCHEDULERS)
+
+
+# "trailing" spacing of Diffusers has a timestep too many at 61, 103, 121, 122, 201 and 769 steps.
+STEPS = [*range(1, 31), 50, 61, 99, 100, 103, 121, 122, 149, 150, 201, 769, 998]
+
+
+@pytest.mark.parametrize("config", [CONFIG, VELOCITY], ids=["leading", "trailing"])
+@pytest.mark.parametrize("name", list(SchedulerName))
+def test_unet_calls_are_counted_and_timesteps_fall(
+    name: SchedulerName, config: dict[str, Any]
+) -> None:
+    for steps in (steps for steps in STEPS if steps <= SCHEDULERS[name].max_steps):
+        scheduler: Any = make_scheduler(name, config, steps)
+        timesteps = scheduler.timesteps
+        assert len(timesteps) == unet_calls(name, steps)
+        assert 0 <= timesteps.min() <= timesteps.max() <= 999
+        assert (timesteps.diff() <= 0).all()
+        if hasattr(scheduler, "sigmas"):
+            assert len(scheduler.sigmas) == len(timesteps) + 1
+
+
+@pytest.mark.parametrize(("config", "name"), SUPPORTED)
+@pytest.mark.parametrize("steps", [1, 2, 3, 14, 15, 33, 50, 61])
+def test_whoever_knows_the_image_is_led_to_it(
+    name: SchedulerName, config: dict[str, Any], steps: int
+) -> None:
+    """For a UNet that knows the answer every solver is exact, in whatever terms it is told."""
+    steps = min(steps, SCHEDULERS[name].max_steps)
+    scheduler: Any = make_scheduler(name, config, steps)
+    image = torch.randn(1, 4, 4, 3, generator=seeded_generator(3)) * 0.8
+    alphas = scheduler.alphas_cumprod.double().numpy()
+
+    def predict(model_input: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        alpha = max(np.interp(float(timestep), np.arange(1000), alphas), 1e-9)
+        signal, noise_share = alpha**0.5, (1 - alpha) ** 0.5
+        noise = (model_input - signal * image) / noise_share
+        velocity = signal * noise - noise_share * image
+        return (noise if config["prediction_type"] == "epsilon" else velocity).float()
+
+    latents = run(scheduler, predict)
     assert latents.isfinite().all()
+    # DDIM ends at the first timestep and not at no noise, and TCD adds noise on its way there. A
+    # single step of DDIM with "leading" spacing begins there too, and takes all noise for a little.
+    if (steps, name) != (1, SchedulerName.DDIM):
+        assert (latents - image).abs().max() <= 0.15
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+@pytest.mark.parametrize("name", [SchedulerName.UNIPC, SchedulerName.LMS, SchedulerName.LMS_KARRAS])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 20, 77])
+def test_what_is_worked_out_on_the_cpu_is_what_diffusers_works_out(
+    name: SchedulerName, steps: int, config: dict[str, Any]
+) -> None:
+    if name not in supported_schedulers(config):
+        config = config | {"rescale_betas_zero_snr": False}
+    stock = stock_scheduler(name, config, seed=0)
+    stock.set_timesteps(steps)
+    expected = run(stock, bind=bind_stock)
+    latents = run(make_scheduler(name, config, steps))
+    torch.testing.assert_close(latents, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", list(SchedulerName))
-def test_the_model_decides_betas_and_prediction(name: SchedulerName) -> None:
-    config: Any = make_scheduler(name, CONFIG | {"prediction_type": "v_prediction"}, 4).config
-    assert config.prediction_type == "v_prediction"
-    assert (config.beta_start, config.beta_schedule) == (0.00085, "scaled_linear")
+@pytest.mark.parametrize("config", [CONFIG, VELOCITY], ids=["epsilon", "v"])
+def test_the_model_decides_betas_and_prediction(
+    name: SchedulerName, config: dict[str, Any]
+) -> None:
+    made: Any = make_scheduler(name, config, 4).config
+    for key in ("prediction_type", "beta_start", "beta_end", "beta_schedule"):
+        assert made[key] == config[key]
 
 
 def test_ddim_does_not_clip() -> None:
@@ -57,11 +177,224 @@ def test_ddim_does_not_clip() -> None:
     assert scheduler.config.clip_sample is False
 
 
-def test_karras_sigmas_differ_from_the_plain_ones() -> None:
-    plain: Any = make_scheduler(SchedulerName.DPMPP_2M, CONFIG, 8)
-    karras: Any = make_scheduler(SchedulerName.DPMPP_2M_KARRAS, CONFIG, 8)
-    assert not torch.allclose(plain.sigmas, karras.sigmas)
+@pytest.mark.parametrize(
+    "karras", [name for name in SchedulerName if name.endswith("Karras")], ids=str
+)
+def test_karras_sigmas_differ_from_the_plain_ones(karras: SchedulerName) -> None:
+    plain = SchedulerName(karras.removesuffix(" Karras"))
+    schedulers: list[Any] = [make_scheduler(name, CONFIG, 8) for name in (plain, karras)]
+    assert not torch.allclose(*(scheduler.sigmas for scheduler in schedulers))
 
 
-def test_the_models_own_scheduler_is_named() -> None:
-    assert own_scheduler(CONFIG) is SchedulerName.EULER
+# Noise
+
+
+@pytest.mark.parametrize("name", list(SchedulerName))
+def test_noise_is_the_seeds_whatever_happens_to_the_global_generators(name: SchedulerName) -> None:
+    numbers = itertools.count()
+
+    def disturb() -> None:
+        torch.manual_seed(next(numbers))
+        np.random.seed(next(numbers))
+
+    first = run(make_scheduler(name, CONFIG, 6), seed=1)
+    state = torch.get_rng_state()
+    assert torch.equal(run(make_scheduler(name, CONFIG, 6), seed=1), first)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(run(make_scheduler(name, CONFIG, 6), seed=1, between=disturb), first)
+    other = run(make_scheduler(name, CONFIG, 6), seed=2)
+    assert torch.equal(other, first) == (name not in NOISY)
+
+
+def test_seeds_of_64_bits_are_seeds_of_their_own() -> None:
+    ends = [
+        run(make_scheduler(SchedulerName.DPMPP_SDE, CONFIG, 3), seed=seed)
+        for seed in (2**64 - 1, 2**32 - 1)
+    ]
+    assert not torch.equal(*ends)
+
+
+def test_a_brownian_path_is_the_seeds_whatever_the_steps() -> None:
+    start, middle, end = (torch.tensor(sigma) for sigma in (9.0, 4.0, 0.5))
+    sigmas = torch.tensor([14.6, 9.0, 4.0, 0.5, 0.03, 0.0])
+    like = torch.empty(1, 4, 2, 2)
+    noise = BrownianNoise(sigmas, 5, like)
+    whole = noise(start, end) * 8.5**0.5
+    halves = noise(start, middle) * 5**0.5 + noise(middle, end) * 3.5**0.5
+    torch.testing.assert_close(whole, halves, rtol=1e-4, atol=1e-4)
+    assert torch.equal(BrownianNoise(sigmas, 5, like)(middle, end), noise(middle, end))
+
+
+# Waiting
+
+
+class Waited(Exception):
+    """The thread would have waited for the device."""
+
+
+class NoWaiting(TorchDispatchMode):
+    """Raises at every copy between devices that waits; tensors on `meta` raise where one is read.
+
+    A copy that does not wait is one that says so.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        keywords = kwargs or {}
+        result = func(*args, **keywords)
+        if func.overloadpacket in (torch.ops.aten._to_copy, torch.ops.aten.copy_):
+            devices = {each.device for each in (*args, result) if isinstance(each, torch.Tensor)}
+            if len(devices) > 1 and not keywords.get("non_blocking", args[2:] == (True,)):
+                raise Waited(str(func))
+        return result
+
+
+def prediction_of(model_input: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    """A prediction without a copy between devices."""
+    return model_input * 0.5
+
+
+@pytest.mark.parametrize("name", list(SchedulerName))
+@pytest.mark.parametrize("steps", [1, 5, 20])
+def test_no_step_waits_for_the_device(name: SchedulerName, steps: int) -> None:
+    scheduler = make_scheduler(name, CONFIG, steps)
+    with guarded_against_waiting() as guard:
+        latents = run(scheduler, prediction_of, device="meta", between=guard)
+    assert latents.is_meta
+
+
+@pytest.mark.parametrize(
+    "name", [SchedulerName.UNIPC, SchedulerName.LCM, SchedulerName.DPMPP_2M_SDE]
+)
+def test_diffusers_own_step_would_wait(name: SchedulerName) -> None:
+    """What the test above relies on: it sees the waiting that is there without us."""
+    scheduler = stock_scheduler(name, CONFIG, seed=0)
+    scheduler.set_timesteps(5)
+    scheduler.set_begin_index(0)
+    with guarded_against_waiting() as guard, pytest.raises(Waited):
+        run(scheduler, prediction_of, device="meta", between=guard, bind=bind_stock)
+
+
+@contextmanager
+def guarded_against_waiting() -> Iterator[Callable[[], object]]:
+    """Give what begins the watch; sending the first noise to the device is not watched."""
+    mode = NoWaiting()
+    entered = []
+
+    def begin() -> None:
+        if not entered:
+            entered.append(mode.__enter__())
+
+    try:
+        yield begin
+    finally:
+        if entered:
+            mode.__exit__(None, None, None)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", list(SchedulerName))
+def test_no_step_waits_for_a_gpu_and_it_draws_what_a_cpu_draws(name: SchedulerName) -> None:
+    expected = run(make_scheduler(name, CONFIG, 20), prediction_of)
+    try:
+        latents = run(
+            make_scheduler(name, CONFIG, 20),
+            prediction_of,
+            device="cuda",
+            between=lambda: torch.cuda.set_sync_debug_mode("error"),
+        )
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(latents.cpu(), expected, rtol=1e-3, atol=1e-4)
+
+
+# What is refused
+
+
+REFUSED = {
+    **{
+        f"{name} with zero SNR": (name, CONFIGS["v with zero SNR"], 20, "scheduler", "Euler a")
+        for name in ("Heun", "LMS", "LMS Karras", "DPM++ SDE", "DPM++ SDE Karras")
+    },
+    **{
+        f"{name} dividing by 0": (name, CONFIGS["epsilon with zero SNR"], 20, "scheduler", "UniPC")
+        for name in ("DDIM", "LCM", "TCD")
+    },
+    **{
+        f"{name} for an image": (
+            name,
+            CONFIG | {"prediction_type": "sample"},
+            20,
+            "scheduler",
+            "DDIM",
+        )
+        for name in ("Euler a", "DPM++ SDE", "DPM++ SDE Karras")
+    },
+    "no scheduler at all": (
+        "Euler",
+        CONFIG | {"prediction_type": "flow_prediction"},
+        20,
+        "scheduler",
+        "flow_prediction",
+    ),
+    **{
+        f"{name} in 51 steps": (name, CONFIG, 51, "num_inference_steps", "at most 50")
+        for name in ("LCM", "TCD")
+    },
+    **{
+        f"{name} in 999 steps": (name, CONFIG, 999, "num_inference_steps", "at most 998")
+        for name in ("DPM++ 2M", "DPM++ 3M SDE Karras", "UniPC")
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "steps", "field", "says"), REFUSED.values(), ids=REFUSED.keys()
+)
+def test_what_would_be_another_picture_is_refused(
+    name: str, config: dict[str, Any], steps: int, field: str, says: str
+) -> None:
+    with pytest.raises(InvalidRequestError) as refusal:
+        check_scheduler(SchedulerName(name), config, steps)
+    assert refusal.value.field == field
+    assert name in refusal.value.message
+    assert says in refusal.value.message
+
+
+@pytest.mark.parametrize(("config", "name"), SUPPORTED)
+def test_what_is_supported_is_not_refused(name: SchedulerName, config: dict[str, Any]) -> None:
+    for steps in (1, 2, 50):
+        check_scheduler(name, config, steps)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, recipe in SCHEDULERS.items() if recipe.divides_by_alpha]
+)
+def test_what_is_said_to_divide_by_0_does(name: SchedulerName) -> None:
+    latents = run(make_scheduler(name, CONFIGS["epsilon with zero SNR"], 20))
+    assert not latents.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in SchedulerName if SCHEDULERS[name].max_steps < 999]
+)
+def test_what_is_said_to_take_no_more_steps_leaves_the_trained_timesteps(
+    name: SchedulerName,
+) -> None:
+    make_scheduler(name, CONFIG, SCHEDULERS[name].max_steps)
+    if SCHEDULERS[name].max_steps == 50:
+        with pytest.raises(ValueError, match="original"):
+            make_scheduler(name, CONFIG, 51)
+    elif "Karras" not in name:
+        assert make_scheduler(name, CONFIG, 999).timesteps.max() == 1000
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+def test_the_models_own_scheduler_can_sample_it(config: dict[str, Any]) -> None:
+    assert own_scheduler(config) is SchedulerName.EULER
+    check_scheduler(own_scheduler(config), config, 150)
+
+
+def test_an_own_scheduler_that_is_not_served_is_said() -> None:
+    with pytest.raises(ModelError, match="PNDMScheduler"):
+        own_scheduler(CONFIG | {"_class_name": "PNDMScheduler"})

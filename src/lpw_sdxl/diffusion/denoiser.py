@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from lpw_sdxl.diffusion.attention import PromptProjection
 from lpw_sdxl.diffusion.compilation import CompiledUnet
 from lpw_sdxl.diffusion.latents import LATENT_CHANNELS
+from lpw_sdxl.diffusion.noise import send
 from lpw_sdxl.diffusion.step import Denoising, Row
 from lpw_sdxl.schema import LATENT_SCALE, ImageSize
 
@@ -93,7 +94,7 @@ class Denoiser:
             states = [row.prompt.embeds for row in rows]
         arguments: dict[str, Any] = {
             "sample": torch.cat([row.latents for row in rows]).to(self._dtype),
-            "timestep": torch.stack([row.timestep.float() for row in rows]).to(self._device),
+            "timestep": send(torch.stack([row.timestep.float() for row in rows]), self._device),
             "encoder_hidden_states": torch.stack(
                 [F.pad(one, (0, 0, 0, longest - len(one))) for one in states]
             ),
@@ -106,7 +107,7 @@ class Denoiser:
         if min(lengths) < longest:
             positions = torch.arange(longest)
             mask = positions[None, :] < torch.tensor(lengths)[:, None]  # [rows, tokens]
-            arguments["encoder_attention_mask"] = mask.to(self._device)
+            arguments["encoder_attention_mask"] = send(mask, self._device)
         return arguments
 
     @torch.inference_mode()

@@ -13,6 +13,7 @@ import torch
 
 from lpw_sdxl.conditioning import Conditioning
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator, size_embedding
+from lpw_sdxl.diffusion.noise import bind_step
 from lpw_sdxl.diffusion.schedulers import Scheduler
 from lpw_sdxl.schema import ImageSize
 
@@ -58,10 +59,11 @@ class Denoising:
         self.size = size
         self.step_index = 0
         self._scheduler = scheduler
-        self._generator = seeded_generator(seed)
-        noise = draw_noise(size, self._generator).to(device)
+        generator = seeded_generator(seed)
+        noise = draw_noise(size, generator).to(device)
         self.latents = noise * scheduler.init_noise_sigma
         self.outlook = self.latents
+        self._take_step = bind_step(scheduler, generator, self.latents)
         self._time_ids = size_embedding(size).to(device)
         negative = PromptSide(
             conditioning.negative_prompt_embeds, conditioning.negative_pooled_prompt_embeds
@@ -71,7 +73,7 @@ class Denoising:
 
     @property
     def steps(self) -> int:
-        """Count this image's steps in all."""
+        """Count this image's UNet calls in all: some schedulers make two a step."""
         return len(self._scheduler.timesteps)
 
     @property
@@ -101,16 +103,7 @@ class Denoising:
             predictions: the UNet's output for this image's rows, `[rows, 4, h, w]`.
         """
         prediction = guide(predictions.float(), self.guidance)
-        outcome = self._scheduler.step(
-            prediction,
-            self.timestep,
-            self.latents,
-            generator=self._generator,
-            return_dict=False,
-        )
-        self.latents = outcome[0]
-        # Some Diffusers schedulers also tell what they expect the image to become.
-        self.outlook = outcome[1] if len(outcome) > 1 else self.latents
+        self.latents, self.outlook = self._take_step(prediction, self.timestep, self.latents)
         self.step_index += 1
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from lpw_sdxl import __version__
 from lpw_sdxl.conditioning import PromptExplanation
 from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
+from lpw_sdxl.diffusion.scheduler_rules import check_scheduler, supported_schedulers
 from lpw_sdxl.diffusion.schedulers import own_scheduler, unet_calls
 from lpw_sdxl.engine.calibration import calibrate, read_memory
 from lpw_sdxl.engine.cost import step_cost
@@ -42,7 +43,6 @@ from lpw_sdxl.schema import (
     ImageSize,
     InspectionRequest,
     RequestLimits,
-    SchedulerName,
     check_limits,
     check_prompt_lengths,
 )
@@ -195,6 +195,8 @@ class Engine:
                 f" most {deepest}",
                 field="clip_skip",
             )
+        scheduler = request.scheduler or self.own_scheduler
+        check_scheduler(scheduler, self.pipeline.scheduler_config, request.num_inference_steps)
         prompts = self._read_prompts(request)
         _refuse_lora_tags(prompts)
         counts = self._count(prompts, request.prompt_style)
@@ -206,7 +208,7 @@ class Engine:
                 height=request.height or self.native_size.height,
                 width=request.width or self.native_size.width,
             ),
-            scheduler=request.scheduler or self.own_scheduler,
+            scheduler=scheduler,
             model_name=manifest.name,
             model_sha256=manifest.source_sha256,
         )
@@ -237,7 +239,9 @@ class Engine:
             "model": self.pipeline.manifest.describe(),
             "device": str(self.plan.device),
             "memory": self.plan.describe(),
-            "schedulers": [str(name) for name in SchedulerName],
+            "schedulers": [
+                str(name) for name in supported_schedulers(self.pipeline.scheduler_config)
+            ],
             "own_scheduler": str(self.own_scheduler),
             "prompt_styles": [str(style) for style in PromptStyle],
             "limits": limits
