@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lpw_sdxl.diffusion.latents import seeded_generator
-from lpw_sdxl.diffusion.noise import BrownianNoise, TakeStep, bind_step
+from lpw_sdxl.diffusion.noise import BrownianNoise, Stepped, TakeStep, bind_step
 from lpw_sdxl.diffusion.scheduler_rules import check_scheduler, supported_schedulers
 from lpw_sdxl.diffusion.schedulers import (
     SCHEDULERS,
@@ -95,7 +95,12 @@ def bind_stock(scheduler: Any, generator: torch.Generator, latents: torch.Tensor
     """Step the way that a pipeline of Diffusers does."""
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     keywords = {"generator": generator} if takes_generator else {}
-    return lambda *arguments: scheduler.step(*arguments, **keywords, return_dict=False)[0]
+
+    def take_step(*arguments: torch.Tensor) -> Stepped:
+        latents = scheduler.step(*arguments, **keywords, return_dict=False)[0]
+        return Stepped(latents, latents)
+
+    return take_step
 
 
 def test_every_name_has_a_scheduler_and_a_stock_one() -> None:
