@@ -77,19 +77,24 @@ def test_a_curl_block_works(server: Server, tmp_path: Path, block: str) -> None:
         assert json.loads(done.stdout)["prompt"]["token_count"] == 5
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=["sync", "async"])
-def test_a_python_block_works(server: Server, tmp_path: Path, block: str) -> None:
+@pytest.mark.parametrize("block", blocks("python"), ids=["sync", "async", "engine"])
+def test_a_python_block_works(server: Server, home: Path, tmp_path: Path, block: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", block.replace(ADDRESS, server.url)],
         cwd=tmp_path,
+        env=store_environment(home),
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for name in re.findall(r'save\("(\S+)"\)', block):
+    for name in re.findall(r'"([a-z]+\.png)"', block):
         assert_picture(tmp_path / name)
+    if "Listener" in block:
+        assert [line for line in done.stdout.splitlines() if " of " in line] == [
+            f"{call} of 8" for call in range(1, 9)
+        ]
     if "generate_batch" in block:
         assert {"batch-0.png", "batch-1.png"} <= set(os.listdir(tmp_path))
         assert "2 invalid_request width" in done.stdout
