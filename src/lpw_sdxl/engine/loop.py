@@ -18,7 +18,7 @@ import torch
 
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import policy
-from lpw_sdxl.engine.cost import MEGA, NO_WORK, Pace, Work
+from lpw_sdxl.engine.cost import MEGA, NO_WORK, Pace, Work, step_cost
 from lpw_sdxl.engine.faults import DeviceLostError, Isolation
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.memory import MemoryPlan
@@ -245,7 +245,7 @@ class StepLoop:
         if not jobs:
             return
         started = time.monotonic()
-        least_served = min((job.served for job in self._active), default=0.0)
+        least_served = min((job.served for job in self._stepping()), default=0.0)
         for job in jobs:
             job.served = least_served
             self._metrics.waited(started - job.accepted_at)
@@ -261,7 +261,7 @@ class StepLoop:
 
     def _group(self) -> list[Job]:
         """Choose the jobs of the next UNet call."""
-        stepping = [job for job in self._active if job.denoising and not job.denoising.is_done]
+        stepping = self._stepping()
         chosen = policy.choose_group([job.standing for job in stepping], self._capacity)
         return [stepping[index] for index in chosen]
 
@@ -277,19 +277,24 @@ class StepLoop:
             lambda jobs: self._call_unet(jobs, self._capacity(size)),
             last_resort=lambda jobs: self._call_unet(jobs, 1),
         )
+        self._tried_pixels = 0.0
         seconds = time.monotonic() - started
         self._metrics.stepped(sum(job.spec.rows for job in group), seconds)
         self._metrics.stage(Stage.STEP, seconds)
         for job in group:
             job.served += job.step_cost
-            self.stages.tell(job)
+            if job in self._active:  # who fails is taken out
+                self.stages.tell(job)
         return sum(job.step_cost for job in group)
 
     def _call_unet(self, jobs: Sequence[Job], max_rows: int) -> None:
-        self._tried_pixels = sum(job.step_cost for job in jobs) * MEGA
+        rows = min(max_rows, sum(job.spec.rows for job in jobs))
+        self._tried_pixels = step_cost(jobs[0].spec.record.size, rows) * MEGA
         self.counters.unet_calls.update(self.stages.step(jobs, max_rows, self._isolation.alone))
-        self._tried_pixels = 0.0
         self._call_pixels = min(self._plan.call_pixels, self._call_pixels * CAPACITY_RECOVERY)
+
+    def _stepping(self) -> list[Job]:
+        return [job for job in self._active if job.denoising and not job.denoising.is_done]
 
     def _finished(self) -> list[Job]:
         return [job for job in self._active if job.denoising and job.denoising.is_done]
@@ -298,23 +303,22 @@ class StepLoop:
         """Decode a job that has done its steps and hand the image out."""
         self._pulse.beat()
         started = time.monotonic()
-        self._isolation.together(
-            [job], lambda jobs: self.stages.decode(jobs[0]), self._decode_again
-        )
+        # The last resort is the same once more, when unused memory has been given back.
+        self._isolation.together([job], self._decode, last_resort=self._decode)
         self._metrics.stage(Stage.DECODE, time.monotonic() - started)
-        if job in self._active:  # who fails is taken out
-            self._active.remove(job)
-            self.counters.images += 1
-            self._metrics.image_done()
 
-    def _decode_again(self, jobs: Sequence[Job]) -> None:
-        """Try once more, now that unused memory has been given back."""
-        self.stages.decode(jobs[0])
+    def _decode(self, jobs: Sequence[Job]) -> None:
+        [job] = jobs
+        pixels = self.stages.decode(job)
+        self._active.remove(job)  # before its caller knows and, it may be, asks for the next one
+        self.counters.images += 1
+        self._metrics.image_done()
+        job.finish(pixels)
 
     def _note_no_room(self) -> None:
         self.counters.out_of_memory += 1
         if self._tried_pixels:
-            self._call_pixels = self._tried_pixels / 2
+            self._call_pixels = min(self._call_pixels, self._tried_pixels / 2)
             self._tried_pixels = 0.0
         self._metrics.out_of_memory()
 

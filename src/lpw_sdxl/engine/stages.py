@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from lpw_sdxl.conditioning import PromptPair
-from lpw_sdxl.diffusion.decoder import Decoder
+from lpw_sdxl.diffusion.decoder import Decoder, Pixels
 from lpw_sdxl.diffusion.denoiser import Denoiser
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.preview import Preview
@@ -110,16 +111,25 @@ class Stages:
         """Tell a job's listener how far it is."""
         if job.listener is None or job.denoising is None:
             return
-        preview = None
-        if job.listener.wants_previews:
-            preview = self._drawn_by().draw(job.denoising.outlook)
+        preview = self._preview_of(job) if job.listener.wants_previews else None
         job.tell(Progress(job.denoising.step_index, job.denoising.steps, preview))
 
-    def decode(self, job: Job) -> None:
-        """Decode a job that has done its steps, and hand its image out."""
+    def decode(self, job: Job) -> Pixels:
+        """Decode a job that has done its steps."""
         assert job.denoising is not None
         self.residence.call("vae")
-        job.finish(self.decoder.decode(job.denoising.latents))
+        return self.decoder.decode(job.denoising.latents)
+
+    def _preview_of(self, job: Job) -> Pixels | None:
+        """Draw what a job is becoming; where that fails, the job goes on without previews."""
+        assert job.listener is not None
+        assert job.denoising is not None
+        try:
+            return self._drawn_by().draw(job.denoising.outlook)
+        except Exception:
+            logger.exception("a preview could not be drawn")
+            job.listener = replace(job.listener, wants_previews=False)
+            return None
 
     def _drawn_by(self) -> Preview:
         if self._preview is None:
