@@ -2,7 +2,8 @@
 
 A prompt does not change while an image is denoised, so neither do the keys and values that each
 cross-attention makes of it: they are projected once, laid side by side, and handed to every UNet
-call in the place of the prompt (facts: 0.8 to 3 % of a UNet's work, and two launches fewer a layer).
+call in the place of the prompt (facts: 0.8 to 3 % of a UNet's work, and two launches fewer a
+layer).
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ class Standing:
     Attributes:
         key: what it can share a call with.
         rows: UNet rows it needs, 1 or 2.
-        served: device time it has had, counted in pixels of its own rows, from the service of the
-            least served job when it began.
+        served: device time it has had, counted in megapixels of its own rows, from the service of
+            the least served job when it began.
         chunks: of its prompts, still to be encoded while it waits.
     """
 
