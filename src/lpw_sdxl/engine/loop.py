@@ -245,9 +245,9 @@ class StepLoop:
         if not jobs:
             return
         started = time.monotonic()
-        least_served = min((job.served for job in self._stepping()), default=0.0)
+        stepping = [job.standing for job in self._stepping()]
         for job in jobs:
-            job.served = least_served
+            job.served = policy.served_at_first(job.standing, stepping)
             self._metrics.waited(started - job.accepted_at)
         self._active.extend(jobs)
         self._isolation.together(jobs, self.stages.encode)
@@ -281,8 +281,10 @@ class StepLoop:
         seconds = time.monotonic() - started
         self._metrics.stepped(sum(job.spec.rows for job in group), seconds)
         self._metrics.stage(Stage.STEP, seconds)
-        for job in group:
-            job.served += job.step_cost
+        for job, served in zip(
+            group, policy.served_after([job.standing for job in group]), strict=True
+        ):
+            job.served = served
             if job in self._active:  # who fails is taken out
                 self.stages.tell(job)
         return sum(job.step_cost for job in group)
