@@ -1,10 +1,52 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 
-from lpw_sdxl.engine.memory import MemoryPlan, choose_device
-from lpw_sdxl.errors import SettingsError
+from lpw_sdxl.diffusion.denoiser import LONGEST_KEPT_TOKENS
+from lpw_sdxl.engine.memory import (
+    EVERYTHING_FITS_BYTES,
+    GIB,
+    KEPT_CALLS,
+    TILE_ABOVE_PIXELS,
+    DeviceMemory,
+    Footprint,
+    MemoryPlan,
+    Wishes,
+    choose_device,
+    must_offload,
+    plan_memory,
+)
+from lpw_sdxl.errors import ModelError, SettingsError
+from lpw_sdxl.schema import ImageSize
+
+NATIVE = ImageSize(1024, 1024)
+CUDA = torch.device("cuda", 0)
+HALF = (torch.float16, torch.float32)
+# SDXL in float16 with its VAE in float32; bytes.
+SDXL = Footprint(
+    weights=6_940_000_000 + 167_000_000,
+    largest_component=5_140_000_000,
+    vae=334_000_000,
+    per_row_pixel=500.0,
+    per_decoded_pixel=3700.0,
+    per_kept_token=332_800,
+)
+
+
+def plan_for(
+    gib: float,
+    offload: str = "auto",
+    footprint: Footprint = SDXL,
+    wishes: Wishes = Wishes(16, NATIVE),  # noqa: B008 - frozen
+) -> MemoryPlan:
+    """Plan for a GPU of so many GiB, of which CUDA itself takes half of one."""
+    memory = DeviceMemory(total=int(gib * GIB), free=int((gib - 0.5) * GIB))
+    wishes = replace(wishes, offload=offload)
+    return plan_memory(wishes, CUDA, HALF, footprint.weights, (memory, footprint))
 
 
 def test_auto_takes_the_gpu_where_there_is_one() -> None:
@@ -22,7 +64,134 @@ def test_the_cpu_can_be_asked_for() -> None:
     assert choose_device("cpu").type == "cpu"
 
 
-def test_a_plan_is_one_line_with_device_dtype_and_weights() -> None:
-    line = str(MemoryPlan(torch.device("cpu"), torch.float32, 3 * 1024**3, 16))
+@pytest.mark.parametrize(
+    ("gib", "is_offloading", "rows", "keeps_projections", "tile_megapixels"),
+    [
+        (8, True, 4, False, 1.9),
+        (12, True, 11, False, 2.9),
+        (16, True, 16, False, 4.0),
+        (24, False, 16, False, 4.19),
+        (48, False, 16, True, 4.19),
+        (80, False, 16, True, 4.19),
+        (141, False, 16, True, 4.19),
+    ],
+)
+def test_every_common_gpu_has_a_plan(
+    gib: float, is_offloading: bool, rows: int, keeps_projections: bool, tile_megapixels: float
+) -> None:
+    plan = plan_for(gib)
+    assert plan.is_offloading is is_offloading
+    assert plan.max_rows == rows
+    assert plan.keeps_projections is keeps_projections
+    assert plan.tile_above_pixels / 1e6 == pytest.approx(tile_megapixels, abs=0.1)
+    assert (plan.dtype, plan.decode_dtype, plan.weight_bytes) == (*HALF, SDXL.weights)
+
+
+@pytest.mark.parametrize("gib", [7, 8, 10, 11, 12, 16, 20, 24, 32, 40, 48, 80, 96, 141])
+@pytest.mark.parametrize("offload", ["auto", "always", "never"])
+@pytest.mark.parametrize("max_rows", [2, 16, 64])
+def test_what_is_planned_fits(gib: float, offload: str, max_rows: int) -> None:
+    try:
+        plan = plan_for(gib, offload, wishes=Wishes(max_rows, NATIVE))
+    except ModelError:
+        assert gib <= (7 if offload != "never" else 10)
+        return
+    free = (gib - 0.5) * GIB
+    while_stepping = SDXL.largest_component if plan.is_offloading else SDXL.weights
+    while_decoding = SDXL.vae if plan.is_offloading else SDXL.weights
+    kept = KEPT_CALLS * max_rows * LONGEST_KEPT_TOKENS * SDXL.per_kept_token
+    kept *= plan.keeps_projections
+    assert while_stepping + kept + plan.call_pixels * SDXL.per_row_pixel < 0.93 * free
+    assert while_decoding + kept + plan.tile_above_pixels * SDXL.per_decoded_pixel < 0.93 * free
+    assert 1 <= plan.max_rows <= max_rows
+    assert plan.call_pixels <= max_rows * 1024 * 1024
+    assert plan.tile_above_pixels <= TILE_ABOVE_PIXELS
+
+
+def test_more_memory_never_gives_a_smaller_call() -> None:
+    pixels = [plan_for(gib).call_pixels for gib in (8, 10, 12, 14, 16, 18)]
+    assert pixels == sorted(pixels)
+    pixels = [plan_for(gib).call_pixels for gib in (19, 24, 32, 48, 80, 141)]
+    assert pixels == sorted(pixels)
+
+
+def test_a_native_image_is_never_decoded_in_tiles_where_it_is_the_vae_alone() -> None:
+    assert plan_for(8).tile_above_pixels >= 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("gib", "offload", "words"),
+    [(5, "auto", "4.5 GiB free"), (9, "never", "8.5 GiB free")],
+    ids=["offloading", "all of it"],
+)
+def test_a_gpu_that_is_too_small_is_told_in_one_sentence(
+    gib: float, offload: str, words: str
+) -> None:
+    footprint = replace(SDXL, per_decoded_pixel=8000.0) if gib > 5 else SDXL
+    with pytest.raises(ModelError, match=words) as refused:
+        plan_for(gib, offload, footprint)
+    message = str(refused.value)
+    assert "GiB for weights" in message
+    assert "would be right" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("memory", "weights", "offload", "expected"),
+    [
+        (None, 7, "auto", False),
+        (None, 7, "always", True),
+        (DeviceMemory(10**12, 10**12), 7, "always", True),
+        (DeviceMemory(10, 10), 7, "never", False),
+        (DeviceMemory(EVERYTHING_FITS_BYTES - 1, 19 * 10**9), 10**9, "auto", True),
+        (DeviceMemory(EVERYTHING_FITS_BYTES, 19 * 10**9), 7 * 10**9, "auto", False),
+        (DeviceMemory(80 * 10**9, 10 * 10**9), 7 * 10**9, "auto", True),
+    ],
+    ids=["CPU", "CPU, asked", "asked", "forbidden", "small", "large enough", "others use it"],
+)
+def test_offloading_is_for_small_devices_and_for_who_asks(
+    memory: DeviceMemory | None, weights: int, offload: str, expected: bool
+) -> None:
+    assert must_offload(memory, weights, offload) is expected
+
+
+@pytest.mark.parametrize(
+    ("size", "rows"),
+    [
+        (ImageSize(1024, 1024), 4),
+        (ImageSize(512, 512), 4),
+        (ImageSize(64, 64), 4),
+        (ImageSize(1536, 1024), 2),
+        (ImageSize(2048, 2048), 1),
+        (ImageSize(4096, 4096), 1),
+    ],
+    ids=str,
+)
+def test_a_call_holds_fewer_rows_of_a_larger_size(size: ImageSize, rows: int) -> None:
+    plan = MemoryPlan(CUDA, *HALF, 0, False, 4, 4 * 1024 * 1024, TILE_ABOVE_PIXELS, True)
+    assert plan.rows_for(size) == rows
+
+
+def test_a_cpus_memory_is_not_planned() -> None:
+    cpu = torch.device("cpu")
+    plan = plan_memory(Wishes(8, NATIVE), cpu, (torch.float32,) * 2, 1, None)
+    assert not plan.is_offloading
+    assert plan.keeps_projections
+    assert plan.rows_for(NATIVE) == 8
+    assert plan_memory(
+        Wishes(8, NATIVE, "always"), cpu, (torch.float32,) * 2, 1, None
+    ).is_offloading
+
+
+def test_a_plan_is_one_line_with_device_dtypes_and_weights() -> None:
+    line = str(plan_for(12))
     assert "\n" not in line
-    assert all(part in line for part in ("cpu", "float32", "3.00 GiB", "16 rows"))
+    parts = ("cuda:0", "float16", "float32", "6.62 GiB", "11 rows", "one component at a time")
+    assert all(part in line for part in parts)
+    assert "everything stays" in str(plan_for(80))
+
+
+def test_a_plan_is_plain_json_too() -> None:
+    told = json.loads(json.dumps(plan_for(24).describe()))
+    assert (told["device"], told["dtype"], told["decode_dtype"]) == ("cuda:0", "float16", "float32")
+    assert told["max_rows"] == 16

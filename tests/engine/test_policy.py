@@ -1,15 +1,30 @@
 from __future__ import annotations
 
+import dataclasses
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lpw_sdxl.engine.cost import step_cost
 from lpw_sdxl.engine.policy import (
-    NEVER,
+    ACTIVE_CALLS,
+    STAY_TRAVELS,
+    TURN_CHUNKS,
+    Capacity,
     MixedLengths,
+    Phase,
     Standing,
     StepKey,
     admit,
     choose_group,
+    choose_phase,
+    served_after,
+    served_at_first,
     share_calls,
 )
 from lpw_sdxl.schema import ImageSize
@@ -18,103 +33,412 @@ SMALL = StepKey(ImageSize(128, 128))
 LARGE = StepKey(ImageSize(256, 256))
 
 
-def standing(key: StepKey = SMALL, rows: int = 2, last_step: int = NEVER) -> Standing:
-    return Standing(key, rows, last_step)
+def standing(key: StepKey = SMALL, rows: int = 2, served: float = 0.0, chunks: int = 2) -> Standing:
+    return Standing(key, rows, served, chunks)
+
+
+def constant(rows: int) -> Capacity:
+    return lambda size: rows
+
+
+# Who steps.
 
 
 def test_jobs_of_one_size_share_a_call() -> None:
-    assert choose_group([standing(), standing(LARGE), standing()]) == [0, 2]
+    assert choose_group([standing(), standing(LARGE), standing()], constant(16)) == [0, 2]
 
 
-def test_sizes_take_turns() -> None:
-    last = {SMALL: NEVER, LARGE: NEVER}
-    turns = []
-    for call in range(6):
-        active = [standing(SMALL, last_step=last[SMALL]), standing(LARGE, last_step=last[LARGE])]
-        key = active[choose_group(active)[0]].key
-        last[key] = call
-        turns.append(key)
-    assert turns == [SMALL, LARGE] * 3
+def test_the_least_served_job_decides_whose_turn_it_is() -> None:
+    active = [standing(served=2.0), standing(LARGE, served=1.0), standing(served=3.0)]
+    assert choose_group(active, constant(16)) == [1]
 
 
-def test_a_size_that_new_jobs_keep_joining_does_not_starve_another() -> None:
-    active = [standing(LARGE, last_step=3), standing(SMALL, last_step=4), standing(SMALL)]
-    assert choose_group(active) == [0]
+def test_a_call_that_is_full_takes_the_least_served() -> None:
+    active = [standing(served=served) for served in (3.0, 1.0, 2.0, 1.0)]
+    assert choose_group(active, constant(4)) == [1, 3]
+
+
+def test_a_job_that_does_not_fit_lets_a_smaller_one_fill_the_call() -> None:
+    active = [standing(), standing(rows=2, served=1.0), standing(rows=1, served=2.0)]
+    assert choose_group(active, constant(3)) == [0, 2]
+
+
+def test_one_job_goes_though_its_rows_do_not_fit() -> None:
+    assert choose_group([standing(rows=2), standing(rows=1)], constant(1)) == [0]
 
 
 def test_nothing_active_chooses_nobody() -> None:
-    assert choose_group([]) == []
+    assert choose_group([], constant(16)) == []
+
+
+keys = st.sampled_from([SMALL, LARGE])
+jobs = st.lists(
+    st.builds(standing, keys, st.integers(1, 2), st.floats(0, 9), st.integers(1, 40)), max_size=20
+)
+
+
+@given(active=jobs, rows=st.integers(1, 16))
+def test_a_group_is_of_one_key_fits_and_holds_the_least_served(
+    active: list[Standing], rows: int
+) -> None:
+    group = choose_group(active, constant(rows))
+    assert group == sorted(set(group))
+    chosen = [active[index] for index in group]
+    assert len({job.key for job in chosen}) == min(1, len(active))
+    if active:
+        assert min(job.served for job in chosen) == min(job.served for job in active)
+        assert len(chosen) == 1 or sum(job.rows for job in chosen) <= rows
+
+
+# Over time.
+
+
+@dataclass
+class Runner:
+    """A job of the simulation."""
+
+    standing: Standing
+    steps: int
+    name: str = ""
+    stepped_at: list[int] = field(default_factory=list)  # numbers of calls
+
+    @property
+    def cost(self) -> float:
+        return step_cost(self.standing.key.size, self.standing.rows)
+
+    def serve(self, served: float) -> None:
+        self.standing = dataclasses.replace(self.standing, served=served)
+
+
+@dataclass
+class Device:
+    """Steps jobs as the loop does, in a time of its own: a call lasts what its rows cost."""
+
+    capacity: Capacity
+    active: list[Runner] = field(default_factory=list)
+    time: float = 0.0
+    calls: int = 0
+    busy: Counter[str] = field(default_factory=Counter)  # each job's part of the time
+
+    def join(self, runner: Runner) -> None:
+        active = [one.standing for one in self.active]
+        runner.serve(served_at_first(runner.standing, active))
+        self.active.append(runner)
+
+    def step(self) -> None:
+        group = choose_group([one.standing for one in self.active], self.capacity)
+        chosen = [self.active[index] for index in group]
+        self.time += sum(one.cost for one in chosen)
+        self.calls += 1
+        served = served_after([one.standing for one in chosen])
+        for runner, amount in zip(chosen, served, strict=True):
+            runner.serve(amount)
+            runner.stepped_at.append(self.calls)
+            self.busy[runner.name] += runner.cost
+        self.active = [one for one in self.active if len(one.stepped_at) < one.steps]
+
+
+def square(side: int, steps: int, name: str = "", rows: int = 2) -> Runner:
+    return Runner(standing(StepKey(ImageSize(side, side)), rows), steps, name)
+
+
+def test_a_small_image_that_joins_a_large_one_is_done_after_one_more_large_call() -> None:
+    device = Device(constant(16))
+    large, small = square(2048, 30), square(64, 30)
+    device.join(large)
+    for _ in range(5):
+        device.step()
+    device.join(small)
+    before = len(large.stepped_at)
+    while small in device.active:
+        device.step()
+    assert len(small.stepped_at) == 30
+    assert len(large.stepped_at) - before <= 1
+
+
+@pytest.mark.parametrize("crowd_side", [1024, 512], ids=["same cost", "smaller"])
+def test_the_devices_time_is_shared_by_jobs_and_not_by_sizes(crowd_side: int) -> None:
+    device = Device(constant(16))
+    for number in range(7):
+        device.join(square(crowd_side, 10_000, f"crowd {number}"))
+    device.join(square(1032, 10_000, "loner"))
+    for _ in range(2000):
+        device.step()
+    shares = {name: busy / device.time for name, busy in device.busy.items()}
+    assert len(shares) == 8
+    assert all(share == pytest.approx(1 / 8, rel=0.02) for share in shares.values())
+
+
+def test_who_went_along_does_not_wait_for_it_later() -> None:
+    """With guidance (two rows) beside one without it, whose turn it was."""
+    device = Device(constant(16))
+    guided, unguided, other = square(512, 90), square(512, 40, rows=1), square(520, 90)
+    for runner in (guided, unguided, other):
+        device.join(runner)
+    while unguided in device.active:
+        device.step()
+    for _ in range(4):
+        device.step()
+    assert guided.stepped_at[-1] >= device.calls - 1
+    assert other.stepped_at[-1] >= device.calls - 1
+
+
+def test_one_step_jobs_that_keep_coming_do_not_starve_another() -> None:
+    device = Device(constant(2))
+    patient = square(128, 5)
+    device.join(patient)
+    device.step()
+    device.join(square(120, 1))
+    for number in range(30):
+        device.join(square(136 if number % 2 else 120, 1))  # one of them has not begun, always
+        device.step()
+    assert patient not in device.active
+
+
+arrivals = st.lists(
+    st.tuples(st.integers(1, 4), st.integers(0, 2), st.integers(0, 9)),  # steps, pause, size
+    min_size=1,
+    max_size=120,
+)
+
+
+def longest_wait(device: Device, to_come: list[tuple[Runner, int]], places: int) -> int:
+    """Let jobs come, each so many calls after the one before; give a job's longest wait, calls."""
+    everyone = [runner for runner, _ in to_come]
+    joined_at: dict[int, int] = {}
+    turn, due = 0, 0
+    while to_come or device.active:
+        while to_come and due <= turn and len(device.active) < places:
+            runner, pause = to_come.pop(0)
+            joined_at[id(runner)] = device.calls
+            device.join(runner)
+            due = turn + pause
+        turn += 1
+        if device.active:
+            device.step()
+    waits = []
+    for runner in everyone:
+        times = [joined_at[id(runner)], *runner.stepped_at]
+        assert len(runner.stepped_at) == runner.steps
+        waits += [after - before for before, after in pairwise(times)]
+    return max(waits)
+
+
+@given(arrivals=arrivals, places=st.integers(2, 6))
+def test_nobody_starves_however_many_keep_coming(
+    arrivals: list[tuple[int, int, int]], places: int
+) -> None:
+    """Jobs of equal cost and ten shapes, one job a call: each waits for two rounds at most."""
+    shapes = [ImageSize(2 ** (6 + number), 2 ** (15 - number)) for number in range(10)]
+    to_come = [
+        (Runner(standing(StepKey(shapes[shape])), steps), pause) for steps, pause, shape in arrivals
+    ]
+    assert longest_wait(Device(constant(2)), to_come, places) <= 2 * places
+
+
+@given(arrivals=arrivals, places=st.integers(2, 6), rows=st.integers(1, 6))
+def test_nobody_waits_for_ever_among_all_sizes(
+    arrivals: list[tuple[int, int, int]], places: int, rows: int
+) -> None:
+    """Four times the pixels are up to four steps of each other job, and one more."""
+    sides = [512, 768, 1024]
+    to_come = [(square(sides[size % 3], steps), pause) for steps, pause, size in arrivals]
+    assert longest_wait(Device(constant(rows)), to_come, places) <= 2 * places * (4 + 1)
+
+
+def test_an_endless_stream_of_small_images_costs_a_large_one_no_more_than_its_share() -> None:
+    device = Device(constant(16))
+    large = square(2048, 20)
+    device.join(large)
+    while large in device.active:
+        if sum(one is not large for one in device.active) < 1:
+            device.join(square(512, 4))
+        device.step()
+    alone = 20 * large.cost
+    assert device.time <= 2.1 * alone
+
+
+# Who begins.
 
 
 def test_admission_stops_at_the_rows_of_one_call() -> None:
-    assert admit([standing()] * 5, [], max_rows=6) == [0, 1, 2]
+    assert admit([standing()] * 5, [], 6, constant(6)) == [0, 1, 2]
+
+
+def test_admission_stops_at_what_fits_of_that_size() -> None:
+    def by_size(size: ImageSize) -> int:
+        return 2 if size == LARGE.size else 6
+
+    waiting = [standing(LARGE), standing(LARGE), standing(SMALL), standing(SMALL)]
+    assert admit(waiting, [], 6, by_size) == [0, 2, 3]
 
 
 def test_rows_under_way_count() -> None:
-    assert admit([standing()] * 3, [standing(), standing(rows=1)], max_rows=6) == [0]
+    active = [standing(), standing(rows=1)]
+    assert admit([standing()] * 3, active, 6, constant(6)) == [0]
 
 
 def test_a_small_job_does_not_overtake_a_larger_one_of_its_size() -> None:
-    assert admit([standing(rows=2), standing(rows=1)], [standing(rows=2)], max_rows=3) == []
+    waiting = [standing(rows=2), standing(rows=1)]
+    assert admit(waiting, [standing(rows=2)], 3, constant(3)) == []
 
 
 def test_a_full_size_does_not_stop_another() -> None:
     waiting = [standing(SMALL), standing(LARGE)]
-    assert admit(waiting, [standing(SMALL)], max_rows=2) == [1]
+    assert admit(waiting, [standing(SMALL)], 2, constant(2)) == [1]
+
+
+def test_a_size_of_which_no_row_fits_still_begins_with_one_job() -> None:
+    assert admit([standing(LARGE)] * 3, [], 2, constant(1)) == [0]
 
 
 def test_many_sizes_together_have_a_bound() -> None:
     sizes = [StepKey(ImageSize(64 + 8 * number, 64)) for number in range(20)]
-    assert admit([standing(size) for size in sizes], [], max_rows=4) == list(range(8))
+    chosen = admit([standing(size) for size in sizes], [], 4, constant(4))
+    assert chosen == list(range(ACTIVE_CALLS * 4 // 2))
 
 
-def test_a_size_that_waits_for_room_is_not_overtaken() -> None:
-    active = [standing(StepKey(ImageSize(64 + 8 * n, 64)), rows=2) for n in range(7)]
-    waiting = [standing(SMALL, rows=2), standing(LARGE, rows=2), standing(LARGE, rows=1)]
-    assert admit(waiting, [*active, standing(SMALL, rows=1)], max_rows=4) == []
+def test_who_waits_for_the_common_bound_is_not_overtaken() -> None:
+    active = [standing(StepKey(ImageSize(64 + 8 * n, 64))) for n in range(7)]
+    active.append(standing(SMALL, rows=1))
+    waiting = [standing(LARGE, rows=2), standing(StepKey(ImageSize(512, 64)), rows=1)]
+    assert admit(waiting, active, 4, constant(4)) == []
+    assert admit(waiting[1:], active, 4, constant(4)) == [0]
 
 
 def test_a_turn_encodes_so_many_chunks_and_always_one_job() -> None:
-    long, longer = Standing(SMALL, 2, chunks=40), Standing(SMALL, 2, chunks=500)
-    assert admit([long, long, long], [], max_rows=8) == [0]
-    assert admit([longer, long], [], max_rows=8) == [0]
-    assert admit([standing(), long, standing()], [], max_rows=8) == [0, 1, 2]
+    half, huge = standing(chunks=TURN_CHUNKS // 2), standing(chunks=10 * TURN_CHUNKS)
+    assert admit([half, half, half], [], 16, constant(16)) == [0, 1]
+    assert admit([huge, half], [], 16, constant(16)) == [0]
+    assert admit([half, huge, standing()], [], 16, constant(16)) == [0]
 
 
-jobs = st.lists(
-    st.builds(standing, st.sampled_from([SMALL, LARGE]), st.integers(1, 2), st.integers(-1, 9))
-)
-
-
-@given(waiting=jobs, active=jobs, max_rows=st.integers(2, 16))
-def test_admitted_rows_never_exceed_a_call(
-    waiting: list[Standing], active: list[Standing], max_rows: int
+@given(waiting=jobs, active=jobs, max_rows=st.integers(1, 16), fitting=st.integers(1, 16))
+def test_admission_keeps_its_bounds(
+    waiting: list[Standing], active: list[Standing], max_rows: int, fitting: int
 ) -> None:
-    chosen = [waiting[index] for index in admit(waiting, active, max_rows)]
+    chosen = admit(waiting, active, max_rows, constant(fitting))
+    assert chosen == sorted(set(chosen))
+    begun = [waiting[index] for index in chosen]
     for key in (SMALL, LARGE):
         before = sum(job.rows for job in active if job.key == key)
-        added = sum(job.rows for job in chosen if job.key == key)
-        assert added == 0 or before + added <= max_rows
+        added = [job.rows for job in begun if job.key == key]
+        assert not added or before + sum(added) <= fitting or (before == 0 and len(added) == 1)
+        of_key = [index for index, job in enumerate(waiting) if job.key == key]
+        assert [index for index in chosen if index in of_key] == of_key[: len(added)]
+    assert not begun or sum(job.rows for job in [*active, *begun]) <= ACTIVE_CALLS * max_rows
+    assert len(begun) <= 1 or sum(job.chunks for job in begun) <= TURN_CHUNKS
+    assert begun or active or not waiting or ACTIVE_CALLS * max_rows < waiting[0].rows
 
 
-@given(active=jobs)
-def test_a_group_is_all_the_jobs_of_one_key(active: list[Standing]) -> None:
-    group = choose_group(active)
-    keys = {active[index].key for index in group}
-    assert len(keys) == min(1, len(active))
-    assert group == [index for index, job in enumerate(active) if job.key in keys]
+# Which rows share a call.
 
 
 def test_rows_of_different_lengths_share_a_masked_call() -> None:
-    assert share_calls([77, 154, 77], MixedLengths.MASK) == [[0, 1, 2]]
+    assert share_calls([77, 154, 77], MixedLengths.MASK, 16) == [[0, 1, 2]]
 
 
 def test_rows_of_different_lengths_are_grouped_into_calls_of_one_length() -> None:
-    assert share_calls([77, 154, 77, 3, 154], MixedLengths.GROUP) == [[0, 2], [1, 4], [3]]
+    calls = share_calls([77, 154, 77, 3, 154], MixedLengths.GROUP, 16)
+    assert calls == [[0, 2], [1, 4], [3]]
 
 
-@given(lengths=st.lists(st.integers(2, 6)), way=st.sampled_from(MixedLengths))
-def test_every_row_is_in_one_call(lengths: list[int], way: MixedLengths) -> None:
-    calls = share_calls(lengths, way)
+def test_rows_that_do_not_fit_into_one_call_are_divided() -> None:
+    assert share_calls([77, 154, 77, 77, 77], MixedLengths.MASK, 2) == [[0, 1], [2, 3], [4]]
+    assert share_calls([77, 154, 77, 77], MixedLengths.GROUP, 2) == [[0, 2], [3], [1]]
+
+
+@given(
+    lengths=st.lists(st.integers(2, 6)),
+    way=st.sampled_from(MixedLengths),
+    max_rows=st.integers(1, 5),
+)
+def test_every_row_is_in_one_call(lengths: list[int], way: MixedLengths, max_rows: int) -> None:
+    calls = share_calls(lengths, way, max_rows)
     assert sorted(row for call in calls for row in call) == list(range(len(lengths)))
-    assert all(call == sorted(call) and call for call in calls)
+    assert all(call == sorted(call) and 0 < len(call) <= max_rows for call in calls)
+    if way is MixedLengths.GROUP:
+        assert all(len({lengths[row] for row in call}) == 1 for call in calls)
+
+
+# One component at a time.
+
+EVERYTHING = frozenset(Phase)
+
+
+@pytest.mark.parametrize(
+    ("work", "current", "seconds_here", "chosen"),
+    [
+        ({Phase.STEP}, Phase.STEP, 1e9, Phase.STEP),
+        (set(), Phase.STEP, 1e9, Phase.STEP),
+        (EVERYTHING, Phase.STEP, STAY_TRAVELS - 0.1, Phase.STEP),
+        (EVERYTHING, Phase.STEP, STAY_TRAVELS, Phase.DECODE),
+        (EVERYTHING, Phase.DECODE, STAY_TRAVELS, Phase.ENCODE),
+        (EVERYTHING, Phase.ENCODE, STAY_TRAVELS, Phase.STEP),
+        ({Phase.ENCODE, Phase.STEP}, Phase.STEP, STAY_TRAVELS, Phase.ENCODE),
+        ({Phase.ENCODE, Phase.DECODE}, Phase.STEP, 0.0, Phase.DECODE),
+        ({Phase.STEP}, Phase.ENCODE, 0.0, Phase.STEP),
+    ],
+    ids=[
+        "nobody else has work",
+        "nobody has work",
+        "not long enough",
+        "long enough",
+        "after the last comes the first",
+        "in the order of an image",
+        "who has no work is passed over",
+        "nothing left here",
+        "nothing left here, and one waits",
+    ],
+)
+def test_a_phase_lasts_while_it_is_worth_its_travel(
+    work: set[Phase], current: Phase, seconds_here: float, chosen: Phase
+) -> None:
+    assert choose_phase(frozenset(work), current, seconds_here, travel_s=1.0) is chosen
+
+
+def travels_and_share(jobs: int) -> tuple[int, float]:
+    """Keep so many images under way till 200 are done; give the travels, and their share of time.
+
+    10 to 40 steps of 0.1 s, an encoding 0.05 s, a decode 0.3 s, a travel 1 s.
+    """
+    drawn = random.Random(0)
+    now, came, travels = 0.0, 0.0, 0
+    phase, done, finished = Phase.ENCODE, 0, 0
+    waiting = jobs
+    stepping: list[int] = []
+    while done < 200:
+        work = {
+            Phase.ENCODE: waiting > 0,
+            Phase.STEP: bool(stepping),
+            Phase.DECODE: finished > 0,
+        }
+        having = frozenset(one for one, has_work in work.items() if has_work)
+        chosen = choose_phase(having, phase, now - came, travel_s=1.0)
+        if chosen is not phase:
+            now, travels = now + 1.0, travels + 1
+            phase, came = chosen, now
+        if phase is Phase.ENCODE:
+            now += 0.05 * waiting
+            stepping += [drawn.randint(10, 40) for _ in range(waiting)]
+            waiting = 0
+        elif phase is Phase.STEP:
+            now += 0.1
+            finished += stepping.count(1)
+            stepping = [left - 1 for left in stepping if left > 1]
+        else:
+            now += 0.3
+            finished, done, waiting = finished - 1, done + 1, waiting + 1
+    return travels, travels / now
+
+
+def test_components_hardly_travel_where_there_is_enough_to_do() -> None:
+    _, share = travels_and_share(32)
+    assert share < 0.2
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 4, 8])
+def test_few_jobs_travel_together(jobs: int) -> None:
+    """Three travels for all that are under way are the least that there can be."""
+    travels, _ = travels_and_share(jobs)
+    assert travels <= 3 * (200 / jobs + 1)

@@ -18,6 +18,10 @@ logger = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]  # [height, width, 3]
 
+SMALL_TILE_PIXELS = (
+    512  # one side of a tile where one of the model's own size takes too much memory
+)
+
 
 class Decoder:
     """Decodes with one VAE.
@@ -35,6 +39,10 @@ class Decoder:
     def __init__(self, vae: Any, tile_above_pixels: int) -> None:
         self.vae = vae
         self.tile_above_pixels = tile_above_pixels
+        # Diffusers' tiles are of the model's native size, and what is no larger is never tiled.
+        if vae.tile_sample_min_size**2 > max(tile_above_pixels, SMALL_TILE_PIXELS**2):
+            vae.tile_sample_min_size = SMALL_TILE_PIXELS
+            vae.tile_latent_min_size = SMALL_TILE_PIXELS // LATENT_SCALE
 
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor) -> Pixels:
@@ -72,8 +80,8 @@ class Decoder:
 def _in_float32(vae: Any) -> Iterator[None]:
     """Lend a VAE in float32; going there and back changes no weight of a half precision."""
     dtype = vae.dtype
-    vae.to(torch.float32)
     try:
+        vae.to(torch.float32)  # inside: where memory ends half-way, the first half must go back
         yield
     finally:
         vae.to(dtype)

@@ -32,7 +32,7 @@ class Residence:
 
     Attributes:
         current: the component that came last, `unet`, `vae` or `prompt_encoder`; None where all
-            are there.
+            are there, before the first has come, and where a travel has failed.
         travel_s: what the last change took, seconds.
         since: when it came (time.monotonic).
     """
@@ -57,9 +57,12 @@ class Residence:
         if self._shares_device or name == self.current:
             return
         started = time.monotonic()
-        if self.current is not None:
-            self._components[self.current].to(HOME)
-        self.current = None  # if there is no room for the next one, nobody is there
+        self.current = None  # a travel that breaks off leaves nobody there for sure
+        # All others, not only the one before: whoever stopped half-way, or was there before us,
+        # goes too. To send home who is there costs milliseconds.
+        for other, component in self._components.items():
+            if other != name:
+                component.to(HOME)
         self._components[name].to(self._device)
         self.current = name
         self.since = time.monotonic()

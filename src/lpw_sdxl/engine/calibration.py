@@ -90,6 +90,7 @@ def measure_footprint(pipeline: Pipeline, memory: DeviceMemory, wishes: Wishes) 
     return Footprint(
         weights=pipeline.weight_bytes,
         largest_component=_bytes(pipeline.unet),
+        vae=_bytes(pipeline.vae),
         per_row_pixel=max((many - few) / (CALIBRATED_ROWS[1] - CALIBRATED_ROWS[0]), many / 4)
         / pixels,
         per_decoded_pixel=decoding / pixels,

@@ -42,8 +42,8 @@ class Pace:
 
     Fits `seconds = per_call + per_cost * cost` to the calls seen, by least squares; older ones
     count for less, half after HALF_LIFE_S seconds of work. Encoding and decoding between two calls
-    count with the second. While all calls seen cost about the same, nothing is known of larger
-    ones: all time is then counted for the call, which is in a larger job's favour.
+    count with the second. While all calls seen cost about the same, nothing is known of others:
+    the time is then counted for the call or for its cost, whichever is in the job's favour.
     """
 
     _calls: float = 0.0
@@ -63,16 +63,28 @@ class Pace:
 
     def seconds_for(self, work: Work) -> float | None:
         """Say how long so much work takes at this pace; None while nothing has been seen."""
-        if not self._calls:
+        if not self._cost:
             return None
+        if not self._is_varied:
+            return min(self._seconds / self._calls * work.calls, self._per_cost * work.cost)
         per_call, per_cost = self._fit()
         return per_call * work.calls + per_cost * work.cost
 
+    @property
+    def _is_varied(self) -> bool:
+        """Tell whether the calls seen differ enough in cost to know what the cost does."""
+        return self._spread > LEAST_VARIATION * self._cost**2
+
+    @property
+    def _spread(self) -> float:
+        return self._calls * self._cost_squared - self._cost**2
+
+    @property
+    def _per_cost(self) -> float:
+        return self._seconds / self._cost
+
     def _fit(self) -> tuple[float, float]:
         """Fit both coefficients, neither of them negative."""
-        spread = self._calls * self._cost_squared - self._cost**2
-        if spread <= LEAST_VARIATION * self._cost**2:
-            return self._seconds / self._calls, 0.0
-        slope = (self._calls * self._seconds_cost - self._cost * self._seconds) / spread
-        slope = max(0.0, min(slope, self._seconds / self._cost))
+        slope = (self._calls * self._seconds_cost - self._cost * self._seconds) / self._spread
+        slope = max(0.0, min(slope, self._per_cost))
         return max(0.0, (self._seconds - slope * self._cost) / self._calls), slope

@@ -22,7 +22,11 @@ NO_ROOM = (
     "this image does not fit into the memory that the device has left; a smaller size or a"
     " shorter prompt may"
 )
-CPU_NO_ROOM = "DefaultCPUAllocator"  # torch has no class of its own for it
+NO_ROOM_WORDS = (  # torch has no class of its own for these; none of them harms the device
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 class DeviceLostError(Exception):
@@ -39,7 +43,9 @@ class Fault(Enum):
 
 def classify(error: Exception) -> Fault:
     """Say what kind of fault an error is."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or CPU_NO_ROOM in str(error):
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return Fault.OUT_OF_MEMORY
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in NO_ROOM_WORDS):
         return Fault.OUT_OF_MEMORY
     if isinstance(error, torch.AcceleratorError):
         return Fault.DEVICE_LOST  # a CUDA context that has failed once fails for ever

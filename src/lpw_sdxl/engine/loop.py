@@ -18,7 +18,7 @@ import torch
 
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import policy
-from lpw_sdxl.engine.cost import MEGA, NO_WORK, Pace, Work
+from lpw_sdxl.engine.cost import MEGA, NO_WORK, Pace, Work, step_cost
 from lpw_sdxl.engine.faults import DeviceLostError, Isolation
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.memory import MemoryPlan
@@ -270,9 +270,9 @@ class StepLoop:
         if not jobs:
             return
         started = time.monotonic()
-        least_served = min((job.served for job in self._active), default=0.0)
+        stepping = [job.standing for job in self._stepping()]
         for job in jobs:
-            job.served = least_served
+            job.served = policy.served_at_first(job.standing, stepping)
             self._metrics.waited(started - job.accepted_at)
         self._active.extend(jobs)
         self._isolation.together(jobs, self.stages.encode)
@@ -286,7 +286,7 @@ class StepLoop:
 
     def _group(self) -> list[Job]:
         """Choose the jobs of the next UNet call."""
-        stepping = [job for job in self._active if job.denoising and not job.denoising.is_done]
+        stepping = self._stepping()
         chosen = policy.choose_group([job.standing for job in stepping], self._capacity)
         return [stepping[index] for index in chosen]
 
@@ -302,18 +302,25 @@ class StepLoop:
             lambda jobs: self._call_unet(jobs, self._capacity(size)),
             last_resort=lambda jobs: self._call_unet(jobs, 1),
         )
+        self._tried_pixels = 0.0
         seconds = time.monotonic() - started
         self._metrics.stepped(sum(job.spec.rows for job in group), seconds)
-        for job in group:
-            job.served += job.step_cost
-            self.stages.tell(job)
+        for job, served in zip(
+            group, policy.served_after([job.standing for job in group]), strict=True
+        ):
+            job.served = served
+            if job in self._active:  # who fails is taken out
+                self.stages.tell(job)
         return sum(job.step_cost for job in group)
 
     def _call_unet(self, jobs: Sequence[Job], max_rows: int) -> None:
-        self._tried_pixels = sum(job.step_cost for job in jobs) * MEGA
+        rows = min(max_rows, sum(job.spec.rows for job in jobs))
+        self._tried_pixels = step_cost(jobs[0].spec.record.size, rows) * MEGA
         self.counters.unet_calls.update(self.stages.step(jobs, max_rows, self._isolation.alone))
-        self._tried_pixels = 0.0
         self._call_pixels = min(self._plan.call_pixels, self._call_pixels * CAPACITY_RECOVERY)
+
+    def _stepping(self) -> list[Job]:
+        return [job for job in self._active if job.denoising and not job.denoising.is_done]
 
     def _finished(self) -> list[Job]:
         return [job for job in self._active if job.denoising and job.denoising.is_done]
@@ -337,7 +344,7 @@ class StepLoop:
     def _note_no_room(self) -> None:
         self.counters.out_of_memory += 1
         if self._tried_pixels:
-            self._call_pixels = self._tried_pixels / 2
+            self._call_pixels = min(self._call_pixels, self._tried_pixels / 2)
             self._tried_pixels = 0.0
         self._metrics.out_of_memory()
 

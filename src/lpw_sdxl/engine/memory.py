@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from lpw_sdxl.diffusion.decoder import SMALL_TILE_PIXELS
 from lpw_sdxl.diffusion.denoiser import LONGEST_KEPT_TOKENS
 from lpw_sdxl.engine.policy import ACTIVE_CALLS
 from lpw_sdxl.errors import ModelError, SettingsError
@@ -18,7 +19,6 @@ EVERYTHING_FITS_BYTES = 20_000_000_000  # of the whole device; below it one comp
 SPARE_SHARE = 0.08  # of the free memory, left to the allocator's gaps and to CUDA's own
 TILE_ABOVE_PIXELS = 2048 * 2048  # tiles change tones a little, so only what is larger is tiled
 KEPT_CALLS = ACTIVE_CALLS + 1  # calls' worth of kept projections: of all under way, and one stacked
-LEAST_TILE_PIXELS = 512 * 512  # Diffusers' tiles are about so large
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -56,6 +56,7 @@ class Footprint:
     Attributes:
         weights: bytes of all of them.
         largest_component: bytes of the largest one's weights.
+        vae: bytes of the VAE's weights.
         per_row_pixel: bytes that a UNet call takes for each pixel of each row.
         per_decoded_pixel: bytes that a decode takes for each pixel.
         per_kept_token: bytes of a prompt's keys and values, for each of its tokens.
@@ -63,6 +64,7 @@ class Footprint:
 
     weights: int
     largest_component: int
+    vae: int
     per_row_pixel: float
     per_decoded_pixel: float
     per_kept_token: float
@@ -186,8 +188,10 @@ def plan_memory(
         keeps_projections &= room - kept >= pixels * footprint.per_row_pixel
         room -= kept if keeps_projections else 0
         pixels = min(pixels, int(room / footprint.per_row_pixel))
+        if is_offloading:  # only the VAE is there
+            room = memory.free * (1 - SPARE_SHARE) - footprint.vae
         tile_above = min(tile_above, int(room / footprint.per_decoded_pixel))
-        if pixels < wishes.native_pixels or tile_above < LEAST_TILE_PIXELS:
+        if pixels < wishes.native_pixels or tile_above < SMALL_TILE_PIXELS**2:
             raise ModelError(
                 f"the device has {memory.free / GIB:.1f} GiB free, and this model needs"
                 f" {resident / GIB:.1f} GiB for weights and"

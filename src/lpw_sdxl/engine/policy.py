@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from lpw_sdxl.engine.cost import step_cost
 from lpw_sdxl.schema import ImageSize
 
 ACTIVE_CALLS = 4  # all sizes together have at most this many calls' rows under way: bounds memory
@@ -50,8 +51,8 @@ class Standing:
     Attributes:
         key: what it can share a call with.
         rows: UNet rows it needs, 1 or 2.
-        served: device time it has had, counted in pixels of its own rows, from the service of the
-            least served job when it began.
+        served: device time it has had, counted in megapixels of its own rows; what counts is how
+            it compares with the others' (`served_at_first`, `served_after`).
         chunks: of its prompts, still to be encoded while it waits.
     """
 
@@ -104,8 +105,7 @@ def admit(
 def choose_group(active: Sequence[Standing], capacity: Capacity) -> list[int]:
     """Choose the jobs of the next UNet call: the least served one, and who can go with it.
 
-    A job that waits is served nothing while the others are, so its turn comes: after at most one
-    call of what each of the others is ahead.
+    A job that waits is served nothing while the others are, so its turn comes.
 
     Returns:
         indexes into `active`, ascending; empty if there is none. The group is of one key and fits
@@ -123,6 +123,26 @@ def choose_group(active: Sequence[Standing], capacity: Capacity) -> list[int]:
             free -= job.rows
             group.append(index)
     return sorted(group)
+
+
+def served_at_first(job: Standing, active: Sequence[Standing]) -> float:
+    """Say what a job that begins counts as served: one call of its own more than the least served.
+
+    Level with the least served it would go before all who are ahead, and so would whoever begins
+    after it: an endless stream of jobs of one step each would let nobody else step.
+    """
+    least = min((one.served for one in active), default=0.0)
+    return least + step_cost(job.key.size, job.rows)
+
+
+def served_after(group: Sequence[Standing]) -> list[float]:
+    """Say what each job of a group counts as served after its call.
+
+    Who went along with a less served one is at most one call of its own ahead of it: the rest is
+    free, for it would otherwise be waited for later, when those have gone.
+    """
+    least = min(job.served for job in group)
+    return [max(job.served, least + step_cost(job.key.size, job.rows)) for job in group]
 
 
 def share_calls(

@@ -199,7 +199,7 @@ class JobQueue:
         load = self.load
         cost = job.work.cost
         excess = load.work.cost + cost - self.limits.max_cost
-        if excess > 0 and load.jobs:
+        if excess > 0 and load.work.cost > 0:  # where nothing is left to wait for, it may begin
             share = min(1.0, excess / load.work.cost)
             raise OverloadedError(
                 f"the queue holds {load.work.cost:.0f} of at most {self.limits.max_cost:.0f}"

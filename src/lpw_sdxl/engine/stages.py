@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from lpw_sdxl.conditioning import PromptPair
@@ -128,9 +129,7 @@ class Stages:
         """Tell a job's listener how far it is."""
         if job.listener is None or job.denoising is None:
             return
-        preview = None
-        if job.listener.wants_previews:
-            preview = self._drawn_by().draw(job.denoising.outlook)
+        preview = self._preview_of(job) if job.listener.wants_previews else None
         job.tell(Progress(job.denoising.step_index, job.denoising.steps, preview))
 
     def decode(self, job: Job) -> Pixels:
@@ -138,6 +137,17 @@ class Stages:
         assert job.denoising is not None
         self.residence.call("vae")
         return self.decoder.decode(job.denoising.latents)
+
+    def _preview_of(self, job: Job) -> Pixels | None:
+        """Draw what a job is becoming; where that fails, the job goes on without previews."""
+        assert job.listener is not None
+        assert job.denoising is not None
+        try:
+            return self._drawn_by().draw(job.denoising.outlook)
+        except Exception:
+            logger.exception("a preview could not be drawn")
+            job.listener = replace(job.listener, wants_previews=False)
+            return None
 
     def _drawn_by(self) -> Preview:
         if self._preview is None:

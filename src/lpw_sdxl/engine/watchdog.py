@@ -73,6 +73,8 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._is_off.wait(self._look_every_s):
             if not self._watched.is_alive():
+                if self._is_off.is_set():  # it was told to end while we looked
+                    return
                 self._alarm("the engine's thread has ended")
                 return
             if self._pulse.silent_s > self._stall_s:

@@ -1,0 +1,81 @@
+"""The demo model's real parts, fresh for each test: tests change them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+
+from lpw_sdxl.conditioning import Conditioning
+from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
+from lpw_sdxl.diffusion.schedulers import make_scheduler
+from lpw_sdxl.diffusion.step import Denoising, Guidance
+from lpw_sdxl.schema import ImageSize, SchedulerName
+
+CPU = torch.device("cpu")
+
+MakeDenoising = Callable[..., Denoising]
+
+
+@pytest.fixture
+def pipeline(model_directory: Path) -> Pipeline:
+    return Pipeline.load(model_directory, CPU, LoadOptions())
+
+
+@pytest.fixture
+def unet(model_directory: Path) -> Any:
+    model = UNet2DConditionModel.from_pretrained(model_directory / "unet", local_files_only=True)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def stock_unet(model_directory: Path) -> Any:
+    """With Diffusers' own attention; nobody changes it."""
+    model = UNet2DConditionModel.from_pretrained(model_directory / "unet", local_files_only=True)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def vae(model_directory: Path) -> Any:
+    model = AutoencoderKL.from_pretrained(model_directory / "vae", local_files_only=True)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def make_denoising(stock_unet: Any) -> MakeDenoising:
+    """Makes images on their way, of random prompts of given lengths."""
+    features = stock_unet.config.cross_attention_dim
+    config = stock_unet.config
+    pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+
+    def make(
+        tokens: int = 77,
+        negative_tokens: int = 77,
+        guidance: Guidance = Guidance(5.0),  # noqa: B008 - frozen
+        size: ImageSize = ImageSize(64, 64),  # noqa: B008 - frozen
+        seed: int = 0,
+        steps: int = 4,
+        scheduler: SchedulerName = SchedulerName.EULER,
+    ) -> Denoising:
+        drawn = torch.Generator().manual_seed(seed)
+        conditioning = Conditioning(
+            torch.randn(tokens, features, generator=drawn),
+            torch.randn(negative_tokens, features, generator=drawn),
+            torch.randn(pooled, generator=drawn),
+            torch.randn(pooled, generator=drawn),
+        )
+        betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+        return Denoising(
+            conditioning=conditioning,
+            guidance=guidance,
+            scheduler=make_scheduler(scheduler, betas, steps),
+            size=size,
+            seed=seed,
+            device=CPU,
+        )
+
+    return make

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler
+from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import rescale_noise_cfg
+
+from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator
+from lpw_sdxl.diffusion.step import Guidance, PromptSide, guide
+from lpw_sdxl.schema import ImageSize, SchedulerName
+
+SIZE = ImageSize(64, 96)
+ROWS = torch.randn((2, 4, 8, 12), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
+def test_guidance_of_one_or_less_is_the_positive_row(scale: float) -> None:
+    assert not Guidance(scale).is_active
+    torch.testing.assert_close(guide(ROWS[1:], Guidance(scale, 0.7)), ROWS[1:])
+
+
+def test_guidance_pushes_from_the_negative_row_past_the_positive_one() -> None:
+    guided = guide(ROWS, Guidance(3.0))
+    torch.testing.assert_close(guided, ROWS[:1] + 3.0 * (ROWS[1:] - ROWS[:1]))
+
+
+@pytest.mark.parametrize("rescale", [0.3, 1.0])
+def test_rescaled_guidance_is_diffusers(rescale: float) -> None:
+    expected = rescale_noise_cfg(guide(ROWS, Guidance(7.0)), ROWS[1:], guidance_rescale=rescale)
+    torch.testing.assert_close(guide(ROWS, Guidance(7.0, rescale)), expected)
+
+
+def test_an_image_begins_with_its_own_noise(make_denoising: Any) -> None:
+    denoising = make_denoising(size=SIZE, seed=5)
+    noise = draw_noise(SIZE, seeded_generator(5))
+    scheduler = EulerDiscreteScheduler(1000, 0.00085, 0.012, "scaled_linear")
+    scheduler.set_timesteps(4)
+    torch.testing.assert_close(denoising.latents, noise * scheduler.init_noise_sigma)
+    assert denoising.outlook is denoising.latents
+
+
+def test_with_guidance_an_image_brings_a_negative_and_a_positive_row(make_denoising: Any) -> None:
+    denoising = make_denoising(90, 77, size=SIZE)
+    negative, positive = denoising.rows()
+    assert denoising.row_lengths == [77, 90]
+    assert (negative.prompt.tokens, positive.prompt.tokens) == (77, 90)
+    assert negative.latents is positive.latents
+    assert negative.time_ids.tolist() == [64, 96, 0, 0, 64, 96]
+
+
+def test_without_guidance_it_brings_the_positive_row_alone(make_denoising: Any) -> None:
+    denoising = make_denoising(90, 77, guidance=Guidance(1.0))
+    assert denoising.row_lengths == [90]
+    assert len(denoising.rows()) == 1
+
+
+@pytest.mark.parametrize("name", list(SchedulerName))
+def test_it_is_done_after_its_steps_and_has_an_outlook(
+    make_denoising: Any, name: SchedulerName
+) -> None:
+    denoising = make_denoising(size=SIZE, scheduler=name, steps=3)
+    drawn = torch.Generator().manual_seed(1)
+    for step in range(denoising.steps):
+        assert not denoising.is_done
+        assert denoising.step_index == step
+        denoising.advance(torch.randn((2, 4, 8, 12), generator=drawn))
+        assert denoising.latents.shape == denoising.outlook.shape == (1, 4, 8, 12)
+        assert denoising.latents.dtype == torch.float32
+    assert denoising.is_done
+
+
+def test_the_outlook_is_the_image_that_the_prediction_expects(make_denoising: Any) -> None:
+    """With noise predicted exactly the outlook is the image without it."""
+    denoising = make_denoising(size=SIZE, seed=3, guidance=Guidance(1.0))
+    denoising.advance(draw_noise(SIZE, seeded_generator(3)))
+    assert denoising.outlook.abs().max() < 1e-3
+    assert denoising.latents.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", list(SchedulerName))
+def test_a_seed_decides_all_noise_whatever_others_draw(
+    make_denoising: Any, name: SchedulerName
+) -> None:
+    one, other = (make_denoising(scheduler=name, seed=7, size=SIZE) for _ in range(2))
+    stranger = make_denoising(scheduler=name, seed=8, size=SIZE)
+    while not one.is_done:
+        one.advance(ROWS)
+    while not other.is_done:
+        stranger.advance(ROWS)
+        torch.randn(3)  # and nobody's global generator
+        other.advance(ROWS)
+    assert torch.equal(one.latents, other.latents)
+    assert not torch.equal(one.latents, stranger.latents)
+
+
+def test_a_prompt_is_projected_once() -> None:
+    side = PromptSide(torch.ones(3, 2), torch.zeros(1))
+    asked = []
+
+    def project(embeds: torch.Tensor) -> torch.Tensor:
+        asked.append(embeds)
+        return embeds * 2
+
+    first = side.projected(project)
+    assert side.projected(project) is first
+    assert len(asked) == 1
+    assert side.tokens == 3

@@ -1,0 +1,364 @@
+"""The loop with a real model whose calls are made to fail or to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
+from lpw_sdxl.engine import Engine, GeneratedImage, Listener, Progress
+from lpw_sdxl.engine.calibration import calibrate
+from lpw_sdxl.engine.job import Job
+from lpw_sdxl.engine.memory import MemoryPlan
+from lpw_sdxl.errors import GenerationError, OutOfMemoryError, UnavailableError
+from lpw_sdxl.schema import GenerationRequest, ImageSize
+from lpw_sdxl.settings import Settings
+
+SIZE = ImageSize(64, 64)
+PIXELS = SIZE.height * SIZE.width
+
+
+def request(**fields: Any) -> GenerationRequest:
+    wanted = {"prompt": "a", "num_inference_steps": 4, "height": 64, "width": 64, "seed": 1}
+    return GenerationRequest.model_validate(wanted | fields)
+
+
+def assert_alike(one: GeneratedImage, other: GeneratedImage) -> None:
+    assert np.abs(one.pixels.astype(int) - other.pixels.astype(int)).max() <= 1
+
+
+@contextmanager
+def held(engine: Engine) -> Iterator[None]:
+    """Keep the loop from letting jobs in, so that what is asked meanwhile begins together."""
+    with engine._loop._queue._changed:
+        yield
+
+
+async def together(engine: Engine, requests: list[GenerationRequest]) -> list[Any]:
+    with held(engine):
+        jobs = [asyncio.ensure_future(engine.generate(one)) for one in requests]
+        async with asyncio.timeout(30):
+            while engine.queued_jobs < len(requests):
+                await asyncio.sleep(0.005)
+    return await asyncio.gather(*jobs, return_exceptions=True)
+
+
+@contextmanager
+def before_each_unet_call(engine: Engine, act: Callable[[torch.Tensor], None]) -> Iterator[None]:
+    """Act on the latents of each UNet call, `[rows, 4, h, w]`, before it is made."""
+    hook = engine.pipeline.unet.register_forward_pre_hook(
+        lambda _, __, keywords: act(keywords["sample"]), with_kwargs=True
+    )
+    yield
+    hook.remove()
+
+
+def no_room_for(rows: int) -> Callable[[torch.Tensor], None]:
+    def act(sample: torch.Tensor) -> None:
+        if len(sample) > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    return act
+
+
+@pytest.fixture
+def own_engine(model_directory: Path) -> Iterator[Engine]:
+    """An engine that a test may break, for eight rows of 128 x 128."""
+    engine = Engine.load(model_directory, Settings(device="cpu", max_rows=8))
+    yield engine
+    engine.close()
+
+
+def capacity(engine: Engine, size: ImageSize = ImageSize(128, 128)) -> int:  # noqa: B008 - frozen
+    return engine._loop._capacity(size)
+
+
+async def test_a_lack_of_memory_shrinks_a_call_and_calls_that_go_well_let_it_grow(
+    own_engine: Engine,
+) -> None:
+    requests = [request(seed=seed, height=128, width=128) for seed in range(4)]
+    alone = [await own_engine.generate(one) for one in requests]
+    assert capacity(own_engine) == 8
+    rows: list[int] = []
+    with (
+        before_each_unet_call(own_engine, lambda sample: rows.append(len(sample))),
+        before_each_unet_call(own_engine, no_room_for(4)),
+    ):
+        images = await together(own_engine, requests)
+    for one, image in zip(alone, images, strict=True):
+        assert_alike(one, image)
+    assert rows[0] == 8
+    assert max(rows[1:]) == 4  # once is enough to know it
+    assert own_engine.counters.out_of_memory == 1
+    assert capacity(own_engine) == 4
+    await own_engine.generate(request(num_inference_steps=75))
+    assert capacity(own_engine) == 8
+    assert own_engine.counters.failed == 0
+
+
+async def test_an_image_that_lacks_memory_row_by_row_fails_alone(own_engine: Engine) -> None:
+    def large_ones_lack(sample: torch.Tensor) -> None:
+        if sample.shape[-1] > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    rows: list[int] = []
+    with (
+        before_each_unet_call(own_engine, large_ones_lack),
+        before_each_unet_call(own_engine, lambda sample: rows.append(len(sample))),
+    ):
+        small, large = await together(own_engine, [request(), request(height=128, width=128)])
+    assert isinstance(large, OutOfMemoryError)
+    assert isinstance(small, GeneratedImage)
+    await own_engine.generate(request(height=128, width=128))
+
+
+async def test_a_lack_of_memory_never_makes_calls_larger(own_engine: Engine) -> None:
+    with before_each_unet_call(own_engine, no_room_for(0)):
+        for side in (64, 256):
+            with pytest.raises(OutOfMemoryError):
+                await own_engine.generate(request(height=side, width=side))
+            assert own_engine._loop._call_pixels <= PIXELS / 2
+
+
+async def test_only_a_lack_in_a_unet_call_shrinks_calls(own_engine: Engine) -> None:
+    def fail(sample: torch.Tensor) -> None:
+        raise RuntimeError("odd")
+
+    with before_each_unet_call(own_engine, fail), pytest.raises(GenerationError):
+        await own_engine.generate(request())
+    lacks = [True]
+
+    def lack_once(*_: Any) -> None:
+        if lacks:
+            lacks.clear()
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    hook = own_engine.pipeline.vae.decoder.register_forward_pre_hook(lack_once)
+    await own_engine.generate(request())  # decoded at the second try
+    hook.remove()
+    assert own_engine.counters.out_of_memory == 1
+    assert capacity(own_engine) == 8
+
+
+@contextmanager
+def planned(model_directory: Path, settings: Settings, **changed: Any) -> Iterator[Engine]:
+    """An engine whose plan is another than the CPU's."""
+    pipeline = Pipeline.load(model_directory, torch.device("cpu"), LoadOptions())
+    plan: MemoryPlan = dataclasses.replace(calibrate(pipeline, None, settings), **changed)
+    engine = Engine(pipeline, settings, plan)
+    yield engine
+    engine.close()
+
+
+async def test_where_one_row_fits_two_rows_are_two_calls(
+    engine: Engine, model_directory: Path
+) -> None:
+    requests = [request(seed=seed, guidance_scale=scale) for seed, scale in [(1, 7.0), (2, 1.0)]]
+    expected = [await engine.generate(one) for one in requests]
+    rows: list[int] = []
+    with (
+        planned(model_directory, Settings(device="cpu"), max_rows=1, call_pixels=PIXELS) as narrow,
+        before_each_unet_call(narrow, lambda sample: rows.append(len(sample))),
+    ):
+        images = await together(narrow, requests)
+    for one, image in zip(expected, images, strict=True):
+        assert_alike(one, image)
+    assert rows == [1] * (4 * 2 + 4 * 1)
+
+
+async def test_a_place_is_free_before_the_caller_has_its_image(own_engine: Engine) -> None:
+    seen: list[tuple[int, int]] = []
+    job = Job(own_engine.decide(request()), time.monotonic())
+    job.future.add_done_callback(
+        lambda _: seen.append((own_engine.queued_jobs, own_engine.counters.images))
+    )
+    own_engine._loop.submit(job)
+    await asyncio.wrap_future(job.future)
+    assert seen == [(0, 1)]
+
+
+@pytest.fixture
+def hanging(own_engine: Engine) -> Iterator[tuple[Engine, threading.Event, threading.Event]]:
+    """An engine whose UNet waits; what tells that it does, and what lets it go."""
+    waits, may_go = threading.Event(), threading.Event()
+
+    def wait(sample: torch.Tensor) -> None:
+        waits.set()
+        may_go.wait(30)
+
+    with before_each_unet_call(own_engine, wait):
+        yield own_engine, waits, may_go
+        may_go.set()
+        own_engine._loop._thread.join(30)
+
+
+async def test_closing_finishes_what_waits_and_what_is_under_way(
+    hanging: tuple[Engine, threading.Event, threading.Event],
+) -> None:
+    engine, waits, may_go = hanging
+    under_way = asyncio.ensure_future(engine.generate(request()))
+    await asyncio.to_thread(waits.wait, 30)
+    waiting = asyncio.ensure_future(engine.generate(request(seed=2)))
+    while engine.queued_jobs < 2:
+        await asyncio.sleep(0.005)
+    closing = asyncio.ensure_future(asyncio.to_thread(engine.close))
+    while engine.is_alive:
+        await asyncio.sleep(0.005)
+    with pytest.raises(UnavailableError):
+        await engine.generate(request())
+    may_go.set()
+    images = await asyncio.gather(under_way, waiting)
+    await closing
+    assert [image.seed for image in images] == [1, 2]
+    assert not engine._loop._thread.is_alive()
+
+
+async def test_closing_in_time_answers_who_is_left(
+    hanging: tuple[Engine, threading.Event, threading.Event],
+) -> None:
+    engine, waits, _ = hanging
+    under_way = asyncio.ensure_future(engine.generate(request()))
+    await asyncio.to_thread(waits.wait, 30)
+    waiting = asyncio.ensure_future(engine.generate(request(seed=2)))
+    while engine.queued_jobs < 2:
+        await asyncio.sleep(0.005)
+    started = time.monotonic()
+    await asyncio.to_thread(engine.close, 0.2)
+    assert time.monotonic() - started < 5
+    results = await asyncio.gather(under_way, waiting, return_exceptions=True)
+    assert [type(one) for one in results] == [UnavailableError] * 2
+
+
+# Progress.
+
+
+async def listen(
+    engine: Engine, asked: GenerationRequest, wants_previews: bool = False
+) -> tuple[GeneratedImage, list[Progress]]:
+    heard: list[Progress] = []
+    image = await engine.generate(asked, Listener(heard.append, wants_previews))
+    return image, heard
+
+
+async def test_a_listener_hears_of_every_call_in_order(engine: Engine) -> None:
+    _, heard = await listen(engine, request(num_inference_steps=6))
+    assert heard == [Progress(call, 6) for call in range(1, 7)]
+
+
+async def test_previews_are_an_eighth_of_the_image_and_change_nothing(engine: Engine) -> None:
+    asked = request(num_inference_steps=5, height=64, width=96)
+    image, heard = await listen(engine, asked, wants_previews=True)
+    assert [one.call for one in heard] == [1, 2, 3, 4, 5]
+    shapes = [None if one.preview is None else one.preview.shape for one in heard]
+    assert shapes == [(8, 12, 3)] * 5
+    assert_alike(image, await engine.generate(asked))
+
+
+async def test_a_listener_that_fails_spoils_nothing(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[Progress] = []
+
+    def fail(progress: Progress) -> None:
+        calls.append(progress)
+        raise RuntimeError("nobody's fault but mine")
+
+    image = await engine.generate(request(), Listener(fail))
+    assert len(calls) == 1  # it is asked no more
+    assert "nobody's fault" in caplog.text
+    assert_alike(image, await engine.generate(request()))
+
+
+async def test_previews_that_fail_spoil_neither_image_nor_progress(own_engine: Engine) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no preview")
+
+    hook = own_engine.pipeline.vae.decoder.register_forward_pre_hook(fail)
+
+    heard: list[Progress] = []
+
+    def hear(progress: Progress) -> None:
+        heard.append(progress)
+        hook.remove()  # only the previews fail
+
+    await own_engine.generate(request(), Listener(hear, wants_previews=True))
+    assert heard == [Progress(call, 4) for call in range(1, 5)]
+    _, heard_later = await listen(own_engine, request(), wants_previews=True)
+    assert all(one.preview is not None for one in heard_later)
+
+
+async def test_who_has_failed_hears_no_more(own_engine: Engine) -> None:
+    def fail(sample: torch.Tensor) -> None:
+        raise RuntimeError("odd")
+
+    heard: list[Progress] = []
+    with before_each_unet_call(own_engine, fail), pytest.raises(GenerationError):
+        await own_engine.generate(request(), Listener(heard.append))
+    assert heard == []
+
+
+# One component at a time.
+
+
+@pytest.fixture
+def offloading(model_directory: Path) -> Iterator[Engine]:
+    engine = Engine.load(model_directory, Settings(device="cpu", offload="always"))
+    yield engine
+    engine.close()
+
+
+def record_calls(engine: Engine) -> list[str]:
+    """Note each component that comes, by where the residence says that it is."""
+    came: list[str] = []
+    residence = engine._loop.stages.residence
+    call = residence.call
+
+    def recording(name: str) -> None:
+        if residence.current != name:
+            came.append(name)
+        call(name)
+
+    residence.call = recording  # type: ignore[method-assign]
+    return came
+
+
+async def test_offloading_changes_no_image(engine: Engine, offloading: Engine) -> None:
+    requests = [
+        request(seed=1, prompt="fox " * 100),
+        request(seed=2, num_inference_steps=9, guidance_scale=1.0),
+        request(seed=3, num_inference_steps=2, scheduler="Euler a"),
+        request(seed=4, height=128, width=64, negative_prompt="b " * 90, prompt_style="a1111"),
+    ]
+    assert offloading.plan.is_offloading
+    images = await together(offloading, requests)
+    later = await asyncio.gather(*(offloading.generate(one) for one in requests))
+    for asked, image, again in zip(requests, images, later, strict=True):
+        expected = await engine.generate(asked)
+        assert_alike(expected, image)
+        assert_alike(expected, again)
+
+
+async def test_components_do_not_travel_at_each_step(offloading: Engine) -> None:
+    came = record_calls(offloading)
+    images = await together(
+        offloading, [request(seed=seed, num_inference_steps=10) for seed in range(5)]
+    )
+    assert all(isinstance(image, GeneratedImage) for image in images)
+    assert came == ["prompt_encoder", "unet", "vae"]
+
+
+async def test_previews_bring_the_vae_once(offloading: Engine) -> None:
+    came = record_calls(offloading)
+    _, heard = await listen(offloading, request(num_inference_steps=8), wants_previews=True)
+    assert all(one.preview is not None for one in heard)
+    assert came == ["prompt_encoder", "unet", "vae", "unet", "vae"]

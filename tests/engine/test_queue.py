@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from jobs import make_job
+from lpw_sdxl.engine.cost import NO_WORK, Pace, Work
+from lpw_sdxl.engine.job import Job
+from lpw_sdxl.engine.queue import LOOK_AHEAD, JobQueue, Load, QueueLimits
+from lpw_sdxl.errors import (
+    DeadlineError,
+    OverloadedError,
+    TimeLimitError,
+    UnavailableError,
+)
+from lpw_sdxl.schema import ImageSize
+
+MAX_ROWS = 8
+PER_CALL_S, PER_COST_S = 0.1, 0.2
+UNBOUNDED = QueueLimits(max_jobs=10_000, max_cost=1e9)
+
+
+def known_pace() -> Pace:
+    """A pace that has seen calls of several costs."""
+    pace = Pace()
+    for cost in (1.0, 2.0, 4.0) * 20:
+        pace.add(cost, PER_CALL_S + PER_COST_S * cost)
+    return pace
+
+
+def make_queue(
+    limits: QueueLimits = UNBOUNDED,
+    pace: Pace | None = None,
+    active: Load = Load(0, NO_WORK),  # noqa: B008 - frozen
+) -> JobQueue:
+    return JobQueue(limits, MAX_ROWS, pace or Pace(), lambda: active)
+
+
+def everyone(jobs: Sequence[Job]) -> list[int]:
+    return list(range(len(jobs)))
+
+
+# make_job(steps=10): 10 calls of 2 megapixels, 2.5 shared calls of 8 rows.
+ALONE_S = 10 * PER_CALL_S + 20 * PER_COST_S
+QUEUED_S = 2.5 * PER_CALL_S + 20 * PER_COST_S
+
+
+def test_jobs_leave_oldest_first_as_they_are_chosen() -> None:
+    queue = make_queue()
+    jobs = [make_job() for _ in range(4)]
+    for job in jobs:
+        queue.put(job)
+    assert queue.take(lambda shown: [2, 0]) == [jobs[0], jobs[2]]
+    assert queue.peek(lambda shown: [0] if list(shown) == [jobs[1], jobs[3]] else [])
+    assert queue.take(lambda shown: []) == []
+    assert queue.take(everyone) == [jobs[1], jobs[3]]
+    assert len(queue) == 0
+    assert queue.load == Load(0, NO_WORK)
+
+
+def test_only_the_oldest_are_shown() -> None:
+    queue = make_queue()
+    jobs = [make_job() for _ in range(LOOK_AHEAD + 3)]
+    for job in jobs:
+        queue.put(job)
+    assert queue.take(everyone) == jobs[:LOOK_AHEAD]
+    assert queue.take(everyone) == jobs[LOOK_AHEAD:]
+
+
+def test_the_load_is_what_waits_and_what_is_under_way() -> None:
+    queue = make_queue(active=Load(2, Work(1.5, 30)))
+    queue.put(make_job(steps=10))
+    assert queue.load == Load(3, Work(1.5 + 2.5, 30 + 20))
+
+
+def test_the_number_of_jobs_is_bounded_and_one_average_job_is_to_be_waited_for() -> None:
+    limits = QueueLimits(max_jobs=3, max_cost=1e9)
+    queue = make_queue(limits, known_pace(), active=Load(1, Work(10, 40)))
+    queue.put(make_job(steps=10))
+    queue.put(make_job(steps=10))
+    with pytest.raises(OverloadedError, match="3 of at most 3 jobs") as refused:
+        queue.put(make_job())
+    average_s = (15 * PER_CALL_S + 80 * PER_COST_S) / 3
+    assert refused.value.retry_after_s == math.ceil(average_s)
+    assert len(queue) == 2
+
+
+def test_the_cost_is_bounded_and_the_excess_is_to_be_waited_for() -> None:
+    limits = QueueLimits(max_jobs=100, max_cost=90)
+    queue = make_queue(limits, known_pace(), active=Load(1, Work(10, 40)))
+    queue.put(make_job(steps=10))
+    queue.put(make_job(steps=10))
+    with pytest.raises(OverloadedError, match="80 of at most 90 megapixel steps") as refused:
+        queue.put(make_job(steps=20))  # 40 megapixel steps: 30 too many of 80
+    excess_s = 30 / 80 * (15 * PER_CALL_S + 80 * PER_COST_S)
+    assert refused.value.retry_after_s == math.ceil(excess_s)
+    queue.put(make_job(steps=5))  # a smaller one still fits
+
+
+def test_before_anything_is_known_of_the_device_a_second_is_to_be_waited_for() -> None:
+    queue = make_queue(QueueLimits(max_jobs=1, max_cost=1e9))
+    queue.put(make_job(deadline_s=0.001))  # and nothing is too late
+    with pytest.raises(OverloadedError) as refused:
+        queue.put(make_job())
+    assert refused.value.retry_after_s == 1
+
+
+@pytest.mark.parametrize("active", [Load(0, NO_WORK), Load(2, NO_WORK)], ids=["empty", "decoding"])
+def test_one_job_over_the_cost_may_begin_where_no_work_is_left(active: Load) -> None:
+    queue = make_queue(QueueLimits(max_jobs=10, max_cost=1), active=active)
+    queue.put(make_job())
+    assert len(queue) == 1
+
+
+def test_a_deadline_that_even_a_lone_image_misses_is_the_clients_mistake() -> None:
+    queue = make_queue(pace=known_pace())
+    with pytest.raises(DeadlineError, match=f"about {ALONE_S:.1f} s") as refused:
+        queue.put(make_job(steps=10, time_limit_s=1000, deadline_s=ALONE_S - 0.5))
+    assert refused.value.field == "deadline_s"
+    queue.put(make_job(steps=10, deadline_s=ALONE_S + 0.5))
+
+
+def test_a_time_limit_that_even_a_lone_image_misses_is_the_servers() -> None:
+    queue = make_queue(pace=known_pace())
+    for fields in ({}, {"deadline_s": ALONE_S + 100}):
+        with pytest.raises(TimeLimitError, match="even alone"):
+            queue.put(make_job(steps=10, time_limit_s=ALONE_S - 0.5, **fields))
+    queue.put(make_job(steps=10, time_limit_s=ALONE_S + 0.5))
+
+
+def test_a_job_that_only_the_queue_makes_late_is_told_to_come_back() -> None:
+    queue = make_queue(pace=known_pace())
+    for _ in range(10):
+        queue.put(make_job(steps=10))
+    left_s = ALONE_S + 20
+    with pytest.raises(OverloadedError) as refused:
+        queue.put(make_job(steps=10, deadline_s=left_s))
+    needed_s = 10 * QUEUED_S + ALONE_S
+    assert refused.value.retry_after_s == math.ceil(needed_s - left_s)
+    queue.put(make_job(steps=10, deadline_s=needed_s + 1))
+
+
+def test_a_small_image_is_taken_though_only_large_ones_have_been_seen() -> None:
+    pace = Pace()
+    for _ in range(10):
+        pace.add(8.4, 4.0)
+    queue = make_queue(pace=pace)
+    queue.put(make_job(ImageSize(64, 64), steps=30, deadline_s=10))
+    assert len(queue) == 1
+
+
+def test_a_sweep_takes_out_who_is_late_and_who_has_left() -> None:
+    queue = make_queue()
+    late, gone, both, patient = (
+        make_job(deadline_s=deadline) for deadline in (0.01, None, 0.01, 1000)
+    )
+    for job in (late, gone, both, patient):
+        queue.put(job)
+    assert queue.sweep() == ([], 0)
+    gone.future.cancel()
+    both.future.cancel()
+    time.sleep(0.02)
+    assert queue.sweep() == ([late], 2)
+    assert queue.load == Load(1, patient.shared_work(MAX_ROWS))
+    assert queue.take(everyone) == [patient]
+    assert queue.sweep() == ([], 0)
+
+
+def test_who_leaves_is_swept_out_though_nobody_is_late() -> None:
+    queue = make_queue()
+    jobs = [make_job() for _ in range(3)]
+    for job in jobs:
+        queue.put(job)
+    jobs[1].future.cancel()
+    assert queue.sweep() == ([], 1)
+    assert queue.take(everyone) == [jobs[0], jobs[2]]
+
+
+def test_a_closed_queue_takes_nobody_and_gives_out_who_is_there() -> None:
+    queue = make_queue()
+    job = make_job()
+    queue.put(job)
+    queue.close()
+    assert queue.is_closed
+    with pytest.raises(UnavailableError):
+        queue.put(make_job())
+    assert queue.wait()
+    assert queue.take(everyone) == [job]
+    assert not queue.wait()
+
+
+def test_draining_closes_and_empties() -> None:
+    queue = make_queue()
+    jobs = [make_job(), make_job()]
+    for job in jobs:
+        queue.put(job)
+    assert queue.drain() == jobs
+    assert queue.drain() == []
+    assert queue.is_closed
+    assert queue.load == Load(0, NO_WORK)
+
+
+@pytest.mark.parametrize("end", ["put", "close"])
+def test_who_waits_is_woken(end: str) -> None:
+    queue = make_queue()
+    woken: list[bool] = []
+    waiter = threading.Thread(target=lambda: woken.append(queue.wait()), daemon=True)
+    waiter.start()
+    waiter.join(0.05)
+    assert waiter.is_alive()
+    actions = {"put": lambda: queue.put(make_job()), "close": queue.close}
+    actions[end]()
+    waiter.join(10)
+    assert woken == [end == "put"]
+
+
+def test_many_threads_put_and_one_takes_and_nothing_is_lost_or_taken_twice() -> None:
+    queue = make_queue()
+    each, threads = 150, 8
+    taken: list[Job] = []
+    departed = 0
+
+    def put_all(jobs: list[Job]) -> None:
+        for index, job in enumerate(jobs):
+            queue.put(job)
+            if index % 5 == 0:
+                job.future.cancel()
+
+    def take_all() -> None:
+        nonlocal departed
+        while queue.wait():
+            departed += queue.sweep().departed
+            taken.extend(queue.take(lambda shown: everyone(shown)[::2]))
+
+    jobs = [[make_job() for _ in range(each)] for _ in range(threads)]
+    taker = threading.Thread(target=take_all)
+    putters = [threading.Thread(target=put_all, args=[some]) for some in jobs]
+    for thread in (taker, *putters):
+        thread.start()
+    for thread in putters:
+        thread.join()
+    queue.close()
+    taker.join(30)
+    assert not taker.is_alive()
+    assert len({id(job) for job in taken}) == len(taken)
+    assert len(taken) + departed == each * threads
+    kept = {id(job) for some in jobs for job in some if not job.is_cancelled}
+    assert kept <= {id(job) for job in taken}
+    assert queue.load == Load(0, NO_WORK)
