@@ -110,7 +110,9 @@ class Isolation:
         try:
             work(jobs)
             return None
-        except Exception as caught:  # noqa: BLE001 - whatever it is, it must not reach the others
+        except DeviceLostError:
+            raise  # from a job's own part of this work
+        except Exception as caught:  # whatever it is, it must not reach the others
             error = caught
             fault = classify(error)
             if isinstance(error, LpwSdxlError):
