@@ -167,11 +167,15 @@ class StepLoop:
         self._on_death(reason)
 
     def _abandon_all(self) -> None:
-        for job in [*self._queue.drain(), *self._active]:
+        jobs = [*self._queue.drain(), *self._active]
+        self._active = []
+        for job in jobs:
             job.fail(UnavailableError("the engine stopped before this image was done"))
 
     def _wait_for_work(self) -> bool:
-        """Sleep until there is a job; False when closing and none is left."""
+        """Sleep until there is a job; False when closing and none is left, or all were answered."""
+        if self._is_dead:
+            return False
         if self._active:
             return True
         self._pulse.rest()
@@ -224,8 +228,11 @@ class StepLoop:
             self._fail(job, job.late_error("the time for this image ran out before it was done"))
         departed = len(gone) + swept.departed
         if departed:
-            self.counters.left += departed
-            self._metrics.cancelled(departed)
+            self._note_departed(departed)
+
+    def _note_departed(self, jobs: int) -> None:
+        self.counters.left += jobs
+        self._metrics.cancelled(jobs)
 
     def _admit(self, waiting: Sequence[Job]) -> list[int]:
         return policy.admit(
@@ -246,10 +253,10 @@ class StepLoop:
             return
         started = time.monotonic()
         least_served = min((job.served for job in self._active), default=0.0)
+        self._active.extend(jobs)
         for job in jobs:
             job.served = least_served
             self._metrics.waited(started - job.accepted_at)
-        self._active.extend(jobs)
         self._isolation.together(jobs, self.stages.encode)
         self._metrics.stage(Stage.ENCODE, time.monotonic() - started)
         for job in jobs:
@@ -272,23 +279,27 @@ class StepLoop:
         self._pulse.beat()
         started = time.monotonic()
         size = group[0].spec.record.size
+        call_pixels = self._call_pixels
         self._isolation.together(
             group,
             lambda jobs: self._call_unet(jobs, self._capacity(size)),
             last_resort=lambda jobs: self._call_unet(jobs, 1),
         )
+        self._tried_pixels = 0.0
+        if any(job not in self._active for job in group):
+            self._call_pixels = call_pixels  # who fails even alone says nothing of the others
         seconds = time.monotonic() - started
         self._metrics.stepped(sum(job.spec.rows for job in group), seconds)
         self._metrics.stage(Stage.STEP, seconds)
         for job in group:
             job.served += job.step_cost
-            self.stages.tell(job)
+            if job in self._active:  # who fails is taken out
+                self.stages.tell(job)
         return sum(job.step_cost for job in group)
 
     def _call_unet(self, jobs: Sequence[Job], max_rows: int) -> None:
         self._tried_pixels = sum(job.step_cost for job in jobs) * MEGA
         self.counters.unet_calls.update(self.stages.step(jobs, max_rows, self._isolation.alone))
-        self._tried_pixels = 0.0
         self._call_pixels = min(self._plan.call_pixels, self._call_pixels * CAPACITY_RECOVERY)
 
     def _finished(self) -> list[Job]:
@@ -298,18 +309,23 @@ class StepLoop:
         """Decode a job that has done its steps and hand the image out."""
         self._pulse.beat()
         started = time.monotonic()
-        self._isolation.together(
-            [job], lambda jobs: self.stages.decode(jobs[0]), self._decode_again
-        )
+        # The last resort is to try once more, now that unused memory has been given back.
+        self._isolation.together([job], self._decode, last_resort=self._decode)
         self._metrics.stage(Stage.DECODE, time.monotonic() - started)
-        if job in self._active:  # who fails is taken out
-            self._active.remove(job)
-            self.counters.images += 1
-            self._metrics.image_done()
 
-    def _decode_again(self, jobs: Sequence[Job]) -> None:
-        """Try once more, now that unused memory has been given back."""
-        self.stages.decode(jobs[0])
+    def _decode(self, jobs: Sequence[Job]) -> None:
+        """Decode one job, and answer when its place is free: its caller may ask again at once."""
+        [job] = jobs
+        pixels = self.stages.decode(job)
+        if job not in self._active:
+            return  # everybody has been answered meanwhile
+        self._active.remove(job)
+        if job.is_cancelled:
+            self._note_departed(1)
+            return
+        self.counters.images += 1
+        self._metrics.image_done()
+        job.finish(pixels)
 
     def _note_no_room(self) -> None:
         self.counters.out_of_memory += 1

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from lpw_sdxl.conditioning import PromptPair
-from lpw_sdxl.diffusion.decoder import Decoder
+from lpw_sdxl.diffusion.decoder import Decoder, Pixels
 from lpw_sdxl.diffusion.denoiser import Denoiser
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.preview import Preview
@@ -112,17 +113,23 @@ class Stages:
             return
         preview = None
         if job.listener.wants_previews:
-            preview = self._drawn_by().draw(job.denoising.outlook)
+            preview = self._draw(job, job.denoising)
         job.tell(Progress(job.denoising.step_index, job.denoising.steps, preview))
 
-    def decode(self, job: Job) -> None:
-        """Decode a job that has done its steps, and hand its image out."""
+    def decode(self, job: Job) -> Pixels:
+        """Decode a job that has done its steps."""
         assert job.denoising is not None
         self.residence.call("vae")
-        job.finish(self.decoder.decode(job.denoising.latents))
+        return self.decoder.decode(job.denoising.latents)
 
-    def _drawn_by(self) -> Preview:
-        if self._preview is None:
-            self.residence.call("vae")
-            self._preview = Preview(self.decoder)
-        return self._preview
+    def _draw(self, job: Job, denoising: Denoising) -> Pixels | None:
+        """Draw a preview; where that fails, the image goes on without any."""
+        try:
+            if self._preview is None:
+                self.residence.call("vae")
+                self._preview = Preview(self.decoder)
+            return self._preview.draw(denoising.outlook)
+        except Exception:
+            logger.exception("a preview could not be drawn")
+            job.listener = replace(job.listener, wants_previews=False) if job.listener else None
+            return None
