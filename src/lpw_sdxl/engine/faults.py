@@ -116,6 +116,8 @@ class Isolation:
         try:
             work(jobs)
             return None
+        except DeviceLostError:
+            raise  # from a job's own part of this work
         except Exception as caught:  # whatever it is, it must not reach the others
             error = caught
             fault = classify(error)

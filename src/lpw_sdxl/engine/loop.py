@@ -182,11 +182,15 @@ class StepLoop:
         self._on_death(reason)
 
     def _abandon_all(self) -> None:
-        for job in [*self._queue.drain(), *self._active]:
+        jobs = [*self._queue.drain(), *self._active]
+        self._active = []
+        for job in jobs:
             job.fail(UnavailableError("the engine stopped before this image was done"))
 
     def _wait_for_work(self) -> bool:
-        """Sleep until there is a job; False when closing and none is left."""
+        """Sleep until there is a job; False when closing and none is left, or all were answered."""
+        if self._is_dead:
+            return False
         if self._active:
             return True
         self._pulse.rest()
@@ -249,8 +253,11 @@ class StepLoop:
         for job in [*swept.late, *(job for job in self._active if job.is_late(now))]:
             self._fail(job, job.late_error("the time for this image ran out before it was done"))
         for _ in range(len(gone) + swept.departed):
-            self.counters.left += 1
-            self._metrics.cancelled()
+            self._note_departed()
+
+    def _note_departed(self) -> None:
+        self.counters.left += 1
+        self._metrics.cancelled()
 
     def _admit(self, waiting: Sequence[Job]) -> list[int]:
         return policy.admit(
@@ -271,10 +278,10 @@ class StepLoop:
             return
         started = time.monotonic()
         stepping = [job.standing for job in self._stepping()]
+        self._active.extend(jobs)
         for job in jobs:
             job.served = policy.served_at_first(job.standing, stepping)
             self._metrics.waited(started - job.accepted_at)
-        self._active.extend(jobs)
         self._isolation.together(jobs, self.stages.encode)
         self._metrics.stage(Stage.ENCODE, time.monotonic() - started)
         for job in jobs:
@@ -297,12 +304,15 @@ class StepLoop:
         self._pulse.beat()
         started = time.monotonic()
         size = group[0].spec.record.size
+        call_pixels = self._call_pixels
         self._isolation.together(
             group,
             lambda jobs: self._call_unet(jobs, self._capacity(size)),
             last_resort=lambda jobs: self._call_unet(jobs, 1),
         )
         self._tried_pixels = 0.0
+        if any(job not in self._active for job in group):
+            self._call_pixels = call_pixels  # who fails even alone says nothing of the others
         seconds = time.monotonic() - started
         self._metrics.stepped(sum(job.spec.rows for job in group), seconds)
         for job, served in zip(
@@ -329,14 +339,20 @@ class StepLoop:
         """Decode a job that has done its steps and hand the image out."""
         self._pulse.beat()
         started = time.monotonic()
-        # A second try finds the memory that the first one's fault gave back.
-        self._isolation.together([job], self._hand_out, last_resort=self._hand_out)
+        # The last resort is to try once more, now that unused memory has been given back.
+        self._isolation.together([job], self._decode, last_resort=self._decode)
         self._metrics.stage(Stage.DECODE, time.monotonic() - started)
 
-    def _hand_out(self, jobs: Sequence[Job]) -> None:
-        (job,) = jobs
+    def _decode(self, jobs: Sequence[Job]) -> None:
+        """Decode one job, and answer when its place is free: its caller may ask again at once."""
+        [job] = jobs
         pixels = self.stages.decode(job)
+        if job not in self._active:
+            return  # everybody has been answered meanwhile
         self._active.remove(job)
+        if job.is_cancelled:
+            self._note_departed()
+            return
         self.counters.images += 1
         self._metrics.image_done()
         job.finish(pixels)

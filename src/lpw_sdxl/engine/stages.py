@@ -129,7 +129,9 @@ class Stages:
         """Tell a job's listener how far it is."""
         if job.listener is None or job.denoising is None:
             return
-        preview = self._preview_of(job) if job.listener.wants_previews else None
+        preview = None
+        if job.listener.wants_previews:
+            preview = self._draw(job, job.denoising)
         job.tell(Progress(job.denoising.step_index, job.denoising.steps, preview))
 
     def decode(self, job: Job) -> Pixels:
@@ -138,19 +140,14 @@ class Stages:
         self.residence.call("vae")
         return self.decoder.decode(job.denoising.latents)
 
-    def _preview_of(self, job: Job) -> Pixels | None:
-        """Draw what a job is becoming; where that fails, the job goes on without previews."""
-        assert job.listener is not None
-        assert job.denoising is not None
+    def _draw(self, job: Job, denoising: Denoising) -> Pixels | None:
+        """Draw a preview; where that fails, the image goes on without any."""
         try:
-            return self._drawn_by().draw(job.denoising.outlook)
+            if self._preview is None:
+                self.residence.call("vae")
+                self._preview = Preview(self.decoder)
+            return self._preview.draw(denoising.outlook)
         except Exception:
             logger.exception("a preview could not be drawn")
-            job.listener = replace(job.listener, wants_previews=False)
+            job.listener = replace(job.listener, wants_previews=False) if job.listener else None
             return None
-
-    def _drawn_by(self) -> Preview:
-        if self._preview is None:
-            self.residence.call("vae")
-            self._preview = Preview(self.decoder)
-        return self._preview
