@@ -7,6 +7,7 @@ seed, in the VAE by its last latents. Every job of a test therefore has its own 
 
 from __future__ import annotations
 
+import functools
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -144,6 +145,7 @@ class Injector:
         scheduler = self._make_scheduler(*arguments)
         step = scheduler.step
 
+        @functools.wraps(step)  # whose signature tells what it is to be given
         def strike_or_step(prediction: Any, timestep: Any, sample: Any, **keywords: Any) -> Any:
             seed = keywords["generator"].initial_seed()
             self._strike(seed, Place.SCHEDULER, float(timestep))

@@ -17,6 +17,7 @@ from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator
 from lpw_sdxl.engine import Engine, GeneratedImage
+from lpw_sdxl.engine.calibration import calibrate
 from lpw_sdxl.engine.policy import MixedLengths
 from lpw_sdxl.errors import (
     DeadlineError,
@@ -270,12 +271,14 @@ NO_ZERO_SNR = {"Heun", "LMS", "LMS Karras", "DPM++ SDE", "DPM++ SDE Karras"}
 def engines(engine: Engine) -> Iterator[dict[str, Engine]]:
     """An engine for each way to train a model; their weights are one model's all the same."""
     pipeline = engine.pipeline
+    settings = Settings(device="cpu", max_rows=64)
     made = {
         kind: Engine(
             dataclasses.replace(
                 pipeline, scheduler_config={**pipeline.scheduler_config, **differences}
             ),
-            Settings(device="cpu", max_rows=64),
+            settings,
+            calibrate(pipeline, None, settings),
         )
         for kind, differences in TRAINED_FOR.items()
     }

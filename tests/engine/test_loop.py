@@ -122,14 +122,6 @@ async def test_an_image_that_lacks_memory_row_by_row_fails_alone(own_engine: Eng
     await own_engine.generate(request(height=128, width=128))
 
 
-async def test_a_lack_of_memory_never_makes_calls_larger(own_engine: Engine) -> None:
-    with before_each_unet_call(own_engine, no_room_for(0)):
-        for side in (64, 256):
-            with pytest.raises(OutOfMemoryError):
-                await own_engine.generate(request(height=side, width=side))
-            assert own_engine._loop._call_pixels <= PIXELS / 2
-
-
 async def test_only_a_lack_in_a_unet_call_shrinks_calls(own_engine: Engine) -> None:
     def fail(sample: torch.Tensor) -> None:
         raise RuntimeError("odd")
