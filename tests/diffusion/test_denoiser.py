@@ -121,6 +121,8 @@ def test_nothing_is_kept_of_a_long_prompt(unet: Any, make_denoising: Any) -> Non
     denoiser.predict([long], [[0]])
     assert long.rows()[0].prompt._projected is None
     short = make_denoising(LONGEST_KEPT_TOKENS, guidance=ONE_ROW)
+    denoiser.predict([long, short], [[0, 1]])
+    assert long.rows()[0].prompt._projected is None
     denoiser.predict([short], [[0]])
     assert short.rows()[0].prompt._projected is not None
 

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import gc
 import logging
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -14,6 +15,14 @@ from lpw_sdxl.engine.job import Job
 from lpw_sdxl.errors import GenerationError, InvalidPromptError, LpwSdxlError, OutOfMemoryError
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def quick_collections() -> Iterator[None]:
+    """Spare the collections that a lack of memory brings all that is imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def too_large_a_tensor() -> None:
