@@ -369,7 +369,7 @@ async def test_all_schedulers_in_one_call_draw_what_each_draws_alone(
         for seed, name in enumerate(names)
     ]
     alone = [await engine.generate(one) for one in requests]
-    with engine._loop._changed:  # the thread can't begin until all are there
+    with engine._loop._queue._changed:  # the thread can't begin until all are there
         jobs = [asyncio.ensure_future(engine.generate(one)) for one in requests]
         await until(lambda: engine.queued_jobs == len(requests))
     shared = await asyncio.gather(*jobs)
