@@ -41,7 +41,8 @@ BAD_ONE_IN = 25
 PROMPT_MEMORY_BYTES = 4 * 1024 * 1024
 FORMATS = ("png", "jpeg", "webp")
 BAD: Sequence[dict[str, object]] = (
-    {"prompt": "(" * 1000},  # refused by the engine, not by the guard: first, for /metrics sees it
+    # Refused by the engine and not by the guard; the first, so that /metrics soon knows it.
+    {"prompt": "(" * 1000, "prompt_style": "lpw"},
     {"width": 1023},
     {"num_inference_steps": 0},
     {"widht": 128},
