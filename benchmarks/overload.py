@@ -28,7 +28,7 @@ from pathlib import Path
 import psutil
 from common import percentile, service_surroundings, write_result
 from load import Answer, Client, Door, OwnProcess, closed_loop, own_process
-from services import Running, model_to_serve, our_service, running
+from services import OtherWork, Running, model_to_serve, our_service, running
 from workload import Arrival, Stream, poisson, requests
 
 TIMES = 10
@@ -257,7 +257,8 @@ def main() -> None:
         service = our_service(model, max_queued_jobs=options.queue)
         with running(service, model, options.threads) as server:
             device = str(server.ask("/info")["device"])
-            result = measure(server, client, options)
+            others = OtherWork()
+            result = measure(server, client, options) | {"others_share_of_cores": others.share()}
     about = service_surroundings(device, options.threads)
     write_result("overload", about | result, keep=not options.quick)
 

@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 
 from common import percentile, service_surroundings, write_result
 from load import Client, Door, OwnProcess, closed_loop, keep_in_flight, own_process
-from services import Running, model_to_serve, our_service, running
+from services import OtherWork, Running, model_to_serve, our_service, running
 from workload import Stream, requests
 
 IN_FLIGHT = 16
@@ -172,7 +172,8 @@ def main() -> None:
         running(our_service(model), model, options.threads) as server,
     ):
         device = str(server.ask("/info")["device"])
-        result = measure(server, options)
+        others = OtherWork()
+        result = measure(server, options) | {"others_share_of_cores": others.share()}
     about = service_surroundings(device, options.threads)
     write_result("ping", about | result, keep=not options.quick)
 

@@ -109,6 +109,8 @@ def running(service: Service, model: Path, threads: int) -> Iterator[Running]:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         log_file = Path(home) / "log"
+        # Ended by SIGTERM, as `timeout` does it, Python would leave the service behind.
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         with log_file.open("w") as log:
             process = subprocess.Popen(
                 [
@@ -127,6 +129,42 @@ def running(service: Service, model: Path, threads: int) -> Iterator[Running]:
             yield started
         finally:
             _stop(process)
+            signal.signal(signal.SIGTERM, before)
+
+
+class OtherWork:
+    """Watches what the rest of the machine does beside this benchmark and its processes.
+
+    Two OpenMP threads wait for each other by spinning: with one core of two taken by somebody else
+    a model was seen to be ten times slower, so a result says how quiet it was.
+    """
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._before = _busy_s() - _own_s()
+
+    def share(self) -> float:
+        """Say which share of all cores others had since this was made, 0 to 1."""
+        others_s = _busy_s() - _own_s() - self._before
+        cores = psutil.cpu_count() or 1
+        return float(max(0.0, round(others_s / (time.monotonic() - self._started) / cores, 3)))
+
+
+def _busy_s() -> float:
+    """Add up the CPU seconds of the whole machine, those that a hypervisor took away too."""
+    times = psutil.cpu_times()
+    return float(times.user + times.system + getattr(times, "steal", 0.0))
+
+
+def _own_s() -> float:
+    """Add up the CPU seconds of this process and its descendants, ended ones included."""
+    total = 0.0
+    this = psutil.Process()
+    for process in (this, *this.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
 def _clean_environment() -> dict[str, str]:

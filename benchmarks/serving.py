@@ -24,7 +24,7 @@ from pathlib import Path
 
 from common import HERE, percentile, service_surroundings, write_result
 from load import Answer, Door, OwnProcess, closed_loop, open_loop, own_process
-from services import Running, Service, model_to_serve, our_service, running
+from services import OtherWork, Running, Service, model_to_serve, our_service, running
 from workload import Stream, poisson, requests
 
 CLIENTS = 32
@@ -107,6 +107,7 @@ class Bench:
         self.plan = plan
         self._client = client
         self.device = "cpu"
+        self.others: list[float] = []
 
     def throughput(self, name: str, seed: int) -> tuple[float, list[Answer]]:
         """Keep CLIENTS requests in flight: images a second."""
@@ -118,7 +119,7 @@ class Bench:
 
         answers = self._with(way, flood)
         per_second = sum(a.status == 200 for a in answers) / max(a.done_s for a in answers)
-        print(f"  {name}: {per_second:.3f} images/s, {tally(answers)}", flush=True)
+        print(f"  {name}: {per_second:.3f} images/s, {self._note(answers)}", flush=True)
         return per_second, answers
 
     def latency(self, name: str, seed: int, per_second: float) -> list[Answer]:
@@ -132,8 +133,12 @@ class Bench:
 
         answers = self._with(way, stream)
         p50, p95 = percentiles(answers)
-        print(f"  {name}: p50 {p50:.2f} s, p95 {p95:.2f} s, {tally(answers)}", flush=True)
+        print(f"  {name}: p50 {p50:.2f} s, p95 {p95:.2f} s, {self._note(answers)}", flush=True)
         return answers
+
+    def _note(self, answers: Sequence[Answer]) -> str:
+        statuses = dict(sorted(Counter(answer.status for answer in answers).items()))
+        return f"statuses {statuses}, others had {self.others[-1]:.0%} of the machine"
 
     def _with(self, way: Way, work: Callable[[Running], list[Answer]]) -> list[Answer]:
         plan = self.plan
@@ -146,11 +151,10 @@ class Bench:
             self._client.run(closed_loop, server.url, way.door, warm_up, CLIENTS // 2)
             if way is WAYS[OURS]:
                 self.device = str(server.ask("/info")["device"])
-            return work(server)
-
-
-def tally(answers: Sequence[Answer]) -> dict[int, int]:
-    return dict(sorted(Counter(answer.status for answer in answers).items()))
+            others = OtherWork()
+            answers = work(server)
+            self.others.append(others.share())
+            return answers
 
 
 def percentiles(answers: Sequence[Answer]) -> tuple[float, float]:
@@ -213,6 +217,7 @@ def measure(plan: Plan, client: OwnProcess) -> dict[str, object]:
         "p50_seconds": {name: rounded([v[0] for v in r]) for name, r in latencies.items()},
         "p95_seconds": {name: rounded(values) for name, values in p95.items()},
         "errors": errors,
+        "others_share_of_cores": rounded(bench.others),
         "ratios": ratios,
         "bars_met": {name: is_met(name, float(str(ratios[name]["median"]))) for name in BARS}
         | {"no errors": not errors.total()},
