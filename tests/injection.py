@@ -1,13 +1,12 @@
 """Faults put into a loaded engine's own model from outside, by torch hooks and around real methods.
 
 A fault knows its job again wherever it comes by, however many others it comes with: in the text
-encoder by its tokens, in the UNet by its pooled prompt, in the scheduler's step by its generator's
-seed, in the VAE by its last latents. Every job of a test therefore has its own words and seed.
+encoder by its tokens, in the UNet by its pooled prompt, in the scheduler's step by whose scheduler
+it is, in the VAE by its last latents. Every job of a test therefore has its own words and seed.
 """
 
 from __future__ import annotations
 
-import functools
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from lpw_sdxl.diffusion.step import Denoising
 from lpw_sdxl.engine import Engine
 from lpw_sdxl.engine import stages as engine_stages
 from lpw_sdxl.prompt import parse
@@ -105,8 +105,7 @@ class Injector:
             pipeline.unet.register_forward_pre_hook(self._unet, with_kwargs=True),
             pipeline.vae.post_quant_conv.register_forward_pre_hook(self._decode),
         ]
-        self._make_scheduler = engine_stages.make_scheduler
-        patch.setattr(engine_stages, "make_scheduler", self._scheduler)
+        patch.setattr(engine_stages, "Denoising", self._denoising)
 
     def remove(self) -> None:
         """Strike no more."""
@@ -141,22 +140,23 @@ class Injector:
                 if torch.allclose(row, own, atol=1e-4):
                     self._strike(seed, Place.UNET, timestep)
 
-    def _scheduler(self, *arguments: Any) -> Any:
-        scheduler = self._make_scheduler(*arguments)
+    def _denoising(self, **arguments: Any) -> Denoising:
+        """Begin a real run, and put the fault between it and its scheduler."""
+        denoising = Denoising(**arguments)
+        seed = arguments["seed"]
+        scheduler: Any = denoising._scheduler
         step = scheduler.step
 
-        @functools.wraps(step)  # whose signature tells what it is to be given
-        def strike_or_step(prediction: Any, timestep: Any, sample: Any, **keywords: Any) -> Any:
-            seed = keywords["generator"].initial_seed()
+        def strike_or_step(prediction: Any, timestep: Any, *more: Any, **keywords: Any) -> Any:
             self._strike(seed, Place.SCHEDULER, float(timestep))
-            outcome = step(prediction, timestep, sample, **keywords)
+            outcome = step(prediction, timestep, *more, **keywords)
             fault = self._faults.get(seed)
             if fault is not None and fault.place is Place.DECODE:
                 self._last_latents[seed] = outcome[0]
             return outcome
 
         scheduler.step = strike_or_step
-        return scheduler
+        return denoising
 
     def _decode(self, module: Any, arguments: tuple[torch.Tensor]) -> None:
         latents = arguments[0] * self._engine.pipeline.vae.config.scaling_factor

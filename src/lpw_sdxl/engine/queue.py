@@ -18,6 +18,7 @@ from lpw_sdxl.engine.cost import NO_WORK, Pace, Work
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.errors import OverloadedError, UnavailableError
 
+LONGEST_RETRY_S = 120
 LOOK_AHEAD = 256  # waiting jobs that the policy is shown: more than can begin in one turn
 
 
@@ -78,6 +79,7 @@ class JobQueue:
         self._jobs: list[Job] = []  # guarded by _changed, like all below
         self._work = NO_WORK
         self._is_closed = False
+        self._promised_until = 0.0  # time.monotonic: when the last one told to come back will
         self._has_departed = False
         self._changed = threading.Condition()
 
@@ -192,7 +194,7 @@ class JobQueue:
             one = Work(load.work.calls / load.jobs, load.work.cost / load.jobs)
             raise OverloadedError(
                 f"the queue holds {load.jobs} of at most {self.limits.max_jobs} jobs",
-                retry_after_s=self._whole_seconds(one),
+                retry_after_s=self._promise(self._seconds(one), self._seconds(one)),
             )
 
     def _check_room(self, job: Job) -> None:
@@ -204,8 +206,9 @@ class JobQueue:
             raise OverloadedError(
                 f"the queue holds {load.work.cost:.0f} of at most {self.limits.max_cost:.0f}"
                 f" megapixel steps, and this image needs {cost:.0f}",
-                retry_after_s=self._whole_seconds(
-                    Work(load.work.calls * share, load.work.cost * share)
+                retry_after_s=self._promise(
+                    self._seconds(Work(load.work.calls * share, load.work.cost * share)),
+                    self._seconds(job.shared_work(self._max_rows)),
                 ),
             )
 
@@ -225,9 +228,27 @@ class JobQueue:
             raise OverloadedError(
                 f"this image would be done in about {queue_s + alone_s:.1f} s, and {left_s:.1f} are"
                 " left for it",
-                retry_after_s=max(1, math.ceil(queue_s + alone_s - left_s)),
+                retry_after_s=self._promise(
+                    queue_s + alone_s - left_s, self._seconds(job.shared_work(self._max_rows))
+                ),
             )
 
-    def _whole_seconds(self, work: Work) -> int:
-        """Say after how many whole seconds so much has been done, at least 1."""
-        return max(1, math.ceil(self._pace.seconds_for(work) or 0.0))
+    def _seconds(self, work: Work) -> float:
+        return self._pace.seconds_for(work) or 0.0
+
+    def _promise(self, room_s: float, own_s: float) -> int:
+        """Say when to come back: when there is room, behind all who were told so before.
+
+        Told the same, a crowd would come back at once, and nearly all of it in vain.
+
+        Args:
+            room_s: until there is room for one.
+            own_s: that the device takes for it, after which there is room for the next.
+
+        Returns:
+            whole seconds, 1 to LONGEST_RETRY_S.
+        """
+        now = time.monotonic()
+        behind_others = self._promised_until + own_s
+        self._promised_until = min(max(now + room_s, behind_others), now + LONGEST_RETRY_S)
+        return max(1, math.ceil(self._promised_until - now))
