@@ -25,10 +25,12 @@ class Server:
     Attributes:
         url: where it listens.
         log_file: all that it wrote, both streams.
+        process: the command itself, which starts and watches the workers.
     """
 
     url: str
     log_file: Path
+    process: subprocess.Popen[bytes]
 
     @property
     def log(self) -> str:
@@ -65,7 +67,6 @@ def running(
     command: list[str], port: int, folder: Path, environment: Mapping[str, str], log_file: Path
 ) -> Iterator[Server]:
     """Run a command that serves; wait until it is ready, and stop all of it at the end."""
-    server = Server(f"http://127.0.0.1:{port}", log_file)
     with log_file.open("w") as log:
         process = subprocess.Popen(
             command,
@@ -75,6 +76,7 @@ def running(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    server = Server(f"http://127.0.0.1:{port}", log_file, process)
     try:
         _wait_until_ready(process, server)
         yield server

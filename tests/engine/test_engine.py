@@ -230,6 +230,46 @@ async def test_sizes_are_mixed_and_each_image_has_its_own(engine: Engine) -> Non
     assert [image.pixels.shape for image in images] == [(*size, 3) for size in sizes]
 
 
+COMPANY_SIZES = [(64, 64), (64, 192), (128, 128), (192, 64)]  # height, width
+
+
+async def test_sizes_guidance_company_that_leaves_and_late_comers_change_no_image(
+    model_directory: Path,
+) -> None:
+    """Three waves: the second joins the first amid its steps, and a third of each leaves."""
+    engine = Engine.load(model_directory, Settings(device="cpu", max_rows=6))
+    requests = [
+        request(
+            **MIXED[number % len(MIXED)]
+            | {"height": height, "width": width, "num_inference_steps": 6 + number % 5}
+            | {"seed": 100 + number, "guidance_scale": (1.0, 5.0, 9.0)[number % 3]}
+        )
+        for number, (height, width) in enumerate(COMPANY_SIZES * 6)
+    ]
+    jobs: list[asyncio.Future[GeneratedImage]] = []
+    for start in range(0, len(requests), 8):
+        calls = sum(engine.counters.unet_calls.values())
+        wave = requests[start : start + 8]
+        jobs += [asyncio.ensure_future(engine.generate(one)) for one in wave]
+        await until(lambda: sum(engine.counters.unet_calls.values()) >= calls + 4)  # noqa: B023
+        for job in jobs[start : start + 8 : 3]:
+            job.cancel()
+    ends = await asyncio.gather(*jobs, return_exceptions=True)
+    stayed = [
+        (one, end)
+        for one, end in zip(requests, ends, strict=True)
+        if isinstance(end, GeneratedImage)
+    ]
+    assert len(stayed) == len(requests) - engine.counters.left >= 15
+    assert engine.counters.left >= 6
+    assert max(engine.counters.unet_calls) > 1
+    for one, end in stayed:
+        alone = await engine.generate(one)
+        assert end.pixels.shape == (one.height, one.width, 3)
+        assert np.abs(alone.pixels.astype(int) - end.pixels.astype(int)).max() <= 1
+    engine.close()
+
+
 async def test_the_native_size_is_the_default(engine: Engine) -> None:
     image = await engine.generate(request())
     assert engine.native_size == ImageSize(128, 128)
