@@ -9,6 +9,7 @@ import asyncio
 import base64
 import dataclasses
 import functools
+import gc
 import json
 import logging
 import math
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 logging.getLogger("lpw_sdxl").setLevel(logging.INFO)
 logger = logging.getLogger("lpw_sdxl.service")
 
+SWITCH_SECONDS = 0.001  # Python's own 0.005 add up: an answer takes its turn several times
 ANSWER_SECONDS = 5  # for answers that are decided to reach their clients
 
 
@@ -136,6 +138,7 @@ class LpwSdxl:
         self.engine = Engine.load(
             self.model.path, SETTINGS, metrics=self.metrics, on_death=_end_process
         )
+        _answer_promptly()
 
     @bentoml.api(input_spec=GenerationRequest)
     async def generate(self, ctx: bentoml.Context, **fields: Any) -> Image:
@@ -230,6 +233,14 @@ def _worker_metrics() -> EngineMetrics:
     from lpw_sdxl.engine.metrics import EngineMetrics  # noqa: PLC0415
 
     return EngineMetrics()
+
+
+def _answer_promptly() -> None:
+    """Keep requests from waiting for the engine's thread, which shares one interpreter with them."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    # What is loaded by now stays: to look through it all for garbage would stop everyone for 0.3 s.
+    gc.collect()
+    gc.freeze()
 
 
 def _end_process(reason: str) -> None:

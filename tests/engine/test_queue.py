@@ -10,7 +10,7 @@ import pytest
 from jobs import make_job
 from lpw_sdxl.engine.cost import NO_WORK, Pace, Work
 from lpw_sdxl.engine.job import Job
-from lpw_sdxl.engine.queue import LOOK_AHEAD, JobQueue, Load, QueueLimits
+from lpw_sdxl.engine.queue import LONGEST_RETRY_S, LOOK_AHEAD, JobQueue, Load, QueueLimits
 from lpw_sdxl.errors import (
     DeadlineError,
     OverloadedError,
@@ -117,7 +117,7 @@ def test_one_job_over_the_cost_may_begin_where_no_work_is_left(active: Load) -> 
 
 
 def test_a_deadline_that_even_a_lone_image_misses_is_the_clients_mistake() -> None:
-    queue = make_queue(pace=known_pace())
+    queue = make_queue(pace=known_pace(), active=Load(1, NO_WORK))
     with pytest.raises(DeadlineError, match=f"about {ALONE_S:.1f} s") as refused:
         queue.put(make_job(steps=10, time_limit_s=1000, deadline_s=ALONE_S - 0.5))
     assert refused.value.field == "deadline_s"
@@ -125,11 +125,33 @@ def test_a_deadline_that_even_a_lone_image_misses_is_the_clients_mistake() -> No
 
 
 def test_a_time_limit_that_even_a_lone_image_misses_is_the_servers() -> None:
-    queue = make_queue(pace=known_pace())
+    queue = make_queue(pace=known_pace(), active=Load(1, NO_WORK))
     for fields in ({}, {"deadline_s": ALONE_S + 100}):
         with pytest.raises(TimeLimitError, match="even alone"):
             queue.put(make_job(steps=10, time_limit_s=ALONE_S - 0.5, **fields))
     queue.put(make_job(steps=10, time_limit_s=ALONE_S + 0.5))
+
+
+def test_what_nobody_waits_for_is_tried_whatever_the_pace_says() -> None:
+    """Else a pace from a bad moment would refuse everything, and never be measured again."""
+    queue = make_queue(pace=known_pace())
+    queue.put(make_job(steps=10, deadline_s=ALONE_S / 10))
+    with pytest.raises(DeadlineError):
+        queue.put(make_job(steps=10, deadline_s=ALONE_S / 10))
+
+
+def test_who_is_refused_is_told_to_come_back_one_after_the_other() -> None:
+    queue = make_queue(QueueLimits(max_jobs=4, max_cost=1e9), pace=known_pace())
+    for _ in range(4):
+        queue.put(make_job(steps=10))
+    told = []
+    for _ in range(100):
+        with pytest.raises(OverloadedError) as refused:
+            queue.put(make_job(steps=10))
+        told.append(refused.value.retry_after_s)
+    assert told[:3] == [math.ceil(QUEUED_S * turn) for turn in (1, 2, 3)]
+    assert told == sorted(told)
+    assert told[-1] == LONGEST_RETRY_S
 
 
 def test_a_job_that_only_the_queue_makes_late_is_told_to_come_back() -> None:

@@ -33,7 +33,7 @@ from lpw_sdxl.schema import ImageSize
 logger = logging.getLogger(__name__)
 
 ALL_PHASES = frozenset(Phase)
-CAPACITY_RECOVERY = 1.01  # after a lack of memory, the growth of a call for each that went well
+CAPACITY_RECOVERY = 1.03  # after a lack of memory, the growth of a call for each that went well
 
 
 @dataclass

@@ -213,7 +213,13 @@ class JobQueue:
             )
 
     def _check_time(self, job: Job) -> None:
-        """Refuse what can't be in time, by a pace that counts in the job's favour."""
+        """Refuse what can't be in time, by a pace that counts in the job's favour.
+
+        Where nobody would have to wait for it, it is tried all the same: a pace from a bad moment
+        would else refuse everything for ever, and never be measured again.
+        """
+        if not self.load.jobs:
+            return
         alone_s = self._pace.seconds_for(job.work)
         queue_s = self._pace.seconds_for(self._work)
         if alone_s is None or queue_s is None:
