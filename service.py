@@ -236,7 +236,7 @@ def _worker_metrics() -> EngineMetrics:
 
 
 def _answer_promptly() -> None:
-    """Keep requests from waiting for the engine's thread, which shares one interpreter with them."""
+    """Keep requests from waiting for the engine's thread, with which they share an interpreter."""
     sys.setswitchinterval(SWITCH_SECONDS)
     # What is loaded by now stays: to look through it all for garbage would stop everyone for 0.3 s.
     gc.collect()
