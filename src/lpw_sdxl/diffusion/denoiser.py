@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from lpw_sdxl.diffusion.attention import PromptProjection
 from lpw_sdxl.diffusion.compilation import CompiledUnet
 from lpw_sdxl.diffusion.latents import LATENT_CHANNELS
 from lpw_sdxl.diffusion.noise import send
-from lpw_sdxl.diffusion.step import Denoising, Row
+from lpw_sdxl.diffusion.step import Denoising, PromptSide, Row
 from lpw_sdxl.schema import LATENT_SCALE, ImageSize
 
 # Longer prompts are projected in every call: their keys and values are 0.33 MB a token in float16
@@ -22,8 +23,21 @@ LONGEST_KEPT_TOKENS = 308
 EXAMPLE_TOKENS = 154
 
 
+@dataclass(frozen=True)
+class Stacked:
+    """What a UNet call is given that stays the same while the same rows step together.
+
+    Attributes:
+        sides: whose it is, a row each.
+        arguments: of the UNet.
+    """
+
+    sides: tuple[PromptSide, ...]
+    arguments: dict[str, Any]
+
+
 class Denoiser:
-    """Runs one UNet for groups of images; changes nothing but its own fence.
+    """Runs one UNet for groups of images.
 
     Args:
         unet: Diffusers' UNet2DConditionModel; its attention processors are replaced.
@@ -39,6 +53,7 @@ class Denoiser:
         self._project = PromptProjection(unet)
         self._longest_kept = LONGEST_KEPT_TOKENS if keeps_projections else 0
         self._fence = Fence(device)
+        self._stacked: Stacked | None = None  # of the last call
 
     def compile(self, size: ImageSize, row_buckets: Sequence[int]) -> CompiledUnet:
         """Begin to compile the UNet for images of one size; it goes on serving meanwhile."""
@@ -86,21 +101,32 @@ class Denoiser:
         cross-attention, which keeps each row what it is alone. Where all lengths agree there is no
         mask, because a mask switches off the fast attention kernels of a GPU.
         """
-        lengths = [row.prompt.tokens for row in rows]
-        longest = max(lengths)
-        if longest <= self._longest_kept:
-            states = [row.prompt.projected(self._project) for row in rows]
-        else:
-            states = [row.prompt.embeds for row in rows]
-        arguments: dict[str, Any] = {
+        sides = tuple(row.prompt for row in rows)
+        if self._stacked is None or self._stacked.sides != sides:
+            self._stacked = None  # frees it before its successor is made
+            self._stacked = self._stack(sides, [row.time_ids for row in rows])
+        return {
             "sample": torch.cat([row.latents for row in rows]).to(self._dtype),
             "timestep": send(torch.stack([row.timestep.float() for row in rows]), self._device),
-            "encoder_hidden_states": torch.stack(
-                [F.pad(one, (0, 0, 0, longest - len(one))) for one in states]
-            ),
+            **self._stacked.arguments,
+        }
+
+    def forget(self) -> None:
+        """Let go of the last call's prompts: nobody is under way."""
+        self._stacked = None
+
+    def _stack(self, sides: tuple[PromptSide, ...], time_ids: Sequence[torch.Tensor]) -> Stacked:
+        lengths = [side.tokens for side in sides]
+        longest = max(lengths)
+        if longest <= self._longest_kept:
+            states = [side.projected(self._project) for side in sides]
+        else:
+            states = [side.embeds for side in sides]
+        arguments: dict[str, Any] = {
+            "encoder_hidden_states": pad_sequence(states, batch_first=True),
             "added_cond_kwargs": {
-                "text_embeds": torch.stack([row.prompt.pooled for row in rows]),
-                "time_ids": torch.stack([row.time_ids for row in rows]).to(self._dtype),
+                "text_embeds": torch.stack([side.pooled for side in sides]),
+                "time_ids": torch.stack([*time_ids]).to(self._dtype),
             },
             "return_dict": False,
         }
@@ -108,7 +134,7 @@ class Denoiser:
             positions = torch.arange(longest)
             mask = positions[None, :] < torch.tensor(lengths)[:, None]  # [rows, tokens]
             arguments["encoder_attention_mask"] = send(mask, self._device)
-        return arguments
+        return Stacked(sides, arguments)
 
     @torch.inference_mode()
     def _example(self, size: ImageSize, rows: int, *, is_masked: bool) -> dict[str, Any]:

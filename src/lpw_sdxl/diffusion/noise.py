@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -43,7 +44,9 @@ def bind_step(scheduler: Any, generator: torch.Generator, latents: torch.Tensor)
     keywords = {"generator": generator} if takes_generator else {}
     if hasattr(scheduler, "noise_sampler"):
         scheduler.noise_sampler = BrownianNoise(scheduler.sigmas, generator.initial_seed(), latents)
-    sending = _SendDrawnNoise(latents.device)
+    # Python is slower under a mode, and on a CPU or without noise there is nothing to send.
+    draws_for_device = takes_generator and latents.device.type != "cpu"
+    sending = _SendDrawnNoise(latents.device) if draws_for_device else nullcontext()
 
     def take_step(
         prediction: torch.Tensor, timestep: torch.Tensor, latents: torch.Tensor

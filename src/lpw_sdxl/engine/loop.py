@@ -193,6 +193,7 @@ class StepLoop:
             return False
         if self._active:
             return True
+        self.stages.rest()
         self._pulse.rest()
         self._observe()
         return self._queue.wait()

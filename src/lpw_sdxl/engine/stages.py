@@ -134,6 +134,10 @@ class Stages:
             preview = self._draw(job, job.denoising)
         job.tell(Progress(job.denoising.step_index, job.denoising.steps, preview))
 
+    def rest(self) -> None:
+        """Let go of what only jobs under way need."""
+        self._denoiser.forget()
+
     def decode(self, job: Job) -> Pixels:
         """Decode a job that has done its steps."""
         assert job.denoising is not None
