@@ -91,6 +91,32 @@ def test_a_row_is_counted_by_what_it_adds_or_by_the_average_if_that_is_more(
     assert found.per_row_pixel * 64 * 64 == pytest.approx(per_row)
 
 
+def test_where_memory_is_short_less_is_measured(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four rows and an untiled image of native size don't fit; the plan does with less."""
+
+    def bytes_of(rows: int) -> int:
+        if rows > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return rows * 500
+
+    peak_bytes, rows, decoded = peaks(bytes_of, 3700 * 512 * 512, pipeline)
+
+    def short(device: torch.device, run: Callable[[], None]) -> int:
+        taken = peak_bytes(device, run)
+        if decoded and decoded[-1][-1] > 64:
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+        return taken
+
+    monkeypatch.setattr(calibration, "peak_bytes", short)
+    found = measure_footprint(pipeline, ROOMY, Wishes(16, ImageSize(512, 520)))
+    assert [shape[0] for shape in rows] == [2, 4, 1, 2]
+    assert [shape[-2:] for shape in decoded] == [(64, 65), (64, 64)]
+    assert found.per_row_pixel * 512 * 520 == 500
+    assert found.per_decoded_pixel == 3700
+
+
 def test_a_model_that_does_not_fit_is_told_in_one_sentence(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,8 @@ import torch
 logger = logging.getLogger(__name__)
 
 ROW_BUCKETS = (2, 4, 8, 16)
+MOST_PADDING = 1.15  # times the rows: more costs what compiling gains
+RECOMPILE_LIMIT = 64  # shapes that torch keeps; its own 8 would be used up by ours
 PROMPT = "encoder_hidden_states"
 MASK = "encoder_attention_mask"
 Arguments = dict[str, Any]
@@ -30,13 +32,14 @@ class Shape(NamedTuple):
     rows: int
     height: int  # of the latents
     width: int
+    columns: int  # of the prompt: its embeddings', or those of its keys and values
     is_masked: bool
 
 
 def shape_of(arguments: Arguments) -> Shape:
     """Say which shape a call has."""
     rows, _, height, width = arguments["sample"].shape
-    return Shape(rows, height, width, MASK in arguments)
+    return Shape(rows, height, width, arguments[PROMPT].shape[-1], MASK in arguments)
 
 
 class CompiledUnet:
@@ -49,6 +52,7 @@ class CompiledUnet:
 
     def __init__(self, unet: Any, backend: str = "inductor") -> None:
         self._eager = unet
+        torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
         self._compiled: Callable[..., Any] = torch.compile(unet, dynamic=False, backend=backend)
         self._ready: frozenset[Shape] = frozenset()  # replaced whole: two threads look at it
         self._thread: threading.Thread | None = None
@@ -58,7 +62,8 @@ class CompiledUnet:
         """Call the UNet; takes and gives what it does."""
         shape = shape_of(arguments)
         bucket = next((rows for rows in ROW_BUCKETS if rows >= shape.rows), shape.rows)
-        if shape._replace(rows=bucket) not in self._ready:
+        is_ready = shape._replace(rows=bucket) in self._ready
+        if not is_ready or bucket > MOST_PADDING * shape.rows:
             return self._eager(**arguments)
         output = self._run(pad_rows(arguments, bucket))
         return (output[0][: shape.rows], *output[1:])
@@ -68,12 +73,12 @@ class CompiledUnet:
         """Give the shapes that run compiled."""
         return self._ready
 
-    def warm_up(self, examples: Sequence[Arguments]) -> None:
+    def warm_up(self, examples: Sequence[Callable[[], Arguments]]) -> None:
         """Compile in a thread of its own.
 
         Args:
-            examples: arguments of calls; each shape is taken over when its call has run twice, with
-                its prompt as long as it is and half as long.
+            examples: make arguments of calls, one after the other; each shape is taken over when
+                its call has run twice, with its prompt as long as it is and half as long.
         """
         self._thread = threading.Thread(
             target=self._warm, args=(examples,), name="lpw-sdxl-compiler", daemon=True
@@ -89,21 +94,26 @@ class CompiledUnet:
         if self._thread is not None:
             self._thread.join(timeout_s)
 
-    def _warm(self, examples: Sequence[Arguments]) -> None:
-        for example in examples:
+    def _warm(self, examples: Sequence[Callable[[], Arguments]]) -> None:
+        for make_example in examples:
             if self._is_stopping:
                 return
-            shape = shape_of(example)
-            started = time.monotonic()
             try:
                 with torch.inference_mode():
-                    for tokens in (example[PROMPT].shape[1], example[PROMPT].shape[1] // 2):
-                        self._run(_shorten(example, tokens))
+                    self._compile(make_example())
+            except torch.OutOfMemoryError:
+                logger.warning("no memory to compile the UNet for one more shape; it stays eager")
             except Exception:  # the eager UNet goes on serving
-                logger.exception("the UNet could not be compiled for %s; it runs eager", shape)
+                logger.exception("the UNet could not be compiled; it stays eager")
                 return
-            self._ready |= {shape}
-            logger.info("UNet compiled for %s in %.1f s", shape, time.monotonic() - started)
+
+    def _compile(self, example: Arguments) -> None:
+        shape = shape_of(example)
+        started = time.monotonic()
+        for tokens in (example[PROMPT].shape[1], example[PROMPT].shape[1] // 2):
+            self._run(_shorten(example, tokens))
+        self._ready |= {shape}
+        logger.info("UNet compiled for %s in %.1f s", shape, time.monotonic() - started)
 
     def _run(self, arguments: Arguments) -> Any:
         torch._dynamo.maybe_mark_dynamic(arguments[PROMPT], 1)

@@ -45,33 +45,35 @@ class Decoder:
             vae.tile_latent_min_size = SMALL_TILE_PIXELS // LATENT_SCALE
 
     @torch.inference_mode()
-    def decode(self, latents: torch.Tensor) -> Pixels:
+    def decode(self, latents: torch.Tensor, *, in_tiles: bool = False) -> Pixels:
         """Decode one image.
 
         Args:
             latents: `[1, 4, h, w]`.
+            in_tiles: whatever the size: the last resort where memory is short.
 
         Raises:
             GenerationError: if latents or pixels are not finite.
         """
         if not torch.isfinite(latents).all():
             raise GenerationError("the image diverged: its latents are not finite numbers")
-        decoded = self._run(latents)
+        tile_above = 0 if in_tiles else self.tile_above_pixels
+        decoded = self._run(latents, tile_above)
         if decoded is None and self.vae.dtype != torch.float32:
             logger.info("an image overflowed in %s and is decoded in float32", self.vae.dtype)
             with _in_float32(self.vae):
-                decoded = self._run(latents)
+                decoded = self._run(latents, tile_above // 2)  # a pixel takes twice the memory
         if decoded is None:
             raise GenerationError("the image diverged: its decoded pixels are not finite numbers")
         levels = ((decoded.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
         pixels: Pixels = levels[0].permute(1, 2, 0).contiguous().cpu().numpy()
         return pixels
 
-    def _run(self, latents: torch.Tensor) -> torch.Tensor | None:
+    def _run(self, latents: torch.Tensor, tile_above_pixels: int) -> torch.Tensor | None:
         """Give `[1, 3, 8h, 8w]`, about -1 to 1, or None if any of it is not finite."""
         scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
         pixels = scaled.shape[-2] * scaled.shape[-1] * LATENT_SCALE**2
-        self.vae.use_tiling = pixels > self.tile_above_pixels
+        self.vae.use_tiling = pixels > tile_above_pixels
         decoded: torch.Tensor = self.vae.decode(scaled, return_dict=False)[0]
         return decoded if torch.isfinite(decoded).all() else None
 

@@ -61,7 +61,7 @@ class Denoiser:
         compiled = CompiledUnet(self._unet)
         compiled.warm_up(
             [
-                self._example(size, rows, is_masked=is_masked)
+                partial(self._example, size, rows, is_masked=is_masked)
                 for is_masked in (False, True)
                 for rows in row_buckets
             ]
@@ -87,8 +87,9 @@ class Denoiser:
         rows = [row for rows in rows_of for row in rows]
         predictions: dict[int, torch.Tensor] = {}
         for call in calls:
+            arguments = self.arguments([rows[index] for index in call])
             self._fence.wait()
-            output = self._call(**self.arguments([rows[index] for index in call]))[0]
+            output = self._call(**arguments)[0]
             self._fence.mark()
             predictions.update(zip(call, output.split(1), strict=True))
         together = torch.cat([predictions[index] for index in range(len(rows))])
@@ -165,7 +166,7 @@ class Fence:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._event = torch.cuda.Event() if device.type == "cuda" else None
+        self._event = torch.cuda.Event(blocking=True) if device.type == "cuda" else None
         self._is_marked = False
 
     def mark(self) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from lpw_sdxl.conditioning import Conditioning
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator, size_embedding
-from lpw_sdxl.diffusion.noise import bind_step
+from lpw_sdxl.diffusion.noise import bind_step, send
 from lpw_sdxl.diffusion.schedulers import Scheduler
 from lpw_sdxl.schema import ImageSize
 
@@ -60,11 +60,11 @@ class Denoising:
         self.step_index = 0
         self._scheduler = scheduler
         generator = seeded_generator(seed)
-        noise = draw_noise(size, generator).to(device)
+        noise = send(draw_noise(size, generator), device)
         self.latents = noise * scheduler.init_noise_sigma
         self.outlook = self.latents
         self._take_step = bind_step(scheduler, generator, self.latents)
-        self._time_ids = size_embedding(size).to(device)
+        self._time_ids = send(size_embedding(size), device)
         negative = PromptSide(
             conditioning.negative_prompt_embeds, conditioning.negative_pooled_prompt_embeds
         )

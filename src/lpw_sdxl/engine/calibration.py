@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 
+from lpw_sdxl.diffusion.decoder import SMALL_TILE_PIXELS
 from lpw_sdxl.diffusion.latents import LATENT_CHANNELS
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.residence import Residence
+from lpw_sdxl.engine.faults import Fault, classify
 from lpw_sdxl.engine.memory import (
     DeviceMemory,
     Footprint,
@@ -23,7 +26,7 @@ from lpw_sdxl.schema import LATENT_SCALE, ImageSize
 from lpw_sdxl.settings import Settings
 
 PROMPT_TOKENS = 77
-CALIBRATED_ROWS = (2, 4)
+CALIBRATED_ROWS = ((2, 4), (1, 2))  # of two calls that are compared; fewer where memory is short
 
 
 def read_memory(device: torch.device) -> DeviceMemory | None:
@@ -50,8 +53,9 @@ def calibrate(pipeline: Pipeline, memory: DeviceMemory | None, settings: Setting
     if memory is not None:
         try:
             measured = (memory, measure_footprint(pipeline, memory, wishes))
-        except torch.OutOfMemoryError:
-            measured = None
+        except Exception as error:
+            if classify(error) is not Fault.OUT_OF_MEMORY:
+                raise
         if measured is None:
             raise ModelError(
                 f"the device has {memory.free / 1e9:.1f} GB free, and this model"
@@ -70,18 +74,25 @@ def calibrate(pipeline: Pipeline, memory: DeviceMemory | None, settings: Setting
 
 @torch.inference_mode()
 def measure_footprint(pipeline: Pipeline, memory: DeviceMemory, wishes: Wishes) -> Footprint:
-    """Run the UNet and the VAE once or twice at native size and see what they take."""
+    """Run the UNet and the VAE at native size and see what they take.
+
+    Where that does not fit, with fewer rows and on a smaller image: the plan does with less.
+
+    Raises:
+        torch.OutOfMemoryError: if not even that fits.
+    """
     size = wishes.native_size
-    pixels = wishes.native_pixels
+    small = ImageSize(min(size.height, SMALL_TILE_PIXELS), min(size.width, SMALL_TILE_PIXELS))
     is_offloading = must_offload(memory, pipeline.weight_bytes, wishes.offload)
     residence = Residence(pipeline, shares_device=not is_offloading)
     residence.call("unet")
-    few, many = (
-        peak_bytes(pipeline.device, partial(_run_unet, pipeline, size, rows))
-        for rows in CALIBRATED_ROWS
+    per_row = _first_that_fits(
+        [partial(_bytes_of_a_row, pipeline, size, rows) for rows in CALIBRATED_ROWS]
     )
     residence.call("vae")
-    decoding = peak_bytes(pipeline.device, partial(_run_vae, pipeline, size))
+    per_decoded = _first_that_fits(
+        [partial(_bytes_of_a_decoded_pixel, pipeline, one) for one in (size, small)]
+    )
     cross_attention = [
         module.to_k.out_features
         for name, module in pipeline.unet.named_modules()
@@ -91,11 +102,33 @@ def measure_footprint(pipeline: Pipeline, memory: DeviceMemory, wishes: Wishes) 
         weights=pipeline.weight_bytes,
         largest_component=_bytes(pipeline.unet),
         vae=_bytes(pipeline.vae),
-        per_row_pixel=max((many - few) / (CALIBRATED_ROWS[1] - CALIBRATED_ROWS[0]), many / 4)
-        / pixels,
-        per_decoded_pixel=decoding / pixels,
+        per_row_pixel=per_row / wishes.native_pixels,
+        per_decoded_pixel=per_decoded,
         per_kept_token=2 * sum(cross_attention) * pipeline.dtype.itemsize,
     )
+
+
+def _first_that_fits(runs: Sequence[Callable[[], float]]) -> float:
+    """Give what the first run says that does not lack memory."""
+    for run in runs[:-1]:
+        try:
+            return run()
+        except Exception as error:
+            if classify(error) is not Fault.OUT_OF_MEMORY:
+                raise
+        gc.collect()  # out here the failed run's frames are gone, and its tensors with them
+    return runs[-1]()
+
+
+def _bytes_of_a_row(pipeline: Pipeline, size: ImageSize, rows: tuple[int, int]) -> float:
+    """Say what a row adds to a call, or its share of one, whichever is more."""
+    few, many = (peak_bytes(pipeline.device, partial(_run_unet, pipeline, size, n)) for n in rows)
+    return max((many - few) / (rows[1] - rows[0]), many / rows[1])
+
+
+def _bytes_of_a_decoded_pixel(pipeline: Pipeline, size: ImageSize) -> float:
+    decoding = peak_bytes(pipeline.device, partial(_run_vae, pipeline, size))
+    return decoding / (size.height * size.width)
 
 
 def peak_bytes(device: torch.device, run: Callable[[], None]) -> int:

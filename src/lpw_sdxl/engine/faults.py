@@ -26,6 +26,9 @@ NO_ROOM_WORDS = (  # torch has no class of its own for these; none of them harms
     "DefaultCPUAllocator",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # no room for its handle
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "unable to find an engine to execute this computation",  # cuDNN, without room for a workspace
 )
 
 

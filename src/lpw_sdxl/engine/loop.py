@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 
 import torch
 
@@ -103,6 +103,7 @@ class StepLoop:
         )
         self._active: list[Job] = []  # the thread's own; others only read a copy
         self._call_pixels: float = options.plan.call_pixels  # less after a lack of memory
+        self._launched_cost = 0.0  # of the turn before, on a CUDA device
         self._tried_pixels = 0.0  # of the UNet call under way
         self._isolation = Isolation(pipeline.device, self._fail, self._note_no_room)
         self._metrics = metrics
@@ -194,6 +195,7 @@ class StepLoop:
         if self._active:
             return True
         self.stages.rest()
+        self._launched_cost = 0.0
         self._pulse.rest()
         self._observe()
         return self._queue.wait()
@@ -210,9 +212,18 @@ class StepLoop:
         if Phase.DECODE in phases:
             for job in self._finished():
                 self._finish(job)
-        if cost:
-            self._pace.add(cost, time.monotonic() - started)
+        self._note_pace(cost, time.monotonic() - started)
         self._observe()
+
+    def _note_pace(self, cost: float, seconds: float) -> None:
+        """Note what a turn cost.
+
+        On CUDA a turn waits for the call of the turn before: its time is that one's.
+        """
+        if self._pipeline.device.type == "cuda":
+            cost, self._launched_cost = self._launched_cost, cost
+        if cost:
+            self._pace.add(cost, seconds)
 
     def _observe(self) -> None:
         """Bring the metrics up to date that tell how things are now."""
@@ -340,14 +351,15 @@ class StepLoop:
         """Decode a job that has done its steps and hand the image out."""
         self._pulse.beat()
         started = time.monotonic()
-        # The last resort is to try once more, now that unused memory has been given back.
-        self._isolation.together([job], self._decode, last_resort=self._decode)
+        self._isolation.together(
+            [job], self._decode, last_resort=partial(self._decode, in_tiles=True)
+        )
         self._metrics.stage(Stage.DECODE, time.monotonic() - started)
 
-    def _decode(self, jobs: Sequence[Job]) -> None:
+    def _decode(self, jobs: Sequence[Job], *, in_tiles: bool = False) -> None:
         """Decode one job, and answer when its place is free: its caller may ask again at once."""
         [job] = jobs
-        pixels = self.stages.decode(job)
+        pixels = self.stages.decode(job, in_tiles=in_tiles)
         if job not in self._active:
             return  # everybody has been answered meanwhile
         self._active.remove(job)

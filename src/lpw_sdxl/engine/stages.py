@@ -138,11 +138,11 @@ class Stages:
         """Let go of what only jobs under way need."""
         self._denoiser.forget()
 
-    def decode(self, job: Job) -> Pixels:
-        """Decode a job that has done its steps."""
+    def decode(self, job: Job, *, in_tiles: bool = False) -> Pixels:
+        """Decode a job that has done its steps, in tiles where memory is short."""
         assert job.denoising is not None
         self.residence.call("vae")
-        return self.decoder.decode(job.denoising.latents)
+        return self.decoder.decode(job.denoising.latents, in_tiles=in_tiles)
 
     def _draw(self, job: Job, denoising: Denoising) -> Pixels | None:
         """Draw a preview; where that fails, the image goes on without any."""
