@@ -13,6 +13,8 @@ from lpw_sdxl.diffusion.denoiser import Denoiser
 from lpw_sdxl.schema import ImageSize
 
 SIZE = ImageSize(128, 128)
+# torch's own compiler still imports what torch is about to leave behind.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
 
 
 @pytest.fixture
