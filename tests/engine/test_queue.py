@@ -154,6 +154,24 @@ def test_who_is_refused_is_told_to_come_back_one_after_the_other() -> None:
     assert told[-1] == LONGEST_RETRY_S
 
 
+def test_a_flood_that_is_over_is_not_waited_for() -> None:
+    queue = make_queue(QueueLimits(max_jobs=4, max_cost=1e9), pace=known_pace())
+
+    def fill_and_ask(times: int) -> list[int]:
+        while len(queue) < 4:
+            queue.put(make_job(steps=10))
+        told = []
+        for _ in range(times):
+            with pytest.raises(OverloadedError) as refused:
+                queue.put(make_job(steps=10))
+            told.append(refused.value.retry_after_s)
+        return told
+
+    assert fill_and_ask(100)[-1] == LONGEST_RETRY_S
+    queue.take(everyone)
+    assert fill_and_ask(1) == [math.ceil(QUEUED_S)]
+
+
 def test_a_job_that_only_the_queue_makes_late_is_told_to_come_back() -> None:
     queue = make_queue(pace=known_pace())
     for _ in range(10):

@@ -121,6 +121,8 @@ class JobQueue:
             self._check_open()
             self._check_room(job)
             self._check_time(job)
+            if self.load.jobs < self.limits.max_jobs // 2:
+                self._promised_until = 0.0  # there is room for whoever was told to come back
             self._jobs.append(job)
             self._work = self._work.plus(job.shared_work(self._max_rows))
             self._changed.notify()
