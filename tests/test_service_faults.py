@@ -128,6 +128,7 @@ async def test_a_broken_engine_is_told_to_all_and_a_new_worker_serves_on(
         assert server.log.count("found and verified") == 1  # the supervisor is the same
 
 
+@pytest.mark.slow
 async def test_in_a_container_a_broken_engine_ends_the_whole_command(
     store: Store, tmp_path: Path
 ) -> None:
@@ -243,6 +244,7 @@ async def test_work_beyond_the_queues_limit_is_told_to_come_back(small_server: S
         await until(client, lambda now: now["queued_jobs"] == 0)
 
 
+@pytest.mark.slow
 async def test_ten_times_too_many_are_refused_quickly_and_the_rest_is_made(
     small_server: Server, record_property: Callable[[str, object], None]
 ) -> None:
