@@ -47,6 +47,9 @@ class Settings(BaseSettings):
         half_decode: whether a half-precision model's VAE runs in that precision first.
         compile: whether the UNet is compiled on a CUDA device, in the background.
         max_body_bytes: largest HTTP body.
+        lora_weights_bytes: for the model's weights with LoRAs, which are kept for sets that are
+            asked for again; None is 1 GiB on a CPU and what is left free on a CUDA device.
+        lora_files_bytes: for the LoRAs themselves, in the CPU's memory.
         conditioning_cache_bytes: what is remembered of encoded prompts, on the device; 0 is
             nothing.
         mixed_lengths: how prompts of different lengths are stepped together: `mask` pads them to
@@ -74,6 +77,8 @@ class Settings(BaseSettings):
     half_decode: bool = False
     compile: bool = False
     max_body_bytes: Annotated[int, Ge(1024)] = 16 * 1024 * 1024
+    lora_weights_bytes: Annotated[int | None, Ge(1)] = None
+    lora_files_bytes: Annotated[int, Ge(0)] = 2 * 1024 * 1024 * 1024
     conditioning_cache_bytes: Annotated[int, Ge(0)] = 256 * 1024 * 1024
     mixed_lengths: Annotated[str, StringConstraints(pattern=r"^(mask|group)$")] = "mask"
 

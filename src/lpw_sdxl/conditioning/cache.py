@@ -37,6 +37,10 @@ class ByteCache(Generic[Key, Value]):
         self.counters = CacheCounters()
         self._entries: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
 
+    def __contains__(self, key: Key) -> bool:
+        """Tell whether a value is kept; it is not thereby used."""
+        return key in self._entries
+
     def get(self, key: Key) -> Value | None:
         """Find a value, which is then the last to be forgotten."""
         entry = self._entries.get(key)
@@ -52,9 +56,14 @@ class ByteCache(Generic[Key, Value]):
         if size > self.max_bytes:
             return
         self._forget(key)
+        self.make_room(size)
         self._entries[key] = (value, size)
         self.counters.bytes += size
-        while self.counters.bytes > self.max_bytes:
+        self.counters.entries = len(self._entries)
+
+    def make_room(self, size: int) -> None:
+        """Forget as many values as must go for one of `size` bytes, or all."""
+        while self._entries and self.counters.bytes + size > self.max_bytes:
             self._forget(next(iter(self._entries)))
         self.counters.entries = len(self._entries)
 

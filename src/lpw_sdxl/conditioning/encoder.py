@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -94,6 +94,11 @@ class PromptEncoder:
         return cls(load_text_encoders(Path(path), device, dtype), limits, cache_bytes)
 
     @property
+    def models(self) -> tuple[torch.nn.Module, ...]:
+        """The text models, in the UNet's order of features."""
+        return tuple(encoder.model for encoder in self._encoders)
+
+    @property
     def weight_bytes(self) -> int:
         """Bytes of all text encoders' weights."""
         return sum(encoder.weight_bytes for encoder in self._encoders)
@@ -141,12 +146,21 @@ class PromptEncoder:
 
     @torch.inference_mode()
     def encode_many(
-        self, pairs: Sequence[PromptPair], *, weights_key: Hashable = ()
+        self,
+        pairs: Sequence[PromptPair],
+        *,
+        weights_key: Hashable = (),
+        prepare: Callable[[], None] | None = None,
     ) -> list[Conditioning]:
         """Encode many pairs in few passes; a window that occurs twice is encoded once.
 
         Each result is that of `encode` alone, within rounding. What was encoded lately is given
         back as it was, bit for bit; nobody may change a result's tensors.
+
+        Args:
+            pairs: what is encoded.
+            weights_key: names the weights that the encoders hold; see `encode`.
+            prepare: called before an encoder runs, if one has to: gives the encoders these weights.
 
         Raises:
             InvalidPromptError: a text breaks a limit.
@@ -161,6 +175,8 @@ class PromptEncoder:
                 plans[key] = self._plan(key)
             else:
                 results[key] = known
+        if plans and prepare is not None:
+            prepare()
         encoded = self._reader.read([*plans.values()], weights_key)
         for key, plan in plans.items():
             results[key] = assemble(plan, encoded)

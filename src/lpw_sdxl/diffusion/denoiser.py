@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from lpw_sdxl.diffusion.compilation import CompiledUnet
 from lpw_sdxl.diffusion.latents import LATENT_CHANNELS
 from lpw_sdxl.diffusion.noise import send
 from lpw_sdxl.diffusion.step import Denoising, PromptSide, Row
+from lpw_sdxl.lora.adapters import Adapters, Segment
+from lpw_sdxl.lora.component import Component
+from lpw_sdxl.lora.sets import LoraSet
 from lpw_sdxl.schema import LATENT_SCALE, ImageSize
 
 # Longer prompts are projected in every call: their keys and values are 0.33 MB a token in float16
@@ -42,11 +46,20 @@ class Denoiser:
     Args:
         unet: Diffusers' UNet2DConditionModel; its attention processors are replaced.
         device: where it runs.
+        adapters: give the UNet each row's LoRAs; None where there are none.
         keeps_projections: whether a prompt's keys and values are kept over its steps.
     """
 
-    def __init__(self, unet: Any, device: torch.device, *, keeps_projections: bool = True) -> None:
+    def __init__(
+        self,
+        unet: Any,
+        device: torch.device,
+        adapters: Adapters | None = None,
+        *,
+        keeps_projections: bool = True,
+    ) -> None:
         self._unet = unet
+        self._adapters = adapters
         self._call: Callable[..., Any] = unet  # or its compiled form
         self._device = device
         self._dtype: torch.dtype = unet.dtype  # asked once: it walks through all modules
@@ -86,10 +99,13 @@ class Denoiser:
         rows_of = [denoising.rows() for denoising in group]
         rows = [row for rows in rows_of for row in rows]
         predictions: dict[int, torch.Tensor] = {}
-        for call in calls:
-            arguments = self.arguments([rows[index] for index in call])
+        for unsorted in calls:
+            call = _sorted_by_loras(unsorted, rows)
+            some = [rows[index] for index in call]
+            arguments = self.arguments(some)
+            run = self._prepare(some)
             self._fence.wait()
-            output = self._call(**arguments)[0]
+            output = run(**arguments)[0]
             self._fence.mark()
             predictions.update(zip(call, output.split(1), strict=True))
         together = torch.cat([predictions[index] for index in range(len(rows))])
@@ -112,6 +128,18 @@ class Denoiser:
             **self._stacked.arguments,
         }
 
+    def _prepare(self, rows: Sequence[Row]) -> Callable[..., Any]:
+        """Give the UNet the rows' LoRAs, and say how it is to be called."""
+        if self._adapters is None:
+            return self._call
+        segments = [
+            Segment(loras, len([*some]))
+            for loras, some in groupby(rows, key=lambda row: row.prompt.loras)
+        ]
+        self._adapters.divide(Component.UNET, segments)
+        # What was compiled has one weight a layer.
+        return self._call if len(segments) == 1 else self._unet
+
     def forget(self) -> None:
         """Let go of the last call's prompts: nobody is under way."""
         self._stacked = None
@@ -120,7 +148,7 @@ class Denoiser:
         lengths = [side.tokens for side in sides]
         longest = max(lengths)
         if longest <= self._longest_kept:
-            states = [side.projected(self._project) for side in sides]
+            states = [self._projected(side) for side in sides]
         else:
             states = [side.embeds for side in sides]
         arguments: dict[str, Any] = {
@@ -136,6 +164,12 @@ class Denoiser:
             mask = positions[None, :] < torch.tensor(lengths)[:, None]  # [rows, tokens]
             arguments["encoder_attention_mask"] = send(mask, self._device)
         return Stacked(sides, arguments)
+
+    def _projected(self, side: PromptSide) -> torch.Tensor:
+        """Give a prompt's keys and values, made with its own LoRAs."""
+        if self._adapters is not None and not side.is_projected:
+            self._adapters.use(Component.UNET, side.loras)
+        return side.projected(self._project)
 
     @torch.inference_mode()
     def _example(self, size: ImageSize, rows: int, *, is_masked: bool) -> dict[str, Any]:
@@ -156,6 +190,14 @@ class Denoiser:
             mask = torch.ones(rows, EXAMPLE_TOKENS, dtype=torch.bool, device=self._device)
             example["encoder_attention_mask"] = mask
         return example
+
+
+def _sorted_by_loras(call: Sequence[int], rows: Sequence[Row]) -> list[int]:
+    """Bring the rows of one set together, sets in the order in which they first appear."""
+    order: dict[LoraSet, int] = {}
+    for index in call:
+        order.setdefault(rows[index].prompt.loras, len(order))
+    return sorted(call, key=lambda index: order[rows[index].prompt.loras])
 
 
 class Fence:

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers.utils import logging as transformers_logging
 
 from lpw_sdxl.checkpoint.manifest import Manifest, read_manifest
-from lpw_sdxl.conditioning import DEFAULT_CACHE_BYTES, PromptEncoder
+from lpw_sdxl.conditioning import DEFAULT_CACHE_BYTES, Embedding, PromptEncoder
 from lpw_sdxl.errors import ModelError
 from lpw_sdxl.prompt import DEFAULT_LIMITS, PromptLimits
 
@@ -28,11 +28,13 @@ class LoadOptions:
         conditioning_cache_bytes: what the encoder remembers; 0 is nothing.
         decodes_in_half: whether the VAE of a half-precision model runs in that precision first;
             else in float32, because SDXL's own overflows in float16.
+        embeddings: textual inversions that prompts may name.
     """
 
     prompt_limits: PromptLimits = DEFAULT_LIMITS
     conditioning_cache_bytes: int = DEFAULT_CACHE_BYTES
     decodes_in_half: bool = False
+    embeddings: tuple[Embedding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Pipeline:
                 dtype,
                 options.prompt_limits,
                 options.conditioning_cache_bytes,
+                options.embeddings,
             )
         config_file = model_directory / "scheduler" / "scheduler_config.json"
         return cls(

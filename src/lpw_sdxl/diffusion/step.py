@@ -15,6 +15,7 @@ from lpw_sdxl.conditioning import Conditioning
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator, size_embedding
 from lpw_sdxl.diffusion.noise import bind_step, send
 from lpw_sdxl.diffusion.schedulers import Scheduler
+from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.schema import ImageSize
 
 
@@ -54,6 +55,7 @@ class Denoising:
         size: ImageSize,
         seed: int,
         device: torch.device,
+        loras: LoraSet = NO_LORAS,
     ) -> None:
         self.guidance = guidance
         self.size = size
@@ -66,9 +68,9 @@ class Denoising:
         self._take_step = bind_step(scheduler, generator, self.latents)
         self._time_ids = send(size_embedding(size), device)
         negative = PromptSide(
-            conditioning.negative_prompt_embeds, conditioning.negative_pooled_prompt_embeds
+            conditioning.negative_prompt_embeds, conditioning.negative_pooled_prompt_embeds, loras
         )
-        positive = PromptSide(conditioning.prompt_embeds, conditioning.pooled_prompt_embeds)
+        positive = PromptSide(conditioning.prompt_embeds, conditioning.pooled_prompt_embeds, loras)
         self._sides = [negative, positive] if guidance.is_active else [positive]
 
     @property
@@ -123,17 +125,26 @@ class PromptSide:
     Attributes:
         embeds: `[tokens, 2048]`.
         pooled: `[1280]`.
+        loras: that the UNet has when it takes it.
     """
 
-    def __init__(self, embeds: torch.Tensor, pooled: torch.Tensor) -> None:
+    def __init__(
+        self, embeds: torch.Tensor, pooled: torch.Tensor, loras: LoraSet = NO_LORAS
+    ) -> None:
         self.embeds = embeds
         self.pooled = pooled
+        self.loras = loras
         self._projected: torch.Tensor | None = None
 
     @property
     def tokens(self) -> int:
         """Count its tokens."""
         return len(self.embeds)
+
+    @property
+    def is_projected(self) -> bool:
+        """Tell whether `projected` has been asked for."""
+        return self._projected is not None
 
     def projected(self, project: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """Give what `project` makes of the embeds, `[tokens, width]`; it is asked once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -26,6 +27,7 @@ from lpw_sdxl.schema import LATENT_SCALE, ImageSize
 from lpw_sdxl.settings import Settings
 
 PROMPT_TOKENS = 77
+DEFAULT_LORA_BYTES = 1024**3  # of weights with LoRAs, in a CPU's memory
 CALIBRATED_ROWS = ((2, 4), (1, 2))  # of two calls that are compared; fewer where memory is short
 
 
@@ -37,18 +39,30 @@ def read_memory(device: torch.device) -> DeviceMemory | None:
     return DeviceMemory(total=total, free=free)
 
 
-def calibrate(pipeline: Pipeline, memory: DeviceMemory | None, settings: Settings) -> MemoryPlan:
+def calibrate(
+    pipeline: Pipeline,
+    memory: DeviceMemory | None,
+    settings: Settings,
+    *,
+    has_loras: bool = False,
+) -> MemoryPlan:
     """Plan the memory for a loaded pipeline.
 
     Args:
         pipeline: in the CPU's memory.
         memory: of the device before the model came, or None.
         settings: what is wished for.
+        has_loras: whether requests may name LoRAs, whose weights take room.
 
     Raises:
         ModelError: if the model does not fit.
     """
-    wishes = Wishes(settings.max_rows, pipeline.manifest.native_size, settings.offload)
+    wishes = Wishes(
+        settings.max_rows,
+        pipeline.manifest.native_size,
+        settings.offload,
+        _lora_bytes(settings, pipeline.device) if has_loras else 0,
+    )
     measured = None
     if memory is not None:
         try:
@@ -69,7 +83,14 @@ def calibrate(pipeline: Pipeline, memory: DeviceMemory | None, settings: Setting
         (pipeline.dtype, pipeline.vae.dtype),
         pipeline.weight_bytes,
         measured,
+        _bytes(pipeline.unet),
     )
+
+
+def _lora_bytes(settings: Settings, device: torch.device) -> int:
+    if settings.lora_weights_bytes is not None:
+        return settings.lora_weights_bytes
+    return DEFAULT_LORA_BYTES if device.type == "cpu" else sys.maxsize
 
 
 @torch.inference_mode()

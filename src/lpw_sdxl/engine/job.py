@@ -16,6 +16,7 @@ from lpw_sdxl.engine.cost import Work, step_cost
 from lpw_sdxl.engine.policy import Standing, StepKey
 from lpw_sdxl.errors import DeadlineError, LpwSdxlError, TimeLimitError
 from lpw_sdxl.imaging import ImageRecord, encode_image
+from lpw_sdxl.lora.sets import LoraSets
 from lpw_sdxl.prompt import Prompt
 from lpw_sdxl.schema import GenerationRequest
 
@@ -74,12 +75,14 @@ class JobSpec:
         prompts: the parsed prompt and negative prompt.
         counts: how long they are.
         unet_calls: that its steps make; some schedulers make nearly two a step.
+        loras: that the networks have for it.
     """
 
     record: ImageRecord
     prompts: PromptTexts
     counts: TextCounts
     unet_calls: int
+    loras: LoraSets = LoraSets()
 
     @property
     def request(self) -> GenerationRequest:
@@ -168,7 +171,7 @@ class Job:
     @property
     def standing(self) -> Standing:
         """Tell the policy what it needs to know."""
-        return Standing(self._key, self.spec.rows, self.served, self._chunks)
+        return Standing(self._key, self.spec.rows, self.served, self._chunks, self.spec.loras.unet)
 
     @property
     def step_cost(self) -> float:

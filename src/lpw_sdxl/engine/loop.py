@@ -28,6 +28,9 @@ from lpw_sdxl.engine.queue import JobQueue, Load, QueueLimits
 from lpw_sdxl.engine.stages import Stages
 from lpw_sdxl.engine.watchdog import Pulse, Watchdog
 from lpw_sdxl.errors import LpwSdxlError, UnavailableError
+from lpw_sdxl.lora.adapters import Adapters
+from lpw_sdxl.lora.component import Component
+from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.schema import ImageSize
 
 logger = logging.getLogger(__name__)
@@ -65,6 +68,7 @@ class LoopOptions:
         mixed_lengths: how rows whose prompts differ in length are stepped.
         stall_s: one piece of work may last so long, seconds; longer is a stall.
         compiles: whether the UNet is compiled in the background.
+        library: the LoRAs that jobs may name; None where there are none.
     """
 
     plan: MemoryPlan
@@ -72,6 +76,7 @@ class LoopOptions:
     mixed_lengths: policy.MixedLengths
     stall_s: float
     compiles: bool = False
+    library: LoraLibrary | None = None
 
 
 class StepLoop:
@@ -92,7 +97,8 @@ class StepLoop:
         on_death: Callable[[str], None],
     ) -> None:
         self.counters = LoopCounters()
-        self.stages = Stages(pipeline, options.plan, options.mixed_lengths)
+        self.stages = Stages(pipeline, options.plan, options.mixed_lengths, options.library)
+        self._mixing = _lora_mixing(self.stages.adapters, options)
         if options.compiles:
             self.stages.compile()
         self._pipeline = pipeline
@@ -233,6 +239,10 @@ class StepLoop:
             CacheName.CONDITIONINGS, caches.conditionings.hits, caches.conditionings.misses
         )
         self._metrics.cache(CacheName.WINDOWS, caches.windows.hits, caches.windows.misses)
+        if self.stages.adapters is not None:
+            merged, files = self.stages.adapters.counters, self.stages.adapters.library.counters
+            self._metrics.cache(CacheName.LORA_WEIGHTS, merged.hits, merged.misses)
+            self._metrics.cache(CacheName.LORA_FILES, files.hits, files.misses)
         if self._pipeline.device.type == "cuda":
             self._metrics.device_memory(
                 torch.cuda.memory_allocated(self._pipeline.device),
@@ -306,7 +316,8 @@ class StepLoop:
     def _group(self) -> list[Job]:
         """Choose the jobs of the next UNet call."""
         stepping = self._stepping()
-        chosen = policy.choose_group([job.standing for job in stepping], self._capacity)
+        standings = [job.standing for job in stepping]
+        chosen = policy.choose_group(standings, self._capacity, self._mixing)
         return [stepping[index] for index in chosen]
 
     def _step(self, group: Sequence[Job]) -> float:
@@ -382,3 +393,13 @@ class StepLoop:
         if job in self._active:
             self._active.remove(job)
         job.fail(error)
+
+
+def _lora_mixing(adapters: Adapters | None, options: LoopOptions) -> policy.LoraMixing:
+    """Say which LoRAs may share a call. A compiled UNet has one weight a layer."""
+    if adapters is None:
+        return policy.NO_MIXING
+    return policy.LoraMixing(
+        max_sets=1 if options.compiles else options.plan.max_lora_sets,
+        is_at_hand=partial(adapters.is_at_hand, Component.UNET),
+    )

@@ -18,6 +18,7 @@ GIB = 1024**3
 EVERYTHING_FITS_BYTES = 20_000_000_000  # of the whole device; below it one component at a time
 SPARE_SHARE = 0.08  # of the free memory, left to the allocator's gaps and to CUDA's own
 TILE_ABOVE_PIXELS = 2048 * 2048  # tiles change tones a little, so only what is larger is tiled
+MAX_LORA_SETS = 8  # in a UNet call; each divides the layers that it changes once more
 KEPT_CALLS = ACTIVE_CALLS + 1  # calls' worth of kept projections: of all under way, and one stacked
 
 
@@ -84,6 +85,8 @@ class MemoryPlan:
         call_pixels: pixels of all rows of one UNet call.
         tile_above_pixels: larger images are decoded in tiles.
         keeps_projections: whether prompts' keys and values are kept over their steps.
+        merged_bytes: of the weights with LoRAs that are kept beside the model's own.
+        max_lora_sets: that one UNet call may have, no LoRAs at all counted as one.
     """
 
     device: torch.device
@@ -95,6 +98,8 @@ class MemoryPlan:
     call_pixels: int
     tile_above_pixels: int
     keeps_projections: bool
+    merged_bytes: int = 0
+    max_lora_sets: int = 1
 
     def rows_for(self, size: ImageSize) -> int:
         """Say how many rows of a size one UNet call holds, at least 1."""
@@ -128,11 +133,13 @@ class Wishes:
         max_rows: rows of one UNet call.
         native_size: of the model; the plan's rows are of this size.
         offload: `auto`, `always` or `never`.
+        lora_bytes: for weights with LoRAs, at most; 0 where there are none.
     """
 
     max_rows: int
     native_size: ImageSize
     offload: str = "auto"
+    lora_bytes: int = 0
 
     @property
     def native_pixels(self) -> int:
@@ -161,6 +168,7 @@ def plan_memory(
     dtypes: tuple[torch.dtype, torch.dtype],
     weight_bytes: int,
     measured: tuple[DeviceMemory, Footprint] | None,
+    unet_bytes: int = 1,
 ) -> MemoryPlan:
     """Plan; pure.
 
@@ -171,6 +179,7 @@ def plan_memory(
         weight_bytes: of all components.
         measured: the device's memory and the model's footprint; None on a CPU, whose memory is not
             planned: there a call is as large as `max_rows` rows of native size.
+        unet_bytes: of the UNet, which is what a set of LoRAs takes at most.
 
     Raises:
         ModelError: if not even one row or one tile fits.
@@ -180,14 +189,20 @@ def plan_memory(
     pixels = wishes.max_rows * wishes.native_pixels
     tile_above = TILE_ABOVE_PIXELS
     keeps_projections = not is_offloading
+    merged_bytes = wishes.lora_bytes
     if measured:
         memory, footprint = measured
         resident = footprint.largest_component if is_offloading else footprint.weights
         room = memory.free * (1 - SPARE_SHARE) - resident
+        # One set of LoRAs can always be there; one that is offloaded takes the base's place.
+        one_set = 0 if is_offloading else min(wishes.lora_bytes, footprint.largest_component)
+        room -= one_set
         kept = KEPT_CALLS * wishes.max_rows * LONGEST_KEPT_TOKENS * footprint.per_kept_token
         keeps_projections &= room - kept >= pixels * footprint.per_row_pixel
         room -= kept if keeps_projections else 0
         pixels = min(pixels, int(room / footprint.per_row_pixel))
+        left = max(0.0, room - pixels * footprint.per_row_pixel) * (1 - SPARE_SHARE)
+        merged_bytes = 0 if is_offloading else min(wishes.lora_bytes, one_set + int(left))
         if is_offloading:  # only the VAE is there
             room = memory.free * (1 - SPARE_SHARE) - footprint.vae
         tile_above = min(tile_above, int(room / footprint.per_decoded_pixel))
@@ -208,6 +223,8 @@ def plan_memory(
         call_pixels=pixels,
         tile_above_pixels=tile_above,
         keeps_projections=keeps_projections,
+        merged_bytes=merged_bytes,
+        max_lora_sets=max(1, min(MAX_LORA_SETS, merged_bytes // unet_bytes)),
     )
 
 

@@ -31,10 +31,12 @@ class Stage(StrEnum):
 
 
 class CacheName(StrEnum):
-    """What is remembered of prompts."""
+    """What is remembered of prompts and LoRAs."""
 
     CONDITIONINGS = "conditionings"  # whole requests
     WINDOWS = "windows"  # windows of 77 tokens
+    LORA_WEIGHTS = "lora_weights"  # weights of a network with a set of LoRAs
+    LORA_FILES = "lora_files"  # the LoRAs themselves
 
 
 class ErrorCode(StrEnum):

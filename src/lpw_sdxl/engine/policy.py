@@ -1,8 +1,8 @@
 """Who steps together: pure functions over what the loop knows of its jobs.
 
-Rules: jobs of one key share a call; inside a key the oldest go first; the device's time is shared
-by jobs, not by calls, so that a small image never waits for a large one to be done, nor a size that
-one job uses for a size that many use.
+Rules: jobs of one key share a call, with a few sets of LoRAs among them; inside a key the oldest go
+first; the device's time is shared by jobs, not by calls, so that a small image never waits for a
+large one to be done, nor a size that one job uses for a size that many use.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from lpw_sdxl.engine.cost import step_cost
+from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.schema import ImageSize
 
 ACTIVE_CALLS = 4  # all sizes together have at most this many calls' rows under way: bounds memory
 TURN_CHUNKS = 64  # prompt chunks encoded between two steps: about the work of one UNet row
 STAY_TRAVELS = 10  # a phase lasts this many times its components' travel while others wait
+STAY_CALLS = 4  # the least served job waits for so many calls, of its own, for LoRAs to be made
 
 Capacity = Callable[[ImageSize], int]  # rows of one UNet call that fit, by the images' size
 
@@ -54,12 +56,27 @@ class Standing:
         served: device time it has had, counted in megapixels of its own rows; what counts is how
             it compares with the others' (`served_at_first`, `served_after`).
         chunks: of its prompts, still to be encoded while it waits.
+        loras: that the UNet has for it.
     """
 
     key: StepKey
     rows: int
     served: float = 0.0
     chunks: int = 2
+    loras: LoraSet = NO_LORAS
+
+
+@dataclass(frozen=True)
+class LoraMixing:
+    """Which sets of LoRAs may share a call.
+
+    Attributes:
+        max_sets: in one call, no LoRAs at all counted as one.
+        is_at_hand: whether a set's weights need not be made first.
+    """
+
+    max_sets: int
+    is_at_hand: Callable[[LoraSet], bool]
 
 
 def admit(
@@ -102,27 +119,52 @@ def admit(
     return chosen
 
 
-def choose_group(active: Sequence[Standing], capacity: Capacity) -> list[int]:
+NO_MIXING = LoraMixing(max_sets=1, is_at_hand=lambda _: True)
+"""A call has one set, and none is better than another."""
+
+
+def choose_group(
+    active: Sequence[Standing], capacity: Capacity, mixing: LoraMixing = NO_MIXING
+) -> list[int]:
     """Choose the jobs of the next UNet call: the least served one, and who can go with it.
 
-    A job that waits is served nothing while the others are, so its turn comes.
+    A job that waits is served nothing while the others are, so its turn comes. If its LoRAs would
+    have to be made, the least served one whose LoRAs are at hand goes before it, for a few calls:
+    else two sets that don't fit into the memory together would be made for every call.
 
     Returns:
         indexes into `active`, ascending; empty if there is none. The group is of one key and fits
-        into one call, or is one job.
+        into one call, or is one job; it has no more sets of LoRAs than may be mixed.
     """
     if not active:
         return []
     by_service = sorted(range(len(active)), key=lambda index: (active[index].served, index))
+    first = _choose_first([active[index] for index in by_service], mixing)
+    by_service.insert(0, by_service.pop(first))
     key = active[by_service[0]].key
     free = capacity(key.size)
+    sets: set[LoraSet] = set()
     group: list[int] = []
     for index in by_service:
         job = active[index]
-        if job.key == key and (not group or job.rows <= free):
+        has_room = not group or job.rows <= free
+        if job.key == key and has_room and len(sets | {job.loras}) <= mixing.max_sets:
             free -= job.rows
+            sets.add(job.loras)
             group.append(index)
     return sorted(group)
+
+
+def _choose_first(by_service: Sequence[Standing], mixing: LoraMixing) -> int:
+    """Choose whom a call is for, of jobs in the order of what they were served."""
+    least = by_service[0]
+    patience = STAY_CALLS * step_cost(least.key.size, least.rows)
+    for index, job in enumerate(by_service):
+        if job.served > least.served + patience:
+            break
+        if mixing.is_at_hand(job.loras):
+            return index
+    return 0
 
 
 def served_at_first(job: Standing, active: Sequence[Standing]) -> float:

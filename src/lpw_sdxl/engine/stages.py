@@ -22,6 +22,10 @@ from lpw_sdxl.diffusion.step import Denoising
 from lpw_sdxl.engine.job import Job, Progress
 from lpw_sdxl.engine.memory import MemoryPlan
 from lpw_sdxl.engine.policy import MixedLengths, Phase, share_calls
+from lpw_sdxl.lora.adapters import Adapters
+from lpw_sdxl.lora.component import Component
+from lpw_sdxl.lora.library import LoraLibrary
+from lpw_sdxl.lora.sets import LoraSet
 
 logger = logging.getLogger(__name__)
 
@@ -37,15 +41,28 @@ class Stages:
         pipeline: the loaded model.
         plan: how memory is used.
         mixed_lengths: how rows whose prompts differ in length are stepped.
+        library: the LoRAs that jobs may name; None where there are none.
     """
 
-    def __init__(self, pipeline: Pipeline, plan: MemoryPlan, mixed_lengths: MixedLengths) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        plan: MemoryPlan,
+        mixed_lengths: MixedLengths,
+        library: LoraLibrary | None = None,
+    ) -> None:
         self.residence = Residence(pipeline, shares_device=not plan.is_offloading)
+        self.adapters = None if library is None else _make_adapters(pipeline, plan, library)
+        if self.adapters is not None:
+            self.residence.before_travel = self.adapters.reset
         self.decoder = Decoder(pipeline.vae, plan.tile_above_pixels)
         self._pipeline = pipeline
         self._mixed_lengths = mixed_lengths
         self._denoiser = Denoiser(
-            pipeline.unet, pipeline.device, keeps_projections=plan.keeps_projections
+            pipeline.unet,
+            pipeline.device,
+            self.adapters,
+            keeps_projections=plan.keeps_projections,
         )
         self._max_rows = plan.max_rows
         self._compiled: CompiledUnet | None = None
@@ -74,13 +91,21 @@ class Stages:
     def encode(self, jobs: Sequence[Job]) -> None:
         """Encode the prompts of jobs together and draw their noise."""
         self.residence.call("prompt_encoder")
+        for loras, some in _by_text_loras(jobs).items():
+            self._encode(some, loras)
+
+    def _encode(self, jobs: Sequence[Job], loras: LoraSet) -> None:
+        """Encode the prompts of jobs whose text encoders have the same LoRAs."""
+        adapters = self.adapters
         conditionings = self._pipeline.prompt_encoder.encode_many(
             [
                 PromptPair(
                     *job.spec.prompts, job.spec.request.prompt_style, job.spec.request.clip_skip
                 )
                 for job in jobs
-            ]
+            ],
+            weights_key=loras,
+            prepare=None if adapters is None else partial(adapters.use_in_encoders, loras),
         )
         for job, conditioning in zip(jobs, conditionings, strict=True):
             record = job.spec.record
@@ -95,6 +120,7 @@ class Stages:
                 size=record.size,
                 seed=record.seed,
                 device=self._pipeline.device,
+                loras=job.spec.loras.unet,
             )
             counts = job.spec.counts
             logger.info(
@@ -137,6 +163,8 @@ class Stages:
     def rest(self) -> None:
         """Let go of what only jobs under way need."""
         self._denoiser.forget()
+        if self.adapters is not None:
+            self.adapters.reset()
 
     def decode(self, job: Job, *, in_tiles: bool = False) -> Pixels:
         """Decode a job that has done its steps, in tiles where memory is short."""
@@ -155,3 +183,21 @@ class Stages:
             logger.exception("a preview could not be drawn")
             job.listener = replace(job.listener, wants_previews=False) if job.listener else None
             return None
+
+
+def _make_adapters(pipeline: Pipeline, plan: MemoryPlan, library: LoraLibrary) -> Adapters:
+    first, second = pipeline.prompt_encoder.models
+    networks = {
+        Component.UNET: pipeline.unet,
+        Component.TEXT_ENCODER: first,
+        Component.TEXT_ENCODER_2: second,
+    }
+    return Adapters(networks, library, pipeline.device, plan.merged_bytes)
+
+
+def _by_text_loras(jobs: Sequence[Job]) -> dict[LoraSet, list[Job]]:
+    """Sort jobs by the LoRAs of their text encoders."""
+    groups: dict[LoraSet, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.spec.loras.text_encoders, []).append(job)
+    return groups

@@ -1,0 +1,126 @@
+"""The imported LoRAs' tensors, read when they are first needed; nothing is applied here."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lpw_sdxl.conditioning.cache import ByteCache, CacheCounters
+from lpw_sdxl.errors import GenerationError, LpwSdxlError
+from lpw_sdxl.lora.component import Component
+from lpw_sdxl.lora.formulas import Factors
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_LIBRARY_BYTES = 2 * 1024**3
+
+
+class Source(Protocol):
+    """An imported LoRA: the registry's entry."""
+
+    @property
+    def name(self) -> str:
+        """Give the name that requests call it by."""
+
+    @property
+    def file(self) -> Path:
+        """Give the canonical file."""
+
+    def verify(self) -> None:
+        """Check that every byte is as it was imported; an error of ours if not."""
+
+
+@dataclass(frozen=True)
+class LoraTensors:
+    """One LoRA in the CPU's memory.
+
+    Attributes:
+        modules: for each network the factors of every layer that it changes, by the layer's path.
+        size: bytes.
+    """
+
+    modules: Mapping[Component, Mapping[str, Factors]]
+    size: int
+
+    def of(self, component: Component) -> Mapping[str, Factors]:
+        """Give the factors for one network; none if it leaves that as it is."""
+        return self.modules.get(component, {})
+
+
+class LoraLibrary:
+    """Reads LoRAs and remembers those used last; any thread may ask.
+
+    Args:
+        sources: by the SHA-256 of the file that each was imported from.
+        max_bytes: of what is remembered.
+    """
+
+    def __init__(
+        self, sources: Mapping[str, Source], max_bytes: int = DEFAULT_LIBRARY_BYTES
+    ) -> None:
+        self._sources = sources
+        self._cache: ByteCache[str, LoraTensors] = ByteCache(max_bytes)
+        self._verified: set[str] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def counters(self) -> CacheCounters:
+        """What the memory has done."""
+        return self._cache.counters
+
+    def get(self, sha256: str) -> LoraTensors:
+        """Give a LoRA's tensors, from the disk if they are not at hand.
+
+        The file's bytes are held against its manifest when it is read for the first time.
+
+        Raises:
+            GenerationError: its entry is damaged or gone.
+        """
+        with self._lock:
+            known = self._cache.get(sha256)
+            if known is not None:
+                return known
+            tensors = self._read(sha256)
+            self._cache.put(sha256, tensors, tensors.size)
+            return tensors
+
+    def _read(self, sha256: str) -> LoraTensors:
+        source = self._sources[sha256]
+        started = time.monotonic()
+        try:
+            if sha256 not in self._verified:
+                source.verify()
+            tensors = _sorted_out(load_file(source.file))
+        except (LpwSdxlError, OSError, SafetensorError, ValueError) as error:
+            logger.error("LoRA %s can't be read: %s", source.name, error)
+            raise GenerationError(
+                f"the LoRA {source.name} is damaged on this server; it has to be imported again"
+            ) from error
+        self._verified.add(sha256)
+        logger.info(
+            "LoRA %s: %.1f MB read in %.2f s",
+            source.name,
+            tensors.size / 1e6,
+            time.monotonic() - started,
+        )
+        return tensors
+
+
+def _sorted_out(tensors: Mapping[str, Tensor]) -> LoraTensors:
+    """Sort a canonical file's tensors, `<component>/<path>/<factor>`, by network and layer."""
+    modules: dict[Component, dict[str, dict[str, Tensor]]] = defaultdict(lambda: defaultdict(dict))
+    for name, tensor in tensors.items():
+        component, path, factor = name.split("/")
+        modules[Component(component)][path][factor] = tensor
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    return LoraTensors({component: dict(paths) for component, paths in modules.items()}, size)

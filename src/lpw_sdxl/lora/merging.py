@@ -1,0 +1,114 @@
+"""A set of LoRAs and a network's own weights, put together; nothing is put in its place here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lpw_sdxl.lora.component import Component
+from lpw_sdxl.lora.formulas import Factors, bias_change, change
+from lpw_sdxl.lora.library import LoraLibrary
+from lpw_sdxl.lora.sets import LoraSet
+
+
+@dataclass(frozen=True, eq=False)
+class LayerWeights:
+    """One layer's weight and bias."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.weight,) if self.bias is None else (self.weight, self.bias))
+
+
+MergedWeights = Mapping[str, LayerWeights]
+"""What a set changes in one network, by the layer's path."""
+
+
+class Network:
+    """One network of a model and the weights that it came with.
+
+    Args:
+        component: which one.
+        module: its weights are taken for the base's now, and never written.
+
+    Attributes:
+        layers: every module that has a weight, by its name in a canonical file.
+    """
+
+    def __init__(self, component: Component, module: nn.Module) -> None:
+        self.component = component
+        self.layers = dict(_layers(module))
+        self.base = {path: _weights(layer) for path, layer in self.layers.items()}
+        self.device = next(module.parameters()).device
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of what a set may change."""
+        return sum(count_bytes(weights) for weights in self.base.values())
+
+    def merge(self, loras: LoraSet, library: LoraLibrary, device: torch.device) -> MergedWeights:
+        """Make the weights of a set, in the base's dtype and memory format.
+
+        Each LoRA's change is that of the base, so that their order does not matter:
+        `W + sum(strength * change(W))`, summed in float32 and rounded once.
+
+        Args:
+            loras: the set.
+            library: where its tensors are.
+            device: where the result shall be.
+
+        Raises:
+            GenerationError: a LoRA of the set can't be read.
+        """
+        parts: dict[str, list[tuple[float, Factors]]] = defaultdict(list)
+        for sha256, strength in loras:
+            for path, factors in library.get(sha256).of(self.component).items():
+                parts[path].append((strength, factors))
+        return {path: self._merge_layer(path, some, device) for path, some in parts.items()}
+
+    def _merge_layer(
+        self, path: str, parts: list[tuple[float, Factors]], device: torch.device
+    ) -> LayerWeights:
+        base = self.base[path]
+        # Ordinary tensors, also where the caller is in inference mode: torch.compile is choosy.
+        with torch.inference_mode(mode=False), torch.no_grad():
+            own = base.weight.to(device)
+            weight = own.float().clone(memory_format=torch.preserve_format)
+            bias = None if base.bias is None else base.bias.to(device).float().clone()
+            for strength, stored in parts:
+                factors = {name: factor.to(device) for name, factor in stored.items()}
+                weight.add_(change(own, factors), alpha=strength)
+                shift = bias_change(factors)
+                if bias is not None and shift is not None:
+                    bias.add_(shift, alpha=strength)
+            return LayerWeights(weight.to(own.dtype), None if bias is None else bias.to(own.dtype))
+
+
+def count_bytes(weights: LayerWeights) -> int:
+    """Count the bytes of a layer's weights."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in weights)
+
+
+def _layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Name a network's layers as its model directory does.
+
+    Transformers 5.6 dropped the level `text_model` of a text encoder without projection, and kept
+    it in the files' names.
+    """
+    is_flat_encoder = hasattr(module, "embeddings") and hasattr(module, "encoder")
+    prefix = "text_model." if is_flat_encoder else ""
+    for path, layer in module.named_modules():
+        if isinstance(getattr(layer, "weight", None), nn.Parameter):
+            yield prefix + path, layer
+
+
+def _weights(layer: nn.Module) -> LayerWeights:
+    bias = getattr(layer, "bias", None)
+    assert isinstance(layer.weight, nn.Parameter)
+    return LayerWeights(layer.weight.data, None if bias is None else bias.data)

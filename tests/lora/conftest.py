@@ -1,0 +1,108 @@
+"""LoRAs in the canonical form for the demo model's real networks, fresh for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
+from lpw_sdxl.lora.component import Component
+from lpw_sdxl.lora.library import LoraLibrary
+from lpw_sdxl.lora.merging import Network
+
+CPU = torch.device("cpu")
+RANK = 4
+
+
+@dataclass(frozen=True)
+class CanonicalFile:
+    """What the registry gives the library."""
+
+    name: str
+    file: Path
+
+    def verify(self) -> None:
+        if not self.file.exists():
+            raise FileNotFoundError(self.file)
+
+
+@pytest.fixture
+def pipeline(model_directory: Path) -> Pipeline:
+    return Pipeline.load(model_directory, CPU, LoadOptions())
+
+
+def networks_of(pipeline: Pipeline) -> dict[Component, torch.nn.Module]:
+    first, second = pipeline.prompt_encoder.models
+    return {
+        Component.UNET: pipeline.unet,
+        Component.TEXT_ENCODER: first,
+        Component.TEXT_ENCODER_2: second,
+    }
+
+
+Matches = Callable[[str, Tensor], bool]
+
+
+def is_attention(path: str, weight: Tensor) -> bool:
+    return ("attn" in path or "ff." in path) and weight.ndim == 2
+
+
+def is_layer(path: str, weight: Tensor) -> bool:
+    return weight.ndim in (2, 4) and "embeddings" not in path
+
+
+def make_factors(weight: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """A LoRA or LoCon of rank 4 whose change is a fifth of the weight."""
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    out, rest = weight.shape[0], weight.shape[1:]
+    ones = (1,) * (weight.ndim - 2)
+    spread = 0.2 * float(weight.std()) / RANK**0.5
+    return {
+        "lora_down": draw(RANK, *rest),
+        "lora_up": draw(out, RANK, *ones) * spread,
+        "alpha": torch.tensor(float(RANK)),
+    }
+
+
+def write_canonical(
+    path: Path,
+    networks: Mapping[Component, torch.nn.Module],
+    seed: int,
+    matches: Matches = is_attention,
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {
+        f"{component}/{layer}/{factor}": tensor.contiguous()
+        for component, module in networks.items()
+        for layer, weights in Network(component, module).base.items()
+        if matches(layer, weights.weight)
+        for factor, tensor in make_factors(weights.weight, generator).items()
+    }
+    save_file(tensors, path)
+
+
+@pytest.fixture
+def library(tmp_path: Path, pipeline: Pipeline) -> LoraLibrary:
+    """Four LoRAs: a and b of attention, c of everything, d of the UNet alone."""
+    networks = networks_of(pipeline)
+    unet_only = {Component.UNET: networks[Component.UNET]}
+    kinds = {
+        "a": (networks, is_attention),
+        "b": (networks, is_attention),
+        "c": (networks, is_layer),
+        "d": (unet_only, is_attention),
+    }
+    files = {}
+    for seed, (name, (some, matches)) in enumerate(kinds.items()):
+        files[name] = CanonicalFile(name, tmp_path / f"{name}.safetensors")
+        write_canonical(files[name].file, some, seed, matches)
+    return LoraLibrary(files)
