@@ -1,0 +1,1 @@
+"""LoRAs: what is in a file, which layers it changes, and by how much."""
