@@ -1,4 +1,4 @@
-"""The networks of a model that a LoRA may change."""
+"""The networks of the pipeline that a LoRA may change."""
 
 from __future__ import annotations
 
