@@ -19,6 +19,7 @@ class Characters:
 
     def __init__(self, pad=PAD):
         self.special = SpecialTokens(BOS, EOS, pad)
+        self.places_in_embeddings = {}
 
     def ids(self, text):
         return [

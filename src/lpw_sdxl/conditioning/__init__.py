@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lpw_sdxl.conditioning.assembly import Conditioning
     from lpw_sdxl.conditioning.clip import ClipTextEncoder
+    from lpw_sdxl.conditioning.embeddings import Embedding, load_embedding
     from lpw_sdxl.conditioning.encoder import (
         DEFAULT_CACHE_BYTES,
         EncoderCounters,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         PromptPair,
     )
     from lpw_sdxl.conditioning.explain import (
+        EmbeddingMention,
         ExplainedPrompt,
         ExplainedWindow,
         PromptExplanation,
@@ -30,12 +32,15 @@ __all__ = [
     "ClipTextEncoder",
     "ClipTokenizer",
     "Conditioning",
+    "Embedding",
+    "EmbeddingMention",
     "EncoderCounters",
     "ExplainedPrompt",
     "ExplainedWindow",
     "PromptEncoder",
     "PromptExplanation",
     "PromptPair",
+    "load_embedding",
 ]
 
 _HOMES = {
@@ -43,12 +48,15 @@ _HOMES = {
     "ClipTextEncoder": "clip",
     "ClipTokenizer": "tokenizer",
     "Conditioning": "assembly",
+    "Embedding": "embeddings",
+    "EmbeddingMention": "explain",
     "EncoderCounters": "encoder",
     "ExplainedPrompt": "explain",
     "ExplainedWindow": "explain",
     "PromptEncoder": "encoder",
     "PromptExplanation": "explain",
     "PromptPair": "encoder",
+    "load_embedding": "embeddings",
 }
 
 

@@ -61,6 +61,10 @@ class Tokenizer(Protocol):
 
     special: SpecialTokens
 
+    @property
+    def places_in_embeddings(self) -> Mapping[int, int]:
+        """Say of each id that is an embedding's how many vectors of it stand before."""
+
     def ids(self, text: str) -> Sequence[int]:
         """Return a text's ids, without BOS, EOS, padding and truncation."""
 
@@ -72,7 +76,7 @@ def chunk_pair(
     rules = STYLES[style]
     cuts = [
         cut(
-            tokenize(one, tokenizer.ids, rules.split),
+            tokenize(one, tokenizer.ids, rules.split, tokenizer.places_in_embeddings),
             rules.border,
             keeps_empty=rules.keeps_empty_chunks,
         )

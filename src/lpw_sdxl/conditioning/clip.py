@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from lpw_sdxl.conditioning.token_rows import ExtendedTokenEmbedding
 from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 
 WINDOWS_PER_CALL = 32
@@ -48,6 +49,24 @@ class ClipTextEncoder:
     def max_clip_skip(self) -> int:
         """The largest clip_skip: it takes the token embeddings, before any layer."""
         return int(self.model.config.num_hidden_layers) - 1
+
+    @property
+    def token_table(self) -> Tensor:
+        """The model's own token embeddings: [vocabulary, dim]."""
+        table: Tensor = self.model.get_input_embeddings().weight
+        return table
+
+    def add_token_rows(self, rows: Tensor) -> None:
+        """Let ids from the vocabulary's size on stand for rows; to be called once.
+
+        Args:
+            rows: [count, dim].
+        """
+        table = self.model.get_input_embeddings()
+        self.model.set_input_embeddings(ExtendedTokenEmbedding(table, rows))
+        # With the old `eos_token_id: 2` the model pools at the largest id, which is EOS no more.
+        inner = getattr(self.model, "text_model", self.model)
+        inner.eos_token_id = self.tokenizer.special.eos
 
     @torch.inference_mode()
     def encode(self, windows: Sequence[tuple[int, ...]], clip_skip: int = 0) -> list[EncodedWindow]:

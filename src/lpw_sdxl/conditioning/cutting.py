@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 
 from lpw_sdxl.conditioning.windows import WINDOW_TOKENS, Segment, WeightedToken
 from lpw_sdxl.prompt import Break, Prompt, Span
@@ -21,6 +22,8 @@ Splitting = Callable[[str], Iterable[str]]
 Border = Callable[[Segment, int], int]
 """Where the chunk that begins at an index ends, given that more than 75 tokens follow it."""
 
+NO_EMBEDDINGS: Mapping[int, int] = MappingProxyType({})
+
 _WORD = re.compile(r"[^ \t\n\r\f\v]+")
 
 
@@ -35,13 +38,23 @@ def by_word(text: str) -> Iterable[str]:
 
 
 def tokenize(
-    prompt: Prompt, token_ids: TokenIds, split: Splitting = by_span
+    prompt: Prompt,
+    token_ids: TokenIds,
+    split: Splitting = by_span,
+    places_in_embeddings: Mapping[int, int] = NO_EMBEDDINGS,
 ) -> tuple[Segment, ...]:
     """Turn a prompt into segments of weighted tokens, one more than it has breaks.
 
     Spans are tokenised one by one, so words never join over the border of two weights. LoRA tags
     are taken out as if they had never been written: what stands on both sides of one is a single
     span, if its weight is the same.
+
+    Args:
+        prompt: parsed.
+        token_ids: the encoder's tokenizer.
+        split: what is tokenised in one piece.
+        places_in_embeddings: of each id that is an embedding's, how many of its vectors stand
+            before; an embedding is a word of its own.
     """
     commas = frozenset(token_ids(","))
     segments: list[list[WeightedToken]] = [[]]
@@ -52,7 +65,13 @@ def tokenize(
         for piece in split(text):
             ids = token_ids(piece)
             segments[-1] += [
-                WeightedToken(id_, weight, index == 0, id_ in commas)
+                WeightedToken(
+                    id_,
+                    weight,
+                    starts_word=index == 0 or _is_border(ids[index - 1], id_, places_in_embeddings),
+                    is_comma=id_ in commas,
+                    place_in_embedding=places_in_embeddings.get(id_, 0),
+                )
                 for index, id_ in enumerate(ids)
             ]
     return tuple(map(tuple, segments))
@@ -86,8 +105,12 @@ def after_comma(segment: Segment, start: int) -> int:
     """End a chunk behind the last comma of its last 20 tokens, else after 75 tokens.
 
     Nothing moves if a comma is the first token that has no room: it is the nearest to the border.
+    An embedding that has no room as a whole moves as a whole, and alone.
     """
     end = start + WINDOW_TOKENS
+    if segment[end].place_in_embedding:
+        embedding = end - segment[end].place_in_embedding
+        return embedding if embedding > start else end  # longer than a chunk
     nearest = range(end, end - COMMA_BACKTRACK - 1, -1)
     comma = next((index for index in nearest if segment[index].is_comma), end)
     return min(comma + 1, end)
@@ -103,6 +126,12 @@ def before_word(segment: Segment, start: int) -> int:
     rest = segment[word + 1 : word + 1 + MAX_WORD_TOKENS]
     has_end = len(rest) < MAX_WORD_TOKENS or any(token.starts_word for token in rest)
     return word if has_end else end
+
+
+def _is_border(before: int, id_: int, places_in_embeddings: Mapping[int, int]) -> bool:
+    """Tell whether an embedding begins with an id, or has ended before it."""
+    place = places_in_embeddings.get(id_)
+    return before in places_in_embeddings if place is None else place == 0
 
 
 def _texts(prompt: Prompt) -> Iterator[tuple[str | None, float]]:

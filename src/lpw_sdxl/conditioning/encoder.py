@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import sys
+<<<<<<< HEAD
 from collections.abc import Callable, Hashable, Sequence
+=======
+from collections.abc import Hashable, Mapping, Sequence
+>>>>>>> 919e59022b4c3d0983b08234edcd6db900fbf5f1
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +18,12 @@ from lpw_sdxl.conditioning.assembly import Conditioning, Plan, SidePlan, assembl
 from lpw_sdxl.conditioning.cache import ByteCache, CacheCounters
 from lpw_sdxl.conditioning.chunking import ChunkedPair, chunk_for_encoders, empty_window
 from lpw_sdxl.conditioning.clip import ClipTextEncoder
+from lpw_sdxl.conditioning.embedding_tokenizer import EmbeddingTokenizer
+from lpw_sdxl.conditioning.embeddings import Embedding, check_embeddings
 from lpw_sdxl.conditioning.emphasis import READ_EMPTY_PROMPT
-from lpw_sdxl.conditioning.explain import PromptExplanation, explain
+from lpw_sdxl.conditioning.explain import ExplainingTokenizer, PromptExplanation, explain
 from lpw_sdxl.conditioning.loading import load_text_encoders
+from lpw_sdxl.conditioning.mentions import MentionForm
 from lpw_sdxl.conditioning.reading import WindowReader, count_bytes
 from lpw_sdxl.conditioning.styles import STYLES
 from lpw_sdxl.errors import InvalidRequestError
@@ -71,7 +78,9 @@ class PromptEncoder:
             cache_bytes: bound of both caches together; 0 for none.
         """
         self._encoders = tuple(encoders)
-        self._tokenizers = [encoder.tokenizer for encoder in self._encoders]
+        self._tokenizers: Mapping[MentionForm, Sequence[ExplainingTokenizer]] = dict.fromkeys(
+            MentionForm, tuple(encoder.tokenizer for encoder in self._encoders)
+        )
         self._limits = limits
         half = cache_bytes // 2
         self._conditionings: ByteCache[_PairKey, Conditioning] = ByteCache(half)
@@ -85,13 +94,39 @@ class PromptEncoder:
         dtype: torch.dtype = torch.float32,
         limits: PromptLimits = DEFAULT_LIMITS,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        *,
+        embeddings: Sequence[Embedding] = (),
     ) -> PromptEncoder:
         """Load `text_encoder*/` and `tokenizer*/` of a Diffusers directory, and nothing else.
 
         Raises:
-            ModelError: a part is missing, unreadable, or lacks a tensor.
+            ModelError: a part is missing, unreadable, or lacks a tensor; an embedding doesn't fit.
         """
-        return cls(load_text_encoders(Path(path), device, dtype), limits, cache_bytes)
+        encoder = cls(load_text_encoders(Path(path), device, dtype), limits, cache_bytes)
+        encoder.add_embeddings(embeddings)
+        return encoder
+
+    def add_embeddings(self, embeddings: Sequence[Embedding]) -> None:
+        """Teach the encoders names; to be called once, before anything is encoded.
+
+        Raises:
+            ModelError: an embedding doesn't fit these encoders, or shares its name with another.
+        """
+        assert not self._conditionings.counters.misses, "what was encoded knows no embeddings"
+        tables = [encoder.token_table for encoder in self._encoders]
+        check_embeddings(embeddings, [table.shape[1] for table in tables])
+        if not embeddings:
+            return
+        for index, encoder in enumerate(self._encoders):
+            encoder.add_token_rows(torch.cat([one.vectors[index] for one in embeddings]))
+        counts = {one.name: one.vector_count for one in embeddings}
+        self._tokenizers = {
+            form: [
+                EmbeddingTokenizer(encoder.tokenizer, counts, len(table), form)
+                for encoder, table in zip(self._encoders, tables, strict=True)
+            ]
+            for form in MentionForm
+        }
 
     @property
     def models(self) -> tuple[torch.nn.Module, ...]:
@@ -195,8 +230,9 @@ class PromptEncoder:
             InvalidPromptError: a text breaks a limit.
             InvalidRequestError: the style is unknown.
         """
-        parsed = self._parse(prompt, negative_prompt, PromptStyle.named(style))
-        return explain(*parsed, PromptStyle.named(style), self._tokenizers)
+        style = PromptStyle.named(style)
+        parsed = self._parse(prompt, negative_prompt, style)
+        return explain(*parsed, style, self._tokenizers[STYLES[style].mentions])
 
     def chunk(
         self, prompt: Prompt, negative_prompt: Prompt, style: PromptStyle = PromptStyle.LPW
@@ -205,7 +241,8 @@ class PromptEncoder:
 
         Runs no encoder, and may be called from any thread.
         """
-        return chunk_for_encoders(prompt, negative_prompt, style, self._tokenizers)[0]
+        tokenizers = self._tokenizers[STYLES[style].mentions]
+        return chunk_for_encoders(prompt, negative_prompt, style, tokenizers)[0]
 
     def _key(self, pair: PromptPair, weights_key: Hashable) -> _PairKey:
         return _PairKey(
@@ -220,7 +257,7 @@ class PromptEncoder:
     def _plan(self, key: _PairKey) -> Plan:
         rules = STYLES[key.style]
         parsed = self._parse(key.prompt, key.negative_prompt, key.style)
-        chunked = chunk_for_encoders(*parsed, key.style, self._tokenizers)
+        chunked = chunk_for_encoders(*parsed, key.style, self._tokenizers[rules.mentions])
         prompts, negatives = zip(*chunked, strict=True)
         is_zeros = rules.has_zeros_for_empty_negative and key.has_empty_negative
         negative_skip = key.clip_skip if rules.skips_layers_for_negative else 0

@@ -54,6 +54,15 @@ class ExplainedWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddingMention:
+    """An embedding's name in a prompt, positions in characters."""
+
+    name: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExplainedPrompt:
     """One prompt: what its text was parsed into, and its chunks.
 
@@ -61,6 +70,7 @@ class ExplainedPrompt:
         spans: weighted text, with positions in characters.
         breaks: where BREAK stands.
         lora_tags: in the order of the text.
+        embeddings: as often as they are named, in the order of the text.
         token_count: tokens of the text, in all windows, for the first text encoder.
         token_counts: the same for each text encoder.
         windows: at least one.
@@ -70,6 +80,7 @@ class ExplainedPrompt:
     spans: tuple[Span, ...]
     breaks: tuple[Break, ...]
     lora_tags: tuple[LoraTag, ...]
+    embeddings: tuple[EmbeddingMention, ...]
     token_count: int
     token_counts: tuple[int, ...]
     windows: tuple[ExplainedWindow, ...]
@@ -119,6 +130,7 @@ def _explain_one(
         spans=prompt.spans,
         breaks=prompt.breaks,
         lora_tags=prompt.lora_tags,
+        embeddings=tuple(_find_mentions(tokens)),
         token_count=first.token_count,
         token_counts=tuple(one.token_count for one in chunks),
         windows=tuple(_explain_windows(tokens, first, tokenizer)),
@@ -133,6 +145,7 @@ class _PlacedToken(NamedTuple):
     start: int
     end: int
     word_start: int | None  # of the word that it goes on with; None if it begins one
+    embedding: str | None
 
 
 def _place(prompt: Prompt, tokenizer: ExplainingTokenizer) -> Iterator[_PlacedToken]:
@@ -143,7 +156,9 @@ def _place(prompt: Prompt, tokenizer: ExplainingTokenizer) -> Iterator[_PlacedTo
             start = extents[offset + piece.start][0]
             end = extents[offset + piece.end - 1][1]
             word_start = start if piece.starts_word else word_start
-            yield _PlacedToken(piece.id, start, end, None if piece.starts_word else word_start)
+            yield _PlacedToken(
+                piece.id, start, end, None if piece.starts_word else word_start, piece.embedding
+            )
         offset += len(text)
 
 
@@ -163,6 +178,12 @@ def _texts(prompt: Prompt) -> list[str]:
 
 def _text_ids(chunks: TokenChunks) -> list[int]:
     return [id_ for window in chunks.windows for id_ in window.ids[1 : 1 + window.text_count]]
+
+
+def _find_mentions(tokens: Sequence[_PlacedToken]) -> Iterator[EmbeddingMention]:
+    for token in tokens:
+        if token.embedding is not None and token.word_start is None:
+            yield EmbeddingMention(token.embedding, token.start, token.end)
 
 
 def _find_split_words(

@@ -15,12 +15,14 @@ class TokenPiece(NamedTuple):
         start: of its first character in the text. The tokens of one character share its place.
         end: one past the last.
         starts_word: whether it begins a word; the rest of the word follows it.
+        embedding: name of the embedding that it is a vector of; None for text.
     """
 
     id: int
     start: int
     end: int
     starts_word: bool
+    embedding: str | None = None
 
 
 def split_into_pieces(tokenizer: Tokenizer, text: str) -> list[TokenPiece]:

@@ -16,6 +16,7 @@ from lpw_sdxl.conditioning.cutting import (
     by_span,
     by_word,
 )
+from lpw_sdxl.conditioning.mentions import MentionForm
 from lpw_sdxl.conditioning.windows import (
     Fit,
     fit_alone_padded_after_eos,
@@ -60,6 +61,7 @@ class StyleRules:
     Attributes:
         split: what is tokenised in one piece.
         border: where a chunk ends that is too small for the text.
+        mentions: how a text names an embedding.
         keeps_empty_chunks: whether a leading or doubled BREAK makes a chunk without text.
         fit: how chunks become windows, and with what they are padded.
         pooled: which windows give the pooled vectors.
@@ -71,6 +73,7 @@ class StyleRules:
 
     split: Splitting = by_span
     border: Border = after_75
+    mentions: MentionForm = MentionForm.BARE_OR_PREFIXED
     keeps_empty_chunks: bool = True
     fit: Fit = fit_alone_padded_after_text
     pooled: PooledChoices = _BOTH_FIRST
@@ -106,6 +109,7 @@ STYLES: Mapping[PromptStyle, StyleRules] = {
     PromptStyle.COMFY: StyleRules(
         split=by_word,
         border=before_word,
+        mentions=MentionForm.PREFIXED,
         emphasis=EmphasisName.FROM_EMPTY_PROMPT,
     ),
     PromptStyle.PLAIN: StyleRules(skips_layers_for_negative=False),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from transformers import CLIPTokenizer
 
@@ -16,6 +18,8 @@ class ClipTokenizer:
     It asks the tokenizers library directly: Transformers' own call warns of every text over 77
     tokens. `<|endoftext|>` or `<|startoftext|>` in a text becomes that token, as it does there.
     """
+
+    places_in_embeddings: Mapping[int, int] = MappingProxyType({})  # it knows none
 
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
         self._tokenizer = tokenizer

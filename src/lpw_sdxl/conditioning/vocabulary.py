@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
@@ -21,6 +22,8 @@ _WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 class VocabularyTokenizer:
     """Text to ids and back; holds no state between calls."""
+
+    places_in_embeddings: Mapping[int, int] = MappingProxyType({})  # it knows none
 
     def __init__(
         self,

@@ -26,12 +26,14 @@ class WeightedToken(NamedTuple):
         weight: of the span that it came from.
         starts_word: whether a chunk may begin with it without splitting a word.
         is_comma: whether it is the token `,`.
+        place_in_embedding: vectors of its embedding that stand before it; 0 for text too.
     """
 
     id: int
     weight: float
     starts_word: bool = True
     is_comma: bool = False
+    place_in_embedding: int = 0
 
 
 Segment = tuple[WeightedToken, ...]

@@ -1,0 +1,87 @@
+"""Textual inversions: vectors that a name in a prompt stands for; it knows nothing of prompts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lpw_sdxl.errors import ModelError
+
+TENSOR_NAMES = ("text_encoder", "text_encoder_2")
+"""The tensors of an embedding's file, in the encoders' order."""
+
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedding:
+    """A name and what the encoders read in its place.
+
+    Attributes:
+        name: of ASCII letters, digits, `.`, `_` and `-`; prompts may write it in any case.
+        vectors: [k, width] for each text encoder, in their order; k is the same for all.
+    """
+
+    name: str
+    vectors: tuple[Tensor, ...]
+
+    @property
+    def vector_count(self) -> int:
+        """Tokens that the name takes in a prompt."""
+        return len(self.vectors[0])
+
+
+def load_embedding(name: str, file: Path) -> Embedding:
+    """Read what the import wrote: one tensor for each text encoder.
+
+    Raises:
+        ModelError: the file is unreadable, or doesn't hold these tensors and no others.
+    """
+    try:
+        tensors = load_file(file)
+    except Exception as cause:  # safetensors has errors of its own, and of the file system
+        raise _damaged(name, "can't be read") from cause
+    if set(tensors) != set(TENSOR_NAMES):
+        raise _damaged(name, f"must hold the tensors {' and '.join(TENSOR_NAMES)}")
+    return Embedding(name, tuple(tensors[tensor] for tensor in TENSOR_NAMES))
+
+
+def check_embeddings(embeddings: Sequence[Embedding], widths: Sequence[int]) -> None:
+    """Make sure that a model's text encoders can read all of them, and tell them apart.
+
+    Args:
+        embeddings: of one model.
+        widths: features of each text encoder's tokens.
+
+    Raises:
+        ModelError: a name is no name or occurs twice, in whatever case; the vectors are of another
+            width, differ in number, are none, or hold what is no finite number.
+    """
+    seen: set[str] = set()
+    for embedding in embeddings:
+        if not _NAME.fullmatch(embedding.name):
+            raise _damaged(embedding.name, "has a name of other characters than A-Za-z0-9._-")
+        if embedding.name.lower() in seen:
+            raise ModelError(f"two embeddings are called {embedding.name}; remove one")
+        seen.add(embedding.name.lower())
+        _check_vectors(embedding, widths)
+
+
+def _check_vectors(embedding: Embedding, widths: Sequence[int]) -> None:
+    shapes = [tuple(vectors.shape) for vectors in embedding.vectors]
+    count = shapes[0][0] if shapes and shapes[0] else 0
+    if not count or shapes != [(count, width) for width in widths]:
+        wanted = " and ".join(f"[k, {width}]" for width in widths)
+        raise _damaged(embedding.name, f"has vectors of the shapes {shapes} in place of {wanted}")
+    if not all(torch.isfinite(vectors).all() for vectors in embedding.vectors):
+        raise _damaged(embedding.name, "holds what is no finite number")
+
+
+def _damaged(name: str, fault: str) -> ModelError:
+    return ModelError(f"the embedding {name} {fault}; import it again")

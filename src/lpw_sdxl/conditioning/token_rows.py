@@ -1,0 +1,33 @@
+"""A token-embedding table with rows behind it; the table itself is neither copied nor changed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ExtendedTokenEmbedding(nn.Module):
+    """Looks ids up in a model's table, and those that follow its last row in rows of its own.
+
+    The table's parameter stays the one that was read: it may lie in a mapped file that processes
+    share, and whoever looks it up by name finds it with its own shape.
+    """
+
+    def __init__(self, table: nn.Embedding, rows: Tensor) -> None:
+        """Put rows behind a table.
+
+        Args:
+            table: [size, width].
+            rows: [count, width]; takes the table's dtype and device.
+        """
+        super().__init__()
+        self.weight = table.weight
+        self.rows = nn.Parameter(rows.to(table.weight), requires_grad=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return the rows of ids of any shape: [..., width]."""
+        size = len(self.weight)
+        known = F.embedding(ids.clamp(max=size - 1), self.weight)
+        added = F.embedding((ids - size).clamp(min=0), self.rows)
+        return torch.where((ids < size).unsqueeze(-1), known, added)
