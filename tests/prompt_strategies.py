@@ -8,6 +8,7 @@ PIECES = [
     "(", ")", "[", "]", "()", ")(", "\\", "\\(", "\\)", "\\\\", "\\:", ":", "<", ">", "1", ".",
     "-", "+", ":1.3)", ":0.7)", ": 0.7 )", ":1.0)", ":-0)", ":1..2)", "(a:", " ", "\n", "\t",
     "BREAK", " BREAK ", "BREA", "K", "break", "<lora:", "lora:", "<lora:x:1>", "<lora:a b:-.5>",
+    "<lora:x>", "<lyco: x :1:.5>", "<lora:x:te=2:unet=1>", "lyco:", "te=", "unet=", "=",
     "<Lora:x:1>", "word", "b", "猫", "🐈", "\ud83d", "\x00", "\x85", "\u2028", "٣", ",",
 ]  # fmt: skip
 
@@ -30,10 +31,12 @@ _texts = prompts_of([piece for piece in PIECES if piece != "\ud83d"]).filter(
 _weights = st.sampled_from([0.0, -0.0, 1.0, 1.1, 2.0, 5e-324, 1e22, 1e-7]) | st.floats(
     allow_nan=False, allow_infinity=False
 )
-_names = st.text("abc ()[]\\.猫_\n", min_size=1).filter(lambda name: not name[0].isspace())
+_names = st.text("abc ()[]\\.猫_=\u3000", min_size=1, max_size=128).filter(
+    lambda name: name == name.strip()
+)
 
 spans = st.builds(Span, _texts, _weights)
-lora_tags = st.builds(LoraTag, _names, _weights)
+lora_tags = st.builds(LoraTag, _names, _weights, _weights)
 
 
 def trees(*nodes):

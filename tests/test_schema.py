@@ -8,6 +8,7 @@ from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.schema import (
     GenerationRequest,
     ImageSize,
+    LoraReference,
     RequestLimits,
     SchedulerName,
     parse_batch,
@@ -15,9 +16,14 @@ from lpw_sdxl.schema import (
     parse_inspection,
     parse_request,
 )
+from lpw_sdxl.settings import Settings
 
 LIMITS = RequestLimits(
-    max_prompt_characters=100, max_steps=50, max_size=ImageSize(512, 1024), max_batch_items=3
+    max_prompt_characters=100,
+    max_steps=50,
+    max_size=ImageSize(512, 1024),
+    max_batch_items=3,
+    max_loras=2,
 )
 
 REFUSED = {
@@ -58,6 +64,22 @@ REFUSED = {
     "long prompt": ({"prompt": "secret " * 20}, "prompt", "at most 100"),
     "long negative": ({"prompt": "a", "negative_prompt": "s" * 101}, "negative_prompt", "100"),
     "LoRA path": ({"prompt": "a", "loras": [{"name": "../x"}]}, "loras.0.name", "pattern"),
+    "LoRA weight": (
+        {"prompt": "a", "loras": [{"name": "x", "weight": 11}]},
+        "loras.0.weight",
+        "10",
+    ),
+    "LoRA weight of the encoders": (
+        {"prompt": "a", "loras": [{"name": "x"}, {"name": "y", "text_encoder_weight": -10.1}]},
+        "loras.1.text_encoder_weight",
+        "-10",
+    ),
+    "LoRA weight that is none": (
+        '{"prompt": "a", "loras": [{"name": "x", "text_encoder_weight": NaN}]}',
+        "loras.0.text_encoder_weight",
+        "finite",
+    ),
+    "too many LoRAs": ({"prompt": "a", "loras": [{"name": "x"}] * 17}, "loras", "16"),
     "lone surrogate": ('{"prompt": "\\ud800"}', None, "JSON"),
 }
 
@@ -89,6 +111,19 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "image_format": "png",
         "deadline_s": None,
     }
+
+
+def test_a_lora_has_weight_1_for_all_parts_unless_told() -> None:
+    loras = [{"name": "a"}, {"name": "b", "weight": 0, "text_encoder_weight": -10}]
+    request = parse_request(json.dumps({"prompt": "a", "loras": loras}), LIMITS)
+    assert request.loras == [
+        LoraReference(name="a", weight=1.0, text_encoder_weight=None),
+        LoraReference(name="b", weight=0.0, text_encoder_weight=-10.0),
+    ]
+
+
+def test_limits_are_those_of_the_settings() -> None:
+    assert RequestLimits.from_settings(Settings(max_loras=7)).max_loras == 7
 
 
 def test_a_whole_number_is_a_guidance_scale() -> None:

@@ -243,7 +243,9 @@ def test_an_inspection_tells_chunks_weights_and_warnings(client: httpx.Client) -
 def test_an_inspection_tells_lora_tags_and_reads_the_style(client: httpx.Client) -> None:
     body = {"prompt": "(a <lora:b:.5> : 1.3)", "prompt_style": "a1111"}
     explained = client.post("/inspect_prompt", json=body).json()["prompt"]
-    assert explained["lora_tags"] == [{"name": "b", "weight": 0.5, "start": 3, "end": 14}]
+    assert explained["lora_tags"] == [
+        {"name": "b", "weight": 0.5, "text_encoder_weight": 0.5, "start": 3, "end": 14}
+    ]
     assert [span["weight"] for span in explained["spans"]] == [1.3, 1.3]
 
 

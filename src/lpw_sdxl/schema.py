@@ -7,17 +7,39 @@ height first wherever it is not named.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
 
 from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.lora_reference import LoraReference
 from lpw_sdxl.prompt.style import PromptStyle
+from lpw_sdxl.scheduler_names import SchedulerName, find_scheduler, read_scheduler
 from lpw_sdxl.settings import Settings
+
+__all__ = [
+    "LATENT_SCALE",
+    "MAX_IMAGE_PIXELS",
+    "MIN_IMAGE_PIXELS",
+    "BatchRequest",
+    "GenerationRequest",
+    "ImageFormat",
+    "ImageSize",
+    "InfoRequest",
+    "InspectionRequest",
+    "LoraReference",
+    "RequestLimits",
+    "SchedulerName",
+    "check_limits",
+    "check_prompt_lengths",
+    "find_scheduler",
+    "parse_batch",
+    "parse_info",
+    "parse_inspection",
+    "parse_request",
+]
 
 MIN_IMAGE_PIXELS = 64  # one side; below it SDXL's UNet has nothing left to halve
 MAX_IMAGE_PIXELS = 8192  # one side; the server's own limit is lower
@@ -38,104 +60,12 @@ class ImageSize(NamedTuple):
         return f"{self.width}x{self.height}"
 
 
-class SchedulerName(StrEnum):
-    """Schedulers by the names that people know them by, which are AUTOMATIC1111's."""
-
-    EULER = "Euler"
-    EULER_ANCESTRAL = "Euler a"
-    DPMPP_2M = "DPM++ 2M"
-    DPMPP_2M_KARRAS = "DPM++ 2M Karras"
-    DPMPP_2M_SDE = "DPM++ 2M SDE"
-    DPMPP_2M_SDE_KARRAS = "DPM++ 2M SDE Karras"
-    DPMPP_3M_SDE = "DPM++ 3M SDE"
-    DPMPP_3M_SDE_KARRAS = "DPM++ 3M SDE Karras"
-    DPMPP_SDE = "DPM++ SDE"
-    DPMPP_SDE_KARRAS = "DPM++ SDE Karras"
-    DDIM = "DDIM"
-    UNIPC = "UniPC"
-    HEUN = "Heun"
-    LMS = "LMS"
-    LMS_KARRAS = "LMS Karras"
-    LCM = "LCM"
-    TCD = "TCD"
-
-
-SCHEDULER_ALIASES: Mapping[str, SchedulerName] = {
-    "euler_ancestral": SchedulerName.EULER_ANCESTRAL,
-    "EulerDiscreteScheduler": SchedulerName.EULER,
-    "EulerAncestralDiscreteScheduler": SchedulerName.EULER_ANCESTRAL,
-    "DPMSolverMultistepScheduler": SchedulerName.DPMPP_2M,
-    "DPMSolverSDEScheduler": SchedulerName.DPMPP_SDE,
-    "DDIMScheduler": SchedulerName.DDIM,
-    "UniPCMultistepScheduler": SchedulerName.UNIPC,
-    "HeunDiscreteScheduler": SchedulerName.HEUN,
-    "LMSDiscreteScheduler": SchedulerName.LMS,
-    "LCMScheduler": SchedulerName.LCM,
-    "TCDScheduler": SchedulerName.TCD,
-}
-"""Names that spelling alone does not lead to one of ours: ComfyUI's, and Diffusers' classes."""
-
-LONGEST_SCHEDULER_NAME = 64  # characters; longer is no name and is not compared with one
-
-
-def find_scheduler(text: str) -> SchedulerName | None:
-    """Find a scheduler by a name in anybody's spelling, or None.
-
-    Case, blanks, hyphens, underscores, `pp` for `++` and a leading `k_` don't matter, so that
-    `dpmpp_2m_sde`, `uni_pc` and `k_euler_a` are known without being listed.
-    """
-    return _SCHEDULERS_BY_SPELLING.get(_spelling(text))
-
-
-def _spelling(name: str) -> str:
-    """Reduce a name to what all its spellings share."""
-    if len(name) > LONGEST_SCHEDULER_NAME:
-        return ""
-    lowered = name.casefold().removeprefix("k_").replace("++", "pp")
-    return "".join(lowered.replace("_", " ").replace("-", " ").split())
-
-
-_SCHEDULERS_BY_SPELLING: Mapping[str, SchedulerName] = {
-    _spelling(name): scheduler
-    for name, scheduler in (
-        *SCHEDULER_ALIASES.items(),
-        *((name.value, name) for name in SchedulerName),
-    )
-}
-
-
-def _read_scheduler(value: object) -> object:
-    """Turn a scheduler's name in any spelling into ours; leave what is no text to pydantic."""
-    if not isinstance(value, str):
-        return value
-    scheduler = find_scheduler(value)
-    if scheduler is None:
-        near = difflib.get_close_matches(_spelling(value), _SCHEDULERS_BY_SPELLING, n=1)
-        hint = f"did you mean '{_SCHEDULERS_BY_SPELLING[near[0]]}'? " if near else ""
-        known = ", ".join(f"'{name}'" for name in SchedulerName)
-        raise PydanticCustomError(
-            "unknown_scheduler",
-            "not a scheduler; {hint}known are {known}",
-            {"hint": hint, "known": known},
-        )
-    return scheduler
-
-
 class ImageFormat(StrEnum):
     """File format of the answer."""
 
     PNG = "png"
     JPEG = "jpeg"
     WEBP = "webp"
-
-
-class LoraReference(BaseModel):
-    """One LoRA by the name it was imported under, and its strength."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-    weight: Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)] = 1.0
 
 
 Side = Annotated[int, Field(ge=MIN_IMAGE_PIXELS, le=MAX_IMAGE_PIXELS, multiple_of=LATENT_SCALE)]
@@ -175,7 +105,7 @@ class GenerationRequest(BaseModel):
     seed: int | None = Field(
         default=None, ge=0, le=2**64 - 1, description="Null draws one, and the answer tells it."
     )
-    scheduler: Annotated[SchedulerName | None, BeforeValidator(_read_scheduler)] = Field(
+    scheduler: Annotated[SchedulerName | None, BeforeValidator(read_scheduler)] = Field(
         default=None,
         description="Null is the model's own. Names of Diffusers' classes are understood too.",
     )
@@ -186,7 +116,9 @@ class GenerationRequest(BaseModel):
         default=None, ge=0, le=32, description="k takes hidden_states[-(k+2)] of both encoders."
     )
     loras: list[LoraReference] = Field(
-        default_factory=list, max_length=16, description="LoRAs by name, with their weights."
+        default_factory=list,
+        max_length=16,
+        description="LoRAs by name, with their weights; those of the prompt's tags are added.",
     )
     image_format: ImageFormat = Field(
         default=ImageFormat.PNG, description="File format of the answer.", strict=False
@@ -233,12 +165,15 @@ class RequestLimits:
         max_steps: `num_inference_steps`.
         max_size: height and width, pixels.
         max_batch_items: requests of one batch.
+        max_loras: different LoRAs of one request, the body's and the prompt's together; counted
+            when their names are looked up, by `lora.request.collect`.
     """
 
     max_prompt_characters: int
     max_steps: int
     max_size: ImageSize
     max_batch_items: int
+    max_loras: int
 
     @classmethod
     def from_settings(cls, settings: Settings) -> RequestLimits:
@@ -248,6 +183,7 @@ class RequestLimits:
             max_steps=settings.max_steps,
             max_size=ImageSize(settings.max_height, settings.max_width),
             max_batch_items=settings.max_batch_items,
+            max_loras=settings.max_loras,
         )
 
 

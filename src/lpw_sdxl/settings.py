@@ -35,6 +35,7 @@ class Settings(BaseSettings):
         max_width: largest image width, pixels.
         max_height: largest image height, pixels.
         max_batch_items: largest number of requests in one call of `/generate_batch`.
+        max_loras: largest number of different LoRAs in one request; 0 for none.
         max_rows: UNet rows in one call; a job with guidance is two rows.
         max_queued_jobs: jobs accepted and not finished before a request is told to come back.
         max_queued_cost: work accepted and not finished, in megapixel steps: an image's megapixels
@@ -68,6 +69,7 @@ class Settings(BaseSettings):
     max_width: Annotated[int, Ge(64), Le(8192)] = 2048
     max_height: Annotated[int, Ge(64), Le(8192)] = 2048
     max_batch_items: Annotated[int, Ge(1), Le(1024)] = 64
+    max_loras: Annotated[int, Ge(0), Le(64)] = 10
     max_rows: Annotated[int, Ge(2), Le(256)] = 16
     max_queued_jobs: Annotated[int, Ge(1), Le(100_000)] = 256
     max_queued_cost: Annotated[float, Gt(0), Le(1e9)] = 20_000.0  # some 300 of 1024x1024, 30 steps

@@ -39,7 +39,9 @@ def test_spans_breaks_tags_and_windows_are_told(encoder):
         {"text": "Cat", "weight": 1.2, "start": 3, "end": 6},
     )
     assert told["breaks"] == ({"start": 12, "end": 17},)
-    assert told["lora_tags"] == ({"name": "x", "weight": 0.5, "start": 21, "end": 33},)
+    assert told["lora_tags"] == (
+        {"name": "x", "weight": 0.5, "text_encoder_weight": 0.5, "start": 21, "end": 33},
+    )
     assert (prompt.token_count, prompt.token_counts) == (3, (3, 3))
     assert [(w.text, w.token_count, w.length, w.is_pooled) for w in prompt.windows] == [
         ("a cat", 2, 77, False),

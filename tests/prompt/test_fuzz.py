@@ -12,6 +12,7 @@ from lpw_sdxl.errors import InvalidPromptError
 from lpw_sdxl.prompt import (
     DEFAULT_LIMITS,
     Break,
+    LoraTag,
     PromptLimits,
     PromptStyle,
     Span,
@@ -38,7 +39,9 @@ CONTROLS = [chr(code) for code in (*range(32), *range(127, 160))]
 TAGS = [
     "<lora:x:1>", "<lora:x:", "<lora:", "<lora:(x):.5>", "<lora:x:1..2>", "<lora:\n:1>",
     "<Lora:x:1>", "<lora:x:" + "9" * 400 + ">", "<lora:x:1:2>", "<<lora:x:1>>", "<lora:\\:1>",
-    "<hypernet:a:1>",
+    "<hypernet:a:1>", "<lora:x>", "<lyco:x: 1 :-2>", "<lora: x :unet=1:te = .5>", "<lora:x:1:1:1>",
+    "<lora:x:te=1:te=1>", "<lora:x:dyn=8>", "<lora:te=1>", "<lora:" + "n" * 129 + ":1>", "<lyco:",
+    "<lora:x:1:" + "9" * 400 + ">",
 ]  # fmt: skip
 BREAKS = [
     "BREAK", " BREAK ", "\nBREAK\n", "BREAKBREAK", "BREAK BREAK", "Break", "_BREAK", "(BREAK:2)",
@@ -93,6 +96,9 @@ def check(text, style, limits, *, with_render):
         assert end <= node.start < node.end <= len(text)
         end = node.end
         assert isinstance(node, Break) or abs(node.weight) <= limits.max_weight
+        if isinstance(node, LoraTag):
+            assert abs(node.text_encoder_weight) <= limits.max_weight
+            assert 0 < len(node.name) <= 128
         assert not isinstance(node, Span) or node.text
     extents = prompt.extents()
     characters = "".join(span.text for span in prompt.spans)

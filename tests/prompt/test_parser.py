@@ -67,11 +67,11 @@ VECTORS = [
 
 
 def weighted(text, limits=DEFAULT_LIMITS):
-    """Spans as (text, weight), BREAK as None, LoRA tags as (name, weight, "lora")."""
+    """Spans as (text, weight), BREAK as None, LoRA tags as (name, UNet's, text encoders')."""
     shapes = {
         Span: lambda node: (node.text, node.weight),
         Break: lambda node: None,
-        LoraTag: lambda node: (node.name, node.weight, "lora"),
+        LoraTag: lambda node: (node.name, node.weight, node.text_encoder_weight),
     }
     return [shapes[type(node)](node) for node in parse(text, limits).nodes]
 
@@ -104,11 +104,26 @@ def test_break_is_a_node_without_weight_or_text(text, expected):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("<lora:foo:0.8> cat", [("foo", 0.8, "lora"), (" cat", 1.0)]),
-        ("(a <lora:x:-.5>b:1.2)", [("a ", 1.2), ("x", -0.5, "lora"), ("b", 1.2)]),
-        ("<lora:a (v1.2):1>", [("a (v1.2)", 1.0, "lora")]),
-        ("<lora:a:1><lora:a:+2.>", [("a", 1.0, "lora"), ("a", 2.0, "lora")]),
-        ("<<lora:a:1>>", [("<", 1.0), ("a", 1.0, "lora"), (">", 1.0)]),
+        ("<lora:foo:0.8> cat", [("foo", 0.8, 0.8), (" cat", 1.0)]),
+        ("(a <lora:x:-.5>b:1.2)", [("a ", 1.2), ("x", -0.5, -0.5), ("b", 1.2)]),
+        ("<lora:a (v1.2):1>", [("a (v1.2)", 1.0, 1.0)]),
+        ("<lora:a:1><lora:a:+2.>", [("a", 1.0, 1.0), ("a", 2.0, 2.0)]),
+        ("<<lora:a:1>>", [("<", 1.0), ("a", 1.0, 1.0), (">", 1.0)]),
+        ("<lora:a>", [("a", 1.0, 1.0)]),
+        ("<lyco:a:.5>", [("a", 0.5, 0.5)]),
+        ("<lora:a:0.2:-3>", [("a", -3.0, 0.2)]),
+        ("<lora: a  b :\n0.2 :\t0.3 >", [("a  b", 0.3, 0.2)]),
+        ("<lora:te=1>", [("te=1", 1.0, 1.0)]),
+        ("<lora:\u0661:\u0662>", [("\u0661", 2.0, 2.0)]),
+        (f"<lora:{'n' * 128}:1>", [("n" * 128, 1.0, 1.0)]),
+        # Named parts, as AUTOMATIC1111 reads them.
+        ("<lora:a:te=0.5:unet=2>", [("a", 2.0, 0.5)]),
+        ("<lora:a:unet=2:te=0.5>", [("a", 2.0, 0.5)]),
+        ("<lora:a: te = 0.5 >", [("a", 0.5, 0.5)]),
+        ("<lora:a:unet=0.5>", [("a", 0.5, 1.0)]),
+        ("<lora:a:3:unet=0.5>", [("a", 0.5, 3.0)]),
+        ("<lora:a:3:te=0.5>", [("a", 0.5, 0.5)]),
+        ("<lora:a:3:4:te=0.5>", [("a", 4.0, 0.5)]),
     ],
 )
 def test_lora_tag_is_a_node_and_never_text(text, expected):
@@ -118,13 +133,27 @@ def test_lora_tag_is_a_node_and_never_text(text, expected):
 @pytest.mark.parametrize(
     "text",
     [
-        "<lora:a>",
+        "<lora:>",
+        "<lyco: >",
         "<lora::1>",
         "<lora: :1>",
         "<lora:a:>",
         "<lora:a:x>",
         "<lora:a:1..2>",
         "<lora:a:1",
+        "<lora:a",
+        "<lora:a:1:2:3>",
+        "<lora:a:dyn=8>",
+        "<lora:a:te=1:te=2>",
+        "<lora:a:te=>",
+        "<lora:a:te=1:2>",
+        "<lora:a:lbw=MIDD>",
+        "<lora:a:1e1>",
+        "<lora:a:inf>",
+        "<lora:a\nb:1>",
+        "<lora:a\x00:1>",
+        "<lora:a\x85b:1>",
+        f"<lora:{'n' * 129}:1>",
     ],
 )
 def test_malformed_lora_tag_stays_text_and_is_warned_of(text):

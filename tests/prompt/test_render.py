@@ -22,7 +22,8 @@ def assert_comes_back(prompt, style):
 
 
 def bits(node):
-    return None if isinstance(node, Break) else float(node.weight).hex()
+    weights = ("weight", "text_encoder_weight")
+    return [float(getattr(node, name)).hex() for name in weights if hasattr(node, name)]
 
 
 @settings(deadline=None, max_examples=400)
@@ -61,15 +62,19 @@ def test_any_tree_without_equal_neighbours_can_be_written_in_comfy(prompt):
         *((style, [Span("", 1.0)], 0) for style in PromptStyle),
         *((style, [Span("a", math.inf)], 0) for style in PromptStyle),
         *((style, [Span("\udc00", 1.0)], 0) for style in PromptStyle),
-        *((style, [LoraTag("a:b", 1.0)], 0) for style in PromptStyle),
-        *((style, [LoraTag("", 1.0)], 0) for style in PromptStyle),
-        *((style, [LoraTag(" a", 1.0)], 0) for style in PromptStyle),
-        *((style, [LoraTag("a", math.nan)], 0) for style in PromptStyle),
-        *((style, [LoraTag("a\ud800", 1.0)], 0) for style in PromptStyle),
+        *((style, [LoraTag("a:b", 1.0, 1.0)], 0) for style in PromptStyle),
+        *((style, [LoraTag("", 1.0, 1.0)], 0) for style in PromptStyle),
+        *((style, [LoraTag(" a", 1.0, 1.0)], 0) for style in PromptStyle),
+        *((style, [LoraTag("a", math.nan, math.nan)], 0) for style in PromptStyle),
+        *((style, [LoraTag("a\ud800", 1.0, 1.0)], 0) for style in PromptStyle),
+        *((style, [LoraTag("a", 1.0, math.inf)], 0) for style in PromptStyle),
+        *((style, [LoraTag("a ", 1.0, 1.0)], 0) for style in PromptStyle),
+        *((style, [LoraTag("a\nb", 1.0, 1.0)], 0) for style in PromptStyle),
+        *((style, [LoraTag("a" * 129, 1.0, 1.0)], 0) for style in PromptStyle),
         ("comfy", [Span("a", 1.0), Break()], 1),
-        ("comfy", [LoraTag("a", 1.0), Span("a", 1.5), Span("b", 1.5)], 2),
+        ("comfy", [LoraTag("a", 1.0, 1.0), Span("a", 1.5), Span("b", 1.5)], 2),
         ("plain", [Break()], 0),
-        ("plain", [LoraTag("a", 1.0)], 0),
+        ("plain", [LoraTag("a", 1.0, 1.0)], 0),
         ("plain", [Span("a", 1.1)], 0),
         ("plain", [Span("a", 1.0), Span("b", 1.0)], 1),
     ],
@@ -88,6 +93,8 @@ def test_what_a_style_has_no_words_for_is_refused_by_its_node(style, nodes, inde
         (r"\[x] ((a:1.2):1.5)", "comfy", r"\[x] (a:1.2)"),
         (r"(a:1.3) \( BREAK <lora:x:1>", "plain", r"(a:1.3) \( BREAK <lora:x:1>"),
         ("<lora:x (y):.5> a", "lpw", "<lora:x (y):0.5> a"),
+        ("<lora:x>", "lpw", "<lora:x:1.0>"),
+        ("<lyco: x : unet=.5>", "comfy", "<lora:x:1.0:0.5>"),
     ],
 )
 def test_text_stays_readable(text, style, rendered):

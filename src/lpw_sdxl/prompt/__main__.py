@@ -114,8 +114,10 @@ def _describe_node(node: Node) -> str:
     match node:
         case Span(text, weight):
             return f"{weight:8.4g}  {_quote(text)}"
-        case LoraTag(name, weight):
-            return f"{weight:8.4g}  LoRA {_quote(name)}"
+        case LoraTag(name, weight, text_encoder_weight):
+            own = text_encoder_weight != weight
+            told = f", text encoders {text_encoder_weight:.4g}" if own else ""
+            return f"{weight:8.4g}  LoRA {_quote(name)}{told}"
         case Break():
             return f"{'':8}  BREAK"
 

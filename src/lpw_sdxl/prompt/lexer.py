@@ -14,11 +14,10 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from lpw_sdxl.prompt.grammar import GRAMMARS, Grammar
+from lpw_sdxl.prompt.lora_tag import LORA_TAG
 from lpw_sdxl.prompt.style import PromptStyle
 
 CLOSINGS = {"(": ")", "[": "]"}
-LORA_BEGINNING = "<lora:"
-LORA_TAG = re.compile(r"<lora:(?P<lora>[^<>:\s][^<>:]*:[+-]?(?:\d+\.?\d*|\.\d+))>")
 # White space is stripped by hand: `\s*\bBREAK` takes quadratic time on a long run of blanks.
 _BREAK_WORD = re.compile(r"\bBREAK\b")
 # `\d` is any decimal digit of Unicode, as in the community pipeline; float() reads them all.
@@ -33,7 +32,7 @@ class TokenKind(Enum):
     OPEN = auto()  # ( or [
     CLOSE = auto()  # ) or ]
     WEIGHT = auto()  # the number of `:number)`: signs, digits and dots, in any order
-    LORA = auto()  # name:weight
+    LORA = auto()  # what stands between `<lora:` and `>`
 
 
 class Token(NamedTuple):

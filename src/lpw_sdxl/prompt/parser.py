@@ -127,4 +127,6 @@ def _checked(nodes: Iterable[Node], limits: PromptLimits, field: str | None) -> 
     for node in nodes:
         if isinstance(node, Span | LoraTag):
             limits.check_weight(node.weight, node.start, field)
+        if isinstance(node, LoraTag):
+            limits.check_weight(node.text_encoder_weight, node.start, field)
         yield node

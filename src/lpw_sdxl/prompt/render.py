@@ -15,13 +15,13 @@ from decimal import Decimal
 
 from lpw_sdxl.errors import InvalidPromptError
 from lpw_sdxl.prompt.grammar import GRAMMARS, Grammar
-from lpw_sdxl.prompt.lexer import LORA_TAG
 from lpw_sdxl.prompt.limits import SURROGATE
+from lpw_sdxl.prompt.lora_tag import LORA_TAG, read_tag
 from lpw_sdxl.prompt.style import PromptStyle
 from lpw_sdxl.prompt.syntax import Break, LoraTag, Node, Prompt, Span
 
 _JOINT = "()"  # ends a run of text and adds nothing to it
-_TAG_BEGINNING = re.compile(r"<(?=lora:)")
+_TAG_BEGINNING = re.compile(r"<(?=(?:lora|lyco):)")
 _BREAK_BEGINNING = re.compile(r"\bB(?=REAK\b)")
 
 
@@ -33,7 +33,8 @@ def render(prompt: Prompt, style: PromptStyle = PromptStyle.LPW) -> str:
     style has no words for:
 
     * every style: a span without text, half of a surrogate pair, a weight that is not finite, a
-      LoRA name that is empty, begins with white space, or holds `<`, `>` or `:`;
+      LoRA name that is empty, longer than 128 characters, has white space at an end, or holds
+      `<`, `>`, `:` or a control character;
     * comfy: a break; two neighbouring spans of equal weight;
     * plain: anything but a single span of weight 1.
 
@@ -66,13 +67,15 @@ def _obstacles(before: Node | None, node: Node, grammar: Grammar) -> Iterator[st
                 yield "there are no weights"
             if _is_of_equal_weight(before, node) and not grammar.drops_backslash:
                 yield "nothing parts it from the span before, which has the same weight"
-        case LoraTag(name, weight):
+        case LoraTag(name, weight, text_encoder_weight):
             if not grammar.has_lora_tags:
                 yield "there are no LoRA tags"
             if SURROGATE.search(name):
                 yield "its name holds half of a surrogate pair"
-            if not math.isfinite(weight) or not LORA_TAG.fullmatch(_write_tag(node)):
-                yield "its name or weight has no place in a tag"
+            if not (math.isfinite(weight) and math.isfinite(text_encoder_weight)):
+                yield "its weight is not finite"
+            elif not _is_readable(node):
+                yield "its name has no place in a tag"
         case Break() if not grammar.has_breaks:
             yield "there are no breaks"
 
@@ -83,7 +86,7 @@ def _write(before: Node | None, node: Node, after: Node | None, grammar: Grammar
             parting = _part(node) if _is_of_equal_weight(before, node) else ""
             return parting + _write_span(before, node, after, grammar)
         case LoraTag():
-            return _write_tag(node)
+            return write_tag(node)
         case Break():
             return " BREAK "  # which eats the white space, and no bracket, around it
 
@@ -115,8 +118,15 @@ def _part(span: Span) -> str:
     return rf"(\:{3 if span.weight == 2.0 else 2})"
 
 
-def _write_tag(tag: LoraTag) -> str:
-    return f"<lora:{tag.name}:{_write_number(tag.weight)}>"
+def _is_readable(tag: LoraTag) -> bool:
+    match = LORA_TAG.fullmatch(write_tag(tag))
+    return match is not None and read_tag(match["lora"]).name == tag.name
+
+
+def write_tag(tag: LoraTag) -> str:
+    """Write a tag with one number, or with two if the text encoders' is another than the UNet's."""
+    numbers = dict.fromkeys(map(_write_number, (tag.text_encoder_weight, tag.weight)))
+    return f"<lora:{tag.name}:{':'.join(numbers)}>"
 
 
 def _write_number(number: float) -> str:

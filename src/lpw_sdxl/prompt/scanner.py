@@ -6,8 +6,9 @@ from collections import deque
 
 from lpw_sdxl.prompt.brackets import Bracket
 from lpw_sdxl.prompt.grammar import Grammar
-from lpw_sdxl.prompt.lexer import CLOSINGS, LORA_BEGINNING, Token, TokenKind
+from lpw_sdxl.prompt.lexer import CLOSINGS, Token, TokenKind
 from lpw_sdxl.prompt.limits import PromptLimits
+from lpw_sdxl.prompt.lora_tag import LORA_BEGINNING, read_tag
 from lpw_sdxl.prompt.suspicion import breaks_in_vain, ends_in_number, is_tag
 from lpw_sdxl.prompt.syntax import Break, LoraTag
 from lpw_sdxl.prompt.warning import WarningKind, WarningTally
@@ -78,7 +79,7 @@ class Scanner:
         self.events.append(token)
 
     def _warn_of_tag(self, start: int) -> None:
-        if self._text.startswith(LORA_BEGINNING, start):
+        if LORA_BEGINNING.match(self._text, start):
             self._tally.add(WarningKind.MALFORMED_LORA_TAG, start)
         elif is_tag(self._text, start):
             self._tally.add(WarningKind.UNKNOWN_TAG, start)
@@ -87,8 +88,9 @@ class Scanner:
         self.events.append(Break(token.start, token.end))
 
     def _take_lora(self, token: Token) -> None:
-        name, _, weight = token.value.rpartition(":")
-        self.events.append(LoraTag(name, float(weight), token.start, token.end))
+        name, weights = read_tag(token.value)
+        tag = LoraTag(name, weights.unet, weights.text_encoder, token.start, token.end)
+        self.events.append(tag)
 
     def _take_opening(self, token: Token) -> None:
         bracket = Bracket(token.value, token.start)

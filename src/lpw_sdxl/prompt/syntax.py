@@ -35,10 +35,17 @@ class Break:
 
 @dataclass(frozen=True, slots=True)
 class LoraTag:
-    """A `<lora:name:weight>`; the text encoders never see it. Brackets don't change its weight."""
+    """A `<lora:name:weight>`; the text encoders never see it. Brackets don't change its weights.
+
+    Attributes:
+        name: as it is written, without the white space around it.
+        weight: of what it changes in the UNet.
+        text_encoder_weight: of what it changes in the text encoders.
+    """
 
     name: str
     weight: float
+    text_encoder_weight: float
     start: int = field(default=0, compare=False)
     end: int = field(default=0, compare=False)
 

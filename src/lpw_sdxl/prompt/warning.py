@@ -19,7 +19,10 @@ class WarningKind(StrEnum):
     WEIGHT_WITHOUT_TEXT = "a bracket's weight stands around no text and has no effect"
     WEIGHT_CHANGES_NOTHING = "a weight is the one that its text has without it, and has no effect"
     LONE_BACKSLASH = "a backslash that escapes no bracket is left out"
-    MALFORMED_LORA_TAG = "a LoRA tag is not of the form <lora:name:weight> and is read as text"
+    MALFORMED_LORA_TAG = (
+        "a LoRA tag is not of the form <lora:name:weight> or "
+        "<lora:name:text encoders' weight:UNet's weight> and is read as text"
+    )
     UNKNOWN_TAG = "a tag is read as text; only <lora:name:weight>, so spelled, is known"
     BREAK_IS_TEXT = (
         "the word BREAK is read as text; a chunk ends at BREAK in capitals, in the styles that "
