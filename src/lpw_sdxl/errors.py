@@ -15,6 +15,7 @@
     │   ├── UnsupportedCheckpointError   a file of a kind that we recognise and don't serve
     │   ├── TransientError               a download was hindered for a moment, and is tried again
     │   └── RefusedError                 a server refused a download, with its HTTP status
+    ├── AddonError               a LoRA or embedding that can't be imported, or a damaged one
     ├── SettingsError            an LPW_SDXL_ variable that can't be used
     └── ModelError               the model to serve is missing from the store, or damaged
 
@@ -108,6 +109,10 @@ class CheckpointError(LpwSdxlError):
 
 class UnsupportedCheckpointError(CheckpointError):
     """A file that was recognised as something that is not served."""
+
+
+class AddonError(LpwSdxlError):
+    """A LoRA or an embedding can't be imported, or its entry is damaged."""
 
 
 class ClientLeftError(LpwSdxlError):
