@@ -103,13 +103,18 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
         "native_size": manifest.native_size._asdict(),
         "files": {path: record._asdict() for path, record in sorted(manifest.files.items())},
     }
-    partial = directory / f"{MANIFEST_FILE}.part"
+    write_json(directory / MANIFEST_FILE, content)
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write a file of JSON in one move and to the disk, its names sorted."""
+    partial = path.with_name(f"{path.name}.part")
     with partial.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=2, sort_keys=True)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(directory / MANIFEST_FILE)
+    partial.replace(path)
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -159,26 +164,38 @@ def verify_files(directory: Path, manifest: Manifest, *, contents: bool = True) 
     Raises:
         ModelError: a file is missing, unexpected or different; the first one is named.
     """
+    flaw = find_flaw(directory, manifest.files, contents=contents)
+    if flaw:
+        raise _unusable(directory, flaw, manifest)
+
+
+def find_flaw(directory: Path, files: Mapping[str, FileRecord], *, contents: bool) -> str:
+    """Say in what a directory differs first from the list of its files.
+
+    Args:
+        directory: the entry's directory.
+        files: what its manifest lists.
+        contents: whether SHA-256 is checked too; without it, names and sizes only.
+
+    Returns:
+        The end of a sentence that begins with the entry's name, or an empty text.
+    """
     found = list_files(directory)
-    for name in sorted(manifest.files.keys() - found.keys()):
-        raise _unusable(directory, f"lacks its file {name}", manifest)
-    for name in sorted(found.keys() - manifest.files.keys()):
-        raise _unusable(directory, f"holds {name}, which its manifest doesn't list", manifest)
+    for name in sorted(files.keys() - found.keys()):
+        return f"lacks its file {name}"
+    for name in sorted(found.keys() - files.keys()):
+        return f"holds {name}, which its manifest doesn't list"
     for name, path in found.items():
-        size = path.stat().st_size
-        if size != manifest.files[name].size:
-            right = manifest.files[name].size
-            raise _unusable(
-                directory, f"has {size:,} bytes in {name}; {right:,} would be right", manifest
-            )
+        size, right = path.stat().st_size, files[name].size
+        if size != right:
+            return f"has {size:,} bytes in {name}; {right:,} would be right"
     if not contents:
-        return
+        return ""
     with ThreadPoolExecutor(_HASH_THREADS) as pool:
         for name, digest in zip(found, pool.map(hash_file, found.values()), strict=True):
-            if digest != manifest.files[name].sha256:
-                raise _unusable(
-                    directory, f"has other bytes in {name} than were imported", manifest
-                )
+            if digest != files[name].sha256:
+                return f"has other bytes in {name} than were imported"
+    return ""
 
 
 def hash_file(path: Path, report: Callable[[int], None] | None = None) -> str:

@@ -1,0 +1,165 @@
+"""The LoRAs and embeddings that a running service knows, by the names that users write.
+
+Only what is here can be named in a request, so no text of a user ever becomes a path. Knows neither
+torch nor BentoML: it is told the folders.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from lpw_sdxl.addon.kind import AddonKind, slug
+from lpw_sdxl.addon.manifest import AddonManifest, read_addon_manifest, verify_addon_files
+from lpw_sdxl.errors import AddonError, InvalidRequestError
+
+_NEAR_MATCHES = 3
+_SHOWN_CHARACTERS = 64
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Addon:
+    """An entry that is as it was imported, as far as its sizes tell.
+
+    Attributes:
+        manifest: what it is.
+        path: its directory.
+    """
+
+    manifest: AddonManifest
+    path: Path
+
+    @property
+    def file(self) -> Path:
+        """Return its file of tensors, in safetensors."""
+        return self.path / self.manifest.kind.file_name
+
+    def verify(self) -> None:
+        """Check every byte, which is for the first time that it is loaded.
+
+        Raises:
+            AddonError: a file is not as it was imported.
+        """
+        verify_addon_files(self.path, self.manifest)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """What can be named in a request.
+
+    Attributes:
+        loras: by `slug` of the name; of several versions, the one imported last.
+        embeddings: likewise.
+        unusable: why an entry can't be used, by its name in the store, such as `lora-detail`.
+    """
+
+    loras: Mapping[str, Addon]
+    embeddings: Mapping[str, Addon]
+    unusable: Mapping[str, str]
+
+    @classmethod
+    def read(
+        cls,
+        directories: Iterable[Path],
+        *,
+        signature: str | None,
+        embedding_fit: str | None = None,
+    ) -> Registry:
+        """Read the entries in these directories and check their sizes.
+
+        What is damaged or doesn't fit is left out with a warning. Where several versions of a name
+        can be used, the one imported last serves.
+
+        Args:
+            directories: each one entry's, with its manifest.
+            signature: of the model that is served (`lora.targets.signature`); None: not checked.
+            embedding_fit: widths of its text encoders (`manifest.embedding_fit`); None: likewise.
+        """
+        fits = {AddonKind.LORA: signature, AddonKind.EMBEDDING: embedding_fit}
+        known: dict[AddonKind, dict[str, Addon]] = {kind: {} for kind in AddonKind}
+        unusable: dict[str, str] = {}
+        for directory in directories:
+            try:
+                addon = _read(directory, fits)
+            except AddonError as error:
+                # Named for the folder above, as the store does: the manifest may be unreadable.
+                unusable[directory.parent.name] = str(error)
+                logger.warning("left out: %s", error)
+                continue
+            of_kind, name = known[addon.manifest.kind], slug(addon.manifest.name)
+            other = of_kind.get(name)
+            if other is None or other.manifest.created <= addon.manifest.created:
+                of_kind[name] = addon
+        return cls(known[AddonKind.LORA], known[AddonKind.EMBEDDING], unusable)
+
+    def lora(self, name: str, field: str) -> Addon:
+        """Return the LoRA of this name, in upper or lower case.
+
+        Args:
+            name: as a user wrote it.
+            field: of the request, that is blamed for an unknown name.
+
+        Raises:
+            InvalidRequestError: there is none, or it can't be used.
+        """
+        addon = self.loras.get(slug(name))
+        if addon is not None:
+            return addon
+        raise InvalidRequestError(self._unknown(AddonKind.LORA, self.loras, name), field=field)
+
+    def describe(self) -> dict[str, list[dict[str, object]]]:
+        """Return what can be named as plain JSON values, sorted by name."""
+        return {
+            "loras": [
+                _facts(addon) | {"kinds": list(addon.manifest.details.kinds)}
+                for _, addon in sorted(self.loras.items())
+            ],
+            "embeddings": [
+                _facts(addon) | {"vectors": addon.manifest.details.vectors}
+                for _, addon in sorted(self.embeddings.items())
+            ],
+        }
+
+    def _unknown(self, kind: AddonKind, known: Mapping[str, Addon], name: str) -> str:
+        """Say why a name can't be used, and which could."""
+        shown = repr(name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}...")
+        if kind.prefix + slug(name) in self.unusable:
+            # The reason is in the log: it may name files, which are not a client's business.
+            return (
+                f"The {kind.noun} {shown} is imported but can't be used with this model, or is "
+                "damaged; the service's log says why."
+            )
+        near = get_close_matches(slug(name), known, n=_NEAR_MATCHES)
+        if near:
+            names = ", ".join(repr(known[match].manifest.name) for match in near)
+            return f"No {kind.noun} is named {shown}; near are {names}."
+        hint = f"/info lists the known ones ({len(known)})" if known else "none is imported"
+        return f"No {kind.noun} is named {shown}; {hint}."
+
+
+def _read(directory: Path, fits: Mapping[AddonKind, str | None]) -> Addon:
+    manifest = read_addon_manifest(directory)
+    verify_addon_files(directory, manifest, contents=False)
+    wanted = fits[manifest.kind]
+    if wanted is not None and manifest.fits != wanted:
+        raise AddonError(
+            f"The {manifest.kind.noun} {manifest.name!r} was imported for {manifest.fits_name} "
+            "and doesn't fit the model that is served; import its file again with --model TAG."
+        )
+    return Addon(manifest, directory)
+
+
+def _facts(addon: Addon) -> dict[str, object]:
+    manifest = addon.manifest
+    return {
+        "name": manifest.name,
+        "sha256": manifest.source_sha256,
+        "autov2": manifest.autov2,
+        "base_model": manifest.base_model,
+        "trained_words": list(manifest.trained_words),
+    }

@@ -1,0 +1,1 @@
+"""Textual inversions: vectors that stand for words in front of both text encoders."""
