@@ -27,6 +27,14 @@ class CanonicalFile:
     name: str
     file: Path
 
+    @property
+    def manifest(self) -> CanonicalFile:
+        return self
+
+    @property
+    def source_sha256(self) -> str:
+        return self.name
+
     def verify(self) -> None:
         if not self.file.exists():
             raise FileNotFoundError(self.file)

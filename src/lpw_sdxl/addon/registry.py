@@ -15,6 +15,7 @@ from pathlib import Path
 from lpw_sdxl.addon.kind import AddonKind, slug
 from lpw_sdxl.addon.manifest import AddonManifest, read_addon_manifest, verify_addon_files
 from lpw_sdxl.errors import AddonError, InvalidRequestError
+from lpw_sdxl.lora.component import Component
 
 _NEAR_MATCHES = 3
 _SHOWN_CHARACTERS = 64
@@ -112,6 +113,10 @@ class Registry:
             return addon
         raise InvalidRequestError(self._unknown(AddonKind.LORA, self.loras, name), field=field)
 
+    def changed_networks(self, name: str) -> frozenset[Component]:
+        """Return which networks a known LoRA changes, by the registry's own name."""
+        return frozenset(map(Component, self.loras[slug(name)].manifest.details.modules))
+
     def describe(self) -> dict[str, list[dict[str, object]]]:
         """Return what can be named as plain JSON values, sorted by name."""
         return {
@@ -140,6 +145,10 @@ class Registry:
             return f"No {kind.noun} is named {shown}; near are {names}."
         hint = f"/info lists the known ones ({len(known)})" if known else "none is imported"
         return f"No {kind.noun} is named {shown}; {hint}."
+
+
+NO_ADDONS = Registry({}, {}, {})
+"""Nothing can be named."""
 
 
 def _read(directory: Path, fits: Mapping[AddonKind, str | None]) -> Addon:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import sys
-<<<<<<< HEAD
-from collections.abc import Callable, Hashable, Sequence
-=======
-from collections.abc import Hashable, Mapping, Sequence
->>>>>>> 919e59022b4c3d0983b08234edcd6db900fbf5f1
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple

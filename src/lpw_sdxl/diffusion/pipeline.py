@@ -81,7 +81,7 @@ class Pipeline:
                 dtype,
                 options.prompt_limits,
                 options.conditioning_cache_bytes,
-                options.embeddings,
+                embeddings=options.embeddings,
             )
         config_file = model_directory / "scheduler" / "scheduler_config.json"
         return cls(

@@ -62,6 +62,7 @@ def calibrate(
         pipeline.manifest.native_size,
         settings.offload,
         _lora_bytes(settings, pipeline.device) if has_loras else 0,
+        _bytes(pipeline.unet),
     )
     measured = None
     if memory is not None:
@@ -83,7 +84,6 @@ def calibrate(
         (pipeline.dtype, pipeline.vae.dtype),
         pipeline.weight_bytes,
         measured,
-        _bytes(pipeline.unet),
     )
 
 

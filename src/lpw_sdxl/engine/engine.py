@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lpw_sdxl import __version__
-from lpw_sdxl.conditioning import PromptExplanation
+from lpw_sdxl.addon.registry import NO_ADDONS, Addon, Registry
+from lpw_sdxl.conditioning import Embedding, PromptExplanation, load_embedding
 from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import check_scheduler, supported_schedulers
 from lpw_sdxl.diffusion.schedulers import own_scheduler, unet_calls
@@ -37,6 +38,9 @@ from lpw_sdxl.engine.policy import MixedLengths
 from lpw_sdxl.engine.queue import QueueLimits
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
 from lpw_sdxl.imaging import ImageRecord, check_fits
+from lpw_sdxl.lora.library import LoraLibrary
+from lpw_sdxl.lora.request import collect, refuse_in_negative
+from lpw_sdxl.lora.sets import NOWHERE, LoraSets, sets_of
 from lpw_sdxl.prompt import PromptLimits, PromptStyle, parse
 from lpw_sdxl.schema import (
     GenerationRequest,
@@ -71,8 +75,15 @@ class Engine:
         plan: MemoryPlan,
         metrics: EngineMetrics | None = None,
         on_death: Callable[[str], None] = ignore_death,
+        *,
+        addons: Registry = NO_ADDONS,
     ) -> None:
         self.pipeline = pipeline
+        self.addons = addons
+        self._library = LoraLibrary(
+            {lora.manifest.source_sha256: lora for lora in addons.loras.values()},
+            settings.lora_files_bytes,
+        )
         self.plan = plan
         self.limits = RequestLimits.from_settings(settings)
         self.prompt_limits = _prompt_limits(settings)
@@ -88,6 +99,7 @@ class Engine:
             stall_s=settings.stall_s,
             # On a CPU it takes minutes a shape and gains nothing (facts/performance.md, 4.6).
             compiles=settings.compile and pipeline.device.type == "cuda" and not plan.is_offloading,
+            library=self._library if addons.loras else None,
         )
         self._loop = StepLoop(pipeline, options, metrics or EngineMetrics(), on_death)
         self._loop.start()
@@ -99,6 +111,8 @@ class Engine:
         settings: Settings | None = None,
         metrics: EngineMetrics | None = None,
         on_death: Callable[[str], None] = ignore_death,
+        *,
+        addons: Registry = NO_ADDONS,
     ) -> Engine:
         """Load a model directory that the import made, and start the engine.
 
@@ -108,8 +122,10 @@ class Engine:
             metrics: where to count; nobody sees it if None.
             on_death: called once, from a thread of its own, if the engine dies or stalls; every
                 caller has its answer by then, and nothing but a new process helps.
+            addons: the LoRAs and embeddings that requests may name, fitting the model.
 
         Raises:
+            AddonError: if an embedding is damaged.
             ModelError: if the directory is not one of ours, or does not fit into the device.
             SettingsError: if a setting can't be used, or the device is not there.
         """
@@ -121,10 +137,11 @@ class Engine:
             prompt_limits=_prompt_limits(settings),
             conditioning_cache_bytes=settings.conditioning_cache_bytes,
             decodes_in_half=settings.half_decode,
+            embeddings=tuple(map(_load_embedding, addons.embeddings.values())),
         )
         pipeline = Pipeline.load(Path(model_directory), device, options)
-        plan = calibrate(pipeline, memory, settings)
-        engine = cls(pipeline, settings, plan, metrics, on_death)
+        plan = calibrate(pipeline, memory, settings, has_loras=bool(addons.loras))
+        engine = cls(pipeline, settings, plan, metrics, on_death, addons=addons)
         logger.info("model loaded in %.1f s", time.monotonic() - started)
         logger.info("memory: %s", plan)
         logger.info(
@@ -172,6 +189,8 @@ class Engine:
         self._loop.check_open()
         # Reading a long prompt takes milliseconds, in which no other request should wait.
         spec = await asyncio.to_thread(self.decide, request)
+        if spec.loras != NOWHERE:  # read here, a LoRA's file keeps nobody else waiting
+            await asyncio.to_thread(self._read_loras, spec.loras)
         job = Job(spec, accepted_at, self.time_limit_s, listener)
         self._loop.submit(job)
         return await asyncio.wrap_future(job.future)
@@ -183,11 +202,6 @@ class Engine:
             RequestError: naming the field at fault.
         """
         check_limits(request, self.limits)
-        if request.loras:
-            raise InvalidRequestError(
-                f"no LoRA named {request.loras[0].name} is imported here; there are none",
-                field="loras.0.name",
-            )
         deepest = self.pipeline.prompt_encoder.max_clip_skip
         if request.clip_skip is not None and request.clip_skip > deepest:
             raise InvalidRequestError(
@@ -198,7 +212,10 @@ class Engine:
         scheduler = request.scheduler or self.own_scheduler
         check_scheduler(scheduler, self.pipeline.scheduler_config, request.num_inference_steps)
         prompts = self._read_prompts(request)
-        _refuse_lora_tags(prompts)
+        refuse_in_negative(prompts.negative_prompt)
+        loras = collect(
+            request.loras, prompts.prompt.lora_tags, self.addons.lora, self.limits.max_loras
+        )
         counts = self._count(prompts, request.prompt_style)
         manifest = self.pipeline.manifest
         record = ImageRecord(
@@ -211,10 +228,15 @@ class Engine:
             scheduler=scheduler,
             model_name=manifest.name,
             model_sha256=manifest.source_sha256,
+            loras=loras,
         )
         check_fits(record)
         spec = JobSpec(
-            record, prompts, counts, unet_calls(record.scheduler, request.num_inference_steps)
+            record,
+            prompts,
+            counts,
+            unet_calls(record.scheduler, request.num_inference_steps),
+            sets_of(loras, self.addons.changed_networks),
         )
         self._check_cost(spec)
         return spec
@@ -250,8 +272,7 @@ class Engine:
                 "max_queued_cost": self.max_queued_cost,
                 "time_limit_s": self.time_limit_s,
             },
-            "loras": [],
-            "embeddings": [],
+            **self.addons.describe(),
             "engine": {
                 "queued_jobs": self.queued_jobs,
                 "images": counters.images,
@@ -261,6 +282,7 @@ class Engine:
                 "unet_calls_by_jobs": {str(k): n for k, n in sorted(counters.unet_calls.items())},
                 "mixed_lengths": str(self.mixed_lengths),
             },
+            "lora_files": dataclasses.asdict(self._library.counters),
             "prompt_cache": {
                 name: dataclasses.asdict(cache)
                 for name, cache in self.pipeline.prompt_encoder.counters._asdict().items()
@@ -274,6 +296,11 @@ class Engine:
     def close(self, timeout_s: float = 60.0) -> None:
         """Take no more requests, finish those accepted, and stop."""
         self._loop.close(timeout_s)
+
+    def _read_loras(self, loras: LoraSets) -> None:
+        """Have the LoRAs at hand before the job's turn comes."""
+        for sha256, _ in {*loras.unet, *loras.text_encoders}:
+            self._library.get(sha256)
 
     def _check_cost(self, spec: JobSpec) -> None:
         """Refuse one image that is more than the whole queue may hold."""
@@ -314,12 +341,9 @@ class Engine:
         )
 
 
-def _refuse_lora_tags(prompts: PromptTexts) -> None:
-    for field, prompt in prompts._asdict().items():
-        if prompt.lora_tags:
-            raise InvalidPromptError(
-                f"{field} names a LoRA, and none is imported here; leave the tag out", field=field
-            )
+def _load_embedding(addon: Addon) -> Embedding:
+    addon.verify()
+    return load_embedding(addon.manifest.name, addon.file)
 
 
 def _prompt_limits(settings: Settings) -> PromptLimits:

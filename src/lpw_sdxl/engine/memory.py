@@ -134,12 +134,14 @@ class Wishes:
         native_size: of the model; the plan's rows are of this size.
         offload: `auto`, `always` or `never`.
         lora_bytes: for weights with LoRAs, at most; 0 where there are none.
+        unet_bytes: of the UNet's weights, which is what one set of LoRAs takes at most.
     """
 
     max_rows: int
     native_size: ImageSize
     offload: str = "auto"
     lora_bytes: int = 0
+    unet_bytes: int = 1
 
     @property
     def native_pixels(self) -> int:
@@ -168,7 +170,6 @@ def plan_memory(
     dtypes: tuple[torch.dtype, torch.dtype],
     weight_bytes: int,
     measured: tuple[DeviceMemory, Footprint] | None,
-    unet_bytes: int = 1,
 ) -> MemoryPlan:
     """Plan; pure.
 
@@ -179,7 +180,6 @@ def plan_memory(
         weight_bytes: of all components.
         measured: the device's memory and the model's footprint; None on a CPU, whose memory is not
             planned: there a call is as large as `max_rows` rows of native size.
-        unet_bytes: of the UNet, which is what a set of LoRAs takes at most.
 
     Raises:
         ModelError: if not even one row or one tile fits.
@@ -224,7 +224,7 @@ def plan_memory(
         tile_above_pixels=tile_above,
         keeps_projections=keeps_projections,
         merged_bytes=merged_bytes,
-        max_lora_sets=max(1, min(MAX_LORA_SETS, merged_bytes // unet_bytes)),
+        max_lora_sets=max(1, min(MAX_LORA_SETS, merged_bytes // wishes.unet_bytes)),
     )
 
 

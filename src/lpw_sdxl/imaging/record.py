@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 
 from lpw_sdxl import __version__
+from lpw_sdxl.lora.request import LoraUse
 from lpw_sdxl.schema import GenerationRequest, ImageSize, SchedulerName
 
 AUTOV2_DIGITS = 10  # of a file's SHA-256: the short hash that Civitai and A1111 show
@@ -30,6 +31,7 @@ class ImageRecord:
     scheduler: SchedulerName
     model_name: str
     model_sha256: str
+    loras: tuple[LoraUse, ...] = ()
 
 
 def parameters_text(record: ImageRecord) -> str:

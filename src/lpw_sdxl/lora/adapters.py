@@ -1,9 +1,9 @@
 """LoRAs in the networks of one model, each image with its own set.
 
 The weights of a set are made beside the base's and put in its place by exchanging pointers: a
-base's tensor is never written, so it is bit for bit what was loaded, and a set that is at hand costs
-a fraction of a millisecond. Rows of different sets share a call of the network: the layers that a
-set changes are then computed for each set's rows by themselves, and all else for all rows together.
+base's tensor is never written, so it is bit for bit what was loaded, and a set that is at hand
+costs a fraction of a millisecond. Rows of different sets share a call of the network: the layers
+that a set changes are then computed for each set's rows, and all else for all rows together.
 (A low-rank term for each row costs more on a CPU, and can't stand for DoRA, LoHa or LoKr;
 benchmarks/README.md has the figures.)
 """
@@ -112,7 +112,7 @@ class Adapters:
             place.divide(tuple(segments), weights)
 
     def reset(self) -> None:
-        """Give every network its base weights, without moving any: it is about to leave, or idle."""
+        """Give every network its base weights, without moving any: it leaves, or is idle."""
         for place in self._places.values():
             place.restore()
 

@@ -19,6 +19,7 @@ from lpw_sdxl.conditioning.cache import ByteCache, CacheCounters
 from lpw_sdxl.errors import GenerationError, LpwSdxlError
 from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.formulas import Factors
+from lpw_sdxl.lora.request import NamedSource
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +30,8 @@ class Source(Protocol):
     """An imported LoRA: the registry's entry."""
 
     @property
-    def name(self) -> str:
-        """Give the name that requests call it by."""
+    def manifest(self) -> NamedSource:
+        """Give what it is."""
 
     @property
     def file(self) -> Path:
@@ -102,14 +103,15 @@ class LoraLibrary:
                 source.verify()
             tensors = _sorted_out(load_file(source.file))
         except (LpwSdxlError, OSError, SafetensorError, ValueError) as error:
-            logger.error("LoRA %s can't be read: %s", source.name, error)
+            logger.error("LoRA %s can't be read: %s", source.manifest.name, error)
             raise GenerationError(
-                f"the LoRA {source.name} is damaged on this server; it has to be imported again"
+                f"the LoRA {source.manifest.name} is damaged on this server; it has to be imported"
+                " again"
             ) from error
         self._verified.add(sha256)
         logger.info(
             "LoRA %s: %.1f MB read in %.2f s",
-            source.name,
+            source.manifest.name,
             tensors.size / 1e6,
             time.monotonic() - started,
         )

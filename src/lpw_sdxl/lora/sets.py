@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
+
+from lpw_sdxl.lora.component import Component
+from lpw_sdxl.lora.request import LoraUse
 
 LoraSet = tuple[tuple[str, float], ...]
 """LoRAs by their source's SHA-256, each with its strength; sorted, none twice and none of 0."""
@@ -17,5 +21,39 @@ class LoraSets(NamedTuple):
         text_encoders: for both text encoders.
     """
 
-    unet: LoraSet = NO_LORAS
-    text_encoders: LoraSet = NO_LORAS
+    unet: LoraSet
+    text_encoders: LoraSet
+
+
+NOWHERE = LoraSets(NO_LORAS, NO_LORAS)
+"""The sets of an image without LoRAs."""
+
+
+def sets_of(
+    uses: Sequence[LoraUse], changed_networks: Callable[[str], Collection[Component]]
+) -> LoraSets:
+    """Say which LoRAs each network has for an image.
+
+    Args:
+        uses: the image's LoRAs.
+        changed_networks: says which networks the LoRA of a name changes.
+    """
+    if not uses:
+        return NOWHERE
+    changed = {use.name: frozenset(changed_networks(use.name)) for use in uses}
+    return LoraSets(
+        unet=tuple(
+            sorted(
+                (use.sha256, use.strength.unet)
+                for use in uses
+                if Component.UNET in changed[use.name] and use.strength.unet
+            )
+        ),
+        text_encoders=tuple(
+            sorted(
+                (use.sha256, use.strength.text_encoder)
+                for use in uses
+                if changed[use.name] - {Component.UNET} and use.strength.text_encoder
+            )
+        ),
+    )

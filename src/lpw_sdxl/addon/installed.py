@@ -1,0 +1,37 @@
+"""The LoRAs and embeddings that fit a model, of those that are imported; no torch, no BentoML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lpw_sdxl.addon.manifest import embedding_fit
+from lpw_sdxl.addon.registry import Registry
+from lpw_sdxl.errors import CheckpointError, ModelError
+from lpw_sdxl.lora.component import Component
+from lpw_sdxl.lora.targets import read_targets, signature
+
+WORDS = "text_model.embeddings.token_embedding"
+
+
+def find_installed(model_directory: Path, directories: Iterable[Path]) -> Registry:
+    """Read the add-ons in some directories, and keep those that fit a model.
+
+    Args:
+        model_directory: of the model that is served.
+        directories: each one entry's.
+
+    Raises:
+        ModelError: the model's own files are damaged.
+    """
+    try:
+        targets = read_targets(model_directory)
+    except CheckpointError as error:
+        raise ModelError(f"The model to serve is damaged: {error}") from error
+    widths = (
+        targets[component][WORDS].weight[1]
+        for component in (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
+    )
+    return Registry.read(
+        directories, signature=signature(targets), embedding_fit=embedding_fit(*widths)
+    )
