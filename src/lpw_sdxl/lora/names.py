@@ -184,11 +184,19 @@ def split(name: str) -> TensorName | None:
     return None
 
 
+def component_of(module: str) -> tuple[Component, Naming]:
+    """Tell a module's component and the naming by the beginning of its name alone."""
+    prefix = next(prefix for prefix in _PREFIXES if module.startswith(prefix.text))
+    return prefix.component, prefix.naming
+
+
 class ModuleNames:
     """The modules of a model by the names that they have in each convention."""
 
     def __init__(self, targets: Targets) -> None:
-        self._paths = {component: _index(component, list(targets[component])) for component in targets}
+        self._paths = {
+            component: _index(component, list(targets[component])) for component in targets
+        }
 
     def find(self, module: str) -> Place | None:
         """Return where a module of a file is in the model; None for a name that no module has."""
