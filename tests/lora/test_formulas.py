@@ -239,15 +239,16 @@ def test_dora_gives_the_changed_weight_its_magnitudes(kind, axis):
     assert relative_error(got, expected - weight.double()) < 1e-6
 
 
-def test_dora_without_a_change_of_length_keeps_a_small_change_exact():
-    # Magnitudes as large as the weight's: what remains is a thousandth of the weight.
-    factors, plain = lora_linear()
-    weight = base_weight(plain)
-    tiny = with_alpha(factors, ALPHA / 1000)
-    merged = weight.double() + plain / 1000
-    magnitude = weight.norm(dim=1, keepdim=True)
-    expected = magnitude.double() * merged / merged.norm(dim=1, keepdim=True) - weight.double()
-    got = change(weight, tiny | {"dora_scale": magnitude})
+@pytest.mark.parametrize("axis", [0, 1], ids=["rows", "columns"])
+def test_dora_keeps_a_change_exact_that_is_small_against_the_weight(axis):
+    # Magnitudes as large as the weight's own norms: a thousandth of the weight remains.
+    weight, plain = draw((512, 640), (512, 640))
+    plain /= 1000
+    magnitude = weight.norm(dim=1 - axis, keepdim=True)
+    merged = weight.double() + plain
+    norm = merged.square().sum(dim=1 - axis, keepdim=True).sqrt()
+    expected = magnitude.double() * merged / norm - weight.double()
+    got = change(weight, {"diff": plain, "dora_scale": magnitude})
     assert relative_error(got, expected) < 1e-5
 
 

@@ -182,8 +182,8 @@ def _decomposed(weight: Tensor, plain: Tensor, magnitude: Tensor) -> Tensor:
             f"{list(weight.shape)} it must be {list(shapes[0])} or {list(shapes[1])}."
         )
     others = [axis for axis, length in enumerate(magnitude.shape) if length == 1]
-    # In float64, for gain - 1 is often small against either.
-    norm = torch.linalg.vector_norm(weight.double() + plain, dim=others, keepdim=True)
+    # Summed in float64: gain - 1 is small, and the whole weight is multiplied by its error.
+    norm = torch.linalg.vector_norm(weight + plain, dim=others, keepdim=True, dtype=torch.float64)
     gain = magnitude / norm.clamp_min(torch.finfo(weight.dtype).tiny)  # a row of zeros stays one
     # gain (W + D) - W, without the difference of two large numbers.
     return torch.addcmul(plain * gain.to(plain.dtype), weight, (gain - 1).to(plain.dtype))
