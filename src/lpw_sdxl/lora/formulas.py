@@ -31,9 +31,8 @@ from lpw_sdxl.errors import AddonError
 Factors = Mapping[str, Tensor]
 """One module's factors by name, as the canonical file has them."""
 
-Shape = tuple[int, ...]
-_Formula = Callable[[Factors, Shape], Tensor]
-_Side = Callable[[Factors], Tensor]
+_Formula = Callable[[Factors], Tensor]
+"""Makes the plain change, or a part of it, from factors that are ready to be multiplied."""
 
 _ALPHA = "alpha"
 _BIAS = "diff_b"
@@ -55,23 +54,24 @@ def change(weight: Tensor, factors: Factors) -> Tensor:
     Raises:
         AddonError: no formula takes these factors, or they don't make the weight's shape.
     """
-    formula = _FORMULAS.get(frozenset(factors) - {_MAGNITUDE})
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    if set(factors) == {_BIAS}:
+        return torch.zeros_like(weight, dtype=dtype)
+    formula = _FORMULAS.get(frozenset(factors) - {_MAGNITUDE, _BIAS})
     if formula is None:
         raise AddonError(
             f"No formula takes the factors {', '.join(sorted(factors)) or '(none)'} together; one "
             "is unknown, missing or too many."
         )
-    dtype = torch.promote_types(weight.dtype, torch.float32)
     # First to the device, then to the wider dtype: half the bytes travel.
     ready = {name: factor.to(weight.device).to(dtype) for name, factor in factors.items()}
-    shape = tuple(weight.shape)
-    plain = formula(ready, shape)
-    if plain.shape[0] != shape[0] or plain.numel() != weight.numel():
+    plain = formula(ready)
+    if plain.shape[0] != weight.shape[0] or plain.numel() != weight.numel():
         raise AddonError(
             f"A LoRA's factors make a change of shape {list(plain.shape)}, but its layer's weight "
-            f"is {list(shape)}."
+            f"is {list(weight.shape)}."
         )
-    plain = plain.reshape(shape)
+    plain = plain.reshape(weight.shape)
     magnitude = ready.get(_MAGNITUDE)
     return plain if magnitude is None else _decomposed(weight.to(dtype), plain, magnitude)
 
@@ -87,20 +87,20 @@ def bias_change(factors: Factors) -> Tensor | None:
     return bias.to(torch.promote_types(bias.dtype, torch.float32), copy=True)
 
 
-def _low_rank(factors: Factors, _shape: Shape) -> Tensor:
+def _low_rank(factors: Factors) -> Tensor:
     """LoRA and LoCon: down `[r, in, ...]`, up `[out, r, ...]`."""
     down, up = _matrix(factors["lora_down"]), _matrix(factors["lora_up"])
     # The scale goes to the small factor: then the product alone is as large as the weight.
     return (up * _scale(factors, down.shape[0])) @ down
 
 
-def _low_rank_tucker(factors: Factors, _shape: Shape) -> Tensor:
+def _low_rank_tucker(factors: Factors) -> Tensor:
     """LoCon in Tucker's form: as before, with 1x1 kernels, and mid `[r, r, height, width]`."""
     down, up = _matrix(factors["lora_down"]), _matrix(factors["lora_up"])
     return _tucker(factors["lora_mid"], up * _scale(factors, down.shape[0]), down)
 
 
-def _hadamard(factors: Factors, _shape: Shape) -> Tensor:
+def _hadamard(factors: Factors) -> Tensor:
     """LoHa: a `[out, r]` and b `[r, in * height * width]`, twice."""
     scale = _scale(factors, factors["hada_w1_b"].shape[0])
     first, second = (
@@ -110,7 +110,7 @@ def _hadamard(factors: Factors, _shape: Shape) -> Tensor:
     return _by_elements((first[0] * scale) @ first[1], second[0] @ second[1])
 
 
-def _hadamard_tucker(factors: Factors, _shape: Shape) -> Tensor:
+def _hadamard_tucker(factors: Factors) -> Tensor:
     """LoHa in Tucker's form: a `[r, out]`, b `[r, in]`, a core `[r, r, height, width]`, twice."""
     scale = _scale(factors, factors["hada_w1_b"].shape[0])
     first, second = (
@@ -119,10 +119,10 @@ def _hadamard_tucker(factors: Factors, _shape: Shape) -> Tensor:
     return _by_elements(_tucker(first[0], first[1] * scale, first[2]), _tucker(*second))
 
 
-def _kronecker(first: _Side, second: _Side) -> _Formula:
+def _kronecker(first: _Formula, second: _Formula) -> _Formula:
     """LoKr: w1 `[out1, in1]`, w2 `[out2, in2 * height * width]`, out1 out2 = out, in1 in2 = in."""
 
-    def formula(factors: Factors, _shape: Shape) -> Tensor:
+    def formula(factors: Factors) -> Tensor:
         left, right = first(factors) * _kronecker_scale(factors), second(factors)
         # [out1, out2, in1, in2 * height * width]
         blocks = left[:, None, :, None] * right[None, :, None, :]
@@ -146,11 +146,11 @@ def _kronecker_scale(factors: Factors) -> Tensor | float:
     return _scale(factors, ranks.pop()) if ranks else 1.0
 
 
-def _whole_side(number: int) -> _Side:
+def _whole_side(number: int) -> _Formula:
     return lambda factors: _matrix(factors[f"lokr_w{number}"])
 
 
-def _product_side(number: int) -> _Side:
+def _product_side(number: int) -> _Formula:
     return lambda factors: (
         _matrix(factors[f"lokr_w{number}_a"]) @ _matrix(factors[f"lokr_w{number}_b"])
     )
@@ -161,13 +161,8 @@ def _tucker_side(factors: Factors) -> Tensor:
     return _tucker(factors["lokr_t2"], factors["lokr_w2_a"].T, factors["lokr_w2_b"])
 
 
-def _whole(factors: Factors, _shape: Shape) -> Tensor:
+def _whole(factors: Factors) -> Tensor:
     return factors["diff"].clone()
-
-
-def _nothing(factors: Factors, shape: Shape) -> Tensor:
-    """Only the bias changes."""
-    return factors[_BIAS].new_zeros(shape)
 
 
 def _decomposed(weight: Tensor, plain: Tensor, magnitude: Tensor) -> Tensor:
@@ -187,11 +182,9 @@ def _decomposed(weight: Tensor, plain: Tensor, magnitude: Tensor) -> Tensor:
             f"{list(weight.shape)} it must be {list(shapes[0])} or {list(shapes[1])}."
         )
     others = [axis for axis, length in enumerate(magnitude.shape) if length == 1]
-    # In float64, for gain - 1 is often small against either.
-    norm = torch.linalg.vector_norm(
-        weight + plain, dim=others, keepdim=True, dtype=torch.float64
-    ).clamp_min(torch.finfo(weight.dtype).tiny)  # a row of zeros stays one
-    gain = magnitude / norm
+    # Summed in float64: gain - 1 is small, and the whole weight is multiplied by its error.
+    norm = torch.linalg.vector_norm(weight + plain, dim=others, keepdim=True, dtype=torch.float64)
+    gain = magnitude / norm.clamp_min(torch.finfo(weight.dtype).tiny)  # a row of zeros stays one
     # gain (W + D) - W, without the difference of two large numbers.
     return torch.addcmul(plain * gain.to(plain.dtype), weight, (gain - 1).to(plain.dtype))
 
@@ -221,13 +214,13 @@ def _by_elements(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _formulas() -> dict[frozenset[str], _Formula]:
-    """List the formula for each set of factors, the magnitude aside."""
+    """List the formula for each set of factors, magnitude and bias aside: they go with any."""
     loha = {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", _ALPHA}
-    first: list[tuple[set[str], _Side]] = [
+    first: list[tuple[set[str], _Formula]] = [
         ({"lokr_w1"}, _whole_side(1)),
         ({"lokr_w1_a", "lokr_w1_b"}, _product_side(1)),
     ]
-    second: list[tuple[set[str], _Side]] = [
+    second: list[tuple[set[str], _Formula]] = [
         ({"lokr_w2"}, _whole_side(2)),
         ({"lokr_w2_a", "lokr_w2_b"}, _product_side(2)),
         ({"lokr_t2", "lokr_w2_a", "lokr_w2_b"}, _tucker_side),
@@ -245,9 +238,7 @@ def _formulas() -> dict[frozenset[str], _Formula]:
         ({"lokr_w1", "lokr_w2"}, _kronecker(_whole_side(1), _whole_side(2))),
         ({"diff"}, _whole),
     ]
-    table = {frozenset(names): formula for names, formula in rows}
-    with_bias = {names | {_BIAS}: formula for names, formula in table.items()}
-    return table | with_bias | {frozenset({_BIAS}): _nothing}
+    return {frozenset(names): formula for names, formula in rows}
 
 
 _FORMULAS = _formulas()
