@@ -214,6 +214,12 @@ def test_in_comfy_what_touches_an_embedding_is_a_word_of_its_own(naming, run, it
         assert_side(naming.encode(text, "", "comfy"), "", comfy(run, chunks))
 
 
+def test_in_comfy_an_embedding_behind_a_comma_begins_a_word(naming, run, items):
+    tokens = items("castle " * 67 + "sea,", HAND, "x")
+    text = "castle " * 67 + "sea,embedding:bad-hand_v8 x"
+    assert_side(naming.encode(text, "", "comfy"), "", comfy(run, [tokens[:69], tokens[69:]]))
+
+
 def test_in_comfy_a_bare_name_is_text(naming, encoder):
     named, plain = (one.encode("a easyneg", "v1.5", "comfy") for one in (naming, encoder))
     assert all(map(torch.equal, named.tensors, plain.tensors))
