@@ -309,6 +309,12 @@ def test_embeddings_come_before_anything_is_encoded(model_directory):
         encoder.add_embeddings(EMBEDDINGS)
 
 
+def test_embeddings_are_added_once(model_directory):
+    encoder = PromptEncoder.from_model_directory(model_directory, embeddings=EMBEDDINGS)
+    with pytest.raises(AssertionError, match="added once"):
+        encoder.add_embeddings([make("more", 1, 4)])
+
+
 def test_both_encoders_count_the_same_vectors(naming):
     explained = naming.explain("a bad-hand_v8 b", "easyneg").prompt
     assert explained.token_counts == (10, 10)
