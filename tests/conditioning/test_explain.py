@@ -4,9 +4,11 @@ import json
 from dataclasses import asdict
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lpw_sdxl.conditioning import Embedding, EmbeddingMention, PromptEncoder
 from lpw_sdxl.conditioning.explain import explain
 from lpw_sdxl.errors import InvalidPromptError
 from lpw_sdxl.prompt import PromptLimits, PromptStyle, WarningKind, parse
@@ -131,6 +133,33 @@ def test_two_empty_prompts_are_explained(encoder):
     for one in (explanation.prompt, explanation.negative_prompt):
         assert one.token_count == 0
         assert [(window.length, window.start, window.end) for window in one.windows] == [(2, 0, 0)]
+
+
+def test_embeddings_are_told_with_their_places(model_directory):
+    vectors = (torch.zeros(8, 32), torch.zeros(8, 48))
+    encoder = PromptEncoder.from_model_directory(
+        model_directory, embeddings=[Embedding("Bad-Hand", vectors)]
+    )
+    text = r"\(x\) (bad-hand:1.3) " + "snow " * 57 + "embedding:BAD-HAND sea"
+    prompt = encoder.explain(text, "").prompt
+    border = text.index("emb")
+    assert prompt.embeddings == (
+        EmbeddingMention("Bad-Hand", 7, 15),
+        EmbeddingMention("Bad-Hand", border, border + 18),
+    )
+    assert [(w.token_count, w.text.split()[-2:]) for w in prompt.windows] == [
+        (75, ["snow", "Bad-Hand"]),
+        (2, ["Bad-Hand", "sea"]),
+    ]
+    # The first window holds a part of the name's vectors, so the name's place is in both.
+    assert [(w.start, w.end) for w in prompt.windows] == [(0, border + 18), (border, len(text))]
+    assert prompt.warnings == (told(border, WarningKind.SPLIT_WORD),)
+    json.dumps(asdict(prompt))
+    comfy = encoder.explain(text, "bad-hand", "comfy")
+    assert [mention.start for mention in comfy.prompt.embeddings] == [border]
+    assert comfy.negative_prompt.embeddings == ()
+    assert comfy.negative_prompt.windows[0].text == "bad - hand"
+    assert encoder.explain(text, "", "a1111").prompt.warnings == ()
 
 
 def test_limits_hold(encoder):

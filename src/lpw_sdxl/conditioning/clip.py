@@ -63,6 +63,7 @@ class ClipTextEncoder:
             rows: [count, dim].
         """
         table = self.model.get_input_embeddings()
+        assert not isinstance(table, ExtendedTokenEmbedding), "rows are added once"
         self.model.set_input_embeddings(ExtendedTokenEmbedding(table, rows))
         # With the old `eos_token_id: 2` the model pools at the largest id, which is EOS no more.
         inner = getattr(self.model, "text_model", self.model)

@@ -52,16 +52,17 @@ def load_embedding(name: str, file: Path) -> Embedding:
     return Embedding(name, tuple(tensors[tensor] for tensor in TENSOR_NAMES))
 
 
-def check_embeddings(embeddings: Sequence[Embedding], widths: Sequence[int]) -> None:
+def check_embeddings(embeddings: Sequence[Embedding], tables: Sequence[Tensor]) -> None:
     """Make sure that a model's text encoders can read all of them, and tell them apart.
 
     Args:
         embeddings: of one model.
-        widths: features of each text encoder's tokens.
+        tables: each text encoder's own token embeddings: [vocabulary, width].
 
     Raises:
         ModelError: a name is no name or occurs twice, in whatever case; the vectors are of another
-            width, differ in number, are none, or hold what is no finite number.
+            width, differ in number, are none, or hold what is no finite number in the table's
+            dtype.
     """
     seen: set[str] = set()
     for embedding in embeddings:
@@ -70,17 +71,19 @@ def check_embeddings(embeddings: Sequence[Embedding], widths: Sequence[int]) -> 
         if embedding.name.lower() in seen:
             raise ModelError(f"two embeddings are called {embedding.name}; remove one")
         seen.add(embedding.name.lower())
-        _check_vectors(embedding, widths)
+        _check_vectors(embedding, tables)
 
 
-def _check_vectors(embedding: Embedding, widths: Sequence[int]) -> None:
+def _check_vectors(embedding: Embedding, tables: Sequence[Tensor]) -> None:
+    widths = [table.shape[1] for table in tables]
     shapes = [tuple(vectors.shape) for vectors in embedding.vectors]
     count = shapes[0][0] if shapes and shapes[0] else 0
     if not count or shapes != [(count, width) for width in widths]:
         wanted = " and ".join(f"[k, {width}]" for width in widths)
         raise _damaged(embedding.name, f"has vectors of the shapes {shapes} in place of {wanted}")
-    if not all(torch.isfinite(vectors).all() for vectors in embedding.vectors):
-        raise _damaged(embedding.name, "holds what is no finite number")
+    for vectors, table in zip(embedding.vectors, tables, strict=True):
+        if not torch.isfinite(vectors.to(table.dtype)).all():
+            raise _damaged(embedding.name, f"holds what is no finite number in {table.dtype}")
 
 
 def _damaged(name: str, fault: str) -> ModelError:

@@ -110,7 +110,7 @@ class PromptEncoder:
         """
         assert not self._conditionings.counters.misses, "what was encoded knows no embeddings"
         tables = [encoder.token_table for encoder in self._encoders]
-        check_embeddings(embeddings, [table.shape[1] for table in tables])
+        check_embeddings(embeddings, tables)
         if not embeddings:
             return
         for index, encoder in enumerate(self._encoders):
