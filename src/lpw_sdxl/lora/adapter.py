@@ -1,0 +1,155 @@
+"""PEFT's configuration of an adapter, as Diffusers keeps it in a file's metadata; no torch.
+
+Without it, a Diffusers file can't say more of alpha than that it equals the rank.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from lpw_sdxl.checkpoint.header import CheckpointHeader
+from lpw_sdxl.checkpoint.text import clean_text
+from lpw_sdxl.errors import AddonError
+from lpw_sdxl.lora.component import Component
+
+_NOTE = "lora_adapter_metadata"
+_CLIP = "text_model."
+_PLAIN_PATTERN = re.compile(r"\^?[A-Za-z0-9_.]+")
+# These begin from weights that they change themselves: without the changed base, the effect of the
+# factors is another one (PEFT's documentation of `init_lora_weights`).
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq")
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What PEFT's configuration says about the modules of one component.
+
+    Attributes:
+        file: the file's name, for messages.
+        rank: of the modules without a pattern.
+        alpha: of the modules without a pattern.
+        rank_patterns: ranks by the ends of module paths.
+        alpha_patterns: alphas by the ends of module paths.
+        has_root_scale: alpha is divided by the root of the rank (rsLoRA; Kalajdzievski, 2023).
+        is_dora: every module has a magnitude.
+    """
+
+    file: str
+    rank: int
+    alpha: float
+    rank_patterns: Mapping[str, float]
+    alpha_patterns: Mapping[str, float]
+    has_root_scale: bool
+    is_dora: bool
+
+    def alpha_of(self, path: str, rank: int, *, has_magnitude: bool) -> float:
+        """Return a module's alpha as the canonical file means it: divided by the rank.
+
+        Raises:
+            AddonError: the tensors are not what the configuration says.
+        """
+        told = _matching(self.rank_patterns, path, self.rank)
+        if told != rank:
+            raise AddonError(
+                f"{self.file}: the metadata says rank {told:g} for {path} and its tensors have "
+                f"{rank}; both must agree."
+            )
+        if self.is_dora and not has_magnitude:
+            raise AddonError(
+                f"{self.file}: the metadata says DoRA and {path} has no lora_magnitude_vector."
+            )
+        alpha = float(_matching(self.alpha_patterns, path, self.alpha))
+        return alpha * math.sqrt(rank) if self.has_root_scale else alpha
+
+
+def read_adapter_configs(header: CheckpointHeader) -> Mapping[Component, AdapterConfig]:
+    """Read the configurations that a file's metadata holds, by component; mostly there are none.
+
+    Raises:
+        AddonError: the note is not what Diffusers writes, or names a form that is not served.
+    """
+    if _NOTE not in header.metadata:
+        return {}
+    try:
+        note = json.loads(header.metadata[_NOTE])
+    except (ValueError, RecursionError) as error:
+        raise AddonError(f"{header.name}: its note {_NOTE} is not the JSON it should be.") from error
+    if not isinstance(note, dict):
+        raise AddonError(f"{header.name}: its note {_NOTE} is not a JSON object.")
+    configs = {}
+    for component in Component:
+        begin = f"{component.value}."
+        entries = {key.removeprefix(begin): note[key] for key in note if key.startswith(begin)}
+        if component is Component.UNET and "r" in note:
+            entries = note  # a UNet's own file, by `save_lora_adapter`
+        if entries:
+            configs[component] = _config(header.name, entries)
+    return configs
+
+
+def _config(file: str, entries: Mapping[str, object]) -> AdapterConfig:
+    kind = entries.get("peft_type", "LORA")
+    if kind != "LORA":
+        raise AddonError(f"{file}: its note {_NOTE} is of PEFT's {_shown(kind)}, not of LORA.")
+    start = entries.get("init_lora_weights", True)
+    if isinstance(start, str) and start.lower().startswith(_CHANGES_BASE):
+        raise AddonError(
+            f"{file} was trained with {_shown(start)}, which changes the base model; convert it "
+            "to an ordinary LoRA with PEFT first."
+        )
+    rank = _number(file, "r", entries.get("r"))
+    return AdapterConfig(
+        file=file,
+        rank=int(rank),
+        alpha=_number(file, "lora_alpha", entries.get("lora_alpha")),
+        rank_patterns=_patterns(file, "rank_pattern", entries.get("rank_pattern")),
+        alpha_patterns=_patterns(file, "alpha_pattern", entries.get("alpha_pattern")),
+        has_root_scale=entries.get("use_rslora") is True,
+        is_dora=entries.get("use_dora") is True,
+    )
+
+
+def _patterns(file: str, name: str, patterns: object) -> dict[str, float]:
+    """Return patterns that are ends of module paths; other regular expressions are refused.
+
+    What a stranger's expression would cost to match is unknown, and no tool writes one here.
+    """
+    if patterns is None:
+        return {}
+    if not isinstance(patterns, dict):
+        _wrong(file, name, patterns)
+    for pattern in patterns:
+        if not _PLAIN_PATTERN.fullmatch(pattern):
+            _wrong(file, name, pattern)
+    return {pattern: _number(file, name, value) for pattern, value in patterns.items()}
+
+
+def _number(file: str, name: str, value: object) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < abs(value) < 1e9:  # type: ignore[arg-type]
+        _wrong(file, name, value)
+    return value  # type: ignore[return-value]
+
+
+def _matching(patterns: Mapping[str, float], path: str, otherwise: float) -> float:
+    """Return the value of the first pattern that a path ends with, as PEFT matches them."""
+    for pattern, value in patterns.items():
+        whole = pattern.removeprefix("^")
+        for spelling in (path, _CLIP + path):
+            is_end = not pattern.startswith("^") and spelling.endswith(f".{whole}")
+            if spelling == whole or is_end:
+                return value
+    return otherwise
+
+
+def _wrong(file: str, name: str, value: object) -> NoReturn:
+    raise AddonError(f"{file}: its note {_NOTE} has {name} {_shown(value)}, which can't be right.")
+
+
+def _shown(value: object) -> str:
+    return clean_text(repr(value))[:60]

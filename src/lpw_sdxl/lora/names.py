@@ -1,0 +1,240 @@
+"""What a tensor of a LoRA file is called in each convention; pure, no torch.
+
+A name is a prefix for the component, the module's path and the factor: `lora_unet_` +
+`input_blocks_4_1_proj_in` + `lora_down.weight`. Prefixes and factors are tables; paths are never
+taken apart, but looked up among the names that the target's own modules have in each convention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+from lpw_sdxl.checkpoint.configs import Component as ModelComponent
+from lpw_sdxl.checkpoint.keys import sources_of
+from lpw_sdxl.checkpoint.kinds import UNET
+from lpw_sdxl.lora.component import Component
+from lpw_sdxl.lora.targets import Targets
+
+
+class Naming(StrEnum):
+    """Whose names they are; the value is for people."""
+
+    KOHYA = "kohya"
+    LYCORIS = "LyCORIS"
+    COMFYUI = "ComfyUI"
+    DIFFUSERS = "Diffusers"
+    PEFT = "PEFT"
+
+
+class Factor(StrEnum):
+    """A part of what a LoRA does to one module; the value is the canonical file's name for it."""
+
+    DOWN = "lora_down"
+    UP = "lora_up"
+    MID = "lora_mid"
+    HADA_W1_A = "hada_w1_a"
+    HADA_W1_B = "hada_w1_b"
+    HADA_W2_A = "hada_w2_a"
+    HADA_W2_B = "hada_w2_b"
+    HADA_T1 = "hada_t1"
+    HADA_T2 = "hada_t2"
+    LOKR_W1 = "lokr_w1"
+    LOKR_W1_A = "lokr_w1_a"
+    LOKR_W1_B = "lokr_w1_b"
+    LOKR_W2 = "lokr_w2"
+    LOKR_W2_A = "lokr_w2_a"
+    LOKR_W2_B = "lokr_w2_b"
+    LOKR_T2 = "lokr_t2"
+    DORA_SCALE = "dora_scale"
+    DIFF = "diff"
+    DIFF_B = "diff_b"
+    ALPHA = "alpha"
+    MAGNITUDE = "lora_magnitude_vector"
+    """PEFT's `dora_scale`: always one number for each row. The canonical file hasn't got it."""
+
+
+class TensorName(NamedTuple):
+    """A tensor's name in two: the module's name in the file, and what of it the tensor is."""
+
+    module: str
+    factor: Factor
+
+
+class Place(NamedTuple):
+    """A module of the model, and the convention that it was found by."""
+
+    component: Component
+    path: str
+    naming: Naming
+
+
+class _Prefix(NamedTuple):
+    """How names of one component begin in a convention."""
+
+    text: str
+    component: Component
+    naming: Naming
+
+
+_ENDINGS = {
+    **{factor.value: factor for factor in Factor},
+    "lora_down.weight": Factor.DOWN,
+    "lora_up.weight": Factor.UP,
+    "lora_mid.weight": Factor.MID,
+    "lora_A.weight": Factor.DOWN,
+    "lora_B.weight": Factor.UP,
+    "lora_magnitude_vector.weight": Factor.MAGNITUDE,
+    # Diffusers 0.17 to 0.21, in the UNet and in the text encoders.
+    "lora.down.weight": Factor.DOWN,
+    "lora.up.weight": Factor.UP,
+    "lora_linear_layer.down.weight": Factor.DOWN,
+    "lora_linear_layer.up.weight": Factor.UP,
+    # LyCORIS' names for changes of a normalisation.
+    "w_norm": Factor.DIFF,
+    "b_norm": Factor.DIFF_B,
+}
+_BARE = {Factor.DOWN.value, Factor.UP.value, Factor.MID.value}
+"""Canonical names that no tool ends a tensor's name with: theirs have `.weight` behind them."""
+_ENDING_PARTS = (3, 2, 1)
+
+_WITH_ADAPTER = ("lora_A", "lora_B", "lora_magnitude_vector")
+"""PEFT puts the adapter's name, mostly `default`, behind these where it doesn't strip it."""
+
+_PROCESSOR_LAYERS = {
+    f"to_{layer}_lora.{half}.weight": (path, factor)
+    for layer, path in (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("out", "to_out.0"))
+    for half, factor in (("down", Factor.DOWN), ("up", Factor.UP))
+}
+"""Diffusers of early 2023 kept the factors in the attention's processor."""
+
+_PREFIXES = tuple(
+    sorted(
+        (
+            # sd-scripts, and OneTrainer's and LyCORIS' files for it; Diffusers' script for training
+            # with new tokens writes the same with dots.
+            *(
+                _Prefix(f"lora_{name}{joint}", component, Naming.KOHYA)
+                for name, component in (
+                    ("unet", Component.UNET),
+                    ("te1", Component.TEXT_ENCODER),
+                    ("te2", Component.TEXT_ENCODER_2),
+                )
+                for joint in "_."
+            ),
+            _Prefix("lycoris_", Component.UNET, Naming.LYCORIS),
+            _Prefix("lycoris_unet_", Component.UNET, Naming.LYCORIS),
+            _Prefix("lycoris_te1_", Component.TEXT_ENCODER, Naming.LYCORIS),
+            _Prefix("lycoris_te2_", Component.TEXT_ENCODER_2, Naming.LYCORIS),
+            _Prefix("diffusion_model.", Component.UNET, Naming.COMFYUI),
+            _Prefix("model.diffusion_model.", Component.UNET, Naming.COMFYUI),
+            *(
+                _Prefix(f"{wrapper}{name}.{inner}", component, Naming.COMFYUI)
+                for wrapper in ("", "text_encoders.")
+                for name, component in (
+                    ("clip_l", Component.TEXT_ENCODER),
+                    ("clip_g", Component.TEXT_ENCODER_2),
+                )
+                for inner in ("", "transformer.")
+            ),
+            *(
+                _Prefix(f"{component.value}.{wrapper}", component, naming)
+                for component in Component
+                for wrapper, naming in (("", Naming.DIFFUSERS), ("base_model.model.", Naming.PEFT))
+            ),
+            _Prefix("base_model.model.", Component.UNET, Naming.PEFT),
+            *(
+                _Prefix(f"base_model.model.{component.value}.", component, Naming.PEFT)
+                for component in Component
+            ),
+            # A UNet's file that `save_attn_procs` or `save_lora_adapter` wrote.
+            _Prefix("", Component.UNET, Naming.DIFFUSERS),
+        ),
+        key=lambda prefix: -len(prefix.text),
+    )
+)
+
+_CLIP = "text_model."
+_CLIP_ATTENTION = {
+    # Diffusers up to 0.21 named these by the UNet's layers.
+    ".self_attn.q_proj": ".self_attn.to_q",
+    ".self_attn.k_proj": ".self_attn.to_k",
+    ".self_attn.v_proj": ".self_attn.to_v",
+    ".self_attn.out_proj": ".self_attn.to_out.0",
+}
+
+
+def split(name: str) -> TensorName | None:
+    """Split a tensor's name behind its module; None where no convention knows its end."""
+    parts = name.split(".")
+    if len(parts) > 3 and parts[-1] == "weight" and parts[-3] in _WITH_ADAPTER:
+        del parts[-2]
+    elif len(parts) > 2 and parts[-2] == "lora_magnitude_vector" and parts[-1] != "weight":
+        del parts[-1]
+    for count in _ENDING_PARTS:
+        module, ending = ".".join(parts[:-count]), ".".join(parts[-count:])
+        if not module:
+            continue
+        if ending in _PROCESSOR_LAYERS:
+            layer, factor = _PROCESSOR_LAYERS[ending]
+            return TensorName(f"{module.removesuffix('.processor')}.{layer}", factor)
+        if ending in _ENDINGS and ending not in _BARE:
+            return TensorName(module, _ENDINGS[ending])
+    return None
+
+
+class ModuleNames:
+    """The modules of a model by the names that they have in each convention."""
+
+    def __init__(self, targets: Targets) -> None:
+        self._paths = {component: _index(component, list(targets[component])) for component in targets}
+
+    def find(self, module: str) -> Place | None:
+        """Return where a module of a file is in the model; None for a name that no module has."""
+        for prefix in _PREFIXES:
+            if module.startswith(prefix.text):
+                rest = _fold(module[len(prefix.text) :])
+                path = self._paths[prefix.component].get(rest)
+                if path is not None:
+                    return Place(prefix.component, path, prefix.naming)
+        return None
+
+
+def _index(component: Component, paths: list[str]) -> dict[str, str]:
+    """Return the component's paths by all of their names, folded."""
+    index: dict[str, str] = {}
+    for path in paths:
+        for name in _SPELLINGS[component](path):
+            # Two modules of one name would make a file's meaning a matter of chance.
+            assert index.setdefault(_fold(name), path) == path, name
+    return index
+
+
+def _fold(name: str) -> str:
+    """Return a name as kohya's tools write it; they can't tell its dots from its underscores."""
+    return name.replace(".", "_")
+
+
+def _unet_spellings(path: str) -> Iterator[str]:
+    """Yield Diffusers' name and that of Stability's code, which sd-scripts and ComfyUI use."""
+    yield path
+    source = sources_of(ModelComponent.UNET, f"{path}.weight")[0]
+    yield source.key.removeprefix(UNET).removesuffix(".weight")
+
+
+def _encoder_spellings(path: str) -> Iterator[str]:
+    """Yield a path with and without `text_model`, which Transformers' CLIP lost in 5.6."""
+    inner = path.removeprefix(_CLIP)
+    for name in (inner, _CLIP + inner):
+        yield name
+        for ours, theirs in _CLIP_ATTENTION.items():
+            if name.endswith(ours):
+                yield name.removesuffix(ours) + theirs
+
+
+_SPELLINGS = {
+    Component.UNET: _unet_spellings,
+    Component.TEXT_ENCODER: _encoder_spellings,
+    Component.TEXT_ENCODER_2: _encoder_spellings,
+}

@@ -1,0 +1,62 @@
+"""What of a model a LoRA can change: its modules' paths and shapes; no torch, no weights read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from lpw_sdxl.checkpoint.configs import Component as ModelComponent
+from lpw_sdxl.checkpoint.header import read_header
+from lpw_sdxl.lora.component import Component
+
+Shape = tuple[int, ...]
+
+_WEIGHT = ".weight"
+
+
+class Target(NamedTuple):
+    """The shapes of one module's weight and bias; None for no bias."""
+
+    weight: Shape
+    bias: Shape | None
+
+
+Targets = Mapping[Component, Mapping[str, Target]]
+"""Every module that has a weight, by component and by its path within the component."""
+
+
+def read_targets(model_directory: Path) -> Targets:
+    """Read the modules of a model directory from the headers of its weights' files.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+    shapes = {}
+    for component in Component:
+        file_name = ModelComponent(component.value).weights_file
+        tensors = read_header(model_directory / file_name).tensors
+        shapes[component] = {name: tensor.shape for name, tensor in tensors.items()}
+    return targets_of(shapes)
+
+
+def targets_of(shapes: Mapping[Component, Mapping[str, Shape]]) -> Targets:
+    """Return the modules that parameters of these names and shapes belong to, sorted by path."""
+    return {component: _modules(shapes[component]) for component in Component}
+
+
+def signature(targets: Targets) -> str:
+    """Return what tells the models apart that a LoRA fits: SHA-256 of all paths and shapes."""
+    listed = [
+        (component.value, path, target.weight, target.bias)
+        for component, modules in sorted(targets.items())
+        for path, target in sorted(modules.items())
+    ]
+    return hashlib.sha256(json.dumps(listed, separators=(",", ":")).encode()).hexdigest()
+
+
+def _modules(shapes: Mapping[str, Shape]) -> dict[str, Target]:
+    paths = sorted(name.removesuffix(_WEIGHT) for name in shapes if name.endswith(_WEIGHT))
+    return {path: Target(shapes[path + _WEIGHT], shapes.get(f"{path}.bias")) for path in paths}
