@@ -1,6 +1,6 @@
-"""The command line of the import: checkpoints into BentoML's model store, and what is there.
+"""The command line of the import: checkpoints, LoRAs and embeddings into BentoML's model store.
 
-Exit status 0, with the model's tag as the last line of standard output where there is one; 1 with
+Exit status 0, with the entry's tag as the last line of standard output where there is one; 1 with
 one sentence on standard error; 2 for a command that can't be understood. What is heavy (torch,
 BentoML) is imported by the commands that need it.
 """
@@ -14,11 +14,16 @@ import io
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from lpw_sdxl.addon.kind import AddonKind
 from lpw_sdxl.checkpoint.console import ImportConsole, facts, silence_output, summary_rows
 from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS
-from lpw_sdxl.errors import LpwSdxlError, ModelError
+from lpw_sdxl.errors import AddonError, LpwSdxlError, ModelError
+
+if TYPE_CHECKING:
+    from lpw_sdxl.checkpoint.store import StoreEntry
 
 DEMO_NOTE = "The demo model is random: everything works with it, and its pictures are noise."
 
@@ -51,13 +56,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="model_import.py", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_checkpoint(commands)
+    for kind in AddonKind:
+        _add_addon(commands, kind)
     demo = commands.add_parser("demo", help="make and import a tiny random model as sdxl")
     demo.add_argument("--force", action="store_true", help="replace an import of it")
     demo.set_defaults(run=_demo)
-    commands.add_parser("list", help="list imported models").set_defaults(run=_list)
+    command = commands.add_parser("list", help="list what is imported")
+    kinds = ["model", *AddonKind]
+    command.add_argument(
+        "kind", metavar="KIND", nargs="?", choices=kinds, help=f"{', '.join(kinds)}; default: all"
+    )
+    command.set_defaults(run=_list)
     for name, run, text in (
-        ("remove", _remove, "remove a model"),
-        ("verify", _verify, "check a model's files against its manifest"),
+        ("remove", _remove, "remove a model, a LoRA or an embedding"),
+        ("verify", _verify, "check an import's files against its manifest"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("tag", metavar="TAG", help="NAME:VERSION, or NAME for the newest")
@@ -85,6 +97,30 @@ def _add_checkpoint(commands: argparse._SubParsersAction[argparse.ArgumentParser
         choices=PREDICTIONS,
         help="what the UNet predicts (default: what the file says, else epsilon)",
     )
+    _add_file_options(command)
+    command.set_defaults(run=_checkpoint)
+
+
+def _add_addon(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], kind: AddonKind
+) -> None:
+    command = commands.add_parser(kind, help=f"import {kind.with_article} for SDXL")
+    command.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a .safetensors file, an https URL or civitai:VERSION_ID (its key: CIVITAI_TOKEN)",
+    )
+    command.add_argument("--name", help="as requests name it (default: the file's name)")
+    command.add_argument(
+        "--model",
+        metavar="TAG",
+        help="the model that it must fit (default: any in the store, else SDXL's own size)",
+    )
+    _add_file_options(command)
+    command.set_defaults(run=_addon, kind=kind)
+
+
+def _add_file_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--sha256", metavar="HEX", type=_sha256, help="what the file's SHA-256 must be"
     )
@@ -92,7 +128,6 @@ def _add_checkpoint(commands: argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument(
         "--remove-source", action="store_true", help="remove a downloaded file after its import"
     )
-    command.set_defaults(run=_checkpoint)
 
 
 def _sha256(text: str) -> str:
@@ -106,6 +141,7 @@ def _checkpoint(arguments: argparse.Namespace) -> None:
     from lpw_sdxl.checkpoint.acquire import Acquisition
     from lpw_sdxl.checkpoint.options import ImportOptions
     from lpw_sdxl.checkpoint.selection import Selection
+    from lpw_sdxl.checkpoint.task import CheckpointTask
     from lpw_sdxl.settings import read_import_settings
 
     dtype = next(dtype for dtype in CheckpointDtype if dtype.flag == arguments.dtype)
@@ -113,9 +149,39 @@ def _checkpoint(arguments: argparse.Namespace) -> None:
     selection = Selection(arguments.ema, arguments.vae, prediction)
     options = ImportOptions(arguments.name, dtype, arguments.sha256, arguments.force)
     with ImportConsole() as console:
-        acquisition = Acquisition(options, selection, read_import_settings(), console)
+        task = CheckpointTask(options, selection)
+        acquisition = Acquisition(task, read_import_settings(), console)
         result = acquisition.import_source(arguments.source, remove_source=arguments.remove_source)
     _print_result(result.tag, was_known=result.was_known)
+
+
+def _addon(arguments: argparse.Namespace) -> None:
+    from lpw_sdxl.addon.acquire import AddonTask
+    from lpw_sdxl.addon.importer import AddonOptions
+    from lpw_sdxl.checkpoint.acquire import Acquisition
+    from lpw_sdxl.settings import read_import_settings
+
+    options = AddonOptions(
+        arguments.kind, arguments.name, arguments.model, arguments.sha256, arguments.force
+    )
+    with ImportConsole() as console:
+        acquisition = Acquisition(AddonTask(options), read_import_settings(), console)
+        result = acquisition.import_source(arguments.source, remove_source=arguments.remove_source)
+    _print_addon(result.tag, was_known=result.was_known)
+
+
+def _print_addon(tag: str, *, was_known: bool) -> None:
+    from lpw_sdxl.addon.manifest import read_addon_manifest
+    from lpw_sdxl.checkpoint.store import find_entry
+
+    manifest = read_addon_manifest(find_entry(tag).path)
+    how = {
+        AddonKind.LORA: f"Use it in a prompt: <lora:{manifest.name}:1>",
+        AddonKind.EMBEDDING: f"Use it in a prompt by its name: {manifest.name}",
+    }
+    print("Already imported; nothing changed." if was_known else "Imported and verified.")
+    print(how[manifest.kind])
+    print(tag)
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -138,22 +204,39 @@ def _print_result(tag: str, *, was_known: bool) -> None:
     print(tag)
 
 
-def _list(_: argparse.Namespace) -> None:
-    from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
-    from lpw_sdxl.checkpoint.store import find, list_entries
+def _list(arguments: argparse.Namespace) -> None:
+    from lpw_sdxl.checkpoint.store import find_entry, list_entries
 
     for entry in list_entries():
+        if arguments.kind not in (None, entry.kind or "model"):
+            continue
         try:
-            manifest = read_manifest(entry.path)
-            verify_files(entry.path, manifest, contents=False)
-            is_latest = find(entry.tag.partition(":")[0]).tag == entry.tag
-        except ModelError:
-            is_latest, manifest = False, None
-        if manifest is None or not entry.metadata:
+            columns = _columns(entry)
+            is_latest = find_entry(entry.name).tag == entry.tag
+        except (ModelError, AddonError):
+            is_latest, columns = False, []
+        if not columns or not entry.metadata:
             print(entry.tag, "damaged: `verify` says what is wrong", sep="  ")
             continue
-        columns = [manifest.native_size, manifest.dtype, manifest.source_file]
         print(entry.tag, *columns, *(["latest"] if is_latest else []), sep="  ")
+
+
+def _columns(entry: StoreEntry) -> list[str]:
+    """Say what an entry is; its sizes are checked."""
+    if entry.kind is None:
+        from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
+
+        model = read_manifest(entry.path)
+        verify_files(entry.path, model, contents=False)
+        return [str(model.native_size), model.dtype, model.source_file]
+    from lpw_sdxl.addon.manifest import read_addon_manifest, verify_addon_files
+
+    addon = read_addon_manifest(entry.path)
+    verify_addon_files(entry.path, addon, contents=False)
+    vectors = f"{addon.details.vectors} vectors" if addon.details.vectors else ""
+    what = ", ".join(addon.details.kinds) or vectors
+    base = addon.base_model or addon.fits_name
+    return [f"{entry.kind.noun} {addon.name!r}", what, base, addon.source_file]
 
 
 def _remove(arguments: argparse.Namespace) -> None:
@@ -165,26 +248,38 @@ def _remove(arguments: argparse.Namespace) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
+    from lpw_sdxl.addon.manifest import read_addon_manifest, verify_addon_files
     from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
-    from lpw_sdxl.checkpoint.store import find
+    from lpw_sdxl.checkpoint.store import find_entry
 
-    entry = find(arguments.tag)
-    manifest = read_manifest(entry.path)
-    verify_files(entry.path, manifest)
+    entry = find_entry(arguments.tag)
+    if entry.kind is None:
+        model = read_manifest(entry.path)
+        verify_files(entry.path, model)
+        description, count = model.describe(), len(model.files)
+    else:
+        addon = read_addon_manifest(entry.path)
+        verify_addon_files(entry.path, addon)
+        description, count = addon.describe(), len(addon.files)
     with ImportConsole() as console:
-        console.show(facts(manifest.describe()))
-    print(f"All {len(manifest.files)} files are as they were imported:")
+        console.show(facts(description))
+    print(f"All {count} files are as they were imported:" if count > 1 else "The file is whole:")
     print(entry.tag)
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
+    from lpw_sdxl.addon.acquire import inspect_rows
     from lpw_sdxl.checkpoint.header import read_header
     from lpw_sdxl.checkpoint.inspect import summarise
     from lpw_sdxl.checkpoint.layout import standardise
 
-    header = standardise(read_header(arguments.file))
+    header = read_header(arguments.file)
+    rows = inspect_rows(header)
+    if rows is None:
+        header = standardise(header)
+        rows = summary_rows(header.name, header.file_size, summarise(header))
     with ImportConsole() as console:
-        console.show(summary_rows(header.name, header.file_size, summarise(header)))
+        console.show(rows)
 
 
 def _fail(sentence: str) -> int:

@@ -171,8 +171,8 @@ def test_a_url_that_holds_no_sdxl_checkpoint_is_refused_after_its_first_bytes(
     assert time.monotonic() - started < 20, "the whole file would take two minutes"
     assert done.status == 1
     assert done.sentence == (
-        "model_import: checkpoint.safetensors is a LoRA; import the SDXL checkpoint that it "
-        "belongs to.\n"
+        "model_import: checkpoint.safetensors is a LoRA; import it with "
+        "`python model_import.py lora FILE`.\n"
     )
     assert [path for path in command_line.downloads.rglob("*") if path.is_file()] == []
 
@@ -223,8 +223,8 @@ def test_a_wrong_kind_is_refused_before_anything_heavy_is_imported(write_file):
     )
     assert (done.returncode, done.stderr) == (
         0,
-        "model_import: style.safetensors is a LoRA; import the SDXL checkpoint that it belongs "
-        "to.\n",
+        "model_import: style.safetensors is a LoRA; import it with "
+        "`python model_import.py lora FILE`.\n",
     )
 
 

@@ -75,7 +75,7 @@ def test_a_process_that_fails_says_one_sentence(tmp_path: Path):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.strip().splitlines() == [
         "model_import: page.safetensors is a web page, as a download without a login leaves it; "
-        "a .safetensors checkpoint is needed."
+        "a .safetensors file is needed."
     ]
 
 
@@ -171,11 +171,11 @@ def test_a_command_that_cannot_be_understood_ends_with_2(command_line, capsys, w
 
 
 def test_inspect_names_what_is_not_served(command_line, write_file, capsys):
-    path = write_file({"a.lora_up.weight": (2, 2)}, name="style.safetensors")
+    path = write_file({"control_model.input_hint_block.0.weight": (2, 2)}, name="pose.safetensors")
     assert command_line.main(["inspect", str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == ["file: style.safetensors", "is: a LoRA"]
-    assert lines[-1] == "can't be imported: import the SDXL checkpoint that it belongs to"
+    assert lines[:2] == ["file: pose.safetensors", "is: a ControlNet"]
+    assert lines[-1].startswith("can't be imported: an SDXL base checkpoint ")
 
 
 def test_an_empty_version_is_not_the_newest(command_line, store_home, tiny_checkpoint, capsys):

@@ -25,6 +25,11 @@ class AddonKind(StrEnum):
         return _NOUNS[self]
 
     @property
+    def with_article(self) -> str:
+        """Return its name with its article."""
+        return _WITH_ARTICLE[self]
+
+    @property
     def file_name(self) -> str:
         """Return the name of the entry's file of tensors."""
         return f"{self.value}.safetensors"
@@ -35,6 +40,7 @@ class AddonKind(StrEnum):
         return f"{self.value}-"
 
 
+_WITH_ARTICLE = {AddonKind.LORA: "a LoRA", AddonKind.EMBEDDING: "an embedding"}
 _NOUNS = {AddonKind.LORA: "LoRA", AddonKind.EMBEDDING: "embedding"}
 
 

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
-from lpw_sdxl.checkpoint.console import Row, summary_rows
-from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
-from lpw_sdxl.checkpoint.provenance import Provenance, provenance_of
-from lpw_sdxl.checkpoint.selection import Checkpoint, Selection, open_checkpoint
+from lpw_sdxl.checkpoint.console import Row
+from lpw_sdxl.checkpoint.download.civitai import CivitaiVersion
+from lpw_sdxl.checkpoint.options import ImportResult
+from lpw_sdxl.checkpoint.progress import Progress
 from lpw_sdxl.checkpoint.source import CivitaiSource, LocalSource, UrlSource, parse_source
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.settings import ImportSettings
+
+Opened = TypeVar("Opened")
+"""A file whose header was judged, and found to be what is imported."""
 
 
 class Audience(Protocol):
@@ -34,25 +37,42 @@ class Audience(Protocol):
         """Show how far a stage is."""
 
 
-class Acquisition:
+class Task(Protocol[Opened]):
+    """What is imported, and how: a checkpoint, a LoRA, an embedding."""
+
+    @property
+    def sha256(self) -> str | None:
+        """What the file's SHA-256 must be."""
+
+    def open(self, path: Path, full_size: int | None = None) -> Opened:
+        """Read and judge a file's header; `full_size` as in `header.read_header`."""
+
+    def rows(self, opened: Opened) -> Sequence[Row]:
+        """Say what a file is, one fact a row."""
+
+    def store_bytes(self, opened: Opened) -> int:
+        """Return the size of the tensors that will be in the store."""
+
+    def find(self, sha256: str | None) -> ImportResult | None:
+        """Find the import of a file that need not be downloaded."""
+
+    def run(
+        self, opened: Opened, source: str, version: CivitaiVersion | None, progress: Progress
+    ) -> ImportResult:
+        """Import a file; `source` is what may be told of where it came from."""
+
+
+class Acquisition(Generic[Opened]):
     """One import from a source.
 
     Attributes:
-        options: how it is imported.
-        selection: which tensors serve.
+        task: what is imported.
         settings: where downloads go, and the key.
         audience: who is told.
     """
 
-    def __init__(
-        self,
-        options: ImportOptions,
-        selection: Selection,
-        settings: ImportSettings,
-        audience: Audience,
-    ) -> None:
-        self.options = options
-        self.selection = selection
+    def __init__(self, task: Task[Opened], settings: ImportSettings, audience: Audience) -> None:
+        self.task = task
         self.settings = settings
         self.audience = audience
         self._is_shown = False
@@ -67,6 +87,7 @@ class Acquisition:
         Raises:
             UnsupportedCheckpointError: the file is of a kind that is not served.
             CheckpointError: it can't be had or imported; the store is as it was.
+            AddonError: likewise, of a LoRA or an embedding.
         """
         source = parse_source(text, self.settings.civitai_url)
         if isinstance(source, LocalSource):
@@ -75,26 +96,17 @@ class Acquisition:
                     f"--remove-source is for downloads; {source.path.name} is a file of yours and "
                     "stays: leave it out."
                 )
-            return self._import_file(source.path, source.public)
+            opened = self.task.open(source.path)
+            self._show(opened)
+            return self.task.run(opened, source.public, None, self.audience.progress)
         return self._import_download(source, remove_source=remove_source)
-
-    def _import_file(self, path: Path, source: str) -> ImportResult:
-        checkpoint = open_checkpoint(path, self.selection)
-        self._show(checkpoint)
-        return self._import(checkpoint, provenance_of(source, checkpoint.header.metadata))
-
-    def _import(self, checkpoint: Checkpoint, provenance: Provenance) -> ImportResult:
-        from lpw_sdxl.checkpoint.importer import import_checkpoint
-
-        return import_checkpoint(checkpoint, self.options, provenance, self.audience.progress)
 
     def _import_download(
         self, source: UrlSource | CivitaiSource, *, remove_source: bool
     ) -> ImportResult:
         from lpw_sdxl.checkpoint import download
-        from lpw_sdxl.checkpoint.importer import find_imported
 
-        known = find_imported(self.options.sha256, self.options, self.selection)
+        known = self.task.find(self.task.sha256)
         if known is not None:
             return known
         hooks = download.DownloadHooks(
@@ -106,35 +118,30 @@ class Acquisition:
         )
         try:
             fetched = download.fetch(
-                source, self.settings, expected_sha256=self.options.sha256, hooks=hooks
+                source, self.settings, expected_sha256=self.task.sha256, hooks=hooks
             )
         except _KnownError as error:
             return error.result
         if fetched.was_there:
             self.audience.say(f"downloaded earlier: {fetched.path}")
-        checkpoint = open_checkpoint(fetched.path, self.selection)
-        self._show(checkpoint)
-        metadata = checkpoint.header.metadata
-        provenance = provenance_of(fetched.source, metadata, fetched.civitai)
-        result = self._import(checkpoint, provenance)
+        opened = self.task.open(fetched.path)
+        self._show(opened)
+        result = self.task.run(opened, fetched.source, fetched.civitai, self.audience.progress)
         if remove_source:
             download.remove(fetched.path)
         return result
 
     def _check_version(self, sha256: str | None) -> None:
         """Leave the download when the store has the file that Civitai would send."""
-        from lpw_sdxl.checkpoint.importer import find_imported
-
-        known = find_imported(sha256, self.options, self.selection)
+        known = self.task.find(sha256)
         if known is not None:
             raise _KnownError(known)
 
     def _check_header(self, path: Path, full_size: int) -> None:
         """Judge a download by its first bytes."""
-        checkpoint = open_checkpoint(path, self.selection, full_size)
-        self._show(checkpoint)
-        numbers = checkpoint.summary.parameter_count
-        self._check_room(full_size - path.stat().st_size, numbers * self.options.dtype.size)
+        opened = self.task.open(path, full_size)
+        self._show(opened)
+        self._check_room(full_size - path.stat().st_size, self.task.store_bytes(opened))
 
     def _check_space(self, missing_bytes: int | None) -> None:
         """Check the room for what is known to come; the header tells more."""
@@ -149,12 +156,11 @@ class Acquisition:
         needs = [Need("the download", folder, download_bytes, setting), model_need(weight_bytes)]
         check_space(needs)
 
-    def _show(self, checkpoint: Checkpoint) -> None:
+    def _show(self, opened: Opened) -> None:
         if self._is_shown:
             return
         self._is_shown = True
-        header = checkpoint.header
-        self.audience.show(summary_rows(header.name, header.file_size, checkpoint.summary))
+        self.audience.show(self.task.rows(opened))
 
 
 class _KnownError(Exception):

@@ -138,14 +138,14 @@ def _header_length(path: Path, opening: bytes, file_size: int) -> int:
     for magic, name in _FOREIGN_FORMATS.items():
         if opening.lstrip().startswith(magic) if magic == b"<" else opening.startswith(magic):
             raise UnsupportedCheckpointError(
-                f"{_name(path)} is {name}; a .safetensors checkpoint is needed."
+                f"{_name(path)} is {name}; a .safetensors file is needed."
             )
     if len(opening) < _LENGTH_BYTES:
         _damaged(path, f"it has {file_size} bytes and even an empty safetensors file has more")
     length = int.from_bytes(opening[:_LENGTH_BYTES], "little")
     if opening[_LENGTH_BYTES : _LENGTH_BYTES + 1] not in (b"{", b""):
         raise CheckpointError(
-            f"{_name(path)} has no safetensors header; a .safetensors checkpoint is needed."
+            f"{_name(path)} has no safetensors header; a .safetensors file is needed."
         )
     if length > MAX_HEADER_BYTES:
         _damaged(path, f"its header of {length:,} bytes is over the limit of {MAX_HEADER_BYTES:,}")

@@ -82,7 +82,7 @@ def _import(
     from lpw_sdxl.checkpoint.verify import verify_directory
 
     conversion = prepare(checkpoint.header, checkpoint.summary, options.dtype)
-    sha256 = _checked_sha256(checkpoint.path, options.sha256, progress)
+    sha256 = checked_sha256(checkpoint.path, options.sha256, progress)
     known = None if options.force else find_by_sha256(options.name, sha256)
     if known is not None:
         return _known(known, options, checkpoint.selection)
@@ -120,6 +120,23 @@ def model_need(weight_bytes: int) -> Need:
     return Need("the model", store.store_directory(), weight_bytes + SPARE_BYTES, "BENTOML_HOME")
 
 
+def checked_sha256(path: Path, expected: str | None, progress: Progress) -> str:
+    """Return a file's SHA-256.
+
+    Raises:
+        CheckpointError: it is not the expected one.
+    """
+    size = path.stat().st_size
+    progress("hash", 0, size)
+    found = hash_file(path, lambda done: progress("hash", done, size))
+    if expected is not None and found != expected:
+        raise CheckpointError(
+            f"{path.name} has the SHA-256 {found}; {expected} was asked for: "
+            "download it again, or correct --sha256."
+        )
+    return found
+
+
 def _known(known: KnownImport, options: ImportOptions, selection: Selection) -> ImportResult:
     check_same(known, options, selection)
     return ImportResult(known.tag, was_known=True)
@@ -154,18 +171,6 @@ def _describe(
         importer_version=__version__,
         files={},
     )
-
-
-def _checked_sha256(path: Path, expected: str | None, progress: Progress) -> str:
-    size = path.stat().st_size
-    progress("hash", 0, size)
-    found = hash_file(path, lambda done: progress("hash", done, size))
-    if expected is not None and found != expected:
-        raise CheckpointError(
-            f"{path.name} has the SHA-256 {found}; {expected} was asked for: "
-            "download it again, or correct --sha256."
-        )
-    return found
 
 
 def _check_unchanged(checkpoint: Checkpoint) -> None:

@@ -62,8 +62,11 @@ class CheckpointKind(Enum):
     QWEN_IMAGE = ("a Qwen-Image checkpoint", _ADVICE)
     WAN = ("a Wan video checkpoint", _ADVICE)
     LTX = ("an LTX video checkpoint", _ADVICE)
-    LORA = ("a LoRA", _PART_ADVICE)
-    EMBEDDING = ("a textual inversion embedding", "import an SDXL checkpoint first")
+    LORA = ("a LoRA", "import it with `python model_import.py lora FILE`")
+    EMBEDDING = (
+        "a textual inversion embedding",
+        "import it with `python model_import.py embedding FILE`",
+    )
     CONTROLNET = ("a ControlNet", _ADVICE)
     IP_ADAPTER = ("an IP-Adapter", _ADVICE)
     T2I_ADAPTER = ("a T2I-Adapter", _ADVICE)
@@ -235,8 +238,10 @@ _KINDS: tuple[tuple[CheckpointKind, Test], ...] = (
         CheckpointKind.TEXT_ENCODER,
         _contains("text_model.encoder.", "transformer.resblocks.", "encoder.block.0.layer.0."),
     ),
-    (CheckpointKind.EMBEDDING, lambda tensors: {"clip_l", "clip_g"} <= set(tensors)),
-    (CheckpointKind.EMBEDDING, _has("emb_params")),
+    (
+        CheckpointKind.EMBEDDING,
+        _has("clip_l", "clip_g", "text_encoders_0", "text_encoders_1", "emb_params"),
+    ),
     (
         CheckpointKind.UPSCALER,
         _has("model.0.weight", "conv_first.weight", "body.0.rdb1.conv1.weight"),

@@ -1,4 +1,4 @@
-"""Models on their way into the store and out of it: whole or not at all.
+"""Models, LoRAs and embeddings on their way into the store and out of it: whole or not at all.
 
 BentoML's own way in copies a finished directory from the temporary folder into the store, file by
 file, so a kill leaves half an entry that it lists as whole, and the disk holds everything twice.
@@ -23,7 +23,7 @@ from lpw_sdxl.checkpoint.exchange import ASIDE_SUFFIX, exchange
 from lpw_sdxl.checkpoint.store import (
     LABELS,
     StoreEntry,
-    find,
+    find_entry,
     list_entries,
     staging_root,
     store_directory,
@@ -74,7 +74,7 @@ class Publication:
                 with suppress(OSError):  # it is not empty: other versions are there
                     target.parent.rmdir()
             raise
-        return find(self.tag)
+        return find_entry(self.tag)
 
     def _write_latest(self, latest: Path, version: bytes) -> None:
         """Write the file that BentoML keeps the newest entry's version in, in one move."""
@@ -156,15 +156,22 @@ def _layers_told(tag: str) -> Iterator[None]:
         ) from error
 
 
-def prepare_publication(tag: str, metadata: Mapping[str, object], workshop: Path) -> Publication:
-    """Give a model directory to fill and publish, within the folder of `exclusive_import`."""
+def prepare_publication(
+    tag: str,
+    metadata: Mapping[str, object],
+    workshop: Path,
+    labels: Mapping[str, str] = LABELS,
+) -> Publication:
+    """Give a directory to fill and publish, within the folder of `exclusive_import`."""
     # BentoML writes its model.yaml into a store of one entry, which is then filled.
     scratch_folder = workshop / _SCRATCH_STORE
     scratch_folder.mkdir()
     scratch = ModelStore(scratch_folder)
     with (
         _temporary_files_in(workshop),
-        bentoml.models.create(tag, labels=LABELS, metadata=dict(metadata), _model_store=scratch),
+        bentoml.models.create(
+            tag, labels=dict(labels), metadata=dict(metadata), _model_store=scratch
+        ),
     ):
         pass
     return Publication(tag, Path(scratch.get(tag).path), store_directory())
@@ -182,17 +189,16 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
 
 
 def remove(tag: str) -> str:
-    """Remove a model, damaged or not, and return its full tag.
+    """Remove a model, a LoRA or an embedding, damaged or not, and return its full tag.
 
     Raises:
         ModelError: there is none.
     """
     ours = {entry.tag: entry for entry in list_entries()}
-    entry = ours.get(tag) or find(tag)
+    entry = ours.get(tag) or find_entry(tag)
     if entry.tag not in ours:
         raise ModelError(
-            f"{entry.tag} is not a model of LPW-SDXL; `bentoml models delete {entry.tag}` removes "
-            "it."
+            f"{entry.tag} is no import of LPW-SDXL; `bentoml models delete {entry.tag}` removes it."
         )
     with exclusive_import() as workshop:
         # BentoML deletes file by file, and only what it can read. In one move first: a kill leaves

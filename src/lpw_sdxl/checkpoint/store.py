@@ -1,4 +1,7 @@
-"""Models in BentoML's model store, found and listed; `publication.py` moves them in and out."""
+"""Models, LoRAs and embeddings in BentoML's model store, found and listed.
+
+`publication.py` moves them in and out.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import yaml
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import BentoMLException
 
+from lpw_sdxl.addon.kind import AddonKind, kind_of_store_name
 from lpw_sdxl.checkpoint.manifest import MANIFEST_FILE
 from lpw_sdxl.errors import CheckpointError, ModelError
 
@@ -22,6 +26,8 @@ HOW_TO_IMPORT = (
 
 LABELS = {"project": "lpw-sdxl", "family": "sdxl"}
 """Labels of every entry; `bentoml models list` shows and filters them."""
+KIND_LABEL = "kind"
+"""Label of a LoRA's or an embedding's entry: its `AddonKind`."""
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _NAMED_AT_MOST = 5
@@ -29,17 +35,27 @@ _NAMED_AT_MOST = 5
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """A model in the store.
+    """A model, a LoRA or an embedding in the store.
 
     Attributes:
         tag: `NAME:VERSION`.
-        path: its model directory.
+        path: its directory.
         metadata: provenance, as it was saved; empty if the store can't read it.
     """
 
     tag: str
     path: Path
     metadata: Mapping[str, object]
+
+    @property
+    def name(self) -> str:
+        """Return the tag without its version."""
+        return self.tag.partition(":")[0]
+
+    @property
+    def kind(self) -> AddonKind | None:
+        """Return what it is by its name, which no entry of another kind can have; None: a model."""
+        return kind_of_store_name(self.name)
 
 
 def check_name(name: str) -> None:
@@ -53,6 +69,12 @@ def check_name(name: str) -> None:
             f"The name {name!r} can't be used; 1 to 63 of a-z, 0-9, '.', '_' and '-' are right, "
             "with a letter or digit first and last."
         )
+    kind = kind_of_store_name(name)
+    if kind is not None:
+        raise CheckpointError(
+            f"The name {name!r} can't be used for a model: {kind.prefix}... is for the imports of "
+            f"`python model_import.py {kind}`; use another --name."
+        )
 
 
 def make_tag(name: str, source_sha256: str) -> str:
@@ -65,6 +87,21 @@ def find(tag: str) -> StoreEntry:
 
     Args:
         tag: `NAME` or `NAME:latest` for the newest import, else `NAME:VERSION`.
+
+    Raises:
+        ModelError: there is none, the store can't read it, or it is a LoRA or an embedding.
+    """
+    kind = kind_of_store_name(tag)
+    if kind is not None:
+        raise ModelError(
+            f"{tag} is the tag of {kind.with_article}, and a model is needed, such as "
+            f"{_models_named() or DEFAULT_TAG}; requests name the {kind.noun}s."
+        )
+    return find_entry(tag)
+
+
+def find_entry(tag: str) -> StoreEntry:
+    """Return a model, a LoRA or an embedding of the local store; else like `find`.
 
     Raises:
         ModelError: there is none, or the store can't read it.
@@ -97,7 +134,7 @@ def _newest_readable(name: str) -> StoreEntry | None:
 
 
 def list_entries() -> list[StoreEntry]:
-    """Return every model of the store that this project imported, by name and age.
+    """Return everything in the store that this project imported, by name and age.
 
     What BentoML can't read is left out, unless it has our manifest: then it is ours, and damaged.
     """
@@ -114,6 +151,12 @@ def list_entries() -> list[StoreEntry]:
             age = model.creation_time.timestamp()
             entries.append((model.tag.name, age, StoreEntry(tag, path, model.info.metadata)))
     return [entry for _, _, entry in sorted(entries, key=lambda known: known[:2])]
+
+
+def list_addons(kind: AddonKind | None = None) -> list[StoreEntry]:
+    """Return the LoRAs and embeddings of the store, or those of one kind, by name and age."""
+    kinds = tuple(AddonKind) if kind is None else (kind,)
+    return [entry for entry in list_entries() if entry.kind in kinds]
 
 
 def served_tag(setting: str, argument: str, folder: Path) -> str:
@@ -135,6 +178,12 @@ def served_tag(setting: str, argument: str, folder: Path) -> str:
 
 def _unreadable(tag: str) -> ModelError:
     name = tag.partition(":")[0]
+    kind = kind_of_store_name(name)
+    if kind is not None:
+        return ModelError(
+            f"The store's entry of {tag} can't be read; import its file again with `python "
+            f"model_import.py {kind} FILE --name {name.removeprefix(kind.prefix)} --force`."
+        )
     return ModelError(
         f"The store's entry of {tag} can't be read; import its checkpoint again with "
         f"--name {name} --force."
@@ -142,16 +191,28 @@ def _unreadable(tag: str) -> ModelError:
 
 
 def _not_found(tag: str) -> ModelError:
-    """Say that a model is not there, and what is: first those of the same name."""
-    name = tag.partition(":")[0]
-    others = [entry.tag for entry in list_entries() if entry.metadata]
-    others.sort(key=lambda other: other.startswith(f"{name}:"))
-    if others:
+    """Say that an entry is not there, and what is: of its kind, the same name and the newest."""
+    kind = kind_of_store_name(tag)
+    if kind is None:
+        others = _models_named(tag.partition(":")[0])
+        if not others:
+            return ModelError(f"No model {tag} is in the store; {HOW_TO_IMPORT}.")
         return ModelError(
-            f"No model {tag} is in the store, which has {', '.join(others[-_NAMED_AT_MOST:])}; "
+            f"No model {tag} is in the store, which has {others}; "
             "name one of them (the service takes it from LPW_SDXL_MODEL), or import another."
         )
-    return ModelError(f"No model {tag} is in the store; {HOW_TO_IMPORT}.")
+    others = ", ".join(entry.tag for entry in list_addons(kind)[-_NAMED_AT_MOST:])
+    return ModelError(
+        f"No {kind.noun} {tag} is in the store, which has {others or 'none'}; "
+        f"`python model_import.py list` names them all."
+    )
+
+
+def _models_named(name: str = "") -> str:
+    """Return the tags of a few models, those of this name last; empty without any."""
+    tags = [entry.tag for entry in list_entries() if entry.metadata and entry.kind is None]
+    tags.sort(key=lambda tag: tag.startswith(f"{name}:"))
+    return ", ".join(tags[-_NAMED_AT_MOST:])
 
 
 def store_directory() -> Path:

@@ -1,0 +1,146 @@
+"""The import of a LoRA or an embedding, as `checkpoint/acquire.py` drives it, and its rows."""
+
+# ruff: noqa: PLC0415 - what knows the store is imported by the steps that need it
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lpw_sdxl.addon.kind import AddonKind
+from lpw_sdxl.addon.manifest import AddonDetails
+from lpw_sdxl.checkpoint.console import Row
+from lpw_sdxl.checkpoint.header import CheckpointHeader
+from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
+from lpw_sdxl.checkpoint.options import ImportResult
+from lpw_sdxl.checkpoint.progress import Progress
+from lpw_sdxl.checkpoint.space import gigabytes
+from lpw_sdxl.embedding import preflight as embedding_preflight
+from lpw_sdxl.lora.preflight import describe_file
+
+if TYPE_CHECKING:
+    from lpw_sdxl.addon.importer import AddonOptions
+    from lpw_sdxl.addon.opened import OpenedAddon
+    from lpw_sdxl.checkpoint.download.civitai import CivitaiVersion
+
+_SHOWN_AT_MOST = 8
+
+
+class AddonTask:
+    """A LoRA or an embedding is imported.
+
+    Attributes:
+        options: how.
+    """
+
+    def __init__(self, options: AddonOptions) -> None:
+        self.options = options
+
+    @property
+    def sha256(self) -> str | None:
+        """What the file's SHA-256 must be."""
+        return self.options.sha256
+
+    def open(self, path: Path, full_size: int | None = None) -> OpenedAddon:
+        """Read and judge a file's header."""
+        from lpw_sdxl.addon.importer import choose_name
+        from lpw_sdxl.addon.opened import open_addon
+
+        opened = open_addon(self.options.kind, path, self.options.model, full_size)
+        choose_name(self.options, opened.header)  # a bad one is told before the download goes on
+        return opened
+
+    def rows(self, opened: OpenedAddon) -> list[Row]:
+        """Say what a file is."""
+        rows = _file_rows(opened.header, _title(opened.kind, opened.details))
+        rows += _detail_rows(opened.details)
+        rows += _told_rows(opened.title, opened.base_model, opened.trained_words)
+        return [*rows, ("fits", opened.fits_name)]
+
+    def store_bytes(self, opened: OpenedAddon) -> int:
+        """Return about the size of what will be in the store."""
+        return opened.header.file_size
+
+    def find(self, sha256: str | None) -> ImportResult | None:
+        """Find an import of the file with this SHA-256."""
+        from lpw_sdxl.addon.importer import find_imported
+
+        return find_imported(sha256, self.options)
+
+    def run(
+        self, opened: OpenedAddon, source: str, version: CivitaiVersion | None, progress: Progress
+    ) -> ImportResult:
+        """Import a file."""
+        from lpw_sdxl.addon.importer import import_addon
+
+        return import_addon(opened, self.options, source, version, progress)
+
+
+def inspect_rows(header: CheckpointHeader) -> list[Row] | None:
+    """Say what a LoRA or an embedding is without a model to fit; None for another kind of file."""
+    kind = kind_of(header.tensors, header.metadata)
+    if kind is CheckpointKind.LORA:
+        return _inspect_lora(header)
+    if kind is CheckpointKind.EMBEDDING:
+        return _inspect_embedding(header)
+    return None
+
+
+def _inspect_lora(header: CheckpointHeader) -> list[Row]:
+    summary = describe_file(header)
+    modules = {component.value: count for component, count in summary.modules.items() if count}
+    details = AddonDetails(
+        summary.kinds, summary.naming, summary.ranks, summary.alphas, modules, vectors=0
+    )
+    rows = _file_rows(header, _title(AddonKind.LORA, details)) + _detail_rows(details)
+    rows += _told_rows(summary.title, summary.base_model, summary.trained_words)
+    return [*rows, ("import it with", f"python model_import.py {AddonKind.LORA} FILE")]
+
+
+def _inspect_embedding(header: CheckpointHeader) -> list[Row]:
+    plan = embedding_preflight.examine(header)
+    details = AddonDetails(naming=plan.naming, vectors=plan.vectors)
+    return [
+        *_file_rows(header, _title(AddonKind.EMBEDDING, details)),
+        *_detail_rows(details),
+        ("text encoders", f"of the widths {plan.widths[0]} and {plan.widths[1]}"),
+        ("import it with", f"python model_import.py {AddonKind.EMBEDDING} FILE"),
+    ]
+
+
+def _title(kind: AddonKind, details: AddonDetails) -> str:
+    kinds = ", ".join(details.kinds)
+    return f"{kind.with_article} ({kinds})" if kinds else kind.with_article
+
+
+def _file_rows(header: CheckpointHeader, title: str) -> list[Row]:
+    size = f"{gigabytes(header.file_size)}, {header.file_size:,} bytes"
+    return [("file", header.name), ("is", title), ("size", size)]
+
+
+def _detail_rows(details: AddonDetails) -> list[Row]:
+    """Say what is inside, leaving out what doesn't belong to the kind."""
+    modules = "; ".join(f"{name} ({count})" for name, count in details.modules.items())
+    rows = [
+        ("names", details.naming),
+        ("modules", modules),
+        ("rank", _numbers(details.ranks)),
+        ("alpha", _numbers(details.alphas)),
+        ("vectors", str(details.vectors or "")),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def _told_rows(title: str, base_model: str, trained_words: Sequence[str]) -> list[Row]:
+    rows = [
+        ("title", title),
+        ("base model", base_model),
+        ("trained words", ", ".join(trained_words)),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def _numbers(values: Sequence[float]) -> str:
+    shown = ", ".join(f"{value:g}" for value in values[:_SHOWN_AT_MOST])
+    return f"{shown}, ..." if len(values) > _SHOWN_AT_MOST else shown

@@ -1,0 +1,149 @@
+"""Which model a LoRA or an embedding fits: one of the store's, or SDXL at its own size.
+
+A store may hold nothing but the tiny demo model; what was made for SDXL is imported all the same.
+"""
+
+# ruff: noqa: PLC0415 - torch is imported only if no model of the store fits
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from lpw_sdxl.checkpoint import store
+from lpw_sdxl.checkpoint.header import CheckpointHeader
+from lpw_sdxl.embedding.preflight import EmbeddingPlan
+from lpw_sdxl.errors import AddonError, CheckpointError, LpwSdxlError
+from lpw_sdxl.lora.component import Component
+from lpw_sdxl.lora.preflight import LoraPlan, examine
+from lpw_sdxl.lora.targets import Targets, read_targets, signature, targets_of
+
+SDXL = "SDXL"
+SDXL_WIDTHS = (768, 1280)
+"""Widths of SDXL's two text encoders (Podell et al., "SDXL", 2023, table 1)."""
+
+_SDXL_CHANNELS = 320
+_TOKENS = "text_model.embeddings.token_embedding"
+_ENCODERS = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
+
+logger = logging.getLogger(__name__)
+
+
+class Candidate(NamedTuple):
+    """A model that may be fitted: its tag or `SDXL`, and what its modules are."""
+
+    name: str
+    targets: Targets
+
+
+class LoraFit(NamedTuple):
+    """How a LoRA fits a model: the model, its signature and what goes where."""
+
+    name: str
+    signature: str
+    plan: LoraPlan
+
+
+def fit_lora(header: CheckpointHeader, model: str | None) -> LoraFit:
+    """Find the first model that a LoRA fits.
+
+    Args:
+        header: of the LoRA's file.
+        model: tag of the model that it must fit; None for any.
+
+    Raises:
+        AddonError: it fits none; the reason is SDXL's own, or that of the model asked for.
+        ModelError: that model is not in the store.
+    """
+    reasons: dict[str, LpwSdxlError] = {}
+    for candidate in candidates(model):
+        try:
+            plan = examine(header, candidate.targets)
+        except (AddonError, CheckpointError) as error:
+            reasons[candidate.name] = error
+            continue
+        return LoraFit(candidate.name, signature(candidate.targets), plan)
+    reason = reasons.get(SDXL) or next(iter(reasons.values()))
+    raise reason
+
+
+def fit_embedding(header: CheckpointHeader, plan: EmbeddingPlan, model: str | None) -> str:
+    """Return the name of the first model whose text encoders are as wide as an embedding.
+
+    Raises:
+        AddonError: it fits none.
+        ModelError: the model asked for is not in the store.
+    """
+    names = []
+    for candidate in candidates(model, has_sdxl=False):
+        widths = _widths(candidate.targets)
+        if widths == plan.widths:
+            return candidate.name
+        names.append(f"{widths[0]} and {widths[1]} of {candidate.name}")
+    if model is None and plan.widths == SDXL_WIDTHS:
+        return SDXL
+    right = names[0] if model is not None else f"{SDXL_WIDTHS[0]} and {SDXL_WIDTHS[1]} of SDXL"
+    raise AddonError(
+        f"{header.name} is for text encoders of the widths {plan.widths[0]} and {plan.widths[1]}; "
+        f"the {right} would be right."
+    )
+
+
+def candidates(model: str | None, *, has_sdxl: bool = True) -> Iterator[Candidate]:
+    """Yield the models that an add-on may be for, each shape of model once.
+
+    Args:
+        model: tag of the only one; None for the store's models, newest first, then SDXL's own.
+        has_sdxl: whether SDXL's own, which needs torch, comes last.
+    """
+    if model is not None:
+        entry = store.find(model)
+        targets = read_targets(entry.path)
+        yield Candidate(SDXL if _is_sdxl(targets) else entry.tag, targets)
+        return
+    seen = set()
+    for entry in _newest_models():
+        try:
+            targets = read_targets(entry.path)
+        except (LpwSdxlError, OSError) as error:
+            logger.info("%s is no model to fit: %s", entry.tag, error)
+            continue
+        name = SDXL if _is_sdxl(targets) else entry.tag
+        if (mark := signature(targets)) not in seen:
+            seen.add(mark)
+            yield Candidate(name, targets)
+        has_sdxl &= name != SDXL
+    if has_sdxl:
+        yield Candidate(SDXL, sdxl_targets())
+
+
+def sdxl_targets() -> Targets:
+    """Return what SDXL's own modules are, as a model of its size in the store has them."""
+    from lpw_sdxl.checkpoint.configs import component_configs
+    from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
+    from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
+    from lpw_sdxl.checkpoint.skeleton import parameter_shapes
+    from lpw_sdxl.checkpoint.synthetic import SyntheticSize
+
+    configs = component_configs(SyntheticSize.FULL.value, SDXL_SIZE, CheckpointDtype.FLOAT16)
+    shapes = parameter_shapes(configs)
+    named = {part.value: part for part in shapes}
+    return targets_of({component: shapes[named[component.value]] for component in Component})
+
+
+def _newest_models() -> list[store.StoreEntry]:
+    models = [entry for entry in store.list_entries() if entry.metadata and entry.kind is None]
+    return sorted(models, key=lambda entry: str(entry.metadata.get("created")), reverse=True)
+
+
+def _widths(targets: Targets) -> tuple[int, int]:
+    """Return the widths of both text encoders' hidden states."""
+    first, second = (targets[encoder][_TOKENS].weight[1] for encoder in _ENCODERS)
+    return first, second
+
+
+def _is_sdxl(targets: Targets) -> bool:
+    """Tell SDXL's own size from those that tests and the demo make; imports refuse all others."""
+    entrance = targets[Component.UNET]["conv_in"].weight
+    return entrance[0] == _SDXL_CHANNELS and _widths(targets) == SDXL_WIDTHS

@@ -1,0 +1,205 @@
+"""The import of a LoRA or an embedding: from a judged file to a verified entry of the store."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lpw_sdxl import __version__
+from lpw_sdxl.addon.alphas import read_alphas
+from lpw_sdxl.addon.kind import AddonKind, slug, store_name
+from lpw_sdxl.addon.manifest import (
+    AddonManifest,
+    read_addon_manifest,
+    verify_addon_files,
+    write_addon_manifest,
+)
+from lpw_sdxl.addon.opened import OpenedAddon
+from lpw_sdxl.checkpoint import publication, store
+from lpw_sdxl.checkpoint.download.civitai import CivitaiVersion
+from lpw_sdxl.checkpoint.download.filename import DEFAULT_NAME
+from lpw_sdxl.checkpoint.header import CheckpointHeader
+from lpw_sdxl.checkpoint.importer import checked_sha256, model_need
+from lpw_sdxl.checkpoint.known import IDENTITY
+from lpw_sdxl.checkpoint.manifest import record_file
+from lpw_sdxl.checkpoint.options import ImportResult
+from lpw_sdxl.checkpoint.progress import Progress
+from lpw_sdxl.checkpoint.selection import identity_of
+from lpw_sdxl.checkpoint.space import check_space, full_disk_told
+from lpw_sdxl.checkpoint.text import clean_text
+from lpw_sdxl.errors import AddonError, ModelError
+
+MAX_NAME = 100
+"""Characters of a name."""
+
+_FORBIDDEN = frozenset("<>:/\\")
+"""What a name can't hold: `<lora:NAME:1>` could not be read, or it would look like a path."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AddonOptions:
+    """How a LoRA or an embedding is imported.
+
+    Attributes:
+        kind: what the file must be.
+        name: as users will write it; None for the file's name without its ending.
+        model: tag of the model that it must fit; None for any of the store's, or SDXL's own.
+        sha256: what the file's SHA-256 must be, or None.
+        force: whether an entry of the same tag is replaced.
+    """
+
+    kind: AddonKind
+    name: str | None = None
+    model: str | None = None
+    sha256: str | None = None
+    force: bool = False
+
+
+def import_addon(
+    opened: OpenedAddon,
+    options: AddonOptions,
+    source: str,
+    version: CivitaiVersion | None,
+    progress: Progress,
+) -> ImportResult:
+    """Import a file into the model store; a failure leaves the store as it was.
+
+    Args:
+        opened: the file.
+        options: how.
+        source: where it came from, without what may be secret.
+        version: what Civitai says of it, or None.
+        progress: told how far it is.
+
+    Raises:
+        AddonError: the file is damaged, its name is taken, or it was imported for another model.
+        CheckpointError: it is not the expected one, or there is no room.
+    """
+    name = choose_name(options, opened.header)
+    with publication.exclusive_import() as workshop:
+        _check_free(opened.kind, name)
+        path = opened.header.path
+        sha256 = checked_sha256(path, options.sha256, progress)
+        tag = store.make_tag(store_name(opened.kind, name), sha256)
+        known = None if options.force else _find_whole(tag, sha256)
+        if known is not None:
+            _check_same_fit(tag, known, opened)
+            return ImportResult(tag, was_known=True)
+        check_space([model_need(opened.header.file_size)])
+        manifest = _describe(opened, name, source, version, sha256)
+        metadata = manifest.describe() | {IDENTITY: opened.identity}
+        labels = store.LABELS | {store.KIND_LABEL: opened.kind.value}
+        with full_disk_told(store.store_directory()):
+            entry = publication.prepare_publication(tag, metadata, workshop, labels)
+            file = entry.directory / opened.kind.file_name
+            opened.write(file, progress)
+            if identity_of(path) != opened.identity:
+                raise AddonError(f"{path.name} changed while it was imported; import it again.")
+            alphas = read_alphas(file)
+            details = replace(manifest.details, alphas=alphas or manifest.details.alphas)
+            files = {file.name: record_file(file)}
+            write_addon_manifest(entry.directory, replace(manifest, files=files, details=details))
+            entry.publish()
+    return ImportResult(tag, was_known=False)
+
+
+def find_imported(sha256: str | None, options: AddonOptions) -> ImportResult | None:
+    """Find an import of the file with this SHA-256, so that it need not be downloaded.
+
+    Without a name in the options, an import under any name is the one.
+    """
+    if sha256 is None or options.force or options.model is not None:
+        return None  # whether it fits a model is told by the file
+    wanted = None if options.name is None else store_name(options.kind, options.name)
+    for entry in store.list_addons(options.kind):
+        if wanted in (None, entry.name) and entry.metadata.get("source_sha256") == sha256:
+            known = _find_whole(entry.tag, sha256)
+            if known is not None:
+                return ImportResult(entry.tag, was_known=True)
+    return None
+
+
+def choose_name(options: AddonOptions, header: CheckpointHeader) -> str:
+    """Return the name that requests will use: the one asked for, else that of the file.
+
+    Raises:
+        AddonError: it can't be written in a prompt, or nothing of it is left in the store.
+    """
+    if options.name is None and header.name == DEFAULT_NAME:
+        raise AddonError(f"{header.name} is a file name that tells nothing; give one with --name.")
+    name = Path(header.name).stem if options.name is None else options.name
+    if name != clean_text(name) or set(name) & _FORBIDDEN or not 0 < len(name) <= MAX_NAME:
+        raise AddonError(
+            f"The name {clean_text(name)[:MAX_NAME]!r} can't be used; 1 to {MAX_NAME} characters "
+            "on one line without < > : / and \\ are right: give one with --name."
+        )
+    if not slug(name):
+        raise AddonError(
+            f"The name {name!r} has neither a letter nor a digit; give one with --name."
+        )
+    return name
+
+
+def _check_free(kind: AddonKind, name: str) -> None:
+    """Check that no other name is the same in the store, as `a+b` and `a b` are.
+
+    Raises:
+        AddonError: the name is taken.
+    """
+    for entry in store.list_addons(kind):
+        if entry.name != store_name(kind, name):
+            continue
+        other = str(entry.metadata.get("name", name))
+        if other.lower() != name.lower():
+            raise AddonError(
+                f"The name {name!r} is the same in the store as {other!r}, which is taken by "
+                f"{entry.tag}: choose another --name, or --name {other!r} for a new version of it."
+            )
+
+
+def _find_whole(tag: str, sha256: str) -> AddonManifest | None:
+    """Return an entry's manifest if it is whole; a half-made or damaged one counts as none."""
+    try:
+        entry = store.find_entry(tag)
+        manifest = read_addon_manifest(entry.path)
+        verify_addon_files(entry.path, manifest, contents=False)
+    except (ModelError, AddonError) as error:
+        logger.info("no whole import of %s is there: %s", tag, error)
+        return None
+    return manifest if manifest.source_sha256 == sha256 else None
+
+
+def _check_same_fit(tag: str, known: AddonManifest, opened: OpenedAddon) -> None:
+    if known.fits != opened.fits:
+        raise AddonError(
+            f"{tag} is imported for {known.fits_name}, and {opened.fits_name} is asked for; "
+            "--force replaces it, and --name gives the new one another name."
+        )
+
+
+def _describe(
+    opened: OpenedAddon, name: str, source: str, version: CivitaiVersion | None, sha256: str
+) -> AddonManifest:
+    """Say what the entry will be; its files are not known yet. Civitai's word goes first."""
+    title = f"{version.model_name} {version.version_name}".strip() if version else ""
+    return AddonManifest(
+        kind=opened.kind,
+        name=name,
+        source=source,
+        source_file=opened.header.name,
+        source_size=opened.header.file_size,
+        source_sha256=sha256,
+        title=title or opened.title,
+        base_model=(version.base_model if version else "") or opened.base_model,
+        trained_words=(version.trained_words if version else ()) or opened.trained_words,
+        fits=opened.fits,
+        fits_name=opened.fits_name,
+        details=opened.details,
+        created=datetime.now(UTC).isoformat(timespec="microseconds"),
+        importer_version=__version__,
+        files={},
+    )

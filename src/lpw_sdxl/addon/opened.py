@@ -1,0 +1,140 @@
+"""A LoRA's or an embedding's file whose header was judged: what it is and what it fits.
+
+Reads no weights. The steps that differ between the two kinds are all here.
+"""
+
+# ruff: noqa: PLC0415 - the conversions need torch, and come last
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from lpw_sdxl.addon.fit import fit_embedding, fit_lora
+from lpw_sdxl.addon.kind import AddonKind
+from lpw_sdxl.addon.manifest import AddonDetails
+from lpw_sdxl.checkpoint.header import CheckpointHeader, read_header
+from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
+from lpw_sdxl.checkpoint.progress import Progress
+from lpw_sdxl.checkpoint.provenance import provenance_of
+from lpw_sdxl.checkpoint.selection import identity_of
+from lpw_sdxl.embedding import preflight as embedding_preflight
+from lpw_sdxl.errors import AddonError
+
+Write = Callable[[Path, Progress], None]
+
+
+@dataclass(frozen=True)
+class OpenedAddon:
+    """A file that can be imported.
+
+    Attributes:
+        kind: what it is.
+        header: the file's.
+        identity: of the file before it was read, by `selection.identity_of`.
+        details: what is in it, as far as the header tells.
+        title: what its header calls it, or empty.
+        base_model: what its header says it was made for, or empty.
+        trained_words: what its header says.
+        fits: as in the manifest.
+        fits_name: as in the manifest.
+        write: writes the entry's file.
+    """
+
+    kind: AddonKind
+    header: CheckpointHeader
+    identity: str
+    details: AddonDetails
+    title: str
+    base_model: str
+    trained_words: tuple[str, ...]
+    fits: str
+    fits_name: str
+    write: Write
+
+
+def open_addon(
+    kind: AddonKind, path: Path, model: str | None = None, full_size: int | None = None
+) -> OpenedAddon:
+    """Read a file's header and find the model that it fits.
+
+    Args:
+        kind: what it must be.
+        path: the file.
+        model: tag of the model that it must fit; None for any of the store's, or SDXL's own.
+        full_size: as in `read_header`, for a file that is still being downloaded.
+
+    Raises:
+        AddonError: it is of another kind, or fits no such model.
+        CheckpointError: it is damaged, or no safetensors file.
+        ModelError: the model is not in the store.
+    """
+    # Taken first: a file that is replaced meanwhile must not pass for the one that was judged.
+    identity = identity_of(path) if path.is_file() else ""
+    return _OPEN[kind](read_header(path, full_size), identity, model)
+
+
+def _open_lora(header: CheckpointHeader, identity: str, model: str | None) -> OpenedAddon:
+    found = kind_of(header.tensors, header.metadata)
+    if found not in (CheckpointKind.LORA, CheckpointKind.UNKNOWN):
+        raise AddonError(f"{header.name} is {found.title}; a LoRA for SDXL is needed.")
+    fit = fit_lora(header, model)
+    summary = fit.plan.summary
+
+    def write(path: Path, progress: Progress) -> None:
+        from lpw_sdxl.lora.convert import convert
+
+        convert(fit.plan, path, progress)
+
+    details = AddonDetails(
+        kinds=summary.kinds,
+        naming=summary.naming,
+        ranks=summary.ranks,
+        alphas=summary.alphas,
+        modules={component.value: count for component, count in summary.modules.items() if count},
+    )
+    return OpenedAddon(
+        kind=AddonKind.LORA,
+        header=header,
+        identity=identity,
+        details=details,
+        title=summary.title,
+        base_model=summary.base_model,
+        trained_words=summary.trained_words,
+        fits=fit.signature,
+        fits_name=fit.name,
+        write=write,
+    )
+
+
+def _open_embedding(header: CheckpointHeader, identity: str, model: str | None) -> OpenedAddon:
+    plan = embedding_preflight.examine(header)
+    name = fit_embedding(header, plan, model)
+    # What a header says of an embedding is in ModelSpec's words, as it is of a checkpoint.
+    told = provenance_of("", header.metadata)
+
+    def write(path: Path, progress: Progress) -> None:
+        from lpw_sdxl.embedding.convert import convert
+
+        convert(plan, path, progress)
+
+    return OpenedAddon(
+        kind=AddonKind.EMBEDDING,
+        header=header,
+        identity=identity,
+        details=AddonDetails(naming=plan.naming, vectors=plan.vectors),
+        title=told.title,
+        base_model="",
+        trained_words=told.trained_words,
+        fits=plan.fit,
+        fits_name=name,
+        write=write,
+    )
+
+
+_Open = Callable[[CheckpointHeader, str, str | None], OpenedAddon]
+_OPEN: Mapping[AddonKind, _Open] = MappingProxyType(
+    {AddonKind.LORA: _open_lora, AddonKind.EMBEDDING: _open_embedding}
+)

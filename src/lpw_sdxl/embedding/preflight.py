@@ -1,0 +1,142 @@
+"""What a textual inversion is, from its file's header: a vector for each text encoder and token.
+
+SDXL's form has two tensors, one for each encoder, with as many vectors in both. Reads no weights,
+and imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from lpw_sdxl.addon.manifest import embedding_fit
+from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo
+from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
+from lpw_sdxl.checkpoint.text import clean_text
+from lpw_sdxl.errors import AddonError
+
+MAX_VECTORS = 75
+"""Tokens of one chunk: a longer embedding fits into no window of the text encoders."""
+
+DTYPES: Mapping[str, str] = {
+    "F16": "F16",
+    "BF16": "BF16",
+    "F32": "F32",
+    "F64": "F32",
+    "F8_E4M3": "F32",
+    "F8_E5M2": "F32",
+}
+"""The dtype that is stored, by the source's."""
+
+_PAIRS = (
+    ("clip_l", "clip_g"),  # Stability's words: A1111, ComfyUI, OneTrainer, ai-toolkit, kohya
+    ("text_encoders_0", "text_encoders_1"),  # Diffusers' pivotal tuning, first form
+    ("text_encoder", "text_encoder_2"),
+)
+_OTHER_BASES = {
+    768: "a Stable Diffusion 1.x embedding",
+    1024: "a Stable Diffusion 2.x embedding",
+    1280: "an embedding for SDXL's second text encoder alone",
+}
+_WHAT_IS_RIGHT = "an SDXL embedding, with the tensors clip_l and clip_g, is needed"
+
+
+@dataclass(frozen=True)
+class EmbeddingPlan:
+    """What is stored, and from where.
+
+    Attributes:
+        vectors: tokens that it takes, 1 to 75.
+        tensors: the vectors for the first and the second text encoder, [k, width] or [width].
+        naming: the file's names of the two.
+    """
+
+    vectors: int
+    tensors: tuple[TensorInfo, TensorInfo]
+    naming: str
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Return the widths of the two text encoders that it fits."""
+        first, second = self.tensors
+        return first.shape[-1], second.shape[-1]
+
+    @property
+    def fit(self) -> str:
+        """Return the widths as the manifest keeps them."""
+        return embedding_fit(*self.widths)
+
+
+def examine(header: CheckpointHeader) -> EmbeddingPlan:
+    """Find the two tensors of SDXL's form.
+
+    Raises:
+        AddonError: the file is of another kind or base, or a shape or dtype is wrong.
+    """
+    tensors = header.tensors
+    pair = next((pair for pair in _PAIRS if set(pair) & set(tensors)), None)
+    if pair is None:
+        _refuse_other(header)
+    for key in pair:
+        if key not in tensors:
+            raise AddonError(
+                f"{header.name} holds an embedding for one of SDXL's two text encoders: "
+                f"{_other(pair, key)} is there, and {key} is missing."
+            )
+    for key in tensors:
+        if key not in pair:
+            raise AddonError(
+                f"{header.name} holds the tensor {clean_text(key)[:80]!r} besides {pair[0]} and "
+                f"{pair[1]}; {_WHAT_IS_RIGHT}, and no other one."
+            )
+    first, second = tensors[pair[0]], tensors[pair[1]]
+    vectors = _vectors(header, first)
+    if vectors != _vectors(header, second):
+        raise AddonError(
+            f"{header.name} has {vectors} vectors in {pair[0]} and {_vectors(header, second)} in "
+            f"{pair[1]}; as many in both would be right."
+        )
+    return EmbeddingPlan(vectors, (first, second), "/".join(pair))
+
+
+def _vectors(header: CheckpointHeader, tensor: TensorInfo) -> int:
+    """Return how many vectors a tensor holds."""
+    if tensor.dtype not in DTYPES:
+        raise AddonError(
+            f"{header.name}: {tensor.name} has the dtype {tensor.dtype}; numbers with a fraction "
+            "(F32, F16 or BF16) would be right."
+        )
+    shape = tensor.shape if len(tensor.shape) != 1 else (1, *tensor.shape)
+    if len(shape) != 2 or not all(shape):
+        raise AddonError(
+            f"{header.name}: {tensor.name} has the shape {list(tensor.shape)}; [vectors, width] "
+            "would be right."
+        )
+    if shape[0] > MAX_VECTORS:
+        raise AddonError(
+            f"{header.name} has {shape[0]} vectors; 1 to {MAX_VECTORS} would be right, the tokens "
+            "of one chunk of a prompt."
+        )
+    return shape[0]
+
+
+def _other(pair: tuple[str, str], key: str) -> str:
+    return pair[1] if key == pair[0] else pair[0]
+
+
+def _refuse_other(header: CheckpointHeader) -> NoReturn:
+    """Name what is no embedding of SDXL's."""
+    shapes = [tensor.shape for tensor in header.tensors.values()]
+    kind = kind_of(header.tensors, header.metadata)
+    if len(shapes) == 1 and shapes[0] and kind in _ONE_TENSOR:
+        # `emb_params`, or the token itself for a name: one encoder, so its width tells the base.
+        what = _OTHER_BASES.get(shapes[0][-1], f"an embedding of width {shapes[0][-1]}")
+    elif kind is CheckpointKind.UNKNOWN:
+        what = "no embedding that we know"
+    else:
+        what = kind.title
+    raise AddonError(f"{header.name} is {what}; {_WHAT_IS_RIGHT}.")
+
+
+_ONE_TENSOR = (CheckpointKind.EMBEDDING, CheckpointKind.UNKNOWN)
