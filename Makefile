@@ -2,6 +2,7 @@
 PORT ?= 3000
 HOST ?= 127.0.0.1
 MODEL ?= sdxl:latest
+ADDONS ?=
 BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 SHELL := /bin/bash
@@ -48,10 +49,10 @@ check: $(BIN)/.development ## lint, types and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-bundle: $(BIN)/.runtime ## build the bento with the model MODEL in it (sdxl:latest)
+bundle: $(BIN)/.runtime ## build the bento with the model MODEL in it (sdxl:latest), and ADDONS=lora-a,embedding-b
 	@tag=$$($(BIN)/python model_import.py verify $(MODEL) | tail -1) && \
 	  echo "Building a bento with $$tag in it; packages are locked, which takes a minute." && \
-	  $(BIN)/bentoml build --arg model=$$tag
+	  $(BIN)/bentoml build --arg model=$$tag $(if $(ADDONS),--arg addons=$(ADDONS))
 
 test-long: $(BIN)/.development ## kill 60 imports at random moments, spoil 1,500 files and read a million prompts (half an hour)
 	@$(BIN)/python -m pytest -m slow $(ARGS)

@@ -18,7 +18,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import bentoml
 from _bentoml_sdk import Service
@@ -27,12 +27,20 @@ from PIL.Image import Image
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from lpw_sdxl.addon.installed import find_installed
+from lpw_sdxl.addon.served import built_in_tags, served_directories
 from lpw_sdxl.api.departure import while_connected
 from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.api.guard import Application, RequestGuard, Validator
 from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
 from lpw_sdxl.checkpoint.store import find, served_tag
-from lpw_sdxl.errors import InvalidRequestError, LpwSdxlError, ModelError, SettingsError
+from lpw_sdxl.errors import (
+    AddonError,
+    InvalidRequestError,
+    LpwSdxlError,
+    ModelError,
+    SettingsError,
+)
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.schema import (
     GenerationRequest,
@@ -60,6 +68,7 @@ class ServiceArguments(BaseModel):
     """What `bentoml build --arg` may fix in a bento."""
 
     model: str = ""
+    addons: str = ""  # tags of LoRAs and embeddings, with commas between them
 
 
 # The model must be known while the class is made: a bento carries what its class names.
@@ -67,6 +76,8 @@ ARGUMENTS = bentoml.use_arguments(ServiceArguments)
 try:
     SETTINGS = read_settings()
     MODEL_ENTRY = find(served_tag(SETTINGS.model, ARGUMENTS.model, Path(__file__).parent))
+    ADDON_TAGS = built_in_tags(ARGUMENTS.addons)
+    ADDON_FOLDERS = served_directories(ADDON_TAGS, Path(__file__).parent, SETTINGS.addons)
 except (SettingsError, ModelError) as obstacle:
     sys.exit(f"lpw-sdxl: {obstacle}")
 
@@ -113,17 +124,22 @@ class LpwSdxl:
         try:
             manifest = read_manifest(MODEL_ENTRY.path)
             verify_files(MODEL_ENTRY.path, manifest)
+            addons = find_installed(MODEL_ENTRY.path, ADDON_FOLDERS)
+            for embedding in addons.embeddings.values():  # a LoRA is read when it is asked for
+                embedding.verify()
             if SETTINGS.device == "cuda":
                 from lpw_sdxl.engine.memory import choose_device  # noqa: PLC0415
 
                 choose_device(SETTINGS.device)
-        except (SettingsError, ModelError) as obstacle:
+        except (SettingsError, ModelError, AddonError) as obstacle:
             sys.exit(f"lpw-sdxl: {obstacle}")
         logger.info(
-            "model %s found and verified: %d files in %.1f s",
+            "model %s found and verified: %d files in %.1f s; %d LoRAs, %d embeddings",
             MODEL_ENTRY.tag,
             len(manifest.files),
             time.monotonic() - started,
+            len(addons.loras),
+            len(addons.embeddings),
         )
 
     def __init__(self) -> None:
@@ -136,7 +152,11 @@ class LpwSdxl:
         self.metrics = _worker_metrics()
         self.timed_file = partial(self.metrics.timed, Stage.FILE)
         self.engine = Engine.load(
-            self.model.path, SETTINGS, metrics=self.metrics, on_death=_end_process
+            self.model.path,
+            SETTINGS,
+            metrics=self.metrics,
+            on_death=_end_process,
+            addons=find_installed(Path(self.model.path), ADDON_FOLDERS),
         )
         _answer_promptly()
 
@@ -225,6 +245,10 @@ class LpwSdxl:
     def stop(self) -> None:
         """Finish what was accepted, then stop the engine."""
         self.engine.close()
+
+
+# A bento carries what its service names; these are no attributes, for their number is not known.
+cast("Service[Any]", LpwSdxl).models.extend(BentoModel(tag) for tag in ADDON_TAGS)
 
 
 @functools.cache

@@ -53,6 +53,7 @@ class RandomLoras:
         self.rank = rank
 
     def get(self, name: str) -> LoraTensors:
+        """Draw a LoRA by its number."""
         generator = torch.Generator().manual_seed(int(name))
         modules: dict[str, dict[str, Tensor]] = {}
         for path, layer in self.layers.items():

@@ -15,11 +15,7 @@
     │   ├── UnsupportedCheckpointError   a file of a kind that we recognise and don't serve
     │   ├── TransientError               a download was hindered for a moment, and is tried again
     │   └── RefusedError                 a server refused a download, with its HTTP status
-<<<<<<< HEAD
     ├── AddonError               a LoRA or embedding that can't be imported, or its damaged entry
-=======
-    ├── AddonError               a LoRA or an embedding that can't be imported, or a damaged entry
->>>>>>> 3e12c02cf352172d5143adabc7171b3921688648
     ├── SettingsError            an LPW_SDXL_ variable that can't be used
     └── ModelError               the model to serve is missing from the store, or damaged
 

@@ -24,6 +24,8 @@ class Settings(BaseSettings):
 
     Attributes:
         model: tag in the BentoML model store; empty for the one the service was built with.
+        addons: folder with more LoRAs and embeddings than the model store has, such as a mounted
+            volume; laid out as BentoML's store of models is.
         device: `auto` (CUDA where there is one, else CPU), `cpu` or `cuda`; CUDA_VISIBLE_DEVICES
             says which one.
         max_prompt_characters: length limit of `prompt` and of `negative_prompt`, characters.
@@ -60,6 +62,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore")
 
     model: str = ""
+    addons: Path | None = None
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda)$")] = "auto"
     max_prompt_characters: Annotated[int, Ge(1), Le(10_000_000)] = 32_768
     max_prompt_chunks: Annotated[int, Ge(1), Le(10_000)] = 64

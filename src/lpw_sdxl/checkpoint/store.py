@@ -172,7 +172,8 @@ def served_tag(setting: str, argument: str, folder: Path) -> str:
     bento_file = folder.parent / "bento.yaml"
     if bento_file.is_file():
         services = yaml.safe_load(bento_file.read_text(encoding="utf-8"))["services"]
-        return str(services[0]["models"][0]["tag"])
+        tags = [str(model["tag"]) for model in services[0]["models"]]
+        return next(tag for tag in tags if kind_of_store_name(tag) is None)
     return DEFAULT_TAG
 
 
