@@ -1,4 +1,4 @@
-"""Which LoRAs and embeddings a service offers: a bento its own, a checkout all; and mounted ones."""
+"""What LoRAs and embeddings a service offers: a bento its own, a checkout all; any mounted ones."""
 
 from __future__ import annotations
 
