@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lpw_sdxl import __version__
-from lpw_sdxl.imaging import ImageRecord, parameters_text
-from lpw_sdxl.schema import GenerationRequest, ImageSize, SchedulerName
+from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, parameters_text
+from lpw_sdxl.lora.request import LoraStrength, LoraUse, collect
+from lpw_sdxl.prompt import Break, LoraTag, Prompt, PromptStyle, parse
+from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference, SchedulerName
 
 # A pair of the last line: a key, and a JSON string or all up to the next comma.
 PAIR = re.compile(r'(?P<key>\w[\w /-]+): (?P<value>"(?:[^"\\]|\\.)*"|[^,"]*)(?:, |$)')
@@ -88,6 +91,120 @@ def test_what_was_not_asked_for_leaves_no_trace() -> None:
         "Steps", "Sampler", "CFG scale", "Seed", "Size", "Model hash", "Model", "Prompt style",
         "Version",
     ]  # fmt: skip
+
+
+PROMPTS = {
+    "the prompt's own": ("a <lora:b:.5>, <lyco:a:1:-2>", [], "a <lora:b:.5>, <lyco:a:1:-2>"),
+    "with blanks": ("a <lora: b :.5> cat", [], "a <lora:b:0.5> cat"),
+    "switched off, with blanks": ("a <lora:b: 0 > cat", [], "a   cat"),
+    "the body's": ("a cat", ["b", "a"], "a cat <lora:a:1.0> <lora:b:1.0>"),
+    "the body's alone": ("", ["a"], "<lora:a:1.0>"),
+    "both": ("<lora:b:2:1>cat", ["a"], "<lora:a:1.0>cat <lora:b:2.0:1.0>"),
+    "both the same": ("a <lora:a:0.5> cat", ["a"], "a <lora:a:1.5> cat"),
+    "named twice": ("a <lora:a:0.5>, <lora:a:1>cat", [], "a <lora:a:1.5>,  cat"),
+    "another spelling": ("<lora:A> cat", [], "<lora:a:1.0> cat"),
+    "switched off": ("<lora:a:0><lora:b:1>", [], "<lora:a:0><lora:b:1>"),
+    "switched off here and not there": ("<lora:a:0> cat", ["a"], "<lora:a:1.0> cat"),
+    "cancelled": ("<lora:a:1> cat <lora:a:-1>", [], "  cat  "),
+    "in brackets": ("(cat<lora:a>:1.2)[dog", ["b"], "(cat<lora:a:1.0>:1.2)[dog <lora:b:1.0>"),
+    "malformed": ("<lora:a:dyn=1> cat", [], "<lora:a:dyn=1> cat"),
+}  # fmt: skip
+
+
+def resolve(name: str, field: str) -> SimpleNamespace:
+    name = name.lower()
+    return SimpleNamespace(manifest=SimpleNamespace(name=name, source_sha256=name * 64))
+
+
+def lora_record(prompt: str, body: list[str], style: str = "lpw") -> ImageRecord:
+    references = [LoraReference(name=name) for name in body]
+    made = record(prompt=prompt, prompt_style=style, loras=references)
+    tags = parse(prompt, style=PromptStyle(style)).lora_tags
+    return replace(made, loras=collect(references, tags, resolve, 64))
+
+
+def read_as_there(prompt: str) -> dict[str, tuple[float, float]]:
+    """Read tags as AUTOMATIC1111 does, positions only: the last of a name is the one that counts.
+
+    Returns:
+        Weights of the text encoders and of the UNet, by name; without those that do nothing.
+    """
+    loras = {}
+    for inside in re.findall("<(?:lora|lyco):([^>]+)>", prompt):
+        name, *numbers = inside.split(":")
+        text_encoder = float(numbers[0]) if numbers else 1.0
+        unet = float(numbers[1]) if len(numbers) > 1 else text_encoder
+        loras[name] = (text_encoder, unet)
+    return {name: weights for name, weights in loras.items() if any(weights)}
+
+
+@pytest.mark.parametrize(("prompt", "body", "written"), PROMPTS.values(), ids=PROMPTS.keys())
+def test_the_prompt_is_written_with_the_loras_that_were_used(
+    prompt: str, body: list[str], written: str
+) -> None:
+    made = lora_record(prompt, body)
+    text = read(parameters_text(made)).prompt
+    assert text == written
+    assert collect([], parse(text).lora_tags, resolve, 64) == made.loras
+    if "dyn" not in prompt:
+        there = read_as_there(text)
+        assert there == {
+            lora.name: (lora.strength.text_encoder, lora.strength.unet) for lora in made.loras
+        }
+
+
+def test_a_bodys_loras_are_tags_in_a_style_that_has_none() -> None:
+    made = lora_record("a (cat) <lora:b:1>", ["a"], style="plain")
+    assert read(parameters_text(made)).prompt == "a (cat) <lora:b:1> <lora:a:1.0>"
+
+
+PIECES = [
+    "(", ")", "[", "]", ":1.3)", "\\", "a", " ", ",", " BREAK ", "<", ">", "<lora:", "<lora:a:1>",
+    "<lora:b:-.5:2>", "<lyco:A>", "<lora:c:0>", "<lora: a :te=.1>",
+]  # fmt: skip
+
+
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=20).map("".join),
+    st.lists(st.sampled_from("abc"), max_size=3),
+    st.sampled_from(["lpw", "a1111", "comfy"]),
+)
+def test_any_prompt_is_read_back_as_the_same_set_and_the_same_words(
+    prompt: str, body: list[str], style: str
+) -> None:
+    made = lora_record(prompt, body, style)
+    text = read(parameters_text(made)).prompt
+    before, after = (parse(one, style=PromptStyle(style)) for one in (prompt, text))
+    assert collect([], after.lora_tags, resolve, 64) == made.loras
+    assert words(before) == words(after)
+
+
+def words(prompt: Prompt) -> list[tuple[str, float]]:
+    """Every character but blanks, with its weight; a break is one of weight 0."""
+    texts = (
+        ("|", 0.0) if isinstance(node, Break) else (node.text, node.weight)
+        for node in prompt.nodes
+        if not isinstance(node, LoraTag)
+    )
+    return [(one, weight) for text, weight in texts for one in text if not one.isspace()]
+
+
+def test_hashes_tell_which_files_were_used() -> None:
+    made = replace(
+        record(),
+        loras=(
+            LoraUse("a", "0123456789abcdef" * 4, LoraStrength(1.0, 1.0)),
+            LoraUse("b-c", "fedcba9876543210" * 4, LoraStrength(0.5, 1.0)),
+        ),
+        embeddings=(
+            EmbeddingUse("bad, hands", "0011223344556677" * 4),
+            EmbeddingUse("x", "a" * 64),
+        ),
+    )
+    text = parameters_text(made)
+    assert ', Lora hashes: "a: 0123456789, b-c: fedcba9876", ' in text
+    assert ', TI hashes: "bad, hands: 001122334455, x: aaaaaaaaaaaa", ' in text
+    assert read(text).pairs["Version"] == f"LPW-SDXL {__version__}"
 
 
 NAMES = {

@@ -24,6 +24,8 @@ def test_prompt_at_the_limit_is_taken(text):
         ("((secret:1.9):1.9)", "character 2 is outside the limit of -2 to 2"),
         ("(secret:" + "9" * 20 + ")", "outside the limit of -2 to 2"),
         ("<lora:secret:3>", "character 0 is outside the limit of -2 to 2"),
+        ("<lora:secret:3:1>", "character 0 is outside the limit of -2 to 2"),
+        ("<lora:secret:1:te=-3>", "character 0 is outside the limit of -2 to 2"),
     ],
 )
 def test_prompt_over_a_limit_is_refused_by_its_name(text, named):

@@ -45,6 +45,11 @@ def test_weights_tokens_chunks_tags_and_warnings_are_printed(capsys):
     ]
 
 
+def test_a_loras_weight_in_the_text_encoders_is_told_if_it_is_another(capsys):
+    assert main(["<lora:x:0.5:2>"]) == 0
+    assert '0-14            2  LoRA "x", text encoders 0.5\n' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("style", ["lpw", "a1111", "a1111-original", "comfy", "plain"])
 def test_json_is_what_the_server_tells(capsys, style, encoder):
     assert main([PROMPT, "--negative-prompt", "(blurry : 1.2)!", "--style", style, "--json"]) == 0

@@ -51,6 +51,34 @@ def test_what_runs_inside_a_line_is_not_quadratic_either(pattern, style):
     assert min(_seconds(large, style) for _ in range(2)) < allowed
 
 
+LONG_TAGS = {
+    "name": ("a", ""),
+    "words": ("a ", ""),
+    "blanks": (" ", ""),
+    "blanks after the name": (" ", "a"),
+    "digits": ("1", "a:"),
+    "blanks before a number": (" ", "a:"),
+    "blanks after a number": (" ", "a:1"),
+    "blanks before a key": (" ", "a:1:"),
+    "blanks after a key": (" ", "a:unet"),
+    "parts": (":1", "a"),
+    "named parts": (":te=1", "a"),
+}
+
+
+@pytest.mark.parametrize("end", ["", ">", "<"])
+@pytest.mark.parametrize(("piece", "before"), LONG_TAGS.values(), ids=LONG_TAGS.keys())
+@pytest.mark.parametrize("tag_count", [1, 50])
+def test_long_tags_take_linear_time(piece, before, end, tag_count):
+    def text(size):
+        return ("<lora:" + before + piece * (size // len(piece) // tag_count) + end) * tag_count
+
+    style = PromptStyle.A1111
+    small, large = text(10_000), text(160_000)
+    allowed = 80 * max(_seconds(small, style), 0.002)
+    assert min(_seconds(large, style) for _ in range(2)) < allowed
+
+
 def _lines_run(text, style):
     count = 0
 

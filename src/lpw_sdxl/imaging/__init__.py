@@ -1,6 +1,13 @@
 """Pixels to the bytes of an image file that says how it was made."""
 
 from lpw_sdxl.imaging.files import MEDIA_TYPES, check_fits, encode_image
-from lpw_sdxl.imaging.record import ImageRecord, parameters_text
+from lpw_sdxl.imaging.record import EmbeddingUse, ImageRecord, parameters_text
 
-__all__ = ["MEDIA_TYPES", "ImageRecord", "check_fits", "encode_image", "parameters_text"]
+__all__ = [
+    "MEDIA_TYPES",
+    "EmbeddingUse",
+    "ImageRecord",
+    "check_fits",
+    "encode_image",
+    "parameters_text",
+]

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 from lpw_sdxl import __version__
+from lpw_sdxl.lora.request import LoraUse
+from lpw_sdxl.prompt import LoraTag, PromptLimits, parse, write_tag
 from lpw_sdxl.schema import GenerationRequest, ImageSize, SchedulerName
 
 AUTOV2_DIGITS = 10  # of a file's SHA-256: the short hash that Civitai and A1111 show
+EMBEDDING_DIGITS = 12  # of a file's SHA-256: what A1111 writes of an embedding
+
+# The prompt was held against the server's limits when it was accepted.
+_UNLIMITED = PromptLimits(max_characters=10**9, max_depth=10**9, max_weight=math.inf)
+_SPACED = re.compile(r"[:=]\s|\s[:=>]")  # white space around a part of a tag
+
+
+@dataclass(frozen=True)
+class EmbeddingUse:
+    """An embedding that a prompt names.
+
+    Attributes:
+        name: the registry's own.
+        sha256: of the imported file, hex.
+    """
+
+    name: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -22,6 +46,8 @@ class ImageRecord:
         scheduler: the one that was used.
         model_name: the model's name in the store.
         model_sha256: of the checkpoint's file, hex.
+        loras: all that were used, the body's and the prompt's, by name.
+        embeddings: all that both prompts name.
     """
 
     request: GenerationRequest
@@ -30,6 +56,8 @@ class ImageRecord:
     scheduler: SchedulerName
     model_name: str
     model_sha256: str
+    loras: tuple[LoraUse, ...] = ()
+    embeddings: tuple[EmbeddingUse, ...] = ()
 
 
 def parameters_text(record: ImageRecord) -> str:
@@ -39,6 +67,11 @@ def parameters_text(record: ImageRecord) -> str:
     "DPM++ 2M Karras": that program wrote it so until its version 1.9, still reads it so, and tools
     that don't know its newer key "Schedule type" would lose the second half. The layout has no
     escapes for prompts: one with a line "Negative prompt: ..." is read back as two, there too.
+
+    LoRAs are read back from the prompt's tags, there and here, so that those of the body are added
+    to it as tags. "Lora hashes" tells the AutoV2 hash, by which Civitai finds the file. That
+    program's own, 12 digits of a hash of the tensors alone, is of a file that we did not keep; a
+    hash that it doesn't know it leaves, and goes by the name.
     """
     request = record.request
     pairs = {
@@ -55,13 +88,56 @@ def parameters_text(record: ImageRecord) -> str:
     if request.clip_skip is not None:
         # That program counts layers from the end, starting at 1, where ours starts at SDXL's own.
         pairs["Clip skip"] = str(request.clip_skip + 2)
+    if record.loras:
+        hashes = {lora.name: lora.sha256[:AUTOV2_DIGITS] for lora in record.loras}
+        pairs["Lora hashes"] = _listed(hashes)
+    if record.embeddings:
+        hashes = {one.name: one.sha256[:EMBEDDING_DIGITS] for one in record.embeddings}
+        pairs["TI hashes"] = _listed(hashes)
     pairs["Prompt style"] = str(request.prompt_style)
     pairs["Version"] = f"LPW-SDXL {__version__}"
-    lines = [request.prompt]
+    lines = [_tagged_prompt(record)]
     if request.negative_prompt:
         lines.append(f"Negative prompt: {request.negative_prompt}")
     lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items()))
     return "\n".join(lines)
+
+
+def _tagged_prompt(record: ImageRecord) -> str:
+    """Return the prompt with tags that name exactly the LoRAs that were used, each once.
+
+    Most prompts are that already, and stay as they are. Otherwise the tags are replaced in their
+    places, since A1111 takes the last weight of a LoRA that is named twice where we add them up,
+    and white space for a part of the name; what has no place is appended. A place too many becomes
+    a blank, so that what stood on its two sides makes no tag, weight or BREAK together; it only
+    comes of weights that add up or cancel out.
+    """
+    request = record.request
+    tags = parse(request.prompt, _UNLIMITED, style=request.prompt_style).lora_tags
+    used = [LoraTag(lora.name, *lora.strength) for lora in record.loras]
+    active = [tag for tag in tags if _is_active(tag)]
+    idle_names = {tag.name for tag in tags if not _is_active(tag)}
+    is_exact = sorted(active, key=_name) == used and idle_names.isdisjoint(map(_name, used))
+    if is_exact and not any(_SPACED.search(request.prompt, tag.start, tag.end) for tag in tags):
+        return request.prompt
+    text, end = "", 0
+    for tag, written in zip(tags, chain(map(write_tag, used), repeat(" ")), strict=False):
+        text += request.prompt[end : tag.start] + written
+        end = tag.end
+    text += request.prompt[end:]
+    return " ".join(filter(None, (text, *map(write_tag, used[len(tags) :]))))
+
+
+def _is_active(tag: LoraTag) -> bool:
+    return tag.weight != 0 or tag.text_encoder_weight != 0
+
+
+def _name(tag: LoraTag) -> str:
+    return tag.name
+
+
+def _listed(hashes: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}: {digits}" for name, digits in hashes.items())
 
 
 def _quoted(value: str) -> str:

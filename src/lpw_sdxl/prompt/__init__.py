@@ -2,7 +2,7 @@
 
 from lpw_sdxl.prompt.limits import DEFAULT_LIMITS, PromptLimits
 from lpw_sdxl.prompt.parser import parse
-from lpw_sdxl.prompt.render import render
+from lpw_sdxl.prompt.render import render, write_tag
 from lpw_sdxl.prompt.style import PromptStyle
 from lpw_sdxl.prompt.syntax import Break, LoraTag, Node, Prompt, Span
 from lpw_sdxl.prompt.warning import PromptWarning, WarningKind
@@ -20,4 +20,5 @@ __all__ = [
     "WarningKind",
     "parse",
     "render",
+    "write_tag",
 ]

@@ -54,6 +54,12 @@ def render(prompt: Prompt, style: PromptStyle = PromptStyle.LPW) -> str:
     return "".join(written)
 
 
+def write_tag(tag: LoraTag) -> str:
+    """Write a tag with one number, or with two if the text encoders' is another than the UNet's."""
+    numbers = dict.fromkeys(map(_write_number, (tag.text_encoder_weight, tag.weight)))
+    return f"<lora:{tag.name}:{':'.join(numbers)}>"
+
+
 def _obstacles(before: Node | None, node: Node, grammar: Grammar) -> Iterator[str]:
     match node:
         case Span(text, weight):
@@ -121,12 +127,6 @@ def _part(span: Span) -> str:
 def _is_readable(tag: LoraTag) -> bool:
     match = LORA_TAG.fullmatch(write_tag(tag))
     return match is not None and read_tag(match["lora"]).name == tag.name
-
-
-def write_tag(tag: LoraTag) -> str:
-    """Write a tag with one number, or with two if the text encoders' is another than the UNet's."""
-    numbers = dict.fromkeys(map(_write_number, (tag.text_encoder_weight, tag.weight)))
-    return f"<lora:{tag.name}:{':'.join(numbers)}>"
 
 
 def _write_number(number: float) -> str:
