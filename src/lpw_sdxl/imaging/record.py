@@ -115,8 +115,8 @@ def _tagged_prompt(record: ImageRecord) -> str:
     request = record.request
     tags = parse(request.prompt, _UNLIMITED, style=request.prompt_style).lora_tags
     used = [LoraTag(lora.name, *lora.strength) for lora in record.loras]
-    active = [tag for tag in tags if tag.weight or tag.text_encoder_weight]
-    idle_names = {tag.name for tag in tags if tag not in active}
+    active = [tag for tag in tags if _is_active(tag)]
+    idle_names = {tag.name for tag in tags if not _is_active(tag)}
     is_exact = sorted(active, key=_name) == used and idle_names.isdisjoint(map(_name, used))
     if is_exact and not any(_SPACED.search(request.prompt, tag.start, tag.end) for tag in tags):
         return request.prompt
@@ -126,6 +126,10 @@ def _tagged_prompt(record: ImageRecord) -> str:
         end = tag.end
     text += request.prompt[end:]
     return " ".join(filter(None, (text, *map(write_tag, used[len(tags) :]))))
+
+
+def _is_active(tag: LoraTag) -> bool:
+    return tag.weight != 0 or tag.text_encoder_weight != 0
 
 
 def _name(tag: LoraTag) -> str:
