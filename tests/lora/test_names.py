@@ -257,7 +257,10 @@ CONVENTIONS: dict[str, tuple[Component, Callable[[str], str]]] = {
     "a UNet alone": (UNET, lambda path: path),
     "PEFT": (UNET, lambda path: f"base_model.model.{path}"),
     "kohya, first encoder": (FIRST, lambda path: f"lora_te1_{clip(path)}".replace(".", "_")),
-    "ComfyUI, first encoder": (FIRST, lambda path: f"text_encoders.clip_l.transformer.{clip(path)}"),
+    "ComfyUI, first encoder": (
+        FIRST,
+        lambda path: f"text_encoders.clip_l.transformer.{clip(path)}",
+    ),
     "Diffusers, first encoder": (FIRST, lambda path: f"text_encoder.{clip(path)}"),
     "kohya, second encoder": (SECOND, lambda path: f"lora_te2_{clip(path)}".replace(".", "_")),
     "ComfyUI, second encoder": (
