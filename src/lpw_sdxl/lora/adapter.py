@@ -78,7 +78,9 @@ def read_adapter_configs(header: CheckpointHeader) -> Mapping[Component, Adapter
     try:
         note = json.loads(header.metadata[_NOTE])
     except (ValueError, RecursionError) as error:
-        raise AddonError(f"{header.name}: its note {_NOTE} is not the JSON it should be.") from error
+        raise AddonError(
+            f"{header.name}: its note {_NOTE} is not the JSON it should be."
+        ) from error
     if not isinstance(note, dict):
         raise AddonError(f"{header.name}: its note {_NOTE} is not a JSON object.")
     configs = {}

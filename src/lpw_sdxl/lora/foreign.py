@@ -99,7 +99,10 @@ _TOLD = _rows(
     (r"stable-diffusion-v2|sd_v2|sd_?2\.?[01]", "a LoRA for Stable Diffusion 2.x"),
     (r"stable-diffusion-3|sd3", "a LoRA for Stable Diffusion 3"),
     (r"flux", "a LoRA for Flux"),
-    (r"pixart|auraflow|hunyuan|lumina|qwen|wan2|cascade|chroma|anima\b", "a LoRA for another model"),
+    (
+        r"pixart|auraflow|hunyuan|lumina|qwen|wan2|cascade|chroma|anima\b",
+        "a LoRA for another model",
+    ),
 )
 """By the metadata, which is copied from file to file: it counts where no UNet part says better."""
 

@@ -188,7 +188,9 @@ class ModuleNames:
     """The modules of a model by the names that they have in each convention."""
 
     def __init__(self, targets: Targets) -> None:
-        self._paths = {component: _index(component, list(targets[component])) for component in targets}
+        self._paths = {
+            component: _index(component, list(targets[component])) for component in targets
+        }
 
     def find(self, module: str) -> Place | None:
         """Return where a module of a file is in the model; None for a name that no module has."""
