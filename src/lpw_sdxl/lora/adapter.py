@@ -19,6 +19,7 @@ from lpw_sdxl.lora.component import Component
 
 _NOTE = "lora_adapter_metadata"
 _CLIP = "text_model."
+_LARGEST = 1e9
 _PLAIN_PATTERN = re.compile(r"\^?[A-Za-z0-9_.]+")
 # These begin from weights that they change themselves: without the changed base, the effect of the
 # factors is another one (PEFT's documentation of `init_lora_weights`).
@@ -40,7 +41,7 @@ class AdapterConfig:
     """
 
     file: str
-    rank: int
+    rank: float
     alpha: float
     rank_patterns: Mapping[str, float]
     alpha_patterns: Mapping[str, float]
@@ -104,10 +105,9 @@ def _config(file: str, entries: Mapping[str, object]) -> AdapterConfig:
             f"{file} was trained with {_shown(start)}, which changes the base model; convert it "
             "to an ordinary LoRA with PEFT first."
         )
-    rank = _number(file, "r", entries.get("r"))
     return AdapterConfig(
         file=file,
-        rank=int(rank),
+        rank=_number(file, "r", entries.get("r")),
         alpha=_number(file, "lora_alpha", entries.get("lora_alpha")),
         rank_patterns=_patterns(file, "rank_pattern", entries.get("rank_pattern")),
         alpha_patterns=_patterns(file, "alpha_pattern", entries.get("alpha_pattern")),
@@ -132,10 +132,11 @@ def _patterns(file: str, name: str, patterns: object) -> dict[str, float]:
 
 
 def _number(file: str, name: str, value: object) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 < abs(value) < 1e9:  # type: ignore[arg-type]
+    if not isinstance(value, int | float) or isinstance(value, bool):
         _wrong(file, name, value)
-    return value  # type: ignore[return-value]
+    if not 0 < abs(value) < _LARGEST:
+        _wrong(file, name, value)
+    return value
 
 
 def _matching(patterns: Mapping[str, float], path: str, otherwise: float) -> float:

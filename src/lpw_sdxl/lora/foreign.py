@@ -23,14 +23,17 @@ _SERVED = "LoRA, LoCon, DoRA, LoHa, LoKr and full differences can be imported"
 
 
 class _Row(NamedTuple):
-    """What names one thing: the pattern that tells it, and what it is called in a sentence."""
+    """What names one thing: the pattern that tells it, and what it is called in a sentence.
+
+    The pattern is searched in all names at once, a name a line: that is quick.
+    """
 
     pattern: re.Pattern[str]
     title: str
 
 
 def _rows(*rows: tuple[str, str]) -> tuple[_Row, ...]:
-    return tuple(_Row(re.compile(pattern), title) for pattern, title in rows)
+    return tuple(_Row(re.compile(pattern, re.MULTILINE), title) for pattern, title in rows)
 
 
 _KINDS = _rows(
@@ -46,7 +49,10 @@ _KINDS = _rows(
     (r"\.(scale|scalar)$", "a module with a scale beside its alpha, which tools read differently"),
     (r"\.(set|reshape)_weight$", "a change that replaces weights instead of adding to them"),
     (r"\bmodules_to_save\.", "PEFT's copy of whole modules"),
-    (r"\bresblocks[._]", "the second text encoder in OpenCLIP's names; kohya's or Diffusers' do"),
+    (
+        r"\bresblocks[._]|_resblocks_",
+        "a text encoder in OpenCLIP's names, which hold three matrices in one",
+    ),
 )
 """By the names of tensors: what a file may hold beside or instead of what is served."""
 
@@ -77,9 +83,8 @@ _FAMILIES = _rows(
 _OLD_DIFFUSION = _rows(
     # Four levels, the finest of which has attention; SDXL has three, and none in the finest.
     (
-        r"down_blocks[._](0[._]attentions|3[._])|up_blocks[._](3[._]|[12][._]attentions[._]\d+"
-        r"[._]transformer_blocks[._]0.*attn2$)|input_blocks[._]([12][._]1|9|1[01])[._]"
-        r"|output_blocks[._](9|1[01])[._]",
+        r"down_blocks[._](0[._]attentions|3)[._]|up_blocks[._]3[._]"
+        r"|input_blocks[._]([12][._]1|9|1[01])[._]|output_blocks[._](9|1[01])[._]",
         "a LoRA for Stable Diffusion 1.x or 2.x",
     ),
     # The only text encoder of 1.x and 2.x; SDXL's are te1 and te2.
@@ -114,6 +119,7 @@ _TOLD_LIKENESS = _rows(
 )
 """By the metadata: models whose UNets have SDXL's names and shapes, or a part of them."""
 
+_LONGEST_NAME = 200
 _HYPERNETWORK = re.compile(r"(320|640|768|1024|1280)\.[01]?\.?linear")
 
 
@@ -123,15 +129,16 @@ def refuse_foreign(header: CheckpointHeader, targets: Targets) -> None:
     Raises:
         UnsupportedCheckpointError: it is; the sentence names it.
     """
+    names = "\n".join(header.tensors)
     if not any(map(split, header.tensors)):
-        _refuse_kind(header, list(header.tensors))
+        _refuse_kind(header, names)
         _refuse_other_file(header)
-    _refuse_by(_FAMILIES, header)
-    _refuse_kind(header, list(header.tensors))
+    _refuse_by(_FAMILIES, header, names)
+    _refuse_kind(header, names)
     title = _by_text_width(header, targets)
     if title:
         raise _foreign(header, title)
-    _refuse_by(_OLD_DIFFUSION, header)
+    _refuse_by(_OLD_DIFFUSION, header, names)
 
 
 def refuse_told(header: CheckpointHeader, *, has_unet: bool) -> None:
@@ -151,18 +158,20 @@ def refuse_told(header: CheckpointHeader, *, has_unet: bool) -> None:
             raise _foreign(header, row.title)
 
 
-def _refuse_by(rows: tuple[_Row, ...], header: CheckpointHeader) -> None:
+def _refuse_by(rows: tuple[_Row, ...], header: CheckpointHeader, names: str) -> None:
     for row in rows:
-        if any(row.pattern.search(name) for name in header.tensors):
+        if row.pattern.search(names):
             raise _foreign(header, row.title)
 
 
-def _refuse_kind(header: CheckpointHeader, names: list[str]) -> None:
-    for name in names:
-        row = next((row for row in _KINDS if row.pattern.search(name)), None)
-        if row is not None:
+def _refuse_kind(header: CheckpointHeader, names: str) -> None:
+    for row in _KINDS:
+        match = row.pattern.search(names)
+        if match:
+            name = names[names.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0]
             raise UnsupportedCheckpointError(
-                f"{header.name}: tensor {clean_text(name)} is of {row.title}; {_SERVED}."
+                f"{header.name}: tensor {clean_text(name)[:_LONGEST_NAME]} belongs to {row.title}; "
+                f"{_SERVED}."
             )
 
 

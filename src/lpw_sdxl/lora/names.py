@@ -184,6 +184,12 @@ def split(name: str) -> TensorName | None:
     return None
 
 
+def component_of(module: str) -> tuple[Component, Naming]:
+    """Tell a module's component and the naming by the beginning of its name alone."""
+    prefix = next(prefix for prefix in _PREFIXES if module.startswith(prefix.text))
+    return prefix.component, prefix.naming
+
+
 class ModuleNames:
     """The modules of a model by the names that they have in each convention."""
 
