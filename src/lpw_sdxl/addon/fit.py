@@ -24,7 +24,8 @@ SDXL_WIDTHS = (768, 1280)
 """Widths of SDXL's two text encoders (Podell et al., "SDXL", 2023, table 1)."""
 
 _SDXL_CHANNELS = 320
-_TOKENS = "text_model.embeddings.token_embedding"
+# Transformers 5.6 names the first encoder's without the `text_model.` before it.
+_TOKENS = "embeddings.token_embedding"
 _ENCODERS = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
 
 logger = logging.getLogger(__name__)
@@ -139,7 +140,12 @@ def _newest_models() -> list[store.StoreEntry]:
 
 def _widths(targets: Targets) -> tuple[int, int]:
     """Return the widths of both text encoders' hidden states."""
-    first, second = (targets[encoder][_TOKENS].weight[1] for encoder in _ENCODERS)
+    first, second = (
+        target.weight[1]
+        for encoder in _ENCODERS
+        for path, target in targets[encoder].items()
+        if path.endswith(_TOKENS)
+    )
     return first, second
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from shlex import quote
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
@@ -174,5 +175,5 @@ def _unusable(directory: Path, what: str, manifest: AddonManifest | None = None)
         kind, users_name = manifest.kind, manifest.name
     return AddonError(
         f"The {kind.noun} {name}:{directory.name} {what}; import its file again with "
-        f"`python model_import.py {kind} FILE --name {users_name!r} --force`."
+        f"`python model_import.py {kind} FILE --name {quote(users_name)} --force`."
     )

@@ -28,6 +28,8 @@ MAX_TEXT_CHARACTERS = 200
 MAX_FILE_BYTES = 100 * 10**9
 
 _MODEL_FILES = frozenset({"Model", "Pruned Model"})
+# Of an embedding for negative prompts, whose version may have one for both.
+_NEGATIVE_FILE = "Negative"
 _FILES_NAMED_AT_MOST = 5
 
 
@@ -146,10 +148,9 @@ class _File(_Record):
         return (self.metadata and self.metadata.format) or "unknown"
 
     @property
-    def is_model(self) -> bool:
-        """Whether it is a model's weights in safetensors; older records say so by name only."""
-        by_name = (self.name or "").lower().endswith(SUFFIX)
-        return self.type in _MODEL_FILES and (self.format == "SafeTensor" or by_name)
+    def is_safetensors(self) -> bool:
+        """Whether it is in safetensors; older records say so by name only."""
+        return self.format == "SafeTensor" or (self.name or "").lower().endswith(SUFFIX)
 
 
 class _Model(_Record):
@@ -176,7 +177,10 @@ def _read(response: Response) -> bytes:
 
 
 def _choose_file(record: _Version) -> _File:
-    models = [file for file in record.files if file.is_model]
+    models = [file for file in record.files if file.type in _MODEL_FILES]
+    # A negative embedding beside another one is never taken for it, whatever its format.
+    models = models or [file for file in record.files if file.type == _NEGATIVE_FILE]
+    models = [file for file in models if file.is_safetensors]
     if models:
         return next((file for file in models if file.primary), models[0])
     named = [

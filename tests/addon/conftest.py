@@ -1,0 +1,119 @@
+"""Small LoRAs' entries, embeddings' files, and a model store of the tests' own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from conftest import ROOT, Store, store_environment
+from lpw_sdxl.addon.kind import AddonKind
+from lpw_sdxl.addon.manifest import AddonDetails, AddonManifest, write_addon_manifest
+from lpw_sdxl.checkpoint.manifest import record_file
+
+MANIFEST = AddonManifest(
+    kind=AddonKind.LORA,
+    name="Add Detail XL",
+    source="civitai:135867",
+    source_file="add-detail-xl.safetensors",
+    source_size=4,
+    source_sha256="0d9bd1b873a7863e128b4672e3e245838858f71469a3cec58123c16c06f83bd7",
+    title="Detail Tweaker XL",
+    base_model="SDXL 1.0",
+    trained_words=("add detail",),
+    fits="a signature",
+    fits_name="SDXL",
+    details=AddonDetails(("LoRA",), "kohya", (4, 8), (2.0,), {"unet": 722, "text_encoder": 72}),
+    created="2026-11-23T10:00:00.000000+00:00",
+    importer_version="0.1.0",
+    files={},
+)
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write_entry(tmp_path: Path) -> Write:
+    """Write an entry as the store has it, without BentoML's own file."""
+
+    def write(version: str = "0d9bd1b873a7", content: bytes = b"data", **changes: object) -> Path:
+        manifest = replace(MANIFEST, **changes)
+        directory = tmp_path / "models" / manifest.store_name / version
+        directory.mkdir(parents=True)
+        file = directory / manifest.kind.file_name
+        file.write_bytes(content)
+        files = {file.name: record_file(file)}
+        write_addon_manifest(directory, replace(manifest, files=files))
+        return directory
+
+    return write
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left: its exit status and what it printed."""
+
+    status: int
+    output: str
+    sentence: str
+
+    @property
+    def tag(self) -> str:
+        return self.output.splitlines()[-1]
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """model_import.py as a process of its own, on a store with the demo model in it."""
+
+    home: Path
+    model: str
+    environment: dict[str, str]
+
+    def run(self, *words: str, **environment: str) -> Finished:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "model_import.py"), *words],
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    def entry(self, tag: str) -> Path:
+        return self.home / "models" / tag.replace(":", "/")
+
+    def snapshot(self) -> dict[str, int]:
+        """Every file of the store and of its staging area, with the time of its last change."""
+        return {
+            str(path.relative_to(self.home)): path.stat().st_mtime_ns
+            for path in self.home.rglob("*")
+            if path.is_file() and path.suffix != ".lock"
+        }
+
+
+@pytest.fixture
+def command_line(store: Store, tmp_path: Path) -> CommandLine:
+    home = shutil.copytree(store.home, tmp_path / "bentoml")
+    environment = store_environment(home) | {"LPW_SDXL_DOWNLOADS": str(tmp_path / "downloads")}
+    return CommandLine(home, store.tag, environment)
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[..., Path]:
+    """Write tensors with the safetensors library."""
+
+    def save(tensors: dict[str, torch.Tensor], name: str, **metadata: str) -> Path:
+        path = tmp_path / name
+        save_file(tensors, path, metadata or None)
+        return path
+
+    return save
