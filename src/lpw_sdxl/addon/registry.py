@@ -117,6 +117,10 @@ class Registry:
         """Return which networks a known LoRA changes, by the registry's own name."""
         return frozenset(map(Component, self.loras[slug(name)].manifest.details.modules))
 
+    def embedding_sha256(self, name: str) -> str:
+        """Return the SHA-256 of the file that a known embedding was imported from."""
+        return self.embeddings[slug(name)].manifest.source_sha256
+
     def describe(self) -> dict[str, list[dict[str, object]]]:
         """Return what can be named as plain JSON values, sorted by name."""
         return {

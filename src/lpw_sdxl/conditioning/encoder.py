@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,6 +78,7 @@ class PromptEncoder:
         self._tokenizers: Mapping[MentionForm, Sequence[ExplainingTokenizer]] = dict.fromkeys(
             MentionForm, tuple(encoder.tokenizer for encoder in self._encoders)
         )
+        self._embedding_names: Mapping[int, str] = {}  # by token id
         self._limits = limits
         half = cache_bytes // 2
         self._conditionings: ByteCache[_PairKey, Conditioning] = ByteCache(half)
@@ -116,6 +118,8 @@ class PromptEncoder:
         for index, encoder in enumerate(self._encoders):
             encoder.add_token_rows(torch.cat([one.vectors[index] for one in embeddings]))
         counts = {one.name: one.vector_count for one in embeddings}
+        names = chain.from_iterable(repeat(one.name, one.vector_count) for one in embeddings)
+        self._embedding_names = dict(enumerate(names, start=len(tables[0])))
         self._tokenizers = {
             form: [
                 EmbeddingTokenizer(encoder.tokenizer, counts, len(table), form)
@@ -239,6 +243,11 @@ class PromptEncoder:
         """
         tokenizers = self._tokenizers[STYLES[style].mentions]
         return chunk_for_encoders(prompt, negative_prompt, style, tokenizers)[0]
+
+    def named_embeddings(self, chunked: ChunkedPair) -> tuple[str, ...]:
+        """Name the embeddings in what `chunk` gave, each once, sorted."""
+        ids = (id_ for chunks in chunked for window in chunks.windows for id_ in window.ids)
+        return tuple(sorted({self._embedding_names[i] for i in ids if i in self._embedding_names}))
 
     def _key(self, pair: PromptPair, weights_key: Hashable) -> _PairKey:
         return _PairKey(

@@ -17,6 +17,7 @@ from typing import Any
 from lpw_sdxl import __version__
 from lpw_sdxl.addon.registry import NO_ADDONS, Addon, Registry
 from lpw_sdxl.conditioning import Embedding, PromptExplanation, load_embedding
+from lpw_sdxl.conditioning.chunking import ChunkedPair
 from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import check_scheduler, supported_schedulers
 from lpw_sdxl.diffusion.schedulers import own_scheduler, unet_calls
@@ -37,7 +38,7 @@ from lpw_sdxl.engine.metrics import EngineMetrics
 from lpw_sdxl.engine.policy import MixedLengths
 from lpw_sdxl.engine.queue import QueueLimits
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
-from lpw_sdxl.imaging import ImageRecord, check_fits
+from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, check_fits
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.request import collect, refuse_in_negative
 from lpw_sdxl.lora.sets import NOWHERE, LoraSets, sets_of
@@ -216,7 +217,7 @@ class Engine:
         loras = collect(
             request.loras, prompts.prompt.lora_tags, self.addons.lora, self.limits.max_loras
         )
-        counts = self._count(prompts, request.prompt_style)
+        chunked = self._chunk(prompts, request.prompt_style)
         manifest = self.pipeline.manifest
         record = ImageRecord(
             request=request,
@@ -229,12 +230,13 @@ class Engine:
             model_name=manifest.name,
             model_sha256=manifest.source_sha256,
             loras=loras,
+            embeddings=self._embedding_uses(chunked),
         )
         check_fits(record)
         spec = JobSpec(
             record,
             prompts,
-            counts,
+            _count(chunked),
             unet_calls(record.scheduler, request.num_inference_steps),
             sets_of(loras, self.addons.changed_networks),
         )
@@ -249,7 +251,7 @@ class Engine:
         """
         check_prompt_lengths(request, self.limits)
         prompts = self._read_prompts(request)
-        self._count(prompts, request.prompt_style)
+        self._chunk(prompts, request.prompt_style)
         return self.pipeline.prompt_encoder.explain(*prompts, request.prompt_style)
 
     def describe(self) -> dict[str, Any]:
@@ -326,8 +328,8 @@ class Engine:
             )
         )
 
-    def _count(self, prompts: PromptTexts, style: PromptStyle) -> TextCounts:
-        """Count both prompts' tokens and chunks; refuse a prompt of too many, by its field."""
+    def _chunk(self, prompts: PromptTexts, style: PromptStyle) -> ChunkedPair:
+        """Chunk both prompts; refuse one of too many chunks, by its field."""
         chunked = self.pipeline.prompt_encoder.chunk(*prompts, style)
         for field, chunks in chunked._asdict().items():
             if chunks.own_windows > self.max_prompt_chunks:
@@ -336,9 +338,16 @@ class Engine:
                     f" {self.max_prompt_chunks} are accepted here",
                     field=field,
                 )
-        return TextCounts(
-            *(TextCount(chunks.token_count, len(chunks.windows)) for chunks in chunked)
-        )
+        return chunked
+
+    def _embedding_uses(self, chunked: ChunkedPair) -> tuple[EmbeddingUse, ...]:
+        names = self.pipeline.prompt_encoder.named_embeddings(chunked)
+        return tuple(EmbeddingUse(name, self.addons.embedding_sha256(name)) for name in names)
+
+
+def _count(chunked: ChunkedPair) -> TextCounts:
+    """Count both prompts' tokens and chunks."""
+    return TextCounts(*(TextCount(one.token_count, len(one.windows)) for one in chunked))
 
 
 def _load_embedding(addon: Addon) -> Embedding:

@@ -46,7 +46,7 @@ class LoraTensors:
     """One LoRA in the CPU's memory.
 
     Attributes:
-        modules: for each network the factors of every layer that it changes, by the layer's path.
+        modules: for each network the factors of every layer that it changes, by `layer_name`.
         size: bytes.
     """
 
@@ -118,11 +118,16 @@ class LoraLibrary:
         return tensors
 
 
+def layer_name(path: str) -> str:
+    """Name a layer by its path, without the level that Transformers 5.6 left out of CLIP."""
+    return path.removeprefix("text_model.")
+
+
 def _sorted_out(tensors: Mapping[str, Tensor]) -> LoraTensors:
     """Sort a canonical file's tensors, `<component>/<path>/<factor>`, by network and layer."""
     modules: dict[Component, dict[str, dict[str, Tensor]]] = defaultdict(lambda: defaultdict(dict))
     for name, tensor in tensors.items():
         component, path, factor = name.split("/")
-        modules[Component(component)][path][factor] = tensor
+        modules[Component(component)][layer_name(path)][factor] = tensor
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     return LoraTensors({component: dict(paths) for component, paths in modules.items()}, size)

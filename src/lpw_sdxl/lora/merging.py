@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.formulas import Factors, bias_change, change
-from lpw_sdxl.lora.library import LoraLibrary
+from lpw_sdxl.lora.library import LoraLibrary, layer_name
 from lpw_sdxl.lora.sets import LoraSet
 
 
@@ -38,7 +38,7 @@ class Network:
         module: its weights are taken for the base's now, and never written.
 
     Attributes:
-        layers: every module that has a weight, by its name in a canonical file.
+        layers: every module that has a weight, by `layer_name` of its path.
     """
 
     def __init__(self, component: Component, module: nn.Module) -> None:
@@ -96,16 +96,9 @@ def count_bytes(weights: LayerWeights) -> int:
 
 
 def _layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Name a network's layers as its model directory does.
-
-    Transformers 5.6 dropped the level `text_model` of a text encoder without projection, and kept
-    it in the files' names.
-    """
-    is_flat_encoder = hasattr(module, "embeddings") and hasattr(module, "encoder")
-    prefix = "text_model." if is_flat_encoder else ""
     for path, layer in module.named_modules():
         if isinstance(getattr(layer, "weight", None), nn.Parameter):
-            yield prefix + path, layer
+            yield layer_name(path), layer
 
 
 def _weights(layer: nn.Module) -> LayerWeights:

@@ -1,0 +1,172 @@
+"""What do LoRAs cost: 16 requests of six different sets, of 20 imported, beside none?
+
+The LoRAs are files of every kind, imported as users do. In one process, on one model, the same 16
+requests go to the engine at once (a) without LoRAs, (b) with six sets, among them combinations of
+three and no LoRAs at all, (c) with the same sets where a UNet call takes one set, and (d) where
+nothing is kept of a set when another takes its place. The ways take turns; medians are kept. Then
+every image of (b) is held against its solo run, and the base's weights against what was loaded.
+
+    python benchmarks/loras.py [--rounds 5] [--size 128] [--steps 12] [--loras 20]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import ROOT, demo_model, surroundings, write_result
+
+from lpw_sdxl.addon.installed import find_installed
+from lpw_sdxl.addon.registry import Registry
+from lpw_sdxl.engine import Engine
+from lpw_sdxl.lora.synthetic import write_lora
+from lpw_sdxl.lora.targets import read_targets
+from lpw_sdxl.schema import GenerationRequest
+from lpw_sdxl.settings import Settings
+
+KINDS = ("lora", "locon", "dora", "loha", "lokr")
+SETS: tuple[dict[str, float], ...] = (
+    {},
+    {"style-00": 0.8},
+    {"style-01": 1.0, "style-05": -0.5},
+    {"style-02": 0.7, "style-06": 0.4, "style-10": 0.3},
+    {"style-03": 0.9, "style-07": 0.6},
+    {"style-04": 1.2, "style-11": 0.5, "style-15": -0.3},
+)
+REQUESTS = 16
+
+
+def import_loras(model: Path, home: Path, count: int) -> Registry:
+    """Write LoRAs of all kinds for a model, and import them by the command that users have."""
+    targets = read_targets(model)
+    environment = os.environ | {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
+    for number in range(count):
+        file = home / f"style-{number:02}.safetensors"
+        kind = KINDS[number % len(KINDS)]
+        write_lora(file, targets, kind=kind, seed=number, rank=8, alpha=4.0, strength=0.3)
+        command = [sys.executable, "model_import.py", "lora", str(file)]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+        )
+        print(f"{number + 1} of {count}: {kind}, {done.stdout.split()[-1]}")
+    return find_installed(model, sorted((home / "models").glob("lora-*/*/")))
+
+
+def make_requests(options: argparse.Namespace, *, has_loras: bool) -> list[GenerationRequest]:
+    return [
+        GenerationRequest.model_validate(
+            {
+                "prompt": f"a lighthouse at dusk, number {number}",
+                "num_inference_steps": options.steps,
+                "seed": number,
+                "width": options.size,
+                "height": options.size,
+                "loras": [
+                    {"name": name, "weight": weight}
+                    for name, weight in SETS[number % len(SETS)].items()
+                    if has_loras
+                ],
+            }
+        )
+        for number in range(REQUESTS)
+    ]
+
+
+def at_once(engine: Engine, requests: list[GenerationRequest]) -> tuple[float, list[Any]]:
+    async def run() -> list[Any]:
+        return [
+            image.pixels
+            for image in await asyncio.gather(*(engine.generate(one) for one in requests))
+        ]
+
+    started = time.perf_counter()
+    pixels = asyncio.run(run())
+    return time.perf_counter() - started, pixels
+
+
+def base_weights(engine: Engine) -> dict[str, torch.Tensor]:
+    modules = [engine.pipeline.unet, *engine.pipeline.prompt_encoder.models]
+    return {
+        f"{index}.{name}": tensor.clone()
+        for index, module in enumerate(modules)
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def measure(model: Path, addons: Registry, options: argparse.Namespace) -> dict[str, Any]:
+    engine = Engine.load(model, Settings(), addons=addons)
+    before = base_weights(engine)
+    unet_bytes = sum(weight.numel() * weight.element_size() for weight in before.values())
+    one_set = Settings(lora_weights_bytes=round(1.5 * unet_bytes))
+    none_kept = Settings(lora_weights_bytes=1, lora_files_bytes=0)
+    others = {
+        "six sets, one a call": Engine.load(model, one_set, addons=addons),
+        "six sets, nothing kept": Engine.load(model, none_kept, addons=addons),
+    }
+    plain = make_requests(options, has_loras=False)
+    mixed = make_requests(options, has_loras=True)
+    ways = {"no LoRAs": (engine, plain), "six sets": (engine, mixed)} | {
+        name: (other, mixed) for name, other in others.items()
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(options.rounds + 1):  # the first warms up
+        for name, (one, requests) in ways.items():
+            took, pixels = at_once(one, requests)
+            if number:
+                seconds[name].append(took)
+            if name == "six sets":
+                together = pixels
+        print(f"round {number} of {options.rounds}:", {n: s[-1:] for n, s in seconds.items()})
+    worst = 0
+    for request, image in zip(mixed, together, strict=True):
+        alone = at_once(engine, [request])[1][0]
+        worst = max(worst, int(np.abs(alone.astype(int) - image.astype(int)).max()))
+    for one in (engine, *others.values()):
+        one.close()
+    after = base_weights(engine)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    return surroundings(engine.pipeline.device) | {
+        "requests": REQUESTS,
+        "steps": options.steps,
+        "size": f"{options.size}x{options.size}",
+        "imported": len(addons.loras),
+        "median_seconds": {name: round(value, 3) for name, value in medians.items()},
+        "throughput_beside_no_loras": {
+            name: round(medians["no LoRAs"] / value, 2) for name, value in medians.items()
+        },
+        "grey_levels_from_solo_run": worst,
+        "base_weights_changed": sum(
+            not torch.equal(tensor, after[name]) for name, tensor in before.items()
+        ),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=int, default=128, help="pixels, both sides")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--loras", type=int, default=20)
+    options = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    with tempfile.TemporaryDirectory() as home:
+        model = demo_model(Path(home))
+        addons = import_loras(model, Path(home), options.loras)
+        result = measure(model, addons, options)
+    write_result("loras", result)
+
+
+if __name__ == "__main__":
+    main()
