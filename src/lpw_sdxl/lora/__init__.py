@@ -1,1 +1,1 @@
-"""LoRAs: what is in a file, which layers it changes, and by how much."""
+"""LoRA files: what is in one, whether it fits SDXL, and what it does to the weights."""

@@ -1,4 +1,4 @@
-"""The parts of a model that a LoRA may change, by their folders in a model directory."""
+"""The networks of the pipeline that a LoRA may change."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Component(StrEnum):
-    """A part of the model."""
+    """A network; the value is the name of its folder in a model directory."""
 
     UNET = "unet"
     TEXT_ENCODER = "text_encoder"
