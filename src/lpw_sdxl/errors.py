@@ -15,7 +15,7 @@
     │   ├── UnsupportedCheckpointError   a file of a kind that we recognise and don't serve
     │   ├── TransientError               a download was hindered for a moment, and is tried again
     │   └── RefusedError                 a server refused a download, with its HTTP status
-    ├── AddonError               a LoRA or embedding that can't be imported, or its damaged entry
+    ├── AddonError               a LoRA or an embedding that can't be imported, or a damaged entry
     ├── SettingsError            an LPW_SDXL_ variable that can't be used
     └── ModelError               the model to serve is missing from the store, or damaged
 

@@ -276,6 +276,7 @@ def test_notes_are_those_that_the_tools_write(targets, tmp_path):
     )
     assert (diffusers["unet.r"], diffusers["unet.lora_alpha"]) == (8, 4.0)
     assert diffusers["unet.use_dora"] is True
+    assert {"to_q", "to_out.0"} <= set(diffusers["unet.target_modules"])
     assert all(key.startswith("unet.") for key in diffusers)
     assert notes(naming="peft") == {"format": "pt"}
 

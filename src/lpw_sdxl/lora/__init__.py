@@ -1,1 +1,1 @@
-"""LoRAs: what is in a file, what is installed, and how it changes a model."""
+"""LoRA files: what is in one, whether it fits SDXL, and what it does to the weights."""

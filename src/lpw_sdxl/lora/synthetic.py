@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -109,14 +109,15 @@ def write_lora(
         *(_ATTENTION if is_attention else _TRANSFORMER),
         *(_CONVOLUTIONAL if has_convolutions else ()),
     )
+    modules = list(_modules(targets, components, marks, has_norms=kind is SyntheticKind.FULL))
     tensors = {
         tensor_name(naming, module.component, module.path, factor): tensor.to(
             torch.float32 if factor == "alpha" else TORCH_DTYPES[dtype.code]
         )
-        for module in _modules(targets, components, marks, has_norms=kind is SyntheticKind.FULL)
+        for module in modules
         for factor, tensor in _as_written(naming, recipe, _draw(recipe, module, seed)).items()
     }
-    notes = _notes(naming, recipe, components) | dict(metadata or {})
+    notes = _notes(naming, recipe, modules) | dict(metadata or {})
     return _write(path, tensors, notes)
 
 
@@ -155,14 +156,12 @@ def _as_magnitude_vector(scale: Tensor) -> Tensor:
     return scale.reshape(-1) if scale.ndim == 2 else scale.transpose(0, 1)
 
 
-def _notes(
-    naming: SyntheticNaming, recipe: Recipe, components: tuple[Component, ...]
-) -> dict[str, str]:
+def _notes(naming: SyntheticNaming, recipe: Recipe, modules: Sequence[Module]) -> dict[str, str]:
     """Return the metadata that such files carry."""
     if naming in _KOHYA:
         return _kohya_notes(recipe)
     if naming is SyntheticNaming.DIFFUSERS:
-        return _diffusers_notes(recipe, components)
+        return _diffusers_notes(recipe, modules)
     return {"format": "pt"}
 
 
@@ -185,20 +184,37 @@ def _kohya_notes(recipe: Recipe) -> dict[str, str]:
     }
 
 
-def _diffusers_notes(recipe: Recipe, components: tuple[Component, ...]) -> dict[str, str]:
-    """Return what Diffusers writes of PEFT's configuration, one entry for each component's key."""
-    configuration = {
+def _diffusers_notes(recipe: Recipe, modules: Sequence[Module]) -> dict[str, str]:
+    """Return what Diffusers writes of PEFT's configurations, a component before each key."""
+    layers: dict[Component, set[str]] = {}
+    for module in modules:
+        layers.setdefault(module.component, set()).add(_layer(module.path))
+    note = {
+        f"{component}.{key}": value
+        for component, names in layers.items()
+        for key, value in _peft_configuration(recipe, sorted(names)).items()
+    }
+    return {"format": "pt", "lora_adapter_metadata": json.dumps(note, indent=2, sort_keys=True)}
+
+
+def _peft_configuration(recipe: Recipe, layers: list[str]) -> dict[str, object]:
+    return {
         "peft_type": "LORA",
         "r": recipe.rank,
         "lora_alpha": recipe.alpha,
+        "target_modules": layers,
         "rank_pattern": {},
         "alpha_pattern": {},
         "use_rslora": False,
         "use_dora": recipe.kind is SyntheticKind.DORA,
         "bias": "none",
     }
-    note = {f"{part}.{key}": value for part in components for key, value in configuration.items()}
-    return {"format": "pt", "lora_adapter_metadata": json.dumps(note, indent=2, sort_keys=True)}
+
+
+def _layer(path: str) -> str:
+    """Return the end of a path that PEFT knows a kind of layer by: `to_q`, `to_out.0`."""
+    *_, outer, last = path.split(".")
+    return f"{outer}.{last}" if last.isdigit() else last
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> FileRecord:
