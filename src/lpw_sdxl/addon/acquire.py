@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,9 +90,7 @@ def inspect_rows(header: CheckpointHeader) -> list[Row] | None:
 def _inspect_lora(header: CheckpointHeader) -> list[Row]:
     summary = describe_file(header)
     modules = {component.value: count for component, count in summary.modules.items() if count}
-    details = AddonDetails(
-        summary.kinds, summary.naming, summary.ranks, summary.alphas, modules, vectors=0
-    )
+    details = AddonDetails(summary.kinds, summary.naming, summary.ranks, summary.alphas, modules)
     rows = _file_rows(header, _title(AddonKind.LORA, details)) + _detail_rows(details)
     rows += _told_rows(summary.title, summary.base_model, summary.trained_words)
     return [*rows, ("import it with", f"python model_import.py {AddonKind.LORA} FILE")]
@@ -121,13 +119,13 @@ def _file_rows(header: CheckpointHeader, title: str) -> list[Row]:
 
 def _detail_rows(details: AddonDetails) -> list[Row]:
     """Say what is inside, leaving out what doesn't belong to the kind."""
-    modules = "; ".join(f"{name} ({count})" for name, count in details.modules.items())
     rows = [
         ("names", details.naming),
-        ("modules", modules),
+        ("modules", _counts(details.modules)),
         ("rank", _numbers(details.ranks)),
         ("alpha", _numbers(details.alphas)),
         ("vectors", str(details.vectors or "")),
+        ("left out", _counts(details.ignored)),
     ]
     return [(name, value) for name, value in rows if value]
 
@@ -139,6 +137,10 @@ def _told_rows(title: str, base_model: str, trained_words: Sequence[str]) -> lis
         ("trained words", ", ".join(trained_words)),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return "; ".join(f"{name} ({count})" for name, count in counts.items())
 
 
 def _numbers(values: Sequence[float]) -> str:

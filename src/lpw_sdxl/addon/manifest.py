@@ -30,6 +30,7 @@ class AddonDetails:
         ranks: sorted, each once.
         alphas: likewise; empty if they are not known from the header.
         modules: number of changed modules by component.
+        ignored: number of unused tensors by the reason that they are harmless.
         vectors: of an embedding: how many tokens it takes; 0 for a LoRA.
     """
 
@@ -38,6 +39,7 @@ class AddonDetails:
     ranks: tuple[int, ...] = ()
     alphas: tuple[float, ...] = ()
     modules: Mapping[str, int] = field(default_factory=dict)
+    ignored: Mapping[str, int] = field(default_factory=dict)
     vectors: int = 0
 
 

@@ -94,6 +94,7 @@ def _open_lora(header: CheckpointHeader, identity: str, model: str | None) -> Op
         ranks=summary.ranks,
         alphas=summary.alphas,
         modules={component.value: count for component, count in summary.modules.items() if count},
+        ignored=fit.plan.ignored,
     )
     return OpenedAddon(
         kind=AddonKind.LORA,

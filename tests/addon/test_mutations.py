@@ -1,0 +1,114 @@
+"""Spoilt LoRA files: refused in one sentence with the store as it was, or imported right.
+
+A byte of a weight may be any other and a missing alpha has a meaning, so some files are whole;
+these must hold the source's numbers. 40 in `make test`, 200 in `make test-long`. LPW_TEST_SEED
+repeats a run.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import ROOT, Store
+from lpw_sdxl.addon import fit
+from lpw_sdxl.lora.component import Component
+from lpw_sdxl.lora.synthetic import write_lora
+from lpw_sdxl.lora.targets import read_targets
+from mutations import MUTATIONS, Forgery, entries_of, flip_in_the_weights
+
+ALL = (*MUTATIONS, flip_in_the_weights)
+KINDS = ("lora", "loha", "lokr", "dora")
+
+
+@pytest.fixture
+def home(store: Store, tmp_path: Path) -> Iterator[Path]:
+    """A store of this test's own with the demo model in it, in this process."""
+    from bentoml._internal.configuration.containers import BentoMLContainer
+    from bentoml._internal.models import ModelStore
+
+    home = shutil.copytree(store.home, tmp_path / "bentoml")
+    with ExitStack() as stack:
+        for provider, value in (
+            (BentoMLContainer.bentoml_home, str(home)),
+            (BentoMLContainer.tmp_bento_store_dir, str(home / "tmp")),
+            (BentoMLContainer.model_store_dir, str(home / "models")),
+            (BentoMLContainer.model_store, ModelStore(home / "models")),
+        ):
+            stack.enter_context(provider.patch(value))
+        yield home
+
+
+@pytest.mark.parametrize(
+    "count", [40, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
+)
+def test_a_spoilt_lora_is_refused_or_imported_right(
+    home: Path, store: Store, tmp_path: Path, capsys, monkeypatch, count: int
+):
+    spec = importlib.util.spec_from_file_location("model_import", ROOT / "model_import.py")
+    command_line = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(command_line)
+    # It is built anew for each refusal, in a second.
+    sdxl = fit.sdxl_targets()
+    monkeypatch.setattr(fit, "sdxl_targets", lambda: sdxl)
+    targets = read_targets(store.model_directory)
+    whole = {kind: tmp_path / f"{kind}.safetensors" for kind in KINDS}
+    for kind, path in whole.items():
+        write_lora(path, targets, kind=kind, components=(Component.UNET,), attention_only=True)
+        assert command_line.main(["lora", str(path), "--name", "whole"]) == 0, kind
+    before = _snapshot(home)
+
+    seed = int(os.environ.get("LPW_TEST_SEED", time.time_ns() % 10**6))
+    path = tmp_path / "spoilt.safetensors"
+    refused = 0
+    for number in range(count):
+        mutate, kind = ALL[number % len(ALL)], KINDS[number % len(KINDS)]
+        content = whole[kind].read_bytes()
+        data = content[8 + int.from_bytes(content[:8], "little") :]
+        mutate(Forgery(entries_of(content), random.Random(seed + number), data), path)
+        where = f"LPW_TEST_SEED={seed + number} {mutate.__name__} of {kind}"
+        capsys.readouterr()
+        status = command_line.main(["lora", str(path)])
+        printed = capsys.readouterr()
+        if status == 0:
+            tag = printed.out.splitlines()[-1]
+            stored = load_file(home / "models" / tag.replace(":", "/") / "lora.safetensors")
+            assert _contents(stored) == _contents(load_file(path)), where
+            assert command_line.main(["verify", tag]) == 0, where
+            assert command_line.main(["remove", tag]) == 0, where
+        else:
+            refused += 1
+            assert status == 1, where
+            assert printed.err.startswith("model_import: "), where
+            assert printed.err.count("\n") == 1, (where, printed.err)
+            assert len(printed.err) < 1000, (where, printed.err)
+        assert _snapshot(home) == before, where
+    assert refused > count * 0.6, "most of these files are no LoRAs any more"
+
+
+def _contents(tensors: dict[str, torch.Tensor]) -> Counter[bytes]:
+    """Every tensor's bytes but those of single numbers: a missing alpha is put in."""
+    return Counter(
+        tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+        for tensor in tensors.values()
+        if tensor.dim()
+    )
+
+
+def _snapshot(home: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(home)): path.stat().st_mtime_ns
+        for path in home.rglob("*")
+        if path.is_file() and path.suffix != ".lock"
+    }
