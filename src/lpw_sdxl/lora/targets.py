@@ -15,6 +15,9 @@ from lpw_sdxl.lora.component import Component
 Shape = tuple[int, ...]
 
 _WEIGHT = ".weight"
+# Transformers 5.6 names the first encoder's without the `text_model.` before it.
+_TOKENS = "embeddings.token_embedding"
+_ENCODERS = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
 
 
 class Target(NamedTuple):
@@ -55,6 +58,17 @@ def signature(targets: Targets) -> str:
         for path, target in sorted(modules.items())
     ]
     return hashlib.sha256(json.dumps(listed, separators=(",", ":")).encode()).hexdigest()
+
+
+def text_encoder_widths(targets: Targets) -> tuple[int, int]:
+    """Return the widths of both text encoders' hidden states."""
+    first, second = (
+        target.weight[1]
+        for encoder in _ENCODERS
+        for path, target in targets[encoder].items()
+        if path.endswith(_TOKENS)
+    )
+    return first, second
 
 
 def _modules(shapes: Mapping[str, Shape]) -> dict[str, Target]:
