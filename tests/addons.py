@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +15,20 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from conftest import run_import
+from conftest import ROOT
 from lpw_sdxl.addon.kind import AddonKind
 from lpw_sdxl.lora.synthetic import write_lora
 from lpw_sdxl.lora.targets import read_targets, text_encoder_widths
+
+IMPORT_ALL = """
+import json, sys
+from model_import import main
+
+for words in json.loads(sys.argv[1]):
+    if status := main(words):
+        sys.exit(status)
+"""
+TAG = re.compile(r"(lora|embedding)-[a-z0-9._-]+:[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -34,24 +48,28 @@ class AddonFile:
     tag: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class AddonMaker:
-    """Writes add-ons for a model and imports them, each by a process of its own."""
+    """Writes add-ons for a model and imports them.
+
+    One process runs the command for many files: most of an import's time is Python's start.
+    """
 
     model_directory: Path
     home: Path
     environment: Mapping[str, str]
     folder: Path
     made: dict[str, AddonFile] = field(default_factory=dict)
+    _written: list[tuple[AddonKind, str, Path]] = field(default_factory=list)
 
-    def lora(self, name: str, **recipe: Any) -> AddonFile:
-        """Import a random LoRA; `recipe` is `write_lora`'s."""
+    def lora(self, name: str, **recipe: Any) -> None:
+        """Write a random LoRA; `recipe` is `write_lora`'s."""
         path = self.folder / f"{name}.safetensors"
         write_lora(path, read_targets(self.model_directory), **recipe)
-        return self._import(AddonKind.LORA, name, path)
+        self._written.append((AddonKind.LORA, name, path))
 
-    def embedding(self, name: str, vectors: int, seed: int, **metadata: str) -> AddonFile:
-        """Import a random embedding whose vectors are as long as those of words."""
+    def embedding(self, name: str, vectors: int, seed: int, **metadata: str) -> None:
+        """Write a random embedding."""
         generator = torch.Generator().manual_seed(seed)
         widths = text_encoder_widths(read_targets(self.model_directory))
         tensors = {
@@ -60,14 +78,27 @@ class AddonMaker:
         }
         path = self.folder / f"{name}.safetensors"
         save_file(tensors, path, metadata or None)
-        return self._import(AddonKind.EMBEDDING, name, path)
+        self._written.append((AddonKind.EMBEDDING, name, path))
 
-    def _import(self, kind: AddonKind, name: str, path: Path) -> AddonFile:
-        tag = run_import([kind, str(path), "--name", name], self.environment)
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        entry = self.home / "models" / Path(*tag.split(":"))
-        self.made[name] = AddonFile(name, sha256, entry, tag)
-        return self.made[name]
+    def import_written(self) -> None:
+        """Import all that was written since the last time."""
+        words = [[kind, str(path), "--name", name] for kind, name, path in self._written]
+        done = subprocess.run(
+            [sys.executable, "-c", IMPORT_ALL, json.dumps(words)],
+            cwd=ROOT,
+            env=dict(self.environment),
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        tags = [line for line in done.stdout.splitlines() if TAG.fullmatch(line)]
+        for (_, name, path), tag in zip(self._written, tags, strict=True):
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            entry = self.home / "models" / Path(*tag.split(":"))
+            self.made[name] = AddonFile(name, sha256, entry, tag)
+        self._written.clear()
 
 
 def flip_last_byte(path: Path) -> None:
