@@ -6,7 +6,7 @@ three and no LoRAs at all, (c) with the same sets where a UNet call takes one se
 nothing is kept of a set when another takes its place. The ways take turns; medians are kept. Then
 every image of (b) is held against its solo run, and the base's weights against what was loaded.
 
-    python benchmarks/loras.py [--rounds 5] [--size 128] [--steps 12] [--loras 20]
+    python benchmarks/loras.py [--rounds 5] [--size 128] [--steps 20] [--loras 20]
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=128, help="pixels, both sides")
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--loras", type=int, default=20)
     options = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):

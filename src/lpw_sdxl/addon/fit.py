@@ -17,16 +17,13 @@ from lpw_sdxl.embedding.preflight import EmbeddingPlan
 from lpw_sdxl.errors import AddonError, CheckpointError, LpwSdxlError
 from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.preflight import LoraPlan, examine
-from lpw_sdxl.lora.targets import Targets, read_targets, signature, targets_of
+from lpw_sdxl.lora.targets import Targets, encoder_widths, read_targets, signature, targets_of
 
 SDXL = "SDXL"
 SDXL_WIDTHS = (768, 1280)
 """Widths of SDXL's two text encoders (Podell et al., "SDXL", 2023, table 1)."""
 
 _SDXL_CHANNELS = 320
-# Transformers 5.6 names the first encoder's without the `text_model.` before it.
-_TOKENS = "embeddings.token_embedding"
-_ENCODERS = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +75,7 @@ def fit_embedding(header: CheckpointHeader, plan: EmbeddingPlan, model: str | No
     """
     names = []
     for candidate in candidates(model, has_sdxl=False):
-        widths = _widths(candidate.targets)
+        widths = encoder_widths(candidate.targets)
         if widths == plan.widths:
             return candidate.name
         names.append(f"{widths[0]} and {widths[1]} of {candidate.name}")
@@ -138,18 +135,7 @@ def _newest_models() -> list[store.StoreEntry]:
     return sorted(models, key=lambda entry: str(entry.metadata.get("created")), reverse=True)
 
 
-def _widths(targets: Targets) -> tuple[int, int]:
-    """Return the widths of both text encoders' hidden states."""
-    first, second = (
-        target.weight[1]
-        for encoder in _ENCODERS
-        for path, target in targets[encoder].items()
-        if path.endswith(_TOKENS)
-    )
-    return first, second
-
-
 def _is_sdxl(targets: Targets) -> bool:
     """Tell SDXL's own size from those that tests and the demo make; imports refuse all others."""
     entrance = targets[Component.UNET]["conv_in"].weight
-    return entrance[0] == _SDXL_CHANNELS and _widths(targets) == SDXL_WIDTHS
+    return entrance[0] == _SDXL_CHANNELS and encoder_widths(targets) == SDXL_WIDTHS

@@ -8,10 +8,7 @@ from pathlib import Path
 from lpw_sdxl.addon.manifest import embedding_fit
 from lpw_sdxl.addon.registry import Registry
 from lpw_sdxl.errors import CheckpointError, ModelError
-from lpw_sdxl.lora.component import Component
-from lpw_sdxl.lora.targets import read_targets, signature
-
-WORDS = "text_model.embeddings.token_embedding"
+from lpw_sdxl.lora.targets import encoder_widths, read_targets, signature
 
 
 def find_installed(model_directory: Path, directories: Iterable[Path]) -> Registry:
@@ -28,10 +25,8 @@ def find_installed(model_directory: Path, directories: Iterable[Path]) -> Regist
         targets = read_targets(model_directory)
     except CheckpointError as error:
         raise ModelError(f"The model to serve is damaged: {error}") from error
-    widths = (
-        targets[component][WORDS].weight[1]
-        for component in (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
-    )
     return Registry.read(
-        directories, signature=signature(targets), embedding_fit=embedding_fit(*widths)
+        directories,
+        signature=signature(targets),
+        embedding_fit=embedding_fit(*encoder_widths(targets)),
     )

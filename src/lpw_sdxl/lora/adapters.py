@@ -27,6 +27,7 @@ from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 
 logger = logging.getLogger(__name__)
 
+REMEMBERED_COUNTS = 1000
 TEXT_ENCODERS = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
 
 
@@ -63,6 +64,7 @@ class Adapters:
         self._merged: ByteCache[tuple[Component, LoraSet], MergedWeights] = ByteCache(
             max_merged_bytes
         )
+        self._layer_counts: dict[tuple[Component, LoraSet], int] = {}
 
     @property
     def counters(self) -> CacheCounters:
@@ -121,6 +123,14 @@ class Adapters:
         place = self._places[component]
         return not loras or place.loras == loras or (component, loras) in self._merged
 
+    def changed_layers(self, component: Component, loras: LoraSet) -> int:
+        """Count the layers that a set changes, as far as that is at hand; else 0.
+
+        Where sets that change few layers are neighbours, more layers have the base's weights for
+        all of them, and are computed together.
+        """
+        return self._layer_counts.get((component, loras), 0)
+
     def _weights(self, component: Component, loras: LoraSet) -> MergedWeights:
         if not loras:
             return {}
@@ -136,6 +146,9 @@ class Adapters:
             place.take(NO_LORAS, {})
         merged = network.merge(loras, self._library, self._device)
         self._merged.put(key, merged, sum(map(count_bytes, merged.values())))
+        if len(self._layer_counts) >= REMEMBERED_COUNTS:
+            self._layer_counts.clear()
+        self._layer_counts[key] = len(merged)
         logger.info(
             "%s: %d LoRAs merged into %d layers in %.3f s",
             component,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from lpw_sdxl.conditioning.cache import ByteCache, CacheCounters
@@ -101,7 +101,8 @@ class LoraLibrary:
         try:
             if sha256 not in self._verified:
                 source.verify()
-            tensors = _sorted_out(load_file(source.file))
+            # Not mapped into memory: whoever rewrote the file of a mounted folder would end us.
+            tensors = _sorted_out(load(source.file.read_bytes()))
         except (LpwSdxlError, OSError, SafetensorError, ValueError) as error:
             logger.error("LoRA %s can't be read: %s", source.manifest.name, error)
             raise GenerationError(

@@ -15,6 +15,8 @@ from lpw_sdxl.lora.component import Component
 Shape = tuple[int, ...]
 
 _WEIGHT = ".weight"
+# Transformers 5.6 names the first encoder's without the `text_model.` before it.
+_WORDS = "embeddings.token_embedding"
 
 
 class Target(NamedTuple):
@@ -55,6 +57,17 @@ def signature(targets: Targets) -> str:
         for path, target in sorted(modules.items())
     ]
     return hashlib.sha256(json.dumps(listed, separators=(",", ":")).encode()).hexdigest()
+
+
+def encoder_widths(targets: Targets) -> tuple[int, int]:
+    """Return the widths of both text encoders' hidden states."""
+    first, second = (
+        target.weight[1]
+        for encoder in (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
+        for path, target in targets[encoder].items()
+        if path.endswith(_WORDS)
+    )
+    return first, second
 
 
 def _modules(shapes: Mapping[str, Shape]) -> dict[str, Target]:
