@@ -1,0 +1,244 @@
+"""What a LoRA adds to one layer's weight, from the layer's factors; knows no files and no model.
+
+The factors carry LyCORIS' names. In the formulas below W is the layer's weight, D the plain change,
+r a rank, s = alpha / r. The plain kinds:
+
+    LoRA   D = s up down                       Hu et al., arXiv 2106.09685, section 4.1
+    LoHa   D = s (w1_a w1_b) o (w2_a w2_b)     Hyeon-Woo et al., arXiv 2108.06098, section 2.1
+    LoKr   D = s w1 (x) w2                     Yeh et al., arXiv 2309.14859, section 3.2
+    full   D = diff
+
+o is the product by elements and (x) Kronecker's. A convolution's kernel is a matrix here too, of
+one row per output channel: [out, in * height * width] (LoCon; 2309.14859, section 3.1). Kernels may
+instead be kept in Tucker's form (2108.06098, proposition 2; LyCORIS' `rebuild_tucker`): a core
+[p, q, height, width] between a matrix for the output channels and one for the input channels.
+
+On top of any of them comes DoRA (Liu et al., arXiv 2402.09353, section 4), a magnitude m per row or
+column, which makes the change m (W + D) / ||W + D|| - W.
+
+Everything is computed in float32, or in float64 where the weight is that, on the weight's device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from lpw_sdxl.errors import AddonError
+
+Factors = Mapping[str, Tensor]
+"""One module's factors by name, as the canonical file has them."""
+
+_Formula = Callable[[Factors], Tensor]
+"""Makes the plain change, or a part of it, from factors that are ready to be multiplied."""
+
+_ALPHA = "alpha"
+_BIAS = "diff_b"
+_MAGNITUDE = "dora_scale"
+
+
+def change(weight: Tensor, factors: Factors) -> Tensor:
+    """Return what a module's factors add to its weight at multiplier 1.
+
+    Args:
+        weight: of the layer, `[out, in]`, `[out, in, height, width]` or, of a norm, `[channels]`;
+            of any floating dtype and device.
+        factors: of the module, of any floating dtype and device.
+
+    Returns:
+        The change, in the weight's shape and on its device; float64 if the weight is, else float32.
+        It shares no memory with the factors.
+
+    Raises:
+        AddonError: no formula takes these factors, or they don't make the weight's shape.
+    """
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    if set(factors) == {_BIAS}:
+        return torch.zeros_like(weight, dtype=dtype)
+    formula = _FORMULAS.get(frozenset(factors) - {_MAGNITUDE, _BIAS})
+    if formula is None:
+        raise AddonError(
+            f"No formula takes the factors {', '.join(sorted(factors)) or '(none)'} together; one "
+            "is unknown, missing or too many."
+        )
+    # First to the device, then to the wider dtype: half the bytes travel.
+    ready = {name: factor.to(weight.device).to(dtype) for name, factor in factors.items()}
+    plain = formula(ready)
+    if plain.shape[0] != weight.shape[0] or plain.numel() != weight.numel():
+        raise AddonError(
+            f"A LoRA's factors make a change of shape {list(plain.shape)}, but its layer's weight "
+            f"is {list(weight.shape)}."
+        )
+    plain = plain.reshape(weight.shape)
+    magnitude = ready.get(_MAGNITUDE)
+    return plain if magnitude is None else _decomposed(weight.to(dtype), plain, magnitude)
+
+
+def bias_change(factors: Factors) -> Tensor | None:
+    """Return what a module's factors add to its bias at multiplier 1, `[out]`, or None.
+
+    It is float64 if the factor is, else float32, and on the factor's device.
+    """
+    bias = factors.get(_BIAS)
+    if bias is None:
+        return None
+    return bias.to(torch.promote_types(bias.dtype, torch.float32), copy=True)
+
+
+def _low_rank(factors: Factors) -> Tensor:
+    """LoRA and LoCon: down `[r, in, ...]`, up `[out, r, ...]`."""
+    down, up = _matrix(factors["lora_down"]), _matrix(factors["lora_up"])
+    # The scale goes to the small factor: then the product alone is as large as the weight.
+    return (up * _scale(factors, down.shape[0])) @ down
+
+
+def _low_rank_tucker(factors: Factors) -> Tensor:
+    """LoCon in Tucker's form: as before, with 1x1 kernels, and mid `[r, r, height, width]`."""
+    down, up = _matrix(factors["lora_down"]), _matrix(factors["lora_up"])
+    return _tucker(factors["lora_mid"], up * _scale(factors, down.shape[0]), down)
+
+
+def _hadamard(factors: Factors) -> Tensor:
+    """LoHa: a `[out, r]` and b `[r, in * height * width]`, twice."""
+    scale = _scale(factors, factors["hada_w1_b"].shape[0])
+    first, second = (
+        (_matrix(factors[f"hada_w{number}_a"]), _matrix(factors[f"hada_w{number}_b"]))
+        for number in (1, 2)
+    )
+    return _by_elements((first[0] * scale) @ first[1], second[0] @ second[1])
+
+
+def _hadamard_tucker(factors: Factors) -> Tensor:
+    """LoHa in Tucker's form: a `[r, out]`, b `[r, in]`, a core `[r, r, height, width]`, twice."""
+    scale = _scale(factors, factors["hada_w1_b"].shape[0])
+    first, second = (
+        (factors[f"hada_t{n}"], factors[f"hada_w{n}_a"].T, factors[f"hada_w{n}_b"]) for n in (1, 2)
+    )
+    return _by_elements(_tucker(first[0], first[1] * scale, first[2]), _tucker(*second))
+
+
+def _kronecker(first: _Formula, second: _Formula) -> _Formula:
+    """LoKr: w1 `[out1, in1]`, w2 `[out2, in2 * height * width]`, out1 out2 = out, in1 in2 = in."""
+
+    def formula(factors: Factors) -> Tensor:
+        left, right = first(factors) * _kronecker_scale(factors), second(factors)
+        # [out1, out2, in1, in2 * height * width]
+        blocks = left[:, None, :, None] * right[None, :, None, :]
+        return blocks.reshape(left.shape[0] * right.shape[0], -1)
+
+    return formula
+
+
+def _kronecker_scale(factors: Factors) -> Tensor | float:
+    """Return alpha over the rank of the sides that are products, or 1 if neither is.
+
+    LyCORIS' alpha means nothing where both sides are whole; it writes the rank that was asked for.
+    """
+    names = ("lokr_w1_b", "lokr_w2_b")
+    ranks = {factors[name].shape[0] for name in names if name in factors}
+    if len(ranks) > 1:
+        raise AddonError(
+            f"A LoKr's two sides have the ranks {' and '.join(map(str, sorted(ranks)))}; its scale "
+            "is told only where they are the same."
+        )
+    return _scale(factors, ranks.pop()) if ranks else 1.0
+
+
+def _whole_side(number: int) -> _Formula:
+    return lambda factors: _matrix(factors[f"lokr_w{number}"])
+
+
+def _product_side(number: int) -> _Formula:
+    return lambda factors: (
+        _matrix(factors[f"lokr_w{number}_a"]) @ _matrix(factors[f"lokr_w{number}_b"])
+    )
+
+
+def _tucker_side(factors: Factors) -> Tensor:
+    """Second side in Tucker's form: a `[r, out2]`, b `[r, in2]`, a core `[r, r, height, width]`."""
+    return _tucker(factors["lokr_t2"], factors["lokr_w2_a"].T, factors["lokr_w2_b"])
+
+
+def _whole(factors: Factors) -> Tensor:
+    return factors["diff"].clone()
+
+
+def _decomposed(weight: Tensor, plain: Tensor, magnitude: Tensor) -> Tensor:
+    """DoRA: give the changed weight these norms, and return the change.
+
+    Args:
+        weight: of the layer.
+        plain: the change without the magnitude.
+        magnitude: `[out, 1, ...]`, the norm of each output's row, or `[1, in, ...]`, of each
+            input's column. The paper's is the latter, PEFT's and LyCORIS' default the former.
+    """
+    ones = (1,) * (weight.ndim - 2)
+    shapes = [(weight.shape[0], 1, *ones), (1, *weight.shape[1:2], *ones)]
+    if tuple(magnitude.shape) not in shapes:
+        raise AddonError(
+            f"A DoRA's magnitude has shape {list(magnitude.shape)}; for a weight of "
+            f"{list(weight.shape)} it must be {list(shapes[0])} or {list(shapes[1])}."
+        )
+    others = [axis for axis, length in enumerate(magnitude.shape) if length == 1]
+    # Summed in float64: gain - 1 is small, and the whole weight is multiplied by its error.
+    norm = torch.linalg.vector_norm(weight + plain, dim=others, keepdim=True, dtype=torch.float64)
+    gain = magnitude / norm.clamp_min(torch.finfo(weight.dtype).tiny)  # a row of zeros stays one
+    # gain (W + D) - W, without the difference of two large numbers.
+    return torch.addcmul(plain * gain.to(plain.dtype), weight, (gain - 1).to(plain.dtype))
+
+
+def _scale(factors: Factors, rank: int) -> Tensor:
+    """Return alpha / rank as a scalar tensor; reading its number would wait for the device."""
+    return factors[_ALPHA].reshape(()) / rank
+
+
+def _matrix(factor: Tensor) -> Tensor:
+    return factor.reshape(factor.shape[0], -1)
+
+
+def _tucker(core: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return rows `[out, p]` core `[p, q, ...]` columns `[q, in]` as a matrix `[out, in ...]`."""
+    inner = torch.einsum("pq...,qi->pi...", core, columns)
+    return rows @ _matrix(inner)
+
+
+def _by_elements(left: Tensor, right: Tensor) -> Tensor:
+    if left.shape != right.shape:
+        raise AddonError(
+            f"A LoHa's two products have the shapes {list(left.shape)} and {list(right.shape)}; "
+            "they must be the same."
+        )
+    return left.mul_(right)
+
+
+def _formulas() -> dict[frozenset[str], _Formula]:
+    """List the formula for each set of factors, magnitude and bias aside: they go with any."""
+    loha = {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", _ALPHA}
+    first: list[tuple[set[str], _Formula]] = [
+        ({"lokr_w1"}, _whole_side(1)),
+        ({"lokr_w1_a", "lokr_w1_b"}, _product_side(1)),
+    ]
+    second: list[tuple[set[str], _Formula]] = [
+        ({"lokr_w2"}, _whole_side(2)),
+        ({"lokr_w2_a", "lokr_w2_b"}, _product_side(2)),
+        ({"lokr_t2", "lokr_w2_a", "lokr_w2_b"}, _tucker_side),
+    ]
+    rows: list[tuple[set[str], _Formula]] = [
+        ({"lora_down", "lora_up", _ALPHA}, _low_rank),
+        ({"lora_down", "lora_mid", "lora_up", _ALPHA}, _low_rank_tucker),
+        (loha, _hadamard),
+        (loha | {"hada_t1", "hada_t2"}, _hadamard_tucker),
+        *(
+            (left | right | {_ALPHA}, _kronecker(left_side, right_side))
+            for left, left_side in first
+            for right, right_side in second
+        ),
+        ({"lokr_w1", "lokr_w2"}, _kronecker(_whole_side(1), _whole_side(2))),
+        ({"diff"}, _whole),
+    ]
+    return {frozenset(names): formula for names, formula in rows}
+
+
+_FORMULAS = _formulas()
