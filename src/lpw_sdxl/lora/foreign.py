@@ -7,7 +7,7 @@ where the content can't tell. No torch.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from lpw_sdxl.checkpoint.header import CheckpointHeader
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
@@ -131,8 +131,7 @@ def refuse_foreign(header: CheckpointHeader, targets: Targets) -> None:
     """
     names = "\n".join(header.tensors)
     if not any(map(split, header.tensors)):
-        _refuse_kind(header, names)
-        _refuse_other_file(header)
+        _refuse_other_file(header, names)
     _refuse_by(_FAMILIES, header, names)
     _refuse_kind(header, names)
     title = _by_text_width(header, targets)
@@ -175,16 +174,14 @@ def _refuse_kind(header: CheckpointHeader, names: str) -> None:
             )
 
 
-def _refuse_other_file(header: CheckpointHeader) -> None:
+def _refuse_other_file(header: CheckpointHeader, names: str) -> NoReturn:
+    """Refuse a file without any factor that we know."""
     kind = kind_of(header.tensors, header.metadata)
-    if any(map(_HYPERNETWORK.match, header.tensors)):
-        title, advice = "a hypernetwork", _NEEDED
-    elif kind in _OTHER_COMMANDS:
-        title, advice = kind.title, _OTHER_COMMANDS[kind]
-    elif kind in (CheckpointKind.LORA, CheckpointKind.UNKNOWN):
-        title, advice = "no LoRA that we know", _NEEDED
-    else:
-        title, advice = kind.title, _NEEDED
+    title, advice = kind.title, _OTHER_COMMANDS.get(kind, _NEEDED)
+    if kind in (CheckpointKind.LORA, CheckpointKind.UNKNOWN):
+        _refuse_kind(header, names)
+        is_hypernetwork = any(map(_HYPERNETWORK.match, header.tensors))
+        title = "a hypernetwork" if is_hypernetwork else "no LoRA that we know"
     raise UnsupportedCheckpointError(f"{header.name} is {title}; {advice}.")
 
 

@@ -56,7 +56,7 @@ def read_module(tensors: Tensors, target: Target) -> ModuleShapes:
         raise AddonError(f"{_named(tensors[factor])} has no meaning beside the others.")
     for factor, shape in shapes.items():
         tensor = tensors[factor]
-        if not _holds(tensor.shape, shape):
+        if factor is not Factor.MAGNITUDE and not _holds(tensor.shape, shape):
             _wrong(tensor, f"{list(shape)} would fit its module's {list(target.weight)}")
         if tensor.dtype not in WEIGHT_DTYPES:
             _wrong(tensor, f"{', '.join(WEIGHT_DTYPES)} can be imported", has_dtype=True)
@@ -240,9 +240,10 @@ def _scales(tensors: Tensors, weight: Shape) -> dict[Factor, Shape]:
     if Factor.MAGNITUDE in tensors:
         tensor = tensors[Factor.MAGNITUDE]
         shapes[Factor.MAGNITUDE] = row
-        # PEFT has [out] for a linear layer and [1, out, 1, 1] for a convolution.
-        if tensor.shape not in (weight[:1], (1, *weight[:1], *row[2:])) and tensor.shape != row:
-            _wrong(tensor, f"{list(weight[:1])} would be right")
+        # PEFT has [out] for a linear layer and [1, out, 1, 1] for a convolution; both are by rows.
+        peft = weight[:1] if len(weight) == 2 else (1, *row[:1], *row[2:])
+        if tensor.shape not in (peft, row):
+            _wrong(tensor, f"{list(peft)} would be right")
     if Factor.DORA_SCALE in tensors:
         tensor = tensors[Factor.DORA_SCALE]
         column = (1, *weight[1:2], *row[2:])
