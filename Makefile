@@ -35,7 +35,7 @@ help: ## list the targets
 install: $(BIN)/.runtime ## install what the service needs into .venv
 
 serve: $(BIN)/.runtime ## import the demo model if none is imported yet, and serve MODEL on PORT (3000)
-	@models=$$($(BIN)/python model_import.py list); test -n "$$models" || $(BIN)/python model_import.py demo
+	@models=$$($(BIN)/python model_import.py list model); test -n "$$models" || $(BIN)/python model_import.py demo
 	@$(BIN)/python -c "$$CHECK_PORT" "$(HOST)" "$(PORT)"
 	@echo "Starting the service on http://$(HOST):$(PORT); Ctrl-C stops it."
 	@BENTOML_CONFIG="$(CURDIR)/configuration.yaml" LPW_SDXL_MODEL="$${LPW_SDXL_MODEL:-$(MODEL)}" $(BIN)/bentoml serve service:LpwSdxl --host $(HOST) --port $(PORT)
@@ -54,7 +54,7 @@ bundle: $(BIN)/.runtime ## build the bento with the model MODEL in it (sdxl:late
 	  echo "Building a bento with $$tag in it; packages are locked, which takes a minute." && \
 	  $(BIN)/bentoml build --arg model=$$tag $(if $(ADDONS),--arg addons=$(ADDONS))
 
-test-long: $(BIN)/.development ## kill 60 imports at random moments, spoil 1,500 files and read a million prompts (half an hour)
+test-long: $(BIN)/.development ## kill 60 imports at random moments, spoil 1,700 files and read a million prompts (half an hour)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-bundle: $(BIN)/.development ## build a bento and serve it from an environment of its own
