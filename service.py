@@ -35,7 +35,6 @@ from lpw_sdxl.api.guard import Application, RequestGuard, Validator
 from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
 from lpw_sdxl.checkpoint.store import find, served_tag
 from lpw_sdxl.errors import (
-    AddonError,
     InvalidRequestError,
     LpwSdxlError,
     ModelError,
@@ -125,13 +124,11 @@ class LpwSdxl:
             manifest = read_manifest(MODEL_ENTRY.path)
             verify_files(MODEL_ENTRY.path, manifest)
             addons = find_installed(MODEL_ENTRY.path, ADDON_FOLDERS)
-            for embedding in addons.embeddings.values():  # a LoRA is read when it is asked for
-                embedding.verify()
             if SETTINGS.device == "cuda":
                 from lpw_sdxl.engine.memory import choose_device  # noqa: PLC0415
 
                 choose_device(SETTINGS.device)
-        except (SettingsError, ModelError, AddonError) as obstacle:
+        except (SettingsError, ModelError) as obstacle:
             sys.exit(f"lpw-sdxl: {obstacle}")
         logger.info(
             "model %s found and verified: %d files in %.1f s; %d LoRAs, %d embeddings",

@@ -87,7 +87,7 @@ BAD = {
     "a weight beyond all": ({"prompt": f"({SECRET}:1e9)"}, 200, None),  # no number: text
     "a weight over the limit": ({"prompt": f"({SECRET}:101)"}, 400, "prompt"),
     "deep brackets": ({"prompt": "(" * 65 + SECRET}, 400, "prompt"),
-    "a LoRA that is not here": ({"prompt": f"<lora:{SECRET}:1>"}, 400, "prompt"),
+    "a LoRA that is not here": ({"prompt": f"{SECRET} <lora:absent:1>"}, 400, "prompt"),
     "clip_skip too deep": ({"prompt": SECRET, "clip_skip": 31}, 400, "clip_skip"),
     "not JSON": ("{", 400, None),
     "nested JSON": ("[" * 100_000, 400, None),
@@ -265,7 +265,8 @@ def series(client: httpx.Client) -> dict[str, float]:
 def test_the_workers_metrics_are_served_and_their_number_is_constant(client: httpx.Client) -> None:
     before = series(client)
     generate(client, prompt=SECRET)
-    client.post("/generate", json={"prompt": f"<lora:{SECRET}:1>"})
+    client.post("/generate", json={"prompt": "(" * 65 + SECRET})
+    client.post("/generate", json={"prompt": f"{SECRET} <lora:absent:1>"})
     client.post("/generate_batch", json={"requests": [{"prompt": SECRET}, {"prompt": 1}]})
     after = series(client)
     assert list(after) == list(before)
@@ -283,8 +284,8 @@ def test_the_workers_metrics_are_served_and_their_number_is_constant(client: htt
     assert gained['lpw_sdxl_stage_seconds_count{stage="file"}'] == 2
     assert 0 < gained['lpw_sdxl_stage_seconds_sum{stage="file"}'] < 10
     assert gained['lpw_sdxl_errors_total{code="invalid_prompt"}'] == 1
-    assert gained['lpw_sdxl_errors_total{code="invalid_request"}'] == 1
-    assert sum(gained[name] for name in gained if name.startswith("lpw_sdxl_errors")) == 2
+    assert gained['lpw_sdxl_errors_total{code="invalid_request"}'] == 2
+    assert sum(gained[name] for name in gained if name.startswith("lpw_sdxl_errors")) == 3
 
 
 def test_the_log_tells_how_it_started_and_no_prompt(server: Server, store: Store) -> None:

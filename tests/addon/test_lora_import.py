@@ -216,7 +216,7 @@ def test_a_kill_leaves_nothing(
 
 
 def _largest(staging: Path) -> int:
-    """Size of the file that is being made; 0 where a folder went away while it was looked through."""
+    """Size of the file that is being made; 0 where a folder went away under our eyes."""
     try:
         return max((file.stat().st_size for file in staging.rglob("lora.safetensors")), default=0)
     except FileNotFoundError:

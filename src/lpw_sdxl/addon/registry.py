@@ -71,7 +71,9 @@ class Registry:
         signature: str | None,
         embedding_fit: str | None = None,
     ) -> Registry:
-        """Read the entries in these directories and check their sizes.
+        """Read the entries in these directories; check the embeddings' bytes, the LoRAs' sizes.
+
+        Embeddings are small, and loaded at once; a LoRA is checked when it is first asked for.
 
         What is damaged or doesn't fit is left out with a warning. Where several versions of a name
         can be used, the one imported last serves.
@@ -157,7 +159,7 @@ NO_ADDONS = Registry({}, {}, {})
 
 def _read(directory: Path, fits: Mapping[AddonKind, str | None]) -> Addon:
     manifest = read_addon_manifest(directory)
-    verify_addon_files(directory, manifest, contents=False)
+    verify_addon_files(directory, manifest, contents=manifest.kind is AddonKind.EMBEDDING)
     wanted = fits[manifest.kind]
     if wanted is not None and manifest.fits != wanted:
         raise AddonError(

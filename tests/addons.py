@@ -1,0 +1,109 @@
+"""LoRAs and embeddings in a store, imported as users do, for the tests that serve them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from conftest import ROOT
+from lpw_sdxl.addon.kind import AddonKind
+from lpw_sdxl.lora.synthetic import write_lora
+from lpw_sdxl.lora.targets import read_targets, encoder_widths
+
+IMPORT_ALL = """
+import json, sys
+from model_import import main
+
+for words in json.loads(sys.argv[1]):
+    if status := main(words):
+        sys.exit(status)
+"""
+TAG = re.compile(r"(lora|embedding)-[a-z0-9._-]+:[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class AddonFile:
+    """A file that was imported, and what it became.
+
+    Attributes:
+        name: as requests name it.
+        sha256: of the file.
+        entry: its directory in the store.
+        tag: in the store.
+    """
+
+    name: str
+    sha256: str
+    entry: Path
+    tag: str
+
+
+@dataclass
+class AddonMaker:
+    """Writes add-ons for a model and imports them.
+
+    One process runs the command for many files: most of an import's time is Python's start.
+    """
+
+    model_directory: Path
+    home: Path
+    environment: Mapping[str, str]
+    folder: Path
+    made: dict[str, AddonFile] = field(default_factory=dict)
+    _written: list[tuple[AddonKind, str, Path]] = field(default_factory=list)
+
+    def lora(self, name: str, **recipe: Any) -> None:
+        """Write a random LoRA; `recipe` is `write_lora`'s."""
+        path = self.folder / f"{name}.safetensors"
+        write_lora(path, read_targets(self.model_directory), **recipe)
+        self._written.append((AddonKind.LORA, name, path))
+
+    def embedding(self, name: str, vectors: int, seed: int, **metadata: str) -> None:
+        """Write a random embedding."""
+        generator = torch.Generator().manual_seed(seed)
+        widths = encoder_widths(read_targets(self.model_directory))
+        tensors = {
+            key: torch.randn(vectors, width, generator=generator)
+            for key, width in zip(("clip_l", "clip_g"), widths, strict=True)
+        }
+        path = self.folder / f"{name}.safetensors"
+        save_file(tensors, path, metadata or None)
+        self._written.append((AddonKind.EMBEDDING, name, path))
+
+    def import_written(self) -> None:
+        """Import all that was written since the last time."""
+        words = [[kind, str(path), "--name", name] for kind, name, path in self._written]
+        done = subprocess.run(
+            [sys.executable, "-c", IMPORT_ALL, json.dumps(words)],
+            cwd=ROOT,
+            env=dict(self.environment),
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        tags = [line for line in done.stdout.splitlines() if TAG.fullmatch(line)]
+        for (_, name, path), tag in zip(self._written, tags, strict=True):
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            entry = self.home / "models" / Path(*tag.split(":"))
+            self.made[name] = AddonFile(name, sha256, entry, tag)
+        self._written.clear()
+
+
+def flip_last_byte(path: Path) -> None:
+    """Damage a file so that its size does not tell."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
