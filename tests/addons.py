@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from conftest import ROOT
 from lpw_sdxl.addon.kind import AddonKind
 from lpw_sdxl.lora.synthetic import write_lora
-from lpw_sdxl.lora.targets import read_targets, encoder_widths
+from lpw_sdxl.lora.targets import encoder_widths, read_targets
 
 IMPORT_ALL = """
 import json, sys
