@@ -27,7 +27,7 @@ endef
 export CHECK_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check bundle test-long test-bundle bench bench-prompts bench-full bench-serving bench-load bench-soak clean
+.PHONY: help install serve test check bundle test-long test-bundle bench bench-prompts bench-loras bench-full bench-serving bench-load bench-soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,9 @@ bench: $(BIN)/.development ## measure the engine on the demo model; results in b
 
 bench-prompts: $(BIN)/.development ## measure reading, encoding and mixing prompts; results in benchmarks/results
 	@$(BIN)/python benchmarks/prompt_parsing.py && OMP_NUM_THREADS=1 $(BIN)/python benchmarks/encoding.py && $(BIN)/python benchmarks/prompt_lengths.py
+
+bench-loras: $(BIN)/.development ## measure what LoRAs cost, and ways to share the UNet among them (ten minutes)
+	@$(BIN)/python benchmarks/loras.py && $(BIN)/python benchmarks/lora_sharing.py
 
 bench-full: $(BIN)/.development ## import and serve a random checkpoint of full size, beside Diffusers (30 GB of disk, ten minutes)
 	@$(BIN)/python benchmarks/full_size.py

@@ -5,6 +5,8 @@ requests go to the engine at once (a) without LoRAs, (b) with six sets, among th
 three and no LoRAs at all, (c) with the same sets where a UNet call takes one set, and (d) where
 nothing is kept of a set when another takes its place. The ways take turns; medians are kept. Then
 every image of (b) is held against its solo run, and the base's weights against what was loaded.
+Last, what a LoRA adds to a single request when it is at hand, but not with these weights: the same
+request with weights that change every time, beside weights that don't.
 
     python benchmarks/loras.py [--rounds 5] [--size 128] [--steps 20] [--loras 20]
 """
@@ -95,6 +97,27 @@ def at_once(engine: Engine, requests: list[GenerationRequest]) -> tuple[float, l
     return time.perf_counter() - started, pixels
 
 
+def added_steps(engine: Engine, options: argparse.Namespace) -> dict[str, float]:
+    """How many UNet calls' time a set costs that has to be made of LoRAs at hand; medians."""
+    added = {}
+    for kind, name in zip(
+        KINDS, ("style-00", "style-01", "style-02", "style-03", "style-04"), strict=True
+    ):
+        seconds: dict[bool, list[float]] = {True: [], False: []}
+        for number in range(2 * options.rounds + 2):
+            is_new = bool(number % 2)
+            weight = 0.5 + number / 1000 if is_new else 0.5
+            body = {"name": name, "weight": weight}
+            fields = make_requests(options, has_loras=False)[0].model_dump() | {"loras": [body]}
+            took, _ = at_once(engine, [GenerationRequest.model_validate(fields)])
+            if number > 1:
+                seconds[is_new].append(took)
+        known = statistics.median(seconds[False])
+        extra = statistics.median(seconds[True]) - known
+        added[kind] = round(extra / (known / options.steps), 2)
+    return added
+
+
 def base_weights(engine: Engine) -> dict[str, torch.Tensor]:
     modules = [engine.pipeline.unet, *engine.pipeline.prompt_encoder.models]
     return {
@@ -132,6 +155,7 @@ def measure(model: Path, addons: Registry, options: argparse.Namespace) -> dict[
     for request, image in zip(mixed, together, strict=True):
         alone = at_once(engine, [request])[1][0]
         worst = max(worst, int(np.abs(alone.astype(int) - image.astype(int)).max()))
+    added = added_steps(engine, options)
     for one in (engine, *others.values()):
         one.close()
     after = base_weights(engine)
@@ -146,6 +170,7 @@ def measure(model: Path, addons: Registry, options: argparse.Namespace) -> dict[
             name: round(medians["no LoRAs"] / value, 2) for name, value in medians.items()
         },
         "grey_levels_from_solo_run": worst,
+        "steps_added_by_a_lora_at_hand": added,
         "base_weights_changed": sum(
             not torch.equal(tensor, after[name]) for name, tensor in before.items()
         ),

@@ -149,7 +149,7 @@ class Adapters:
         if len(self._layer_counts) >= REMEMBERED_COUNTS:
             self._layer_counts.clear()
         self._layer_counts[key] = len(merged)
-        logger.info(
+        logger.debug(
             "%s: %d LoRAs merged into %d layers in %.3f s",
             component,
             len(loras),
