@@ -75,7 +75,7 @@ ARGUMENTS = bentoml.use_arguments(ServiceArguments)
 try:
     SETTINGS = read_settings()
     MODEL_ENTRY = find(served_tag(SETTINGS.model, ARGUMENTS.model, Path(__file__).parent))
-    ADDON_TAGS = built_in_tags(ARGUMENTS.addons)
+    ADDON_TAGS = built_in_tags(ARGUMENTS.addons, Path(__file__).parent)
     ADDON_FOLDERS = served_directories(ADDON_TAGS, Path(__file__).parent, SETTINGS.addons)
 except (SettingsError, ModelError) as obstacle:
     sys.exit(f"lpw-sdxl: {obstacle}")

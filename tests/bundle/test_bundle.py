@@ -9,14 +9,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import yaml
 from PIL import Image
 
+from addons import AddonFile, AddonMaker
 from conftest import ROOT, run_import, store_environment
 from serving import serving
+
+ADDONS = "lora-inside,embedding-within"
 
 pytestmark = [pytest.mark.bundle, pytest.mark.timeout(1800)]
 
@@ -37,13 +41,48 @@ def built_tag(environment: dict[str, str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def bento(environment: dict[str, str], built_tag: str, home: Path) -> Iterator[Path]:
-    """What `make bundle` builds, with a secret lying in the checkout."""
+def addons(
+    built_tag: str,
+    home: Path,
+    environment: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AddonMaker:
+    """Three add-ons, of which the bento names all but `left`."""
+    model = home / "models" / Path(*built_tag.split(":"))
+    maker = AddonMaker(model, home, environment, tmp_path_factory.mktemp("addons"))
+    maker.lora("inside", seed=1)
+    maker.lora("left", seed=2)
+    maker.embedding("within", 2, seed=3)
+    maker.import_written()
+    return maker
+
+
+@pytest.fixture(scope="module")
+def inside(addons: AddonMaker) -> AddonFile:
+    return addons.made["inside"]
+
+
+@pytest.fixture(scope="module")
+def within(addons: AddonMaker) -> AddonFile:
+    return addons.made["within"]
+
+
+@pytest.fixture(scope="module")
+def bento(
+    environment: dict[str, str], built_tag: str, addons: AddonMaker, home: Path
+) -> Iterator[Path]:
+    """What `make bundle` builds with two add-ons, and a secret lying in the checkout."""
     secret = ROOT / ".env"
     assert not secret.exists(), "this test writes a .env of its own"
     secret.write_text("CIVITAI_TOKEN=canary\n")
     try:
-        subprocess.run(["make", "bundle"], cwd=ROOT, env=environment, check=True, timeout=600)
+        subprocess.run(
+            ["make", "bundle", f"ADDONS={ADDONS}"],
+            cwd=ROOT,
+            env=environment,
+            check=True,
+            timeout=600,
+        )
     finally:
         secret.unlink()
     versions = [path for path in (home / "bentos" / "lpw_sdxl").iterdir() if path.is_dir()]
@@ -80,8 +119,27 @@ def own_python(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def info(url: str) -> dict[str, object]:
-    answer: dict[str, object] = httpx.post(f"{url}/info", json={}, timeout=60).json()
+@pytest.fixture(scope="module")
+def newer(bento: Path, inside: AddonFile, addons: AddonMaker) -> AddonFile:
+    """Another file under the name of the bento's LoRA, imported after the bento was built."""
+    addons.lora("inside", seed=9)
+    addons.import_written()
+    return addons.made["inside"]
+
+
+def served_addons(url: str) -> dict[str, str]:
+    """Hashes by name."""
+    told = info(url)
+    return {one["name"]: one["sha256"] for kind in ("loras", "embeddings") for one in told[kind]}
+
+
+def generate(url: str, prompt: str) -> httpx.Response:
+    request = {"prompt": prompt, "num_inference_steps": 3}
+    return httpx.post(f"{url}/generate", json=request, timeout=120)
+
+
+def info(url: str) -> dict[str, Any]:
+    answer: dict[str, Any] = httpx.post(f"{url}/info", json={}, timeout=60).json()
     return answer
 
 
@@ -100,22 +158,29 @@ def test_the_bento_holds_what_it_needs_and_nothing_else(bento: Path) -> None:
             assert b"canary" not in path.read_bytes()
 
 
-def test_the_bento_names_the_model_it_was_built_with(bento: Path, built_tag: str) -> None:
+def test_the_bento_names_what_it_was_built_with(
+    bento: Path, built_tag: str, inside: AddonFile, within: AddonFile
+) -> None:
     description = yaml.safe_load((bento / "bento.yaml").read_text(encoding="utf-8"))
     (service,) = description["services"]
-    assert [model["tag"] for model in service["models"]] == [built_tag]
-    assert description["args"] == {"model": built_tag}
+    tags = [model["tag"] for model in service["models"]]
+    assert tags == [built_tag, inside.tag, within.tag]
+    assert description["args"] == {"model": built_tag, "addons": ADDONS}
 
 
-def test_it_serves_its_own_model_from_its_own_environment(
+def test_it_serves_its_own_model_and_addons_from_its_own_environment(
     bento: Path,
     built_tag: str,
+    inside: AddonFile,
+    within: AddonFile,
+    newer: AddonFile,
     newer_tag: str,
     own_python: Path,
     environment: dict[str, str],
     tmp_path: Path,
 ) -> None:
     assert newer_tag != built_tag
+    assert newer.sha256 != inside.sha256
     listed = subprocess.run(
         [str(own_python), "-m", "pip", "list"], capture_output=True, text=True, check=True
     ).stdout
@@ -132,26 +197,33 @@ def test_it_serves_its_own_model_from_its_own_environment(
         python=own_python,
     ) as server:
         assert info(server.url)["model_tag"] == built_tag
-        response = httpx.post(
-            f"{server.url}/generate",
-            json={"prompt": "a fox", "num_inference_steps": 3},
-            timeout=120,
-        )
+        assert served_addons(server.url) == {"inside": inside.sha256, "within": within.sha256}
+        response = generate(server.url, "a fox within snow <lora:inside:0.5>")
         assert response.status_code == 200, server.log
+        assert generate(server.url, "a fox <lora:left:1>").status_code == 400
         with Image.open(io.BytesIO(response.content)) as image:
             assert image.size == (128, 128)
 
 
-def test_the_setting_overrides_the_bentos_own_model(
-    bento: Path, newer_tag: str, environment: dict[str, str], tmp_path: Path
+def test_settings_override_the_bentos_own_model_and_add_to_its_addons(
+    bento: Path,
+    newer_tag: str,
+    addons: AddonMaker,
+    environment: dict[str, str],
+    tmp_path: Path,
 ) -> None:
+    left = addons.made["left"]
+    shutil.copytree(left.entry, tmp_path / "mounted" / Path(*left.tag.split(":")))
+    settings = {"LPW_SDXL_MODEL": newer_tag, "LPW_SDXL_ADDONS": str(tmp_path / "mounted")}
     with serving(
         f"lpw_sdxl:{bento.name}",
         folder=tmp_path,
-        environment=environment | {"LPW_SDXL_MODEL": newer_tag},
+        environment=environment | settings,
         log_file=tmp_path / "log",
     ) as server:
         assert info(server.url)["model_tag"] == newer_tag
+        assert set(served_addons(server.url)) == {"inside", "within", "left"}
+        assert generate(server.url, "a fox <lora:left:1>").status_code == 200
 
 
 def test_a_plain_build_keeps_its_model_too(
@@ -170,17 +242,25 @@ def test_a_plain_build_keeps_its_model_too(
         bento_tag, folder=tmp_path, environment=environment, log_file=tmp_path / "log"
     ) as server:
         assert info(server.url)["model_tag"] == newer_tag
+        assert served_addons(server.url) == {}  # none was named, whatever is in the store
 
 
 def test_it_serves_as_an_image_lays_it_out(
-    bento: Path, built_tag: str, environment: dict[str, str], home: Path, tmp_path: Path
+    bento: Path,
+    built_tag: str,
+    inside: AddonFile,
+    within: AddonFile,
+    environment: dict[str, str],
+    home: Path,
+    tmp_path: Path,
 ) -> None:
-    """In an image the model lies inside the bento, and BentoML's home has no other."""
+    """In an image all entries lie inside the bento, and BentoML's home has no other."""
     folder = tmp_path / "bento"
     shutil.copytree(bento, folder)
-    name, version = built_tag.split(":")
-    shutil.copytree(home / "models" / name / version, folder / "models" / name / version)
-    (folder / "models" / name / "latest").write_text(version)
+    for tag in (built_tag, inside.tag, within.tag):
+        name, version = tag.split(":")
+        shutil.copytree(home / "models" / name / version, folder / "models" / name / version)
+        (folder / "models" / name / "latest").write_text(version)
     with serving(
         str(folder),
         folder=tmp_path,
@@ -188,3 +268,4 @@ def test_it_serves_as_an_image_lays_it_out(
         log_file=tmp_path / "log",
     ) as server:
         assert info(server.url)["model_tag"] == built_tag
+        assert served_addons(server.url) == {"inside": inside.sha256, "within": within.sha256}

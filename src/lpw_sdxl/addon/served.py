@@ -11,12 +11,21 @@ from lpw_sdxl.checkpoint.store import find_entry, list_addons
 from lpw_sdxl.errors import ModelError, SettingsError
 
 
-def built_in_tags(argument: str) -> list[str]:
-    """Return the full tags of what `bentoml build --arg addons=TAG,TAG` names.
+def built_in_tags(argument: str, folder: Path) -> list[str]:
+    """Return the full tags of what a service was, or is being, built with.
+
+    Args:
+        argument: `bentoml build --arg addons=TAG,TAG`. A bento remembers it as it was written,
+            where a name without a version may mean another one by now.
+        folder: where service.py lies; in a bento, `bento.yaml` lies above it.
 
     Raises:
         ModelError: one is not in the store, or is neither a LoRA nor an embedding.
     """
+    if _is_bento(folder):
+        services = yaml.safe_load(_bento_file(folder).read_text(encoding="utf-8"))["services"]
+        tags = [str(model["tag"]) for model in services[0]["models"]]
+        return [tag for tag in tags if kind_of_store_name(tag) is not None]
     names = [name.strip() for name in argument.split(",") if name.strip()]
     for name in names:
         if kind_of_store_name(name) is None:
@@ -31,7 +40,7 @@ def served_directories(tags: list[str], folder: Path, mounted: Path | None) -> l
     """Return the directories of the entries that a service offers.
 
     Args:
-        tags: that the service was built with.
+        tags: that the service was built with; outside a bento, none stands for all in the store.
         folder: where service.py lies; in a bento, `bento.yaml` lies above it.
         mounted: the setting `LPW_SDXL_ADDONS`.
 
@@ -39,17 +48,19 @@ def served_directories(tags: list[str], folder: Path, mounted: Path | None) -> l
         ModelError: an entry of the bento is missing.
         SettingsError: the mounted folder is not there.
     """
-    bento_file = folder.parent / "bento.yaml"
-    if bento_file.is_file():
-        services = yaml.safe_load(bento_file.read_text(encoding="utf-8"))["services"]
-        names = [str(model["tag"]) for model in services[0]["models"]]
-        tags = [name for name in names if kind_of_store_name(name) is not None]
-        own = [find_entry(tag).path for tag in tags]
-    elif tags:
+    if tags or _is_bento(folder):
         own = [find_entry(tag).path for tag in tags]
     else:
         own = [entry.path for entry in list_addons()]
     return [*own, *_mounted_directories(mounted)]
+
+
+def _bento_file(folder: Path) -> Path:
+    return folder.parent / "bento.yaml"
+
+
+def _is_bento(folder: Path) -> bool:
+    return _bento_file(folder).is_file()
 
 
 def _mounted_directories(folder: Path | None) -> list[Path]:
