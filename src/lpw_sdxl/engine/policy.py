@@ -8,7 +8,7 @@ large one to be done, nor a size that one job uses for a size that many use.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from lpw_sdxl.schema import ImageSize
 ACTIVE_CALLS = 4  # all sizes together have at most this many calls' rows under way: bounds memory
 TURN_CHUNKS = 64  # prompt chunks encoded between two steps: about the work of one UNet row
 STAY_TRAVELS = 10  # a phase lasts this many times its components' travel while others wait
-STAY_CALLS = 4  # the least served job waits for so many calls, of its own, for LoRAs to be made
+STAY_CALLS = 4  # so many calls go before the least served job's, if its LoRAs have to be made
 
 Capacity = Callable[[ImageSize], int]  # rows of one UNet call that fit, by the images' size
 
@@ -124,13 +124,24 @@ NO_MIXING = LoraMixing(max_sets=1, is_at_hand=lambda _: True)
 
 
 def choose_group(
-    active: Sequence[Standing], capacity: Capacity, mixing: LoraMixing = NO_MIXING
+    active: Sequence[Standing],
+    capacity: Capacity,
+    mixing: LoraMixing = NO_MIXING,
+    passed_over: int = 0,
 ) -> list[int]:
     """Choose the jobs of the next UNet call: the least served one, and who can go with it.
 
     A job that waits is served nothing while the others are, so its turn comes. If its LoRAs would
-    have to be made, the least served one whose LoRAs are at hand goes before it, for a few calls:
-    else two sets that don't fit into the memory together would be made for every call.
+    have to be made in the place of another's, the least served one whose LoRAs are at hand goes
+    before it, for a few calls: else sets that don't fit into the memory together would be made for
+    every call.
+
+    Args:
+        active: all jobs that want to step.
+        capacity: rows of one UNet call.
+        mixing: which LoRAs go together.
+        passed_over: calls in a row that were without the least served job. What it is served does
+            not tell: those that go before it may leave, and others come.
 
     Returns:
         indexes into `active`, ascending; empty if there is none. The group is of one key and fits
@@ -139,30 +150,41 @@ def choose_group(
     if not active:
         return []
     by_service = sorted(range(len(active)), key=lambda index: (active[index].served, index))
-    first = _choose_first([active[index] for index in by_service], mixing)
-    by_service.insert(0, by_service.pop(first))
-    key = active[by_service[0]].key
-    free = capacity(key.size)
+    at_hand = {job.loras for job in active if mixing.is_at_hand(job.loras)}
+    if len(at_hand) >= mixing.max_sets and passed_over < STAY_CALLS:
+        first = _choose_first([active[index] for index in by_service], at_hand)
+        by_service.insert(0, by_service.pop(first))
+    leader = active[by_service[0]]
+    if leader.loras not in at_hand:
+        at_hand = set()  # it is made in their place, and others' with it
+    free = capacity(leader.key.size)
     sets: set[LoraSet] = set()
     group: list[int] = []
     for index in by_service:
         job = active[index]
-        has_room = not group or job.rows <= free
-        if job.key == key and has_room and len(sets | {job.loras}) <= mixing.max_sets:
+        has_room = job.key == leader.key and (not group or job.rows <= free)
+        is_worth_it = job.loras in at_hand or len(at_hand) < mixing.max_sets
+        if has_room and is_worth_it and len(sets | {job.loras}) <= mixing.max_sets:
             free -= job.rows
             sets.add(job.loras)
+            at_hand.add(job.loras)
             group.append(index)
     return sorted(group)
 
 
-def _choose_first(by_service: Sequence[Standing], mixing: LoraMixing) -> int:
+def least_served(active: Sequence[Standing]) -> int:
+    """Say whose turn it is, by what each has had: an index into `active`, which is not empty."""
+    return min(range(len(active)), key=lambda index: (active[index].served, index))
+
+
+def _choose_first(by_service: Sequence[Standing], at_hand: Collection[LoraSet]) -> int:
     """Choose whom a call is for, of jobs in the order of what they were served."""
     least = by_service[0]
     patience = STAY_CALLS * step_cost(least.key.size, least.rows)
     for index, job in enumerate(by_service):
         if job.served > least.served + patience:
             break
-        if mixing.is_at_hand(job.loras):
+        if job.loras in at_hand:
             return index
     return 0
 
