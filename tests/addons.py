@@ -89,7 +89,7 @@ class AddonMaker:
             env=dict(self.environment),
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=60 + 5 * len(words),
             check=False,
         )
         assert done.returncode == 0, done.stderr

@@ -131,7 +131,7 @@ def sdxl_targets() -> Targets:
 
 
 def _newest_models() -> list[store.StoreEntry]:
-    models = [entry for entry in store.list_entries() if entry.metadata and entry.kind is None]
+    models = [entry for entry in store.list_models() if entry.metadata]
     return sorted(models, key=lambda entry: str(entry.metadata.get("created")), reverse=True)
 
 

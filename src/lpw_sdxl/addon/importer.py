@@ -150,9 +150,7 @@ def _check_free(kind: AddonKind, name: str) -> None:
     Raises:
         AddonError: the name is taken.
     """
-    for entry in store.list_addons(kind):
-        if entry.name != store_name(kind, name):
-            continue
+    for entry in store.list_entries(lambda other: other == store_name(kind, name)):
         other = str(entry.metadata.get("name", name))
         if other.lower() != name.lower():
             raise AddonError(
@@ -163,6 +161,10 @@ def _check_free(kind: AddonKind, name: str) -> None:
 
 def _find_whole(tag: str, sha256: str) -> AddonManifest | None:
     """Return an entry's manifest if it is whole; a half-made or damaged one counts as none."""
+    name = tag.partition(":")[0]
+    same_name = store.list_entries(lambda other: other == name)
+    if tag not in {entry.tag for entry in same_name}:
+        return None  # not by find_entry, whose error would read hundreds of others to name some
     try:
         entry = store.find_entry(tag)
         manifest = read_addon_manifest(entry.path)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,17 +129,23 @@ def find_entry(tag: str) -> StoreEntry:
 
 def _newest_readable(name: str) -> StoreEntry | None:
     """Return the newest model of a name where BentoML gives up on a damaged one beside it."""
-    entries = [entry for entry in list_entries() if entry.tag.startswith(f"{name}:")]
+    entries = list_entries(lambda other: other == name)
     return next((entry for entry in reversed(entries) if entry.metadata), None)
 
 
-def list_entries() -> list[StoreEntry]:
+def list_entries(is_wanted: Callable[[str], bool] = lambda _: True) -> list[StoreEntry]:
     """Return everything in the store that this project imported, by name and age.
 
     What BentoML can't read is left out, unless it has our manifest: then it is ours, and damaged.
+
+    Args:
+        is_wanted: tells by the name alone whether entries are asked for. To read one takes BentoML
+            milliseconds, and there may be hundreds.
     """
     entries = []
     for path in sorted(store_directory().glob("*/*/")):
+        if not is_wanted(path.parent.name):
+            continue
         tag = f"{path.parent.name}:{path.name}"
         try:
             model = bentoml.models.get(tag)
@@ -156,7 +162,12 @@ def list_entries() -> list[StoreEntry]:
 def list_addons(kind: AddonKind | None = None) -> list[StoreEntry]:
     """Return the LoRAs and embeddings of the store, or those of one kind, by name and age."""
     kinds = tuple(AddonKind) if kind is None else (kind,)
-    return [entry for entry in list_entries() if entry.kind in kinds]
+    return list_entries(lambda name: kind_of_store_name(name) in kinds)
+
+
+def list_models() -> list[StoreEntry]:
+    """Return the models of the store, by name and age."""
+    return list_entries(lambda name: kind_of_store_name(name) is None)
 
 
 def served_tag(setting: str, argument: str, folder: Path) -> str:
@@ -211,7 +222,7 @@ def _not_found(tag: str) -> ModelError:
 
 def _models_named(name: str = "") -> str:
     """Return the tags of a few models, those of this name last; empty without any."""
-    tags = [entry.tag for entry in list_entries() if entry.metadata and entry.kind is None]
+    tags = [entry.tag for entry in list_models() if entry.metadata]
     tags.sort(key=lambda tag: tag.startswith(f"{name}:"))
     return ", ".join(tags[-_NAMED_AT_MOST:])
 
