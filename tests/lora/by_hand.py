@@ -53,7 +53,7 @@ def read(file: Path, targets: Targets, naming: SyntheticNaming) -> Modules:
     told = json.loads(notes.get("lora_adapter_metadata", "{}"))
     for (component, _), factors in modules.items():
         if "dora_scale" in factors and naming in (SyntheticNaming.DIFFUSERS, SyntheticNaming.PEFT):
-            factors["dora_scale"] = factors["dora_scale"].flatten()  # PEFT's are always rows'
+            factors["dora_scale"] = factors["dora_scale"].flatten()  # PEFT's are always rows
         if f"{component}.lora_alpha" in told:
             factors["alpha"] = torch.tensor(told[f"{component}.lora_alpha"], dtype=torch.float64)
     return dict(modules)

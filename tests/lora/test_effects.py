@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from shutil import copyfile
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
+from engine.test_engine_loras import make_addon, request
 from lora import by_hand
 from lora.conftest import CPU, CanonicalFile, networks_of
 from lora.test_adapters import row, unet_arguments
+from lpw_sdxl.addon.registry import Registry
 from lpw_sdxl.checkpoint.header import read_header
+from lpw_sdxl.checkpoint.manifest import record_file
 from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
+from lpw_sdxl.engine import Engine
 from lpw_sdxl.lora.adapters import Adapters, Segment
 from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.convert import convert
@@ -27,6 +35,7 @@ from lpw_sdxl.lora.synthetic_factors import SyntheticKind as Kind
 from lpw_sdxl.lora.synthetic_names import SyntheticNaming as Naming
 from lpw_sdxl.lora.targets import Targets, read_targets
 from lpw_sdxl.lora_reference import LoraReference
+from lpw_sdxl.settings import Settings
 
 TOLERANCE = 1e-4
 EFFECT = 1e-2
@@ -308,3 +317,66 @@ def test_rows_of_different_kinds_share_a_call_and_stay_what_they_are_alone(
         changed = distance(plain[start:stop], alone.double())
         assert changed > EFFECT if segment.loras else changed <= TOLERANCE
         start = stop
+
+
+@pytest.mark.parametrize("case", [LORA, LOKR, FULL, DORA, COLUMNS], ids=case_key)
+def test_half_precision_weights_are_the_exact_sum_rounded_once(
+    model_directory: Path, files: Files, case: Case
+) -> None:
+    half = Pipeline.load(model_directory, CPU, LoadOptions())
+    networks = {component: module.half() for component, module in networks_of(half).items()}
+    weighted = [(0.7, files.get(case)), (-0.4, files.get(LOHA))]
+    expected = by_hand.merged(networks, dict.fromkeys(Component, weighted))
+    adapters = Adapters(networks, LoraLibrary(files.canonical), CPU, MANY_BYTES)
+    sets = one_set((0.7, case), (-0.4, LOHA))
+    adapters.use(Component.UNET, sets)
+    adapters.use_in_encoders(sets)
+    changed = 0
+    for component, network in networks.items():
+        exact = dict(expected[component].named_parameters())
+        for name, parameter in network.named_parameters():
+            assert parameter.dtype == torch.float16
+            rounded = exact[name].half()
+            above = torch.nextafter(rounded, torch.full_like(rounded, torch.inf))
+            below = torch.nextafter(rounded, torch.full_like(rounded, -torch.inf))
+            assert torch.all((parameter >= below) & (parameter <= above)), (component, name)
+            # Nearly always the sum in float32 rounds as the exact one does.
+            assert (parameter != rounded).float().mean() < 0.01, (component, name)
+            changed += 1
+    assert changed > 100
+
+
+def test_a_kohya_file_and_the_diffusers_file_of_one_lora_are_one(files: Files) -> None:
+    for kind in (Kind.LORA, Kind.LOCON, Kind.DORA):
+        cases = [Case(kind, naming) for naming in (*KOHYA, Naming.DIFFUSERS)]
+        for case in cases:
+            files.get(case)
+        first, *others = [load_file(files.canonical[case_key(case)].file) for case in cases]
+        assert first
+        for other in others:
+            assert other.keys() == first.keys()
+            assert all(torch.equal(other[name], tensor) for name, tensor in first.items())
+
+
+async def test_a_kohya_file_and_the_diffusers_file_give_the_same_image(
+    model: Pipeline, model_directory: Path, files: Files, tmp_path: Path
+) -> None:
+    cases = {"kohya": Case(Kind.DORA), "diffusers": Case(Kind.DORA, Naming.DIFFUSERS)}
+    addons = {}
+    for seed, (name, case) in enumerate(cases.items()):
+        files.get(case)
+        addon = make_addon(tmp_path, name, model, seed)
+        copyfile(files.canonical[case_key(case)].file, addon.file)
+        record = {addon.file.name: record_file(addon.file)}
+        manifest = dataclasses.replace(addon.manifest, files=record)
+        addons[name] = dataclasses.replace(addon, manifest=manifest)
+    engine = Engine.load(model_directory, Settings(device="cpu"), addons=Registry(addons, {}, {}))
+    try:
+        images = [
+            (await engine.generate(request(loras=loras))).pixels.astype(int)
+            for loras in ([{"name": "kohya"}], [{"name": "diffusers"}], [])
+        ]
+    finally:
+        engine.close()
+    assert np.array_equal(images[0], images[1])
+    assert np.abs(images[0] - images[2]).max() > 8
