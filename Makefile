@@ -42,7 +42,7 @@ serve: $(BIN)/.runtime ## import the demo model if none is imported yet, and ser
 
 test: check ## install what is missing, then run every check and test
 	@echo "Running the tests; some start real servers, so this takes minutes."
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(BIN)/.development ## lint, types and the direction of imports
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .

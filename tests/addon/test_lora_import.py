@@ -21,7 +21,7 @@ from lpw_sdxl.addon import fit
 from lpw_sdxl.addon.registry import Registry
 from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.synthetic import write_lora
-from lpw_sdxl.lora.targets import Targets, read_targets, signature
+from lpw_sdxl.lora.targets import Targets, encoder_widths, read_targets, signature
 
 from .conftest import CommandLine
 
