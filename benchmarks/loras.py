@@ -22,6 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +100,30 @@ def at_once(engine: Engine, requests: list[GenerationRequest]) -> tuple[float, l
     return time.perf_counter() - started, pixels
 
 
+@dataclass(frozen=True)
+class Way:
+    """How LoRAs share the device. One engine takes all ways: several slow each other down."""
+
+    max_sets: int | None = None
+    kept_bytes: int | None = None
+
+    @contextmanager
+    def taken_by(self, engine: Engine) -> Iterator[None]:
+        """Have an idle engine work so."""
+        loop: Any = engine._loop
+        merged = loop.stages.adapters._merged
+        mixing, max_bytes = loop._mixing, merged.max_bytes
+        if self.max_sets is not None:
+            loop._mixing = replace(mixing, max_sets=self.max_sets)
+        if self.kept_bytes is not None:
+            merged.max_bytes = self.kept_bytes
+            merged.make_room(self.kept_bytes)
+        try:
+            yield
+        finally:
+            loop._mixing, merged.max_bytes = mixing, max_bytes
+
+
 def added_steps(engine: Engine, options: argparse.Namespace) -> dict[str, float]:
     """How many UNet calls' time a set costs that has to be made of LoRAs at hand; medians."""
     added = {}
@@ -130,22 +157,19 @@ def base_weights(engine: Engine) -> dict[str, torch.Tensor]:
 def measure(model: Path, addons: Registry, options: argparse.Namespace) -> dict[str, Any]:
     engine = Engine.load(model, Settings(), addons=addons)
     before = base_weights(engine)
-    unet_bytes = sum(weight.numel() * weight.element_size() for weight in before.values())
-    one_set = Settings(lora_weights_bytes=round(1.5 * unet_bytes))
-    none_kept = Settings(lora_weights_bytes=1, lora_files_bytes=0)
-    others = {
-        "six sets, one a call": Engine.load(model, one_set, addons=addons),
-        "six sets, nothing kept": Engine.load(model, none_kept, addons=addons),
-    }
     plain = make_requests(options, has_loras=False)
     mixed = make_requests(options, has_loras=True)
-    ways = {"no LoRAs": (engine, plain), "six sets": (engine, mixed)} | {
-        name: (other, mixed) for name, other in others.items()
+    ways = {
+        "no LoRAs": (plain, Way()),
+        "six sets": (mixed, Way()),
+        "six sets, one a call": (mixed, Way(max_sets=1)),
+        "six sets, nothing kept": (mixed, Way(max_sets=1, kept_bytes=1)),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(options.rounds + 1):  # the first warms up
-        for name, (one, requests) in ways.items():
-            took, pixels = at_once(one, requests)
+        for name, (requests, way) in ways.items():
+            with way.taken_by(engine):
+                took, pixels = at_once(engine, requests)
             if number:
                 seconds[name].append(took)
             if name == "six sets":
@@ -156,8 +180,7 @@ def measure(model: Path, addons: Registry, options: argparse.Namespace) -> dict[
         alone = at_once(engine, [request])[1][0]
         worst = max(worst, int(np.abs(alone.astype(int) - image.astype(int)).max()))
     added = added_steps(engine, options)
-    for one in (engine, *others.values()):
-        one.close()
+    engine.close()
     after = base_weights(engine)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     return surroundings(engine.pipeline.device) | {

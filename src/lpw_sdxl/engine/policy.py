@@ -20,6 +20,7 @@ from lpw_sdxl.schema import ImageSize
 ACTIVE_CALLS = 4  # all sizes together have at most this many calls' rows under way: bounds memory
 TURN_CHUNKS = 64  # prompt chunks encoded between two steps: about the work of one UNet row
 STAY_TRAVELS = 10  # a phase lasts this many times its components' travel while others wait
+CALLS_WITH_LORAS = 2  # calls' rows of one size that are under way where their LoRAs differ
 STAY_CALLS = 4  # so many calls go before the least served job's, if its LoRAs have to be made
 
 Capacity = Callable[[ImageSize], int]  # rows of one UNet call that fit, by the images' size
@@ -91,17 +92,20 @@ def admit(
         capacity: rows of one UNet call, by size.
 
     Returns:
-        indexes into `waiting`, ascending. A key takes jobs while its rows fit into one call, and
-        always one; the first job of a key that does not fit closes that key, so that a small one
-        cannot overtake. All keys together take what ACTIVE_CALLS calls hold; the first job over
+        indexes into `waiting`, ascending. A key takes jobs while its rows fit into one call, or
+        into two where their LoRAs differ (a choice, so that a call has few sets of them); it
+        always takes one. The first job of a key that does not fit closes that key, so that a small
+        one cannot overtake. All keys together take what ACTIVE_CALLS calls hold; the first job over
         that closes all. At most TURN_CHUNKS are encoded in one turn (though always one job),
         because the jobs under way wait for that.
     """
     free_chunks = TURN_CHUNKS
     free_in_all = ACTIVE_CALLS * max_rows - sum(job.rows for job in active)
     taken: dict[StepKey, int] = defaultdict(int)
+    sets: dict[StepKey, set[LoraSet]] = defaultdict(set)
     for job in active:
         taken[job.key] += job.rows
+        sets[job.key].add(job.loras)
     closed: set[StepKey] = set()
     chosen: list[int] = []
     for index, job in enumerate(waiting):
@@ -109,10 +113,12 @@ def admit(
             break
         if job.key in closed:
             continue
-        if taken[job.key] and taken[job.key] + job.rows > capacity(job.key.size):
+        calls = 1 if sets[job.key] <= {job.loras} else CALLS_WITH_LORAS
+        if taken[job.key] and taken[job.key] + job.rows > calls * capacity(job.key.size):
             closed.add(job.key)
             continue
         taken[job.key] += job.rows
+        sets[job.key].add(job.loras)
         free_in_all -= job.rows
         free_chunks -= job.chunks
         chosen.append(index)
@@ -160,7 +166,7 @@ def choose_group(
     free = capacity(leader.key.size)
     sets: set[LoraSet] = set()
     group: list[int] = []
-    for index in by_service:
+    for index in _by_company(active, by_service):
         job = active[index]
         has_room = job.key == leader.key and (not group or job.rows <= free)
         is_worth_it = job.loras in at_hand or len(at_hand) < mixing.max_sets
@@ -170,6 +176,24 @@ def choose_group(
             at_hand.add(job.loras)
             group.append(index)
     return sorted(group)
+
+
+def _by_company(active: Sequence[Standing], by_service: Sequence[int]) -> list[int]:
+    """Bring together, behind the first, the jobs of one set among those that were served alike.
+
+    Fewer sets in a call are fewer divided layers. Who was served less by half a call stays ahead.
+    """
+    first = active[by_service[0]]
+    level = first.served + step_cost(first.key.size, first.rows) / 2
+    order: dict[LoraSet, int] = {}
+    for index in by_service:
+        order.setdefault(active[index].loras, len(order))
+
+    def place(index: int) -> tuple[bool, int]:
+        is_ahead = active[index].served > level
+        return is_ahead, 0 if is_ahead else order[active[index].loras]
+
+    return sorted(by_service, key=place)
 
 
 def least_served(active: Sequence[Standing]) -> int:
