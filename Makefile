@@ -27,7 +27,7 @@ endef
 export CHECK_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check bundle test-long test-bundle bench bench-prompts bench-full bench-serving bench-load bench-soak clean
+.PHONY: help install serve test check bundle test-long test-bundle bench bench-prompts bench-loras bench-full bench-serving bench-load bench-soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,14 +35,14 @@ help: ## list the targets
 install: $(BIN)/.runtime ## install what the service needs into .venv
 
 serve: $(BIN)/.runtime ## import the demo model if none is imported yet, and serve MODEL on PORT (3000)
-	@models=$$($(BIN)/python model_import.py list); test -n "$$models" || $(BIN)/python model_import.py demo
+	@models=$$($(BIN)/python model_import.py list model); test -n "$$models" || $(BIN)/python model_import.py demo
 	@$(BIN)/python -c "$$CHECK_PORT" "$(HOST)" "$(PORT)"
 	@echo "Starting the service on http://$(HOST):$(PORT); Ctrl-C stops it."
 	@BENTOML_CONFIG="$(CURDIR)/configuration.yaml" LPW_SDXL_MODEL="$${LPW_SDXL_MODEL:-$(MODEL)}" $(BIN)/bentoml serve service:LpwSdxl --host $(HOST) --port $(PORT)
 
 test: check ## install what is missing, then run every check and test
 	@echo "Running the tests; some start real servers, so this takes minutes."
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(BIN)/.development ## lint, types and the direction of imports
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
@@ -54,7 +54,7 @@ bundle: $(BIN)/.runtime ## build the bento with the model MODEL in it (sdxl:late
 	  echo "Building a bento with $$tag in it; packages are locked, which takes a minute." && \
 	  $(BIN)/bentoml build --arg model=$$tag $(if $(ADDONS),--arg addons=$(ADDONS))
 
-test-long: $(BIN)/.development ## kill 60 imports at random moments, spoil 1,500 files and read a million prompts (half an hour)
+test-long: $(BIN)/.development ## kill 60 imports at random moments, spoil 1,700 files and read a million prompts (half an hour)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-bundle: $(BIN)/.development ## build a bento and serve it from an environment of its own
@@ -65,6 +65,9 @@ bench: $(BIN)/.development ## measure the engine on the demo model; results in b
 
 bench-prompts: $(BIN)/.development ## measure reading, encoding and mixing prompts; results in benchmarks/results
 	@$(BIN)/python benchmarks/prompt_parsing.py && OMP_NUM_THREADS=1 $(BIN)/python benchmarks/encoding.py && $(BIN)/python benchmarks/prompt_lengths.py
+
+bench-loras: $(BIN)/.development ## measure what LoRAs cost, and ways to share the UNet among them (ten minutes)
+	@$(BIN)/python benchmarks/loras.py && $(BIN)/python benchmarks/lora_sharing.py
 
 bench-full: $(BIN)/.development ## import and serve a random checkpoint of full size, beside Diffusers (30 GB of disk, ten minutes)
 	@$(BIN)/python benchmarks/full_size.py

@@ -5,14 +5,17 @@ requests go to the engine at once (a) without LoRAs, (b) with six sets, among th
 three and no LoRAs at all, (c) with the same sets where a UNet call takes one set, and (d) where
 nothing is kept of a set when another takes its place. The ways take turns; medians are kept. Then
 every image of (b) is held against its solo run, and the base's weights against what was loaded.
+Last, what a LoRA adds to a single request when it is at hand, but not with these weights: the same
+request with weights that change every time, beside weights that don't.
 
-    python benchmarks/loras.py [--rounds 5] [--size 128] [--steps 12] [--loras 20]
+    python benchmarks/loras.py [--rounds 5] [--size 128] [--steps 20] [--loras 20]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import io
 import os
 import statistics
@@ -20,11 +23,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from common import ROOT, demo_model, surroundings, write_result
 
 from lpw_sdxl.addon.installed import find_installed
@@ -95,10 +100,56 @@ def at_once(engine: Engine, requests: list[GenerationRequest]) -> tuple[float, l
     return time.perf_counter() - started, pixels
 
 
-def base_weights(engine: Engine) -> dict[str, torch.Tensor]:
+@dataclass(frozen=True)
+class Way:
+    """How LoRAs share the device. One engine takes all ways: several slow each other down."""
+
+    max_sets: int | None = None
+    kept_bytes: int | None = None
+
+    @contextmanager
+    def taken_by(self, engine: Engine) -> Iterator[None]:
+        """Have an idle engine work so."""
+        loop: Any = engine._loop
+        merged = loop.stages.adapters._merged
+        mixing, max_bytes = loop._mixing, merged.max_bytes
+        if self.max_sets is not None:
+            loop._mixing = replace(mixing, max_sets=self.max_sets)
+        if self.kept_bytes is not None:
+            merged.max_bytes = self.kept_bytes
+            merged.make_room(self.kept_bytes)
+        try:
+            yield
+        finally:
+            loop._mixing, merged.max_bytes = mixing, max_bytes
+
+
+def added_steps(engine: Engine, options: argparse.Namespace) -> dict[str, float]:
+    """How many UNet calls' time a set costs that has to be made of LoRAs at hand; medians."""
+    added = {}
+    for kind, name in zip(
+        KINDS, ("style-00", "style-01", "style-02", "style-03", "style-04"), strict=True
+    ):
+        seconds: dict[bool, list[float]] = {True: [], False: []}
+        for number in range(2 * options.rounds + 2):
+            is_new = bool(number % 2)
+            weight = 0.5 + number / 1000 if is_new else 0.5
+            body = {"name": name, "weight": weight}
+            fields = make_requests(options, has_loras=False)[0].model_dump() | {"loras": [body]}
+            took, _ = at_once(engine, [GenerationRequest.model_validate(fields)])
+            if number > 1:
+                seconds[is_new].append(took)
+        known = statistics.median(seconds[False])
+        extra = statistics.median(seconds[True]) - known
+        added[kind] = round(extra / (known / options.steps), 2)
+    return added
+
+
+def base_weights(engine: Engine) -> dict[str, str]:
+    """Hash every weight, without torch: two threads of a process that compute slow each other."""
     modules = [engine.pipeline.unet, *engine.pipeline.prompt_encoder.models]
     return {
-        f"{index}.{name}": tensor.clone()
+        f"{index}.{name}": hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
         for index, module in enumerate(modules)
         for name, tensor in module.state_dict().items()
     }
@@ -107,22 +158,19 @@ def base_weights(engine: Engine) -> dict[str, torch.Tensor]:
 def measure(model: Path, addons: Registry, options: argparse.Namespace) -> dict[str, Any]:
     engine = Engine.load(model, Settings(), addons=addons)
     before = base_weights(engine)
-    unet_bytes = sum(weight.numel() * weight.element_size() for weight in before.values())
-    one_set = Settings(lora_weights_bytes=round(1.5 * unet_bytes))
-    none_kept = Settings(lora_weights_bytes=1, lora_files_bytes=0)
-    others = {
-        "six sets, one a call": Engine.load(model, one_set, addons=addons),
-        "six sets, nothing kept": Engine.load(model, none_kept, addons=addons),
-    }
     plain = make_requests(options, has_loras=False)
     mixed = make_requests(options, has_loras=True)
-    ways = {"no LoRAs": (engine, plain), "six sets": (engine, mixed)} | {
-        name: (other, mixed) for name, other in others.items()
+    ways = {
+        "no LoRAs": (plain, Way()),
+        "six sets": (mixed, Way()),
+        "six sets, one a call": (mixed, Way(max_sets=1)),
+        "six sets, nothing kept": (mixed, Way(max_sets=1, kept_bytes=1)),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(options.rounds + 1):  # the first warms up
-        for name, (one, requests) in ways.items():
-            took, pixels = at_once(one, requests)
+        for name, (requests, way) in ways.items():
+            with way.taken_by(engine):
+                took, pixels = at_once(engine, requests)
             if number:
                 seconds[name].append(took)
             if name == "six sets":
@@ -132,8 +180,8 @@ def measure(model: Path, addons: Registry, options: argparse.Namespace) -> dict[
     for request, image in zip(mixed, together, strict=True):
         alone = at_once(engine, [request])[1][0]
         worst = max(worst, int(np.abs(alone.astype(int) - image.astype(int)).max()))
-    for one in (engine, *others.values()):
-        one.close()
+    added = added_steps(engine, options)
+    engine.close()
     after = base_weights(engine)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     return surroundings(engine.pipeline.device) | {
@@ -146,9 +194,8 @@ def measure(model: Path, addons: Registry, options: argparse.Namespace) -> dict[
             name: round(medians["no LoRAs"] / value, 2) for name, value in medians.items()
         },
         "grey_levels_from_solo_run": worst,
-        "base_weights_changed": sum(
-            not torch.equal(tensor, after[name]) for name, tensor in before.items()
-        ),
+        "steps_added_by_a_lora_at_hand": added,
+        "base_weights_changed": sum(digest != after[name] for name, digest in before.items()),
     }
 
 
@@ -156,7 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=128, help="pixels, both sides")
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--loras", type=int, default=20)
     options = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from conftest import ROOT
 from lpw_sdxl.addon.kind import AddonKind
 from lpw_sdxl.lora.synthetic import write_lora
-from lpw_sdxl.lora.targets import read_targets, text_encoder_widths
+from lpw_sdxl.lora.targets import encoder_widths, read_targets
 
 IMPORT_ALL = """
 import json, sys
@@ -71,7 +71,7 @@ class AddonMaker:
     def embedding(self, name: str, vectors: int, seed: int, **metadata: str) -> None:
         """Write a random embedding."""
         generator = torch.Generator().manual_seed(seed)
-        widths = text_encoder_widths(read_targets(self.model_directory))
+        widths = encoder_widths(read_targets(self.model_directory))
         tensors = {
             key: torch.randn(vectors, width, generator=generator)
             for key, width in zip(("clip_l", "clip_g"), widths, strict=True)

@@ -63,7 +63,8 @@ REFUSED = {
     "deadline of 0": ({"prompt": "a", "deadline_s": 0}, "deadline_s", "greater than 0"),
     "long prompt": ({"prompt": "secret " * 20}, "prompt", "at most 100"),
     "long negative": ({"prompt": "a", "negative_prompt": "s" * 101}, "negative_prompt", "100"),
-    "LoRA path": ({"prompt": "a", "loras": [{"name": "../x"}]}, "loras.0.name", "pattern"),
+    "LoRA without a name": ({"prompt": "a", "loras": [{"name": ""}]}, "loras.0.name", "1 char"),
+    "LoRA name": ({"prompt": "a", "loras": [{"name": "x" * 101}]}, "loras.0.name", "100 char"),
     "LoRA weight": (
         {"prompt": "a", "loras": [{"name": "x", "weight": 11}]},
         "loras.0.weight",

@@ -19,7 +19,8 @@ class LoraReference(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    # Any name that an import may have; it is looked up, and never becomes a path.
+    name: Annotated[str, Field(min_length=1, max_length=100)]
     weight: Strength = 1.0
     text_encoder_weight: Strength | None = Field(
         default=None, description="Of the text encoders' part; null is the same as weight."

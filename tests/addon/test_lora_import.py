@@ -17,11 +17,11 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import ROOT, Store
-from lpw_sdxl.addon.fit import sdxl_targets
+from lpw_sdxl.addon import fit
 from lpw_sdxl.addon.registry import Registry
 from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.synthetic import write_lora
-from lpw_sdxl.lora.targets import Targets, read_targets, signature
+from lpw_sdxl.lora.targets import Targets, encoder_widths, read_targets, signature
 
 from .conftest import CommandLine
 
@@ -35,7 +35,7 @@ def targets(store: Store) -> Targets:
 
 @pytest.fixture(scope="session")
 def full_targets() -> Targets:
-    return sdxl_targets()
+    return fit.sdxl_targets()
 
 
 def few(targets: Targets) -> Targets:
@@ -104,6 +104,12 @@ def test_a_lora_for_sdxl_is_imported_beside_a_tiny_model(
     assert command_line.snapshot() == before
     again = command_line.run("lora", str(path), "--name", "lora of its own", "--sha256", "0" * 64)
     assert (again.status, command_line.snapshot()) == (1, before)
+
+
+def test_models_of_sdxls_own_size_are_called_sdxl(full_targets: Targets, targets: Targets):
+    assert fit._is_sdxl(full_targets)
+    assert encoder_widths(full_targets) == fit.SDXL_WIDTHS
+    assert not fit._is_sdxl(targets)
 
 
 def test_an_empty_store_takes_a_lora_for_sdxl(
@@ -210,7 +216,8 @@ def test_a_kill_leaves_nothing(
 
 
 def _largest(staging: Path) -> int:
-    """The largest file of a LoRA that is being made, bytes; folders go while they are listed."""
-    with suppress(FileNotFoundError):
+    """Size of the file that is being made; 0 where a folder went away under our eyes."""
+    try:
         return max((file.stat().st_size for file in staging.rglob("lora.safetensors")), default=0)
-    return 0
+    except FileNotFoundError:
+        return 0

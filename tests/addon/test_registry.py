@@ -106,12 +106,27 @@ def test_embeddings_are_apart_from_loras_and_fit_by_their_widths(write_entry: Wr
     fit, other = embedding_fit(768, 1280), embedding_fit(32, 64)
     directories = [
         write_entry(),
-        write_entry(**embedding, fits=fit),
+        write_entry(name="add-detail-xl", **embedding, fits=fit),
         write_entry(name="tiny", **embedding, fits=other),
     ]
     registry = Registry.read(directories, signature=MANIFEST.fits, embedding_fit=fit)
     assert [*registry.loras] == [*registry.embeddings] == ["add-detail-xl"]
     assert [*registry.unusable] == ["embedding-tiny"]
+
+
+def test_the_advice_quotes_a_name_for_a_shell(write_entry: Write):
+    directory = write_entry(name="it's")
+    (directory / "lora.safetensors").write_bytes(b"longer than before")
+    advice = Registry.read([directory], signature=None).unusable["lora-it-s"]
+    assert """lora FILE --name 'it'"'"'s' --force`""" in advice
+
+
+@pytest.mark.parametrize("name", ["bad hands", "négatif", "neg+"])
+def test_an_embedding_whose_name_is_no_word_is_left_out(write_entry: Write, name: str):
+    directory = write_entry(name=name, kind=AddonKind.EMBEDDING)
+    registry = Registry.read([directory], signature=None)
+    assert not registry.embeddings
+    assert "a name that no prompt can hold as a word" in registry.unusable[directory.parent.name]
 
 
 def test_the_description_names_hash_base_and_words(write_entry: Write):

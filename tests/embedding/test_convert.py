@@ -56,6 +56,7 @@ def test_a_single_vector_gets_its_second_dimension(tmp_path: Path):
         (float("inf"), torch.bfloat16),
         (float("-inf"), torch.float32),
         (1e200, torch.float64),
+        (65_520, torch.float32),  # infinite in float16
     ],
 )
 def test_a_number_that_is_not_finite_is_refused(tmp_path: Path, value: float, dtype):

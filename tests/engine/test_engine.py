@@ -458,7 +458,7 @@ LONG_WORDS = "photorealistic " * 1400  # 21,000 characters in few tokens
 
 REFUSED = {
     "LoRA": ({"loras": [LoraReference(name="foo")]}, InvalidRequestError, "loras.0.name"),
-    "LoRA tag": ({"prompt": "a <lora:foo:1>"}, InvalidPromptError, "prompt"),
+    "LoRA tag": ({"prompt": "a <lora:foo:1>"}, InvalidRequestError, "prompt"),
     "weight": ({"negative_prompt": "(a:1000)"}, InvalidPromptError, "negative_prompt"),
     "depth": ({"prompt": "(" * 65 + "a"}, InvalidPromptError, "prompt"),
     "chunks": ({"prompt": "a BREAK " * 65}, InvalidPromptError, "prompt"),

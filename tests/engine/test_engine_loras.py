@@ -206,3 +206,29 @@ async def test_a_damaged_lora_fails_its_own_requests_only(
         assert not isinstance(good, BaseException)
     finally:
         engine.close()
+
+
+async def test_where_merged_weights_leave_no_memory_for_a_call_they_go(
+    model_directory: Path, addons: Registry, lora_engine: Engine
+) -> None:
+    engine = Engine.load(model_directory, Settings(device="cpu"), addons=addons)
+    adapters = engine._loop.stages.adapters
+    assert adapters is not None
+    held = []
+
+    def lack(*_: object) -> None:
+        held.append(adapters.counters.entries)
+        if held[-1] > 4:
+            raise torch.OutOfMemoryError("injected")
+
+    hook = engine.pipeline.unet.register_forward_pre_hook(lack)
+    try:
+        for strength in (0.5, 0.6, 0.7):  # three sets, each in three networks
+            loras = [{"name": "ink", "weight": strength}]
+            image = await make(engine, {"loras": loras})
+            assert np.abs(image - await make(lora_engine, {"loras": loras})).max() <= 1
+    finally:
+        hook.remove()
+        engine.close()
+    assert max(held) > 4
+    assert engine.counters.failed == 0

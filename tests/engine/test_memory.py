@@ -11,6 +11,7 @@ from lpw_sdxl.engine.memory import (
     EVERYTHING_FITS_BYTES,
     GIB,
     KEPT_CALLS,
+    MAX_LORA_SETS,
     TILE_ABOVE_PIXELS,
     DeviceMemory,
     Footprint,
@@ -195,3 +196,59 @@ def test_a_plan_is_plain_json_too() -> None:
     told = json.loads(json.dumps(plan_for(24).describe()))
     assert (told["device"], told["dtype"], told["decode_dtype"]) == ("cuda:0", "float16", "float32")
     assert told["max_rows"] == 16
+
+
+UNET_BYTES = SDXL.largest_component
+WITH_LORAS = Wishes(16, NATIVE, lora_bytes=2**62, unet_bytes=UNET_BYTES)
+
+
+def test_without_loras_nothing_is_set_aside_for_them() -> None:
+    plan = plan_for(24)
+    assert (plan.merged_bytes, plan.max_lora_sets) == (0, 1)
+
+
+@pytest.mark.parametrize("offload", ["auto", "always", "never"])
+@pytest.mark.parametrize("max_rows", [2, 16])
+@pytest.mark.parametrize("lora_bytes", [0, 10**9, 12 * 10**9, 2**62])
+@pytest.mark.parametrize("gib", [8, 12, 16, 24, 32, 40, 48, 80, 141])
+def test_what_is_planned_with_loras_fits(
+    gib: float, offload: str, max_rows: int, lora_bytes: int
+) -> None:
+    wishes = replace(WITH_LORAS, max_rows=max_rows, lora_bytes=lora_bytes)
+    try:
+        plan = plan_for(gib, offload, wishes=wishes)
+    except ModelError:
+        assert offload == "never"
+        assert gib <= 16
+        return
+    free = (gib - 0.5) * GIB
+    if plan.is_offloading:  # what a set changes takes the base's place
+        assert (plan.merged_bytes, plan.max_lora_sets) == (0, 1)
+        return
+    kept = KEPT_CALLS * max_rows * LONGEST_KEPT_TOKENS * SDXL.per_kept_token
+    always = SDXL.weights + kept * plan.keeps_projections + plan.merged_bytes
+    assert always + plan.call_pixels * SDXL.per_row_pixel < 0.93 * free
+    assert always + plan.tile_above_pixels * SDXL.per_decoded_pixel < 0.93 * free
+    assert plan.merged_bytes <= lora_bytes
+    assert plan.merged_bytes >= min(lora_bytes, UNET_BYTES)  # one set always has room
+    assert 1 <= plan.max_lora_sets <= MAX_LORA_SETS
+    assert plan.max_lora_sets == 1 or plan.max_lora_sets * UNET_BYTES <= plan.merged_bytes
+
+
+@pytest.mark.parametrize(("gib", "sets"), [(12, 1), (24, 1), (48, 2), (80, 8), (141, 8)], ids=str)
+def test_a_call_has_as_many_sets_as_there_is_room_for(gib: float, sets: int) -> None:
+    assert plan_for(gib, wishes=WITH_LORAS).max_lora_sets == sets
+
+
+def test_loras_never_cost_a_large_gpu_its_large_calls() -> None:
+    for gib in (48, 80, 141):
+        plain, plan = plan_for(gib), plan_for(gib, wishes=WITH_LORAS)
+        assert plan.call_pixels == plain.call_pixels
+        assert plan.tile_above_pixels == plain.tile_above_pixels
+
+
+def test_on_a_cpu_the_setting_decides() -> None:
+    for lora_bytes, sets in ((1, 1), (3 * UNET_BYTES, 3), (100 * UNET_BYTES, MAX_LORA_SETS)):
+        wishes = replace(WITH_LORAS, lora_bytes=lora_bytes)
+        plan = plan_memory(wishes, torch.device("cpu"), (torch.float32,) * 2, 1, None)
+        assert (plan.merged_bytes, plan.max_lora_sets) == (lora_bytes, sets)

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from lpw_sdxl.engine.cost import step_cost
 from lpw_sdxl.engine.policy import (
     ACTIVE_CALLS,
+    NO_MIXING,
+    STAY_CALLS,
     STAY_TRAVELS,
     TURN_CHUNKS,
     Capacity,
+    LoraMixing,
     MixedLengths,
     Phase,
     Standing,
@@ -23,10 +26,12 @@ from lpw_sdxl.engine.policy import (
     admit,
     choose_group,
     choose_phase,
+    least_served,
     served_after,
     served_at_first,
     share_calls,
 )
+from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.schema import ImageSize
 
 SMALL = StepKey(ImageSize(128, 128))
@@ -442,3 +447,171 @@ def test_few_jobs_travel_together(jobs: int) -> None:
     """Three travels for all that are under way are the least that there can be."""
     travels, _ = travels_and_share(jobs)
     assert travels <= 3 * (200 / jobs + 1)
+
+
+# LoRAs.
+
+
+def lora_set(number: int) -> LoraSet:
+    return ((f"lora {number}", 1.0),) if number else NO_LORAS
+
+
+def with_set(number: int, served: float = 0.0, key: StepKey = SMALL, rows: int = 2) -> Standing:
+    return Standing(key, rows, served, loras=lora_set(number))
+
+
+def mixing(max_sets: int, *at_hand: int) -> LoraMixing:
+    return LoraMixing(max_sets, {lora_set(number) for number in (0, *at_hand)}.__contains__)
+
+
+def test_a_call_has_no_more_sets_than_may_be_mixed() -> None:
+    active = [with_set(number) for number in (1, 2, 2, 3, 0, 1)]
+    assert choose_group(active, constant(16), mixing(2, 1, 2, 3)) == [0, 1, 2, 5]
+    assert choose_group(active, constant(16), mixing(1, 1, 2, 3)) == [0, 5]
+    assert choose_group(active, constant(16), mixing(4, 1, 2, 3)) == [0, 1, 2, 3, 4, 5]
+    assert choose_group(active, constant(16), NO_MIXING) == [0, 5]
+
+
+def test_sets_that_all_find_room_are_made_when_their_turn_comes() -> None:
+    active = [with_set(0, served=1.0), with_set(1), with_set(2, served=2.0)]
+    assert choose_group(active, constant(2), mixing(3)) == [1]
+    assert choose_group(active, constant(16), mixing(3)) == [0, 1, 2]
+
+
+def test_who_is_at_hand_goes_before_who_would_take_the_place_of_another() -> None:
+    cost = step_cost(SMALL.size, 2)
+    active = [with_set(2), with_set(1, served=cost), with_set(3, served=cost), with_set(0, cost)]
+    assert choose_group(active, constant(16), mixing(2, 1)) == [1, 3]
+
+
+def test_it_goes_before_it_only_while_it_has_not_had_much_more() -> None:
+    patience = STAY_CALLS * step_cost(SMALL.size, 2)
+    active = [with_set(2), with_set(1, served=patience)]
+    assert choose_group(active, constant(16), mixing(1, 1)) == [1]
+    active = [with_set(2), with_set(1, served=1.01 * patience)]
+    assert choose_group(active, constant(16), mixing(1, 1)) == [0]
+
+
+def test_it_goes_before_it_only_for_a_few_calls() -> None:
+    active = [with_set(2), with_set(1)]
+    for passed_over in range(STAY_CALLS):
+        assert choose_group(active, constant(16), mixing(1, 1), passed_over) == [1]
+    assert choose_group(active, constant(16), mixing(1, 1), STAY_CALLS) == [0]
+
+
+sets_at_hand = st.sets(st.integers(0, 5))
+jobs_with_sets = st.lists(
+    st.builds(with_set, st.integers(0, 5), st.floats(0, 9), keys, st.integers(1, 2)),
+    min_size=1,
+    max_size=20,
+)
+
+
+@given(
+    active=jobs_with_sets,
+    rows=st.integers(1, 16),
+    max_sets=st.integers(1, 8),
+    at_hand=sets_at_hand,
+    passed_over=st.integers(0, STAY_CALLS),
+)
+def test_a_group_of_sets_is_of_one_key_fits_and_is_somebodys_turn(
+    active: list[Standing], rows: int, max_sets: int, at_hand: set[int], passed_over: int
+) -> None:
+    one = mixing(max_sets, *at_hand)
+    group = choose_group(active, constant(rows), one, passed_over)
+    assert group
+    assert group == sorted(set(group))
+    chosen = [active[index] for index in group]
+    assert len({job.key for job in chosen}) == 1
+    assert len(chosen) == 1 or sum(job.rows for job in chosen) <= rows
+    assert len({job.loras for job in chosen}) <= max_sets
+    least = least_served(active)
+    if least not in group:
+        assert passed_over < STAY_CALLS
+        assert not one.is_at_hand(active[least].loras)
+        assert any(one.is_at_hand(job.loras) for job in chosen)
+
+
+@dataclass
+class LoraDevice(Device):
+    """A device whose memory holds a few sets, and forgets the one that was used longest ago."""
+
+    max_sets: int = 1
+    held: list[LoraSet] = field(default_factory=list)
+    made: int = 0
+    passed_over: int = 0
+
+    def step(self) -> None:
+        mix = LoraMixing(self.max_sets, lambda loras: not loras or loras in self.held)
+        standings = [one.standing for one in self.active]
+        group = choose_group(standings, self.capacity, mix, self.passed_over)
+        self.passed_over = 0 if least_served(standings) in group else self.passed_over + 1
+        chosen = [self.active[index] for index in group]
+        for loras in {one.standing.loras for one in chosen} - {NO_LORAS}:
+            if loras in self.held:
+                self.held.remove(loras)
+            else:
+                self.made += 1
+            self.held = [*self.held, loras][-self.max_sets :]
+        self.calls += 1
+        served = served_after([one.standing for one in chosen])
+        for runner, amount in zip(chosen, served, strict=True):
+            runner.serve(amount)
+            runner.stepped_at.append(self.calls)
+        self.active = [one for one in self.active if len(one.stepped_at) < one.steps]
+
+
+def runner_with(number: int, steps: int) -> Runner:
+    return Runner(with_set(number), steps)
+
+
+@pytest.mark.parametrize("max_sets", [1, 2])
+@pytest.mark.parametrize("steps", [2, 4, 30])
+def test_jobs_at_hand_that_keep_coming_do_not_starve_one_that_is_not(
+    max_sets: int, steps: int
+) -> None:
+    device = LoraDevice(constant(8), max_sets=max_sets)
+    others = [1, 0][:max_sets]
+    for number in others:
+        device.join(runner_with(number, steps))
+    device.step()
+    patient = runner_with(2, 20)
+    device.join(patient)
+    for turn in range(1000):
+        if patient not in device.active:
+            break
+        if turn % 2 == 0 and len(device.active) < 12:
+            device.join(runner_with(others[turn // 2 % max_sets], steps))
+        device.step()
+    assert patient not in device.active
+    waits = [after - before for before, after in pairwise([1, *patient.stepped_at])]
+    # At the worst all others are served up to where it stands, and then some calls more.
+    assert max(waits) <= 12 * (STAY_CALLS + 1)
+    assert patient.stepped_at[-1] <= 20 * 2 * (STAY_CALLS + 1)
+
+
+@pytest.mark.parametrize(("sets", "max_sets"), [(2, 1), (3, 1), (9, 8), (12, 4), (16, 8)])
+def test_more_sets_than_there_is_room_for_are_not_made_for_every_call(
+    sets: int, max_sets: int
+) -> None:
+    device = LoraDevice(constant(2 * max_sets), max_sets=max_sets)
+    for number in range(1, sets + 1):
+        device.join(runner_with(number, 30))
+    while device.active:
+        device.step()
+    # Each call is of `max_sets` sets; to make them each time would be as many as all the steps.
+    assert device.made <= 30 * sets / STAY_CALLS + sets
+
+
+@given(
+    to_come=st.lists(
+        st.tuples(st.integers(0, 5), st.integers(1, 6), st.integers(0, 2)), min_size=1, max_size=60
+    ),
+    max_sets=st.integers(1, 4),
+)
+def test_nobody_starves_whatever_sets_come(
+    to_come: list[tuple[int, int, int]], max_sets: int
+) -> None:
+    device = LoraDevice(constant(8), max_sets=max_sets)
+    waiting = [(runner_with(number, steps), pause) for number, steps, pause in to_come]
+    assert longest_wait(device, waiting, places=12) <= 12 * (STAY_CALLS + 1)

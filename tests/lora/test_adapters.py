@@ -1,20 +1,25 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from inspect import getclosurevars
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from safetensors.torch import save_file
 
-from lora.conftest import CPU, networks_of
+from lora.conftest import CPU, CanonicalFile, networks_of
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.errors import GenerationError
+from lpw_sdxl.lora import adapters as module
 from lpw_sdxl.lora.adapters import Adapters, Segment
 from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.library import LoraLibrary
-from lpw_sdxl.lora.merging import Network
+from lpw_sdxl.lora.merging import Network, count_bytes
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 
 A: LoraSet = (("a", 0.8),)
@@ -198,3 +203,133 @@ def test_a_damaged_lora_fails_by_name_and_leaves_the_network_usable(
     adapters.use(Component.UNET, A)
     adapters.use(Component.UNET, NO_LORAS)
     assert_same_bits(pipeline, before)
+
+
+def bytes_in_use(pipeline: Pipeline, known: set[int]) -> int:
+    """Count the bytes of weights at work but those at known addresses."""
+    found = {
+        tensor.data_ptr(): tensor.numel() * tensor.element_size()
+        for module in networks_of(pipeline).values()
+        for layer in module.modules()
+        for tensor in weights_at_work(layer)
+        if tensor.data_ptr() not in known
+    }
+    return sum(found.values())
+
+
+def weights_at_work(layer: torch.nn.Module) -> list[torch.Tensor]:
+    """The layer's own parameters, and those of the segments that it is divided into."""
+    divided = vars(layer).get("forward")
+    cells = {} if divided is None else getclosurevars(divided).nonlocals
+    parts = [tensor for part in cells.get("weights", ()) for tensor in part]
+    return [parameter.data for parameter in layer.parameters(recurse=False)] + parts
+
+
+def test_what_is_in_use_is_within_the_memory_for_sets(
+    pipeline: Pipeline, library: LoraLibrary
+) -> None:
+    own = {
+        parameter.data_ptr()
+        for network in networks_of(pipeline).values()
+        for parameter in network.parameters()
+    }
+    unet_bytes = Network(Component.UNET, pipeline.unet).weight_bytes
+    limit = 2 * unet_bytes
+    adapters = Adapters(networks_of(pipeline), library, CPU, limit)
+
+    def held() -> int:
+        """What is kept, and what is in use without being kept."""
+        kept = {
+            tensor.data_ptr()
+            for merged, _ in adapters._merged._entries.values()
+            for weights in merged.values()
+            for tensor in weights
+        }
+        return adapters.counters.bytes + bytes_in_use(pipeline, own | kept)
+
+    peak = 0
+    merge = Network.merge
+
+    def watched(network: Network, *rest: Any) -> Any:
+        nonlocal peak
+        merged = merge(network, *rest)
+        peak = max(peak, held() + sum(map(count_bytes, merged.values())))
+        return merged
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Network, "merge", watched)
+        for tenth in range(1, 8):
+            sets = [(("c", tenth / 10),), (("c", -tenth / 10),)]
+            adapters.divide(Component.UNET, [Segment(loras, 1) for loras in sets])
+            adapters.use_in_encoders(sets[0])
+    assert 0 < peak <= limit
+
+
+def test_an_exchange_that_breaks_off_leaves_no_mixture_behind(
+    pipeline: Pipeline, adapters: Adapters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = states(pipeline)
+    adapters.use(Component.UNET, A)
+    adapters.use(Component.UNET, NO_LORAS)
+    exchange, count = module._exchange, 0
+
+    def break_off(*arguments: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == 5:
+            raise torch.OutOfMemoryError
+        exchange(*arguments)
+
+    monkeypatch.setattr(module, "_exchange", break_off)
+    with pytest.raises(torch.OutOfMemoryError):
+        adapters.use(Component.UNET, A)
+    adapters.use(Component.UNET, NO_LORAS)  # whose image is next has none
+    assert_same_bits(pipeline, before)
+
+    adapters.use(Component.UNET, A)
+    count = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        adapters.use(Component.UNET, (("d", 1.0),))
+    adapters.reset()
+    assert_same_bits(pipeline, before)
+
+
+def test_where_memory_is_short_all_merged_weights_go(
+    pipeline: Pipeline, adapters: Adapters
+) -> None:
+    before = states(pipeline)
+    adapters.divide(Component.UNET, [Segment(A, 1), Segment(AB, 1)])
+    adapters.use_in_encoders(ABC)
+    assert adapters.counters.bytes > 0
+    adapters.forget()
+    assert (adapters.counters.bytes, adapters.counters.entries) == (0, 0)
+    assert_same_bits(pipeline, before)
+
+
+def test_a_lora_that_is_at_hand_does_not_wait_for_another_file(tmp_path: Path) -> None:
+    for name in ("quick", "slow"):
+        save_file({f"unet/conv_in/{name}": torch.zeros(2)}, tmp_path / f"{name}.safetensors")
+    is_read, go_on = threading.Event(), threading.Event()
+
+    class Slow(CanonicalFile):
+        def verify(self) -> None:
+            is_read.set()
+            assert go_on.wait(20)
+
+    library = LoraLibrary(
+        {
+            "quick": CanonicalFile("quick", tmp_path / "quick.safetensors"),
+            "slow": Slow("slow", tmp_path / "slow.safetensors"),
+        }
+    )
+    library.get("quick")
+    with ThreadPoolExecutor(3) as threads:
+        slow = [threads.submit(library.get, "slow") for _ in range(2)]
+        try:
+            assert is_read.wait(20)
+            assert threads.submit(library.get, "quick").result(10).size == 8
+            assert not slow[0].done()
+        finally:
+            go_on.set()
+        assert slow[0].result(20) is slow[1].result(20)  # read once
+    assert (library.counters.entries, library.counters.misses) == (2, 3)

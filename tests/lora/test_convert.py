@@ -79,14 +79,15 @@ def test_numbers_are_those_of_the_source_bit_for_bit(
     assert list(read_header(written).tensors) == sorted(expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
 def test_double_precision_becomes_single_and_eight_bits_become_sixteen(
-    source: Path, written: Path
+    source: Path, written: Path, dtype: torch.dtype
 ) -> None:
     eight_bits = torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
     values = {
         f"{MODULE}.lora_down.weight": torch.full((4, 64), 0.1, dtype=torch.float64),
         f"{MODULE}.lora_up.weight": eight_bits.to(torch.float8_e4m3fn),
-        f"{MODULE}.alpha": torch.tensor([3], dtype=torch.int64),
+        f"{MODULE}.alpha": torch.tensor([3], dtype=dtype),
     }
     save(source, {}, values=values)
     _, found = converted(source, written)

@@ -17,7 +17,7 @@ from lpw_sdxl.embedding.preflight import EmbeddingPlan
 from lpw_sdxl.errors import AddonError, CheckpointError, LpwSdxlError
 from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.preflight import LoraPlan, examine
-from lpw_sdxl.lora.targets import Targets, read_targets, signature, targets_of, text_encoder_widths
+from lpw_sdxl.lora.targets import Targets, encoder_widths, read_targets, signature, targets_of
 
 SDXL = "SDXL"
 SDXL_WIDTHS = (768, 1280)
@@ -75,7 +75,7 @@ def fit_embedding(header: CheckpointHeader, plan: EmbeddingPlan, model: str | No
     """
     names = []
     for candidate in candidates(model, has_sdxl=False):
-        widths = text_encoder_widths(candidate.targets)
+        widths = encoder_widths(candidate.targets)
         if widths == plan.widths:
             return candidate.name
         names.append(f"{widths[0]} and {widths[1]} of {candidate.name}")
@@ -138,4 +138,4 @@ def _newest_models() -> list[store.StoreEntry]:
 def _is_sdxl(targets: Targets) -> bool:
     """Tell SDXL's own size from those that tests and the demo make; imports refuse all others."""
     entrance = targets[Component.UNET]["conv_in"].weight
-    return entrance[0] == _SDXL_CHANNELS and text_encoder_widths(targets) == SDXL_WIDTHS
+    return entrance[0] == _SDXL_CHANNELS and encoder_widths(targets) == SDXL_WIDTHS

@@ -29,6 +29,7 @@ from lpw_sdxl.checkpoint.progress import Progress
 from lpw_sdxl.checkpoint.selection import identity_of
 from lpw_sdxl.checkpoint.space import check_space, full_disk_told
 from lpw_sdxl.checkpoint.text import clean_text
+from lpw_sdxl.conditioning.mentions import NAME
 from lpw_sdxl.errors import AddonError, ModelError
 
 MAX_NAME = 100
@@ -140,6 +141,12 @@ def choose_name(options: AddonOptions, header: CheckpointHeader) -> str:
     if not slug(name):
         raise AddonError(
             f"The name {name!r} has neither a letter nor a digit; give one with --name."
+        )
+    if options.kind is AddonKind.EMBEDDING and not NAME.fullmatch(name):
+        raise AddonError(
+            f"The name {name!r} can't be used for an embedding, which prompts name by a word; "
+            "letters A to Z, digits, '.', '_' and '-' are right: give one with --name, such as "
+            f"--name {slug(name)}."
         )
     return name
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from lpw_sdxl.addon.manifest import embedding_fit
 from lpw_sdxl.addon.registry import Registry
 from lpw_sdxl.errors import CheckpointError, ModelError
-from lpw_sdxl.lora.targets import read_targets, signature, text_encoder_widths
+from lpw_sdxl.lora.targets import encoder_widths, read_targets, signature
 
 
 def find_installed(model_directory: Path, directories: Iterable[Path]) -> Registry:
@@ -28,5 +28,5 @@ def find_installed(model_directory: Path, directories: Iterable[Path]) -> Regist
     return Registry.read(
         directories,
         signature=signature(targets),
-        embedding_fit=embedding_fit(*text_encoder_widths(targets)),
+        embedding_fit=embedding_fit(*encoder_widths(targets)),
     )

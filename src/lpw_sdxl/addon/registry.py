@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lpw_sdxl.addon.kind import AddonKind, slug
 from lpw_sdxl.addon.manifest import AddonManifest, read_addon_manifest, verify_addon_files
+from lpw_sdxl.conditioning.mentions import NAME
 from lpw_sdxl.errors import AddonError, InvalidRequestError
 from lpw_sdxl.lora.component import Component
 
@@ -159,6 +160,11 @@ NO_ADDONS = Registry({}, {}, {})
 
 def _read(directory: Path, fits: Mapping[AddonKind, str | None]) -> Addon:
     manifest = read_addon_manifest(directory)
+    if manifest.kind is AddonKind.EMBEDDING and not NAME.fullmatch(manifest.name):
+        raise AddonError(
+            f"The embedding {manifest.name!r} has a name that no prompt can hold as a word; import "
+            "its file again with a --name of letters A to Z, digits, '.', '_' and '-'."
+        )
     verify_addon_files(directory, manifest, contents=manifest.kind is AddonKind.EMBEDDING)
     wanted = fits[manifest.kind]
     if wanted is not None and manifest.fits != wanted:

@@ -27,6 +27,7 @@ TORCH_DTYPES = {
     "F32": torch.float32,
     "F64": torch.float64,
     "I64": torch.int64,
+    "I32": torch.int32,
 }
 """torch's type for the safetensors codes that are read or written here."""
 

@@ -51,6 +51,11 @@ class ByteCache(Generic[Key, Value]):
         self._entries.move_to_end(key)
         return entry[0]
 
+    def touch(self, key: Key) -> None:
+        """Let a value, if it is kept, be the last to be forgotten; nobody asked for it."""
+        if key in self._entries:
+            self._entries.move_to_end(key)
+
     def put(self, key: Key, value: Value, size: int) -> None:
         """Keep a value of `size` bytes; what alone is larger than the cache is not kept."""
         if size > self.max_bytes:

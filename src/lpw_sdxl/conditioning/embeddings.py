@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lpw_sdxl.conditioning.mentions import NAME
 from lpw_sdxl.errors import ModelError
 
 TENSOR_NAMES = ("text_encoder", "text_encoder_2")
 """The tensors of an embedding's file, in the encoders' order."""
-
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +64,7 @@ def check_embeddings(embeddings: Sequence[Embedding], tables: Sequence[Tensor]) 
     """
     seen: set[str] = set()
     for embedding in embeddings:
-        if not _NAME.fullmatch(embedding.name):
+        if not NAME.fullmatch(embedding.name):
             raise _damaged(embedding.name, "has a name of other characters than A-Za-z0-9._-")
         if embedding.name.lower() in seen:
             raise ModelError(f"two embeddings are called {embedding.name}; remove one")

@@ -8,6 +8,9 @@ from enum import Enum
 from string import ascii_lowercase, ascii_uppercase
 from typing import NamedTuple
 
+NAME = re.compile(r"[A-Za-z0-9._-]+")
+"""All of an embedding's name: what any prompt can hold as one word."""
+
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 # A name is a whole word: `-` joins as letters do, and a combining accent belongs to its letter.
 _WORD = r"\w\-\u0300-\u036f"
@@ -40,7 +43,7 @@ class MentionFinder:
     """Finds names in texts, in one pass."""
 
     def __init__(self, names: Iterable[str], form: MentionForm) -> None:
-        """Take names of ASCII letters, digits, `.`, `_`, `-` that differ by more than their case.
+        """Take names that `NAME` describes and that differ by more than their case.
 
         Args:
             names: at least one.

@@ -100,7 +100,7 @@ class Denoiser:
         rows = [row for rows in rows_of for row in rows]
         predictions: dict[int, torch.Tensor] = {}
         for unsorted in calls:
-            call = _sorted_by_loras(unsorted, rows)
+            call = self._sort_by_loras(unsorted, rows)
             some = [rows[index] for index in call]
             arguments = self.arguments(some)
             run = self._prepare(some)
@@ -127,6 +127,17 @@ class Denoiser:
             "timestep": send(torch.stack([row.timestep.float() for row in rows]), self._device),
             **self._stacked.arguments,
         }
+
+    def _sort_by_loras(self, call: Sequence[int], rows: Sequence[Row]) -> list[int]:
+        """Bring the rows of one set together, and sets that change few layers."""
+        if self._adapters is None:
+            return [*call]
+        order: dict[LoraSet, tuple[int, int]] = {}
+        for index in call:
+            loras = rows[index].prompt.loras
+            changed = self._adapters.changed_layers(Component.UNET, loras)
+            order.setdefault(loras, (changed, len(order)))
+        return sorted(call, key=lambda index: order[rows[index].prompt.loras])
 
     def _prepare(self, rows: Sequence[Row]) -> Callable[..., Any]:
         """Give the UNet the rows' LoRAs, and say how it is to be called."""
@@ -190,14 +201,6 @@ class Denoiser:
             mask = torch.ones(rows, EXAMPLE_TOKENS, dtype=torch.bool, device=self._device)
             example["encoder_attention_mask"] = mask
         return example
-
-
-def _sorted_by_loras(call: Sequence[int], rows: Sequence[Row]) -> list[int]:
-    """Bring the rows of one set together, sets in the order in which they first appear."""
-    order: dict[LoraSet, int] = {}
-    for index in call:
-        order.setdefault(rows[index].prompt.loras, len(order))
-    return sorted(call, key=lambda index: order[rows[index].prompt.loras])
 
 
 class Fence:

@@ -47,7 +47,8 @@ def _read(info: TensorInfo) -> torch.Tensor:
     dtype = TORCH_DTYPES[DTYPES[info.dtype]]
     tensor = torch.frombuffer(content, dtype=TORCH_DTYPES[info.dtype]).reshape(info.shape)
     tensor = tensor.to(dtype)
-    if not is_finite(tensor):
+    # Float16 is what the text encoders run in: one that can't hold it would keep it from starting.
+    if not is_finite(tensor.to(torch.float16)):
         raise AddonError(
             f"{info.path.name} is damaged: tensor {info.name} holds NaN or infinity, or a number "
             "too large for its dtype; get another copy."

@@ -111,6 +111,7 @@ class StepLoop:
         self._call_pixels: float = options.plan.call_pixels  # less after a lack of memory
         self._launched_cost = 0.0  # of the turn before, on a CUDA device
         self._tried_pixels = 0.0  # of the UNet call under way
+        self._passed_over = 0  # calls in a row that the least served job was not in
         self._isolation = Isolation(pipeline.device, self._fail, self._note_no_room)
         self._metrics = metrics
         self._on_death = on_death
@@ -317,7 +318,9 @@ class StepLoop:
         """Choose the jobs of the next UNet call."""
         stepping = self._stepping()
         standings = [job.standing for job in stepping]
-        chosen = policy.choose_group(standings, self._capacity, self._mixing)
+        chosen = policy.choose_group(standings, self._capacity, self._mixing, self._passed_over)
+        is_passed_over = bool(chosen) and policy.least_served(standings) not in chosen
+        self._passed_over = self._passed_over + 1 if is_passed_over else 0
         return [stepping[index] for index in chosen]
 
     def _step(self, group: Sequence[Job]) -> float:
@@ -383,6 +386,7 @@ class StepLoop:
 
     def _note_no_room(self) -> None:
         self.counters.out_of_memory += 1
+        self.stages.make_room()
         if self._tried_pixels:
             self._call_pixels = min(self._call_pixels, self._tried_pixels / 2)
             self._tried_pixels = 0.0

@@ -201,11 +201,13 @@ def plan_memory(
         keeps_projections &= room - kept >= pixels * footprint.per_row_pixel
         room -= kept if keeps_projections else 0
         pixels = min(pixels, int(room / footprint.per_row_pixel))
-        left = max(0.0, room - pixels * footprint.per_row_pixel) * (1 - SPARE_SHARE)
-        merged_bytes = 0 if is_offloading else min(wishes.lora_bytes, one_set + int(left))
+        step_room = pixels * footprint.per_row_pixel
         if is_offloading:  # only the VAE is there
             room = memory.free * (1 - SPARE_SHARE) - footprint.vae
         tile_above = min(tile_above, int(room / footprint.per_decoded_pixel))
+        left = max(0.0, room - max(step_room, tile_above * footprint.per_decoded_pixel))
+        left *= 1 - SPARE_SHARE
+        merged_bytes = 0 if is_offloading else min(wishes.lora_bytes, one_set + int(left))
         if pixels < wishes.native_pixels or tile_above < SMALL_TILE_PIXELS**2:
             raise ModelError(
                 f"the device has {memory.free / GIB:.1f} GiB free, and this model needs"

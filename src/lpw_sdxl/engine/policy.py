@@ -8,7 +8,7 @@ large one to be done, nor a size that one job uses for a size that many use.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -20,7 +20,8 @@ from lpw_sdxl.schema import ImageSize
 ACTIVE_CALLS = 4  # all sizes together have at most this many calls' rows under way: bounds memory
 TURN_CHUNKS = 64  # prompt chunks encoded between two steps: about the work of one UNet row
 STAY_TRAVELS = 10  # a phase lasts this many times its components' travel while others wait
-STAY_CALLS = 4  # the least served job waits for so many calls, of its own, for LoRAs to be made
+CALLS_WITH_LORAS = 2  # calls' rows of one size that are under way where their LoRAs differ
+STAY_CALLS = 4  # so many calls go before the least served job's, if its LoRAs have to be made
 
 Capacity = Callable[[ImageSize], int]  # rows of one UNet call that fit, by the images' size
 
@@ -91,17 +92,20 @@ def admit(
         capacity: rows of one UNet call, by size.
 
     Returns:
-        indexes into `waiting`, ascending. A key takes jobs while its rows fit into one call, and
-        always one; the first job of a key that does not fit closes that key, so that a small one
-        cannot overtake. All keys together take what ACTIVE_CALLS calls hold; the first job over
+        indexes into `waiting`, ascending. A key takes jobs while its rows fit into one call, or
+        into two where their LoRAs differ (a choice, so that a call has few sets of them); it
+        always takes one. The first job of a key that does not fit closes that key, so that a small
+        one cannot overtake. All keys together take what ACTIVE_CALLS calls hold; the first job over
         that closes all. At most TURN_CHUNKS are encoded in one turn (though always one job),
         because the jobs under way wait for that.
     """
     free_chunks = TURN_CHUNKS
     free_in_all = ACTIVE_CALLS * max_rows - sum(job.rows for job in active)
     taken: dict[StepKey, int] = defaultdict(int)
+    sets: dict[StepKey, set[LoraSet]] = defaultdict(set)
     for job in active:
         taken[job.key] += job.rows
+        sets[job.key].add(job.loras)
     closed: set[StepKey] = set()
     chosen: list[int] = []
     for index, job in enumerate(waiting):
@@ -109,10 +113,12 @@ def admit(
             break
         if job.key in closed:
             continue
-        if taken[job.key] and taken[job.key] + job.rows > capacity(job.key.size):
+        calls = 1 if sets[job.key] <= {job.loras} else CALLS_WITH_LORAS
+        if taken[job.key] and taken[job.key] + job.rows > calls * capacity(job.key.size):
             closed.add(job.key)
             continue
         taken[job.key] += job.rows
+        sets[job.key].add(job.loras)
         free_in_all -= job.rows
         free_chunks -= job.chunks
         chosen.append(index)
@@ -124,13 +130,24 @@ NO_MIXING = LoraMixing(max_sets=1, is_at_hand=lambda _: True)
 
 
 def choose_group(
-    active: Sequence[Standing], capacity: Capacity, mixing: LoraMixing = NO_MIXING
+    active: Sequence[Standing],
+    capacity: Capacity,
+    mixing: LoraMixing = NO_MIXING,
+    passed_over: int = 0,
 ) -> list[int]:
     """Choose the jobs of the next UNet call: the least served one, and who can go with it.
 
     A job that waits is served nothing while the others are, so its turn comes. If its LoRAs would
-    have to be made, the least served one whose LoRAs are at hand goes before it, for a few calls:
-    else two sets that don't fit into the memory together would be made for every call.
+    have to be made in the place of another's, the least served one whose LoRAs are at hand goes
+    before it, for a few calls: else sets that don't fit into the memory together would be made for
+    every call.
+
+    Args:
+        active: all jobs that want to step.
+        capacity: rows of one UNet call.
+        mixing: which LoRAs go together.
+        passed_over: calls in a row that were without the least served job. What it is served does
+            not tell: those that go before it may leave, and others come.
 
     Returns:
         indexes into `active`, ascending; empty if there is none. The group is of one key and fits
@@ -139,30 +156,59 @@ def choose_group(
     if not active:
         return []
     by_service = sorted(range(len(active)), key=lambda index: (active[index].served, index))
-    first = _choose_first([active[index] for index in by_service], mixing)
-    by_service.insert(0, by_service.pop(first))
-    key = active[by_service[0]].key
-    free = capacity(key.size)
+    at_hand = {job.loras for job in active if mixing.is_at_hand(job.loras)}
+    if len(at_hand) >= mixing.max_sets and passed_over < STAY_CALLS:
+        first = _choose_first([active[index] for index in by_service], at_hand)
+        by_service.insert(0, by_service.pop(first))
+    leader = active[by_service[0]]
+    if leader.loras not in at_hand:
+        at_hand = set()  # it is made in their place, and others' with it
+    free = capacity(leader.key.size)
     sets: set[LoraSet] = set()
     group: list[int] = []
-    for index in by_service:
+    for index in _by_company(active, by_service):
         job = active[index]
-        has_room = not group or job.rows <= free
-        if job.key == key and has_room and len(sets | {job.loras}) <= mixing.max_sets:
+        has_room = job.key == leader.key and (not group or job.rows <= free)
+        is_worth_it = job.loras in at_hand or len(at_hand) < mixing.max_sets
+        if has_room and is_worth_it and len(sets | {job.loras}) <= mixing.max_sets:
             free -= job.rows
             sets.add(job.loras)
+            at_hand.add(job.loras)
             group.append(index)
     return sorted(group)
 
 
-def _choose_first(by_service: Sequence[Standing], mixing: LoraMixing) -> int:
+def _by_company(active: Sequence[Standing], by_service: Sequence[int]) -> list[int]:
+    """Bring together, behind the first, the jobs of one set among those that were served alike.
+
+    Fewer sets in a call are fewer divided layers. Who was served less by half a call stays ahead.
+    """
+    first = active[by_service[0]]
+    level = first.served + step_cost(first.key.size, first.rows) / 2
+    order: dict[LoraSet, int] = {}
+    for index in by_service:
+        order.setdefault(active[index].loras, len(order))
+
+    def place(index: int) -> tuple[bool, int]:
+        is_ahead = active[index].served > level
+        return is_ahead, 0 if is_ahead else order[active[index].loras]
+
+    return sorted(by_service, key=place)
+
+
+def least_served(active: Sequence[Standing]) -> int:
+    """Say whose turn it is, by what each has had: an index into `active`, which is not empty."""
+    return min(range(len(active)), key=lambda index: (active[index].served, index))
+
+
+def _choose_first(by_service: Sequence[Standing], at_hand: Collection[LoraSet]) -> int:
     """Choose whom a call is for, of jobs in the order of what they were served."""
     least = by_service[0]
     patience = STAY_CALLS * step_cost(least.key.size, least.rows)
     for index, job in enumerate(by_service):
         if job.served > least.served + patience:
             break
-        if mixing.is_at_hand(job.loras):
+        if job.loras in at_hand:
             return index
     return 0
 

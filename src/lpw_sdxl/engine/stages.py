@@ -163,8 +163,16 @@ class Stages:
     def rest(self) -> None:
         """Let go of what only jobs under way need."""
         self._denoiser.forget()
-        if self.adapters is not None:
-            self.adapters.reset()
+        self._reset(Adapters.reset)
+
+    def make_room(self) -> None:
+        """Let go of what can be made again: memory is short."""
+        self._reset(Adapters.forget)
+
+    def _reset(self, reset: Callable[[Adapters], None]) -> None:
+        # A component that comes and goes gets its base weights, which are at home, when it goes.
+        if self.adapters is not None and self.residence.current is None:
+            reset(self.adapters)
 
     def decode(self, job: Job, *, in_tiles: bool = False) -> Pixels:
         """Decode a job that has done its steps, in tiles where memory is short."""

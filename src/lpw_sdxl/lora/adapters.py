@@ -27,6 +27,7 @@ from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 
 logger = logging.getLogger(__name__)
 
+REMEMBERED_COUNTS = 1000
 TEXT_ENCODERS = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
 
 
@@ -44,7 +45,8 @@ class Adapters:
         networks: of the model, with their base weights, where they stay or come home to.
         library: the LoRAs.
         device: where the networks are when they are called.
-        max_merged_bytes: of the merged weights that are kept, beside those in use.
+        max_merged_bytes: of the merged weights that are kept, those in use among them. Where not
+            even one set fits, the one in use is there all the same.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Adapters:
         self._merged: ByteCache[tuple[Component, LoraSet], MergedWeights] = ByteCache(
             max_merged_bytes
         )
+        self._layer_counts: dict[tuple[Component, LoraSet], int] = {}
 
     @property
     def counters(self) -> CacheCounters:
@@ -82,7 +85,8 @@ class Adapters:
         """
         place = self._places[component]
         if place.loras != loras:
-            place.take(loras, self._weights(component, loras))
+            [weights] = self._gather([(component, loras)])
+            place.take(loras, weights)
 
     def use_in_encoders(self, loras: LoraSet) -> None:
         """Give both text encoders the weights of one set.
@@ -90,8 +94,10 @@ class Adapters:
         Raises:
             GenerationError: a LoRA can't be read.
         """
-        for component in TEXT_ENCODERS:
-            self.use(component, loras)
+        if any(self._places[encoder].loras != loras for encoder in TEXT_ENCODERS):
+            weights = self._gather([(encoder, loras) for encoder in TEXT_ENCODERS])
+            for encoder, some in zip(TEXT_ENCODERS, weights, strict=True):
+                self._places[encoder].take(loras, some)
 
     def divide(self, component: Component, segments: Sequence[Segment]) -> None:
         """Give a network the weights of several sets, each for its rows of the next calls.
@@ -108,7 +114,7 @@ class Adapters:
             return
         place = self._places[component]
         if place.segments != tuple(segments):
-            weights = [self._weights(component, segment.loras) for segment in segments]
+            weights = self._gather([(component, segment.loras) for segment in segments])
             place.divide(tuple(segments), weights)
 
     def reset(self) -> None:
@@ -116,10 +122,30 @@ class Adapters:
         for place in self._places.values():
             place.restore()
 
+    def forget(self) -> None:
+        """Let go of all merged weights, as memory is short; all networks are on the device."""
+        self._merged.make_room(self._merged.max_bytes + 1)
+        self.reset()
+
     def is_at_hand(self, component: Component, loras: LoraSet) -> bool:
         """Tell whether a set's weights are there, or none are needed."""
         place = self._places[component]
         return not loras or place.loras == loras or (component, loras) in self._merged
+
+    def changed_layers(self, component: Component, loras: LoraSet) -> int:
+        """Count the layers that a set changes, as far as that is at hand; else 0.
+
+        Where sets that change few layers are neighbours, more layers have the base's weights for
+        all of them, and are computed together.
+        """
+        return self._layer_counts.get((component, loras), 0)
+
+    def _gather(self, wanted: Sequence[tuple[Component, LoraSet]]) -> list[MergedWeights]:
+        """Get the weights of sets that shall be in use together; others may go out of use."""
+        for other, place in self._places.items():
+            for loras in place.sets:
+                self._merged.touch((other, loras))  # a network at work goes on with them
+        return [self._weights(component, loras) for component, loras in wanted]
 
     def _weights(self, component: Component, loras: LoraSet) -> MergedWeights:
         if not loras:
@@ -129,14 +155,14 @@ class Adapters:
         if known is not None:
             return known
         started = time.monotonic()
-        place = self._places[component]
-        network = place.network
-        self._merged.make_room(network.weight_bytes)  # at most; memory for both may not be there
-        if network.weight_bytes > self._merged.max_bytes:
-            place.take(NO_LORAS, {})
+        network = self._places[component].network
+        self._make_room(network.weight_bytes)
         merged = network.merge(loras, self._library, self._device)
         self._merged.put(key, merged, sum(map(count_bytes, merged.values())))
-        logger.info(
+        if len(self._layer_counts) >= REMEMBERED_COUNTS:
+            self._layer_counts.clear()
+        self._layer_counts[key] = len(merged)
+        logger.debug(
             "%s: %d LoRAs merged into %d layers in %.3f s",
             component,
             len(loras),
@@ -145,22 +171,42 @@ class Adapters:
         )
         return merged
 
+    def _make_room(self, size: int) -> None:
+        """Forget as many sets as must go for one of `size` bytes, and take them out of use."""
+        self._merged.make_room(size)
+        for component, place in self._places.items():
+            is_kept = all((component, loras) in self._merged for loras in place.sets)
+            if place.is_torn or not is_kept:
+                place.take(NO_LORAS, {})
+
 
 class _Place:
     """A network, and which weights are in it now."""
 
     def __init__(self, network: Network, device: torch.device) -> None:
         self.network = network
-        self.loras: LoraSet | None = NO_LORAS  # None while it is divided
+        self.loras: LoraSet | None = NO_LORAS  # None while it is divided, or torn
         self.segments: tuple[Segment, ...] = ()
         self._device = device
         self._changed: set[str] = set()  # layers that have not the base's weights
         self._divided: list[nn.Module] = []
 
+    @property
+    def sets(self) -> frozenset[LoraSet]:
+        """Give the sets whose merged weights are in it."""
+        sets = {segment.loras for segment in self.segments} | {self.loras or NO_LORAS}
+        return frozenset(sets - {NO_LORAS})
+
+    @property
+    def is_torn(self) -> bool:
+        """Tell whether an exchange broke off, so that the weights are of no one set."""
+        return self.loras is None and not self.segments
+
     def take(self, loras: LoraSet, merged: MergedWeights) -> None:
         """Put a set's weights into every layer that it changes, and the base's into the others."""
         self._unite()
-        for path in self._changed - merged.keys():
+        before, self._changed = self._changed, self._changed | merged.keys()
+        for path in before - merged.keys():
             self._put(path, self.network.base[path])
         for path, weights in merged.items():
             self._put(path, weights)
@@ -192,8 +238,7 @@ class _Place:
             del layer.forward  # the class's own comes to light again
         self._divided = []
         self.segments = ()
-        if self.loras is None:
-            self.loras = NO_LORAS
+        self.loras = None
 
     def _put(self, path: str, weights: LayerWeights) -> None:
         at_work = [tensor.to(self._device) for tensor in weights]  # no copy if it is there

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from lpw_sdxl.conditioning.cache import ByteCache, CacheCounters
@@ -73,6 +73,7 @@ class LoraLibrary:
         self._cache: ByteCache[str, LoraTensors] = ByteCache(max_bytes)
         self._verified: set[str] = set()
         self._lock = threading.Lock()
+        self._reading = threading.Lock()  # one at a time: what is read has no other bound
 
     @property
     def counters(self) -> CacheCounters:
@@ -82,17 +83,24 @@ class LoraLibrary:
     def get(self, sha256: str) -> LoraTensors:
         """Give a LoRA's tensors, from the disk if they are not at hand.
 
-        The file's bytes are held against its manifest when it is read for the first time.
+        The file's bytes are held against its manifest when it is read for the first time. Who asks
+        for a LoRA that is at hand never waits for another's file.
 
         Raises:
             GenerationError: its entry is damaged or gone.
         """
         with self._lock:
             known = self._cache.get(sha256)
+        if known is not None:
+            return known
+        with self._reading:
+            with self._lock:  # somebody may have read it meanwhile
+                known = self._cache.get(sha256) if sha256 in self._cache else None
             if known is not None:
                 return known
             tensors = self._read(sha256)
-            self._cache.put(sha256, tensors, tensors.size)
+            with self._lock:
+                self._cache.put(sha256, tensors, tensors.size)
             return tensors
 
     def _read(self, sha256: str) -> LoraTensors:
@@ -101,7 +109,8 @@ class LoraLibrary:
         try:
             if sha256 not in self._verified:
                 source.verify()
-            tensors = _sorted_out(load_file(source.file))
+            # Not mapped into memory: whoever rewrote the file of a mounted folder would end us.
+            tensors = _sorted_out(load(source.file.read_bytes()))
         except (LpwSdxlError, OSError, SafetensorError, ValueError) as error:
             logger.error("LoRA %s can't be read: %s", source.manifest.name, error)
             raise GenerationError(

@@ -16,8 +16,7 @@ Shape = tuple[int, ...]
 
 _WEIGHT = ".weight"
 # Transformers 5.6 names the first encoder's without the `text_model.` before it.
-_TOKENS = "embeddings.token_embedding"
-_ENCODERS = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
+_WORDS = "embeddings.token_embedding"
 
 
 class Target(NamedTuple):
@@ -60,13 +59,13 @@ def signature(targets: Targets) -> str:
     return hashlib.sha256(json.dumps(listed, separators=(",", ":")).encode()).hexdigest()
 
 
-def text_encoder_widths(targets: Targets) -> tuple[int, int]:
+def encoder_widths(targets: Targets) -> tuple[int, int]:
     """Return the widths of both text encoders' hidden states."""
     first, second = (
         target.weight[1]
-        for encoder in _ENCODERS
+        for encoder in (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
         for path, target in targets[encoder].items()
-        if path.endswith(_TOKENS)
+        if path.endswith(_WORDS)
     )
     return first, second
 

@@ -98,6 +98,12 @@ def test_usual_safetensors_file_is_chosen():
         parse(files=[])
     with pytest.raises(UnsupportedCheckpointError, match="95 more"):
         parse(files=files[:1] * 100)
+    # An embedding for negative prompts, and one for both whose usual half is a pickle.
+    negative = file("f.safetensors", "Negative", "SafeTensor")
+    assert parse(files=[files[0], negative]).file_name == "f.safetensors"
+    assert parse(files=[negative, files[4]]).file_name == "e.safetensors"
+    with pytest.raises(UnsupportedCheckpointError, match="no model file in safetensors"):
+        parse(files=[files[1], negative])
 
 
 def test_text_of_strangers_is_cut_and_cleaned():
