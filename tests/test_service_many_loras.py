@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 import shutil
+import statistics
 from collections.abc import Iterator
 
 import httpx
-import numpy as np
 import psutil
 import pytest
 
@@ -22,9 +22,9 @@ KINDS = ("lora", "locon", "dora", "loha", "lokr")
 REQUESTS = 600
 SAMPLE_EVERY = 10  # images
 MEGABYTE = 1024 * 1024
-MAX_SLOPE_KB = 10  # an image, as the soak allows without LoRAs
+FULL_AFTER = 60  # images; all that may be remembered is
+GROWTH_MB = 40  # from then on
 SETTINGS = {
-    # Each is full long before the second half of the requests.
     "LPW_SDXL_LORA_WEIGHTS_BYTES": str(40 * MEGABYTE),
     "LPW_SDXL_LORA_FILES_BYTES": str(4 * MEGABYTE),
     "LPW_SDXL_CONDITIONING_CACHE_BYTES": str(2 * MEGABYTE),
@@ -50,7 +50,7 @@ def server(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 def test_memory_stays_within_its_bounds(server: Server) -> None:
     draw = random.Random(1)
-    samples = []
+    samples = []  # resident megabytes
     workers = psutil.Process(server.process.pid).children(recursive=True)
     worker = max(workers, key=lambda process: process.memory_info().rss)
     with httpx.Client(base_url=server.url, timeout=120) as client:
@@ -60,12 +60,14 @@ def test_memory_stays_within_its_bounds(server: Server) -> None:
             request = {"prompt": "a fox", "num_inference_steps": 2, "loras": loras, "seed": number}
             assert client.post("/generate", json=request).status_code == 200
             if number % SAMPLE_EVERY == 0:
-                samples.append((number, worker.memory_info().rss / 1024))
+                samples.append(worker.memory_info().rss / MEGABYTE)
         told = client.post("/info", json={}).json()
     assert len(told["loras"]) == LORAS
     files = told["lora_files"]
     assert files["bytes"] <= 4 * MEGABYTE
     assert files["misses"] > LORAS / 2  # they were read, and made room for each other
-    images, kilobytes = zip(*samples[len(samples) // 2 :], strict=True)
-    slope = np.polyfit(images, kilobytes, 1)[0]
-    assert slope < MAX_SLOPE_KB, samples
+    # The allocator comes to keep some room of tensors of many sizes, 10 to 26 MB, no more after 700
+    # images. One sample is 15 MB off another. All files would be 100 MB, all merged weights
+    # gigabytes, and safetensors' leak where it maps files (0.8.0, 55 bytes a tensor) 80 MB.
+    full, end = samples[FULL_AFTER // SAMPLE_EVERY :][:10], samples[-10:]
+    assert statistics.median(end) - statistics.median(full) < GROWTH_MB, samples
