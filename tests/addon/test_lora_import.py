@@ -108,7 +108,7 @@ def test_a_lora_for_sdxl_is_imported_beside_a_tiny_model(
 
 def test_models_of_sdxls_own_size_are_called_sdxl(full_targets: Targets, targets: Targets):
     assert fit._is_sdxl(full_targets)
-    assert fit._widths(full_targets) == fit.SDXL_WIDTHS
+    assert fit.encoder_widths(full_targets) == fit.SDXL_WIDTHS
     assert not fit._is_sdxl(targets)
 
 
