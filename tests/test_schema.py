@@ -65,6 +65,11 @@ REFUSED = {
     "long negative": ({"prompt": "a", "negative_prompt": "s" * 101}, "negative_prompt", "100"),
     "LoRA without a name": ({"prompt": "a", "loras": [{"name": ""}]}, "loras.0.name", "1 char"),
     "LoRA name": ({"prompt": "a", "loras": [{"name": "x" * 101}]}, "loras.0.name", "100 char"),
+    "LoRA field": (
+        {"prompt": "a", "loras": [{"name": "x", "strength": 1}]},
+        "loras.0.strength",
+        "not a field of a LoRA; known are name, weight, text_encoder_weight",
+    ),
     "LoRA weight": (
         {"prompt": "a", "loras": [{"name": "x", "weight": 11}]},
         "loras.0.weight",

@@ -288,10 +288,18 @@ def _explain_refusal(error: ValidationError, known_fields: tuple[str, ...]) -> I
     if first["type"] == "missing":
         return InvalidRequestError(f"{field} is missing", field=field)
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(first["loc"][-1]), known_fields, n=1)
-        known = ", ".join(known_fields) or "none"
-        hint = f"did you mean {near[0]}?" if near else f"known are {known}"
+        is_lora = len(first["loc"]) > 1  # nothing else in a request has fields of its own
+        whose, fields = (
+            ("a LoRA", tuple(LoraReference.model_fields))
+            if is_lora
+            else (
+                "a request",
+                known_fields,
+            )
+        )
+        near = difflib.get_close_matches(str(first["loc"][-1]), fields, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(fields) or 'none'}"
         shown = (field or "")[:64]
-        return InvalidRequestError(f"{shown} is not a field of a request; {hint}", field=shown)
+        return InvalidRequestError(f"{shown} is not a field of {whose}; {hint}", field=shown)
     message = first["msg"][0].lower() + first["msg"][1:]
     return InvalidRequestError(f"{field or 'the body'}: {message}", field=field)

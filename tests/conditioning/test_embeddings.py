@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from lpw_sdxl.conditioning import Embedding, PromptEncoder, PromptPair, load_embedding
 from lpw_sdxl.errors import ModelError
-from lpw_sdxl.prompt import PromptStyle
+from lpw_sdxl.prompt import PromptStyle, parse
 
 BOS, EOS = 49406, 49407
 PADS = (EOS, 0)  # of the two tokenizers
@@ -30,6 +30,20 @@ EASY, HAND, V15 = EMBEDDINGS
 @pytest.fixture(scope="module")
 def naming(model_directory):
     return PromptEncoder.from_model_directory(model_directory, cache_bytes=0, embeddings=EMBEDDINGS)
+
+
+@pytest.mark.parametrize(
+    ("style", "count"), [("lpw", 21), ("a1111", 21), ("comfy", 8), ("plain", 23)]
+)
+def test_vectors_are_counted_as_chunking_finds_them(naming, style, count):
+    text = (
+        "easyneg, <lora:easyneg:1>(EasyNeg:1.2) BREAK [v1.5] embedding:bad-hand_v8.pt bad-hand_v8"
+    )
+    style = PromptStyle(style)
+    prompt = parse(text, style=style)
+    windows = naming.chunk(prompt, parse("", style=style), style).prompt.windows
+    assert sum(id_ >= 49408 for window in windows for id_ in window.ids) == count
+    assert naming.count_vectors(prompt, style) == count
 
 
 @pytest.fixture(scope="module")

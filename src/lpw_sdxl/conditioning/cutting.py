@@ -77,6 +77,11 @@ def tokenize(
     return tuple(map(tuple, segments))
 
 
+def texts(prompt: Prompt) -> Iterator[str]:
+    """Yield what `tokenize` splits and tokenises, without weights and breaks."""
+    yield from (text for text, _ in _texts(prompt) if text is not None)
+
+
 def cut(segments: Sequence[Segment], border: Border, *, keeps_empty: bool) -> list[Segment]:
     """Cut segments into chunks of at most 75 tokens; each segment begins one.
 

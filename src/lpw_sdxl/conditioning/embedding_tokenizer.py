@@ -54,6 +54,10 @@ class EmbeddingTokenizer:
             ids += self._plain.ids(part.text) if part.name is None else self._ids[part.name]
         return ids
 
+    def vector_count(self, text: str) -> int:
+        """Count the tokens that embeddings take in a text, without making any."""
+        return sum(len(self._ids[mention.name]) for mention in self._finder.find(text))
+
     def pieces(self, text: str) -> list[TokenPiece]:
         """Return a text's tokens with their places in it; an embedding's share its name's place."""
         return [piece for part in self._split(text) for piece in self._place(part)]

@@ -15,6 +15,7 @@ from lpw_sdxl.conditioning.assembly import Conditioning, Plan, SidePlan, assembl
 from lpw_sdxl.conditioning.cache import ByteCache, CacheCounters
 from lpw_sdxl.conditioning.chunking import ChunkedPair, chunk_for_encoders, empty_window
 from lpw_sdxl.conditioning.clip import ClipTextEncoder
+from lpw_sdxl.conditioning.cutting import texts
 from lpw_sdxl.conditioning.embedding_tokenizer import EmbeddingTokenizer
 from lpw_sdxl.conditioning.embeddings import Embedding, check_embeddings
 from lpw_sdxl.conditioning.emphasis import READ_EMPTY_PROMPT
@@ -79,6 +80,7 @@ class PromptEncoder:
             MentionForm, tuple(encoder.tokenizer for encoder in self._encoders)
         )
         self._embedding_names: Mapping[int, str] = {}  # by token id
+        self._counters: Mapping[MentionForm, Callable[[str], int]] = {}
         self._limits = limits
         half = cache_bytes // 2
         self._conditionings: ByteCache[_PairKey, Conditioning] = ByteCache(half)
@@ -120,13 +122,15 @@ class PromptEncoder:
         counts = {one.name: one.vector_count for one in embeddings}
         names = chain.from_iterable(repeat(one.name, one.vector_count) for one in embeddings)
         self._embedding_names = dict(enumerate(names, start=len(tables[0])))
-        self._tokenizers = {
+        tokenizers = {
             form: [
                 EmbeddingTokenizer(encoder.tokenizer, counts, len(table), form)
                 for encoder, table in zip(self._encoders, tables, strict=True)
             ]
             for form in MentionForm
         }
+        self._tokenizers = tokenizers
+        self._counters = {form: first.vector_count for form, (first, *_) in tokenizers.items()}
 
     @property
     def models(self) -> tuple[torch.nn.Module, ...]:
@@ -243,6 +247,15 @@ class PromptEncoder:
         """
         tokenizers = self._tokenizers[STYLES[style].mentions]
         return chunk_for_encoders(prompt, negative_prompt, style, tokenizers)[0]
+
+    def count_vectors(self, prompt: Prompt, style: PromptStyle) -> int:
+        """Count the tokens that embeddings take of a parsed prompt, at the cost of reading it.
+
+        A name of three letters may be 75 tokens: chunking a prompt of nothing else makes a hundred
+        times as many as any other text of its length has.
+        """
+        count = self._counters.get(STYLES[style].mentions)
+        return sum(map(count, texts(prompt))) if count else 0
 
     def named_embeddings(self, chunked: ChunkedPair) -> tuple[str, ...]:
         """Name the embeddings in what `chunk` gave, each once, sorted."""

@@ -17,7 +17,7 @@ from typing import Any
 from lpw_sdxl import __version__
 from lpw_sdxl.addon.registry import NO_ADDONS, Addon, Registry
 from lpw_sdxl.conditioning import Embedding, PromptExplanation, load_embedding
-from lpw_sdxl.conditioning.chunking import ChunkedPair
+from lpw_sdxl.conditioning.chunking import WINDOW_TOKENS, ChunkedPair
 from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import check_scheduler, supported_schedulers
 from lpw_sdxl.diffusion.schedulers import own_scheduler, unet_calls
@@ -330,15 +330,23 @@ class Engine:
 
     def _chunk(self, prompts: PromptTexts, style: PromptStyle) -> ChunkedPair:
         """Chunk both prompts; refuse one of too many chunks, by its field."""
-        chunked = self.pipeline.prompt_encoder.chunk(*prompts, style)
+        encoder = self.pipeline.prompt_encoder
+        for field, prompt in prompts._asdict().items():
+            # Few characters of embeddings are many tokens: refused before they are made.
+            self._check_chunks(field, -(-encoder.count_vectors(prompt, style) // WINDOW_TOKENS))
+        chunked = encoder.chunk(*prompts, style)
         for field, chunks in chunked._asdict().items():
-            if chunks.own_windows > self.max_prompt_chunks:
-                raise InvalidPromptError(
-                    f"{field} fills {chunks.own_windows} chunks of 75 tokens; at most"
-                    f" {self.max_prompt_chunks} are accepted here",
-                    field=field,
-                )
+            self._check_chunks(field, chunks.own_windows)
         return chunked
+
+    def _check_chunks(self, field: str, count: int) -> None:
+        """Refuse a prompt of so many chunks, or more, if they are too many."""
+        if count > self.max_prompt_chunks:
+            raise InvalidPromptError(
+                f"{field} fills {count} chunks of 75 tokens; at most"
+                f" {self.max_prompt_chunks} are accepted here",
+                field=field,
+            )
 
     def _embedding_uses(self, chunked: ChunkedPair) -> tuple[EmbeddingUse, ...]:
         names = self.pipeline.prompt_encoder.named_embeddings(chunked)

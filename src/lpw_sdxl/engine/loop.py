@@ -364,16 +364,16 @@ class StepLoop:
     def _finish(self, job: Job) -> None:
         """Decode a job that has done its steps and hand the image out."""
         self._pulse.beat()
-        started = time.monotonic()
         self._isolation.together(
             [job], self._decode, last_resort=partial(self._decode, in_tiles=True)
         )
-        self._metrics.stage(Stage.DECODE, time.monotonic() - started)
 
     def _decode(self, jobs: Sequence[Job], *, in_tiles: bool = False) -> None:
         """Decode one job, and answer when its place is free: its caller may ask again at once."""
         [job] = jobs
+        started = time.monotonic()
         pixels = self.stages.decode(job, in_tiles=in_tiles)
+        self._metrics.stage(Stage.DECODE, time.monotonic() - started)
         if job not in self._active:
             return  # everybody has been answered meanwhile
         self._active.remove(job)

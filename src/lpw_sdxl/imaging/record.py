@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain, repeat
 
 from lpw_sdxl import __version__
 from lpw_sdxl.lora.request import LoraUse
@@ -108,9 +107,9 @@ def _tagged_prompt(record: ImageRecord) -> str:
 
     Most prompts are that already, and stay as they are. Otherwise the tags are replaced in their
     places, since A1111 takes the last weight of a LoRA that is named twice where we add them up,
-    and white space for a part of the name; what has no place is appended. A place too many becomes
-    a blank, so that what stood on its two sides makes no tag, weight or BREAK together; it only
-    comes of weights that add up or cancel out.
+    and white space for a part of the name; what has no place is appended. Where weights add up or
+    cancel out, the first places are too many: their tags stay with weights of 0, since without any
+    what stood on the two sides could make a tag, a weight or a BREAK together.
     """
     request = record.request
     tags = parse(request.prompt, _UNLIMITED, style=request.prompt_style).lora_tags
@@ -120,9 +119,10 @@ def _tagged_prompt(record: ImageRecord) -> str:
     is_exact = sorted(active, key=_name) == used and idle_names.isdisjoint(map(_name, used))
     if is_exact and not any(_SPACED.search(request.prompt, tag.start, tag.end) for tag in tags):
         return request.prompt
+    idle = [LoraTag(tag.name, 0.0, 0.0) for tag in tags[: max(0, len(tags) - len(used))]]
     text, end = "", 0
-    for tag, written in zip(tags, chain(map(write_tag, used), repeat(" ")), strict=False):
-        text += request.prompt[end : tag.start] + written
+    for tag, written in zip(tags, (*idle, *used), strict=False):
+        text += request.prompt[end : tag.start] + write_tag(written)
         end = tag.end
     text += request.prompt[end:]
     return " ".join(filter(None, (text, *map(write_tag, used[len(tags) :]))))
