@@ -66,8 +66,8 @@ bench: $(BIN)/.development ## measure the engine on the demo model; results in b
 bench-prompts: $(BIN)/.development ## measure reading, encoding and mixing prompts; results in benchmarks/results
 	@$(BIN)/python benchmarks/prompt_parsing.py && OMP_NUM_THREADS=1 $(BIN)/python benchmarks/encoding.py && $(BIN)/python benchmarks/prompt_lengths.py
 
-bench-loras: $(BIN)/.development ## measure what LoRAs cost, and ways to share the UNet among them (ten minutes)
-	@$(BIN)/python benchmarks/loras.py && $(BIN)/python benchmarks/lora_sharing.py
+bench-loras: $(BIN)/.development ## measure what LoRAs cost, and ways to share the UNet among them (a quarter of an hour)
+	@$(BIN)/python benchmarks/loras.py && $(BIN)/python benchmarks/lora_sharing.py && $(BIN)/python benchmarks/lora_full_size.py
 
 bench-full: $(BIN)/.development ## import and serve a random checkpoint of full size, beside Diffusers (30 GB of disk, ten minutes)
 	@$(BIN)/python benchmarks/full_size.py

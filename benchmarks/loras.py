@@ -124,24 +124,35 @@ class Way:
             loop._mixing, merged.max_bytes = mixing, max_bytes
 
 
-def added_steps(engine: Engine, options: argparse.Namespace) -> dict[str, float]:
-    """How many UNet calls' time a set costs that has to be made of LoRAs at hand; medians."""
+def added_steps(engine: Engine, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """How many UNet calls' time it costs to begin an image with a LoRA that is at hand; medians.
+
+    `switched to`: its weights were used before, and the image before had none.
+    `made anew`: its factors are at hand, the weights of all three networks are made for a strength
+    that is new, and the prompt is encoded with it, since it changes the text encoders too.
+    """
+    plain = make_requests(options, has_loras=False)[0]
     added = {}
-    for kind, name in zip(
-        KINDS, ("style-00", "style-01", "style-02", "style-03", "style-04"), strict=True
-    ):
-        seconds: dict[bool, list[float]] = {True: [], False: []}
-        for number in range(2 * options.rounds + 2):
-            is_new = bool(number % 2)
-            weight = 0.5 + number / 1000 if is_new else 0.5
-            body = {"name": name, "weight": weight}
-            fields = make_requests(options, has_loras=False)[0].model_dump() | {"loras": [body]}
-            took, _ = at_once(engine, [GenerationRequest.model_validate(fields)])
-            if number > 1:
-                seconds[is_new].append(took)
-        known = statistics.median(seconds[False])
-        extra = statistics.median(seconds[True]) - known
-        added[kind] = round(extra / (known / options.steps), 2)
+    for index, kind in enumerate(KINDS):
+
+        def request(weight: float, name: str = f"style-{index:02}") -> GenerationRequest:
+            fields = plain.model_dump() | {"loras": [{"name": name, "weight": weight}]}
+            return GenerationRequest.model_validate(fields)
+
+        seconds: dict[str, list[float]] = {"again": [], "switched to": [], "made anew": []}
+        at_once(engine, [request(0.5)])
+        for number in range(2 * options.rounds):
+            at_once(engine, [request(0.5)])
+            seconds["again"].append(at_once(engine, [request(0.5)])[0])
+            at_once(engine, [plain])
+            seconds["switched to"].append(at_once(engine, [request(0.5)])[0])
+            seconds["made anew"].append(at_once(engine, [request(0.51 + number / 1000)])[0])
+        medians = {way: statistics.median(values) for way, values in seconds.items()}
+        again = medians.pop("again")
+        added[kind] = {
+            way: round((median - again) / (again / options.steps), 2)
+            for way, median in medians.items()
+        }
     return added
 
 
