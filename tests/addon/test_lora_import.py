@@ -154,6 +154,9 @@ def test_another_base_a_pickle_and_another_kind_are_refused_by_name(
         assert words in done.sentence
         assert done.sentence.count("\n") == 1
     assert command_line.snapshot() == before
+    told = command_line.run("inspect", str(first)).output.splitlines()[-1]
+    assert told.startswith("can't be imported: ")
+    assert "Stable Diffusion 1" in told
 
 
 def test_inspect_shows_what_a_lora_is(command_line: CommandLine, targets: Targets, tmp_path: Path):
@@ -161,7 +164,8 @@ def test_inspect_shows_what_a_lora_is(command_line: CommandLine, targets: Target
     write_lora(path, targets, kind="loha", rank=2)
     done = command_line.run("inspect", str(path))
     assert (done.status, done.sentence) == (0, "")
-    assert {"is: a LoRA (LoHa)", "rank: 2"} <= set(done.output.splitlines())
+    lines = {"is: a LoRA (LoHa)", "rank: 2", f"fits: {command_line.model}"}
+    assert lines <= set(done.output.splitlines())
     assert done.output.splitlines()[-1] == "import it with: python model_import.py lora FILE"
 
 

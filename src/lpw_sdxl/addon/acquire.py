@@ -17,6 +17,7 @@ from lpw_sdxl.checkpoint.options import ImportResult
 from lpw_sdxl.checkpoint.progress import Progress
 from lpw_sdxl.checkpoint.space import gigabytes
 from lpw_sdxl.embedding import preflight as embedding_preflight
+from lpw_sdxl.errors import LpwSdxlError
 from lpw_sdxl.lora.preflight import describe_file
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class AddonTask:
 
 
 def inspect_rows(header: CheckpointHeader) -> list[Row] | None:
-    """Say what a LoRA or an embedding is without a model to fit; None for another kind of file."""
+    """Say what a LoRA or an embedding is, and what a LoRA fits; None for another kind of file."""
     kind = kind_of(header.tensors, header.metadata)
     if kind is CheckpointKind.LORA:
         return _inspect_lora(header)
@@ -93,7 +94,17 @@ def _inspect_lora(header: CheckpointHeader) -> list[Row]:
     details = AddonDetails(summary.kinds, summary.naming, summary.ranks, summary.alphas, modules)
     rows = _file_rows(header, _title(AddonKind.LORA, details)) + _detail_rows(details)
     rows += _told_rows(summary.title, summary.base_model, summary.trained_words)
-    return [*rows, ("import it with", f"python model_import.py {AddonKind.LORA} FILE")]
+    from lpw_sdxl.addon.fit import fit_lora
+
+    try:
+        fit = fit_lora(header, None)
+    except LpwSdxlError as error:
+        return [*rows, ("can't be imported", str(error))]
+    return [
+        *rows,
+        ("fits", fit.name),
+        ("import it with", f"python model_import.py {AddonKind.LORA} FILE"),
+    ]
 
 
 def _inspect_embedding(header: CheckpointHeader) -> list[Row]:
