@@ -32,6 +32,8 @@ from lpw_sdxl.addon.served import built_in_tags, served_directories
 from lpw_sdxl.api.departure import while_connected
 from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.api.guard import Application, RequestGuard, Validator
+from lpw_sdxl.api.openapi import Border, write_document
+from lpw_sdxl.api.openapi_schemas import ServedLimits
 from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
 from lpw_sdxl.checkpoint.store import find, served_tag
 from lpw_sdxl.errors import (
@@ -93,10 +95,13 @@ class GuardedService(Service):
             "/inspect_prompt": partial(parse_inspection, limits=limits),
             "/info": parse_info,
         }
+        native_size = read_manifest(MODEL_ENTRY.path).native_size
+        served_limits = ServedLimits(limits, native_size, SETTINGS.max_prompt_chunks)
         return RequestGuard(
             super().to_asgi(is_main),
             validators,
             SETTINGS.max_body_bytes,
+            documents={"/docs.json": write_document(served_limits, Border())},
             count_error=lambda code: _worker_metrics().failed(code),
         )
 

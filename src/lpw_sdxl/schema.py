@@ -121,7 +121,7 @@ class GenerationRequest(BaseModel):
         description="LoRAs by name, with their weights; those of the prompt's tags are added.",
     )
     image_format: ImageFormat = Field(
-        default=ImageFormat.PNG, description="File format of the answer.", strict=False
+        default=ImageFormat.PNG, description="What kind of file the answer is.", strict=False
     )
     deadline_s: float | None = Field(
         default=None,

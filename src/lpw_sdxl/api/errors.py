@@ -16,6 +16,8 @@ from lpw_sdxl.errors import (
     UnavailableError,
 )
 
+RETRY_AFTER_S = "10"  # where nobody knows better; a new process takes about as long
+
 STATUS_ANSWERS: Mapping[int, tuple[str, str]] = {
     400: ("invalid_request", "the request was refused"),
     404: ("not_found", "there is nothing at this path; POST /generate makes an image"),
@@ -27,6 +29,10 @@ STATUS_ANSWERS: Mapping[int, tuple[str, str]] = {
     500: ("internal", "something went wrong on the server; its log says what"),
     503: ("unavailable", "the server is not ready"),
     504: ("timeout", "the image was not done within the server's time limit"),
+}
+_STATUS_HEADERS: Mapping[int, Mapping[str, str]] = {
+    429: {"retry-after": RETRY_AFTER_S},
+    503: {"retry-after": RETRY_AFTER_S},
 }
 
 
@@ -58,7 +64,8 @@ class ErrorAnswer:
             case RequestError():
                 return cls(error.status, error.code, error.message, error.field)
             case GenerationError() | UnavailableError() | ClientLeftError():
-                return cls(error.status, error.code, str(error))
+                headers = {**_STATUS_HEADERS.get(error.status, {})}
+                return cls(error.status, error.code, str(error), headers=headers)
             case _:
                 return cls.from_status(500)
 
@@ -66,7 +73,8 @@ class ErrorAnswer:
     def from_status(cls, status: int) -> ErrorAnswer:
         """Answer for a status that was decided below us, in a shape that is not ours."""
         fallback = STATUS_ANSWERS[500 if status >= 500 else 400]
-        return cls(status, *STATUS_ANSWERS.get(status, fallback))
+        headers = _STATUS_HEADERS.get(status, {})
+        return cls(status, *STATUS_ANSWERS.get(status, fallback), headers=headers)
 
     def body(self) -> bytes:
         """Give the JSON body."""

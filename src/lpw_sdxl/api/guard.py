@@ -7,6 +7,7 @@ error the one shape, and writes one log line a request. Pure ASGI; no BentoML, n
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import re
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 QUIET_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 BENTOML_PATHS = QUIET_PATHS | {"/", "/docs.json", "/schema.json", "/static_content/…"}
+READING_METHODS = frozenset({"GET", "HEAD"})
 FIRST_ERROR_STATUS = 400
 REDIRECTS = frozenset({307, 308})  # Starlette's for a slash too many, to whatever Host was sent
 LARGEST_ERROR_BYTES = 64 * 1024
@@ -48,6 +50,7 @@ class RequestGuard:
         other_paths: that the application has beside those of `validators`; one that ends with `/…`
             stands for all below it. Any other is a 404 here: BentoML would keep metrics of every
             path that anybody ever tried.
+        documents: JSON that is ready, by its path; nothing below is asked for it.
         count_error: hears the code of every error that is answered.
     """
 
@@ -59,6 +62,7 @@ class RequestGuard:
         *,
         body_seconds: float = 60.0,
         other_paths: frozenset[str] = BENTOML_PATHS,
+        documents: Mapping[str, bytes] | None = None,
         count_error: Callable[[str], None] | None = None,
     ) -> None:
         self._app = app
@@ -66,7 +70,8 @@ class RequestGuard:
         self._max_body_bytes = max_body_bytes
         self._body_seconds = body_seconds
         self._count_error = count_error or _count_nothing
-        self._other_paths = other_paths
+        self._documents = documents or {}
+        self._other_paths = other_paths | self._documents.keys()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -102,10 +107,18 @@ class RequestGuard:
         )
 
     async def _serve(self, scope: Scope, receive: Receive, answer: _ShapedAnswer) -> None:
-        validator = self._validators.get(scope["path"]) if scope["method"] == "POST" else None
-        if validator is None:
+        validator = self._validators.get(scope["path"])
+        document = self._documents.get(scope["path"])
+        if document is not None and scope["method"] in READING_METHODS:
+            await answer.send_json(document)
+        elif validator is None or scope["method"] != "POST":
             await self._app(scope, receive, answer.send)
-            return
+        else:
+            await self._serve_json(scope, receive, answer, validator)
+
+    async def _serve_json(
+        self, scope: Scope, receive: Receive, answer: _ShapedAnswer, validator: Validator
+    ) -> None:
         if not _is_json(scope):
             await answer.refuse(ErrorAnswer.from_status(415))
             return
@@ -200,16 +213,12 @@ class _ShapedAnswer:
         if self._is_begun:
             return  # the client has part of another answer; there is no way back
         self._count_error(error.code)
-        self._is_begun = True
-        body = error.body()
-        headers = {
-            "content-type": "application/json",
-            "content-length": str(len(body)),
-            **error.headers,
-        }
-        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await self._send({"type": "http.response.start", "status": error.status, "headers": raw})
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        await self._send_whole(error.status, error.body(), error.headers)
+
+    async def send_json(self, document: bytes) -> None:
+        """Answer with JSON that is ready."""
+        self.summary = "200"
+        await self._send_whole(200, document, {})
 
     async def send(self, message: Message) -> None:
         """Take one message of the application's answer."""
@@ -229,11 +238,24 @@ class _ShapedAnswer:
         if not message.get("more_body", False):
             await self._send_error(self._held)
 
+    async def _send_whole(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        self._is_begun = True
+        all_headers = {
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            **headers,
+        }
+        raw = [(name.encode(), value.encode()) for name, value in all_headers.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
     async def _send_error(self, start: Message) -> None:
         """Send the held error, as it is if it is ours."""
         ours = _our_error(self._error_body)
         if ours is None:
-            await self.refuse(ErrorAnswer.from_status(start["status"]))
+            error = ErrorAnswer.from_status(start["status"])
+            kept = {"allow": value.decode() for name, value in start["headers"] if name == b"allow"}
+            await self.refuse(dataclasses.replace(error, headers={**error.headers, **kept}))
             return
         self.summary = _summary(start["status"], ours["code"], ours.get("field"))
         self._is_begun = True

@@ -1,0 +1,123 @@
+"""The errors' part of the OpenAPI document, read from the same tables that the answers are.
+
+An error class or a status that is added there is in the document without a word here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lpw_sdxl.api.errors import STATUS_ANSWERS
+from lpw_sdxl.errors import (
+    ClientLeftError,
+    GenerationError,
+    LpwSdxlError,
+    RequestError,
+    UnavailableError,
+)
+
+JsonObject = dict[str, Any]
+
+# What the guard answers before an endpoint is asked, as far as this version of it knows them.
+_GUARD_STATUSES = frozenset({400, 401, 403, 408, 413, 415, 421, 431})
+_ANSWERED = (RequestError, GenerationError, UnavailableError)
+_HEADERS: dict[int, JsonObject] = {
+    401: {
+        "www-authenticate": {
+            "required": True,
+            "schema": {"type": "string"},
+            "description": "Which scheme would be right.",
+        }
+    },
+    405: {
+        "allow": {
+            "required": True,
+            "schema": {"type": "string"},
+            "description": "The methods that the path takes.",
+        }
+    },
+} | {
+    status: {
+        "retry-after": {
+            "required": True,
+            "schema": {"type": "integer", "minimum": 1},
+            "description": "Seconds after which another try is worth while.",
+        }
+    }
+    for status in (429, 503)
+}
+
+
+def error_codes() -> dict[int, tuple[str, ...]]:
+    """List every code that a client can be answered with, by its status."""
+    codes: dict[int, list[str]] = {}
+    for status, code in (*_codes_of_statuses(), *_codes_of_errors()):
+        if code not in codes.setdefault(status, []):
+            codes[status].append(code)
+    return {status: tuple(found) for status, found in sorted(codes.items())}
+
+
+def guard_statuses() -> frozenset[int]:
+    """List the statuses that any endpoint can answer, for they are decided before it is asked."""
+    return _GUARD_STATUSES & error_codes().keys()
+
+
+def error_responses(*, has_tokens: bool) -> JsonObject:
+    """Write each status's response, for the document's components.
+
+    Args:
+        has_tokens: whether requests need one; without, nothing is a 401.
+    """
+    return {
+        str(status): _response(status, codes)
+        for status, codes in error_codes().items()
+        if status != 401 or has_tokens
+    }
+
+
+def error_schema(codes: tuple[str, ...]) -> JsonObject:
+    """Write the schema of the one error shape, with these codes."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["code", "message", "field"],
+                "properties": {
+                    "code": {"type": "string", "enum": list(codes)},
+                    "message": {"type": "string", "description": "One sentence for a person."},
+                    "field": {
+                        "type": ["string", "null"],
+                        "description": "The request's field at fault, such as `loras.0.name`.",
+                    },
+                },
+            }
+        },
+    }
+
+
+def _response(status: int, codes: tuple[str, ...]) -> JsonObject:
+    code, message = STATUS_ANSWERS[status]
+    example = {"error": {"code": code, "message": message, "field": None}}
+    content = {"application/json": {"schema": error_schema(codes), "example": example}}
+    headers = {"headers": _HEADERS[status]} if status in _HEADERS else {}
+    return {"description": ", ".join(codes), "content": content, **headers}
+
+
+def _codes_of_statuses() -> Iterator[tuple[int, str]]:
+    for status, (code, _) in STATUS_ANSWERS.items():
+        yield status, code
+
+
+def _codes_of_errors() -> Iterator[tuple[int, str]]:
+    """Walk down the errors that become answers; who left reads none."""
+    waiting: list[type[LpwSdxlError]] = [*_ANSWERED]
+    while waiting:
+        error = waiting.pop(0)
+        waiting += error.__subclasses__()
+        if issubclass(error, _ANSWERED) and not issubclass(error, ClientLeftError):
+            yield error.status, error.code

@@ -1,0 +1,183 @@
+"""The document against the specification, the tables of errors, and the settings."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+from openapi_spec_validator import validate
+
+from lpw_sdxl import errors
+from lpw_sdxl.api.errors import STATUS_ANSWERS, ErrorAnswer
+from lpw_sdxl.api.openapi import Border, write_document
+from lpw_sdxl.api.openapi_schemas import ServedLimits
+from lpw_sdxl.schema import GenerationRequest, ImageSize, RequestLimits, parse_request
+from lpw_sdxl.settings import Settings
+
+OPEN = Border()
+CLOSED = Border(needs_token=True)
+
+
+def limits(**settings: Any) -> ServedLimits:
+    return ServedLimits(
+        RequestLimits.from_settings(Settings(**settings)),
+        native_size=ImageSize(height=1024, width=832),
+        max_prompt_chunks=64,
+    )
+
+
+def document(served: ServedLimits | None = None, border: Border = OPEN) -> dict[str, Any]:
+    written: dict[str, Any] = json.loads(write_document(served or limits(), border))
+    return written
+
+
+def request_schema(served: ServedLimits) -> dict[str, Any]:
+    schema: dict[str, Any] = document(served)["components"]["schemas"]["GenerationRequest"]
+    return schema
+
+
+def accepts(written: dict[str, Any], schema: str, value: object) -> bool:
+    """Tell whether one of the document's schemas takes a value."""
+    reference = {"$ref": f"#/components/schemas/{schema}", "components": written["components"]}
+    return jsonschema.Draft202012Validator(reference).is_valid(value)
+
+
+@pytest.mark.parametrize("border", [OPEN, CLOSED], ids=["open", "tokens"])
+@pytest.mark.parametrize("settings", [{}, {"max_steps": 2, "max_width": 64, "max_loras": 0}])
+def test_the_document_keeps_to_the_specification(settings: dict[str, Any], border: Border) -> None:
+    validate(document(limits(**settings), border))
+
+
+def answers() -> list[ErrorAnswer]:
+    """Every error that can be answered, made as it is made for a client."""
+    raised = [
+        errors.InvalidRequestError("m", field="f"),
+        errors.InvalidPromptError("m"),
+        errors.OverloadedError("m", retry_after_s=1),
+        errors.DeadlineError("m"),
+        errors.GenerationError("m"),
+        errors.OutOfMemoryError("m"),
+        errors.TimeLimitError("m"),
+        errors.UnavailableError("m"),
+        errors.ModelError("m"),
+    ]
+    return [
+        *map(ErrorAnswer.from_error, raised),
+        *map(ErrorAnswer.from_status, STATUS_ANSWERS),
+    ]
+
+
+@pytest.mark.parametrize("answer", answers(), ids=lambda answer: f"{answer.status}-{answer.code}")
+def test_every_error_has_its_response_and_its_headers(answer: ErrorAnswer) -> None:
+    written = document(border=CLOSED)
+    response = written["components"]["responses"][str(answer.status)]
+    schema = response["content"]["application/json"]["schema"]
+    body = json.loads(answer.body())
+    jsonschema.validate(body, schema)
+    assert accepts(written, "Error", body)
+    if answer.status in (429, 503):
+        assert set(response["headers"]) == set(answer.headers) == {"retry-after"}
+
+
+def test_a_code_of_another_status_does_not_fit() -> None:
+    schema = document()["components"]["responses"]["429"]["content"]["application/json"]["schema"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(json.loads(ErrorAnswer.from_status(500).body()), schema)
+
+
+def test_a_request_is_bounded_as_the_settings_say() -> None:
+    properties = request_schema(
+        limits(max_steps=40, max_width=1536, max_height=1280, max_prompt_characters=500)
+    )["properties"]
+    assert properties["num_inference_steps"]["maximum"] == 40
+    assert properties["width"]["anyOf"][0]["maximum"] == 1536
+    assert properties["height"]["anyOf"][0]["maximum"] == 1280
+    assert properties["width"]["description"].endswith("832 by default.")
+    assert properties["height"]["description"].endswith("1024 by default.")
+    assert properties["prompt"]["maxLength"] == 500
+    assert properties["negative_prompt"]["maxLength"] == 500
+
+
+def test_what_has_a_default_over_the_limit_must_be_told() -> None:
+    schema = request_schema(limits(max_steps=29, max_height=1016))
+    assert schema["required"] == ["prompt", "num_inference_steps", "height"]
+    assert "default" not in schema["properties"]["num_inference_steps"]
+    assert schema["properties"]["height"]["type"] == "integer"
+    assert request_schema(limits())["required"] == ["prompt"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_steps": 2, "max_width": 100, "max_height": 64}])
+def test_the_example_is_taken(settings: dict[str, Any]) -> None:
+    served = limits(**settings)
+    written = document(served)
+    body = written["paths"]["/generate"]["post"]["requestBody"]["content"]["application/json"]
+    parse_request(json.dumps(body["example"]), served.request)
+    assert accepts(written, "GenerationRequest", body["example"])
+
+
+def test_a_batch_is_bounded_and_takes_any_item() -> None:
+    written = document(limits(max_batch_items=2))
+    item = {"prompt": "a"}
+    assert accepts(written, "BatchRequest", {"requests": [item, 5]})
+    assert not accepts(written, "BatchRequest", {"requests": []})
+    assert not accepts(written, "BatchRequest", {"requests": [item] * 3})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": 65},
+        {"width": 4096},
+        {"num_inference_steps": 151},
+        {"guidance_scale": "5"},
+        {"seed": -1},
+        {"scheduler": "nonsense"},
+        {"prompt": "a\0"},
+        {"prompt": "a" * 32769},
+        {"loras": [{"name": "a", "weight": 11}]},
+        {"widht": 64},
+    ],
+    ids=str,
+)
+def test_what_is_refused_does_not_fit_the_schema(change: dict[str, Any]) -> None:
+    written = document()
+    assert accepts(written, "GenerationRequest", {"prompt": "a"})
+    assert not accepts(written, "GenerationRequest", {"prompt": "a"} | change)
+
+
+def test_every_field_of_a_request_is_described() -> None:
+    properties = request_schema(limits())["properties"]
+    assert set(properties) == set(GenerationRequest.model_fields)
+    assert [name for name, value in properties.items() if not value.get("description")] == []
+
+
+def test_tokens_are_asked_for_where_they_are_needed_only() -> None:
+    assert "securitySchemes" not in document()["components"]
+    assert "401" not in document()["components"]["responses"]
+    paths = document(border=CLOSED)["paths"]
+    for path, operations in paths.items():
+        (operation,) = operations.values()
+        is_open = path in CLOSED.open_paths
+        assert ("security" not in operation) == is_open, path
+
+
+def test_every_operation_lists_what_it_can_answer() -> None:
+    listed = {
+        path: set(next(iter(operations.values()))["responses"])
+        for path, operations in document()["paths"].items()
+    }
+    anywhere = {"200", "400", "408", "413", "415", "500", "504"}
+    assert listed == {
+        "/generate": anywhere | {"429", "503"},
+        "/generate_batch": anywhere,
+        "/inspect_prompt": anywhere,
+        "/info": anywhere,
+        "/livez": {"200", "500", "503"},
+        "/readyz": {"200", "500", "503"},
+        "/healthz": {"200", "500", "503"},
+        "/metrics": {"200", "500"},
+        "/docs.json": {"200", "500"},
+        "/schema.json": {"200", "500"},
+    }
