@@ -254,8 +254,9 @@ class _ShapedAnswer:
         ours = _our_error(self._error_body)
         if ours is None:
             error = ErrorAnswer.from_status(start["status"])
-            kept = {"allow": value.decode() for name, value in start["headers"] if name == b"allow"}
-            await self.refuse(dataclasses.replace(error, headers={**error.headers, **kept}))
+            kept = [value.decode() for name, value in start["headers"] if name == b"allow"]
+            headers = {**error.headers, **({"allow": kept[0]} if kept else {})}
+            await self.refuse(dataclasses.replace(error, headers=headers))
             return
         self.summary = _summary(start["status"], ours["code"], ours.get("field"))
         self._is_begun = True
