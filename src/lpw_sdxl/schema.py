@@ -6,7 +6,6 @@ height first wherever it is not named.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -16,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.lora_reference import LoraReference
 from lpw_sdxl.prompt.style import PromptStyle
+from lpw_sdxl.refusal import explain_refusal
 from lpw_sdxl.scheduler_names import SchedulerName, find_scheduler, read_scheduler
 from lpw_sdxl.settings import Settings
 
@@ -249,8 +249,9 @@ def check_limits(request: GenerationRequest, limits: RequestLimits) -> None:
     )
     for field, value, limit in numbers:
         if value is not None and value > limit:
+            default = "" if field in request.model_fields_set else ", its default"
             raise InvalidRequestError(
-                f"{field} is {value}; at most {limit} is accepted here", field=field
+                f"{field} is {value}{default}; at most {limit} is accepted here", field=field
             )
 
 
@@ -276,30 +277,4 @@ def _read(model: type[Model], body: bytes | str) -> Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise _explain_refusal(error, tuple(model.model_fields)) from None
-
-
-def _explain_refusal(error: ValidationError, known_fields: tuple[str, ...]) -> InvalidRequestError:
-    """Say in one sentence which field pydantic refused and why, without quoting its value."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or None
-    if first["type"] == "json_invalid":
-        return InvalidRequestError(f"the body is not valid JSON: {first['msg']}")
-    if first["type"] == "missing":
-        return InvalidRequestError(f"{field} is missing", field=field)
-    if first["type"] == "extra_forbidden":
-        is_lora = len(first["loc"]) > 1  # nothing else in a request has fields of its own
-        whose, fields = (
-            ("a LoRA", tuple(LoraReference.model_fields))
-            if is_lora
-            else (
-                "a request",
-                known_fields,
-            )
-        )
-        near = difflib.get_close_matches(str(first["loc"][-1]), fields, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(fields) or 'none'}"
-        shown = (field or "")[:64]
-        return InvalidRequestError(f"{shown} is not a field of {whose}; {hint}", field=shown)
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return InvalidRequestError(f"{field or 'the body'}: {message}", field=field)
+        raise explain_refusal(error, model) from None

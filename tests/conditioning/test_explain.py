@@ -194,3 +194,23 @@ def test_any_prompt_is_explained_with_its_chunks_in_the_order_of_its_text(
     for window in explained.windows:
         assert window.token_count <= 75
         assert (window.start == window.end) == (window.token_count == 0)
+
+
+@pytest.mark.parametrize("style", ["lpw", "a1111", "comfy", "plain"])
+def test_an_unknown_embedding_is_warned_of(model_directory, style):
+    vectors = (torch.zeros(1, 32), torch.zeros(1, 48))
+    encoder = PromptEncoder.from_model_directory(
+        model_directory, embeddings=[Embedding("glow", vectors)]
+    )
+    text = "embedding:glow a Embedding:gloom, embedding:x, word embedding: this, dis-embedding:y"
+    explained = encoder.explain(text, "embedding:z", style)
+    assert explained.prompt.warnings == (told(17, WarningKind.UNKNOWN_EMBEDDING) + " (2 times)",)
+    assert explained.negative_prompt.warnings == (told(0, WarningKind.UNKNOWN_EMBEDDING),)
+    assert [mention.name for mention in explained.prompt.embeddings] == ["glow"]
+
+
+def test_a_reason_for_no_image_comes_first(encoder):
+    explained = encoder.explain("(cat", "dog").refused("it is told here", None)
+    assert explained.prompt.warnings[0] == "no image is made of it: it is told here"
+    assert len(explained.prompt.warnings) == 2
+    assert explained.negative_prompt.warnings == ()

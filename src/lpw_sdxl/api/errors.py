@@ -21,7 +21,7 @@ RETRY_AFTER_S = "10"  # where nobody knows better; a new process takes about as 
 STATUS_ANSWERS: Mapping[int, tuple[str, str]] = {
     400: ("invalid_request", "the request was refused"),
     404: ("not_found", "there is nothing at this path; POST /generate makes an image"),
-    405: ("method_not_allowed", "this path does not take this method; the endpoints take POST"),
+    405: ("method_not_allowed", "this path does not take this method"),
     408: ("timeout", "the request did not arrive in time"),
     413: ("body_too_large", "the body is larger than this server accepts"),
     415: ("unsupported_media_type", "the body must be application/json"),
@@ -75,6 +75,16 @@ class ErrorAnswer:
         fallback = STATUS_ANSWERS[500 if status >= 500 else 400]
         headers = _STATUS_HEADERS.get(status, {})
         return cls(status, *STATUS_ANSWERS.get(status, fallback), headers=headers)
+
+    @classmethod
+    def for_methods(cls, allowed: str) -> ErrorAnswer:
+        """Answer for a method that a path doesn't take.
+
+        Args:
+            allowed: those it takes, as the header Allow lists them.
+        """
+        code, message = STATUS_ANSWERS[405]
+        return cls(405, code, f"{message}; it takes {allowed}", headers={"allow": allowed})
 
     def body(self) -> bytes:
         """Give the JSON body."""

@@ -7,7 +7,6 @@ error the one shape, and writes one log line a request. Pure ASGI; no BentoML, n
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import logging
 import re
@@ -33,6 +32,7 @@ QUIET_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 BENTOML_PATHS = QUIET_PATHS | {"/", "/docs.json", "/schema.json", "/static_content/…"}
 READING_METHODS = frozenset({"GET", "HEAD"})
 FIRST_ERROR_STATUS = 400
+METHOD_NOT_ALLOWED = 405
 REDIRECTS = frozenset({307, 308})  # Starlette's for a slash too many, to whatever Host was sent
 LARGEST_ERROR_BYTES = 64 * 1024
 _FIELDS = "|".join({*GenerationRequest.model_fields, *BatchRequest.model_fields})
@@ -119,8 +119,8 @@ class RequestGuard:
     async def _serve_json(
         self, scope: Scope, receive: Receive, answer: _ShapedAnswer, validator: Validator
     ) -> None:
-        if not _is_json(scope):
-            await answer.refuse(ErrorAnswer.from_status(415))
+        if (refusal := _refusal_of_head(scope)) is not None:
+            await answer.refuse(refusal)
             return
         try:
             async with asyncio.timeout(self._body_seconds):
@@ -151,6 +151,26 @@ class RequestGuard:
 
 def _count_nothing(code: str) -> None:
     """Keep no count."""
+
+
+def _refusal_of_head(scope: Scope) -> ErrorAnswer | None:
+    """Say what is wrong with a request that takes JSON before its body is read, or None."""
+    if not _is_json(scope):
+        return ErrorAnswer.from_status(415)
+    encodings = [value for name, value in scope["headers"] if name.lower() == b"content-encoding"]
+    if encodings and encodings != [b"identity"]:
+        return ErrorAnswer(
+            415,
+            "unsupported_media_type",
+            "a body with a content-encoding is not read; it must be sent as plain JSON",
+        )
+    if scope.get("query_string"):  # whoever writes fields there would see them ignored
+        return ErrorAnswer(
+            400,
+            "invalid_request",
+            "the address has a query, which is not read; fields belong into the JSON body",
+        )
+    return None
 
 
 def _is_json(scope: Scope) -> bool:
@@ -254,9 +274,9 @@ class _ShapedAnswer:
         ours = _our_error(self._error_body)
         if ours is None:
             error = ErrorAnswer.from_status(start["status"])
-            kept = [value.decode() for name, value in start["headers"] if name == b"allow"]
-            headers = {**error.headers, **({"allow": kept[0]} if kept else {})}
-            await self.refuse(dataclasses.replace(error, headers=headers))
+            if error.status == METHOD_NOT_ALLOWED:
+                error = ErrorAnswer.for_methods(_allowed_methods(start))
+            await self.refuse(error)
             return
         self.summary = _summary(start["status"], ours["code"], ours.get("field"))
         self._is_begun = True
@@ -265,6 +285,12 @@ class _ShapedAnswer:
         await self._send(
             {"type": "http.response.body", "body": self._error_body, "more_body": False}
         )
+
+
+def _allowed_methods(start: Message) -> str:
+    """Read which methods a path takes from a 405; Starlette's static files don't tell it."""
+    told = [value.decode() for name, value in start["headers"] if name == b"allow"]
+    return told[0] if told else "GET, HEAD"
 
 
 def _summary(status: int, code: str, field: str | None) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 from lpw_sdxl.conditioning.chunking import TokenChunks, Tokenizer, chunk_for_encoders
+from lpw_sdxl.conditioning.mentions import EMBEDDING_PREFIX
 from lpw_sdxl.conditioning.pieces import TokenPiece
 from lpw_sdxl.prompt import (
     Break,
@@ -86,6 +87,12 @@ class ExplainedPrompt:
     windows: tuple[ExplainedWindow, ...]
     warnings: tuple[str, ...]
 
+    def refused(self, reason: str | None) -> ExplainedPrompt:
+        """Add to the warnings why no image would be made of it; None is no reason."""
+        if reason is None:
+            return self
+        return replace(self, warnings=(f"no image is made of it: {reason}", *self.warnings))
+
 
 @dataclass(frozen=True, slots=True)
 class PromptExplanation:
@@ -94,6 +101,14 @@ class PromptExplanation:
     style: PromptStyle
     prompt: ExplainedPrompt
     negative_prompt: ExplainedPrompt
+
+    def refused(self, prompt: str | None, negative_prompt: str | None) -> PromptExplanation:
+        """Add to each prompt's warnings why no image would be made of it; None is no reason."""
+        return replace(
+            self,
+            prompt=self.prompt.refused(prompt),
+            negative_prompt=self.negative_prompt.refused(negative_prompt),
+        )
 
 
 def explain(
@@ -125,7 +140,11 @@ def _explain_one(
     first = chunks[0]
     tokens = list(_place(prompt, tokenizer))
     assert [token.id for token in tokens] == _text_ids(first)
-    warnings = (*prompt.warnings, *_find_split_words(tokens, first))
+    warnings = (
+        *prompt.warnings,
+        *_find_unknown_embeddings(prompt, tokens),
+        *_find_split_words(tokens, first),
+    )
     return ExplainedPrompt(
         spans=prompt.spans,
         breaks=prompt.breaks,
@@ -184,6 +203,20 @@ def _find_mentions(tokens: Sequence[_PlacedToken]) -> Iterator[EmbeddingMention]
     for token in tokens:
         if token.embedding is not None and token.word_start is None:
             yield EmbeddingMention(token.embedding, token.start, token.end)
+
+
+def _find_unknown_embeddings(
+    prompt: Prompt, tokens: Sequence[_PlacedToken]
+) -> tuple[PromptWarning, ...]:
+    """Find what a style's users write for an embedding where none is named."""
+    known = {mention.start for mention in _find_mentions(tokens)}
+    extents = prompt.extents()
+    text = "".join(span.text for span in prompt.spans)
+    places = (extents[match.start()][0] for match in EMBEDDING_PREFIX.finditer(text))
+    unknown = [place for place in places if place not in known]
+    if not unknown:
+        return ()
+    return (PromptWarning(WarningKind.UNKNOWN_EMBEDDING, unknown[0], len(unknown)),)
 
 
 def _find_split_words(

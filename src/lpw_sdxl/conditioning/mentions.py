@@ -17,6 +17,9 @@ _WORD = r"\w\-\u0300-\u036f"
 # ComfyUI's users may write the file's ending too.
 _ENDING = r"(?:\.(?:safetensors|pt|bin))?"
 
+EMBEDDING_PREFIX = re.compile(rf"(?<![{_WORD}])embedding:(?=\S)", re.IGNORECASE)
+"""What stands before a name and says that it is one."""
+
 
 class MentionForm(Enum):
     """How a style names an embedding; the value is the pattern of what stands before the name."""

@@ -11,6 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ from lpw_sdxl.engine.memory import MemoryPlan, choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics
 from lpw_sdxl.engine.policy import MixedLengths
 from lpw_sdxl.engine.queue import QueueLimits
-from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
-from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, check_fits
+from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError, RequestError
+from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, check_fits, check_texts
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.request import collect, refuse_in_negative
 from lpw_sdxl.lora.sets import NOWHERE, LoraSets, sets_of
@@ -232,6 +233,7 @@ class Engine:
             loras=loras,
             embeddings=self._embedding_uses(chunked),
         )
+        self._check_native_size(record)
         check_fits(record)
         spec = JobSpec(
             record,
@@ -250,9 +252,11 @@ class Engine:
             RequestError: if a prompt breaks a limit.
         """
         check_prompt_lengths(request, self.limits)
+        check_texts(request)
         prompts = self._read_prompts(request)
         self._chunk(prompts, request.prompt_style)
-        return self.pipeline.prompt_encoder.explain(*prompts, request.prompt_style)
+        explanation = self.pipeline.prompt_encoder.explain(*prompts, request.prompt_style)
+        return explanation.refused(*self._lora_obstacles(prompts))
 
     def describe(self) -> dict[str, Any]:
         """Say what is served and what has been done, in plain JSON values."""
@@ -304,6 +308,24 @@ class Engine:
         for sha256, _ in {*loras.unet, *loras.text_encoders}:
             self._library.get(sha256)
 
+    def _lora_obstacles(self, prompts: PromptTexts) -> tuple[str | None, str | None]:
+        """Say for each prompt what keeps its LoRA tags from an image, or None."""
+        positive = partial(
+            collect, (), prompts.prompt.lora_tags, self.addons.lora, self.limits.max_loras
+        )
+        negative = partial(refuse_in_negative, prompts.negative_prompt)
+        return _refusal(positive), _refusal(negative)
+
+    def _check_native_size(self, record: ImageRecord) -> None:
+        """Refuse a model's native size, where a request names none, if it is over the limit."""
+        for field, side in record.size._asdict().items():
+            most = getattr(self.limits.max_size, field)
+            if side > most:
+                raise InvalidRequestError(
+                    f"{field} is {side}, the model's native; at most {most} is accepted here",
+                    field=field,
+                )
+
     def _check_cost(self, spec: JobSpec) -> None:
         """Refuse one image that is more than the whole queue may hold."""
         cost = step_cost(spec.record.size, spec.rows) * spec.unet_calls
@@ -351,6 +373,15 @@ class Engine:
     def _embedding_uses(self, chunked: ChunkedPair) -> tuple[EmbeddingUse, ...]:
         names = self.pipeline.prompt_encoder.named_embeddings(chunked)
         return tuple(EmbeddingUse(name, self.addons.embedding_sha256(name)) for name in names)
+
+
+def _refusal(check: Callable[[], object]) -> str | None:
+    """Return what a check raises against a request, or None."""
+    try:
+        check()
+    except RequestError as error:
+        return error.message
+    return None
 
 
 def _count(chunked: ChunkedPair) -> TextCounts:

@@ -1,6 +1,6 @@
 """Pixels to the bytes of an image file that says how it was made."""
 
-from lpw_sdxl.imaging.files import MEDIA_TYPES, check_fits, encode_image
+from lpw_sdxl.imaging.files import MEDIA_TYPES, check_fits, check_texts, encode_image
 from lpw_sdxl.imaging.record import EmbeddingUse, ImageRecord, parameters_text
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "EmbeddingUse",
     "ImageRecord",
     "check_fits",
+    "check_texts",
     "encode_image",
     "parameters_text",
 ]

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.imaging.png import encode_png
 from lpw_sdxl.imaging.record import ImageRecord, parameters_text
-from lpw_sdxl.schema import ImageFormat
+from lpw_sdxl.schema import GenerationRequest, ImageFormat, InspectionRequest
 
 MEDIA_TYPES: Mapping[ImageFormat, str] = {
     ImageFormat.PNG: "image/png",
@@ -51,15 +51,13 @@ def encode_image(
     return buffer.getvalue()
 
 
-def check_fits(record: ImageRecord) -> None:
-    """Check that the file can carry how it was made, before anything is drawn.
+def check_texts(request: GenerationRequest | InspectionRequest) -> None:
+    """Check that a file can carry the prompts.
 
     Raises:
         InvalidRequestError: a prompt holds a NUL, which ends a text in a PNG, and where other
-            tools stop reading in the others; or a JPEG was asked for, whose Exif block ends at
-            64 KB, and the prompts need more.
+            tools stop reading in the others.
     """
-    request = record.request
     for field in ("prompt", "negative_prompt"):
         if "\0" in getattr(request, field):
             raise InvalidRequestError(
@@ -67,6 +65,17 @@ def check_fits(record: ImageRecord) -> None:
                 " carry; leave it out",
                 field=field,
             )
+
+
+def check_fits(record: ImageRecord) -> None:
+    """Check that the file can carry how it was made, before anything is drawn.
+
+    Raises:
+        InvalidRequestError: a prompt holds a NUL; or a JPEG was asked for, whose Exif block ends
+            at 64 KB, and the prompts need more.
+    """
+    request = record.request
+    check_texts(request)
     if request.image_format is not ImageFormat.JPEG:
         return
     size = len(_exif(parameters_text(record)))

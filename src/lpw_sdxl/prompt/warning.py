@@ -24,6 +24,10 @@ class WarningKind(StrEnum):
         "<lora:name:text encoders' weight:UNet's weight> and is read as text"
     )
     UNKNOWN_TAG = "a tag is read as text; only <lora:name:weight>, so spelled, is known"
+    UNKNOWN_EMBEDDING = (
+        "what follows embedding: is no embedding that is known here, and is read as text; "
+        "/info lists the known ones"
+    )
     BREAK_IS_TEXT = (
         "the word BREAK is read as text; a chunk ends at BREAK in capitals, in the styles that "
         "know it (lpw and a1111)"

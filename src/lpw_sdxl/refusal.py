@@ -1,0 +1,136 @@
+"""One sentence for what pydantic refused: what stands where, and what would be right.
+
+Numbers are told, for they are short and no secret; a text is never quoted: it may be a prompt.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.lora_reference import LoraReference
+
+ErrorDetails = Mapping[str, Any]
+
+LONGEST_SHOWN_NAME = 64  # characters of a field that a client made up
+LONGEST_SHOWN_NUMBER = 24  # characters
+# What would be right, by pydantic's names of what is wrong; in the braces, its context.
+_RIGHT: Mapping[str, str] = {
+    "string_type": "a string",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "list_type": "a list",
+    "model_type": "an object",
+    "enum": "{expected}",
+    "multiple_of": "a multiple of {multiple_of:g}",
+    "greater_than": "a number greater than {gt:g}",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "string_too_short": "at least {min_length}",
+    "string_too_long": "at most {max_length}",
+    "too_short": "at least {min_length}",
+    "too_long": "at most {max_length}",
+}
+_COUNTED: Mapping[str, str] = {
+    "string_too_short": "characters",
+    "string_too_long": "characters",
+    "too_short": "items",
+    "too_long": "items",
+}
+_KINDS: Mapping[type, str] = {
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+def explain_refusal(error: ValidationError, model: type[BaseModel]) -> InvalidRequestError:
+    """Say in one sentence which field was refused and why.
+
+    Args:
+        error: of validating JSON, once.
+        model: what it was validated as.
+    """
+    all_details: Sequence[ErrorDetails] = error.errors(include_url=False)
+    unknown = next((one for one in all_details if one["type"] == "extra_forbidden"), None)
+    details = all_details[0]
+    if details["type"] == "missing" and unknown is not None:
+        details = unknown  # a misspelt name says more than that the right one is missing
+    field = ".".join(map(str, details["loc"])) or None
+    if details["type"] == "extra_forbidden":
+        return _explain_unknown(details, model)
+    explain = _SENTENCES.get(details["type"], _explain_value)
+    return InvalidRequestError(explain(field or "the body", details), field=field)
+
+
+def _explain_unknown(details: ErrorDetails, model: type[BaseModel]) -> InvalidRequestError:
+    """Name a field that is none, and the one that it may have been meant to be."""
+    path = details["loc"]
+    is_lora = len(path) > 1  # nothing else in a request has fields of its own
+    whose, owner = ("a LoRA", LoraReference) if is_lora else ("this request", model)
+    known = [*owner.model_fields]
+    near = difflib.get_close_matches(str(path[-1]).lower(), known, n=1)
+    shown = ".".join(map(str, path))[:LONGEST_SHOWN_NAME]
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+    if not known:
+        hint = "it has none"
+    quoted = shown if shown.replace(".", "_").isidentifier() else json.dumps(shown)
+    return InvalidRequestError(f"{quoted} is not a field of {whose}; {hint}", field=shown)
+
+
+def _explain_json(field: str, details: ErrorDetails) -> str:
+    return f"{field} is not valid JSON: {details['ctx']['error']}"
+
+
+def _explain_missing(field: str, details: ErrorDetails) -> str:
+    del details
+    return f"{field} is missing"
+
+
+def _explain_value(field: str, details: ErrorDetails) -> str:
+    """Say what a value is and what would be right, or what pydantic says."""
+    kind, value = details["type"], details["input"]
+    if kind not in _RIGHT:
+        return f"{field}: {details['msg'][0].lower()}{details['msg'][1:]}"
+    right = _RIGHT[kind].format(**_whole(details.get("ctx", {})))
+    if kind in _COUNTED:
+        count = details["ctx"].get("actual_length", len(value))
+        return f"{field} has {count} {_COUNTED[kind]}; {right} would be right"
+    return f"{field} is {_show(value)}; {right} would be right"
+
+
+_SENTENCES: Mapping[str, Callable[[str, ErrorDetails], str]] = {
+    "json_invalid": _explain_json,
+    "missing": _explain_missing,
+}
+
+
+def _whole(context: Mapping[str, Any]) -> dict[str, Any]:
+    """Write limits such as 100.0 as people do."""
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in context.items()
+    }
+
+
+def _show(value: object) -> str:
+    """Write a number as it is, and of anything else only what it is."""
+    if isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, int | float):
+        if isinstance(value, float) and not math.isfinite(value):
+            return "not finite"
+        shown = str(value)
+        return (
+            shown if len(shown) <= LONGEST_SHOWN_NUMBER else f"a number of {len(shown)} characters"
+        )
+    return _KINDS.get(type(value), "of another kind")
