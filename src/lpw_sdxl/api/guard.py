@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lpw_sdxl.api.errors import ErrorAnswer
+from lpw_sdxl.api.head import refusal_of_head
 from lpw_sdxl.errors import ClientLeftError, RequestError
 from lpw_sdxl.schema import BatchRequest, GenerationRequest
 
@@ -119,7 +120,7 @@ class RequestGuard:
     async def _serve_json(
         self, scope: Scope, receive: Receive, answer: _ShapedAnswer, validator: Validator
     ) -> None:
-        if (refusal := _refusal_of_head(scope)) is not None:
+        if (refusal := refusal_of_head(scope)) is not None:
             await answer.refuse(refusal)
             return
         try:
@@ -151,35 +152,6 @@ class RequestGuard:
 
 def _count_nothing(code: str) -> None:
     """Keep no count."""
-
-
-def _refusal_of_head(scope: Scope) -> ErrorAnswer | None:
-    """Say what is wrong with a request that takes JSON before its body is read, or None."""
-    if not _is_json(scope):
-        return ErrorAnswer.from_status(415)
-    encodings = [value for name, value in scope["headers"] if name.lower() == b"content-encoding"]
-    if encodings and encodings != [b"identity"]:
-        return ErrorAnswer(
-            415,
-            "unsupported_media_type",
-            "a body with a content-encoding is not read; it must be sent as plain JSON",
-        )
-    if scope.get("query_string"):  # whoever writes fields there would see them ignored
-        return ErrorAnswer(
-            400,
-            "invalid_request",
-            "the address has a query, which is not read; fields belong into the JSON body",
-        )
-    return None
-
-
-def _is_json(scope: Scope) -> bool:
-    """Tell whether the body says that it is JSON; anything else BentoML would guess at."""
-    for name, value in scope["headers"]:
-        if name.lower() == b"content-type":
-            media_type: str = value.decode("latin-1").split(";")[0].strip().lower()
-            return media_type == "application/json"
-    return False
 
 
 async def _read_body(receive: Receive, limit: int) -> bytes | None:
