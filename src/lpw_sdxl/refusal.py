@@ -105,7 +105,8 @@ def _explain_value(field: str, details: ErrorDetails) -> str:
     if kind in _COUNTED:
         count = details["ctx"].get("actual_length", len(value))
         return f"{field} has {count} {_COUNTED[kind]}; {right} would be right"
-    return f"{field} is {_show(value)}; {right} would be right"
+    shown = "an unknown name" if kind == "enum" and isinstance(value, str) else _show(value)
+    return f"{field} is {shown}; {right} would be right"
 
 
 _SENTENCES: Mapping[str, Callable[[str, ErrorDetails], str]] = {

@@ -262,7 +262,8 @@ class _ShapedAnswer:
 def _allowed_methods(start: Message) -> str:
     """Read which methods a path takes from a 405; Starlette's static files don't tell it."""
     told = [value.decode() for name, value in start["headers"] if name == b"allow"]
-    return told[0] if told else "GET, HEAD"
+    methods = told[0].split(", ") if told else ["GET", "HEAD"]
+    return ", ".join(sorted(methods))  # Starlette keeps a set, whose order changes
 
 
 def _summary(status: int, code: str, field: str | None) -> str:

@@ -1,0 +1,225 @@
+"""Bad requests to a real server: each gets its exact answer, which the OpenAPI document knows."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import bentoml
+import httpx
+import jsonschema
+import pytest
+
+from addons import AddonMaker
+from bad_requests import ALL_CASES, SETTINGS, Bad
+from bad_requests.case import GOOD, Http
+from bad_requests.client import Answer, send
+from conftest import ROOT, Store, store_environment
+from serving import Server, serving
+
+EVERY_CASE = [
+    pytest.param(case, id=f"{title}: {case.name}")
+    for title, cases in ALL_CASES.items()
+    for case in cases
+]
+TAG_IS_TEXT = "character 0: a LoRA tag is not of the form"
+
+
+@pytest.fixture(scope="module")
+def server(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("bentoml")
+    shutil.copytree(store.home, home, dirs_exist_ok=True)
+    environment = store_environment(home)
+    files = tmp_path_factory.mktemp("files")
+    maker = AddonMaker(store.model_directory, home, environment, files)
+    maker.lora("detail", kind="lora", naming="kohya", seed=1)
+    maker.lora("texture", kind="lora", naming="kohya", seed=2)
+    maker.embedding("glow", 1, seed=2)
+    maker.import_written()
+    with serving(
+        "service:LpwSdxl",
+        folder=ROOT,
+        environment=environment | SETTINGS,
+        log_file=tmp_path_factory.mktemp("service") / "log",
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def document(client: httpx.Client) -> dict[str, Any]:
+    published: dict[str, Any] = client.get("/docs.json").json()
+    return published
+
+
+def test_the_corpus_is_broad() -> None:
+    assert len(EVERY_CASE) >= 150
+    assert len(ALL_CASES) >= 12
+    for title, cases in ALL_CASES.items():
+        assert len({case.name for case in cases}) == len(cases), title
+
+
+@pytest.mark.parametrize("case", EVERY_CASE)
+def test_a_bad_request_gets_its_exact_answer(
+    case: Bad, client: httpx.Client, document: Mapping[str, Any]
+) -> None:
+    answer = send(case, client)
+    assert answer.status == case.status
+    if case.code == "no_http":
+        assert answer.content.decode() == case.message
+        return
+    error = {"code": case.code, "message": case.message, "field": case.field}
+    item = {"status": "error", **error}
+    assert json.loads(answer.content) == ([item] if case.status == 200 else {"error": error})
+    assert_documented(case, answer, document)
+
+
+def assert_documented(case: Bad, answer: Answer, document: Mapping[str, Any]) -> None:
+    """Hold an answer against the document: its operation's, or what it says of any path."""
+    responses = document["components"]["responses"]
+    request = case.request
+    if isinstance(request, Http):
+        path = request.path.partition("?")[0]
+        operation = document["paths"].get(path, {}).get(request.method.lower())
+        responses = responses if operation is None else operation["responses"]
+    assert_fits(responses[str(answer.status)], answer.headers, answer.content, document)
+
+
+def assert_fits(
+    response: Mapping[str, Any],
+    headers: httpx.Headers,
+    content: bytes,
+    document: Mapping[str, Any],
+) -> None:
+    """Hold an answer against one response of the document."""
+    if "$ref" in response:
+        response = document["components"]["responses"][response["$ref"].rpartition("/")[2]]
+    media_type = headers["content-type"].partition(";")[0]
+    schema = response["content"][media_type]["schema"]
+    if media_type == "application/json":
+        validate(json.loads(content), schema, document)
+    for name, header in response.get("headers", {}).items():
+        text = headers[name]
+        is_number = header["schema"]["type"] == "integer"
+        validate(int(text) if is_number else text, header["schema"], document)
+
+
+def validate(value: object, schema: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+    resolvable = {**schema, "components": document["components"]}
+    jsonschema.Draft202012Validator(resolvable).validate(value)
+
+
+GOOD_REQUESTS: Mapping[str, tuple[str, str, Any]] = {
+    "a PNG": ("POST", "/generate", {**GOOD, "seed": 2**64 - 1}),
+    "a JPEG": ("POST", "/generate", {**GOOD, "image_format": "jpeg", "width": 64}),
+    "a WebP": ("POST", "/generate", {**GOOD, "image_format": "webp"}),
+    "a LoRA": ("POST", "/generate", {**GOOD, "loras": [{"name": "Detail"}]}),
+    "a batch": ("POST", "/generate_batch", {"requests": [GOOD, 5]}),
+    "an inspection": (
+        "POST",
+        "/inspect_prompt",
+        {"prompt": "a (b:1.2) BREAK glow <lora:detail:1>", "negative_prompt": "(("},
+    ),
+    "the server's state": ("POST", "/info", {}),
+    **{path: ("GET", path, None) for path in ("/livez", "/readyz", "/healthz", "/metrics")},
+    "BentoML's schema": ("GET", "/schema.json", None),
+    "the document": ("GET", "/docs.json", None),
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"), GOOD_REQUESTS.values(), ids=GOOD_REQUESTS.keys()
+)
+def test_a_good_answer_is_the_documents(
+    client: httpx.Client, document: Mapping[str, Any], method: str, path: str, body: Any
+) -> None:
+    response = client.request(method, path, json=body)
+    assert response.status_code == 200
+    documented = document["paths"][path][method.lower()]["responses"]["200"]
+    assert_fits(documented, response.headers, response.content, document)
+
+
+def test_every_path_of_the_document_is_tried_above(document: Mapping[str, Any]) -> None:
+    assert {path for _, path, _ in GOOD_REQUESTS.values()} == set(document["paths"])
+
+
+@pytest.mark.parametrize("path", ["/generate", "/generate_batch", "/inspect_prompt", "/info"])
+def test_the_documents_example_works(
+    client: httpx.Client, document: Mapping[str, Any], path: str
+) -> None:
+    body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    validate(body["example"], body["schema"], document)
+    assert client.post(path, json=body["example"]).status_code == 200
+
+
+def test_the_document_tells_the_limits_in_force(document: Mapping[str, Any]) -> None:
+    schema = document["components"]["schemas"]["GenerationRequest"]
+    assert schema["required"] == ["prompt", "num_inference_steps"]
+    assert schema["properties"]["num_inference_steps"]["maximum"] == 4
+    assert schema["properties"]["width"]["anyOf"][0]["maximum"] == 136
+    assert schema["properties"]["width"]["description"].endswith("128 by default.")
+
+
+def test_the_page_shows_the_document(client: httpx.Client) -> None:
+    """Swagger's page asks for it by this name, and is of a version that reads OpenAPI 3.1."""
+    assert "swagger-initializer.js" in client.get("/").text
+    assert '"./docs.json"' in client.get("/static_content/swagger-initializer.js").text
+    assert "isOAS31" in client.get("/static_content/swagger-ui-bundle.js").text
+
+
+def test_bentomls_client_needs_no_document(server: Server) -> None:
+    with bentoml.SyncHTTPClient(server.url, timeout=60) as client:
+        assert client.generate(**GOOD).size == (128, 128)
+        (answer,) = client.generate_batch(requests=[GOOD])
+        assert base64.b64decode(answer["image"]).startswith(b"\x89PNG")
+
+
+# What is no error and seldom meant: AUTOMATIC1111 draws it too, and /inspect_prompt tells.
+SUSPICIOUS: Mapping[str, tuple[str, str]] = {
+    "a weight with an exponent": ("<lora:detail:1e1>", TAG_IS_TEXT),
+    "a weight that is no number": ("<lora:detail:nan>", TAG_IS_TEXT),
+    "a tag in capitals": ("<LORA:detail:1>", "character 0: a tag is read as text"),
+    "an unknown embedding": ("embedding:foo", "character 0: what follows embedding: is no"),
+    "a weight that is no weight": ("(a:1e9)", "character 6: a number before a closing bracket"),
+}
+REFUSED_LATER: Mapping[str, tuple[str, str]] = {
+    "an unknown LoRA": ("prompt", "<lora:absent:1>"),
+    "a LoRA's weight": ("prompt", "<lora:detail:11>"),
+    "too many LoRAs": ("prompt", "<lora:detail><lora:texture>"),
+    "a negative LoRA": ("negative_prompt", "<lora:detail:1>"),
+}
+
+
+@pytest.mark.parametrize(("prompt", "warning"), SUSPICIOUS.values(), ids=SUSPICIOUS.keys())
+def test_what_is_seldom_meant_is_drawn_and_an_inspection_warns(
+    client: httpx.Client, prompt: str, warning: str
+) -> None:
+    assert client.post("/generate", json={**GOOD, "prompt": prompt}).status_code == 200
+    explained = client.post("/inspect_prompt", json={"prompt": prompt}).json()
+    assert [one.startswith(warning) for one in explained["prompt"]["warnings"]] == [True]
+
+
+@pytest.mark.parametrize(("field", "text"), REFUSED_LATER.values(), ids=REFUSED_LATER.keys())
+def test_an_inspection_tells_why_there_would_be_no_image(
+    client: httpx.Client, field: str, text: str
+) -> None:
+    refused = client.post("/generate", json={**GOOD, field: text})
+    assert refused.status_code == 400
+    explained = client.post("/inspect_prompt", json={"prompt": "a", field: text}).json()
+    reason = refused.json()["error"]["message"]
+    assert explained[field]["warnings"] == [f"no image is made of it: {reason}"]
+
+
+def test_the_log_has_no_traceback_and_the_server_goes_on(
+    client: httpx.Client, server: Server
+) -> None:
+    assert client.post("/generate", json=dict(GOOD)).status_code == 200
+    assert "Traceback" not in server.log
