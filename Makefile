@@ -12,7 +12,7 @@ export BENTOML_DO_NOT_TRACK := True
 export HF_HUB_OFFLINE := 1
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Tiny models are quicker on one thread, and tests don't wait for each other's threads.
-test test-long test-bundle: export OMP_NUM_THREADS ?= 1
+test test-long test-fuzz test-bundle: export OMP_NUM_THREADS ?= 1
 
 # BentoML answers a port that is taken or none with a traceback, or not at all.
 define CHECK_PORT
@@ -27,7 +27,7 @@ endef
 export CHECK_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check bundle test-long test-bundle bench bench-prompts bench-loras bench-full bench-serving bench-load bench-soak clean
+.PHONY: help install serve test check bundle test-long test-fuzz test-bundle bench bench-prompts bench-loras bench-full bench-serving bench-load bench-soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,9 @@ bundle: $(BIN)/.runtime ## build the bento with the model MODEL in it (sdxl:late
 
 test-long: $(BIN)/.development ## kill 60 imports at random moments, spoil 1,700 files and read a million prompts (half an hour)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-fuzz: $(BIN)/.development ## send the service 10,000 requests that schemathesis makes up (a quarter of an hour)
+	@$(BIN)/python -m pytest -m fuzz -s $(ARGS)
 
 test-bundle: $(BIN)/.development ## build a bento and serve it from an environment of its own
 	@$(BIN)/python -m pytest -m bundle $(ARGS)
