@@ -58,7 +58,7 @@ test-long: $(BIN)/.development ## kill 60 imports at random moments, spoil 1,700
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-fuzz: $(BIN)/.development ## send the service 10,000 requests that schemathesis makes up (a quarter of an hour)
-	@$(BIN)/python -m pytest -m fuzz -s $(ARGS)
+	@$(BIN)/python -m pytest -m fuzz --log-cli-level=INFO $(ARGS)
 
 test-bundle: $(BIN)/.development ## build a bento and serve it from an environment of its own
 	@$(BIN)/python -m pytest -m bundle $(ARGS)

@@ -7,6 +7,7 @@ that the document lists, with its media type, headers and schema, and none may b
 from __future__ import annotations
 
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -20,6 +21,8 @@ import pytest
 
 from conftest import ROOT, Store
 from serving import Server, serving
+
+logger = logging.getLogger(__name__)
 
 SETTINGS = {
     "LPW_SDXL_MAX_STEPS": "2",
@@ -104,8 +107,11 @@ def test_every_border_of_the_document_is_kept(server: Server, tmp_path: Path) ->
 def test_ten_thousand_requests_get_documented_answers(server: Server, tmp_path: Path) -> None:
     report = fuzz(server, tmp_path, "--max-examples", "3300", timeout_s=3500)
     statuses = answered(server)
-    print(
-        f"{report['test_cases']['generated']} cases in {report['running_time']:.0f} s; {statuses}"
+    logger.info(
+        "%d cases in %.0f s; %s",
+        report["test_cases"]["generated"],
+        report["running_time"],
+        statuses,
     )
     assert report["test_cases"]["generated"] >= LONG_RUN_CASES
     assert statuses.total() >= LONG_RUN_CASES
