@@ -29,9 +29,14 @@ from starlette.responses import Response
 
 from lpw_sdxl.addon.installed import find_installed
 from lpw_sdxl.addon.served import built_in_tags, served_directories
+from lpw_sdxl.api.asgi import Application
+from lpw_sdxl.api.body import body_limits
 from lpw_sdxl.api.departure import while_connected
 from lpw_sdxl.api.errors import ErrorAnswer
-from lpw_sdxl.api.guard import Application, RequestGuard, Validator
+from lpw_sdxl.api.guard import METRICS, PROBES, RequestGuard, Validator
+from lpw_sdxl.api.listening import warn_of_strangers
+from lpw_sdxl.api.origins import OpenedToOrigins, Origins, read_origins
+from lpw_sdxl.api.tokens import Tokens
 from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
 from lpw_sdxl.checkpoint.store import find, served_tag
 from lpw_sdxl.errors import (
@@ -74,6 +79,7 @@ class ServiceArguments(BaseModel):
 ARGUMENTS = bentoml.use_arguments(ServiceArguments)
 try:
     SETTINGS = read_settings()
+    OPENED_ORIGINS = read_origins(SETTINGS.cors_origins)
     MODEL_ENTRY = find(served_tag(SETTINGS.model, ARGUMENTS.model, Path(__file__).parent))
     ADDON_TAGS = built_in_tags(ARGUMENTS.addons, Path(__file__).parent)
     ADDON_FOLDERS = served_directories(ADDON_TAGS, Path(__file__).parent, SETTINGS.addons)
@@ -93,12 +99,20 @@ class GuardedService(Service):
             "/inspect_prompt": partial(parse_inspection, limits=limits),
             "/info": parse_info,
         }
-        return RequestGuard(
+        tokens = _read_tokens()
+        open_paths = {PROBES: SETTINGS.open_probes, METRICS: SETTINGS.open_metrics}
+        guard = RequestGuard(
             super().to_asgi(is_main),
             validators,
-            SETTINGS.max_body_bytes,
+            body_limits(SETTINGS),
+            tokens=tokens,
+            open_paths=frozenset().union(*(paths for paths in open_paths if open_paths[paths])),
+            origins=Origins(OPENED_ORIGINS, is_name_trusted=tokens is not None),
             count_error=lambda code: _worker_metrics().failed(code),
         )
+        if tokens is None and bentoml.server_context.worker_index in (None, 1):
+            warn_of_strangers()
+        return OpenedToOrigins(guard, OPENED_ORIGINS) if OPENED_ORIGINS else guard
 
 
 @bentoml.service(
@@ -120,6 +134,7 @@ class LpwSdxl:
     def verify_model() -> None:
         """Check model and device once, in the supervisor, before a worker starts."""
         started = time.monotonic()
+        _read_tokens()
         try:
             manifest = read_manifest(MODEL_ENTRY.path)
             verify_files(MODEL_ENTRY.path, manifest)
@@ -254,6 +269,14 @@ def _worker_metrics() -> EngineMetrics:
     from lpw_sdxl.engine.metrics import EngineMetrics  # noqa: PLC0415
 
     return EngineMetrics()
+
+
+def _read_tokens() -> Tokens | None:
+    """Read the tokens, or end this process: a border that can't be guarded is not opened."""
+    try:
+        return Tokens.from_settings(SETTINGS)
+    except SettingsError as obstacle:
+        sys.exit(f"lpw-sdxl: {obstacle}")
 
 
 def _answer_promptly() -> None:

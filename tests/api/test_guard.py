@@ -52,7 +52,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     guard = RequestGuard(
         application,
         {"/generate": refuse_bad},
-        max_body_bytes=100,
+        {"/generate": 100},
         other_paths=frozenset(
             {"/missing", "/generate/", "/listed", "/broken", "/odd", "/ours", "/failing"}
         ),
@@ -128,13 +128,13 @@ async def test_a_body_over_the_limit_is_refused_while_it_arrives(client: httpx.A
 async def test_a_foreign_error_gets_the_one_shape(
     client: httpx.AsyncClient, path: str, status: int, code: str
 ) -> None:
-    response = await client.post(path)
+    response = await client.get(path)
     assert response.status_code == status
     assert error_of(response)["code"] == code
 
 
 async def test_an_error_of_ours_keeps_its_headers(client: httpx.AsyncClient) -> None:
-    response = await client.post("/ours")
+    response = await client.get("/ours")
     assert (response.status_code, response.headers["retry-after"]) == (429, "7")
     assert error_of(response)["code"] == "overloaded"
 
@@ -145,12 +145,12 @@ async def test_each_request_writes_one_line_and_no_prompt(
     with caplog.at_level(logging.INFO, logger="lpw_sdxl"):
         await client.post("/generate", json={"prompt": SECRET})
         await client.post("/generate", json={"prompt": f"bad {SECRET}"})
-        await client.post("/ours", content=json.dumps(SECRET))
+        await client.get("/ours", params={"prompt": SECRET})
     lines = [record.getMessage() for record in caplog.records]
     assert [line.split(" ")[:3] for line in lines] == [
         ["POST", "/generate", "200"],
         ["POST", "/generate", "400"],
-        ["POST", "/ours", "429"],
+        ["GET", "/ours", "429"],
     ]
     assert "invalid_request width" in lines[1]
     assert SECRET not in "".join(lines)
@@ -175,13 +175,15 @@ async def test_a_field_that_a_client_made_up_is_not_logged(
 
 
 async def test_an_application_that_fails_is_a_500_in_our_shape(client: httpx.AsyncClient) -> None:
-    response = await client.post("/failing")  # which the application does not have
+    response = await client.get("/failing")  # which the application does not have
     assert response.status_code == 500
     assert error_of(response)["code"] == "internal"
 
 
 async def test_a_body_that_does_not_come_is_given_up() -> None:
-    guard = RequestGuard(application, {"/generate": refuse_bad}, 100, body_seconds=0.05)
+    guard = RequestGuard(
+        application, {"/generate": refuse_bad}, {"/generate": 100}, body_seconds=0.05
+    )
 
     async def slow() -> AsyncIterator[bytes]:
         yield b"{"
@@ -203,13 +205,17 @@ async def test_errors_are_counted_by_their_codes_and_unknown_paths_get_no_furthe
         asked.append(scope["path"])
         await application(scope, receive, send)
 
-    paths = frozenset({"/ours", "/files/…"})
+    paths = frozenset({"/ours", "/files/a"})
     guard = RequestGuard(
-        noted, {"/generate": refuse_bad}, 100, other_paths=paths, count_error=codes.append
+        noted,
+        {"/generate": refuse_bad},
+        {"/generate": 100},
+        other_paths=paths,
+        count_error=codes.append,
     )
     transport = httpx.ASGITransport(app=guard)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        for path in ("/random", "/ours", "/files", "/ours/x"):
+        for path in ("/random", "/ours", "/files/b", "/ours/x"):
             await client.get(path)
         await client.post("/generate", content=b"bad", headers={"content-type": "text/plain"})
         await client.post("/generate", json="bad")
