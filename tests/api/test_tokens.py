@@ -133,7 +133,7 @@ def test_a_file_that_cannot_be_used_is_refused(
 
 
 def test_a_folder_is_no_file_of_tokens(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="LPW_SDXL_TOKENS_FILE.*Is a directory"):
+    with pytest.raises(SettingsError, match=r"LPW_SDXL_TOKENS_FILE.*Is a directory"):
         Tokens.from_settings(settings(tokens_file=tmp_path))
 
 
