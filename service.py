@@ -36,6 +36,7 @@ from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.api.guard import METRICS, PROBES, RequestGuard, Validator
 from lpw_sdxl.api.listening import warn_of_strangers
 from lpw_sdxl.api.origins import OpenedToOrigins, Origins, read_origins
+from lpw_sdxl.api.tally import SparingFilter
 from lpw_sdxl.api.tokens import Tokens
 from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
 from lpw_sdxl.checkpoint.store import find, served_tag
@@ -110,6 +111,7 @@ class GuardedService(Service):
             origins=Origins(OPENED_ORIGINS, is_name_trusted=tokens is not None),
             count_error=lambda code: _worker_metrics().failed(code),
         )
+        logging.getLogger("uvicorn.error").addFilter(SparingFilter())  # of requests that are none
         if tokens is None and bentoml.server_context.worker_index in (None, 1):
             warn_of_strangers()
         return OpenedToOrigins(guard, OPENED_ORIGINS) if OPENED_ORIGINS else guard

@@ -9,6 +9,7 @@ import random
 import shutil
 import socket
 import string
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -171,6 +172,14 @@ def test_a_thousand_wrong_tokens_are_a_line_or_two(guarded: Server) -> None:
     assert len(lines) <= 2, lines
     assert all("requests without a valid token, the last from 127.0.0.1" in line for line in lines)
     assert "token-of-nobody" not in guarded.log
+
+
+def test_a_hundred_requests_that_are_none_are_a_line_or_two(exposed: Server) -> None:
+    before = exposed.log
+    for _ in range(100):
+        assert raw(exposed, b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400")
+    lines = exposed.log[len(before) :].splitlines()
+    assert len(lines) <= 3, lines
 
 
 def test_a_body_is_not_read_before_the_token(guarded: Server) -> None:
@@ -337,6 +346,32 @@ def test_random_paths_methods_and_headers_make_no_metrics(
         head = f"GET /{word()} HTTP/1.1\r\nhost: a\r\nsec-websocket-key: {'A' * 22}==\r\n".encode()
         raw(exposed, head + upgrade + b"\r\n", seconds=10)
     assert lines() == before
+
+
+BAD_STARTS = {
+    "a short token": ({"LPW_SDXL_TOKENS": f"{FIRST} canary"}, "token 2 of 2 has 6 characters"),
+    "no token": ({"LPW_SDXL_TOKENS": ""}, "LPW_SDXL_TOKENS holds no token"),
+    "no file": ({"LPW_SDXL_TOKENS_FILE": "/nowhere/canary"}, "can't be read"),
+    "no origin": ({"LPW_SDXL_CORS_ORIGINS": "app.example.org"}, "app.example.org is no origin"),
+    "no yes or no": ({"LPW_SDXL_OPEN_METRICS": "perhaps"}, "LPW_SDXL_OPEN_METRICS"),
+}
+
+
+@pytest.mark.parametrize(("variables", "words"), BAD_STARTS.values(), ids=BAD_STARTS.keys())
+def test_a_guard_that_cannot_be_set_up_ends_the_start(
+    store: Store, variables: dict[str, str], words: str
+) -> None:
+    command = [sys.executable, "-m", "bentoml", "serve", "service:LpwSdxl", "--port", "0"]
+    environment = store.environment | variables
+    ended = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode != 0
+    (line,) = [line for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
+    assert line.startswith(f"lpw-sdxl: {next(iter(variables))}")
+    assert words in line
+    assert FIRST not in line
+    assert "canary" not in line.replace("/nowhere/canary", "")
 
 
 def values(response: httpx.Response) -> dict[str, Any]:

@@ -9,10 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
-from lpw_sdxl.api.guard import RequestGuard
+from lpw_sdxl.api.guard import METRICS, PROBES, RequestGuard
+from lpw_sdxl.api.tokens import Tokens
 from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.settings import read_settings
 
 SECRET = "a secret prompt"
+TOKEN = "a-token-of-some-length"
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -225,3 +228,96 @@ async def test_errors_are_counted_by_their_codes_and_unknown_paths_get_no_furthe
         *("not_found", "overloaded", "not_found", "not_found"),
         *("unsupported_media_type", "invalid_request"),
     ]
+
+
+async def plain(scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers all with its path and reads nothing."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": scope["path"].encode()})
+
+
+def tokens_of(monkeypatch: pytest.MonkeyPatch) -> Tokens:
+    monkeypatch.setenv("LPW_SDXL_TOKENS", TOKEN)
+    tokens = Tokens.from_settings(read_settings())
+    assert tokens is not None
+    return tokens
+
+
+@pytest.mark.parametrize("open_paths", [frozenset[str](), PROBES, METRICS, PROBES | METRICS])
+async def test_probes_and_metrics_are_opened_apart(
+    monkeypatch: pytest.MonkeyPatch, open_paths: frozenset[str]
+) -> None:
+    tokens = tokens_of(monkeypatch)
+    guard = RequestGuard(plain, {}, {}, tokens=tokens, open_paths=open_paths)
+    transport = httpx.ASGITransport(app=guard)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        for path in sorted(PROBES | METRICS):
+            expected = 200 if path in open_paths else 401
+            assert (await client.get(path)).status_code == expected
+            headers = {"authorization": f"Bearer {TOKEN}"}
+            assert (await client.get(path, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"authorization": f"Bearer {TOKEN}", "content-length": "101"}, 413),
+        ({"authorization": f"Bearer {TOKEN}", "content-type": "text/plain"}, 415),
+        ({"authorization": f"Bearer {TOKEN}", "origin": "https://evil.example.org"}, 403),
+        ({"authorization": f"Bearer {TOKEN}", "x": "y" * 17_000}, 431),
+    ],
+)
+async def test_what_is_refused_by_its_headers_is_not_read(
+    monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], status: int
+) -> None:
+    guard = RequestGuard(
+        application, {"/generate": refuse_bad}, {"/generate": 100}, tokens=tokens_of(monkeypatch)
+    )
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        raise AssertionError("the body was read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    raw = {"content-type": "application/json", "content-length": "10"} | headers
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/generate",
+        "headers": [(name.encode(), value.encode()) for name, value in raw.items()],
+    }
+    await guard(scope, receive, send)
+    assert sent[0]["status"] == status
+
+
+@pytest.mark.parametrize(("length", "is_closed"), [("10", False), ("70000", True), (None, True)])
+async def test_an_unread_body_costs_the_connection_if_it_is_not_small(
+    monkeypatch: pytest.MonkeyPatch, length: str | None, is_closed: bool
+) -> None:
+    guard = RequestGuard(plain, {}, {}, tokens=tokens_of(monkeypatch))
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    header = ("transfer-encoding", "chunked") if length is None else ("content-length", length)
+    pair = (header[0].encode(), header[1].encode())
+    scope = {"type": "http", "method": "POST", "path": "/generate", "headers": [pair]}
+    await guard(scope, None, send)  # type: ignore[arg-type]
+    assert ((b"connection", b"close") in sent[0]["headers"]) == is_closed
+
+
+async def test_a_websocket_is_closed_before_the_application() -> None:
+    async def never(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("the application was asked")
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await RequestGuard(never, {}, {})({"type": "websocket", "path": "/x"}, None, send)  # type: ignore[arg-type]
+    assert [message["type"] for message in sent] == ["websocket.close"]

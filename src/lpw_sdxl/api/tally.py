@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 
 class Tally:
@@ -38,3 +39,31 @@ class Tally:
         self._logger.warning(self._words, self._count, self._last)
         self._count = 0
         self._timer = asyncio.get_running_loop().call_later(self._seconds, self._tell)
+
+
+class SparingFilter(logging.Filter):
+    """Lets a warning through once in a while; for a logger whose warnings any client can cause.
+
+    Args:
+        seconds: between two warnings of the same words, at least.
+    """
+
+    def __init__(self, seconds: float = 60.0) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._told: dict[str, tuple[float, int]] = {}  # by words: when told, how many since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is written; anything but a warning is."""
+        if record.levelno != logging.WARNING:
+            return True
+        kind = str(record.msg)  # before its values are put in: there are few
+        now = time.monotonic()
+        told_at, silent = self._told.get(kind, (-self._seconds, 0))
+        if now - told_at < self._seconds:
+            self._told[kind] = (told_at, silent + 1)
+            return False
+        self._told[kind] = (now, 0)
+        if silent:
+            record.msg, record.args = f"{record.getMessage()} ({silent} more before)", ()
+        return True
