@@ -359,10 +359,11 @@ BAD_STARTS = {
 
 @pytest.mark.parametrize(("variables", "words"), BAD_STARTS.values(), ids=BAD_STARTS.keys())
 def test_a_guard_that_cannot_be_set_up_ends_the_start(
-    store: Store, variables: dict[str, str], words: str
+    store: Store, tmp_path: Path, variables: dict[str, str], words: str
 ) -> None:
+    (tmp_path / "models").symlink_to(store.home / "models")
     command = [sys.executable, "-m", "bentoml", "serve", "service:LpwSdxl", "--port", "0"]
-    environment = store.environment | variables
+    environment = store_environment(tmp_path) | variables
     ended = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
