@@ -77,7 +77,7 @@ class Tokens:
         is_known = False
         for digest in self._digests:  # all of them, whichever it is
             is_known |= hmac.compare_digest(presented, digest)
-        return is_known and bearer is not None
+        return is_known & (bearer is not None)
 
     def _look(self) -> None:
         """Read the file again if it has changed; keep the old tokens if it can't be read."""
