@@ -27,7 +27,7 @@ LOOK_SECONDS = 1.0  # how often a file of tokens is looked at, at most
 _SETTING = f"{ENVIRONMENT_PREFIX}TOKENS"
 _FILE_SETTING = f"{ENVIRONMENT_PREFIX}TOKENS_FILE"
 _TOKEN = re.compile(r"[!-~]+")  # what a header can carry: visible ASCII
-_BEARER = re.compile(rb"bearer +([!-~]+) *", re.IGNORECASE)
+_BEARER = re.compile(rb"(?i:bearer) +([!-~]+) *")
 
 Digests = frozenset[bytes]
 
