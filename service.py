@@ -29,11 +29,10 @@ from starlette.responses import Response
 
 from lpw_sdxl.addon.installed import find_installed
 from lpw_sdxl.addon.served import built_in_tags, served_directories
+from lpw_sdxl.api.asgi import Application
+from lpw_sdxl.api.border import check_border, guarded, warn_if_open
 from lpw_sdxl.api.departure import while_connected
 from lpw_sdxl.api.errors import ErrorAnswer
-from lpw_sdxl.api.guard import Application, RequestGuard, Validator
-from lpw_sdxl.api.openapi import Border, write_document
-from lpw_sdxl.api.openapi_schemas import ServedLimits
 from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
 from lpw_sdxl.checkpoint.store import find, served_tag
 from lpw_sdxl.errors import (
@@ -43,15 +42,7 @@ from lpw_sdxl.errors import (
     SettingsError,
 )
 from lpw_sdxl.imaging import MEDIA_TYPES
-from lpw_sdxl.schema import (
-    GenerationRequest,
-    InspectionRequest,
-    RequestLimits,
-    parse_batch,
-    parse_info,
-    parse_inspection,
-    parse_request,
-)
+from lpw_sdxl.schema import GenerationRequest, InspectionRequest, parse_request
 from lpw_sdxl.settings import read_settings
 
 if TYPE_CHECKING:
@@ -87,23 +78,16 @@ class GuardedService(Service):
     """A BentoML service whose outermost layer is ours."""
 
     def to_asgi(self, is_main: bool = True) -> Application:
-        """Wrap BentoML's application in the guard."""
-        limits = RequestLimits.from_settings(SETTINGS)
-        validators: dict[str, Validator] = {
-            "/generate": partial(parse_request, limits=limits),
-            "/generate_batch": partial(parse_batch, limits=limits),
-            "/inspect_prompt": partial(parse_inspection, limits=limits),
-            "/info": parse_info,
-        }
+        """Wrap BentoML's application in the guard, or end: an open border is not served."""
+        app = super().to_asgi(is_main)
         native_size = read_manifest(MODEL_ENTRY.path).native_size
-        served_limits = ServedLimits(limits, native_size, SETTINGS.max_prompt_chunks)
-        return RequestGuard(
-            super().to_asgi(is_main),
-            validators,
-            SETTINGS.max_body_bytes,
-            documents={"/docs.json": write_document(served_limits, Border())},
-            count_error=lambda code: _worker_metrics().failed(code),
-        )
+        try:
+            guard = guarded(app, SETTINGS, native_size, lambda code: _worker_metrics().failed(code))
+        except SettingsError as obstacle:
+            sys.exit(f"lpw-sdxl: {obstacle}")
+        if bentoml.server_context.worker_index in (None, 1):
+            warn_if_open(SETTINGS)
+        return guard
 
 
 @bentoml.service(
@@ -126,6 +110,7 @@ class LpwSdxl:
         """Check model and device once, in the supervisor, before a worker starts."""
         started = time.monotonic()
         try:
+            check_border(SETTINGS)
             manifest = read_manifest(MODEL_ENTRY.path)
             verify_files(MODEL_ENTRY.path, manifest)
             addons = find_installed(MODEL_ENTRY.path, ADDON_FOLDERS)

@@ -82,7 +82,7 @@ BAD = {
     "NaN": (f'{{"prompt": "{SECRET}", "guidance_scale": NaN}}', 400, "guidance_scale"),
     "width of 1023": ({"prompt": SECRET, "width": 1023}, 400, "width"),
     "0 steps": ({"prompt": SECRET, "num_inference_steps": 0}, 400, "num_inference_steps"),
-    "10 MB of prompt": ({"prompt": SECRET * 1_500_000}, 400, "prompt"),
+    "700 kB of prompt": ({"prompt": SECRET * 100_000}, 400, "prompt"),
     "17 MB of body": ({"prompt": SECRET * 2_500_000}, 413, None),
     "a weight beyond all": ({"prompt": f"({SECRET}:1e9)"}, 200, None),  # no number: text
     "a weight over the limit": ({"prompt": f"({SECRET}:101)"}, 400, "prompt"),

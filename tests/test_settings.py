@@ -35,7 +35,7 @@ def test_readme_lists_every_setting_with_its_default() -> None:
         (row,) = re.findall(rf"^\|.*`{variable}`.*$", text, flags=re.MULTILINE)
         if field.default:
             default = f"{field.default:g}" if isinstance(field.default, float) else field.default
-            assert str(default) in row, row
+            assert (str(default).lower() if default is True else str(default)) in row, row
 
 
 def test_readme_lists_every_setting_of_the_import() -> None:
@@ -49,6 +49,13 @@ def test_the_key_is_never_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIVITAI_TOKEN", "canary")
     settings = read_import_settings()
     assert settings.civitai_token.get_secret_value() == "canary"
+    assert "canary" not in f"{settings!r} {settings} {settings.model_dump()}"
+
+
+def test_tokens_are_never_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LPW_SDXL_TOKENS", "canary-canary-canary")
+    settings = read_settings()
+    assert settings.tokens is not None
     assert "canary" not in f"{settings!r} {settings} {settings.model_dump()}"
 
 

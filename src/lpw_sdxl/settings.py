@@ -49,7 +49,12 @@ class Settings(BaseSettings):
             on the device.
         half_decode: whether a half-precision model's VAE runs in that precision first.
         compile: whether the UNet is compiled on a CUDA device, in the background.
-        max_body_bytes: largest HTTP body.
+        max_body_bytes: largest HTTP body; paths that need less take less.
+        tokens: bearer tokens that may ask, with commas or blanks between them; None for anyone.
+        tokens_file: file with more of them, one a line; a change of it counts without a restart.
+        open_probes: whether /livez, /readyz and /healthz need no token.
+        open_metrics: whether /metrics needs no token.
+        cors_origins: origins whose web pages may ask, with commas or blanks between them.
         lora_weights_bytes: for the model's weights with LoRAs, which are kept for sets that are
             asked for again; None is 1 GiB on a CPU and what is left free on a CUDA device.
         lora_files_bytes: for the LoRAs themselves, in the CPU's memory.
@@ -82,6 +87,11 @@ class Settings(BaseSettings):
     half_decode: bool = False
     compile: bool = False
     max_body_bytes: Annotated[int, Ge(1024)] = 16 * 1024 * 1024
+    tokens: SecretStr | None = None
+    tokens_file: Path | None = None
+    open_probes: bool = True
+    open_metrics: bool = False
+    cors_origins: str = ""
     lora_weights_bytes: Annotated[int | None, Ge(1)] = None
     lora_files_bytes: Annotated[int, Ge(0)] = 2 * 1024 * 1024 * 1024
     conditioning_cache_bytes: Annotated[int, Ge(0)] = 256 * 1024 * 1024

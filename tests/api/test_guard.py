@@ -9,10 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
-from lpw_sdxl.api.guard import RequestGuard
+from lpw_sdxl.api.guard import METRICS, PROBES, RequestGuard
+from lpw_sdxl.api.tokens import Tokens
 from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.settings import read_settings
 
 SECRET = "a secret prompt"
+TOKEN = "a-token-of-some-length"
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -52,7 +55,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     guard = RequestGuard(
         application,
         {"/generate": refuse_bad},
-        max_body_bytes=100,
+        {"/generate": 100},
         other_paths=frozenset(
             {"/missing", "/generate/", "/listed", "/broken", "/odd", "/ours", "/failing"}
         ),
@@ -128,13 +131,13 @@ async def test_a_body_over_the_limit_is_refused_while_it_arrives(client: httpx.A
 async def test_a_foreign_error_gets_the_one_shape(
     client: httpx.AsyncClient, path: str, status: int, code: str
 ) -> None:
-    response = await client.post(path)
+    response = await client.get(path)
     assert response.status_code == status
     assert error_of(response)["code"] == code
 
 
 async def test_an_error_of_ours_keeps_its_headers(client: httpx.AsyncClient) -> None:
-    response = await client.post("/ours")
+    response = await client.get("/ours")
     assert (response.status_code, response.headers["retry-after"]) == (429, "7")
     assert error_of(response)["code"] == "overloaded"
 
@@ -145,12 +148,12 @@ async def test_each_request_writes_one_line_and_no_prompt(
     with caplog.at_level(logging.INFO, logger="lpw_sdxl"):
         await client.post("/generate", json={"prompt": SECRET})
         await client.post("/generate", json={"prompt": f"bad {SECRET}"})
-        await client.post("/ours", content=json.dumps(SECRET))
+        await client.get("/ours", params={"prompt": SECRET})
     lines = [record.getMessage() for record in caplog.records]
     assert [line.split(" ")[:3] for line in lines] == [
         ["POST", "/generate", "200"],
         ["POST", "/generate", "400"],
-        ["POST", "/ours", "429"],
+        ["GET", "/ours", "429"],
     ]
     assert "invalid_request width" in lines[1]
     assert SECRET not in "".join(lines)
@@ -175,13 +178,15 @@ async def test_a_field_that_a_client_made_up_is_not_logged(
 
 
 async def test_an_application_that_fails_is_a_500_in_our_shape(client: httpx.AsyncClient) -> None:
-    response = await client.post("/failing")  # which the application does not have
+    response = await client.get("/failing")  # which the application does not have
     assert response.status_code == 500
     assert error_of(response)["code"] == "internal"
 
 
 async def test_a_body_that_does_not_come_is_given_up() -> None:
-    guard = RequestGuard(application, {"/generate": refuse_bad}, 100, body_seconds=0.05)
+    guard = RequestGuard(
+        application, {"/generate": refuse_bad}, {"/generate": 100}, body_seconds=0.05
+    )
 
     async def slow() -> AsyncIterator[bytes]:
         yield b"{"
@@ -203,13 +208,17 @@ async def test_errors_are_counted_by_their_codes_and_unknown_paths_get_no_furthe
         asked.append(scope["path"])
         await application(scope, receive, send)
 
-    paths = frozenset({"/ours", "/files/…"})
+    paths = frozenset({"/ours", "/files/a"})
     guard = RequestGuard(
-        noted, {"/generate": refuse_bad}, 100, other_paths=paths, count_error=codes.append
+        noted,
+        {"/generate": refuse_bad},
+        {"/generate": 100},
+        other_paths=paths,
+        count_error=codes.append,
     )
     transport = httpx.ASGITransport(app=guard)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        for path in ("/random", "/ours", "/files", "/ours/x"):
+        for path in ("/random", "/ours", "/files/b", "/ours/x"):
             await client.get(path)
         await client.post("/generate", content=b"bad", headers={"content-type": "text/plain"})
         await client.post("/generate", json="bad")
@@ -219,3 +228,96 @@ async def test_errors_are_counted_by_their_codes_and_unknown_paths_get_no_furthe
         *("not_found", "overloaded", "not_found", "not_found"),
         *("unsupported_media_type", "invalid_request"),
     ]
+
+
+async def plain(scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers all with its path and reads nothing."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": scope["path"].encode()})
+
+
+def tokens_of(monkeypatch: pytest.MonkeyPatch) -> Tokens:
+    monkeypatch.setenv("LPW_SDXL_TOKENS", TOKEN)
+    tokens = Tokens.from_settings(read_settings())
+    assert tokens is not None
+    return tokens
+
+
+@pytest.mark.parametrize("open_paths", [frozenset[str](), PROBES, METRICS, PROBES | METRICS])
+async def test_probes_and_metrics_are_opened_apart(
+    monkeypatch: pytest.MonkeyPatch, open_paths: frozenset[str]
+) -> None:
+    tokens = tokens_of(monkeypatch)
+    guard = RequestGuard(plain, {}, {}, tokens=tokens, open_paths=open_paths)
+    transport = httpx.ASGITransport(app=guard)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        for path in sorted(PROBES | METRICS):
+            expected = 200 if path in open_paths else 401
+            assert (await client.get(path)).status_code == expected
+            headers = {"authorization": f"Bearer {TOKEN}"}
+            assert (await client.get(path, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"authorization": f"Bearer {TOKEN}", "content-length": "101"}, 413),
+        ({"authorization": f"Bearer {TOKEN}", "content-type": "text/plain"}, 415),
+        ({"authorization": f"Bearer {TOKEN}", "origin": "https://evil.example.org"}, 403),
+        ({"authorization": f"Bearer {TOKEN}", "x": "y" * 17_000}, 431),
+    ],
+)
+async def test_what_is_refused_by_its_headers_is_not_read(
+    monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], status: int
+) -> None:
+    guard = RequestGuard(
+        application, {"/generate": refuse_bad}, {"/generate": 100}, tokens=tokens_of(monkeypatch)
+    )
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        raise AssertionError("the body was read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    raw = {"content-type": "application/json", "content-length": "10"} | headers
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/generate",
+        "headers": [(name.encode(), value.encode()) for name, value in raw.items()],
+    }
+    await guard(scope, receive, send)
+    assert sent[0]["status"] == status
+
+
+@pytest.mark.parametrize(("length", "is_closed"), [("10", False), ("70000", True), (None, True)])
+async def test_an_unread_body_costs_the_connection_if_it_is_not_small(
+    monkeypatch: pytest.MonkeyPatch, length: str | None, is_closed: bool
+) -> None:
+    guard = RequestGuard(plain, {}, {}, tokens=tokens_of(monkeypatch))
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    header = ("transfer-encoding", "chunked") if length is None else ("content-length", length)
+    pair = (header[0].encode(), header[1].encode())
+    scope = {"type": "http", "method": "POST", "path": "/generate", "headers": [pair]}
+    await guard(scope, None, send)  # type: ignore[arg-type]
+    assert ((b"connection", b"close") in sent[0]["headers"]) == is_closed
+
+
+async def test_a_websocket_is_closed_before_the_application() -> None:
+    async def never(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("the application was asked")
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await RequestGuard(never, {}, {})({"type": "websocket", "path": "/x"}, None, send)  # type: ignore[arg-type]
+    assert [message["type"] for message in sent] == ["websocket.close"]

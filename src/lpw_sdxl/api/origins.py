@@ -1,0 +1,118 @@
+"""Which web pages may ask, for a browser sends a page's requests to any server it can reach.
+
+A page's origin is ours if it is the host that was asked, by its address or as localhost. A name is
+not enough: whoever owns it can let it point here (DNS rebinding), which a token alone withstands.
+Other origins are opened by name, and Starlette answers their preflights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+
+from lpw_sdxl.api.asgi import Application, Scope, header_values
+from lpw_sdxl.api.errors import ErrorAnswer
+from lpw_sdxl.errors import SettingsError
+from lpw_sdxl.settings import ENVIRONMENT_PREFIX
+
+ANY_ORIGIN = "*"
+_SETTING = f"{ENVIRONMENT_PREFIX}CORS_ORIGINS"
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Whose pages may ask.
+
+    Attributes:
+        opened: origins as a browser writes them, or `*` alone.
+        is_name_trusted: whether a page is also ours by a host's name: where tokens are asked for,
+            which a page under a rebound name does not have.
+    """
+
+    opened: Collection[str] = ()
+    is_name_trusted: bool = False
+
+    def refuse(self, scope: Scope) -> ErrorAnswer | None:
+        """Refuse a request that a browser sends for a page of somebody else."""
+        origins = header_values(scope, b"origin")
+        if not origins or ANY_ORIGIN in self.opened:
+            return None
+        origin = origins[0].decode("latin-1").lower()
+        if len(origins) == 1 and (origin in self.opened or self._is_own(origin, scope)):
+            return None
+        return ErrorAnswer.from_status(403)
+
+    def _is_own(self, origin: str, scope: Scope) -> bool:
+        hosts = header_values(scope, b"host")
+        if len(hosts) != 1 or not _ORIGIN.fullmatch(origin):
+            return False
+        host = hosts[0].decode("latin-1").lower()
+        return origin.partition("://")[2] == host and (self.is_name_trusted or _is_address(origin))
+
+
+def read_origins(text: str) -> tuple[str, ...]:
+    """Read the origins of the setting, with commas or blanks between them.
+
+    Raises:
+        SettingsError: one is no origin; it is named, and what would be right.
+    """
+    origins = tuple(word for word in re.split(r"[,\s]+", text) if word)
+    for origin in origins:
+        if origin != ANY_ORIGIN and not _ORIGIN.fullmatch(origin):
+            shown = origin[:100] if "@" not in origin else "an origin with a user in it"
+            raise SettingsError(
+                f"{_SETTING}: {shown} is no origin; right are https://app.example.org and"
+                " http://localhost:8080, in lower case, without a path"
+            )
+    if ANY_ORIGIN in origins and len(origins) > 1:
+        raise SettingsError(f"{_SETTING}: {ANY_ORIGIN} is every origin; the others have no effect")
+    return origins
+
+
+class OpenedToOrigins(CORSMiddleware):
+    """Answers preflights of the opened origins, and lets their pages read every answer."""
+
+    def __init__(self, app: Application, opened: Collection[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=opened,
+            allow_methods=("GET", "POST"),
+            allow_headers=("authorization",),
+            expose_headers=("x-seed", "retry-after"),
+            # A page of the public network may reach a server at home if it was opened by name.
+            allow_private_network=ANY_ORIGIN not in opened,
+        )
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Answer a preflight; a refusal is in our shape."""
+        response = super().preflight_response(request_headers)
+        if response.status_code == 200:
+            return response
+        is_allowed = self.is_allowed_origin(request_headers["origin"])
+        answer = ErrorAnswer.from_status(403)
+        if is_allowed:
+            answer = ErrorAnswer(
+                403, answer.code, "pages may GET and POST, with authorization and content-type"
+            )
+        headers = {k: v for k, v in response.headers.items() if not k.startswith("content-")}
+        return Response(answer.body(), answer.status, headers, "application/json")
+
+
+def _is_address(origin: str) -> bool:
+    """Tell whether an origin's host can't be pointed elsewhere: an address, or localhost."""
+    host = urlsplit(origin).hostname
+    if host == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host or "")
+        return True
+    return False

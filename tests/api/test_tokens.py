@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import logging
+import os
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from lpw_sdxl.api.tokens import LOOK_SECONDS, Tokens
+from lpw_sdxl.errors import SettingsError
+from lpw_sdxl.settings import Settings
+
+FIRST, SECOND, THIRD = ("first-token-of-all", "second-token-+/=~.", "third-token-1234567")
+
+
+def settings(**values: object) -> Settings:
+    if isinstance(values.get("tokens"), str):
+        values["tokens"] = SecretStr(str(values["tokens"]))
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def is_allowed(tokens: Tokens | None, token: str) -> bool:
+    assert tokens is not None
+    return tokens.allow([f"Bearer {token}".encode()])
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "tokens"
+    file.write_text(f"# of the first client\n{FIRST}\n\n  {SECOND}  \n")
+    return file
+
+
+@pytest.mark.parametrize("gap", [",", " ", ", ", "\n", " ,,\t"])
+def test_each_of_several_tokens_is_allowed(gap: str) -> None:
+    tokens = Tokens.from_settings(settings(tokens=gap.join([FIRST, SECOND])))
+    assert is_allowed(tokens, FIRST)
+    assert is_allowed(tokens, SECOND)
+    assert not is_allowed(tokens, THIRD)
+
+
+def test_no_setting_asks_for_no_token() -> None:
+    assert Tokens.from_settings(Settings()) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [b""],
+        [b"Bearer"],
+        [b"Bearer "],
+        [FIRST.encode()],
+        [f"Basic {FIRST}".encode()],
+        [f"Bearer {FIRST[:-1]}".encode()],
+        [f"Bearer {FIRST}x".encode()],
+        [f"Bearer {FIRST} {FIRST}".encode()],
+        [f"Bearer {FIRST.upper()}".encode()],
+        [f"Bearer {FIRST}\n".encode()],
+        [f"Bearer {FIRST},{SECOND}".encode()],
+        [b"Bearer \xff\xfe" + FIRST.encode()],
+        [f"Bearer {FIRST}".encode()] * 2,
+    ],
+)
+def test_what_is_not_exactly_one_bearer_token_is_refused(headers: list[bytes]) -> None:
+    tokens = Tokens.from_settings(settings(tokens=f"{FIRST},{SECOND}"))
+    assert tokens is not None
+    assert not tokens.allow(headers)
+
+
+@pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])
+def test_the_scheme_may_be_written_in_any_case(scheme: str) -> None:
+    tokens = Tokens.from_settings(settings(tokens=FIRST))
+    assert tokens is not None
+    assert tokens.allow([f"{scheme}{FIRST}".encode()])
+
+
+BAD = {
+    "empty": ("", "holds no token"),
+    "blank": (" ,\n", "holds no token"),
+    "short": (f"{FIRST}, canary", "token 2 of 2 has 6 characters; 16 to 512"),
+    "long": ("canary" * 100, "token 1 of 1 has 600 characters"),
+    "not ASCII": ("canary-canary-cänary", "token 1 of 1 has characters other"),
+    "too many": ("canary-canary-canary " * 1001, "holds 1001 tokens"),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), BAD.values(), ids=BAD.keys())
+def test_a_list_that_cannot_be_used_is_refused_without_its_words(text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=f"LPW_SDXL_TOKENS.*{words}") as refusal:
+        Tokens.from_settings(settings(tokens=text))
+    assert "canary" not in str(refusal.value)
+    assert "nary" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "holds no token"),
+        (b"# nothing\n\n", "holds no token"),
+        (b"canary\n", "token 1 of 1 has 6"),
+        (b"\xff\xfe" * 20, "is no text"),
+        (b"canary-canary-canary\n" * 60_000, "is larger than"),
+        (None, r"can't be read \(No such file"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    file = tmp_path / "tokens"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingsError, match=f"LPW_SDXL_TOKENS_FILE.*{words}") as refusal:
+        Tokens.from_settings(settings(tokens_file=file))
+    assert "canary" not in str(refusal.value)
+
+
+def test_a_folder_is_no_file_of_tokens(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"LPW_SDXL_TOKENS_FILE.*Is a directory"):
+        Tokens.from_settings(settings(tokens_file=tmp_path))
+
+
+def test_the_settings_and_the_file_count_together(file: Path) -> None:
+    tokens = Tokens.from_settings(settings(tokens=THIRD, tokens_file=file))
+    assert all(is_allowed(tokens, token) for token in (FIRST, SECOND, THIRD))
+    assert not is_allowed(tokens, "# of the first client")
+
+
+def test_a_file_that_changes_is_read_again_after_a_second(file: Path, clock: Clock) -> None:
+    tokens = Tokens(frozenset(), file, clock)
+    os.replace(_written(file.with_name("new"), THIRD), file)
+    assert is_allowed(tokens, FIRST)
+    clock.seconds = LOOK_SECONDS
+    assert not is_allowed(tokens, FIRST)
+    assert is_allowed(tokens, THIRD)
+
+
+def test_a_link_that_points_elsewhere_is_a_change(tmp_path: Path, file: Path, clock: Clock) -> None:
+    """As Kubernetes renews a mounted secret."""
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    tokens = Tokens(frozenset(), link, clock)
+    newer = tmp_path / "newer"
+    newer.symlink_to(_written(tmp_path / "other", THIRD))
+    os.replace(newer, link)
+    clock.seconds = LOOK_SECONDS
+    assert is_allowed(tokens, THIRD)
+    assert not is_allowed(tokens, FIRST)
+
+
+@pytest.mark.parametrize("content", [None, "", "canary", "# canary"])
+def test_a_file_that_becomes_bad_leaves_the_old_tokens_and_is_told_once(
+    file: Path, clock: Clock, caplog: pytest.LogCaptureFixture, content: str | None
+) -> None:
+    tokens = Tokens(frozenset(), file, clock)
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    for clock.seconds in (1, 2, 3):
+        assert is_allowed(tokens, FIRST)
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert re.search("LPW_SDXL_TOKENS_FILE.*the tokens are those of before", record.getMessage())
+    assert "canary" not in record.getMessage()
+    _written(file, THIRD)
+    clock.seconds = 4
+    assert is_allowed(tokens, THIRD)
+    assert not is_allowed(tokens, FIRST)
+
+
+def test_no_token_is_written_out(file: Path) -> None:
+    chosen = settings(tokens=THIRD, tokens_file=file)
+    tokens = Tokens.from_settings(chosen)
+    assert tokens is not None
+    shown = f"{chosen!r} {chosen} {chosen.model_dump()} {tokens!r} {vars(tokens)}"
+    assert not any(token in shown for token in (FIRST, SECOND, THIRD))
+
+
+def _written(file: Path, token: str) -> Path:
+    file.write_text(token)
+    return file
