@@ -59,9 +59,9 @@ class Case(NamedTuple):
 
 
 CASES = [
-    *(Case(kind, naming) for naming in KOHYA for kind in Kind),
+    *(Case(kind) for kind in Kind),
+    *(Case(kind, Naming.KOHYA_DIFFUSERS, alpha=3.0) for kind in Kind),
     *(Case(kind, tucker=True) for kind in (Kind.LOCON, Kind.LOHA, Kind.LOKR, Kind.DORA)),
-    *(Case(kind, alpha=3.0) for kind in Kind),
     *(Case(kind, Naming.DIFFUSERS) for kind in (Kind.LORA, Kind.LOCON, Kind.DORA)),
     *(Case(kind, Naming.PEFT) for kind in (Kind.LORA, Kind.LOCON, Kind.DORA, Kind.LOHA, Kind.LOKR)),
     *(Case(kind, Naming.DIFFUSERS_OLD) for kind in (Kind.LORA, Kind.LOCON)),
