@@ -32,6 +32,7 @@ from lpw_sdxl.addon.served import built_in_tags, served_directories
 from lpw_sdxl.api.departure import while_connected
 from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.api.guard import Application, RequestGuard, Validator
+from lpw_sdxl.api.json_logs import log_as_json
 from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
 from lpw_sdxl.checkpoint.store import find, served_tag
 from lpw_sdxl.errors import (
@@ -50,7 +51,7 @@ from lpw_sdxl.schema import (
     parse_inspection,
     parse_request,
 )
-from lpw_sdxl.settings import read_settings
+from lpw_sdxl.settings import read_log_settings, read_settings
 
 if TYPE_CHECKING:
     from lpw_sdxl.engine import GeneratedImage
@@ -73,6 +74,8 @@ class ServiceArguments(BaseModel):
 # The model must be known while the class is made: a bento carries what its class names.
 ARGUMENTS = bentoml.use_arguments(ServiceArguments)
 try:
+    if read_log_settings().log_format == "json":
+        log_as_json()
     SETTINGS = read_settings()
     MODEL_ENTRY = find(served_tag(SETTINGS.model, ARGUMENTS.model, Path(__file__).parent))
     ADDON_TAGS = built_in_tags(ARGUMENTS.addons, Path(__file__).parent)

@@ -19,7 +19,19 @@ from lpw_sdxl.errors import SettingsError
 ENVIRONMENT_PREFIX = "LPW_SDXL_"
 
 
-class Settings(BaseSettings):
+class LogSettings(BaseSettings):
+    """How logs are written; read before all else, so that a bad setting is told in that form.
+
+    Attributes:
+        log_format: `text` or `json`: one object a line.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore")
+
+    log_format: Annotated[str, StringConstraints(pattern=r"^(text|json)$")] = "text"
+
+
+class Settings(LogSettings):
     """The service's settings; the variable's name is the field's in capitals after `LPW_SDXL_`.
 
     Attributes:
@@ -58,8 +70,6 @@ class Settings(BaseSettings):
         mixed_lengths: how prompts of different lengths are stepped together: `mask` pads them to
             the longest in one UNet call, `group` makes a call for each length.
     """
-
-    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore")
 
     model: str = ""
     addons: Path | None = None
@@ -109,7 +119,16 @@ class ImportSettings(BaseSettings):
     downloads: Path = Field(default_factory=lambda: _cache_home() / "lpw-sdxl" / "downloads")
 
 
-AnySettings = TypeVar("AnySettings", Settings, ImportSettings)
+AnySettings = TypeVar("AnySettings", LogSettings, Settings, ImportSettings)
+
+
+def read_log_settings() -> LogSettings:
+    """Read how logs are to be written from the environment.
+
+    Raises:
+        SettingsError: the variable holds what can't be used; it is named.
+    """
+    return _read(LogSettings)
 
 
 def read_settings() -> Settings:
