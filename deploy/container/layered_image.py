@@ -1,7 +1,7 @@
 """Build a bento's image with each model in a layer of its own, below the code.
 
 `bentoml containerize` copies the model and the code in one step, so that a changed line of code is
-a new layer of 7 GB to push. This is the same image from the same bento and BentoML's own Dockerfile:
+a new layer of 7 GB to push. This is the same image from the same bento and Dockerfile:
 only its last COPY is several, and file times are fixed, so that a layer changes with its content.
 
     python deploy/container/layered_image.py lpw_sdxl:latest --backend podman
