@@ -66,7 +66,7 @@ test-bundle: $(BIN)/.development ## build a bento and serve it from an environme
 
 test-container: $(BIN)/.development ## build images with podman and run them without a network (root on Debian; installs podman; ten minutes)
 	@deploy/container/prepare.sh
-	@$(BIN)/python -m pytest -m container -rA tests/container $(ARGS)
+	@$(BIN)/python -m pytest -m container --log-cli-level=INFO tests/container $(ARGS)
 
 bench: $(BIN)/.development ## measure the engine on the demo model; results in benchmarks/results
 	@$(BIN)/python benchmarks/mixed_load.py

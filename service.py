@@ -30,6 +30,7 @@ from starlette.responses import Response
 from lpw_sdxl.addon.installed import find_installed
 from lpw_sdxl.addon.served import built_in_tags, served_directories
 from lpw_sdxl.api.departure import while_connected
+from lpw_sdxl.api.drain import Drain
 from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.api.guard import Application, RequestGuard, Validator
 from lpw_sdxl.api.json_logs import log_as_json
@@ -159,6 +160,9 @@ class LpwSdxl:
             addons=find_installed(Path(self.model.path), ADDON_FOLDERS),
         )
         _answer_promptly()
+        is_only_worker = cast("Service[Any]", LpwSdxl).config.get("workers") == 1
+        self.drain = Drain(SETTINGS.drain_s, is_only_worker=is_only_worker)
+        self.drain.install()
 
     @bentoml.api(input_spec=GenerationRequest)
     async def generate(self, ctx: bentoml.Context, **fields: Any) -> Image:
@@ -238,8 +242,8 @@ class LpwSdxl:
         return self.engine.is_alive
 
     def __is_ready__(self) -> bool:
-        """Readiness: the engine takes requests."""
-        return self.engine.is_alive
+        """Readiness: the engine takes requests, and will go on to."""
+        return self.engine.is_alive and not self.drain.is_leaving
 
     @bentoml.on_shutdown
     def stop(self) -> None:

@@ -55,6 +55,7 @@ class Settings(LogSettings):
         max_queued_cost: work accepted and not finished, in megapixel steps: an image's megapixels
             times its UNet calls times its rows (2 with guidance).
         time_limit_s: any request's limit, seconds; a request's own `deadline_s` may be shorter.
+        drain_s: after SIGTERM, seconds in which requests are still taken while /readyz says no.
         stall_s: one UNet call, decode or encoding that lasts longer means a broken device, and
             ends the process; seconds.
         offload: `auto` (below 20 GB of VRAM), `always` or `never`: only the component at work is
@@ -87,6 +88,7 @@ class Settings(LogSettings):
     max_queued_jobs: Annotated[int, Ge(1), Le(100_000)] = 256
     max_queued_cost: Annotated[float, Gt(0), Le(1e9)] = 20_000.0  # some 300 of 1024x1024, 30 steps
     time_limit_s: Annotated[float, Ge(1), Le(86_400)] = 600.0
+    drain_s: Annotated[float, Ge(0), Le(3600)] = 0.0
     stall_s: Annotated[float, Ge(1), Le(86_400)] = 600.0
     offload: Annotated[str, StringConstraints(pattern=r"^(auto|always|never)$")] = "auto"
     half_decode: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import subprocess
 import time
@@ -13,8 +14,8 @@ import pytest
 
 from addons import AddonMaker
 from conftest import ROOT, run_import, store_environment
+from container_images import build_bento, containerize, containerize_in_layers, layers, search
 from containers import Container, podman, running
-from images import build_bento, containerize, containerize_in_layers, layers, search
 
 # Variables in which people keep secrets while they build.
 SECRET_VARIABLES = (
@@ -22,7 +23,15 @@ SECRET_VARIABLES = (
     "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN",
 )  # fmt: skip
 PLAIN, LAYERED, CHANGED = (f"localhost/lpw-sdxl-test:{kind}" for kind in ("plain", "layers", "new"))
+logger = logging.getLogger(__name__)
+
 GRACE_SECONDS = 60
+KILL_WORKER = """
+import os, pathlib
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    if b"_bentoml_impl.worker.service" in (process / "cmdline").read_bytes():
+        os.kill(int(process.name), 9)
+"""
 CLIENTS = 24
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(1800)]
@@ -35,7 +44,7 @@ def canary() -> str:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory, canary: str) -> dict[str, str]:
-    """What the bento and the images are built with: a secret in every variable that may hold one."""
+    """What the bento and the images are built with: a secret in every variable for one."""
     home = tmp_path_factory.mktemp("bentoml")
     return store_environment(home) | {name: f"{canary}-{name}" for name in SECRET_VARIABLES}
 
@@ -105,7 +114,7 @@ def changed_image(
 def container(image: str) -> Iterator[Container]:
     with running(image) as started:
         seconds = started.call("wait_until_ready")
-        print(f"ready {seconds:.1f} s after its start")
+        logger.info("ready %.1f s after its start", seconds)
         yield started
 
 
@@ -151,15 +160,13 @@ def test_bentomls_client_gets_pictures_that_a_restart_does_not_change(container:
 def test_a_container_whose_worker_dies_ends_for_its_orchestrator_to_see(image: str) -> None:
     with running(image) as container:
         container.call("wait_until_ready")
-        container.run("sh", "-c", "kill -9 $(pgrep -f _bentoml_impl.worker.service)")
+        container.run("python3", "-c", KILL_WORKER)
         podman("wait", container.name)
         assert int(container.inspect(".State.ExitCode")) != 0
 
 
 def test_sigterm_under_load_loses_no_request_and_ends_within_the_grace(image: str) -> None:
-    with (
-        running(image, environment={"LPW_SDXL_LOG_FORMAT": "json"}) as container,
-    ):
+    with running(image, environment={"LPW_SDXL_LOG_FORMAT": "json"}) as container:
         container.call("wait_until_ready")
         with container.calling("load", clients=CLIENTS, steps=20) as clients:
             wait_for_jobs(container, CLIENTS // 2)
@@ -168,7 +175,7 @@ def test_sigterm_under_load_loses_no_request_and_ends_within_the_grace(image: st
             podman("--runtime", "runc", "stop", "--time", str(GRACE_SECONDS), container.name)
             seconds = time.monotonic() - started
             answers = json.loads(clients.communicate(timeout=60)[0])
-        print(f"SIGTERM with {CLIENTS} clients: ended after {seconds:.1f} s; {answers}")
+        logger.info("SIGTERM, %d clients: ended after %.1f s; %s", CLIENTS, seconds, answers)
         assert set(answers) == {"200", "ConnectError"}, container.log
         assert answers["200"] > CLIENTS
         assert answers["ConnectError"] == CLIENTS
@@ -202,9 +209,9 @@ def test_changed_code_leaves_the_layers_of_model_and_packages(
     before, after = layers(layered_image), layers(changed_image)
     kept = [layer for layer in before if layer in after]
     assert kept == before[: len(kept)]
-    new = podman("history", "--human=false", "--format", "{{.Size}}", changed_image).splitlines()
-    sizes = [int(size) for size in reversed(new) if int(size)]
-    print(f"layers kept: {len(kept)} of {len(before)}; sizes from the lowest: {sizes}")
+    steps = json.loads(podman("history", "--format", "json", changed_image))
+    sizes = [step["size"] for step in reversed(steps) if step["size"]]
+    logger.info("layers kept: %d of %d; bytes from the lowest: %s", len(kept), len(before), sizes)
     assert len(sizes) == len(after)
     assert sum(sizes[len(kept) :]) < 5_000_000 < sum(sizes[: len(kept)])
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-CALLER = Path(__file__).with_name("caller.py")
+CALLER = Path(__file__).with_name("container_caller.py")
 # runc and these limits work in a container and in a virtual machine too; crun and podman's own
 # limits ask for rights that root has not got there.
 RUN = [
@@ -21,7 +21,9 @@ RUN = [
     "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4000:4000",
 ]  # fmt: skip
 # As strict as a cluster's strictest policy: only /tmp can be written, and nothing can be gained.
+# The bento can't set BENTOML_HOME for its image: BentoML's Dockerfile has a value that wins.
 HARDENED = [
+    "--env", "BENTOML_HOME=/tmp/bentoml",
     "--network", "none", "--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp",
     "--cap-drop", "all", "--security-opt", "no-new-privileges",
 ]  # fmt: skip
@@ -53,7 +55,7 @@ class Container:
         return done.stdout
 
     def call(self, name: str, **arguments: Any) -> Any:
-        """Call the service over HTTP: a function of caller.py, on the container's loopback."""
+        """Call the service over HTTP: a function of container_caller.py, on its loopback."""
         with self.calling(name, **arguments) as process:
             told, errors = process.communicate(timeout=300)
         assert process.returncode == 0, f"{errors}\n{self.log}"

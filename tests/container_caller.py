@@ -90,4 +90,4 @@ CALLS: dict[str, Callable[..., object]] = {
 }
 
 if __name__ == "__main__":
-    print(json.dumps(CALLS[sys.argv[1]](**json.loads(sys.argv[2]))))
+    sys.stdout.write(json.dumps(CALLS[sys.argv[1]](**json.loads(sys.argv[2]))))
