@@ -3,6 +3,7 @@ PORT ?= 3000
 HOST ?= 127.0.0.1
 MODEL ?= sdxl:latest
 ADDONS ?=
+BACKEND ?= $(if $(shell command -v docker),docker,podman)
 BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 SHELL := /bin/bash
@@ -12,7 +13,7 @@ export BENTOML_DO_NOT_TRACK := True
 export HF_HUB_OFFLINE := 1
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Tiny models are quicker on one thread, and tests don't wait for each other's threads.
-test test-long test-fuzz test-bundle: export OMP_NUM_THREADS ?= 1
+test test-long test-fuzz test-bundle test-container: export OMP_NUM_THREADS ?= 1
 
 # BentoML answers a port that is taken or none with a traceback, or not at all.
 define CHECK_PORT
@@ -27,7 +28,7 @@ endef
 export CHECK_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check bundle test-long test-fuzz test-bundle bench bench-prompts bench-loras bench-full bench-serving bench-load bench-soak clean
+.PHONY: help install serve test check bundle test-long test-fuzz test-bundle test-container image bench bench-prompts bench-loras bench-full bench-serving bench-load bench-soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +55,9 @@ bundle: $(BIN)/.runtime ## build the bento with the model MODEL in it (sdxl:late
 	  echo "Building a bento with $$tag in it; packages are locked, which takes a minute." && \
 	  $(BIN)/bentoml build --arg model=$$tag $(if $(ADDONS),--arg addons=$(ADDONS))
 
+image: $(BIN)/.runtime ## build the image IMAGE of the newest bento with docker or podman (BACKEND); models in layers of their own
+	@$(BIN)/python deploy/container/layered_image.py lpw_sdxl:latest --backend $(BACKEND) $(if $(IMAGE),--image $(IMAGE))
+
 test-long: $(BIN)/.development ## kill 60 imports at random moments, spoil 1,700 files and read a million prompts (half an hour)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
@@ -62,6 +66,10 @@ test-fuzz: $(BIN)/.development ## send the service 10,000 requests that schemath
 
 test-bundle: $(BIN)/.development ## build a bento and serve it from an environment of its own
 	@$(BIN)/python -m pytest -m bundle $(ARGS)
+
+test-container: $(BIN)/.development ## build images with podman and run them without a network (root on Debian; installs podman; ten minutes)
+	@deploy/container/prepare.sh
+	@$(BIN)/python -m pytest -m container --log-cli-level=INFO tests/container $(ARGS)
 
 bench: $(BIN)/.development ## measure the engine on the demo model; results in benchmarks/results
 	@$(BIN)/python benchmarks/mixed_load.py

@@ -32,7 +32,9 @@ from lpw_sdxl.addon.served import built_in_tags, served_directories
 from lpw_sdxl.api.asgi import Application
 from lpw_sdxl.api.border import check_border, guarded, warn_if_open
 from lpw_sdxl.api.departure import while_connected
+from lpw_sdxl.api.drain import Drain
 from lpw_sdxl.api.errors import ErrorAnswer
+from lpw_sdxl.api.json_logs import log_as_json
 from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
 from lpw_sdxl.checkpoint.store import find, served_tag
 from lpw_sdxl.errors import (
@@ -43,7 +45,7 @@ from lpw_sdxl.errors import (
 )
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.schema import GenerationRequest, InspectionRequest, parse_request
-from lpw_sdxl.settings import read_settings
+from lpw_sdxl.settings import read_log_settings, read_settings
 
 if TYPE_CHECKING:
     from lpw_sdxl.engine import GeneratedImage
@@ -66,6 +68,8 @@ class ServiceArguments(BaseModel):
 # The model must be known while the class is made: a bento carries what its class names.
 ARGUMENTS = bentoml.use_arguments(ServiceArguments)
 try:
+    if read_log_settings().log_format == "json":
+        log_as_json()
     SETTINGS = read_settings()
     MODEL_ENTRY = find(served_tag(SETTINGS.model, ARGUMENTS.model, Path(__file__).parent))
     ADDON_TAGS = built_in_tags(ARGUMENTS.addons, Path(__file__).parent)
@@ -146,6 +150,9 @@ class LpwSdxl:
             addons=find_installed(Path(self.model.path), ADDON_FOLDERS),
         )
         _answer_promptly()
+        is_only_worker = cast("Service[Any]", LpwSdxl).config.get("workers") == 1
+        self.drain = Drain(SETTINGS.drain_s, is_only_worker=is_only_worker)
+        self.drain.install()
 
     @bentoml.api(input_spec=GenerationRequest)
     async def generate(self, ctx: bentoml.Context, **fields: Any) -> Image:
@@ -225,8 +232,8 @@ class LpwSdxl:
         return self.engine.is_alive
 
     def __is_ready__(self) -> bool:
-        """Readiness: the engine takes requests."""
-        return self.engine.is_alive
+        """Readiness: the engine takes requests, and will go on to."""
+        return self.engine.is_alive and not self.drain.is_leaving
 
     @bentoml.on_shutdown
     def stop(self) -> None:

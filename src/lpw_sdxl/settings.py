@@ -19,7 +19,19 @@ from lpw_sdxl.errors import SettingsError
 ENVIRONMENT_PREFIX = "LPW_SDXL_"
 
 
-class Settings(BaseSettings):
+class LogSettings(BaseSettings):
+    """How logs are written; read before all else, so that a bad setting is told in that form.
+
+    Attributes:
+        log_format: `text` or `json`: one object a line.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore")
+
+    log_format: Annotated[str, StringConstraints(pattern=r"^(text|json)$")] = "text"
+
+
+class Settings(LogSettings):
     """The service's settings; the variable's name is the field's in capitals after `LPW_SDXL_`.
 
     Attributes:
@@ -43,6 +55,7 @@ class Settings(BaseSettings):
         max_queued_cost: work accepted and not finished, in megapixel steps: an image's megapixels
             times its UNet calls times its rows (2 with guidance).
         time_limit_s: any request's limit, seconds; a request's own `deadline_s` may be shorter.
+        drain_s: after SIGTERM, seconds in which requests are still taken while /readyz says no.
         stall_s: one UNet call, decode or encoding that lasts longer means a broken device, and
             ends the process; seconds.
         offload: `auto` (below 20 GB of VRAM), `always` or `never`: only the component at work is
@@ -64,8 +77,6 @@ class Settings(BaseSettings):
             the longest in one UNet call, `group` makes a call for each length.
     """
 
-    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore")
-
     model: str = ""
     addons: Path | None = None
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda)$")] = "auto"
@@ -82,6 +93,7 @@ class Settings(BaseSettings):
     max_queued_jobs: Annotated[int, Ge(1), Le(100_000)] = 256
     max_queued_cost: Annotated[float, Gt(0), Le(1e9)] = 20_000.0  # some 300 of 1024x1024, 30 steps
     time_limit_s: Annotated[float, Ge(1), Le(86_400)] = 600.0
+    drain_s: Annotated[float, Ge(0), Le(3600)] = 0.0
     stall_s: Annotated[float, Ge(1), Le(86_400)] = 600.0
     offload: Annotated[str, StringConstraints(pattern=r"^(auto|always|never)$")] = "auto"
     half_decode: bool = False
@@ -119,7 +131,16 @@ class ImportSettings(BaseSettings):
     downloads: Path = Field(default_factory=lambda: _cache_home() / "lpw-sdxl" / "downloads")
 
 
-AnySettings = TypeVar("AnySettings", Settings, ImportSettings)
+AnySettings = TypeVar("AnySettings", LogSettings, Settings, ImportSettings)
+
+
+def read_log_settings() -> LogSettings:
+    """Read how logs are to be written from the environment.
+
+    Raises:
+        SettingsError: the variable holds what can't be used; it is named.
+    """
+    return _read(LogSettings)
 
 
 def read_settings() -> Settings:

@@ -1,0 +1,96 @@
+"""Build a bento's image with each model in a layer of its own, below the code.
+
+`bentoml containerize` copies the model and the code in one step, so that a changed line of code is
+a new layer of 7 GB to push. This is the same image from the same bento and Dockerfile:
+only its last COPY is several, and file times are fixed, so that a layer changes with its content.
+
+    python deploy/container/layered_image.py lpw_sdxl:latest --backend podman
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import bentoml
+from bentoml._internal.container import construct_containerfile
+from bentoml.container import get_backend
+from bentoml.exceptions import NotFound
+
+COPY_ALL = "COPY --chown=bentoml:bentoml . ./"
+FILE_TIME = 315_532_800  # 1980-01-01, the earliest that every archive format can tell
+FILE_NAME = "Dockerfile.layered"
+
+
+def main() -> None:
+    """Read the command line and build."""
+    arguments = read_arguments()
+    builder = get_backend(arguments.backend)
+    try:
+        bento = bentoml.bentos.get(arguments.bento)
+    except NotFound:
+        sys.exit(f"There is no bento {arguments.bento}; `make bundle` builds lpw_sdxl:latest.")
+    with construct_containerfile(bento, enable_buildkit=builder.enable_buildkit) as (folder, file):
+        context = Path(folder)
+        # Beside BentoML's own, which is copied into the image first: that must not change.
+        layered = context / FILE_NAME
+        layered.write_text(split_copy(Path(file).read_text(encoding="utf-8"), context))
+        fix_times(context)
+        builder.build(
+            file=str(layered),
+            context_path=str(context),
+            tag=(arguments.image or str(bento.tag),),
+            **arguments.options,
+        )
+
+
+def read_arguments() -> argparse.Namespace:
+    """Read the command line; `options` become a dictionary as `bentoml containerize` makes it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("bento", help="tag of a bento, such as lpw_sdxl:latest")
+    parser.add_argument("--image", help="name of the image; the bento's tag by default")
+    parser.add_argument("--backend", default="docker", help="docker, podman, buildah or buildx")
+    parser.add_argument(
+        "--opt", action="append", default=[], metavar="NAME=VALUE", help="option of the backend"
+    )
+    arguments = parser.parse_args()
+    arguments.options = {}
+    for option in arguments.opt:
+        name, equals, value = option.partition("=")
+        if not equals:
+            parser.error(f"--opt {option}: NAME=VALUE is right, such as --opt network=host")
+        arguments.options.setdefault(name.replace("-", "_"), []).append(value)
+    return arguments
+
+
+def split_copy(containerfile: str, context: Path) -> str:
+    """Replace the step that copies everything by one for each model, then one for each other part.
+
+    Args:
+        containerfile: BentoML's.
+        context: the folder that it builds from.
+    """
+    if containerfile.count(COPY_ALL) != 1:
+        sys.exit(
+            f"BentoML {bentoml.__version__}'s Dockerfile has no single `{COPY_ALL}` any more; "
+            "this step was written for 1.4.39. `bentoml containerize` works without it."
+        )
+    models = sorted(path for path in (context / "models").iterdir() if path.is_dir())
+    others = sorted(path for path in context.iterdir() if path.name not in ("models", FILE_NAME))
+    steps = [
+        "COPY --chown=bentoml:bentoml ./{0} ./{0}".format(path.relative_to(context).as_posix())
+        for path in [*models, *others]
+    ]
+    return containerfile.replace(COPY_ALL, "\n".join(steps))
+
+
+def fix_times(context: Path) -> None:
+    """Give all files one time: copies are new each time, and a layer has its files' times in it."""
+    for path in [context, *context.rglob("*")]:
+        os.utime(path, (FILE_TIME, FILE_TIME), follow_symlinks=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Calls a service, from the network namespace that this process was put in; prints JSON.
+
+It runs on the machine's own Python and knows of the container nothing but its port.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import bentoml
+import httpx
+
+URL = "http://127.0.0.1:3000"
+READY_SECONDS = 120
+
+
+def wait_until_ready() -> float:
+    """Wait; return the seconds that it took."""
+    started = time.monotonic()
+    while time.monotonic() - started < READY_SECONDS:
+        try:
+            if httpx.get(f"{URL}/readyz", timeout=5).status_code == 200:
+                return time.monotonic() - started
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise TimeoutError(f"not ready in {READY_SECONDS} s")
+
+
+def generate(prompt: str, seed: int) -> dict[str, Any]:
+    """Make a picture with BentoML's client."""
+    with bentoml.SyncHTTPClient(URL, timeout=120) as client:
+        image = client.generate(prompt=prompt, seed=seed, num_inference_steps=3)
+    return {
+        "size": image.size,
+        "pixels": hashlib.sha256(image.tobytes()).hexdigest(),
+        "parameters": image.info["parameters"],
+    }
+
+
+def info() -> dict[str, Any]:
+    """Ask what is served."""
+    return httpx.post(f"{URL}/info", json={}, timeout=60).json()
+
+
+def metrics() -> str:
+    """Return what Prometheus would read."""
+    return httpx.get(f"{URL}/metrics", timeout=10).text
+
+
+def jobs() -> float:
+    """Return how many jobs are accepted and not finished."""
+    names = ("lpw_sdxl_queue_jobs", "lpw_sdxl_active_jobs")
+    return sum(float(line.split()[-1]) for line in metrics().splitlines() if line.startswith(names))
+
+
+def load(clients: int, steps: int) -> dict[str, int]:
+    """Let clients ask again and again, on a new connection each time, until nobody listens."""
+    answers: dict[str, int] = {}
+    lock = threading.Lock()
+
+    def ask_on(number: int) -> None:
+        request = {"prompt": f"load {number}", "num_inference_steps": steps}
+        outcome = ""
+        while outcome != "ConnectError":
+            try:
+                response = httpx.post(f"{URL}/generate", json=request, timeout=300)
+                outcome = str(response.status_code)
+            except httpx.HTTPError as error:
+                outcome = type(error).__name__
+            with lock:
+                answers[outcome] = answers.get(outcome, 0) + 1
+
+    threads = [threading.Thread(target=ask_on, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+CALLS: dict[str, Callable[..., object]] = {
+    call.__name__: call for call in (wait_until_ready, generate, info, metrics, jobs, load)
+}
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(CALLS[sys.argv[1]](**json.loads(sys.argv[2]))))
