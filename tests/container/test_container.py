@@ -25,11 +25,11 @@ SECRET_VARIABLES = (
 PLAIN, LAYERED, CHANGED = (f"localhost/lpw-sdxl-test:{kind}" for kind in ("plain", "layers", "new"))
 logger = logging.getLogger(__name__)
 
-GRACE_SECONDS = 60
+GRACE_SECONDS = 120
 KILL_WORKER = """
 import os, pathlib
 for process in pathlib.Path("/proc").glob("[0-9]*"):
-    if b"_bentoml_impl.worker.service" in (process / "cmdline").read_bytes():
+    if b"-m\\0_bentoml_impl.worker.service" in (process / "cmdline").read_bytes():
         os.kill(int(process.name), 9)
 """
 CLIENTS = 24
@@ -168,7 +168,7 @@ def test_a_container_whose_worker_dies_ends_for_its_orchestrator_to_see(image: s
 def test_sigterm_under_load_loses_no_request_and_ends_within_the_grace(image: str) -> None:
     with running(image, environment={"LPW_SDXL_LOG_FORMAT": "json"}) as container:
         container.call("wait_until_ready")
-        with container.calling("load", clients=CLIENTS, steps=20) as clients:
+        with container.calling("load", clients=CLIENTS, steps=10) as clients:
             wait_for_jobs(container, CLIENTS // 2)
             time.sleep(2)
             started = time.monotonic()
@@ -177,7 +177,7 @@ def test_sigterm_under_load_loses_no_request_and_ends_within_the_grace(image: st
             answers = json.loads(clients.communicate(timeout=60)[0])
         logger.info("SIGTERM, %d clients: ended after %.1f s; %s", CLIENTS, seconds, answers)
         assert set(answers) == {"200", "ConnectError"}, container.log
-        assert answers["200"] > CLIENTS
+        assert answers["200"] >= CLIENTS
         assert answers["ConnectError"] == CLIENTS
         assert seconds < GRACE_SECONDS
         assert container.inspect(".State.ExitCode") == "0"
