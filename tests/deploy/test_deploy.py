@@ -1,0 +1,136 @@
+"""What deploys: held against Kubernetes' own schemas, BentoML's, and the service's settings."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import jsonpatch
+import kubernetes_validate
+import pytest
+import yaml
+from bentoml._internal.cloud.schemas.schemasv2 import CreateDeploymentSchema
+from bentoml._internal.utils.cattr import bentoml_cattr
+from prometheus_client import CollectorRegistry
+
+from conftest import ROOT
+from lpw_sdxl.api.guard import BENTOML_PATHS
+from lpw_sdxl.engine.metrics import EngineMetrics
+from lpw_sdxl.settings import ENVIRONMENT_PREFIX, Settings
+
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+FOLDERS = (KUBERNETES, KUBERNETES / "scaling", KUBERNETES / "model-volume")
+OWN_KINDS = {"Kustomization", "ScaledObject"}  # Kustomize's and KEDA's: no part of Kubernetes
+OLDEST, NEWEST = "1.31", "1.37"
+
+
+def read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def patched(deployment: dict[str, Any]) -> dict[str, Any]:
+    return jsonpatch.apply_patch(deployment, read(KUBERNETES / "model-volume" / "patch.yaml"))
+
+
+MANIFESTS = {
+    path.relative_to(KUBERNETES).as_posix(): read(path)
+    for path in KUBERNETES.rglob("*.yaml")
+    if path.name != "patch.yaml" and read(path)["kind"] not in OWN_KINDS
+}
+DEPLOYMENT = MANIFESTS["deployment.yaml"]
+EVERY = MANIFESTS | {"model-volume/deployment": patched(copy.deepcopy(DEPLOYMENT))}
+
+
+def container(deployment: dict[str, Any]) -> dict[str, Any]:
+    (one,) = deployment["spec"]["template"]["spec"]["containers"]
+    return one
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_kubernetes_takes_it(name: str) -> None:
+    kubernetes_validate.validate(EVERY[name], OLDEST, strict=True)
+
+
+def test_the_newest_kubernetes_takes_the_deployment() -> None:
+    kubernetes_validate.validate(DEPLOYMENT, NEWEST, strict=True)
+
+
+def test_a_spoilt_one_is_not_taken() -> None:
+    spoilt = copy.deepcopy(DEPLOYMENT)
+    container(spoilt)["livenessProbe"]["periodSecond"] = 5
+    with pytest.raises(kubernetes_validate.ValidationError, match="periodSecond"):
+        kubernetes_validate.validate(spoilt, OLDEST, strict=True)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_kustomization_names_every_file_beside_it(folder: Path) -> None:
+    told = read(folder / "kustomization.yaml")
+    named = {name for name in told["resources"] if name != ".."}
+    named |= {patch["path"] for patch in told.get("patches", [])}
+    assert named == {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}
+
+
+def test_the_parts_find_each_other() -> None:
+    labels = DEPLOYMENT["spec"]["template"]["metadata"]["labels"]
+    assert DEPLOYMENT["spec"]["selector"]["matchLabels"] == labels
+    assert MANIFESTS["service.yaml"]["spec"]["selector"] == labels
+    assert MANIFESTS["disruption-budget.yaml"]["spec"]["selector"]["matchLabels"] == labels
+    ports = {port["name"] for port in container(DEPLOYMENT)["ports"]}
+    assert {port["targetPort"] for port in MANIFESTS["service.yaml"]["spec"]["ports"]} <= ports
+    (source,) = container(DEPLOYMENT)["envFrom"]
+    assert source["configMapRef"]["name"] == MANIFESTS["settings.yaml"]["metadata"]["name"]
+    claim = MANIFESTS["model-volume/claim.yaml"]["metadata"]["name"]
+    volumes = EVERY["model-volume/deployment"]["spec"]["template"]["spec"]["volumes"]
+    assert claim in [
+        v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v
+    ]
+    (image,) = read(KUBERNETES / "kustomization.yaml")["images"]
+    assert container(DEPLOYMENT)["image"] == image["name"]
+    scaled = read(KUBERNETES / "scaling" / "scaled-object.yaml")
+    assert scaled["spec"]["scaleTargetRef"]["name"] == DEPLOYMENT["metadata"]["name"]
+    assert "replicas" not in DEPLOYMENT["spec"]
+
+
+def test_its_probes_ask_what_is_there_and_wait_for_the_model() -> None:
+    one = container(DEPLOYMENT)
+    for name in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert one[name]["httpGet"]["path"] in BENTOML_PATHS
+    assert one["startupProbe"]["periodSeconds"] * one["startupProbe"]["failureThreshold"] >= 600
+
+
+def test_settings_are_known_and_leave_time_to_end() -> None:
+    data = MANIFESTS["settings.yaml"]["data"]
+    told = {name: value for name, value in data.items() if name.startswith(ENVIRONMENT_PREFIX)}
+    fields = {name.removeprefix(ENVIRONMENT_PREFIX).lower(): told[name] for name in told}
+    assert fields.keys() <= Settings.model_fields.keys()
+    settings = Settings.model_validate(fields)
+    grace = DEPLOYMENT["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace >= settings.time_limit_s + settings.drain_s + 10
+    readiness = container(DEPLOYMENT)["readinessProbe"]
+    assert settings.drain_s > readiness["periodSeconds"] * readiness["failureThreshold"]
+    mounts = {mount["mountPath"] for mount in container(DEPLOYMENT)["volumeMounts"]}
+    assert str(settings.tokens_file).startswith("/secrets/")
+    assert {"/tmp", "/secrets"} <= mounts
+    assert data["BENTOML_HOME"].startswith("/tmp/")
+
+
+def test_it_scales_on_a_metric_that_exists() -> None:
+    (trigger,) = read(KUBERNETES / "scaling" / "scaled-object.yaml")["spec"]["triggers"]
+    registry = CollectorRegistry()
+    EngineMetrics(registry)
+    names = {metric.name for metric in registry.collect()}
+    assert trigger["metadata"]["query"].removeprefix("sum(").removesuffix(")") in names
+
+
+def test_bentocloud_takes_its_file() -> None:
+    told = read(ROOT / "deploy" / "bentocloud.yaml")
+    made = bentoml_cattr.structure(told, CreateDeploymentSchema)
+    assert told.pop("access_authorization") is False  # BentoML leaves out what it has anyway
+    assert bentoml_cattr.unstructure(made) == told
+    (service,) = made.services
+    assert service == "lpw_sdxl"
+    for env in told["envs"]:
+        assert env["name"].removeprefix(ENVIRONMENT_PREFIX).lower() in Settings.model_fields
+    told["services"][service]["instance_typ"] = "gpu"  # BentoML drops what it does not know
+    assert bentoml_cattr.unstructure(bentoml_cattr.structure(told, CreateDeploymentSchema)) != told
