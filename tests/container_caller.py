@@ -54,10 +54,12 @@ def metrics() -> str:
     return httpx.get(f"{URL}/metrics", timeout=10).text
 
 
-def jobs() -> float:
-    """Return how many jobs are accepted and not finished."""
-    names = ("lpw_sdxl_queue_jobs", "lpw_sdxl_active_jobs")
-    return sum(float(line.split()[-1]) for line in metrics().splitlines() if line.startswith(names))
+def pictures() -> float:
+    """Return how many pictures were made."""
+    lines = metrics().splitlines()
+    return sum(
+        float(line.split()[-1]) for line in lines if line.startswith("lpw_sdxl_images_total")
+    )
 
 
 def load(clients: int, steps: int) -> dict[str, int]:
@@ -86,7 +88,7 @@ def load(clients: int, steps: int) -> dict[str, int]:
 
 
 CALLS: dict[str, Callable[..., object]] = {
-    call.__name__: call for call in (wait_until_ready, generate, info, metrics, jobs, load)
+    call.__name__: call for call in (wait_until_ready, generate, info, metrics, pictures, load)
 }
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ CALLER = Path(__file__).with_name("container_caller.py")
 RUN = [
     "podman", "--runtime", "runc", "run", "--detach",
     "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4000:4000",
+    "--env", "OMP_NUM_THREADS=1",  # threads that wait for each other starve beside other work
 ]  # fmt: skip
 # As strict as a cluster's strictest policy: only /tmp can be written, and nothing can be gained.
 # The bento can't set BENTOML_HOME for its image: BentoML's Dockerfile has a value that wins.
