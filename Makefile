@@ -28,7 +28,7 @@ endef
 export CHECK_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check bundle test-long test-fuzz test-bundle test-container image bench bench-prompts bench-loras bench-full bench-serving bench-load bench-soak clean
+.PHONY: help install serve test check bundle test-long test-fuzz test-bundle test-container image bench bench-prompts bench-loras bench-full bench-serving bench-load bench-soak bench-replicas docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -91,6 +91,12 @@ bench-load: $(BIN)/.development ## ten times too much for two minutes; a ping wh
 
 bench-soak: $(BIN)/.development ## make 2,000 images in a row and watch memory and metrics (a quarter of an hour)
 	@$(BIN)/python benchmarks/soak.py
+
+bench-replicas: $(BIN)/.development ## three replicas behind HAProxy: load, a kill, a roll (four minutes; needs haproxy)
+	@$(BIN)/python benchmarks/replicas.py
+
+docs: $(BIN)/.development ## write the tables of docs/operations.md from the code
+	@$(BIN)/python docs/tables.py
 
 clean: ## remove the environment and caches; the model store stays
 	rm -rf .venv build *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
