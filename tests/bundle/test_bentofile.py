@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ pytestmark = [pytest.mark.bundle, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def bento(store: Store) -> Iterator[Path]:
+def bento(store: Store) -> Path:
     """A bento of this checkout, built among files that have no place in it."""
     package = ROOT / "src" / "lpw_sdxl"
     strays = [package / ".env", package / "__pycache__" / "stray.pyc", package / "stray.pyc"]
@@ -44,7 +43,7 @@ def bento(store: Store) -> Iterator[Path]:
             stray.unlink()
         strays[-1].parent.rmdir()
     name, version = done.stdout.strip().splitlines()[-1].removeprefix("__tag__:").split(":")
-    yield store.home / "bentos" / name / version
+    return store.home / "bentos" / name / version
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +65,10 @@ def test_service_description_and_label_are_told(bento: Path, description: dict[s
 
 
 def test_the_sources_are_an_allow_list(bento: Path) -> None:
-    listed = subprocess.run(
-        ["git", "ls-files", "src/lpw_sdxl", "LICENSE", "service.py", "configuration.yaml"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    ).stdout.split()
-    expected = {name.removeprefix("src/") for name in listed}
+    package = (ROOT / "src" / "lpw_sdxl").rglob("*")
+    sources = {path.relative_to(ROOT / "src") for path in package if path.is_file()}
+    expected = {path.as_posix() for path in sources if "__pycache__" not in path.parts}
+    expected |= {"service.py", "configuration.yaml", "LICENSE"}
     expected.add("bentofile.yaml")  # BentoML's own doing
     found = {path.relative_to(bento / "src") for path in (bento / "src").rglob("*")}
     assert {path.as_posix() for path in found if (bento / "src" / path).is_file()} == expected
