@@ -50,8 +50,8 @@ check: $(BIN)/.development ## lint, types and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-bundle: $(BIN)/.runtime ## build the bento with the model MODEL in it (sdxl:latest), and ADDONS=lora-a,embedding-b
-	@tag=$$($(BIN)/python model_import.py verify $(MODEL) | tail -1) && \
+bundle: $(BIN)/.runtime ## build the bento with the model MODEL in it (sdxl:latest, or mounted for none), and ADDONS=lora-a,embedding-b
+	@tag=mounted; [ "$(MODEL)" = mounted ] || tag=$$($(BIN)/python model_import.py verify $(MODEL) | tail -1) && \
 	  echo "Building a bento with $$tag in it; packages are locked, which takes a minute." && \
 	  $(BIN)/bentoml build --arg model=$$tag $(if $(ADDONS),--arg addons=$(ADDONS))
 

@@ -36,7 +36,7 @@ from lpw_sdxl.api.drain import Drain
 from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.api.json_logs import log_as_json
 from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
-from lpw_sdxl.checkpoint.store import find, served_tag
+from lpw_sdxl.checkpoint.store import MOUNTED, find_served
 from lpw_sdxl.errors import (
     InvalidRequestError,
     LpwSdxlError,
@@ -61,7 +61,7 @@ ANSWER_SECONDS = 5  # for answers that are decided to reach their clients
 class ServiceArguments(BaseModel):
     """What `bentoml build --arg` may fix in a bento."""
 
-    model: str = ""
+    model: str = ""  # a tag, or `mounted` for none
     addons: str = ""  # tags of LoRAs and embeddings, with commas between them
 
 
@@ -71,7 +71,7 @@ try:
     if read_log_settings().log_format == "json":
         log_as_json()
     SETTINGS = read_settings()
-    MODEL_ENTRY = find(served_tag(SETTINGS.model, ARGUMENTS.model, Path(__file__).parent))
+    MODEL_ENTRY = find_served(SETTINGS.model, ARGUMENTS.model, Path(__file__).parent)
     ADDON_TAGS = built_in_tags(ARGUMENTS.addons, Path(__file__).parent)
     ADDON_FOLDERS = served_directories(ADDON_TAGS, Path(__file__).parent, SETTINGS.addons)
 except (SettingsError, ModelError) as obstacle:
@@ -105,8 +105,6 @@ class GuardedService(Service):
 )
 class LpwSdxl:
     """Makes pictures from prompts of any length, many requests at a time."""
-
-    model = BentoModel(MODEL_ENTRY.tag)
 
     @bentoml.on_deployment
     @staticmethod
@@ -143,11 +141,11 @@ class LpwSdxl:
         self.metrics = _worker_metrics()
         self.timed_file = partial(self.metrics.timed, Stage.FILE)
         self.engine = Engine.load(
-            self.model.path,
+            MODEL_ENTRY.path,
             SETTINGS,
             metrics=self.metrics,
             on_death=_end_process,
-            addons=find_installed(Path(self.model.path), ADDON_FOLDERS),
+            addons=find_installed(MODEL_ENTRY.path, ADDON_FOLDERS),
         )
         _answer_promptly()
         is_only_worker = cast("Service[Any]", LpwSdxl).config.get("workers") == 1
@@ -242,7 +240,8 @@ class LpwSdxl:
 
 
 # A bento carries what its service names; these are no attributes, for their number is not known.
-cast("Service[Any]", LpwSdxl).models.extend(BentoModel(tag) for tag in ADDON_TAGS)
+BUILT_IN = ADDON_TAGS if ARGUMENTS.model == MOUNTED else [MODEL_ENTRY.tag, *ADDON_TAGS]
+cast("Service[Any]", LpwSdxl).models.extend(BentoModel(tag) for tag in BUILT_IN)
 
 
 @functools.cache

@@ -81,8 +81,8 @@ def test_what_must_hold_without_the_file_holds(plain: dict[str, Any]) -> None:
 
 
 def test_every_file_that_the_bento_includes_is_there() -> None:
+    """What the file's other lines do is seen in a bento: bundle/test_bentofile.py."""
     bentofile = yaml.safe_load((ROOT / "bentofile.yaml").read_text(encoding="utf-8"))
     for pattern in bentofile["include"]:
         assert pattern.startswith("/"), f"{pattern} would match at every depth"
         assert (ROOT / pattern.strip("/")).exists(), pattern
-    assert bentofile["python"]["is_src_layout"] is True

@@ -78,7 +78,8 @@ def split_copy(containerfile: str, context: Path) -> str:
             "this step was written for 1.4.39. `bentoml containerize` works without it."
         )
     models = sorted(path for path in (context / "models").iterdir() if path.is_dir())
-    others = sorted(path for path in context.iterdir() if path.name not in ("models", FILE_NAME))
+    rest = {FILE_NAME, "models"} if models else {FILE_NAME}  # an empty folder is a place to mount
+    others = sorted(path for path in context.iterdir() if path.name not in rest)
     steps = [
         "COPY --chown=bentoml:bentoml ./{0} ./{0}".format(path.relative_to(context).as_posix())
         for path in [*models, *others]

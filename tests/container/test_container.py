@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,7 +23,8 @@ SECRET_VARIABLES = (
     "CIVITAI_TOKEN", "LPW_SDXL_TOKENS", "LPW_SDXL_TOKEN", "HF_TOKEN", "BENTO_CLOUD_API_KEY",
     "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN",
 )  # fmt: skip
-PLAIN, LAYERED, CHANGED = (f"localhost/lpw-sdxl-test:{kind}" for kind in ("plain", "layers", "new"))
+NAMES = ("plain", "layers", "new", "empty")
+PLAIN, LAYERED, CHANGED, EMPTY = (f"localhost/lpw-sdxl-test:{name}" for name in NAMES)
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 60
@@ -193,6 +195,51 @@ def wait_for_pictures(container: Container, count: int) -> None:
         if container.call("pictures") >= count:
             return
     raise AssertionError(f"there were never {count} pictures:\n{container.log}")
+
+
+@pytest.fixture(scope="module")
+def empty_image(environment: dict[str, str]) -> Iterator[str]:
+    """The image of a bento without a model."""
+    containerize_in_layers(build_bento({"model": "mounted"}, environment), EMPTY, environment)
+    yield EMPTY
+    podman("image", "rm", "--force", EMPTY)
+
+
+def volume(folder: Path) -> str:
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)  # whoever the container is
+    return f"--volume={folder}:/home/bentoml/bento/models:ro"
+
+
+def test_a_model_may_be_mounted(
+    empty_image: str, environment: dict[str, str], model_tag: str, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(Path(environment["BENTOML_HOME"]) / "models", tmp_path / "models")
+    with running(empty_image, volume(copy)) as container:
+        container.call("wait_until_ready")
+        assert container.call("info")["model_tag"] == model_tag
+        assert container.call("generate", prompt="a fox", seed=3)["size"] == [128, 128]
+
+
+def test_a_mounted_model_that_is_damaged_is_refused(
+    empty_image: str, environment: dict[str, str], model_tag: str, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(Path(environment["BENTOML_HOME"]) / "models", tmp_path / "models")
+    weights = copy / Path(*model_tag.split(":")) / "unet" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with running(empty_image, volume(copy)) as container:
+        podman("wait", container.name)
+        assert container.inspect(".State.ExitCode") == "1"
+        assert "diffusion_pytorch_model.safetensors" in container.log.splitlines()[-1]
+
+
+def test_an_image_without_a_model_says_so(empty_image: str) -> None:
+    with running(empty_image) as container:
+        podman("wait", container.name)
+        assert container.inspect(".State.ExitCode") == "1"
+        assert "sdxl:latest" in container.log.splitlines()[-1]
 
 
 def test_no_secret_of_the_build_is_in_the_image(image: str, canary: str, model_tag: str) -> None:

@@ -20,6 +20,8 @@ from lpw_sdxl.checkpoint.manifest import MANIFEST_FILE
 from lpw_sdxl.errors import CheckpointError, ModelError
 
 DEFAULT_TAG = "sdxl:latest"
+MOUNTED = "mounted"
+"""In `bentoml build --arg model=`: the bento has no model, and looks for it when it serves."""
 HOW_TO_IMPORT = (
     "import one with `python model_import.py demo` or `python model_import.py checkpoint FILE`"
 )
@@ -178,6 +180,8 @@ def served_tag(setting: str, argument: str, folder: Path) -> str:
         argument: `bentoml build --arg model=TAG`, or empty.
         folder: where service.py lies; in a bento, `bento.yaml` lies above it.
     """
+    if argument == MOUNTED:
+        return setting or DEFAULT_TAG
     if setting or argument:
         return setting or argument
     bento_file = folder.parent / "bento.yaml"
@@ -186,6 +190,20 @@ def served_tag(setting: str, argument: str, folder: Path) -> str:
         tags = [str(model["tag"]) for model in services[0]["models"]]
         return next(tag for tag in tags if kind_of_store_name(tag) is None)
     return DEFAULT_TAG
+
+
+def find_served(setting: str, argument: str, folder: Path) -> StoreEntry:
+    """Return the model to serve; the arguments are those of `served_tag`.
+
+    While a bento without a model is built there need be none, and the entry is an empty one.
+
+    Raises:
+        ModelError: there is none, or the store can't read it.
+    """
+    is_built = argument == MOUNTED and not (folder.parent / "bento.yaml").is_file()
+    if is_built:
+        return StoreEntry(MOUNTED, Path(), {})
+    return find(served_tag(setting, argument, folder))
 
 
 def _unreadable(tag: str) -> ModelError:
