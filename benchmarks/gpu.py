@@ -17,13 +17,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import itertools
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ class Case:
             }
 
 
-CASES = [Case(steps, in_flight) for steps in (20, 30) for in_flight in (1, 4, 8)]
+CASES = [Case(20, 1), Case(20, 4), Case(20, 8), Case(30, 1), Case(30, 8)]
+WITHOUT_GRAPHS = CASES[:3]
 
 
 def tflop(steps: int) -> float:
@@ -107,7 +109,9 @@ def stage_seconds(registry: CollectorRegistry) -> dict[str, float]:
     }
 
 
-def measure_engine(model: Path, settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
+def measure_engine(
+    model: Path, settings: Settings, options: argparse.Namespace, cases: Sequence[Case]
+) -> dict[str, Any]:
     registry = CollectorRegistry()
     started = time.perf_counter()
     engine = Engine.load(model, settings, EngineMetrics(registry))
@@ -118,7 +122,7 @@ def measure_engine(model: Path, settings: Settings, options: argparse.Namespace)
         print("compiling, minutes on a first run")
         engine.wait_until_compiled()
     rows = []
-    for case in CASES:
+    for case in cases:
         asyncio.run(with_engine(engine, Case(4, case.in_flight), options.size, case.in_flight))
         before = stage_seconds(registry)
         images = max(options.images, 2 * case.in_flight)
@@ -249,7 +253,13 @@ def main() -> None:
     with contextlib.nullcontext(options.model) if options.model else random_model() as model:
         result: dict[str, Any] = surroundings(device) | {"size": options.size, "anchors": ANCHORS}
         result |= measure_http(model, settings, options)
-        result |= measure_engine(model, settings, options)
+        write_result(options.name, result, keep=device.type == "cuda")
+        plain = settings.model_copy(update={"cuda_graphs": False})
+        result["without CUDA graphs"] = measure_engine(model, plain, options, WITHOUT_GRAPHS)
+        gc.collect()
+        torch.cuda.empty_cache()
+        result |= measure_engine(model, settings, options, CASES)
+        write_result(options.name, result, keep=device.type == "cuda")
         result |= measure_stock(model, device, options)
     write_result(options.name, result, keep=device.type == "cuda")
 

@@ -62,6 +62,8 @@ class Settings(LogSettings):
             on the device.
         half_decode: whether a half-precision model's VAE runs in that precision first.
         compile: whether the UNet is compiled on a CUDA device, in the background.
+        cuda_graphs: whether small UNet calls are replayed as CUDA graphs, for which some memory of
+            the device is set aside; one image alone takes about half the time.
         max_body_bytes: largest HTTP body; paths that need less take less.
         tokens: bearer tokens that may ask, with commas or blanks between them; None for anyone.
         tokens_file: file with more of them, one a line; a change of it counts without a restart.
@@ -98,6 +100,7 @@ class Settings(LogSettings):
     offload: Annotated[str, StringConstraints(pattern=r"^(auto|always|never)$")] = "auto"
     half_decode: bool = False
     compile: bool = False
+    cuda_graphs: bool = True
     max_body_bytes: Annotated[int, Ge(1024)] = 16 * 1024 * 1024
     tokens: SecretStr | None = None
     tokens_file: Path | None = None

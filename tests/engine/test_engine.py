@@ -599,3 +599,17 @@ async def test_a_thread_that_dies_leaves_nobody_waiting(
     with pytest.raises(UnavailableError):
         await asyncio.wait_for(own_engine.generate(request()), 10)
     assert not own_engine.is_alive
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+async def test_replayed_calls_draw_what_launched_ones_draw(model_directory: Path) -> None:
+    asked = request(prompt=words(100), num_inference_steps=12, seed=3)
+    images = []
+    for uses_graphs in (True, False):
+        engine = Engine.load(model_directory, Settings(device="cuda", cuda_graphs=uses_graphs))
+        assert bool(engine.plan.graph_pixels) is uses_graphs
+        images.append(await engine.generate(asked))
+        engine.close()
+    difference = np.abs(images[0].pixels.astype(int) - images[1].pixels.astype(int))
+    assert difference.max() <= 1

@@ -13,12 +13,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lpw_sdxl.diffusion.attention import PromptProjection
 from lpw_sdxl.diffusion.compilation import CompiledUnet
+from lpw_sdxl.diffusion.graphs import GraphedUnet
 from lpw_sdxl.diffusion.latents import LATENT_CHANNELS
 from lpw_sdxl.diffusion.noise import send
 from lpw_sdxl.diffusion.step import Denoising, PromptSide, Row
 from lpw_sdxl.lora.adapters import Adapters, Segment
 from lpw_sdxl.lora.component import Component
-from lpw_sdxl.lora.sets import LoraSet
+from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.schema import LATENT_SCALE, ImageSize
 
 # Longer prompts are projected in every call: their keys and values are 0.33 MB a token in float16
@@ -48,6 +49,7 @@ class Denoiser:
         device: where it runs.
         adapters: give the UNet each row's LoRAs; None where there are none.
         keeps_projections: whether a prompt's keys and values are kept over its steps.
+        graph_pixels: of all rows of a call that is replayed as a CUDA graph; 0 for none.
     """
 
     def __init__(
@@ -57,10 +59,13 @@ class Denoiser:
         adapters: Adapters | None = None,
         *,
         keeps_projections: bool = True,
+        graph_pixels: int = 0,
     ) -> None:
         self._unet = unet
         self._adapters = adapters
         self._call: Callable[..., Any] = unet  # or its compiled form
+        self._graph_pixels = graph_pixels
+        self._graphed = GraphedUnet(unet, graph_pixels)  # with the model's own weights
         self._device = device
         self._dtype: torch.dtype = unet.dtype  # asked once: it walks through all modules
         self._project = PromptProjection(unet)
@@ -80,6 +85,7 @@ class Denoiser:
             ]
         )
         self._call = compiled
+        self._graphed = GraphedUnet(compiled, self._graph_pixels, lambda: len(compiled.ready))
         return compiled
 
     @torch.inference_mode()
@@ -142,18 +148,23 @@ class Denoiser:
     def _prepare(self, rows: Sequence[Row]) -> Callable[..., Any]:
         """Give the UNet the rows' LoRAs, and say how it is to be called."""
         if self._adapters is None:
-            return self._call
+            return self._graphed
         segments = [
             Segment(loras, len([*some]))
             for loras, some in groupby(rows, key=lambda row: row.prompt.loras)
         ]
         self._adapters.divide(Component.UNET, segments)
-        # What was compiled has one weight a layer.
-        return self._call if len(segments) == 1 else self._unet
+        if len(segments) > 1:  # what was compiled has one weight a layer
+            return self._unet
+        return self._graphed if segments[0].loras == NO_LORAS else self._call
 
     def forget(self) -> None:
         """Let go of the last call's prompts: nobody is under way."""
         self._stacked = None
+
+    def make_room(self) -> None:
+        """Let go of recorded calls: memory is short."""
+        self._graphed.forget()
 
     def _stack(self, sides: tuple[PromptSide, ...], time_ids: Sequence[torch.Tensor]) -> Stacked:
         lengths = [side.tokens for side in sides]

@@ -63,6 +63,7 @@ def calibrate(
         settings.offload,
         _lora_bytes(settings, pipeline.device) if has_loras else 0,
         _bytes(pipeline.unet),
+        settings.cuda_graphs,
     )
     measured = None
     if memory is not None:

@@ -19,6 +19,8 @@ EVERYTHING_FITS_BYTES = 20_000_000_000  # of the whole device; below it one comp
 SPARE_SHARE = 0.08  # of the free memory, left to the allocator's gaps and to CUDA's own
 TILE_ABOVE_PIXELS = 2048 * 2048  # tiles change tones a little, so only what is larger is tiled
 MAX_LORA_SETS = 8  # in a UNet call; each divides the layers that it changes once more
+# A smaller call takes an H100 less time than a CPU needs to launch it (gpu_kernels.json).
+LAUNCH_BOUND_PIXELS = 6 * 1024 * 1024
 KEPT_CALLS = ACTIVE_CALLS + 1  # calls' worth of kept projections: of all under way, and one stacked
 
 
@@ -87,6 +89,7 @@ class MemoryPlan:
         keeps_projections: whether prompts' keys and values are kept over their steps.
         merged_bytes: of the weights with LoRAs that are kept beside the model's own.
         max_lora_sets: that one UNet call may have, no LoRAs at all counted as one.
+        graph_pixels: of all rows of a UNet call that is replayed as a CUDA graph; 0 for none.
     """
 
     device: torch.device
@@ -100,6 +103,7 @@ class MemoryPlan:
     keeps_projections: bool
     merged_bytes: int = 0
     max_lora_sets: int = 1
+    graph_pixels: int = 0
 
     def rows_for(self, size: ImageSize) -> int:
         """Say how many rows of a size one UNet call holds, at least 1."""
@@ -135,6 +139,7 @@ class Wishes:
         offload: `auto`, `always` or `never`.
         lora_bytes: for weights with LoRAs, at most; 0 where there are none.
         unet_bytes: of the UNet's weights, which is what one set of LoRAs takes at most.
+        uses_graphs: whether small UNet calls are replayed as CUDA graphs, on a CUDA device.
     """
 
     max_rows: int
@@ -142,6 +147,7 @@ class Wishes:
     offload: str = "auto"
     lora_bytes: int = 0
     unet_bytes: int = 1
+    uses_graphs: bool = True
 
     @property
     def native_pixels(self) -> int:
@@ -190,6 +196,7 @@ def plan_memory(
     tile_above = TILE_ABOVE_PIXELS
     keeps_projections = not is_offloading
     merged_bytes = wishes.lora_bytes
+    graph_pixels = 0
     if measured:
         memory, footprint = measured
         resident = footprint.largest_component if is_offloading else footprint.weights
@@ -207,6 +214,9 @@ def plan_memory(
         tile_above = min(tile_above, int(room / footprint.per_decoded_pixel))
         left = max(0.0, room - max(step_room, tile_above * footprint.per_decoded_pixel))
         left *= 1 - SPARE_SHARE
+        if wishes.uses_graphs and not is_offloading:
+            graph_pixels = min(LAUNCH_BOUND_PIXELS, int(left / footprint.per_row_pixel))
+            left -= graph_pixels * footprint.per_row_pixel
         merged_bytes = 0 if is_offloading else min(wishes.lora_bytes, one_set + int(left))
         if pixels < wishes.native_pixels or tile_above < SMALL_TILE_PIXELS**2:
             raise ModelError(
@@ -227,6 +237,7 @@ def plan_memory(
         keeps_projections=keeps_projections,
         merged_bytes=merged_bytes,
         max_lora_sets=max(1, min(MAX_LORA_SETS, merged_bytes // wishes.unet_bytes)),
+        graph_pixels=graph_pixels,
     )
 
 

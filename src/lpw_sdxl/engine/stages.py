@@ -63,6 +63,7 @@ class Stages:
             pipeline.device,
             self.adapters,
             keeps_projections=plan.keeps_projections,
+            graph_pixels=plan.graph_pixels,
         )
         self._max_rows = plan.max_rows
         self._compiled: CompiledUnet | None = None
@@ -167,6 +168,7 @@ class Stages:
 
     def make_room(self) -> None:
         """Let go of what can be made again: memory is short."""
+        self._denoiser.make_room()
         self._reset(Adapters.forget)
 
     def _reset(self, reset: Callable[[Adapters], None]) -> None:
