@@ -9,7 +9,7 @@ random weights take exactly the time of trained ones). Meant for a CUDA device; 
 DEMO` runs the same on a CPU, where it says nothing.
 
     python benchmarks/gpu.py [--model DIRECTORY] [--size 1024] [--images 24] [--compile]
-        [--half-decode] [--mixed-lengths mask|group]
+        [--half-decode] [--mixed-lengths mask|group] [--parts http engine stock …]
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from services import our_service, running
 
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
 from lpw_sdxl.engine import Engine
+from lpw_sdxl.engine.memory import choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics, Stage
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import Settings
@@ -78,7 +79,12 @@ class Case:
 
 
 CASES = [Case(20, 1), Case(20, 4), Case(20, 8), Case(30, 1), Case(30, 8)]
-WITHOUT_GRAPHS = CASES[:3]
+EIGHT = [Case(20, 8)]
+WAYS: dict[str, tuple[dict[str, object], list[Case]]] = {
+    "without CUDA graphs": ({"cuda_graphs": False}, CASES[:3]),
+    "half decode": ({"half_decode": True}, EIGHT),
+    "offloading": ({"offload": "always"}, EIGHT),
+}
 
 
 def tflop(steps: int) -> float:
@@ -242,6 +248,8 @@ def main() -> None:
     parser.add_argument("--compile-seconds", type=float, default=300, help="to wait, over HTTP")
     parser.add_argument("--half-decode", action="store_true")
     parser.add_argument("--mixed-lengths", default="mask")
+    parts = ["http", "without CUDA graphs", "engine", "half decode", "offloading", "stock"]
+    parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     parser.add_argument("--name", default="gpu", help="of the result's file")
     options = parser.parse_args()
     settings = Settings(
@@ -249,19 +257,29 @@ def main() -> None:
         half_decode=options.half_decode,
         mixed_lengths=options.mixed_lengths,
     )
-    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    device = choose_device("auto")
     with contextlib.nullcontext(options.model) if options.model else random_model() as model:
         result: dict[str, Any] = surroundings(device) | {"size": options.size, "anchors": ANCHORS}
-        result |= measure_http(model, settings, options)
-        write_result(options.name, result, keep=device.type == "cuda")
-        plain = settings.model_copy(update={"cuda_graphs": False})
-        result["without CUDA graphs"] = measure_engine(model, plain, options, WITHOUT_GRAPHS)
-        gc.collect()
-        torch.cuda.empty_cache()
-        result |= measure_engine(model, settings, options, CASES)
-        write_result(options.name, result, keep=device.type == "cuda")
-        result |= measure_stock(model, device, options)
-    write_result(options.name, result, keep=device.type == "cuda")
+        for part in options.parts:
+            result |= measure(part, model, settings, options)
+            write_result(options.name, result, keep=device.type == "cuda")
+
+
+def measure(
+    part: str, model: Path, settings: Settings, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Measure one part of it all."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    if part == "http":
+        return measure_http(model, settings, options)
+    if part == "stock":
+        return measure_stock(model, choose_device("auto"), options)
+    if part == "engine":
+        return measure_engine(model, settings, options, CASES)
+    change, cases = WAYS[part]
+    changed = settings.model_copy(update=change)
+    return {part: measure_engine(model, changed, options, cases)}
 
 
 if __name__ == "__main__":

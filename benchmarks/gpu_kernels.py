@@ -32,6 +32,7 @@ from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize
 from lpw_sdxl.diffusion.attention import PromptProjection
+from lpw_sdxl.diffusion.feed_forward import part_gates
 
 BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D", "Downsample2D", "Upsample2D")
 BACKENDS = {
@@ -66,6 +67,7 @@ class Bench:
             self.figures[name] = round(median, 2)
             if first > 5 + median / 1000:
                 self.figures[f"{name}, first call (s)"] = round(first, 1)
+                print(f"{name}: {first:.1f} s for the first call")
         print(f"{name}: {self.figures[name]}", flush=True)
 
     def _once(self, run: Callable[[], object]) -> float:
@@ -128,12 +130,15 @@ def measure_unet(
 ) -> None:
     unet = make(UNet2DConditionModel, config, bench.device, dtype)
     width = PromptProjection(unet).width
-    few, many = min(options.rows), max(options.rows)
+    many = max(options.rows)
 
     def timed(name: str, rows: int, tokens: int = 77, *, is_masked: bool = False) -> None:
         arguments = call(unet, rows, options.size, width, tokens, is_masked=is_masked)
         bench.time(f"unet, {rows} rows, {name}", lambda: unet(**arguments))
 
+    for rows in options.rows:
+        timed("eager, gates as in Diffusers", rows)
+    part_gates(unet)
     for rows in options.rows:
         timed("eager", rows)
     timed("eager, 154 tokens", many, 154)
@@ -141,45 +146,40 @@ def measure_unet(
     for name, backend in BACKENDS.items():
         with sdpa_kernel([backend, SDPBackend.MATH], set_priority=True):
             timed(f"eager, {name}", many)
-    with sdpa_kernel([BACKENDS["cudnn"], SDPBackend.MATH], set_priority=True):
-        timed("eager, 154 tokens, masked, cudnn", many, 154, is_masked=True)
     if options.profile:
         arguments = call(unet, many, options.size, width, 77, is_masked=False)
         profile(lambda: unet(**arguments), options.profile, "eager")
     unet.to(memory_format=torch.channels_last)
     for rows in options.rows:
         timed("channels last", rows)
-    if options.quick:
-        return
+    if not options.quick:
+        measure_compiled(bench, unet, width, options)
 
+
+def measure_compiled(bench: Bench, unet: Any, width: int, options: argparse.Namespace) -> None:
+    """Time the UNet compiled block by block, and as a whole."""
     originals = {module: module.forward for module in unet.modules()}
     for module in originals:
         if type(module).__name__ in BLOCKS:
-            module.forward = torch.compile(module.forward, dynamic=False)  # type: ignore[method-assign]
+            module.forward = torch.compile(module.forward, dynamic=False)
     torch._dynamo.config.recompile_limit = 64
-    columns = config["cross_attention_dim"]  # kept keys would be another program for each layer
-    for rows in (many, few):
-        arguments = call(unet, rows, options.size, columns, 77, is_masked=False)
-        name = f"unet, {rows} rows, channels last, blocks compiled"
-        bench.time(name, lambda arguments=arguments: unet(**arguments))  # type: ignore[misc]
-        if rows == many and options.profile:
-            profile(lambda arguments=arguments: unet(**arguments), options.profile, name[6:])  # type: ignore[misc]
+    # Kept keys and values would be another program for each layer.
+    _time_compiled(bench, unet, unet.config.cross_attention_dim, "blocks compiled", options)
     for module, forward in originals.items():
-        module.forward = forward  # type: ignore[method-assign]
+        module.forward = forward
     torch._dynamo.reset()
+    _time_compiled(bench, torch.compile(unet, dynamic=False), width, "compiled", options)
 
-    whole = torch.compile(unet, dynamic=False)
-    for rows in (many, few):
-        arguments = call(unet, rows, options.size, width, 77, is_masked=False)
-        with sdpa_kernel(
-            [BACKENDS["cudnn"], BACKENDS["flash"], SDPBackend.MATH], set_priority=True
-        ):
-            bench.time(
-                f"unet, {rows} rows, channels last, compiled, cudnn",
-                lambda arguments=arguments: whole(**arguments),  # type: ignore[misc]
-            )
-        if rows == many and options.profile:
-            profile(lambda arguments=arguments: whole(**arguments), options.profile, "compiled")  # type: ignore[misc]
+
+def _time_compiled(
+    bench: Bench, unet: Any, columns: int, way: str, options: argparse.Namespace
+) -> None:
+    for rows in sorted(options.rows, reverse=True):
+        arguments = call(unet, rows, options.size, columns, 77, is_masked=False)
+        name = f"unet, {rows} rows, channels last, {way}"
+        bench.time(name, lambda arguments=arguments: unet(**arguments))  # type: ignore[misc]
+        if options.profile:
+            profile(lambda arguments=arguments: unet(**arguments), options.profile, name[6:])  # type: ignore[misc]
 
 
 def measure_vae(bench: Bench, config: dict[str, Any], options: argparse.Namespace) -> None:

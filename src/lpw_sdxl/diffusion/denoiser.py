@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lpw_sdxl.diffusion.attention import PromptProjection
 from lpw_sdxl.diffusion.compilation import CompiledUnet
+from lpw_sdxl.diffusion.feed_forward import part_gates
 from lpw_sdxl.diffusion.graphs import GraphedUnet
 from lpw_sdxl.diffusion.latents import LATENT_CHANNELS
 from lpw_sdxl.diffusion.noise import send
@@ -45,7 +46,7 @@ class Denoiser:
     """Runs one UNet for groups of images.
 
     Args:
-        unet: Diffusers' UNet2DConditionModel; its attention processors are replaced.
+        unet: Diffusers' UNet2DConditionModel; its attention and gated layers are made faster.
         device: where it runs.
         adapters: give the UNet each row's LoRAs; None where there are none.
         keeps_projections: whether a prompt's keys and values are kept over its steps.
@@ -69,6 +70,7 @@ class Denoiser:
         self._device = device
         self._dtype: torch.dtype = unet.dtype  # asked once: it walks through all modules
         self._project = PromptProjection(unet)
+        part_gates(unet)
         self._longest_kept = LONGEST_KEPT_TOKENS if keeps_projections else 0
         self._fence = Fence(device)
         self._stacked: Stacked | None = None  # of the last call
