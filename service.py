@@ -35,6 +35,7 @@ from lpw_sdxl.api.departure import while_connected
 from lpw_sdxl.api.drain import Drain
 from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.api.json_logs import log_as_json
+from lpw_sdxl.api.worker_device import show_own_device
 from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
 from lpw_sdxl.checkpoint.store import MOUNTED, find_served
 from lpw_sdxl.errors import (
@@ -45,7 +46,7 @@ from lpw_sdxl.errors import (
 )
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.schema import GenerationRequest, InspectionRequest, parse_request
-from lpw_sdxl.settings import read_log_settings, read_settings
+from lpw_sdxl.settings import check_workers, read_log_settings, read_settings
 
 if TYPE_CHECKING:
     from lpw_sdxl.engine import GeneratedImage
@@ -97,8 +98,8 @@ class GuardedService(Service):
 @bentoml.service(
     name="lpw_sdxl",
     service_class=GuardedService,
-    workers=1,
-    resources={"gpu": 1},
+    workers=SETTINGS.workers,
+    resources={"gpu": SETTINGS.workers},
     # Seconds; BentoML would take 60, less than a queue. Our own limit ends first, with our error.
     traffic={"timeout": math.ceil(SETTINGS.time_limit_s) + ANSWER_SECONDS},
     logging={"access": {"enabled": False}},  # the guard writes one line a request
@@ -113,13 +114,14 @@ class LpwSdxl:
         started = time.monotonic()
         try:
             check_border(SETTINGS)
+            check_workers(SETTINGS)
             manifest = read_manifest(MODEL_ENTRY.path)
             verify_files(MODEL_ENTRY.path, manifest)
             addons = find_installed(MODEL_ENTRY.path, ADDON_FOLDERS)
-            if SETTINGS.device == "cuda":
+            if SETTINGS.device == "cuda" or (SETTINGS.workers > 1 and SETTINGS.device == "auto"):
                 from lpw_sdxl.engine.memory import choose_device  # noqa: PLC0415
 
-                choose_device(SETTINGS.device)
+                choose_device(SETTINGS.device, SETTINGS.workers)
         except (SettingsError, ModelError) as obstacle:
             sys.exit(f"lpw-sdxl: {obstacle}")
         logger.info(
@@ -132,6 +134,7 @@ class LpwSdxl:
         )
 
     def __init__(self) -> None:
+        show_own_device(os.environ, bentoml.server_context.worker_index or 1, SETTINGS.workers)
         # See the module's docstring; prometheus_client, too, is to be imported in a worker only.
         from lpw_sdxl.api.dead_workers import forget_dead_workers  # noqa: PLC0415
         from lpw_sdxl.engine import Engine  # noqa: PLC0415
@@ -148,8 +151,7 @@ class LpwSdxl:
             addons=find_installed(MODEL_ENTRY.path, ADDON_FOLDERS),
         )
         _answer_promptly()
-        is_only_worker = cast("Service[Any]", LpwSdxl).config.get("workers") == 1
-        self.drain = Drain(SETTINGS.drain_s, is_only_worker=is_only_worker)
+        self.drain = Drain(SETTINGS.drain_s, is_only_worker=SETTINGS.workers == 1)
         self.drain.install()
 
     @bentoml.api(input_spec=GenerationRequest)

@@ -40,6 +40,8 @@ class Settings(LogSettings):
             volume; laid out as BentoML's store of models is.
         device: `auto` (CUDA where there is one, else CPU), `cpu` or `cuda`; CUDA_VISIBLE_DEVICES
             says which one.
+        workers: processes that serve, each with a GPU of its own, by its number; on a CPU they
+            share it. Not in a container, where BentoML starts no worker in the place of one that ended.
         max_prompt_characters: length limit of `prompt` and of `negative_prompt`, characters.
         max_prompt_chunks: limit of a prompt's chunks of 75 tokens; a longer one would slow every
             job that shares its UNet calls.
@@ -82,6 +84,7 @@ class Settings(LogSettings):
     model: str = ""
     addons: Path | None = None
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda)$")] = "auto"
+    workers: Annotated[int, Ge(1), Le(64)] = 1
     max_prompt_characters: Annotated[int, Ge(1), Le(10_000_000)] = 32_768
     max_prompt_chunks: Annotated[int, Ge(1), Le(10_000)] = 64
     max_prompt_depth: Annotated[int, Ge(1), Le(100_000)] = 64
@@ -153,6 +156,20 @@ def read_settings() -> Settings:
         SettingsError: a variable holds what can't be used; it is named.
     """
     return _read(Settings)
+
+
+def check_workers(settings: Settings) -> None:
+    """Refuse several workers where one that ends would be missed for ever.
+
+    Raises:
+        SettingsError: if this is a container with more than one.
+    """
+    # BentoML's own variable, set in every image that it makes.
+    if settings.workers > 1 and os.environ.get("BENTOML_CONTAINERIZED") == "true":
+        raise SettingsError(
+            f"LPW_SDXL_WORKERS is {settings.workers}, and this is a container, where BentoML starts"
+            " no worker in the place of one that ended; a container for each GPU would be right"
+        )
 
 
 def read_import_settings() -> ImportSettings:

@@ -65,6 +65,15 @@ def test_the_cpu_can_be_asked_for() -> None:
     assert choose_device("cpu").type == "cpu"
 
 
+def test_each_worker_needs_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("auto", 2).type == "cuda"
+    assert choose_device("cpu", 8).type == "cpu"
+    with pytest.raises(SettingsError, match=r"LPW_SDXL_WORKERS is 3.*at most 2 would be right"):
+        choose_device("auto", 3)
+
+
 @pytest.mark.parametrize(
     ("gib", "is_offloading", "rows", "keeps_projections", "tile_megapixels"),
     [

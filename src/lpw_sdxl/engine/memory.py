@@ -24,11 +24,12 @@ LAUNCH_BOUND_PIXELS = 6 * 1024 * 1024
 KEPT_CALLS = ACTIVE_CALLS + 1  # calls' worth of kept projections: of all under way, and one stacked
 
 
-def choose_device(wanted: str) -> torch.device:
+def choose_device(wanted: str, workers: int = 1) -> torch.device:
     """Turn the device setting into a device.
 
     Args:
         wanted: `auto`, `cpu` or `cuda`.
+        workers: how many devices are needed, where CUDA is used.
 
     Raises:
         SettingsError: if a CUDA device was asked for that this machine does not have.
@@ -39,8 +40,13 @@ def choose_device(wanted: str) -> torch.device:
             "LPW_SDXL_DEVICE is cuda, and this machine has no CUDA device that torch can use;"
             " auto or cpu would be right"
         )
-    # BentoML shows a worker the one GPU it is to use, which is then number 0.
     is_cuda = has_cuda and wanted != "cpu"
+    if is_cuda and workers > (count := torch.cuda.device_count()):
+        raise SettingsError(
+            f"LPW_SDXL_WORKERS is {workers}, and {count} CUDA devices are visible; a worker needs"
+            f" one of its own, so at most {count} would be right"
+        )
+    # A worker sees the one GPU it is to use, which is then number 0.
     return torch.device("cuda", 0) if is_cuda else torch.device("cpu")
 
 
