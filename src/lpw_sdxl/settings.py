@@ -41,7 +41,8 @@ class Settings(LogSettings):
         device: `auto` (CUDA where there is one, else CPU), `cpu` or `cuda`; CUDA_VISIBLE_DEVICES
             says which one.
         workers: processes that serve, each with a GPU of its own, by its number; on a CPU they
-            share it. Not in a container, where BentoML starts no worker in the place of one that ended.
+            share it. Not in a container, where BentoML starts no worker in the place of one that
+            ended.
         max_prompt_characters: length limit of `prompt` and of `negative_prompt`, characters.
         max_prompt_chunks: limit of a prompt's chunks of 75 tokens; a longer one would slow every
             job that shares its UNet calls.
