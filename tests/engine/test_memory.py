@@ -11,6 +11,7 @@ from lpw_sdxl.engine.memory import (
     EVERYTHING_FITS_BYTES,
     GIB,
     KEPT_CALLS,
+    LAUNCH_BOUND_PIXELS,
     MAX_LORA_SETS,
     TILE_ABOVE_PIXELS,
     DeviceMemory,
@@ -116,6 +117,30 @@ def test_what_is_planned_fits(gib: float, offload: str, max_rows: int) -> None:
     assert 1 <= plan.max_rows <= max_rows
     assert plan.call_pixels <= max_rows * 1024 * 1024
     assert plan.tile_above_pixels <= TILE_ABOVE_PIXELS
+
+
+@pytest.mark.parametrize("gib", [20, 24, 32, 48, 80, 141])
+def test_graphs_take_what_is_left_and_lora_weights_the_rest(gib: float) -> None:
+    wishes = Wishes(16, NATIVE, lora_bytes=10**15, unet_bytes=5 * 10**9)
+    with_graphs = plan_for(gib, wishes=wishes)
+    without = plan_for(gib, wishes=replace(wishes, uses_graphs=False))
+    assert without.graph_pixels == 0
+    assert 0 <= with_graphs.graph_pixels <= LAUNCH_BOUND_PIXELS
+    taken = with_graphs.graph_pixels * SDXL.per_row_pixel
+    assert without.merged_bytes - with_graphs.merged_bytes >= taken - 1
+    assert with_graphs.call_pixels == without.call_pixels
+    assert with_graphs.max_lora_sets == without.max_lora_sets
+    assert with_graphs.graph_pixels == LAUNCH_BOUND_PIXELS or gib < 100
+
+
+@pytest.mark.parametrize("gib", [48, 80, 141])
+def test_without_loras_a_large_gpu_records_all_small_calls(gib: float) -> None:
+    assert plan_for(gib).graph_pixels == LAUNCH_BOUND_PIXELS
+
+
+def test_nothing_is_recorded_where_the_unet_comes_and_goes() -> None:
+    assert plan_for(12).graph_pixels == 0
+    assert plan_for(80, "always").graph_pixels == 0
 
 
 def test_more_memory_never_gives_a_smaller_call() -> None:

@@ -77,7 +77,6 @@ class Denoiser:
 
     def compile(self, size: ImageSize, row_buckets: Sequence[int]) -> CompiledUnet:
         """Begin to compile the UNet for images of one size; it goes on serving meanwhile."""
-        self._unet.to(memory_format=torch.channels_last)  # what a GPU's convolutions like best
         compiled = CompiledUnet(self._unet)
         compiled.warm_up(
             [

@@ -19,7 +19,7 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-MOST_GRAPHS = 16  # each is a shape: so many rows, of a size, with prompts of a length
+MOST_GRAPHS = 8  # each is a shape: so many rows, of a size, with prompts of a length
 SEEN_BEFORE = 2  # calls of a shape before it is recorded, for recording takes as long as three
 MOST_SHAPES = 1024  # whose calls are counted
 

@@ -97,7 +97,13 @@ class StepLoop:
         on_death: Callable[[str], None],
     ) -> None:
         self.counters = LoopCounters()
-        self.stages = Stages(pipeline, options.plan, options.mixed_lengths, options.library)
+        self.stages = Stages(
+            pipeline,
+            options.plan,
+            options.mixed_lengths,
+            options.library,
+            compiles=options.compiles,
+        )
         self._mixing = _lora_mixing(self.stages.adapters, options)
         if options.compiles:
             self.stages.compile()

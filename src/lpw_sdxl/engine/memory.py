@@ -10,6 +10,7 @@ import torch
 
 from lpw_sdxl.diffusion.decoder import SMALL_TILE_PIXELS
 from lpw_sdxl.diffusion.denoiser import LONGEST_KEPT_TOKENS
+from lpw_sdxl.diffusion.graphs import MOST_GRAPHS
 from lpw_sdxl.engine.policy import ACTIVE_CALLS
 from lpw_sdxl.errors import ModelError, SettingsError
 from lpw_sdxl.schema import ImageSize
@@ -221,8 +222,15 @@ def plan_memory(
         left = max(0.0, room - max(step_room, tile_above * footprint.per_decoded_pixel))
         left *= 1 - SPARE_SHARE
         if wishes.uses_graphs and not is_offloading:
-            graph_pixels = min(LAUNCH_BOUND_PIXELS, int(left / footprint.per_row_pixel))
-            left -= graph_pixels * footprint.per_row_pixel
+            # Sets of LoRAs that share calls save more. All graphs work in one room, and each keeps
+            # its rows' projections.
+            sets = min(MAX_LORA_SETS, int(one_set + left) // wishes.unet_bytes)
+            room_of_sets = max(0, min(wishes.lora_bytes, sets * wishes.unet_bytes) - one_set)
+            kept_of_a_row = MOST_GRAPHS * LONGEST_KEPT_TOKENS * footprint.per_kept_token
+            kept_of_a_row *= keeps_projections
+            per_pixel = footprint.per_row_pixel + kept_of_a_row / wishes.native_pixels
+            graph_pixels = min(LAUNCH_BOUND_PIXELS, int((left - room_of_sets) / per_pixel))
+            left -= graph_pixels * per_pixel
         merged_bytes = 0 if is_offloading else min(wishes.lora_bytes, one_set + int(left))
         if pixels < wishes.native_pixels or tile_above < SMALL_TILE_PIXELS**2:
             raise ModelError(

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
+import torch
+
 from lpw_sdxl.conditioning import PromptPair
 from lpw_sdxl.diffusion.compilation import ROW_BUCKETS, CompiledUnet
 from lpw_sdxl.diffusion.decoder import Decoder, Pixels
@@ -42,6 +44,7 @@ class Stages:
         plan: how memory is used.
         mixed_lengths: how rows whose prompts differ in length are stepped.
         library: the LoRAs that jobs may name; None where there are none.
+        compiles: whether `compile` will be called.
     """
 
     def __init__(
@@ -50,7 +53,11 @@ class Stages:
         plan: MemoryPlan,
         mixed_lengths: MixedLengths,
         library: LoraLibrary | None = None,
+        *,
+        compiles: bool = False,
     ) -> None:
+        if compiles:  # what convolutions like best; before LoRAs take the weights for the base's
+            pipeline.unet.to(memory_format=torch.channels_last)
         self.residence = Residence(pipeline, shares_device=not plan.is_offloading)
         self.adapters = None if library is None else _make_adapters(pipeline, plan, library)
         if self.adapters is not None:
