@@ -88,6 +88,7 @@ class Memory(_Answer):
     keeps_projections: bool
     merged_bytes: Count
     max_lora_sets: Count
+    graph_pixels: Count
 
 
 class Limits(_Answer):
