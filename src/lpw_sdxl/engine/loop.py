@@ -240,7 +240,7 @@ class StepLoop:
 
     def _observe(self) -> None:
         """Bring the metrics up to date that tell how things are now."""
-        self._metrics.queue(len(self._queue), len(self._active))
+        self._observe_jobs()
         caches = self._pipeline.prompt_encoder.counters
         self._metrics.cache(
             CacheName.CONDITIONINGS, caches.conditionings.hits, caches.conditionings.misses
@@ -255,6 +255,9 @@ class StepLoop:
                 torch.cuda.memory_allocated(self._pipeline.device),
                 torch.cuda.memory_reserved(self._pipeline.device),
             )
+
+    def _observe_jobs(self) -> None:
+        self._metrics.queue(len(self._queue), len(self._active))
 
     def _phases(self) -> frozenset[Phase]:
         """Choose what is done in this turn: all, or what the component on the device can do."""
@@ -388,6 +391,7 @@ class StepLoop:
             return
         self.counters.images += 1
         self._metrics.image_done()
+        self._observe_jobs()  # who asks when he has his image finds it gone
         job.finish(pixels)
 
     def _note_no_room(self) -> None:
@@ -402,6 +406,7 @@ class StepLoop:
         self.counters.failed += 1
         if job in self._active:
             self._active.remove(job)
+        self._observe_jobs()
         job.fail(error)
 
 
