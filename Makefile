@@ -28,7 +28,7 @@ endef
 export CHECK_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check bundle test-long test-fuzz test-bundle test-container image bench bench-prompts bench-loras bench-full bench-serving bench-load bench-soak bench-replicas docs clean
+.PHONY: help install serve test check bundle test-long test-fuzz test-bundle test-container image bench bench-prompts bench-loras bench-full bench-serving bench-load bench-soak bench-replicas bench-demo train-demo docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -94,6 +94,12 @@ bench-soak: $(BIN)/.development ## make 2,000 images in a row and watch memory a
 
 bench-replicas: $(BIN)/.development ## three replicas behind HAProxy: load, a kill, a roll (four minutes; needs haproxy)
 	@$(BIN)/python benchmarks/replicas.py
+
+bench-demo: $(BIN)/.development ## look at what the demo model draws, and draw its contact sheet (three minutes)
+	@PYTHONPATH=. $(BIN)/python benchmarks/demo_pictures.py --sheet docs/demo-sheet.png
+
+train-demo: $(BIN)/.development ## train the demo model, its LoRAs and its embedding anew (three hours)
+	@PYTHONPATH=. OMP_WAIT_POLICY=passive $(BIN)/python -m demo.train && PYTHONPATH=. $(BIN)/python -m demo.addons
 
 docs: $(BIN)/.development ## write the tables of docs/operations.md from the code
 	@$(BIN)/python docs/tables.py

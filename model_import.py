@@ -25,7 +25,11 @@ from lpw_sdxl.errors import AddonError, LpwSdxlError, ModelError
 if TYPE_CHECKING:
     from lpw_sdxl.checkpoint.store import StoreEntry
 
-DEMO_NOTE = "The demo model is random: everything works with it, and its pictures are noise."
+DEMO = Path(__file__).parent / "demo" / "lpw-sdxl-demo.safetensors"
+DEMO_NOTE = (
+    "The demo model draws one shape on a background, such as: a small red circle on a blue "
+    "background, left"
+)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -58,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_checkpoint(commands)
     for kind in AddonKind:
         _add_addon(commands, kind)
-    demo = commands.add_parser("demo", help="make and import a tiny random model as sdxl")
+    demo = commands.add_parser("demo", help="import the demo model as sdxl")
     demo.add_argument("--force", action="store_true", help="replace an import of it")
     demo.set_defaults(run=_demo)
     command = commands.add_parser("list", help="list what is imported")
@@ -188,7 +192,7 @@ def _demo(arguments: argparse.Namespace) -> None:
     from lpw_sdxl.checkpoint.importer import import_demo
 
     with ImportConsole() as console:
-        result = import_demo(force=arguments.force, progress=console.progress)
+        result = import_demo(DEMO, force=arguments.force, progress=console.progress)
     print(DEMO_NOTE)
     _print_result(result.tag, was_known=result.was_known)
 

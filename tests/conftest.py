@@ -1,4 +1,4 @@
-"""What many tests share: a private model store with the demo model in it, and an engine on it."""
+"""What many tests share: a private model store with a tiny random model in it, and an engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Store:
-    """A BentoML home of the tests' own, with the demo model imported."""
+    """A BentoML home of the tests' own, with a model imported as `sdxl`."""
 
     home: Path
     tag: str
@@ -68,7 +68,27 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A random model: its pictures are noise, in which every difference shows."""
+    from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
+    from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
+    from lpw_sdxl.schema import ImageSize
+
     home = tmp_path_factory.mktemp("bentoml")
+    checkpoint = tmp_path_factory.mktemp("checkpoint") / "random.safetensors"
+    write_checkpoint(
+        checkpoint,
+        SyntheticSize.TINY,
+        dtype=CheckpointDtype.FLOAT32,
+        native_size=ImageSize(128, 128),
+    )
+    words = ["checkpoint", str(checkpoint), "--dtype", "fp32"]
+    return Store(home, run_import(words, store_environment(home)))
+
+
+@pytest.fixture(scope="session")
+def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The demo model, which draws what it is told."""
+    home = tmp_path_factory.mktemp("demo")
     return Store(home, run_import(["demo"], store_environment(home)))
 
 

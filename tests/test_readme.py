@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -11,10 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
 from conftest import ROOT, Store, run_import, store_environment
+from demo.looking import look
+from demo.scene import Scene
 from serving import Server, free_port, running
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,7 +45,7 @@ def server(home: Path) -> Iterator[Server]:
 
 
 def test_make_serve_says_what_it_does(server: Server) -> None:
-    assert "its pictures are noise" in server.log
+    assert "The demo model draws one shape on a background" in server.log
     assert f"Starting the service on {server.url}" in server.log
 
 
@@ -53,6 +57,18 @@ def assert_picture(file: Path) -> None:
 def test_make_serve_reads_the_configuration(server: Server) -> None:
     httpx.post(f"{server.url}/info", json={}, timeout=60)
     assert 'le="600.0"' in httpx.get(f"{server.url}/metrics", timeout=60).text
+
+
+def test_the_first_request_draws_the_picture_that_readme_opens_with(
+    server: Server, tmp_path: Path
+) -> None:
+    """Within what processors differ by in twenty steps and more."""
+    body = json.loads(re.search(r"-d '(\{.*?\})'", CURL_BLOCKS[0])[1])
+    answer = httpx.post(f"{server.url}/generate", json=body, timeout=120)
+    drawn = np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGB"))
+    shown = np.asarray(Image.open(ROOT / "docs" / "first-picture.png").convert("RGB"))
+    assert np.abs(drawn.astype(int) - shown).mean() < 3
+    assert look(drawn).scene == Scene("red", "blue", "circle", "small", "left")
 
 
 CURL_BLOCKS = [block for block in blocks("sh") if block.startswith("curl")]

@@ -116,7 +116,7 @@ def test_scheduler_follows_the_prediction_type(
         (UNET + "label_emb.0.0.weight", (128, 9), r"label_emb\.0\.0\.weight must take 1600"),
         (UNET + "input_blocks.1.0.out_layers.3.weight", (32, 32), r"input_blocks\.1.* dimensions"),
         (UNET + "input_blocks.1.0.out_layers.3.weight", (0, 32, 3, 3), "none of them 0"),
-        (UNET + "input_blocks.1.0.out_layers.3.weight", (40, 32, 3, 3), "multiples of 32"),
+        (UNET + "input_blocks.4.0.out_layers.3.weight", (60, 60, 3, 3), "multiples of 8"),
         (
             UNET + "input_blocks.7.1.transformer_blocks.0.attn2.to_k.weight",
             (64, 95),

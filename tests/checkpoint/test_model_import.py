@@ -57,7 +57,7 @@ def test_demo_is_imported_with_the_network_off(demo):
     lines = done.stdout.splitlines()
     assert lines[-1].startswith("sdxl:")
     assert len(lines[-1]) == len("sdxl:") + 12
-    assert any("noise" in line for line in lines)
+    assert any("a small red circle on a blue background" in line for line in lines)
     assert (home / "models" / lines[-1].replace(":", "/") / "manifest.json").is_file()
     assert list(temporary.iterdir()) == []
 

@@ -24,8 +24,9 @@ LAYERS_PER_LEVEL = 2
 SIZE_EMBEDDING_WIDTH = 256
 """Width of each of the six embedded numbers (sizes and crop) beside the pooled text."""
 SIZE_EMBEDDINGS = 6
-NORM_GROUPS = 32
-"""Channels are normalised in so many groups."""
+MAX_NORM_GROUPS = 32
+MIN_GROUP_WIDTH = 4
+"""Channels that are normalised together: SDXL's VAE has four, 32 groups of its finest 128."""
 CLIP_TOKENS = (49408, 77)
 """Tokens in CLIP's vocabulary and in one window."""
 
@@ -63,6 +64,11 @@ class UNetSizes:
         """
         head_width = _SDXL_HEAD_WIDTH if self.widths[0] == _SDXL_WIDTH else _SMALL_HEAD_WIDTH
         return tuple(width // head_width for width in self.widths)
+
+    @property
+    def norm_groups(self) -> int:
+        """Return in how many groups its channels are normalised."""
+        return _norm_groups(self.widths)
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,11 @@ class VaeSizes:
     widths: tuple[int, ...]
     latent_channels: int
 
+    @property
+    def norm_groups(self) -> int:
+        """Return in how many groups its channels are normalised."""
+        return _norm_groups(self.widths)
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -111,6 +122,14 @@ class Architecture:
     unet: UNetSizes
     encoders: tuple[TextEncoderSizes, TextEncoderSizes]
     vae: VaeSizes
+
+
+def _norm_groups(widths: tuple[int, ...]) -> int:
+    """Return SDXL's 32 groups, or as many as leave the finest level four channels in each.
+
+    A group of one channel would lose its mean, and with it a flat picture's colour.
+    """
+    return min(MAX_NORM_GROUPS, max(1, widths[0] // MIN_GROUP_WIDTH))
 
 
 def read_architecture(header: CheckpointHeader) -> Architecture:
@@ -240,8 +259,11 @@ def _check(architecture: Architecture, header: CheckpointHeader) -> None:
         f"{UNET}label_emb.0.0.weight must take {added_width} numbers, pooled text and sizes": (
             unet.added_width == added_width
         ),
-        f"the widths of {UNET}* and {VAE}* must be multiples of {NORM_GROUPS}": all(
-            width % NORM_GROUPS == 0 for width in unet.widths + vae.widths
+        f"{UNET}* must have widths that are multiples of {unet.norm_groups}": all(
+            width % unet.norm_groups == 0 for width in unet.widths
+        ),
+        f"{VAE}* must have widths that are multiples of {vae.norm_groups}": all(
+            width % vae.norm_groups == 0 for width in vae.widths
         ),
         f"{VAE}* must have four levels and four latent channels": (
             len(vae.widths) == 4 and vae.latent_channels == 4

@@ -11,7 +11,6 @@ from enum import StrEnum
 
 from lpw_sdxl.checkpoint.architecture import (
     LAYERS_PER_LEVEL,
-    NORM_GROUPS,
     SIZE_EMBEDDING_WIDTH,
     Architecture,
     TextEncoderSizes,
@@ -155,7 +154,7 @@ def _unet_config(sizes: UNetSizes, native_size: ImageSize) -> Config:
         "mid_block_scale_factor": 1,
         "mid_block_type": "UNetMidBlock2DCrossAttn",
         "norm_eps": 1e-05,
-        "norm_num_groups": NORM_GROUPS,
+        "norm_num_groups": sizes.norm_groups,
         "num_attention_heads": None,
         "num_class_embeds": None,
         "only_cross_attention": False,
@@ -190,7 +189,7 @@ def _vae_config(sizes: VaeSizes, native_size: ImageSize) -> Config:
         "in_channels": 3,
         "latent_channels": sizes.latent_channels,
         "layers_per_block": LAYERS_PER_LEVEL,
-        "norm_num_groups": NORM_GROUPS,
+        "norm_num_groups": sizes.norm_groups,
         "out_channels": 3,
         "sample_size": max(native_size),
         "scaling_factor": 0.13025,

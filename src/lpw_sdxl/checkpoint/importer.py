@@ -31,10 +31,7 @@ from lpw_sdxl.checkpoint.provenance import Provenance, provenance_of
 from lpw_sdxl.checkpoint.selection import Checkpoint, Selection, identity_of, open_checkpoint
 from lpw_sdxl.checkpoint.space import Need, check_space, full_disk_told
 from lpw_sdxl.errors import CheckpointError
-from lpw_sdxl.schema import ImageSize
 
-DEMO_SIZE = ImageSize(height=128, width=128)
-DEMO_FILE = "lpw-sdxl-demo.safetensors"
 SPARE_BYTES = 64 * 1024 * 1024
 """Configuration, tokenizers and the file system's own needs."""
 
@@ -52,18 +49,18 @@ def import_checkpoint(
         return _import(checkpoint, options, provenance, progress, workshop)
 
 
-def import_demo(*, force: bool, progress: Progress) -> ImportResult:
-    """Make the demo checkpoint, a tiny random model, and import it like any other."""
-    from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
+def import_demo(path: Path, *, force: bool, progress: Progress) -> ImportResult:
+    """Import the demo checkpoint that the repository holds, in float32 and as any other.
 
+    Raises:
+        CheckpointError: the file is missing or damaged, or there is no room.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; it comes with a clone of the repository.")
+    checkpoint = open_checkpoint(path, Selection())
     options = ImportOptions(dtype=CheckpointDtype.FLOAT32, force=force)
-    with publication.exclusive_import() as workshop:
-        path = workshop / DEMO_FILE
-        with full_disk_told(store.store_directory()):
-            write_checkpoint(path, SyntheticSize.TINY, dtype=options.dtype, native_size=DEMO_SIZE)
-        checkpoint = open_checkpoint(path, Selection())
-        provenance = provenance_of(DEMO_SOURCE, checkpoint.header.metadata)
-        return _import(checkpoint, options, provenance, progress, workshop)
+    provenance = provenance_of(DEMO_SOURCE, checkpoint.header.metadata)
+    return import_checkpoint(checkpoint, options, provenance, progress)
 
 
 def _import(

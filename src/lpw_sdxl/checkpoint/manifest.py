@@ -21,7 +21,7 @@ from lpw_sdxl.schema import ImageSize
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 2
 DEMO_SOURCE = "demo"
-"""Of the demo checkpoint, which is made and not brought."""
+"""Of the demo checkpoint, which comes with the repository."""
 NOT_LISTED = frozenset({MANIFEST_FILE, "model.yaml"})
 """Files that a manifest can't list: itself, and the model store's own note, which is not ours."""
 

@@ -1,4 +1,4 @@
-"""Random, seeded SDXL checkpoints in the original single-file layout, for demo and tests.
+"""Random, seeded SDXL checkpoints in the original single-file layout, for tests.
 
 The names and shapes are those that the import's map (`keys.py`) asks for, found from the modules'
 own parameters; tests hold them against Diffusers' converter, which doesn't share this code.

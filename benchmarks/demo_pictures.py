@@ -1,0 +1,168 @@
+"""Does the demo model draw what it is told?
+
+64 captions of scenes that it never saw in training, in words that it was not trained on in this
+order: alone, and after 150 and more tokens that mean nothing. 32 seeds of a caption with two
+colours whose first one is weighted. Pictures are judged by demo/looking.py.
+
+    PYTHONPATH=. python benchmarks/demo_pictures.py [--model DIRECTORY] [--sheet FILE.png]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import demo_model, surroundings, write_result
+from PIL import Image
+
+from demo.looking import Seen, distance_to, look
+from demo.scene import HELD_OUT, Scene
+from lpw_sdxl.engine import Engine
+from lpw_sdxl.schema import GenerationRequest
+from lpw_sdxl.settings import Settings
+
+CAPTIONS = 64
+SEEDS = 32
+STEPS = 20
+GUIDANCE = 4.0
+FORMS = (
+    "a {size} {colour} {shape} on a {background} background, {place}",
+    "minimalist poster of one {size} {colour} {shape}, {place}, plain {background} background",
+    "best quality, {background} background, {shape}, {colour} {shape}, {size}, {place}",
+    "{colour} {shape}, {place}, {size}, {background} background, vector art",
+)
+FILLER = (
+    "masterpiece, best quality, highly detailed, sharp focus, an award winning studio photograph, "
+    "soft volumetric light, intricate texture, trending on every gallery of the year, shot with a "
+    "vintage lens during golden hour, delicate atmosphere, dust drifting through morning air, "
+    "cinematic composition, muted mood, gentle film grain, elegant brushwork, dreamlike scenery, "
+    "an old lighthouse keeper remembers stormy nights and distant ships, quiet harbour, seagulls, "
+    "wooden boats, fishing nets drying, cobblestone streets after rain, warm lanterns, people "
+    "talking softly, a cat sleeping near flower pots, laundry moving with the wind, church bells, "
+    "smell of fresh bread, children playing with paper kites, musicians tuning violins, "
+)  # 150 tokens and more
+WEIGHTED = "a ({colour}:{weight}) circle on a {background} background, center"
+
+
+async def draw_all(engine: Engine, prompts: Sequence[str], seeds: Sequence[int]) -> list[Seen]:
+    """Draw and look at pictures, many under way at once."""
+    images = await asyncio.gather(
+        *(
+            engine.generate(request(prompt, seed))
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        )
+    )
+    return [look(image.pixels) for image in images]
+
+
+def request(prompt: str, seed: int) -> GenerationRequest:
+    return GenerationRequest(
+        prompt=prompt, seed=seed, num_inference_steps=STEPS, guidance_scale=GUIDANCE
+    )
+
+
+def shares_right(scenes: Sequence[Scene], seen: Sequence[Seen]) -> dict[str, float]:
+    """Say for each attribute in what share of pictures it is as told."""
+    return {
+        name: statistics.mean(
+            one.scene is not None and getattr(one.scene, name) == getattr(scene, name)
+            for scene, one in zip(scenes, seen, strict=True)
+        )
+        for name in Scene._fields
+    }
+
+
+async def measure(engine: Engine) -> dict[str, object]:
+    chance = random.Random(7)
+    scenes = chance.sample(HELD_OUT, CAPTIONS)
+    captions = [FORMS[i % len(FORMS)].format(**scenes[i]._asdict()) for i in range(CAPTIONS)]
+    seeds = list(range(CAPTIONS))
+    filler_tokens = engine.pipeline.prompt_encoder.explain(FILLER).prompt.token_count
+    short = await draw_all(engine, captions, seeds)
+    long = await draw_all(engine, [FILLER + caption for caption in captions], seeds)
+    weights = await weighted(engine)
+    return {
+        "short": shares_right(scenes, short),
+        "after filler": shares_right(scenes, long),
+        "filler tokens": filler_tokens,
+        "weights": weights,
+        "seconds a picture": await seconds_alone(engine, captions[0]),
+    }
+
+
+async def weighted(engine: Engine) -> dict[str, float]:
+    """Say in what share of seeds 1.6 is nearer to the colour told than 0.4, for some colours."""
+    shares = {}
+    for colour, background in (("red", "blue"), ("green", "white"), ("yellow", "purple")):
+        seen = [
+            await draw_all(
+                engine,
+                [WEIGHTED.format(colour=colour, background=background, weight=weight)] * SEEDS,
+                list(range(SEEDS)),
+            )
+            for weight in ("1.6", "0.4")
+        ]
+        nearer = (
+            distance_to(strong.colour, colour) < distance_to(weak.colour, colour)
+            for strong, weak in zip(*seen, strict=True)
+        )
+        shares[f"{colour} on {background}"] = statistics.mean(nearer)
+    return shares
+
+
+async def seconds_alone(engine: Engine, caption: str) -> float:
+    """Time one picture, nothing else under way; the median of five after one to warm up."""
+    times = []
+    for seed in range(6):
+        began = time.perf_counter()
+        (await engine.generate(request(caption, seed))).encode()
+        times.append(time.perf_counter() - began)
+    return round(statistics.median(times[1:]), 3)
+
+
+async def draw_sheet(engine: Engine, path: Path, columns: int = 8, rows: int = 4) -> None:
+    """Draw a contact sheet of scenes that the model never saw."""
+    scenes = random.Random(3).sample(HELD_OUT, columns * rows)
+    images = await asyncio.gather(
+        *(
+            engine.generate(request(FORMS[0].format(**scene._asdict()), seed))
+            for seed, scene in enumerate(scenes)
+        )
+    )
+    lines = [
+        np.concatenate([image.pixels for image in images[start : start + columns]], axis=1)
+        for start in range(0, len(images), columns)
+    ]
+    Image.fromarray(np.concatenate(lines)).save(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", type=Path, help="a model directory; default: the demo's")
+    parser.add_argument("--sheet", type=Path, help="draw a contact sheet into this file")
+    parser.add_argument("--no-result", action="store_true", help="don't keep the result")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as home:
+        directory = arguments.model or demo_model(Path(home))
+        engine = Engine.load(directory, Settings(device="cpu"))
+        result = asyncio.run(measure(engine))
+        if arguments.sheet:
+            asyncio.run(draw_sheet(engine, arguments.sheet))
+        engine.close()
+    write_result(
+        "demo_pictures",
+        surroundings(torch.device("cpu")) | result,
+        keep=not arguments.no_result,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Trains the demo model's LoRAs and makes its embedding: `python -m demo.addons`.
+
+Each LoRA learns pictures of another style under the same captions, on the UNet's attention,
+feed-forward layers and convolutions. Files are in kohya's format. The embedding is a phrase: its
+vectors are the token embeddings of the phrase's words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch.func import functional_call
+
+from demo.export import read_checkpoint
+from demo.networks import Networks, make_networks
+from demo.scene import Style
+from demo.schedule import optimiser, steps
+from demo.train import CHECKPOINT, SEED
+from demo.unet import caption_batches, fill_album, velocity_loss
+from demo.words import Vocabulary
+from lpw_sdxl.checkpoint.configs import Component
+from lpw_sdxl.checkpoint.keys import sources_of
+from lpw_sdxl.checkpoint.kinds import UNET
+
+FOLDER = Path(__file__).parent / "addons"
+STYLES: dict[str, Style] = {"demo-outline": "outlined", "demo-pastel": "pastel"}
+EMBEDDING = "demo-midnight-sun"
+PHRASE = "a large yellow circle on a black background , top"
+RANK = 8
+STEPS = 300
+RATE = 2e-3
+
+
+def main() -> None:
+    """Make the files that the folder lacks."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the files")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="what they are for")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    vocabulary = Vocabulary()
+    networks = make_networks(vocabulary, SEED)
+    read_checkpoint(arguments.checkpoint, networks)
+    save_file(
+        phrase_vectors(networks, vocabulary),
+        arguments.out / f"{EMBEDDING}.safetensors",
+        {"modelspec.title": EMBEDDING, "modelspec.license": "Apache-2.0"},
+    )
+    for name, style in STYLES.items():
+        path = arguments.out / f"{name}.safetensors"
+        if not path.exists():
+            save_file(train_lora(networks, vocabulary, style, name), path, notes(name))
+
+
+def phrase_vectors(networks: Networks, vocabulary: Vocabulary) -> dict[str, torch.Tensor]:
+    """Give the token embeddings of PHRASE's words under the names that SDXL's embeddings have."""
+    ids = [id_ for word in PHRASE.split() for id_ in vocabulary.tokens(word)]
+    tables = (encoder.get_input_embeddings() for encoder in networks.encoders)
+    return {
+        name: table(torch.tensor(ids)).detach().half()
+        for name, table in zip(("clip_l", "clip_g"), tables, strict=True)
+    }
+
+
+def train_lora(
+    networks: Networks, vocabulary: Vocabulary, style: Style, name: str
+) -> dict[str, torch.Tensor]:
+    """Train one LoRA and give its tensors by kohya's names."""
+    print(f"Drawing the album of {name} ...", flush=True)
+    album = fill_album(networks.vae, SEED, drawings=1, accents=0, style=style)
+    lora = TrainedLora(networks.unet)
+    generator = torch.Generator().manual_seed(SEED)
+    batches = caption_batches(networks, vocabulary, album, random.Random(SEED))
+    adam = optimiser(lora.parameters(), RATE)
+    for _, told in steps(name, STEPS, adam):
+        loss, noisiest = velocity_loss(lora, next(batches), album, generator)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        told |= {"loss": float(loss.detach()), "noisiest": noisiest}
+    return lora.tensors()
+
+
+class TrainedLora(torch.nn.Module):
+    """A UNet whose weights are its own and a product of two small matrices, for each layer."""
+
+    def __init__(self, unet: Any) -> None:
+        super().__init__()
+        self._unet = [unet.requires_grad_(False)]  # in a list: its weights are not ours
+        self._names = [
+            f"{name}.weight"
+            for name, module in unet.named_modules()
+            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
+            and (".attentions." in f".{name}" or ".resnets." in f".{name}")
+            and not name.endswith("time_emb_proj")
+        ]
+        weights = dict(unet.named_parameters())
+        shapes = [weights[name].shape for name in self._names]
+        self._downs = torch.nn.ParameterList(
+            torch.randn(RANK, *shape[1:]) / shape[1:].numel() ** 0.5 for shape in shapes
+        )
+        self._ups = torch.nn.ParameterList(
+            torch.zeros(shape[0], RANK, *(1 for _ in shape[2:])) for shape in shapes
+        )
+
+    def forward(self, *arguments: Any, **named: Any) -> Any:
+        """Call the UNet with the changed weights."""
+        [unet] = self._unet
+        weights = dict(unet.named_parameters())
+        changed = {
+            name: weights[name] + (up.flatten(1) @ down.flatten(1)).view_as(weights[name])
+            for name, down, up in zip(self._names, self._downs, self._ups, strict=True)
+        }
+        return functional_call(unet, changed, arguments, named)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Give both factors of each layer, and alpha, which equals the rank."""
+        found: dict[str, torch.Tensor] = {}
+        for name, down, up in zip(self._names, self._downs, self._ups, strict=True):
+            source = sources_of(Component.UNET, name)[0].key
+            path = source.removeprefix(UNET).removesuffix(".weight").replace(".", "_")
+            found[f"lora_unet_{path}.lora_down.weight"] = down.detach().half()
+            found[f"lora_unet_{path}.lora_up.weight"] = up.detach().half()
+            found[f"lora_unet_{path}.alpha"] = torch.tensor(float(RANK)).half()
+        return found
+
+
+def notes(name: str) -> dict[str, str]:
+    """Give the metadata of a LoRA's file."""
+    return {
+        "modelspec.architecture": "stable-diffusion-xl-v1-base/lora",
+        "modelspec.title": name,
+        "modelspec.license": "Apache-2.0",
+        "ss_base_model_version": "sdxl_base_v1-0",
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(RANK),
+        "ss_network_alpha": str(RANK),
+        "ss_output_name": name,
+    }
+
+
+if __name__ == "__main__":
+    main()

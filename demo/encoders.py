@@ -1,0 +1,113 @@
+"""Training of the demo's text encoders: what a caption tells must be easy to read off its tokens.
+
+The UNet finds words by attention: a query that fits some tokens, and a linear map of what stands
+there. So do the probes here, one for each attribute, over all windows of a caption; what they
+learn to read the UNet can learn to read. Three losses: what each attribute is, what each token
+tells, and what the pooled vector tells.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from demo.captions import MEANINGS, Caption, tell
+from demo.networks import ENCODER_WIDTHS
+from demo.scene import SCENES, Scene
+from demo.schedule import optimiser, steps
+from demo.words import Vocabulary, Windows, lay_out
+
+STEPS = 1400
+BATCH = 32
+RATE = 3e-3
+PENULTIMATE = -2
+"""Which hidden states SDXL's UNet is given."""
+
+
+def train_encoders(encoders: tuple[Any, Any], vocabulary: Vocabulary, seed: int) -> None:
+    """Train both text encoders together."""
+    chance = random.Random(seed)
+    probes = _Probes(sum(ENCODER_WIDTHS), ENCODER_WIDTHS[1])
+    modules = (*encoders, probes)
+    adam = optimiser((p for module in modules for p in module.parameters()), RATE)
+    for encoder in encoders:
+        encoder.train()
+    for _, told in steps("text encoders", STEPS, adam):
+        captions = [tell(chance.choice(SCENES), chance) for _ in range(BATCH)]
+        laid = [lay_out(caption, vocabulary) for caption in captions]
+        hidden, pooled = read_windows(encoders, torch.cat([one.ids for one in laid]))
+        losses, right = probes(hidden, pooled, captions, laid, vocabulary)
+        adam.zero_grad()
+        sum(losses).backward()
+        torch.nn.utils.clip_grad_norm_([p for m in modules for p in m.parameters()], 1.0)
+        adam.step()
+        told |= {"loss": float(losses[0]), "right": right, "words": float(losses[1])}
+    for encoder in encoders:
+        encoder.eval()
+
+
+def read_windows(encoders: tuple[Any, Any], ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read windows as the service does: `[w, 77]` to `[w, 77, 96]` and pooled `[w, 64]`."""
+    outputs = [encoder(input_ids=ids, output_hidden_states=True) for encoder in encoders]
+    hidden = torch.cat([output.hidden_states[PENULTIMATE] for output in outputs], dim=-1)
+    return hidden, outputs[1].text_embeds
+
+
+class _Probes(torch.nn.Module):
+    """Reads attributes off hidden states; thrown away after the training."""
+
+    def __init__(self, width: int, pooled_width: int) -> None:
+        super().__init__()
+        self.values = {
+            name: [value for other, value, _ in MEANINGS if other == name] for name in Scene._fields
+        }
+        self.queries = torch.nn.Parameter(torch.randn(len(self.values), width) * width**-0.5)
+        kinds = [1 + len(values) for values in self.values.values()]  # the first: not told
+        self.readers = torch.nn.ModuleList(torch.nn.Linear(width, kind) for kind in kinds)
+        self.labels = torch.nn.Linear(width, 1 + len(MEANINGS))
+        self.pooled = torch.nn.Linear(pooled_width, len(MEANINGS))
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        pooled: torch.Tensor,
+        captions: list[Caption],
+        laid: list[Windows],
+        vocabulary: Vocabulary,
+    ) -> tuple[list[torch.Tensor], float]:
+        """Give the three losses, and the share of attributes that were read right.
+
+        Args:
+            hidden: `[w, 77, 96]`, all captions' windows one after another.
+            pooled: `[w, 64]`.
+            captions: what they tell.
+            laid: their windows.
+            vocabulary: knows EOS, at which no probe looks.
+        """
+        counts = [len(one.ids) for one in laid]
+        states = pad_sequence([one.flatten(0, 1) for one in hidden.split(counts)], batch_first=True)
+        ids = pad_sequence(
+            [one.ids.flatten() for one in laid], batch_first=True, padding_value=vocabulary.eos
+        )  # [b, tokens]
+        scores = torch.einsum("btd,ad->bat", states, self.queries)
+        scores = scores.masked_fill((ids == vocabulary.eos)[:, None], float("-inf"))
+        seen = scores.softmax(-1) @ states  # [b, attributes, 96]
+        attribute_loss, right = torch.zeros(()), []
+        for place, (name, values) in enumerate(self.values.items()):
+            truth = torch.tensor(
+                [1 + values.index(c.told[name]) if name in c.told else 0 for c in captions]
+            )
+            guess = self.readers[place](seen[:, place])
+            attribute_loss = attribute_loss + F.cross_entropy(guess, truth)
+            right.append((guess.argmax(-1) == truth).float().mean())
+        labels = torch.cat([one.labels for one in laid])  # [w, 77]
+        weights = torch.ones(1 + len(MEANINGS))
+        weights[0] = 0.1  # most tokens tell nothing
+        label_loss = F.cross_entropy(self.labels(hidden).flatten(0, 1), labels.flatten(), weights)
+        present = F.one_hot(labels, 1 + len(MEANINGS)).amax(1)[:, 1:].float()
+        pooled_loss = F.binary_cross_entropy_with_logits(self.pooled(pooled), present)
+        return [attribute_loss, 0.5 * label_loss, pooled_loss], float(torch.stack(right).mean())

@@ -1,0 +1,106 @@
+"""Trained networks to a single-file checkpoint in SDXL's original layout, as people share them.
+
+The names come from the import's own table, read backwards.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from demo.networks import NATIVE_SIZE, Networks
+from demo.words import WordEmbedding
+from lpw_sdxl.checkpoint.inspect import V_PREDICTION_MARKER, ZERO_SNR_MARKER
+from lpw_sdxl.checkpoint.keys import Transform, sources_of
+from lpw_sdxl.checkpoint.synthetic import POSITION_IDS
+from lpw_sdxl.checkpoint.tensors import tensor_bytes
+from lpw_sdxl.checkpoint.tokenizer import MAX_LENGTH
+from lpw_sdxl.checkpoint.writer import TensorSpec, write_safetensors
+
+
+def write_checkpoint(path: Path, networks: Networks, title: str) -> str:
+    """Write the networks in float16, marked as v-prediction with zero SNR; return the SHA-256."""
+    tensors = original_tensors(networks)
+    tensors[V_PREDICTION_MARKER] = torch.zeros(0)
+    tensors[ZERO_SNR_MARKER] = torch.zeros(0)
+    tensors = {name: tensor.half().contiguous() for name, tensor in sorted(tensors.items())}
+    position_ids = torch.arange(MAX_LENGTH)[None]
+    specs = [
+        TensorSpec(POSITION_IDS, "I64", tuple(position_ids.shape)),
+        *(TensorSpec(name, "F16", tuple(tensor.shape)) for name, tensor in tensors.items()),
+    ]
+    contents = [tensor_bytes(position_ids), *map(tensor_bytes, tensors.values())]
+    metadata = {
+        "modelspec.title": title,
+        "modelspec.author": "LPW-SDXL",
+        "modelspec.license": "Apache-2.0",
+        "modelspec.resolution": f"{NATIVE_SIZE.width}x{NATIVE_SIZE.height}",
+        "modelspec.prediction_type": "v",
+    }
+    return write_safetensors(path, specs, contents, metadata).sha256
+
+
+@torch.no_grad()
+def read_checkpoint(path: Path, networks: Networks) -> None:
+    """Fill networks with what `write_checkpoint` wrote; their dtype stays float32."""
+    tensors = load_file(path)
+    for component, module in networks.modules.items():
+        own = dict(module.named_parameters())
+        for key, target in _state(module).items():
+            source = sources_of(component, key)[0]
+            value = _taken(tensors[source.key], source.transform).float()
+            if key in own:
+                own[key].copy_(value)
+            else:
+                _embedding(module).take_table(value)
+            assert value.shape == target.shape, key
+
+
+@torch.no_grad()
+def original_tensors(networks: Networks) -> dict[str, torch.Tensor]:
+    """Give every tensor under its name in the original layout."""
+    found: dict[str, torch.Tensor] = {}
+    thirds: dict[str, dict[int, torch.Tensor]] = {}
+    for component, module in networks.modules.items():
+        for key, tensor in _state(module).items():
+            source = sources_of(component, key)[0]
+            if source.transform.third is not None:
+                thirds.setdefault(source.key, {})[source.transform.third] = tensor
+            else:
+                found[source.key] = _given(tensor, source.transform)
+    for name, parts in thirds.items():
+        found[name] = torch.cat([parts[third] for third in range(3)])
+    return found
+
+
+def _given(tensor: torch.Tensor, transform: Transform) -> torch.Tensor:
+    """Turn a target back into its source."""
+    if transform is Transform.TRANSPOSE:
+        return tensor.T
+    return tensor[..., None, None] if transform is Transform.POINTWISE_TO_LINEAR else tensor
+
+
+def _taken(tensor: torch.Tensor, transform: Transform) -> torch.Tensor:
+    """Turn a source into its target."""
+    if transform.third is not None:
+        return tensor.chunk(3)[transform.third]
+    if transform is Transform.TRANSPOSE:
+        return tensor.T
+    return tensor[..., 0, 0] if transform is Transform.POINTWISE_TO_LINEAR else tensor
+
+
+def _state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Give a module's parameters by name; a table of few words becomes that of all."""
+    state: dict[str, torch.Tensor] = dict(module.named_parameters())
+    for name, child in module.named_modules():
+        if isinstance(child, WordEmbedding):
+            state.pop(f"{name}.rows")
+            state[f"{name}.weight"] = child.full_table()
+    return state
+
+
+def _embedding(module: torch.nn.Module) -> WordEmbedding:
+    [embedding] = [child for child in module.modules() if isinstance(child, WordEmbedding)]
+    return embedding

@@ -1,0 +1,45 @@
+"""What all trainings share: seeds, a learning rate that rises and falls, and lines of progress."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+
+import torch
+
+PROGRESS_S = 20.0
+
+
+def optimiser(parameters: Iterable[torch.nn.Parameter], rate: float) -> torch.optim.AdamW:
+    """Make the optimiser that all networks are trained with."""
+    return torch.optim.AdamW(
+        list(parameters), lr=rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
+    )
+
+
+def steps(
+    name: str, count: int, adam: torch.optim.Optimizer, warm_up: int = 100
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """Count steps, set each one's learning rate (a half cosine), and print how training goes.
+
+    Yields:
+        a step's number, and a dict whose values are printed, averaged.
+    """
+    peaks = [group["lr"] for group in adam.param_groups]
+    began = last = time.monotonic()
+    means: dict[str, float] = {}
+    for step in range(count):
+        share = min(1.0, (step + 1) / warm_up) * (0.505 + 0.495 * math.cos(math.pi * step / count))
+        for group, peak in zip(adam.param_groups, peaks, strict=True):
+            group["lr"] = peak * share
+        told: dict[str, float] = {}
+        yield step, told
+        for key, value in told.items():
+            means[key] = 0.98 * means.get(key, value) + 0.02 * value
+        if time.monotonic() - last > PROGRESS_S or step == count - 1:
+            last = time.monotonic()
+            figures = ", ".join(f"{key} {value:.4f}" for key, value in means.items())
+            print(
+                f"{name}: step {step + 1} of {count}, {last - began:.0f} s, {figures}", flush=True
+            )

@@ -1,0 +1,65 @@
+"""What trains the demo's LoRAs and makes its embedding: files that the import takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from conftest import ROOT, Store, run_import
+from demo.addons import PHRASE, TrainedLora, notes, phrase_vectors
+from demo.export import read_checkpoint
+from demo.networks import NATIVE_SIZE, Networks, make_networks
+from demo.words import Vocabulary
+from lpw_sdxl.diffusion.latents import size_embedding
+
+
+@pytest.fixture(scope="module")
+def networks() -> Networks:
+    networks = make_networks(Vocabulary(), seed=0)
+    read_checkpoint(ROOT / "demo" / "lpw-sdxl-demo.safetensors", networks)
+    return networks
+
+
+def call(unet: object) -> torch.Tensor:
+    torch.manual_seed(0)
+    return unet(
+        torch.randn(1, 4, 16, 16),
+        torch.tensor([500]),
+        encoder_hidden_states=torch.randn(1, 9, 96),
+        added_cond_kwargs={
+            "text_embeds": torch.randn(1, 64),
+            "time_ids": size_embedding(NATIVE_SIZE)[None],
+        },
+        return_dict=False,
+    )[0]
+
+
+@torch.no_grad()
+def test_a_lora_begins_as_nothing_and_is_imported(
+    networks: Networks, demo_store: Store, tmp_path: Path
+) -> None:
+    lora = TrainedLora(networks.unet)
+    plain = call(networks.unet)
+    assert torch.equal(call(lora), plain)
+    for name, parameter in lora.named_parameters():
+        if "_ups" in name:
+            parameter.normal_(std=0.1)
+    assert (call(lora) - plain).abs().max() > 0.01
+    save_file(lora.tensors(), tmp_path / "taught.safetensors", notes("taught"))
+    tag = run_import(["lora", str(tmp_path / "taught.safetensors")], demo_store.environment)
+    assert tag.startswith("lora-taught:")
+
+
+def test_a_phrase_is_imported_as_an_embedding(
+    networks: Networks, demo_store: Store, tmp_path: Path
+) -> None:
+    vectors = phrase_vectors(networks, Vocabulary())
+    assert {name: len(rows) for name, rows in vectors.items()} == dict.fromkeys(
+        ("clip_l", "clip_g"), len(PHRASE.split())
+    )
+    save_file(vectors, tmp_path / "phrase.safetensors")
+    tag = run_import(["embedding", str(tmp_path / "phrase.safetensors")], demo_store.environment)
+    assert tag.startswith("embedding-phrase:")

@@ -1,0 +1,129 @@
+"""The demo's pictures and the eyes that judge them, held against each other; no model."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from demo.captions import BREAK, FILLER, MAX_WINDOWS, MEANINGS, WORDS, Caption, tell
+from demo.looking import look
+from demo.scene import EVERY_SCENE, HELD_OUT, SCENES, Accent, Drawing, Scene, Style, draw
+from demo.words import NOTHING, Vocabulary, lay_out
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    return Vocabulary()
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(1)
+
+
+def scenes(count: int) -> list[Scene]:
+    return random.Random(count).sample(EVERY_SCENE, count)
+
+
+def pixels(drawing: Drawing) -> list[object]:
+    return list(((drawing.pixels + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
+
+
+@pytest.mark.parametrize("style", ["plain", "outlined"])
+def test_what_was_drawn_is_seen(style: Style) -> None:
+    drawn = scenes(150)
+    seen = [look(picture).scene for picture in pixels(draw(drawn, generator(), style))]
+    assert seen == drawn
+
+
+def test_an_outline_is_hollow_and_a_shape_is_not() -> None:
+    drawn = [scene for scene in scenes(100) if scene.size == "large"]
+    for style, is_hollow in (("plain", False), ("outlined", True)):
+        found = [look(picture) for picture in pixels(draw(drawn, generator(), style))]
+        assert {one.hollowness > 0.3 for one in found} == {is_hollow}
+
+
+def test_an_empty_picture_shows_no_scene() -> None:
+    [picture] = pixels(Drawing(torch.full((1, 3, 128, 128), -0.2), torch.zeros(1, 1, 128, 128)))
+    assert look(picture).scene is None
+
+
+def test_noise_is_no_scene_that_was_asked_for() -> None:
+    noise = torch.rand((16, 3, 128, 128), generator=generator()) * 2 - 1
+    seen = [look(picture).scene for picture in pixels(Drawing(noise, noise))]
+    assert sum(one == scene for one, scene in zip(seen, scenes(16), strict=True)) <= 1
+
+
+def test_a_weight_moves_a_colour_away_from_grey() -> None:
+    scene = Scene("red", "blue", "square", "large", "center")
+    accents = [Accent("colour", weight) for weight in (0.4, 1.0, 1.6)]
+    colours = [
+        look(picture).colour for picture in pixels(draw([scene] * 3, generator(), "plain", accents))
+    ]
+    chroma = [float(colour.max() - colour.min()) for colour in colours]
+    assert chroma == sorted(chroma)
+    assert chroma[2] - chroma[0] > 50
+
+
+def test_held_out_scenes_are_none_of_those_trained_on() -> None:
+    assert not set(HELD_OUT) & set(SCENES)
+    assert len(HELD_OUT) + len(SCENES) == len(EVERY_SCENE) == 8 * 7 * 3 * 2 * 5
+
+
+def test_a_caption_tells_its_attributes_and_no_others() -> None:
+    chance = random.Random(3)
+    spellings = {(name, value): words for name, value, words in MEANINGS}
+    for _ in range(500):
+        caption = tell(chance.choice(SCENES), chance)
+        assert set(caption.words) <= WORDS | {FILLER, BREAK}
+        for pair in caption.told.items():
+            assert set(caption.words) & set(spellings[pair])
+        if not caption.told:
+            assert not set(caption.words) & {word for words in spellings.values() for word in words}
+
+
+def test_captions_are_laid_out_as_the_service_chunks_prompts(
+    vocabulary: Vocabulary, model_directory: object
+) -> None:
+    """The service's own windows of the same words, the fillers replaced by an unknown word."""
+    from lpw_sdxl.conditioning import PromptEncoder
+    from lpw_sdxl.prompt import PromptStyle, parse
+
+    encoder = PromptEncoder.from_model_directory(model_directory)
+    chance = random.Random(5)
+    compared = 0
+    for _ in range(60):
+        caption = tell(chance.choice(SCENES), chance)
+        if BREAK in caption.words:
+            continue
+        known = Caption(tuple(word for word in caption.words if word != FILLER), caption.told)
+        laid = lay_out(known, vocabulary)
+        text = " ".join(known.words)
+        chunks = encoder.chunk(parse(text), parse(""), PromptStyle.LPW).prompt
+        ids = [id_ for window in chunks.windows for id_ in window.ids]
+        assert laid.ids.flatten().tolist()[: laid.length] == ids
+        compared += 1
+    assert compared > 30
+
+
+def test_labels_stand_at_the_words_that_tell(vocabulary: Vocabulary) -> None:
+    told = {"colour": "red", "background": "blue", "place": "center"}
+    caption = Caption(("red", "circle", ",", "blue", "background", BREAK, "middle"), told)
+    laid = lay_out(caption, vocabulary, empty_windows=1)
+    assert laid.ids.shape == (3, 77)
+    assert laid.length == 3 * 77
+    labelled = {
+        (window, place): MEANINGS[int(laid.labels[window, place]) - 1][:2]
+        for window, place in (laid.labels != NOTHING).nonzero().tolist()
+    }
+    assert labelled == {
+        (0, 1): ("colour", "red"),
+        (0, 4): ("background", "blue"),
+        (1, 1): ("place", "center"),
+    }
+
+
+def test_a_caption_too_long_is_cut(vocabulary: Vocabulary) -> None:
+    laid = lay_out(Caption((FILLER,) * 75 * (MAX_WINDOWS + 1), {}), vocabulary)
+    assert len(laid.ids) == MAX_WINDOWS
