@@ -37,7 +37,7 @@ LONG_RUN_CASES = 10_000
 # What fits the schema may be refused all the same: a schema knows neither which LoRAs there are nor
 # how many tokens a text has, nor whether a nanosecond is enough. All other checks are made.
 LEFT_OUT = "positive_data_acceptance"
-# A wrong body may also be refused for its length, before anybody looks at its type (it can be both).
+# A wrong body may also be refused for its length, before anybody looks at its type.
 CONFIGURATION = """
 [checks]
 negative_data_rejection.expected-statuses = [400, 404, 405, 413, 415, 429]

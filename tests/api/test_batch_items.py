@@ -1,0 +1,48 @@
+"""Items of a batch are read at a bounded cost."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from lpw_sdxl.api.batch_items import MAX_VALUES, parse_item
+from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.schema import RequestLimits
+from lpw_sdxl.settings import Settings
+
+LIMITS = RequestLimits.from_settings(Settings())
+
+
+def test_an_item_is_read_as_a_request() -> None:
+    loras = [{"name": f"lora-{number}", "weight": 0.5} for number in range(10)]
+    request = parse_item({"prompt": "a fox", "width": 64, "loras": loras}, LIMITS)
+    assert (request.prompt, request.width, len(request.loras)) == ("a fox", 64, 10)
+
+
+@pytest.mark.parametrize("item", [None, [], "a fox", 1, [{"prompt": "a fox"}]])
+def test_what_is_no_object_is_refused(item: object) -> None:
+    with pytest.raises(InvalidRequestError, match="is an object, as /generate takes it"):
+        parse_item(item, LIMITS)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {f"field{number}": 1 for number in range(500_000)},
+        {"prompt": "a fox", "loras": [{"name": "a"}] * 500_000},
+        {"prompt": "a fox", "loras": [{str(number): 1 for number in range(500_000)}]},
+        {"prompt": [[[0] * MAX_VALUES]]},
+    ],
+    ids=["fields", "loras", "fields of a LoRA", "nested"],
+)
+def test_an_item_of_a_million_values_is_refused_before_it_is_read(item: object) -> None:
+    began = time.process_time()
+    with pytest.raises(InvalidRequestError, match="more than 1000 values"):
+        parse_item(item, LIMITS)
+    assert time.process_time() - began < 0.05  # with a sentence for each field: seconds
+
+
+def test_an_unknown_field_is_still_named() -> None:
+    with pytest.raises(InvalidRequestError, match="did you mean width"):
+        parse_item({"prompt": "a fox", "widht": 64}, LIMITS)
