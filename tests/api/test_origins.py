@@ -38,6 +38,8 @@ STRANGE = {
     "no host": (None, ("http://localhost:3000",)),
     "an extension": ("localhost:3000", ("chrome-extension://localhost:3000",)),
     "a user": ("a@localhost", ("http://a@localhost",)),
+    "brackets around no address": ("[:]", ("http://[:]",)),
+    "an address of IPv4 in brackets": ("[127.0.0.1]:3000", ("http://[127.0.0.1]:3000",)),
 }
 
 

@@ -109,10 +109,9 @@ class OpenedToOrigins(CORSMiddleware):
 
 def _is_address(origin: str) -> bool:
     """Tell whether an origin's host can't be pointed elsewhere: an address, or localhost."""
-    host = urlsplit(origin).hostname
-    if host == "localhost":
-        return True
-    with contextlib.suppress(ValueError):
-        ipaddress.ip_address(host or "")
+    with contextlib.suppress(ValueError):  # of either: brackets around no address, or a name
+        host = urlsplit(origin).hostname
+        if host != "localhost":
+            ipaddress.ip_address(host or "")
         return True
     return False
