@@ -293,6 +293,22 @@ async def test_what_is_refused_by_its_headers_is_not_read(
     assert sent[0]["status"] == status
 
 
+async def test_a_strangers_address_cannot_forge_a_log_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is what x-forwarded-for says where a proxy on this machine passes that on."""
+    guard = RequestGuard(plain, {}, {}, tokens=tokens_of(monkeypatch))
+
+    async def send(message: Any) -> None:
+        del message
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    await guard(scope | {"client": ("\x1b[2J\x85forged" + "x" * 9000, 0)}, None, send)  # type: ignore[arg-type]
+    (record,) = caplog.records
+    assert record.getMessage().isprintable()
+    assert len(record.getMessage()) < 200
+
+
 @pytest.mark.parametrize(("length", "is_closed"), [("10", False), ("70000", True), (None, True)])
 async def test_an_unread_body_costs_the_connection_if_it_is_not_small(
     monkeypatch: pytest.MonkeyPatch, length: str | None, is_closed: bool

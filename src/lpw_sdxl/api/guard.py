@@ -95,7 +95,7 @@ class RequestGuard:
             return
         answer = ShapedAnswer(send, self._count_error, is_closing=not is_small(scope))
         if not self._is_admitted(scope):
-            self._strangers.add(scope["client"][0] if scope.get("client") else "nowhere")
+            self._strangers.add(_for_log(scope["client"][0] if scope.get("client") else "nowhere"))
             await answer.refuse(_unauthorized())
             return
         started = time.monotonic()
@@ -109,7 +109,7 @@ class RequestGuard:
                 logger.info(
                     "%s %s %s %.0f ms",
                     scope["method"][:16],
-                    scope["path"][:64].encode("unicode_escape").decode(),
+                    _for_log(scope["path"]),
                     answer.summary,
                     (time.monotonic() - started) * 1000,
                 )
@@ -177,6 +177,11 @@ class RequestGuard:
 
 def _count_nothing(code: str) -> None:
     """Keep no count."""
+
+
+def _for_log(text: str) -> str:
+    """Bound and escape what a client made up; its address too, which a proxy may only pass on."""
+    return text[:64].encode("unicode_escape").decode()
 
 
 def _unauthorized() -> ErrorAnswer:
