@@ -176,6 +176,21 @@ def test_settings_are_known_and_leave_time_to_end() -> None:
     assert data["BENTOML_HOME"].startswith("/tmp/")
 
 
+def test_no_volume_is_mounted_inside_another() -> None:
+    """What makes the folders between them is root, and the service is not."""
+    mounts = container(EVERY["model-volume/deployment"])["volumeMounts"]
+    paths = [Path(mount["mountPath"]) for mount in mounts]
+    assert len({*paths}) == len(paths) == 3
+    assert not [(inner, outer) for inner in paths for outer in paths if outer in inner.parents]
+
+
+def test_models_are_mounted_where_the_image_was_tried_with_them() -> None:
+    mounts = container(EVERY["model-volume/deployment"])["volumeMounts"]
+    (path,) = (mount["mountPath"] for mount in mounts if mount["name"] == "models")
+    tried = (ROOT / "tests" / "container" / "test_container.py").read_text(encoding="utf-8")
+    assert f":{path}:ro" in tried
+
+
 def test_it_scales_on_a_metric_that_exists() -> None:
     scaled = read(KUBERNETES / "components/scaling/scaled-object.yaml")
     (trigger,) = scaled["spec"]["triggers"]
