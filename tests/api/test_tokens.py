@@ -118,6 +118,7 @@ def test_a_list_that_cannot_be_used_is_refused_without_its_words(text: str, word
         (b"canary\n", "token 1 of 1 has 6"),
         (b"\xff\xfe" * 20, "is no text"),
         (b"canary-canary-canary\n" * 60_000, "is larger than"),
+        (f"{FIRST}\n# {'é' * 600_000}\n{SECOND}\n".encode(), "is larger than"),
         (None, r"can't be read \(No such file"),
     ],
 )

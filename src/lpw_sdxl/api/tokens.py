@@ -108,14 +108,15 @@ def _stamp(file: Path) -> tuple[int, ...] | None:
 def _read_file(file: Path) -> Digests:
     try:
         with file.open("rb") as stream:
-            content = stream.read(MAX_FILE_BYTES + 1).decode()
+            content = stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise SettingsError(f"{_FILE_SETTING}: {file} can't be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{_FILE_SETTING}: {file} is no text") from None
     if len(content) > MAX_FILE_BYTES:
         raise SettingsError(f"{_FILE_SETTING}: {file} is larger than {MAX_FILE_BYTES} bytes")
-    lines = [line.strip() for line in content.splitlines()]
+    try:
+        lines = [line.strip() for line in content.decode().splitlines()]
+    except UnicodeDecodeError:
+        raise SettingsError(f"{_FILE_SETTING}: {file} is no text") from None
     return _digests([line for line in lines if line and not line.startswith("#")], _FILE_SETTING)
 
 
