@@ -30,6 +30,7 @@ from starlette.responses import Response
 from lpw_sdxl.addon.installed import find_installed
 from lpw_sdxl.addon.served import built_in_tags, served_directories
 from lpw_sdxl.api.asgi import Application
+from lpw_sdxl.api.batch_items import parse_item
 from lpw_sdxl.api.border import check_border, guarded, warn_if_open
 from lpw_sdxl.api.departure import while_connected
 from lpw_sdxl.api.drain import Drain
@@ -39,13 +40,12 @@ from lpw_sdxl.api.worker_device import show_own_device
 from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
 from lpw_sdxl.checkpoint.store import MOUNTED, find_served
 from lpw_sdxl.errors import (
-    InvalidRequestError,
     LpwSdxlError,
     ModelError,
     SettingsError,
 )
 from lpw_sdxl.imaging import MEDIA_TYPES
-from lpw_sdxl.schema import GenerationRequest, InspectionRequest, parse_request
+from lpw_sdxl.schema import GenerationRequest, InspectionRequest
 from lpw_sdxl.settings import check_workers, read_log_settings, read_settings
 
 if TYPE_CHECKING:
@@ -197,9 +197,7 @@ class LpwSdxl:
     async def _batch_item(self, item: Any) -> dict[str, Any]:
         """Make one item of a batch."""
         try:
-            if not isinstance(item, dict):
-                raise InvalidRequestError("an item of requests is an object, as /generate takes it")
-            request = parse_request(json.dumps(item), self.engine.limits)
+            request = parse_item(item, self.engine.limits)
             image = await self.engine.generate(request)
             content = await asyncio.to_thread(lambda: base64.b64encode(self._file(image)).decode())
         except LpwSdxlError as error:

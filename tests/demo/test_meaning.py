@@ -7,14 +7,15 @@ differ, and a picture that is wrong now and then is no defect of the code.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
-from demo.conftest import Looker
 from demo.looking import Seen, distance_to
 from demo.scene import HELD_OUT, Scene
+
+Looker = Callable[..., list[Seen]]
 
 FILLER = (
     "an old lighthouse keeper remembers stormy nights, distant ships, quiet harbour, seagulls, "
