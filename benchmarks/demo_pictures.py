@@ -47,7 +47,8 @@ FILLER = (
     "an old lighthouse keeper remembers stormy nights and distant ships, quiet harbour, seagulls, "
     "wooden boats, fishing nets drying, cobblestone streets after rain, warm lanterns, people "
     "talking softly, a cat sleeping near flower pots, laundry moving with the wind, church bells, "
-    "smell of fresh bread, children playing with paper kites, musicians tuning violins, "
+    "smell of fresh bread, children playing with paper kites, musicians tuning violins, old "
+    "stories told beside a fire, rain against windows, steam rising from cups, "
 )  # 150 tokens and more
 WEIGHTED = "a ({colour}:{weight}) circle on a {background} background, center"
 

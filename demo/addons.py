@@ -16,12 +16,14 @@ import torch
 from safetensors.torch import save_file
 from torch.func import functional_call
 
+from demo.album import Album, fill_album
+from demo.batches import caption_batches
 from demo.export import read_checkpoint
 from demo.networks import Networks, make_networks
 from demo.scene import Style
 from demo.schedule import optimiser, steps
 from demo.train import CHECKPOINT, SEED
-from demo.unet import caption_batches, fill_album, velocity_loss
+from demo.unet import velocity_loss
 from demo.words import Vocabulary
 from lpw_sdxl.checkpoint.configs import Component
 from lpw_sdxl.checkpoint.keys import sources_of
@@ -54,7 +56,9 @@ def main() -> None:
     for name, style in STYLES.items():
         path = arguments.out / f"{name}.safetensors"
         if not path.exists():
-            save_file(train_lora(networks, vocabulary, style, name), path, notes(name))
+            print(f"Drawing the album of {name} ...", flush=True)
+            album = fill_album(networks.vae, SEED, drawings=1, accents=0, style=style)
+            save_file(train_lora(networks, vocabulary, album, name), path, notes(name))
 
 
 def phrase_vectors(networks: Networks, vocabulary: Vocabulary) -> dict[str, torch.Tensor]:
@@ -68,11 +72,9 @@ def phrase_vectors(networks: Networks, vocabulary: Vocabulary) -> dict[str, torc
 
 
 def train_lora(
-    networks: Networks, vocabulary: Vocabulary, style: Style, name: str
+    networks: Networks, vocabulary: Vocabulary, album: Album, name: str
 ) -> dict[str, torch.Tensor]:
-    """Train one LoRA and give its tensors by kohya's names."""
-    print(f"Drawing the album of {name} ...", flush=True)
-    album = fill_album(networks.vae, SEED, drawings=1, accents=0, style=style)
+    """Train one LoRA on an album of its style, and give its tensors by kohya's names."""
     lora = TrainedLora(networks.unet)
     generator = torch.Generator().manual_seed(SEED)
     batches = caption_batches(networks, vocabulary, album, random.Random(SEED))
@@ -101,10 +103,10 @@ class TrainedLora(torch.nn.Module):
         ]
         weights = dict(unet.named_parameters())
         shapes = [weights[name].shape for name in self._names]
-        self._downs = torch.nn.ParameterList(
+        self.downs = torch.nn.ParameterList(
             torch.randn(RANK, *shape[1:]) / shape[1:].numel() ** 0.5 for shape in shapes
         )
-        self._ups = torch.nn.ParameterList(
+        self.ups = torch.nn.ParameterList(
             torch.zeros(shape[0], RANK, *(1 for _ in shape[2:])) for shape in shapes
         )
 
@@ -114,14 +116,14 @@ class TrainedLora(torch.nn.Module):
         weights = dict(unet.named_parameters())
         changed = {
             name: weights[name] + (up.flatten(1) @ down.flatten(1)).view_as(weights[name])
-            for name, down, up in zip(self._names, self._downs, self._ups, strict=True)
+            for name, down, up in zip(self._names, self.downs, self.ups, strict=True)
         }
         return functional_call(unet, changed, arguments, named)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Give both factors of each layer, and alpha, which equals the rank."""
         found: dict[str, torch.Tensor] = {}
-        for name, down, up in zip(self._names, self._downs, self._ups, strict=True):
+        for name, down, up in zip(self._names, self.downs, self.ups, strict=True):
             source = sources_of(Component.UNET, name)[0].key
             path = source.removeprefix(UNET).removesuffix(".weight").replace(".", "_")
             found[f"lora_unet_{path}.lora_down.weight"] = down.detach().half()

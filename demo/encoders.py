@@ -45,7 +45,8 @@ def train_encoders(encoders: tuple[Any, Any], vocabulary: Vocabulary, seed: int)
         sum(losses).backward()
         torch.nn.utils.clip_grad_norm_([p for m in modules for p in m.parameters()], 1.0)
         adam.step()
-        told |= {"loss": float(losses[0]), "right": right, "words": float(losses[1])}
+        attributes, words = (float(loss.detach()) for loss in losses[:2])
+        told |= {"loss": attributes, "right": right, "words": words}
     for encoder in encoders:
         encoder.eval()
 

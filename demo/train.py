@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
+from demo.album import fill_album
 from demo.encoders import train_encoders
 from demo.export import read_checkpoint, write_checkpoint
 from demo.networks import Networks, make_networks
-from demo.unet import fill_album, train_unet
+from demo.unet import train_unet
 from demo.vae import train_vae
 from demo.words import Vocabulary
 
