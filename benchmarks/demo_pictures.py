@@ -1,7 +1,7 @@
 """Does the demo model draw what it is told?
 
-64 captions of scenes that it never saw in training, in words that it was not trained on in this
-order: alone, and after 150 and more tokens that mean nothing. 32 seeds of a caption with two
+64 captions of scenes that it never saw in training, in four wordings of which one is also the
+training's: alone, and after 150 and more tokens that mean nothing. 32 seeds of a caption with two
 colours whose first one is weighted. Pictures are judged by demo/looking.py.
 
     PYTHONPATH=. python benchmarks/demo_pictures.py [--model DIRECTORY] [--sheet FILE.png]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.func import functional_call
 
@@ -28,6 +29,7 @@ from demo.words import Vocabulary
 from lpw_sdxl.checkpoint.configs import Component
 from lpw_sdxl.checkpoint.keys import sources_of
 from lpw_sdxl.checkpoint.kinds import UNET
+from lpw_sdxl.checkpoint.manifest import record_file
 
 FOLDER = Path(__file__).parent / "addons"
 STYLES: dict[str, Style] = {"demo-outline": "outlined", "demo-pastel": "pastel"}
@@ -36,29 +38,44 @@ PHRASE = "a large yellow circle on a black background , top"
 RANK = 8
 STEPS = 300
 RATE = 2e-3
+CHECKPOINT_KEY = "ss_new_sd_model_hash"
+"""Under which kohya's trainer notes the SHA-256 of the checkpoint."""
 
 
-def main() -> None:
-    """Make the files that the folder lacks."""
+def main(words: list[str] | None = None) -> None:
+    """Make the files, but for LoRAs that are there and were trained for this checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the files")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="what they are for")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     arguments.out.mkdir(parents=True, exist_ok=True)
     vocabulary = Vocabulary()
     networks = make_networks(vocabulary, SEED)
     read_checkpoint(arguments.checkpoint, networks)
-    save_file(
-        phrase_vectors(networks, vocabulary),
-        arguments.out / f"{EMBEDDING}.safetensors",
-        {"modelspec.title": EMBEDDING, "modelspec.license": "Apache-2.0"},
-    )
+    sha256 = record_file(arguments.checkpoint).sha256
+    vectors = phrase_vectors(networks, vocabulary)
+    title = {"modelspec.title": EMBEDDING, "modelspec.license": "Apache-2.0"}
+    _write(arguments.out / f"{EMBEDDING}.safetensors", vectors, title)
     for name, style in STYLES.items():
         path = arguments.out / f"{name}.safetensors"
-        if not path.exists():
-            print(f"Drawing the album of {name} ...", flush=True)
-            album = fill_album(networks.vae, SEED, drawings=1, accents=0, style=style)
-            save_file(train_lora(networks, vocabulary, album, name), path, notes(name))
+        if path.exists() and _metadata(path).get(CHECKPOINT_KEY) == sha256:
+            print(f"{path} is there, for this checkpoint.", flush=True)
+            continue
+        print(f"Drawing the album of {name} ...", flush=True)
+        album = fill_album(networks.vae, SEED, drawings=1, accents=0, style=style)
+        _write(path, train_lora(networks, vocabulary, album, name), notes(name, sha256))
+
+
+def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a file; one that is there stays until the new one is whole."""
+    new = path.with_suffix(".new")
+    save_file(tensors, new, metadata)
+    new.replace(path)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
 
 
 def phrase_vectors(networks: Networks, vocabulary: Vocabulary) -> dict[str, torch.Tensor]:
@@ -75,8 +92,8 @@ def train_lora(
     networks: Networks, vocabulary: Vocabulary, album: Album, name: str
 ) -> dict[str, torch.Tensor]:
     """Train one LoRA on an album of its style, and give its tensors by kohya's names."""
-    lora = TrainedLora(networks.unet)
     generator = torch.Generator().manual_seed(SEED)
+    lora = TrainedLora(networks.unet, generator)
     batches = caption_batches(networks, vocabulary, album, random.Random(SEED))
     adam = optimiser(lora.parameters(), RATE)
     for _, told in steps(name, STEPS, adam):
@@ -91,9 +108,9 @@ def train_lora(
 class TrainedLora(torch.nn.Module):
     """A UNet whose weights are its own and a product of two small matrices, for each layer."""
 
-    def __init__(self, unet: Any) -> None:
+    def __init__(self, unet: Any, generator: torch.Generator) -> None:
         super().__init__()
-        self._unet = [unet.requires_grad_(False)]  # in a list: its weights are not ours
+        self._unet = [unet]  # in a list: its weights are not ours
         self._names = [
             f"{name}.weight"
             for name, module in unet.named_modules()
@@ -104,7 +121,8 @@ class TrainedLora(torch.nn.Module):
         weights = dict(unet.named_parameters())
         shapes = [weights[name].shape for name in self._names]
         self.downs = torch.nn.ParameterList(
-            torch.randn(RANK, *shape[1:]) / shape[1:].numel() ** 0.5 for shape in shapes
+            torch.randn(RANK, *shape[1:], generator=generator) / shape[1:].numel() ** 0.5
+            for shape in shapes
         )
         self.ups = torch.nn.ParameterList(
             torch.zeros(shape[0], RANK, *(1 for _ in shape[2:])) for shape in shapes
@@ -113,8 +131,8 @@ class TrainedLora(torch.nn.Module):
     def forward(self, *arguments: Any, **named: Any) -> Any:
         """Call the UNet with the changed weights."""
         [unet] = self._unet
-        weights = dict(unet.named_parameters())
-        changed = {
+        weights = {name: weight.detach() for name, weight in unet.named_parameters()}
+        changed = weights | {
             name: weights[name] + (up.flatten(1) @ down.flatten(1)).view_as(weights[name])
             for name, down, up in zip(self._names, self.downs, self.ups, strict=True)
         }
@@ -132,13 +150,14 @@ class TrainedLora(torch.nn.Module):
         return found
 
 
-def notes(name: str) -> dict[str, str]:
+def notes(name: str, checkpoint_sha256: str) -> dict[str, str]:
     """Give the metadata of a LoRA's file."""
     return {
         "modelspec.architecture": "stable-diffusion-xl-v1-base/lora",
         "modelspec.title": name,
         "modelspec.license": "Apache-2.0",
         "ss_base_model_version": "sdxl_base_v1-0",
+        CHECKPOINT_KEY: checkpoint_sha256,
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(RANK),
         "ss_network_alpha": str(RANK),

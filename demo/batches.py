@@ -22,6 +22,7 @@ POOL = 8
 _EMPTIES_OF_ZEROS = 0.2
 _UNFILLED = 0.7
 _ACCENTED = 0.3
+_FROM_END = 0.6
 _FOREIGN_EOS = 0.5
 _NO_POOLED = 0.3
 
@@ -71,7 +72,7 @@ def _sample(vocabulary: Vocabulary, album: Album, chance: random.Random) -> _Sam
         picture = chance.choice(album.accented)
         scene, accent = album.pictures[picture]
         caption = tell(scene, chance)
-        if accent is None or accent.attribute in caption.told:
+        if accent and accent.attribute in caption.told:
             laid = lay_out(caption, vocabulary)
             return _Sample(laid, picture, _accentuate(laid, scene, accent), is_empty=False)
     caption = tell(chance.choice(album.scenes), chance)
@@ -81,11 +82,11 @@ def _sample(vocabulary: Vocabulary, album: Album, chance: random.Random) -> _Sam
     return _Sample(laid, picture, torch.ones(laid.ids.numel()), is_empty=not caption.words)
 
 
-def _accentuate(laid: Windows, scene: Scene, accent: Accent | None) -> torch.Tensor:
+def _accentuate(laid: Windows, scene: Scene, accent: Accent) -> torch.Tensor:
     """Weigh the words that tell the accent's attribute."""
     weights = torch.ones(laid.ids.numel())
     for label, (name, value, _) in enumerate(MEANINGS, start=1):
-        if accent is not None and (name, value) == (accent.attribute, getattr(scene, name)):
+        if (name, value) == (accent.attribute, getattr(scene, name)):
             weights[laid.labels.flatten() == label] = accent.weight
     return weights
 
@@ -109,8 +110,11 @@ def _batch(
     is_unfilled = chance.random() < _UNFILLED
     sides = []
     for states, sample in zip(hidden.split(counts), group, strict=True):
-        flat = _weighted(states, sample, chance).flatten(0, 1)
-        sides.append(flat[: sample.windows.length] if is_unfilled else flat)
+        length = sample.windows.length if is_unfilled else sample.windows.ids.numel()
+        if sample.is_empty:  # a side without words is made as long as the other
+            length = chance.randrange(2, sample.windows.ids.numel() + 1)
+        is_from_end = chance.random() < _FROM_END
+        sides.append(weigh(states, sample.weights, length, is_from_end).flatten(0, 1)[:length])
     lengths = torch.tensor([len(side) for side in sides])
     embeds = pad_sequence(sides, batch_first=True)
     is_token = torch.arange(embeds.shape[1]) < lengths[:, None]
@@ -126,11 +130,24 @@ def _batch(
     return Batch(pictures, embeds, is_token, pooled)
 
 
-def _weighted(states: torch.Tensor, sample: _Sample, chance: random.Random) -> torch.Tensor:
-    """Apply weights as one style or another does: from a window's last position, or from zero."""
-    weights = sample.weights.view(states.shape[0], -1, 1)
-    origin = states[:, -1:] if chance.random() < 0.6 else torch.zeros(())
-    return origin + (states - origin) * weights
+def weigh(
+    states: torch.Tensor, weights: torch.Tensor, length: int, is_from_end: bool
+) -> torch.Tensor:
+    """Apply weights as one style of prompts or another does.
+
+    Args:
+        states: hidden states of a caption's windows, `[n, 77, 96]`.
+        weights: of the tokens, `[n * 77]`.
+        length: the caption's positions; the last window ends there.
+        is_from_end: from each window's last position, as `lpw` does; otherwise from zero, as
+            `a1111` does.
+    """
+    origin = torch.zeros(())
+    if is_from_end:
+        origin = states[:, -1:].clone()
+        window, place = divmod(length - 1, states.shape[1])
+        origin[window] = states[window, place]
+    return origin + (states - origin) * weights.view(states.shape[0], -1, 1)
 
 
 def _exchange_eos(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
 from demo.scene import COLOURS, PLACES, SHAPES, SIZES, Scene
 
@@ -67,7 +68,16 @@ def tell(scene: Scene, chance: random.Random) -> Caption:
     if not told:
         return Caption(_filler(chance.choice((0, 0, 0, chance.randrange(1, 200))), chance), {})
     words = _sentence(told, chance) if chance.random() < 0.5 else _tags(told, chance)
-    return Caption(tuple(_surround(words, chance)), told)
+    surrounded = _surround(words, chance)
+    while _count_windows(surrounded) > MAX_WINDOWS:
+        surrounded = _surround(words, chance)
+    return Caption(tuple(surrounded), told)
+
+
+def _count_windows(words: list[str]) -> int:
+    """Count the windows of words of one token each."""
+    segments = [[*segment] for is_break, segment in groupby(words, BREAK.__eq__) if not is_break]
+    return sum(-(-len(segment) // WINDOW_TOKENS) for segment in segments)
 
 
 def _choose(everything: Attributes, chance: random.Random) -> Attributes:

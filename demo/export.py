@@ -21,7 +21,10 @@ from lpw_sdxl.checkpoint.writer import TensorSpec, write_safetensors
 
 
 def write_checkpoint(path: Path, networks: Networks, title: str) -> str:
-    """Write the networks in float16, marked as v-prediction with zero SNR; return the SHA-256."""
+    """Write the networks in float16, marked as v-prediction with zero SNR; return the SHA-256.
+
+    A file that is there stays until the new one is whole.
+    """
     tensors = original_tensors(networks)
     tensors[V_PREDICTION_MARKER] = torch.zeros(0)
     tensors[ZERO_SNR_MARKER] = torch.zeros(0)
@@ -39,7 +42,10 @@ def write_checkpoint(path: Path, networks: Networks, title: str) -> str:
         "modelspec.resolution": f"{NATIVE_SIZE.width}x{NATIVE_SIZE.height}",
         "modelspec.prediction_type": "v",
     }
-    return write_safetensors(path, specs, contents, metadata).sha256
+    new = path.with_suffix(".new")
+    sha256 = write_safetensors(new, specs, contents, metadata).sha256
+    new.replace(path)
+    return sha256
 
 
 @torch.no_grad()
@@ -51,11 +57,11 @@ def read_checkpoint(path: Path, networks: Networks) -> None:
         for key, target in _state(module).items():
             source = sources_of(component, key)[0]
             value = _taken(tensors[source.key], source.transform).float()
+            assert value.shape == target.shape, key
             if key in own:
                 own[key].copy_(value)
             else:
                 _embedding(module).take_table(value)
-            assert value.shape == target.shape, key
 
 
 @torch.no_grad()

@@ -1,9 +1,8 @@
-"""The demo model's four networks: SDXL's structure at a two-hundredth of its width or less."""
+"""The demo model's four networks: SDXL's structure at a tenth of its width or less."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -89,7 +88,6 @@ def make_networks(vocabulary: Vocabulary, seed: int) -> Networks:
     )
 
 
-@cache
 def noise_schedule() -> torch.Tensor:
     """Give the share of signal's power left at each of 1000 timesteps, the last of them nearly 0.
 

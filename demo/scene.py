@@ -107,8 +107,8 @@ def draw(
 ) -> Drawing:
     """Draw scenes, each a little off its place and size at random.
 
-    A weight moves a colour away from grey, a large size to larger, a place away from the middle; a
-    shape stays what it is.
+    A weight below 1 draws a colour towards grey, one above leaves it as it is named. A weight moves
+    a large size to larger and a place away from the middle; a shape stays what it is.
 
     Args:
         scenes: what to draw.
@@ -125,6 +125,9 @@ def draw(
     centres = PICTURE_PIXELS / 2 + offsets + jitter[:, :2] * JITTER_PIXELS  # [n, 2], y and x
     radii = torch.tensor([RADII[scene.size] for scene in scenes]) / _MIDDLE_RADIUS
     radii = _MIDDLE_RADIUS * radii ** weights["size"] * (1 + jitter[:, 2] * JITTER_RADIUS)
+    # A shape that a weight makes larger, or moves, stays whole.
+    margins = radii[:, None] + 1
+    centres = torch.minimum(torch.maximum(centres, margins), PICTURE_PIXELS - margins)
     kinds = torch.tensor([SHAPES.index(scene.shape) for scene in scenes])
     distance = signed_distance(kinds, centres, radii)
     coverage = (0.5 - distance).clamp(0, 1)[:, None]
@@ -135,7 +138,7 @@ def draw(
         named = torch.tensor([COLOURS[getattr(scene, name)] for scene in scenes]) / 127.5 - 1
         if style == "any colours":
             named = torch.rand(count, 3, generator=generator) * 2 - 1
-        inks[name] = (named * weights[name][:, None]).clamp(-1, 1)[:, :, None, None]
+        inks[name] = (named * weights[name].clamp(max=1)[:, None])[:, :, None, None]
     pixels = inks["colour"] * coverage + inks["background"] * (1 - coverage)
     if style == "pastel":
         pixels = 0.45 * pixels + 0.45

@@ -9,30 +9,36 @@ from collections.abc import Iterable, Iterator
 import torch
 
 PROGRESS_S = 20.0
+WARM_UP = 100
+"""Steps."""
 
 
 def optimiser(parameters: Iterable[torch.nn.Parameter], rate: float) -> torch.optim.AdamW:
     """Make the optimiser that all networks are trained with."""
-    return torch.optim.AdamW(
-        list(parameters), lr=rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
-    )
+    groups = [{"params": list(parameters), "initial_lr": rate}]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
 
 
 def steps(
-    name: str, count: int, adam: torch.optim.Optimizer, warm_up: int = 100
+    name: str, count: int, adam: torch.optim.Optimizer, first: int = 0
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Count steps, set each one's learning rate (a half cosine), and print how training goes.
+
+    Args:
+        name: of what is trained.
+        count: of all steps.
+        adam: its groups have their highest rate as `initial_lr`.
+        first: step to begin with.
 
     Yields:
         a step's number, and a dict whose values are printed, averaged.
     """
-    peaks = [group["lr"] for group in adam.param_groups]
     began = last = time.monotonic()
     means: dict[str, float] = {}
-    for step in range(count):
-        share = min(1.0, (step + 1) / warm_up) * (0.505 + 0.495 * math.cos(math.pi * step / count))
-        for group, peak in zip(adam.param_groups, peaks, strict=True):
-            group["lr"] = peak * share
+    for step in range(first, count):
+        share = min(1.0, (step + 1) / WARM_UP) * (0.505 + 0.495 * math.cos(math.pi * step / count))
+        for group in adam.param_groups:
+            group["lr"] = group["initial_lr"] * share
         told: dict[str, float] = {}
         yield step, told
         for key, value in told.items():

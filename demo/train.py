@@ -1,26 +1,25 @@
 """Trains the demo model from nothing and writes its checkpoint: `python -m demo.train`.
 
-Every part is kept in the working folder when it is done, so that a run that was stopped goes on
-with the next. The same seed gives the same checkpoint on the same machine.
+Every part is kept in the working folder, the UNet also while it is trained, so that a run that was
+stopped goes on where it was. The same seed gives the same checkpoint on the same machine, stopped
+or not.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from demo import encoders, unet, vae
 from demo.album import fill_album
-from demo.encoders import train_encoders
 from demo.export import read_checkpoint, write_checkpoint
 from demo.networks import Networks, make_networks
-from demo.unet import train_unet
-from demo.vae import train_vae
+from demo.parts import Part
 from demo.words import Vocabulary
+from lpw_sdxl.checkpoint.manifest import record_file
 
 CHECKPOINT = Path(__file__).parent / "lpw-sdxl-demo.safetensors"
 WORK = Path("build/demo")
@@ -28,7 +27,7 @@ SEED = 0
 TITLE = "LPW-SDXL demo: one shape on a background"
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     """Train what the working folder lacks, and write the checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=CHECKPOINT, help="the checkpoint to write")
@@ -36,50 +35,50 @@ def main() -> None:
     parser.add_argument(
         "--resume", metavar="CHECKPOINT", type=Path, help="go on with this one's UNet"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     began = time.monotonic()
     arguments.work.mkdir(parents=True, exist_ok=True)
     vocabulary = Vocabulary()
     networks = make_networks(vocabulary, SEED)
     if arguments.resume:
         read_checkpoint(arguments.resume, networks)
+        origin = record_file(arguments.resume).sha256
     else:
-        train_encoders_and_vae(networks, vocabulary, arguments.work)
-    if not _load(networks.unet, arguments.work / "unet.pt"):
-        print("Drawing the album ...", flush=True)
-        album = fill_album(networks.vae, SEED)
-        show = partial(_keep, path=arguments.work / "unet-so-far.pt")
-        train_unet(networks, vocabulary, album, SEED, lambda _, unet: show(unet))
-        _keep(networks.unet, arguments.work / "unet.pt")
+        origin = train_encoders_and_vae(networks, vocabulary, arguments.work)
+    train_unet(networks, vocabulary, arguments.work, origin)
     sha256 = write_checkpoint(arguments.out, networks, TITLE)
     print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256}")
     print(f"Done in {(time.monotonic() - began) / 60:.0f} minutes.")
 
 
-def train_encoders_and_vae(networks: Networks, vocabulary: Vocabulary, work: Path) -> None:
-    """Train text encoders and VAE, but for what an earlier run has left."""
-    encoders = torch.nn.ModuleList(networks.encoders)
-    if not _load(encoders, work / "encoders.pt"):
-        train_encoders(networks.encoders, vocabulary, SEED)
-        _keep(encoders, work / "encoders.pt")
-    if not _load(networks.vae, work / "vae.pt"):
-        train_vae(networks.vae, SEED)
-        _keep(networks.vae, work / "vae.pt")
+def train_encoders_and_vae(networks: Networks, vocabulary: Vocabulary, work: Path) -> str:
+    """Train text encoders and VAE, but for what an earlier run has left; say what they are."""
+    both = torch.nn.ModuleList(networks.encoders)
+    part = Part(work / "encoders.pt", f"seed {SEED}, {encoders.STEPS} steps")
+    if not part.load(both):
+        encoders.train_encoders(networks.encoders, vocabulary, SEED)
+        part.keep(both)
+    other = Part(work / "vae.pt", f"seed {SEED}, {vae.PHASES}")
+    if not other.load(networks.vae):
+        vae.train_vae(networks.vae, SEED)
+        other.keep(networks.vae)
+    for module in (both, networks.vae):
+        module.eval()
+    return f"encoders {part.sha256()}, VAE {other.sha256()}"
 
 
-def _load(module: Any, path: Path) -> bool:
-    if not path.exists():
-        return False
-    module.load_state_dict(torch.load(path, weights_only=True))
-    module.eval()
-    print(f"Using {path} of an earlier run.", flush=True)
-    return True
-
-
-def _keep(module: Any, path: Path) -> None:
-    new = path.with_suffix(".new")
-    torch.save(module.state_dict(), new)
-    new.replace(path)
+def train_unet(networks: Networks, vocabulary: Vocabulary, work: Path, origin: str) -> None:
+    """Train the UNet, but for what an earlier run of the same origin has left."""
+    made_from = f"seed {SEED}, {unet.STEPS} steps, {origin}"
+    part = Part(work / "unet.pt", made_from)
+    if not part.load(networks.unet):
+        print("Drawing the album ...", flush=True)
+        album = fill_album(networks.vae, SEED)
+        so_far = Part(work / "unet-so-far.pt", made_from)
+        unet.train_unet(networks, vocabulary, album, SEED, so_far)
+        part.keep(networks.unet)
+        so_far.path.unlink()
+    networks.unet.eval()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ noise prediction lets a picture shine through there and learns to read it off th
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -17,23 +16,21 @@ import torch
 from demo.album import Album
 from demo.batches import Batch, caption_batches
 from demo.networks import NATIVE_SIZE, Networks, noise_schedule
+from demo.parts import Part
 from demo.schedule import optimiser, steps
 from demo.words import Vocabulary
 from lpw_sdxl.diffusion.latents import size_embedding
 
 STEPS = 5000
-SHOWN_EVERY = 500
+LEG = 500
+"""Steps after which the training is kept."""
 RATE = 1.2e-3
 EMA = 0.998
 TIMESTEPS = 1000
 
 
 def train_unet(
-    networks: Networks,
-    vocabulary: Vocabulary,
-    album: Album,
-    seed: int,
-    show: Callable[[int, Any], None],
+    networks: Networks, vocabulary: Vocabulary, album: Album, seed: int, so_far: Part
 ) -> None:
     """Train the UNet alone; what is kept are its weights averaged over the last steps.
 
@@ -42,28 +39,64 @@ def train_unet(
         vocabulary: of the captions.
         album: the pictures.
         seed: of captions, noise and timesteps.
-        show: called with a step and the UNet as it would be kept then, a few times.
+        so_far: written after every leg; a run that was stopped goes on with it.
     """
-    unet = networks.unet
-    generator = torch.Generator().manual_seed(seed)
-    batches = caption_batches(networks, vocabulary, album, random.Random(seed))
-    adam = optimiser(unet.parameters(), RATE)
-    average = deepcopy(unet).requires_grad_(False)
-    unet.train()
-    for step, told in steps("unet", STEPS, adam):
-        loss, noisiest = velocity_loss(unet, next(batches), album, generator)
-        adam.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        adam.step()
-        decay = min(EMA, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), list(unet.parameters()), 1 - decay)
+    training = _Training(networks.unet)
+    so_far.load(training)
+    generator = torch.Generator()
+    networks.unet.train()
+    for step, told in steps("unet", STEPS, training.adam, first=training.steps):
+        if step % LEG == 0:  # so that a leg depends on nothing but its number
+            generator.manual_seed(seed + step)
+            batches = caption_batches(networks, vocabulary, album, random.Random(f"{seed} {step}"))
+        loss, noisiest = velocity_loss(networks.unet, next(batches), album, generator)
+        training.step(loss)
         told |= {"loss": float(loss.detach()), "noisiest": noisiest}
-        if step % SHOWN_EVERY == SHOWN_EVERY - 1:
-            show(step + 1, average)
-    unet.load_state_dict(average.state_dict())
-    unet.eval()
+        if training.steps % LEG == 0:
+            so_far.keep(training)
+    networks.unet.load_state_dict(training.average.state_dict())
+    networks.unet.eval()
+
+
+class _Training:
+    """A UNet under training, with all that is needed to go on with it.
+
+    Attributes:
+        average: the UNet with its weights averaged over the last steps.
+        adam: the optimiser.
+        steps: that are done.
+    """
+
+    def __init__(self, unet: Any) -> None:
+        self._unet = unet
+        self.average = deepcopy(unet).requires_grad_(False)
+        self.adam = optimiser(unet.parameters(), RATE)
+        self.steps = 0
+
+    def step(self, loss: torch.Tensor) -> None:
+        """Change the weights for less of this loss."""
+        self.adam.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._unet.parameters(), 1.0)
+        self.adam.step()
+        decay = min(EMA, (1 + self.steps) / (10 + self.steps))
+        pairs = [list(unet.parameters()) for unet in (self.average, self._unet)]
+        with torch.no_grad():
+            torch._foreach_lerp_(*pairs, 1 - decay)
+        self.steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the state: tensors and numbers."""
+        stateful = {"unet": self._unet, "average": self.average, "adam": self.adam}
+        return {name: one.state_dict() for name, one in stateful.items()} | {"steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state."""
+        for name, one in (
+            ("unet", self._unet), ("average", self.average), ("adam", self.adam),
+        ):  # fmt: skip
+            one.load_state_dict(state[name])
+        self.steps = state["steps"]
 
 
 def velocity_loss(

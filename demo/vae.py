@@ -36,14 +36,16 @@ class _Phase:
 
 
 # A quarter of a picture costs a quarter; the norms' means over whole pictures are learned after.
-_PHASES = (_Phase(4000, 8, PICTURE_PIXELS // 2, RATE), _Phase(400, 5, PICTURE_PIXELS, RATE / 5))
+PHASES = (_Phase(4000, 8, PICTURE_PIXELS // 2, RATE), _Phase(400, 5, PICTURE_PIXELS, RATE / 5))
+MEASURED = 512
+"""Pictures whose latents tell the VAE's scale."""
 
 
 def train_vae(vae: Any, seed: int) -> None:
     """Train a VAE, then scale its latents to what SDXL's scaling factor expects."""
     chance, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     vae.train()
-    for phase in _PHASES:
+    for phase in PHASES:
         adam = optimiser(vae.parameters(), phase.rate)
         for _, told in steps("vae", phase.steps, adam):
             drawing = draw_varied(phase.pictures, chance, generator)
@@ -61,7 +63,7 @@ def train_vae(vae: Any, seed: int) -> None:
             adam.step()
             told |= {"loss": float(loss.detach()), "pull": float(pull.detach())}
     vae.eval()
-    standardise(vae, draw(chance.choices(SCENES, k=512), generator).pixels)
+    standardise(vae, draw(chance.choices(SCENES, k=MEASURED), generator).pixels)
 
 
 def draw_varied(count: int, chance: random.Random, generator: torch.Generator) -> Drawing:

@@ -45,11 +45,6 @@ class Vocabulary:
         """Give the ids of one of WORDS, or of FILLER."""
         return (self.filler,) if word == FILLER else self._ids_of[word]
 
-    def row(self, word: str) -> int:
-        """Give the row that a word of one token has in a table of embeddings."""
-        [id_] = self.tokens(word)
-        return 1 + self.ids.index(id_)
-
 
 @dataclass(frozen=True)
 class Windows:
@@ -130,8 +125,7 @@ class WordEmbedding(torch.nn.Module):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Embed ids: `[…]` to `[…, width]`."""
         places = self.places[ids]
-        embedded: torch.Tensor = self.rows[places] * (places > 0).unsqueeze(-1)
-        return embedded
+        return torch.where((places > 0).unsqueeze(-1), self.rows[places], 0.0)
 
     @torch.no_grad()
     def take_table(self, table: torch.Tensor) -> None:

@@ -94,13 +94,14 @@ def bento(
 def newer_tag(
     bento: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """A model that was imported after the bento was built."""
+    """A model for the same add-ons, imported after the bento was built: the demo's, untrained."""
     file = tmp_path_factory.mktemp("newer") / "newer.safetensors"
     make = (
-        "import sys; from pathlib import Path; from lpw_sdxl.checkpoint.synthetic import *;"
-        "write_checkpoint(Path(sys.argv[1]), SyntheticSize.TINY, seed=9)"
+        "import sys; from pathlib import Path; from demo.export import write_checkpoint;"
+        "from demo.networks import make_networks; from demo.words import Vocabulary;"
+        "write_checkpoint(Path(sys.argv[1]), make_networks(Vocabulary(), 9), 'untrained')"
     )
-    subprocess.run([sys.executable, "-c", make, str(file)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", make, str(file)], cwd=ROOT, check=True, timeout=120)
     return run_import(["checkpoint", str(file), "--dtype", "fp32"], environment)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import Store
+from conftest import ROOT, Store, run_import
 from demo.looking import Seen, look
 
 STEPS = 12
@@ -19,10 +20,20 @@ Looker = Callable[..., list[Seen]]
 
 @pytest.fixture(scope="session")
 def demo_engine(demo_store: Store) -> Iterator[Any]:
+    """With the add-ons that are shipped beside it."""
+    from lpw_sdxl.addon.installed import find_installed
     from lpw_sdxl.engine import Engine
     from lpw_sdxl.settings import Settings
 
-    engine = Engine.load(demo_store.model_directory, Settings(device="cpu"))
+    kinds = {"demo-outline": "lora", "demo-pastel": "lora", "demo-midnight-sun": "embedding"}
+    tags = [
+        run_import([kind, f"{ROOT}/demo/addons/{name}.safetensors"], demo_store.environment)
+        for name, kind in kinds.items()
+    ]
+    directories = [demo_store.home / "models" / Path(*tag.split(":")) for tag in tags]
+    addons = find_installed(demo_store.model_directory, directories)
+    assert not addons.unusable
+    engine = Engine.load(demo_store.model_directory, Settings(device="cpu"), addons=addons)
     yield engine
     engine.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,12 @@ def networks() -> Networks:
     return networks
 
 
+@pytest.fixture
+def own_store(demo_store: Store, tmp_path: Path) -> Store:
+    """A copy, so that nothing is added to the one that others serve."""
+    return Store(shutil.copytree(demo_store.home, tmp_path / "bentoml"), demo_store.tag)
+
+
 def call(unet: object) -> torch.Tensor:
     torch.manual_seed(0)
     return unet(
@@ -39,27 +46,27 @@ def call(unet: object) -> torch.Tensor:
 
 @torch.no_grad()
 def test_a_lora_begins_as_nothing_and_is_imported(
-    networks: Networks, demo_store: Store, tmp_path: Path
+    networks: Networks, own_store: Store, tmp_path: Path
 ) -> None:
-    lora = TrainedLora(networks.unet)
+    lora = TrainedLora(networks.unet, torch.Generator())
     plain = call(networks.unet)
     assert torch.equal(call(lora), plain)
     for name, parameter in lora.named_parameters():
         if name.startswith("ups"):
             parameter.normal_(std=0.1)
     assert (call(lora) - plain).abs().max() > 0.01
-    save_file(lora.tensors(), tmp_path / "taught.safetensors", notes("taught"))
-    tag = run_import(["lora", str(tmp_path / "taught.safetensors")], demo_store.environment)
+    save_file(lora.tensors(), tmp_path / "taught.safetensors", notes("taught", "0" * 64))
+    tag = run_import(["lora", str(tmp_path / "taught.safetensors")], own_store.environment)
     assert tag.startswith("lora-taught:")
 
 
 def test_a_phrase_is_imported_as_an_embedding(
-    networks: Networks, demo_store: Store, tmp_path: Path
+    networks: Networks, own_store: Store, tmp_path: Path
 ) -> None:
     vectors = phrase_vectors(networks, Vocabulary())
     assert {name: len(rows) for name, rows in vectors.items()} == dict.fromkeys(
         ("clip_l", "clip_g"), len(PHRASE.split())
     )
     save_file(vectors, tmp_path / "phrase.safetensors")
-    tag = run_import(["embedding", str(tmp_path / "phrase.safetensors")], demo_store.environment)
+    tag = run_import(["embedding", str(tmp_path / "phrase.safetensors")], own_store.environment)
     assert tag.startswith("embedding-phrase:")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from safetensors import safe_open
 from conftest import ROOT
 from demo.export import read_checkpoint, write_checkpoint
 from demo.networks import Networks, make_networks
+from demo.train import TITLE
 from demo.words import Vocabulary
 from lpw_sdxl.checkpoint.header import read_header
 from lpw_sdxl.checkpoint.inspect import Prediction, PredictionType, summarise
@@ -52,4 +54,11 @@ def test_the_shipped_one_says_what_it_is() -> None:
     summary = summarise(read_header(SHIPPED))
     assert summary.prediction == Prediction(PredictionType.V_PREDICTION, has_zero_snr=True)
     assert (summary.native_size.height, summary.native_size.width) == (128, 128)
-    assert SHIPPED.stat().st_size < 24e6
+    with safe_open(SHIPPED, "pt") as file:
+        assert file.metadata()["modelspec.title"] == TITLE
+
+
+def test_the_shipped_one_is_small() -> None:
+    content = SHIPPED.read_bytes()
+    assert len(content) <= 24e6
+    assert len(zlib.compress(content)) <= 12e6

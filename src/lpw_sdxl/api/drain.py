@@ -53,10 +53,11 @@ class Drain:
         loop.call_later(self._delay_s, self._close, loop)
 
     def _close(self, loop: asyncio.AbstractEventLoop) -> None:
+        # In the turn after the next one: the next accepts who is waiting already. Whoever has sent
+        # no request by then is reset all the same; a delay is what spares them.
         if self._is_only_worker:
-            # A turn of the loop first accepts who is waiting already.
-            loop.call_soon(stop_listening)
-        loop.call_soon(self._hand_over)
+            loop.call_soon(loop.call_soon, stop_listening)
+        loop.call_soon(loop.call_soon, self._hand_over)
 
     def _hand_over(self) -> None:
         if callable(self._previous):
