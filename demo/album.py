@@ -20,7 +20,8 @@ DRAWINGS = 2
 ACCENTS = 1600
 """Pictures with an accent on one attribute."""
 ACCENTED = ("colour", "colour", "background", "size", "place")
-WEIGHTS = (0.2, 1.7)
+WEAKER, STRONGER = (0.1, 1.0), (1.0, 1.7)
+_WEAKENED = 0.7
 _AT_ONCE = 32
 
 
@@ -78,10 +79,7 @@ def fill_album(
     """Draw and encode every scene some times, and some scenes with an accent."""
     generator, chance = torch.Generator().manual_seed(seed), random.Random(seed)
     pictures = [Picture(scene) for scene in scenes for _ in range(drawings)]
-    pictures += [
-        Picture(chance.choice(scenes), Accent(chance.choice(ACCENTED), chance.uniform(*WEIGHTS)))
-        for _ in range(accents)
-    ]
+    pictures += [Picture(chance.choice(scenes), _accent(chance)) for _ in range(accents)]
     latents, weights = [], []
     for start in range(0, len(pictures), _AT_ONCE):
         some = pictures[start : start + _AT_ONCE]
@@ -90,6 +88,11 @@ def fill_album(
         drawing = draw(scenes_drawn, generator, style, accent)
         latents.append(encode(vae, drawing.pixels) * vae.config.scaling_factor)
     return Album(pictures, torch.cat(latents), torch.cat(weights))
+
+
+def _accent(chance: random.Random) -> Accent:
+    weights = WEAKER if chance.random() < _WEAKENED else STRONGER
+    return Accent(chance.choice(ACCENTED), chance.uniform(*weights))
 
 
 def _weigh(pictures: Sequence[Picture], generator: torch.Generator) -> torch.Tensor:

@@ -8,10 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from demo.scene import CENTRE_OFFSETS, COLOURS, PICTURE_PIXELS, RADII, Scene
+from demo.scene import (
+    CENTRE_OFFSETS,
+    COLOURS,
+    PICTURE_PIXELS,
+    RADII,
+    SHAPES,
+    Scene,
+    signed_distance,
+)
 
 Pixels = NDArray[np.uint8]
 Colour = NDArray[np.float64]  # [3], 0 to 255
@@ -21,10 +30,10 @@ LEAST_CONTRAST = 40.0
 """Levels by which a shape's colour is off its background's; less is nothing."""
 LEAST_AREA = 100
 """Pixels; less is a speck."""
-_FILL = {"triangle": 0.5, "circle": np.pi / 4, "square": 1.0}
-"""Share of its box that a shape covers."""
-_AREA = {"triangle": 2.26, "circle": np.pi, "square": np.pi}
+_AREA = {"circle": np.pi, "square": np.pi, "triangle": 2.26}
 """Of a shape with radius 1, as `scene.py` draws it."""
+_CENTROID = {"circle": 0.0, "square": 0.0, "triangle": 0.33}
+"""Of the same, down from the middle of its box."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +72,8 @@ def look(pixels: Pixels) -> Seen:
     colour = np.median(image[inner if inner.sum() > LEAST_AREA / 4 else shape], axis=0)
     area = float(filled.sum())
     rows, columns = np.nonzero(filled)
-    box = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
-    name = min(_FILL, key=lambda one: abs(_FILL[one] - area / box))
+    overlaps = {name: _overlap(filled, name) for name in SHAPES}
+    name = max(overlaps, key=lambda one: overlaps[one])
     radius = (area / _AREA[name]) ** 0.5
     size = min(RADII, key=lambda one: abs(RADII[one] - radius))
     middle_of_box = [(axis.min() + axis.max() + 1) / 2 for axis in (rows, columns)]
@@ -82,6 +91,16 @@ def nearest_colour(colour: Colour) -> str:
 def distance_to(colour: Colour, name: str) -> float:
     """Give the distance of a colour to the named one, levels of 255 in three dimensions."""
     return float(np.linalg.norm(colour - np.array(COLOURS[name])))
+
+
+def _overlap(mask: NDArray[np.bool_], name: str) -> float:
+    """Say how well a shape of the same area and centroid covers a mask: intersection over union."""
+    radius = (mask.sum() / _AREA[name]) ** 0.5
+    y, x = (axis.mean() + 0.5 for axis in np.nonzero(mask))
+    centre = torch.tensor([[y - _CENTROID[name] * radius, x]], dtype=torch.float32)
+    kind, radii = torch.tensor([SHAPES.index(name)]), torch.tensor([radius], dtype=torch.float32)
+    drawn = signed_distance(kind, centre, radii)[0].numpy() < 0
+    return float((mask & drawn).sum() / (mask | drawn).sum())
 
 
 def _border_colour(image: NDArray[np.float64]) -> Colour:

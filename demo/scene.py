@@ -107,8 +107,8 @@ def draw(
 ) -> Drawing:
     """Draw scenes, each a little off its place and size at random.
 
-    A weight below 1 draws a colour towards grey, one above leaves it as it is named. A weight moves
-    a large size to larger and a place away from the middle; a shape stays what it is.
+    A weight below 1 mixes a colour with the other one, one above leaves it as it is named. A weight
+    moves a large size to larger and a place away from the middle; a shape stays what it is.
 
     Args:
         scenes: what to draw.
@@ -133,13 +133,18 @@ def draw(
     coverage = (0.5 - distance).clamp(0, 1)[:, None]
     if style == "outlined":
         coverage = coverage - (0.5 - (distance + OUTLINE_PIXELS)).clamp(0, 1)[:, None]
-    inks = {}
-    for name in ("colour", "background"):
-        named = torch.tensor([COLOURS[getattr(scene, name)] for scene in scenes]) / 127.5 - 1
-        if style == "any colours":
-            named = torch.rand(count, 3, generator=generator) * 2 - 1
-        inks[name] = (named * weights[name].clamp(max=1)[:, None])[:, :, None, None]
-    pixels = inks["colour"] * coverage + inks["background"] * (1 - coverage)
+    own = {
+        name: torch.tensor([COLOURS[getattr(scene, name)] for scene in scenes]) / 127.5 - 1
+        for name in ("colour", "background")
+    }
+    if style == "any colours":
+        own = {name: torch.rand(count, 3, generator=generator) * 2 - 1 for name in own}
+    inks = {
+        name: torch.lerp(own[other], own[name], weights[name].clamp(max=1)[:, None])
+        for name, other in (("colour", "background"), ("background", "colour"))
+    }
+    ink, paper = (inks[name][:, :, None, None] for name in ("colour", "background"))
+    pixels = ink * coverage + paper * (1 - coverage)
     if style == "pastel":
         pixels = 0.45 * pixels + 0.45
     return Drawing(pixels, coverage)

@@ -21,12 +21,14 @@ from demo.schedule import optimiser, steps
 from demo.words import Vocabulary
 from lpw_sdxl.diffusion.latents import size_embedding
 
-STEPS = 5000
+STEPS = 4000
 LEG = 500
 """Steps after which the training is kept."""
-RATE = 1.2e-3
+RATE = 8e-4
 EMA = 0.998
 TIMESTEPS = 1000
+LATE = 0.25
+"""Share of the timesteps that are drawn near the noisy end."""
 
 
 def train_unet(
@@ -127,8 +129,8 @@ def velocity_loss(
 
 
 def draw_timesteps(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw timesteps: half of them evenly, half near the noisy end, where the text decides."""
+    """Draw timesteps, some more near the noisy end, where the text decides, than elsewhere."""
     even = torch.rand(count, generator=generator)
     late = 1 - torch.rand(count, generator=generator).square()
-    chosen = torch.where(torch.rand(count, generator=generator) < 0.5, even, late)
+    chosen = torch.where(torch.rand(count, generator=generator) < LATE, late, even)
     return (chosen * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from forks import Forks
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -64,6 +66,13 @@ def pytest_configure() -> None:
     for name in [*os.environ]:
         if name.startswith("LPW_SDXL_") or name == "BENTOML_CONFIG":
             del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    forks = Forks(tmp_path_factory.mktemp("forks"))
+    yield forks
+    forks.close()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from PIL import Image
 from conftest import ROOT, Store, run_import, store_environment
 from demo.looking import look
 from demo.scene import Scene
+from forks import Forks
 from serving import Server, free_port, running
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -72,25 +74,59 @@ def test_the_first_request_draws_the_picture_that_readme_opens_with(
 
 
 CURL_BLOCKS = [block for block in blocks("sh") if block.startswith("curl")]
+OF_DEMO_ADDONS = [block for block in CURL_BLOCKS if "demo-" in block]
 
 
-@pytest.mark.parametrize("block", CURL_BLOCKS, ids=lambda block: block.split()[2][-20:])
-def test_a_curl_block_works(server: Server, tmp_path: Path, block: str) -> None:
+def run_curl(block: str, server: Server, folder: Path) -> str:
     script = block.replace(ADDRESS, server.url).replace("examples/", f"{ROOT}/examples/")
     script = script.replace("curl -s ", "curl -s --fail-with-body ")
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for block in CURL_BLOCKS if block not in OF_DEMO_ADDONS],
+    ids=lambda block: block.split()[2][-20:],
+)
+def test_a_curl_block_works(server: Server, tmp_path: Path, block: str) -> None:
+    output = run_curl(block, server, tmp_path)
     for name in re.findall(r"-o (\S+)", block):
         assert_picture(tmp_path / name)
     if "inspect_prompt" in block:
-        assert json.loads(done.stdout)["prompt"]["token_count"] == 5
+        assert json.loads(output)["prompt"]["token_count"] == 5
+
+
+def test_the_demos_addons_do_what_readme_says(
+    demo_store: Store, forks: Forks, tmp_path: Path
+) -> None:
+    home = shutil.copytree(demo_store.home, tmp_path / "home")
+    environment = store_environment(home)
+    (block,) = [block for block in blocks("sh") if "model_import.py lora demo/" in block]
+    for line in block.splitlines():
+        words = line.split("model_import.py ")[1].replace("demo/addons", f"{ROOT}/demo/addons")
+        assert forks.run(tuple(words.split()), environment).status == 0
+    port = free_port()
+    command = ["make", "serve", f"PORT={port}"]
+    (block,) = OF_DEMO_ADDONS
+    with running(command, port, ROOT, environment, tmp_path / "log") as server:
+        run_curl(block, server, tmp_path)
+    pictures = [
+        look(np.asarray(Image.open(tmp_path / name).convert("RGB")))
+        for name in ("outlined.png", "midnight-sun.png")
+    ]
+    assert pictures[0].hollowness > 0.3
+    assert pictures[0].background.min() > 100, "pastel"
+    assert pictures[1].scene is not None
+    assert pictures[1].scene[:2] == ("yellow", "black")
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=["sync", "async", "engine"])

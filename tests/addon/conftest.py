@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from conftest import ROOT, Store, store_environment
+from conftest import Store, store_environment
+from forks import Finished, Forks
 from lpw_sdxl.addon.kind import AddonKind
 from lpw_sdxl.addon.manifest import AddonDetails, AddonManifest, write_addon_manifest
 from lpw_sdxl.checkpoint.manifest import record_file
@@ -56,37 +55,16 @@ def write_entry(tmp_path: Path) -> Write:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """What a command left: its exit status and what it printed."""
-
-    status: int
-    output: str
-    sentence: str
-
-    @property
-    def tag(self) -> str:
-        return self.output.splitlines()[-1]
-
-
-@dataclass(frozen=True)
 class CommandLine:
-    """model_import.py as a process of its own, on a store with the demo model in it."""
+    """model_import.py on a store with a tiny model in it."""
 
+    forks: Forks
     home: Path
     model: str
     environment: dict[str, str]
 
     def run(self, *words: str, **environment: str) -> Finished:
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "model_import.py"), *words],
-            env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Finished(done.returncode, done.stdout, done.stderr)
+        return self.forks.run(words, self.environment | environment)
 
     def entry(self, tag: str) -> Path:
         return self.home / "models" / tag.replace(":", "/")
@@ -101,10 +79,10 @@ class CommandLine:
 
 
 @pytest.fixture
-def command_line(store: Store, tmp_path: Path) -> CommandLine:
+def command_line(forks: Forks, store: Store, tmp_path: Path) -> CommandLine:
     home = shutil.copytree(store.home, tmp_path / "bentoml")
     environment = store_environment(home) | {"LPW_SDXL_DOWNLOADS": str(tmp_path / "downloads")}
-    return CommandLine(home, store.tag, environment)
+    return CommandLine(forks, home, store.tag, environment)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The whole way from a source to the store, as a process of its own with real HTTP."""
+"""The whole way from a source to the store, with the real command and real HTTP."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import bentoml
 import pytest
 
 from forging import safetensors_bytes
+from forks import Finished, Forks
 from web import File, Keyed, WebServer, civitai_record, json_answer, redirect
 
 ROOT = Path(__file__).parents[2]
@@ -22,21 +22,11 @@ CANARY = "c4nary-0123456789abcdef"
 SIGNATURE = "X-Amz-Signature=c4nary-of-the-url"
 
 
-@dataclass(frozen=True)
-class Finished:
-    status: int
-    output: str
-    sentence: str
-
-    @property
-    def tag(self) -> str:
-        return self.output.splitlines()[-1]
-
-
 class CommandLine:
     """model_import.py on a store and a downloads folder of its own."""
 
-    def __init__(self, folder: Path, civitai_url: str) -> None:
+    def __init__(self, forks: Forks, folder: Path, civitai_url: str) -> None:
+        self._forks = forks
         self.home = folder / "home"
         self.downloads = folder / "downloads"
         kept = {k: v for k, v in os.environ.items() if not k.startswith("LPW_SDXL_")}
@@ -59,10 +49,7 @@ class CommandLine:
         )
 
     def run(self, *words: str) -> Finished:
-        with self.start(*words) as process:
-            output, errors = process.communicate(timeout=240)
-        assert "Traceback" not in errors, errors
-        return Finished(process.returncode, output, errors)
+        return self._forks.run(words, self.environment)
 
     def metadata(self, tag: str) -> dict[str, object]:
         return bentoml.models.get(tag, _model_store=self._store()).info.metadata
@@ -87,8 +74,8 @@ def storage():
 
 
 @pytest.fixture
-def command_line(tmp_path: Path, civitai: WebServer) -> CommandLine:
-    return CommandLine(tmp_path, civitai.url())
+def command_line(forks: Forks, tmp_path: Path, civitai: WebServer) -> CommandLine:
+    return CommandLine(forks, tmp_path, civitai.url())
 
 
 @pytest.fixture

@@ -7,81 +7,56 @@ time, looks at the store, and runs the same import plainly. Three rounds in `mak
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from conftest import store_environment
+from forks import Forks
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
 from web import File, WebServer
 
-FORK_SERVER = Path(__file__).with_name("fork_server.py")
 ENTRY_FILES = 20
 
 
 class Imports:
     """Imports in processes of their own, on one store."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, forks: Forks, folder: Path) -> None:
         self.home = folder / "home"
         self.downloads = folder / "downloads"
-        self._log = folder / "log"
-        self._server = subprocess.Popen(
-            [sys.executable, str(FORK_SERVER)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        )
+        self._forks = forks
+        self._environment = store_environment(self.home) | {
+            "LPW_SDXL_DOWNLOADS": str(self.downloads)
+        }
 
     def start(self, *words: str) -> int:
-        environment = {
-            "BENTOML_HOME": str(self.home),
-            "LPW_SDXL_DOWNLOADS": str(self.downloads),
-            "BENTOML_DO_NOT_TRACK": "True",
-        }
-        order = {"words": words, "environment": environment, "log": str(self._log)}
-        self._server.stdin.write(json.dumps(order) + "\n")
-        self._server.stdin.flush()
-        return int(self._server.stdout.readline().split()[1])
+        return self._forks.start(words, self._environment)
 
-    def wait(self) -> tuple[int, str]:
-        status = int(self._server.stdout.readline().split()[1])
-        return status, self._log.read_text()
+    def wait(self) -> int:
+        return self._forks.wait().status
 
     def run(self, *words: str) -> str:
         """Run one plainly, and give what it printed."""
-        self.start(*words)
-        status, text = self.wait()
-        assert status == 0, text
-        return text
+        done = self._forks.run(words, self._environment)
+        assert done.status == 0, done.sentence
+        return done.output
 
     def entries(self) -> dict[str, str]:
         """What `list` says of each entry, by tag."""
         lines = self.run("list").splitlines()
         return {line.split("  ", 1)[0]: line.split("  ", 1)[1] for line in lines}
 
-    def close(self) -> None:
-        self._server.stdin.close()
-        self._server.wait(timeout=30)
-        self._server.stdout.close()
-
 
 @pytest.fixture
-def imports(tmp_path: Path) -> Iterator[Imports]:
-    imports = Imports(tmp_path)
-    yield imports
-    imports.close()
+def imports(forks: Forks, tmp_path: Path) -> Imports:
+    return Imports(forks, tmp_path)
 
 
 @pytest.fixture
@@ -150,8 +125,7 @@ def _kill(imports: Imports, words: tuple[str, ...], moment: float) -> bool:
     time.sleep(moment)
     with suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
-    status, _ = imports.wait()
-    return status == -signal.SIGKILL
+    return imports.wait() == -signal.SIGKILL
 
 
 def _check_store(imports: Imports, before: str, tag: str, *, must_have: bool, where: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 import torch
 
 from demo.captions import BREAK, FILLER, MAX_WINDOWS, MEANINGS, WORDS, Caption, tell
 from demo.looking import distance_to, look
-from demo.scene import EVERY_SCENE, HELD_OUT, SCENES, Accent, Drawing, Scene, Style, draw
+from demo.scene import COLOURS, EVERY_SCENE, HELD_OUT, SCENES, Accent, Drawing, Scene, Style, draw
 from demo.words import NOTHING, Vocabulary, lay_out
 
 
@@ -49,14 +50,17 @@ def test_an_empty_picture_shows_no_scene() -> None:
     assert look(picture).scene is None
 
 
-def test_a_weight_below_one_draws_a_colour_towards_grey() -> None:
+def test_a_weight_below_one_mixes_a_colour_with_the_other() -> None:
     scene = Scene("red", "blue", "square", "large", "center")
     accents = [Accent("colour", weight) for weight in (0.4, 0.7, 1.0, 1.6)]
     drawn = pixels(draw([scene] * 4, generator(), "plain", accents))
-    distances = [distance_to(look(picture).colour, "red") for picture in drawn]
+    found = [look(picture).colour for picture in drawn]
+    distances = [distance_to(colour, "red") for colour in found]
     assert distances == sorted(distances, reverse=True)
     assert distances[0] > distances[1] + 20 > distances[2] + 40
     assert distances[3] == distances[2]
+    between = 0.4 * np.array(COLOURS["red"]) + 0.6 * np.array(COLOURS["blue"])
+    assert np.abs(found[0] - between).max() < 2
 
 
 @pytest.mark.parametrize("attribute", ["size", "place"])

@@ -60,7 +60,7 @@ def assert_right(expected: Sequence[Scene], seen: Sequence[Seen]) -> None:
 def test_words_count_wherever_they_stand_in_400_tokens(
     look_at: Looker, demo_engine: Any, before: int, after: int
 ) -> None:
-    expected = scenes(16)
+    expected = scenes(12)
     prompts = [FILLER * before + told(scene) + ", " + FILLER * after for scene in expected]
     if before or after:
         explained = demo_engine.pipeline.prompt_encoder.explain(prompts[0])
@@ -70,7 +70,7 @@ def test_words_count_wherever_they_stand_in_400_tokens(
 
 def test_another_prompt_gives_another_picture(look_at: Looker) -> None:
     """The eyes would not pass a model that draws the same, or anything, whatever it is told."""
-    expected = scenes(16)
+    expected = scenes(12)
     others = expected[1:] + expected[:1]
     seen = look_at([told(scene) for scene in others])
     for name in BARS:
@@ -81,8 +81,9 @@ def test_another_prompt_gives_another_picture(look_at: Looker) -> None:
         assert as_others < by_chance + 0.2, name
 
 
-@pytest.mark.parametrize("style", ["lpw", "a1111"])
-@pytest.mark.parametrize("colour", ["red", "green", "yellow"])
+@pytest.mark.parametrize(
+    ("style", "colour"), [("lpw", "red"), ("lpw", "green"), ("lpw", "yellow"), ("a1111", "red")]
+)
 def test_a_weight_strengthens_and_weakens(look_at: Looker, style: str, colour: str) -> None:
     distances = [
         [
@@ -97,16 +98,14 @@ def test_a_weight_strengthens_and_weakens(look_at: Looker, style: str, colour: s
     assert np.mean(np.array(distances[0]) < np.array(distances[1])) >= 0.8
 
 
-@pytest.mark.parametrize("colour", ["red", "green", "blue"])
-def test_a_negative_prompt_pushes_away(look_at: Looker, colour: str) -> None:
-    """From what it names, farther than one that names a shape does."""
-    prompts = ["a large shape on a white background, center"] * 8
-    plain, other, pushed = (
-        distance(look_at(prompts, {"negative_prompt": negative}), colour)
-        for negative in ("", "square", f"{colour} shape")
-    )
-    assert pushed > plain + 20
-    assert pushed > other + 20
+def test_a_negative_prompt_pushes_away(look_at: Looker) -> None:
+    """From the colour that it names, farther than one that names a shape does."""
+    prompts = ["a large shape on a white background, center"] * 6
+    plain, other = (look_at(prompts, {"negative_prompt": negative}) for negative in ("", "square"))
+    for colour in ("red", "green", "blue"):
+        pushed = distance(look_at(prompts, {"negative_prompt": f"{colour} shape"}), colour)
+        assert pushed > distance(plain, colour) + 20, colour
+        assert pushed > distance(other, colour) + 20, colour
 
 
 def distance(seen: Sequence[Seen], colour: str) -> float:
@@ -114,7 +113,7 @@ def distance(seen: Sequence[Seen], colour: str) -> float:
 
 
 def test_break_separates_and_loses_nothing(look_at: Looker, demo_engine: Any) -> None:
-    expected = scenes(16)
+    expected = scenes(12)
     prompts = [
         f"{scene.size} {scene.colour} {scene.shape} BREAK {scene.background} background "
         f"BREAK {scene.place}"

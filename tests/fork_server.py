@@ -1,8 +1,8 @@
-"""Run as a process of its own: starts imports quickly, each as a fork that has all modules loaded.
+"""Run as a process of its own: runs model_import.py quickly, each time in a fork with all modules.
 
-Reads lines of JSON `{"words": […], "environment": {…}, "log": PATH}` from standard input, runs
-`model_import.py` with these words in a fork each time, and answers `started PID`, then
-`ended STATUS` (a negative one is the signal that ended it).
+Reads lines of JSON `{"words": […], "environment": {…}, "output": PATH, "errors": PATH}` from
+standard input, runs the command with these words, in that environment and no other, in a fork each
+time, and answers `started PID`, then `ended STATUS` (a negative one is the signal that ended it).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
@@ -46,14 +46,17 @@ def say(line: str) -> None:
 def run(command_line: object, order: dict[str, object]) -> None:
     status = 70
     try:
+        os.environ.clear()
         os.environ.update(order["environment"])
-        with open(order["log"], "w") as log:
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-            status = command_line.main(order["words"])
-            sys.stdout.flush()
-            sys.stderr.flush()
+        for descriptor, path in ((1, order["output"]), (2, order["errors"])):
+            with open(path, "a") as file:
+                os.dup2(file.fileno(), descriptor)
+        status = command_line.main(order["words"])
+    except SystemExit as exit_:  # words that argparse can't understand
+        status = exit_.code
     finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(status)
 
 
