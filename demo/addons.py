@@ -14,12 +14,11 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch.func import functional_call
 
 from demo.album import Album, fill_album
 from demo.batches import caption_batches
-from demo.export import read_checkpoint
+from demo.export import read_checkpoint, write_tensors
 from demo.networks import Networks, make_networks
 from demo.scene import Style
 from demo.schedule import optimiser, steps
@@ -55,7 +54,7 @@ def main(words: list[str] | None = None) -> None:
     sha256 = record_file(arguments.checkpoint).sha256
     vectors = phrase_vectors(networks, vocabulary)
     title = {"modelspec.title": EMBEDDING, "modelspec.license": "Apache-2.0"}
-    _write(arguments.out / f"{EMBEDDING}.safetensors", vectors, title)
+    write_tensors(arguments.out / f"{EMBEDDING}.safetensors", vectors, title)
     for name, style in STYLES.items():
         path = arguments.out / f"{name}.safetensors"
         if path.exists() and _metadata(path).get(CHECKPOINT_KEY) == sha256:
@@ -63,14 +62,7 @@ def main(words: list[str] | None = None) -> None:
             continue
         print(f"Drawing the album of {name} ...", flush=True)
         album = fill_album(networks.vae, SEED, drawings=1, accents=0, style=style)
-        _write(path, train_lora(networks, vocabulary, album, name), notes(name, sha256))
-
-
-def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Write a file; one that is there stays until the new one is whole."""
-    new = path.with_suffix(".new")
-    save_file(tensors, new, metadata)
-    new.replace(path)
+        write_tensors(path, train_lora(networks, vocabulary, album, name), notes(name, sha256))
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -19,22 +19,15 @@ from lpw_sdxl.checkpoint.tensors import tensor_bytes
 from lpw_sdxl.checkpoint.tokenizer import MAX_LENGTH
 from lpw_sdxl.checkpoint.writer import TensorSpec, write_safetensors
 
+_DTYPES = {torch.float16: "F16", torch.int64: "I64"}
+
 
 def write_checkpoint(path: Path, networks: Networks, title: str) -> str:
-    """Write the networks in float16, marked as v-prediction with zero SNR; return the SHA-256.
-
-    A file that is there stays until the new one is whole.
-    """
+    """Write the networks in float16, marked as v-prediction with zero SNR; return the SHA-256."""
     tensors = original_tensors(networks)
     tensors[V_PREDICTION_MARKER] = torch.zeros(0)
     tensors[ZERO_SNR_MARKER] = torch.zeros(0)
-    tensors = {name: tensor.half().contiguous() for name, tensor in sorted(tensors.items())}
-    position_ids = torch.arange(MAX_LENGTH)[None]
-    specs = [
-        TensorSpec(POSITION_IDS, "I64", tuple(position_ids.shape)),
-        *(TensorSpec(name, "F16", tuple(tensor.shape)) for name, tensor in tensors.items()),
-    ]
-    contents = [tensor_bytes(position_ids), *map(tensor_bytes, tensors.values())]
+    tensors = {name: tensor.half() for name, tensor in sorted(tensors.items())}
     metadata = {
         "modelspec.title": title,
         "modelspec.author": "LPW-SDXL",
@@ -42,8 +35,21 @@ def write_checkpoint(path: Path, networks: Networks, title: str) -> str:
         "modelspec.resolution": f"{NATIVE_SIZE.width}x{NATIVE_SIZE.height}",
         "modelspec.prediction_type": "v",
     }
+    return write_tensors(path, {POSITION_IDS: torch.arange(MAX_LENGTH)[None]} | tensors, metadata)
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+    """Write a safetensors file, the same bytes for the same contents; return the SHA-256.
+
+    A file that is there stays until the new one is whole.
+    """
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    specs = [
+        TensorSpec(name, _DTYPES[tensor.dtype], tuple(tensor.shape))
+        for name, tensor in tensors.items()
+    ]
     new = path.with_suffix(".new")
-    sha256 = write_safetensors(new, specs, contents, metadata).sha256
+    sha256 = write_safetensors(new, specs, map(tensor_bytes, tensors.values()), metadata).sha256
     new.replace(path)
     return sha256
 

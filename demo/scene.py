@@ -40,6 +40,8 @@ CENTRE_OFFSETS = {  # pixels down and right of the middle
 RADII = {"small": 16.0, "large": 30.0}
 """Of the circle, pixels; a square and a triangle of that size have its area, or nearly."""
 _MIDDLE_RADIUS = 22.0
+_EXTENTS = {"circle": (1.0, 1.0), "square": (0.886, 0.886), "triangle": (0.99, 1.143)}
+"""How far a shape of radius 1 reaches from the middle of its box, down and right."""
 JITTER_PIXELS = 4.0
 JITTER_RADIUS = 0.1
 OUTLINE_PIXELS = 5.0
@@ -125,8 +127,8 @@ def draw(
     centres = PICTURE_PIXELS / 2 + offsets + jitter[:, :2] * JITTER_PIXELS  # [n, 2], y and x
     radii = torch.tensor([RADII[scene.size] for scene in scenes]) / _MIDDLE_RADIUS
     radii = _MIDDLE_RADIUS * radii ** weights["size"] * (1 + jitter[:, 2] * JITTER_RADIUS)
-    # A shape that a weight makes larger, or moves, stays whole.
-    margins = radii[:, None] + 1
+    # A shape stays whole, also where a weight makes it larger or moves it.
+    margins = torch.tensor([_EXTENTS[scene.shape] for scene in scenes]) * radii[:, None] + 2
     centres = torch.minimum(torch.maximum(centres, margins), PICTURE_PIXELS - margins)
     kinds = torch.tensor([SHAPES.index(scene.shape) for scene in scenes])
     distance = signed_distance(kinds, centres, radii)
