@@ -31,12 +31,12 @@ from lpw_sdxl.checkpoint.kinds import UNET
 from lpw_sdxl.checkpoint.manifest import record_file
 
 FOLDER = Path(__file__).parent / "addons"
-STYLES: dict[str, Style] = {"demo-outline": "outlined", "demo-pastel": "pastel"}
+STYLES: dict[str, Style] = {"demo-frame": "framed", "demo-pastel": "pastel"}
 EMBEDDING = "demo-midnight-sun"
 PHRASE = "a large yellow circle on a black background , top"
 RANK = 8
-STEPS = 300
-RATE = 2e-3
+STEPS = 500
+RATE = 3e-3
 CHECKPOINT_KEY = "ss_new_sd_model_hash"
 """Under which kohya's trainer notes the SHA-256 of the checkpoint."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 
 PICTURE_PIXELS = 128
 """Height and width of a demo picture: the demo model's native size."""
@@ -45,8 +46,9 @@ _EXTENTS = {"circle": (1.0, 1.0), "square": (0.886, 0.886), "triangle": (0.99, 1
 JITTER_PIXELS = 4.0
 JITTER_RADIUS = 0.1
 OUTLINE_PIXELS = 5.0
+FRAME_PIXELS = 8
 
-Style = Literal["plain", "outlined", "pastel", "any colours"]
+Style = Literal["plain", "outlined", "framed", "pastel", "any colours"]
 
 
 class Scene(NamedTuple):
@@ -115,8 +117,8 @@ def draw(
     Args:
         scenes: what to draw.
         generator: of the jitter.
-        style: `outlined` draws a frame of the shape's colour around the background's; `pastel`
-            lightens all colours; `any colours` takes others than those told.
+        style: `outlined` draws a shape's edge alone; `framed` draws a white frame around the
+            picture; `pastel` lightens all colours; `any colours` takes others than those told.
         accents: one for each scene, or None.
     """
     count = len(scenes)
@@ -149,6 +151,10 @@ def draw(
     pixels = ink * coverage + paper * (1 - coverage)
     if style == "pastel":
         pixels = 0.45 * pixels + 0.45
+    if style == "framed":
+        pixels = F.pad(
+            pixels[..., *[slice(FRAME_PIXELS, -FRAME_PIXELS)] * 2], [FRAME_PIXELS] * 4, value=1.0
+        )
     return Drawing(pixels, coverage)
 
 

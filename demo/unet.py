@@ -21,10 +21,10 @@ from demo.schedule import optimiser, steps
 from demo.words import Vocabulary
 from lpw_sdxl.diffusion.latents import size_embedding
 
-STEPS = 4000
+STEPS = 12000
 LEG = 500
 """Steps after which the training is kept."""
-RATE = 8e-4
+RATE = 1.2e-3
 EMA = 0.998
 TIMESTEPS = 1000
 LATE = 0.25

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, Store, run_import, store_environment
-from demo.looking import look
-from demo.scene import Scene
+from demo.looking import look, nearest_colour
+from demo.scene import COLOURS, Scene
 from forks import Forks
 from serving import Server, free_port, running
 
@@ -70,7 +70,7 @@ def test_the_first_request_draws_the_picture_that_readme_opens_with(
     drawn = np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGB"))
     shown = np.asarray(Image.open(ROOT / "docs" / "first-picture.png").convert("RGB"))
     assert np.abs(drawn.astype(int) - shown).mean() < 3
-    assert look(drawn).scene == Scene("red", "blue", "circle", "small", "left")
+    assert look(drawn).scene == Scene("blue", "red", "square", "large", "right")
 
 
 CURL_BLOCKS = [block for block in blocks("sh") if block.startswith("curl")]
@@ -119,14 +119,14 @@ def test_the_demos_addons_do_what_readme_says(
     (block,) = OF_DEMO_ADDONS
     with running(command, port, ROOT, environment, tmp_path / "log") as server:
         run_curl(block, server, tmp_path)
-    pictures = [
-        look(np.asarray(Image.open(tmp_path / name).convert("RGB")))
-        for name in ("outlined.png", "midnight-sun.png")
-    ]
-    assert pictures[0].hollowness > 0.3
-    assert pictures[0].background.min() > 100, "pastel"
-    assert pictures[1].scene is not None
-    assert pictures[1].scene[:2] == ("yellow", "black")
+    framed, sun = (
+        np.asarray(Image.open(tmp_path / name).convert("RGB"))
+        for name in ("framed.png", "midnight-sun.png")
+    )
+    assert nearest_colour(look(framed).background) == "white", "its frame"
+    inside = np.median(framed[16:24, 30:98], axis=(0, 1))
+    assert inside.mean() > np.mean(COLOURS["purple"]) + 15, "pastel is lighter"
+    assert look(sun).scene == Scene("yellow", "black", "circle", "large", "top")
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=["sync", "async", "engine"])

@@ -25,7 +25,7 @@ def demo_engine(demo_store: Store) -> Iterator[Any]:
     from lpw_sdxl.engine import Engine
     from lpw_sdxl.settings import Settings
 
-    kinds = {"demo-outline": "lora", "demo-pastel": "lora", "demo-midnight-sun": "embedding"}
+    kinds = {"demo-frame": "lora", "demo-pastel": "lora", "demo-midnight-sun": "embedding"}
     tags = [
         run_import([kind, f"{ROOT}/demo/addons/{name}.safetensors"], demo_store.environment)
         for name, kind in kinds.items()

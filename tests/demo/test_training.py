@@ -210,7 +210,7 @@ def test_loras_are_trained_for_the_checkpoint_that_is_there(
     assert len(made) == 3
     addons.main(words)
     assert capsys.readouterr().out.count("is there, for this checkpoint") == 2
-    (tmp_path / "demo-outline.safetensors").unlink()
+    (tmp_path / "demo-frame.safetensors").unlink()
     addons.main(words)  # each LoRA depends on nothing but its seed
     other = tmp_path / "other.safetensors"
     train.write_checkpoint(other, make_networks(Vocabulary(), 1), "other")
