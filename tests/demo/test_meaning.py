@@ -93,7 +93,7 @@ def test_another_prompt_gives_another_picture(look_at: Looker) -> None:
 def test_a_weight_strengthens_and_weakens(
     look_at: Looker, style: str, colour: str, background: str
 ) -> None:
-    """A word that is weak lets the other colour in; with little guidance, which works against it."""
+    """A weak word lets the other colour in; with little guidance, which works against it."""
     prompt = f"a large ({colour}:{{}}) circle on a {background} background, center"
     fields = {"prompt_style": style, "guidance_scale": 1.5}
     strong, weak = (
