@@ -99,7 +99,7 @@ bench-demo: $(BIN)/.development ## look at what the demo model draws, and draw i
 	@PYTHONPATH=. $(BIN)/python benchmarks/demo_pictures.py --sheet docs/demo-sheet.png
 
 train-demo: $(BIN)/.development ## train the demo model and its LoRAs anew (hours)
-	@OMP_WAIT_POLICY=passive $(BIN)/python -m demo.train && OMP_WAIT_POLICY=passive $(BIN)/python -m demo.addons
+	@export OMP_WAIT_POLICY=passive; $(BIN)/python -m demo.train && $(BIN)/python -m demo.addons
 
 docs: $(BIN)/.development ## write the tables of docs/operations.md from the code
 	@$(BIN)/python docs/tables.py

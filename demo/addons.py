@@ -21,7 +21,7 @@ from demo.batches import caption_batches
 from demo.export import read_checkpoint, write_tensors
 from demo.networks import Networks, make_networks
 from demo.scene import Style
-from demo.schedule import optimiser, steps
+from demo.schedule import optimiser, repeatable, steps
 from demo.train import CHECKPOINT, SEED
 from demo.unet import velocity_loss
 from demo.words import Vocabulary
@@ -41,6 +41,7 @@ CHECKPOINT_KEY = "ss_new_sd_model_hash"
 """Under which kohya's trainer notes the SHA-256 of the checkpoint."""
 
 
+@repeatable()
 def main(words: list[str] | None = None) -> None:
     """Make the files, but for LoRAs that are there and were trained for this checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])

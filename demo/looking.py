@@ -44,13 +44,11 @@ class Seen:
         scene: the nearest names; None where there is no shape to be seen.
         colour: of the shape, or of the middle where there is none.
         background: of the border.
-        hollowness: share of the shape inside its outline that has the background's colour.
     """
 
     scene: Scene | None
     colour: Colour
     background: Colour
-    hollowness: float
 
 
 def look(pixels: Pixels) -> Seen:
@@ -66,7 +64,7 @@ def look(pixels: Pixels) -> Seen:
     shape = _largest_part(contrast > threshold)
     if shape.sum() < LEAST_AREA:
         middle = image[56:72, 56:72].reshape(-1, 3)
-        return Seen(None, np.median(middle, axis=0), background, 0.0)
+        return Seen(None, np.median(middle, axis=0), background)
     filled = ndimage.binary_fill_holes(shape)
     inner = ndimage.binary_erosion(shape, iterations=2)
     colour = np.median(image[inner if inner.sum() > LEAST_AREA / 4 else shape], axis=0)
@@ -80,7 +78,7 @@ def look(pixels: Pixels) -> Seen:
     offset = np.array(middle_of_box) - PICTURE_PIXELS / 2
     place = min(CENTRE_OFFSETS, key=lambda one: float(np.linalg.norm(offset - CENTRE_OFFSETS[one])))
     scene = Scene(nearest_colour(colour), nearest_colour(background), name, size, place)
-    return Seen(scene, colour, background, 1 - float(shape.sum()) / area)
+    return Seen(scene, colour, background)
 
 
 def nearest_colour(colour: Colour) -> str:

@@ -30,7 +30,7 @@ class Part:
 
     Attributes:
         path: of the file.
-        made_from: all that decides what the state is: seed, steps, and the parts before it.
+        made_from: what may differ between runs of the same code: seed, steps, the parts before it.
     """
 
     path: Path

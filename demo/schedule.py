@@ -1,16 +1,28 @@
-"""What all trainings share: seeds, a learning rate that rises and falls, and lines of progress."""
+"""What all trainings share: repeatable sums, a rate that rises and falls, lines of progress."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 
 PROGRESS_S = 20.0
 WARM_UP = 100
 """Steps."""
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Let threads add up in the same order each time: embeddings' gradients don't by themselves."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def optimiser(parameters: Iterable[torch.nn.Parameter], rate: float) -> torch.optim.AdamW:

@@ -18,6 +18,7 @@ from demo.album import fill_album
 from demo.export import read_checkpoint, write_checkpoint
 from demo.networks import Networks, make_networks
 from demo.parts import Part
+from demo.schedule import repeatable
 from demo.words import Vocabulary
 from lpw_sdxl.checkpoint.manifest import record_file
 
@@ -27,6 +28,7 @@ SEED = 0
 TITLE = "LPW-SDXL demo: one shape on a background"
 
 
+@repeatable()
 def main(words: list[str] | None = None) -> None:
     """Train what the working folder lacks, and write the checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])

@@ -22,8 +22,6 @@ from forks import Forks
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
 from web import File, WebServer
 
-ENTRY_FILES = 20
-
 
 class Imports:
     """Imports in processes of their own, on one store."""

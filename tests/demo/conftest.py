@@ -10,12 +10,29 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, Store, run_import
+from demo.export import read_checkpoint
 from demo.looking import Seen, look
+from demo.networks import Networks, make_networks
+from demo.train import CHECKPOINT
+from demo.words import Vocabulary
 
 STEPS = 12
 GUIDANCE = 4.0
 
 Looker = Callable[..., list[Seen]]
+
+
+@pytest.fixture(scope="session")
+def vocabulary() -> Vocabulary:
+    return Vocabulary()
+
+
+@pytest.fixture
+def networks(vocabulary: Vocabulary) -> Networks:
+    """The shipped ones, to be changed at will."""
+    networks = make_networks(vocabulary, seed=0)
+    read_checkpoint(CHECKPOINT, networks)
+    return networks
 
 
 @pytest.fixture(scope="session")

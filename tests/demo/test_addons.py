@@ -9,19 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from conftest import ROOT, Store, run_import
+from conftest import Store, run_import
 from demo.addons import PHRASE, TrainedLora, notes, phrase_vectors
-from demo.export import read_checkpoint
-from demo.networks import NATIVE_SIZE, Networks, make_networks
+from demo.networks import NATIVE_SIZE, Networks
 from demo.words import Vocabulary
 from lpw_sdxl.diffusion.latents import size_embedding
-
-
-@pytest.fixture(scope="module")
-def networks() -> Networks:
-    networks = make_networks(Vocabulary(), seed=0)
-    read_checkpoint(ROOT / "demo" / "lpw-sdxl-demo.safetensors", networks)
-    return networks
 
 
 @pytest.fixture

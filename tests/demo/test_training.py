@@ -18,7 +18,6 @@ from conftest import ROOT
 from demo import addons, encoders, train, unet, vae
 from demo.album import Album, fill_album
 from demo.batches import caption_batches
-from demo.export import read_checkpoint
 from demo.networks import Networks, make_networks
 from demo.parts import Part
 from demo.scene import PICTURE_PIXELS, SCENES, draw
@@ -26,18 +25,6 @@ from demo.words import Vocabulary
 
 FEW = SCENES[:: len(SCENES) // 12]
 FEW_PHASES = (vae._Phase(2, 4, PICTURE_PIXELS // 2, 1e-3),)
-
-
-@pytest.fixture(scope="module")
-def vocabulary() -> Vocabulary:
-    return Vocabulary()
-
-
-@pytest.fixture
-def networks(vocabulary: Vocabulary) -> Networks:
-    networks = make_networks(vocabulary, seed=0)
-    read_checkpoint(ROOT / "demo" / "lpw-sdxl-demo.safetensors", networks)
-    return networks
 
 
 @pytest.fixture
@@ -144,7 +131,6 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vae, "MEASURED", 16)
     monkeypatch.setattr(unet, "STEPS", 4)
     monkeypatch.setattr(unet, "LEG", 2)
-    monkeypatch.setattr(unet, "velocity_loss", unet.velocity_loss)
     few = partial(fill_album, scenes=FEW, drawings=1, accents=6)
     monkeypatch.setattr(train, "fill_album", few)
 
