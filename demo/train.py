@@ -38,6 +38,10 @@ def main(words: list[str] | None = None) -> None:
         "--resume", metavar="CHECKPOINT", type=Path, help="go on with this one's UNet"
     )
     arguments = parser.parse_args(words)
+    if arguments.resume and not arguments.resume.is_file():
+        parser.error(
+            f"{arguments.resume} is no file; a checkpoint that this command wrote is right"
+        )
     began = time.monotonic()
     arguments.work.mkdir(parents=True, exist_ok=True)
     vocabulary = Vocabulary()
