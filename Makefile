@@ -51,6 +51,7 @@ check: $(BIN)/.development ## lint, types and the direction of imports
 	@$(BIN)/lint-imports --no-cache
 
 bundle: $(BIN)/.runtime ## build the bento with the model MODEL in it (sdxl:latest, or mounted for none), and ADDONS=lora-a,embedding-b
+	@[ "$(MODEL)" != mounted ] || [ -z "$(ADDONS)" ] || { echo "MODEL=mounted takes no ADDONS: a mounted store hides what is in the bento; mount them with the model." >&2; exit 2; }
 	@tag=mounted; [ "$(MODEL)" = mounted ] || tag=$$($(BIN)/python model_import.py verify $(MODEL) | tail -1) && \
 	  echo "Building a bento with $$tag in it; packages are locked, which takes a minute." && \
 	  $(BIN)/bentoml build --arg model=$$tag $(if $(ADDONS),--arg addons=$(ADDONS))

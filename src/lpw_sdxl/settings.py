@@ -70,7 +70,8 @@ class Settings(LogSettings):
         max_body_bytes: largest HTTP body; paths that need less take less.
         tokens: bearer tokens that may ask, with commas or blanks between them; None for anyone.
         tokens_file: file with more of them, one a line; a change of it counts without a restart.
-        open_probes: whether /livez, /readyz and /healthz need no token.
+        open_probes: whether /livez, /readyz and /healthz need no token; the probes of `deploy/`
+            send none.
         open_metrics: whether /metrics needs no token.
         cors_origins: origins whose web pages may ask, with commas or blanks between them.
         lora_weights_bytes: for the model's weights with LoRAs, which are kept for sets that are

@@ -38,8 +38,9 @@ def test_an_unknown_name_is_refused_with_near_matches(write_entry: Write):
     assert str(caught.value).count("'") == 8
     with pytest.raises(InvalidRequestError) as caught:
         registry.lora("zzzz", FIELD)
-    assert str(caught.value) == "No LoRA is named 'zzzz'; /info lists the known ones (5)."
-    with pytest.raises(InvalidRequestError, match="none is imported"):
+    since = "What was imported since the service started is known after its next start."
+    assert str(caught.value) == f"No LoRA is named 'zzzz'; /info lists the known ones (5). {since}"
+    with pytest.raises(InvalidRequestError, match=f"none was imported. {since}"):
         Registry.read([], signature=None).lora("zzzz", FIELD)
 
 

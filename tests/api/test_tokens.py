@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
 import os
 import re
@@ -83,6 +85,25 @@ def test_what_is_not_exactly_one_bearer_token_is_refused(headers: list[bytes]) -
     tokens = Tokens.from_settings(settings(tokens=f"{FIRST},{SECOND}"))
     assert tokens is not None
     assert not tokens.allow(headers)
+
+
+@pytest.mark.parametrize("token", [FIRST, THIRD, "unknown-unknown-unknown", ""])
+def test_every_token_is_compared_in_constant_time(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether one fits, and which, no time tells: digests are compared, all of them, each time."""
+    compared: list[tuple[bytes, bytes]] = []
+    compare = hmac.compare_digest
+
+    def record(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return compare(one, other)
+
+    tokens = Tokens.from_settings(settings(tokens=f"{FIRST},{SECOND},{THIRD}"))
+    monkeypatch.setattr(hmac, "compare_digest", record)
+    assert is_allowed(tokens, token) == (token in (FIRST, THIRD))
+    assert len(compared) == 3
+    assert {len(digest) for pair in compared for digest in pair} == {hashlib.sha256().digest_size}
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])

@@ -150,8 +150,11 @@ class Registry:
         if near:
             names = ", ".join(repr(known[match].manifest.name) for match in near)
             return f"No {kind.noun} is named {shown}; near are {names}."
-        hint = f"/info lists the known ones ({len(known)})" if known else "none is imported"
-        return f"No {kind.noun} is named {shown}; {hint}."
+        count = f"/info lists the known ones ({len(known)})" if known else "none was imported"
+        return (
+            f"No {kind.noun} is named {shown}; {count}. What was imported since the service "
+            "started is known after its next start."
+        )
 
 
 NO_ADDONS = Registry({}, {}, {})
