@@ -80,7 +80,7 @@ def own_engine(model_directory: Path) -> Iterator[Engine]:
 
 
 def capacity(engine: Engine, size: ImageSize = ImageSize(128, 128)) -> int:  # noqa: B008 - frozen
-    return engine._loop._capacity(size)
+    return engine._loop._capacity.rows(size)
 
 
 async def test_a_lack_of_memory_shrinks_a_call_and_calls_that_go_well_let_it_grow(

@@ -1,6 +1,7 @@
 """The engine as its callers see it: load a model directory, await images.
 
-Knows nothing of HTTP. Everything that can be refused is refused before a job is queued.
+Knows nothing of HTTP. Everything that can be refused is refused before a job is queued: what a
+request says in `decision.py`, what there is no room or time for in `queue.py`.
 """
 
 from __future__ import annotations
@@ -8,55 +9,32 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import secrets
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lpw_sdxl import __version__
 from lpw_sdxl.addon.registry import NO_ADDONS, Addon, Registry
 from lpw_sdxl.conditioning import Embedding, PromptExplanation, load_embedding
-from lpw_sdxl.conditioning.chunking import WINDOW_TOKENS, ChunkedPair
 from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
-from lpw_sdxl.diffusion.scheduler_rules import check_scheduler, supported_schedulers
-from lpw_sdxl.diffusion.schedulers import own_scheduler, unet_calls
+from lpw_sdxl.diffusion.scheduler_rules import supported_schedulers
 from lpw_sdxl.engine.calibration import calibrate, read_memory
-from lpw_sdxl.engine.cost import step_cost
-from lpw_sdxl.engine.job import (
-    GeneratedImage,
-    Job,
-    JobSpec,
-    Listener,
-    PromptTexts,
-    TextCount,
-    TextCounts,
-)
-from lpw_sdxl.engine.loop import LoopCounters, LoopOptions, StepLoop
+from lpw_sdxl.engine.decision import Decider, prompt_limits
+from lpw_sdxl.engine.job import GeneratedImage, Job, JobSpec, Listener
+from lpw_sdxl.engine.loop import LoopOptions, StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics
+from lpw_sdxl.engine.observation import LoopCounters
 from lpw_sdxl.engine.policy import MixedLengths
 from lpw_sdxl.engine.queue import QueueLimits
-from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError, RequestError
-from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, check_fits, check_texts
 from lpw_sdxl.lora.library import LoraLibrary
-from lpw_sdxl.lora.request import collect, refuse_in_negative
-from lpw_sdxl.lora.sets import NOWHERE, LoraSets, sets_of
-from lpw_sdxl.prompt import PromptLimits, PromptStyle, parse
-from lpw_sdxl.schema import (
-    GenerationRequest,
-    ImageSize,
-    InspectionRequest,
-    RequestLimits,
-    check_limits,
-    check_prompt_lengths,
-)
+from lpw_sdxl.lora.sets import NOWHERE, LoraSets
+from lpw_sdxl.prompt import PromptStyle
+from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest, RequestLimits
 from lpw_sdxl.settings import Settings, read_settings
 
 logger = logging.getLogger(__name__)
-
-DRAWN_SEED_BITS = 32  # a seed that JavaScript and every A1111 tool can hold
 
 
 def ignore_death(reason: str) -> None:
@@ -87,12 +65,8 @@ class Engine:
             settings.lora_files_bytes,
         )
         self.plan = plan
-        self.limits = RequestLimits.from_settings(settings)
-        self.prompt_limits = _prompt_limits(settings)
-        self.max_prompt_chunks = settings.max_prompt_chunks
-        self.max_queued_cost = settings.max_queued_cost
+        self._decider = Decider(pipeline, addons, settings)
         self.time_limit_s = settings.time_limit_s
-        self.own_scheduler = own_scheduler(pipeline.scheduler_config)
         self.mixed_lengths = MixedLengths(settings.mixed_lengths)
         options = LoopOptions(
             plan=plan,
@@ -136,7 +110,7 @@ class Engine:
         device = choose_device(settings.device)
         memory = read_memory(device)
         options = LoadOptions(
-            prompt_limits=_prompt_limits(settings),
+            prompt_limits=prompt_limits(settings),
             conditioning_cache_bytes=settings.conditioning_cache_bytes,
             decodes_in_half=settings.half_decode,
             embeddings=tuple(map(_load_embedding, addons.embeddings.values())),
@@ -156,7 +130,12 @@ class Engine:
     @property
     def native_size(self) -> ImageSize:
         """Give the size that the model was trained for, the default of a request."""
-        return self.pipeline.manifest.native_size
+        return self._decider.native_size
+
+    @property
+    def limits(self) -> RequestLimits:
+        """Give the limits of a request's own fields."""
+        return self._decider.limits
 
     @property
     def is_alive(self) -> bool:
@@ -203,47 +182,7 @@ class Engine:
         Raises:
             RequestError: naming the field at fault.
         """
-        check_limits(request, self.limits)
-        deepest = self.pipeline.prompt_encoder.max_clip_skip
-        if request.clip_skip is not None and request.clip_skip > deepest:
-            raise InvalidRequestError(
-                f"clip_skip is {request.clip_skip}; this model's text encoders have layers for at"
-                f" most {deepest}",
-                field="clip_skip",
-            )
-        scheduler = request.scheduler or self.own_scheduler
-        check_scheduler(scheduler, self.pipeline.scheduler_config, request.num_inference_steps)
-        prompts = self._read_prompts(request)
-        refuse_in_negative(prompts.negative_prompt)
-        loras = collect(
-            request.loras, prompts.prompt.lora_tags, self.addons.lora, self.limits.max_loras
-        )
-        chunked = self._chunk(prompts, request.prompt_style)
-        manifest = self.pipeline.manifest
-        record = ImageRecord(
-            request=request,
-            seed=secrets.randbits(DRAWN_SEED_BITS) if request.seed is None else request.seed,
-            size=ImageSize(
-                height=request.height or self.native_size.height,
-                width=request.width or self.native_size.width,
-            ),
-            scheduler=scheduler,
-            model_name=manifest.name,
-            model_sha256=manifest.source_sha256,
-            loras=loras,
-            embeddings=self._embedding_uses(chunked),
-        )
-        self._check_native_size(record)
-        check_fits(record)
-        spec = JobSpec(
-            record,
-            prompts,
-            _count(chunked),
-            unet_calls(record.scheduler, request.num_inference_steps),
-            sets_of(loras, self.addons.changed_networks),
-        )
-        self._check_cost(spec)
-        return spec
+        return self._decider.decide(request)
 
     def explain(self, request: InspectionRequest) -> PromptExplanation:
         """Say what the engine makes of two prompts.
@@ -251,12 +190,7 @@ class Engine:
         Raises:
             RequestError: if a prompt breaks a limit.
         """
-        check_prompt_lengths(request, self.limits)
-        check_texts(request)
-        prompts = self._read_prompts(request)
-        self._chunk(prompts, request.prompt_style)
-        explanation = self.pipeline.prompt_encoder.explain(*prompts, request.prompt_style)
-        return explanation.refused(*self._lora_obstacles(prompts))
+        return self._decider.explain(request)
 
     def describe(self) -> dict[str, Any]:
         """Say what is served and what has been done, in plain JSON values."""
@@ -270,12 +204,12 @@ class Engine:
             "schedulers": [
                 str(name) for name in supported_schedulers(self.pipeline.scheduler_config)
             ],
-            "own_scheduler": str(self.own_scheduler),
+            "own_scheduler": str(self._decider.own_scheduler),
             "prompt_styles": [str(style) for style in PromptStyle],
             "limits": limits
             | {
-                "max_prompt_chunks": self.max_prompt_chunks,
-                "max_queued_cost": self.max_queued_cost,
+                "max_prompt_chunks": self._decider.max_prompt_chunks,
+                "max_queued_cost": self._decider.max_queued_cost,
                 "time_limit_s": self.time_limit_s,
             },
             **self.addons.describe(),
@@ -308,95 +242,7 @@ class Engine:
         for sha256, _ in {*loras.unet, *loras.text_encoders}:
             self._library.get(sha256)
 
-    def _lora_obstacles(self, prompts: PromptTexts) -> tuple[str | None, str | None]:
-        """Say for each prompt what keeps its LoRA tags from an image, or None."""
-        positive = partial(
-            collect, (), prompts.prompt.lora_tags, self.addons.lora, self.limits.max_loras
-        )
-        negative = partial(refuse_in_negative, prompts.negative_prompt)
-        return _refusal(positive), _refusal(negative)
-
-    def _check_native_size(self, record: ImageRecord) -> None:
-        """Refuse a model's native size, where a request names none, if it is over the limit."""
-        for field, side in record.size._asdict().items():
-            most = getattr(self.limits.max_size, field)
-            if side > most:
-                raise InvalidRequestError(
-                    f"{field} is {side}, the model's native; at most {most} is accepted here",
-                    field=field,
-                )
-
-    def _check_cost(self, spec: JobSpec) -> None:
-        """Refuse one image that is more than the whole queue may hold."""
-        cost = step_cost(spec.record.size, spec.rows) * spec.unet_calls
-        if cost > self.max_queued_cost:
-            raise InvalidRequestError(
-                f"an image of {spec.record.size} in {spec.unet_calls} steps is {cost:.0f} megapixel"
-                f" steps; at most {self.max_queued_cost:.0f} are accepted here; fewer steps or a"
-                " smaller size would be right",
-                field="num_inference_steps",
-            )
-
-    def _read_prompts(self, request: GenerationRequest | InspectionRequest) -> PromptTexts:
-        return PromptTexts(
-            *(
-                parse(
-                    getattr(request, field),
-                    self.prompt_limits,
-                    style=request.prompt_style,
-                    field=field,
-                )
-                for field in PromptTexts._fields
-            )
-        )
-
-    def _chunk(self, prompts: PromptTexts, style: PromptStyle) -> ChunkedPair:
-        """Chunk both prompts; refuse one of too many chunks, by its field."""
-        encoder = self.pipeline.prompt_encoder
-        for field, prompt in prompts._asdict().items():
-            # Few characters of embeddings are many tokens: refused before they are made.
-            self._check_chunks(field, -(-encoder.count_vectors(prompt, style) // WINDOW_TOKENS))
-        chunked = encoder.chunk(*prompts, style)
-        for field, chunks in chunked._asdict().items():
-            self._check_chunks(field, chunks.own_windows)
-        return chunked
-
-    def _check_chunks(self, field: str, count: int) -> None:
-        """Refuse a prompt of so many chunks, or more, if they are too many."""
-        if count > self.max_prompt_chunks:
-            raise InvalidPromptError(
-                f"{field} fills {count} chunks of 75 tokens; at most"
-                f" {self.max_prompt_chunks} are accepted here",
-                field=field,
-            )
-
-    def _embedding_uses(self, chunked: ChunkedPair) -> tuple[EmbeddingUse, ...]:
-        names = self.pipeline.prompt_encoder.named_embeddings(chunked)
-        return tuple(EmbeddingUse(name, self.addons.embedding_sha256(name)) for name in names)
-
-
-def _refusal(check: Callable[[], object]) -> str | None:
-    """Return what a check raises against a request, or None."""
-    try:
-        check()
-    except RequestError as error:
-        return error.message
-    return None
-
-
-def _count(chunked: ChunkedPair) -> TextCounts:
-    """Count both prompts' tokens and chunks."""
-    return TextCounts(*(TextCount(one.token_count, len(one.windows)) for one in chunked))
-
 
 def _load_embedding(addon: Addon) -> Embedding:
     addon.verify()
     return load_embedding(addon.manifest.name, addon.file)
-
-
-def _prompt_limits(settings: Settings) -> PromptLimits:
-    return PromptLimits(
-        max_characters=settings.max_prompt_characters,
-        max_depth=settings.max_prompt_depth,
-        max_weight=settings.max_prompt_weight,
-    )

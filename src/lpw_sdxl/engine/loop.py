@@ -9,20 +9,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial, reduce
 
 import torch
 
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import policy
-from lpw_sdxl.engine.cost import MEGA, NO_WORK, Pace, Work, step_cost
+from lpw_sdxl.engine.capacity import Capacity
+from lpw_sdxl.engine.cost import NO_WORK, Pace, Work
 from lpw_sdxl.engine.faults import DeviceLostError, Isolation
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.memory import MemoryPlan
-from lpw_sdxl.engine.metrics import CacheName, EngineMetrics, Stage
+from lpw_sdxl.engine.metrics import EngineMetrics
+from lpw_sdxl.engine.observation import LoopCounters, Observer
 from lpw_sdxl.engine.policy import Phase
 from lpw_sdxl.engine.queue import JobQueue, Load, QueueLimits
 from lpw_sdxl.engine.stages import Stages
@@ -31,31 +32,10 @@ from lpw_sdxl.errors import LpwSdxlError, UnavailableError
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.library import LoraLibrary
-from lpw_sdxl.schema import ImageSize
 
 logger = logging.getLogger(__name__)
 
 ALL_PHASES = frozenset(Phase)
-CAPACITY_RECOVERY = 1.03  # after a lack of memory, the growth of a call for each that went well
-
-
-@dataclass
-class LoopCounters:
-    """What the loop has done since it started; only its thread writes.
-
-    Attributes:
-        unet_calls: calls by the number of jobs they carried.
-        images: finished.
-        failed: jobs that ended in an error, those that were late included.
-        left: jobs whose caller went away.
-        out_of_memory: times that work had to be divided, or a job failed, for lack of memory.
-    """
-
-    unet_calls: Counter[int] = field(default_factory=Counter)
-    images: int = 0
-    failed: int = 0
-    left: int = 0
-    out_of_memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,7 +76,6 @@ class StepLoop:
         metrics: EngineMetrics,
         on_death: Callable[[str], None],
     ) -> None:
-        self.counters = LoopCounters()
         self.stages = Stages(
             pipeline,
             options.plan,
@@ -104,6 +83,7 @@ class StepLoop:
             options.library,
             compiles=options.compiles,
         )
+        self._observer = Observer(pipeline, self.stages.adapters, metrics)
         self._mixing = _lora_mixing(self.stages.adapters, options)
         if options.compiles:
             self.stages.compile()
@@ -114,12 +94,10 @@ class StepLoop:
             options.queue_limits, options.plan.max_rows, self._pace, self._active_load
         )
         self._active: list[Job] = []  # the thread's own; others only read a copy
-        self._call_pixels: float = options.plan.call_pixels  # less after a lack of memory
+        self._capacity = Capacity(options.plan)
         self._launched_cost = 0.0  # of the turn before, on a CUDA device
-        self._tried_pixels = 0.0  # of the UNet call under way
         self._passed_over = 0  # calls in a row that the least served job was not in
         self._isolation = Isolation(pipeline.device, self._fail, self._note_no_room)
-        self._metrics = metrics
         self._on_death = on_death
         self._pulse = Pulse()
         self._is_dead = False
@@ -130,6 +108,11 @@ class StepLoop:
         """Start the thread, and the one that watches it."""
         self._thread.start()
         self._watchdog.start()
+
+    @property
+    def counters(self) -> LoopCounters:
+        """Give what the loop has done."""
+        return self._observer.counters
 
     @property
     def is_alive(self) -> bool:
@@ -240,24 +223,11 @@ class StepLoop:
 
     def _observe(self) -> None:
         """Bring the metrics up to date that tell how things are now."""
-        self._observe_jobs()
-        caches = self._pipeline.prompt_encoder.counters
-        self._metrics.cache(
-            CacheName.CONDITIONINGS, caches.conditionings.hits, caches.conditionings.misses
-        )
-        self._metrics.cache(CacheName.WINDOWS, caches.windows.hits, caches.windows.misses)
-        if self.stages.adapters is not None:
-            merged, files = self.stages.adapters.counters, self.stages.adapters.library.counters
-            self._metrics.cache(CacheName.LORA_WEIGHTS, merged.hits, merged.misses)
-            self._metrics.cache(CacheName.LORA_FILES, files.hits, files.misses)
-        if self._pipeline.device.type == "cuda":
-            self._metrics.device_memory(
-                torch.cuda.memory_allocated(self._pipeline.device),
-                torch.cuda.memory_reserved(self._pipeline.device),
-            )
+        self._observer.look(len(self._queue), len(self._active))
 
     def _observe_jobs(self) -> None:
-        self._metrics.queue(len(self._queue), len(self._active))
+        """Tell how many jobs there are: who asks for it when he is answered finds his own gone."""
+        self._observer.jobs(len(self._queue), len(self._active))
 
     def _phases(self) -> frozenset[Phase]:
         """Choose what is done in this turn: all, or what the component on the device can do."""
@@ -285,24 +255,15 @@ class StepLoop:
         for job in [*swept.late, *(job for job in self._active if job.is_late(now))]:
             self._fail(job, job.late_error("the time for this image ran out before it was done"))
         for _ in range(len(gone) + swept.departed):
-            self._note_departed()
-
-    def _note_departed(self) -> None:
-        self.counters.left += 1
-        self._metrics.cancelled()
+            self._observer.departed()
 
     def _admit(self, waiting: Sequence[Job]) -> list[int]:
         return policy.admit(
             [job.standing for job in waiting],
             [job.standing for job in self._active],
             self._plan.max_rows,
-            self._capacity,
+            self._capacity.rows,
         )
-
-    def _capacity(self, size: ImageSize) -> int:
-        """Say how many rows of a size one UNet call holds, as things are."""
-        pixels = size.height * size.width
-        return max(1, min(self._plan.rows_for(size), int(self._call_pixels) // pixels))
 
     def _begin(self, jobs: Sequence[Job]) -> None:
         """Encode the prompts of new jobs together; they are served from now on."""
@@ -313,21 +274,17 @@ class StepLoop:
         self._active.extend(jobs)
         for job in jobs:
             job.served = policy.served_at_first(job.standing, stepping)
-            self._metrics.waited(started - job.accepted_at)
+            self._observer.waited(started - job.accepted_at)
         self._isolation.together(jobs, self.stages.encode)
-        self._metrics.stage(Stage.ENCODE, time.monotonic() - started)
-        for job in jobs:
-            if job.denoising is not None:
-                counts = job.spec.counts
-                self._metrics.encoded(
-                    sum(count.tokens for count in counts), sum(count.chunks for count in counts)
-                )
+        self._observer.encoded(jobs, time.monotonic() - started)
 
     def _group(self) -> list[Job]:
         """Choose the jobs of the next UNet call."""
         stepping = self._stepping()
         standings = [job.standing for job in stepping]
-        chosen = policy.choose_group(standings, self._capacity, self._mixing, self._passed_over)
+        chosen = policy.choose_group(
+            standings, self._capacity.rows, self._mixing, self._passed_over
+        )
         is_passed_over = bool(chosen) and policy.least_served(standings) not in chosen
         self._passed_over = self._passed_over + 1 if is_passed_over else 0
         return [stepping[index] for index in chosen]
@@ -339,17 +296,17 @@ class StepLoop:
         self._pulse.beat()
         started = time.monotonic()
         size = group[0].spec.record.size
-        call_pixels = self._call_pixels
+        call_pixels = self._capacity.call_pixels
         self._isolation.together(
             group,
-            lambda jobs: self._call_unet(jobs, self._capacity(size)),
+            lambda jobs: self._call_unet(jobs, self._capacity.rows(size)),
             last_resort=lambda jobs: self._call_unet(jobs, 1),
         )
-        self._tried_pixels = 0.0
+        self._capacity.end()
         if any(job not in self._active for job in group):
-            self._call_pixels = call_pixels  # who fails even alone says nothing of the others
-        seconds = time.monotonic() - started
-        self._metrics.stepped(sum(job.spec.rows for job in group), seconds)
+            # Who fails even alone says nothing of the others.
+            self._capacity.restore(call_pixels)
+        self._observer.stepped(group, time.monotonic() - started)
         for job, served in zip(
             group, policy.served_after([job.standing for job in group]), strict=True
         ):
@@ -360,9 +317,9 @@ class StepLoop:
 
     def _call_unet(self, jobs: Sequence[Job], max_rows: int) -> None:
         rows = min(max_rows, sum(job.spec.rows for job in jobs))
-        self._tried_pixels = step_cost(jobs[0].spec.record.size, rows) * MEGA
-        self.counters.unet_calls.update(self.stages.step(jobs, max_rows, self._isolation.alone))
-        self._call_pixels = min(self._plan.call_pixels, self._call_pixels * CAPACITY_RECOVERY)
+        self._capacity.begin(jobs[0].spec.record.size, rows)
+        self._observer.called(self.stages.step(jobs, max_rows, self._isolation.alone))
+        self._capacity.grow()
 
     def _stepping(self) -> list[Job]:
         return [job for job in self._active if job.denoising and not job.denoising.is_done]
@@ -382,28 +339,24 @@ class StepLoop:
         [job] = jobs
         started = time.monotonic()
         pixels = self.stages.decode(job, in_tiles=in_tiles)
-        self._metrics.stage(Stage.DECODE, time.monotonic() - started)
+        self._observer.decoded(time.monotonic() - started)
         if job not in self._active:
             return  # everybody has been answered meanwhile
         self._active.remove(job)
         if job.is_cancelled:
-            self._note_departed()
+            self._observer.departed()
             return
-        self.counters.images += 1
-        self._metrics.image_done()
-        self._observe_jobs()  # who asks when he has his image finds it gone
+        self._observer.image_done()
+        self._observe_jobs()
         job.finish(pixels)
 
     def _note_no_room(self) -> None:
-        self.counters.out_of_memory += 1
+        self._observer.out_of_memory()
         self.stages.make_room()
-        if self._tried_pixels:
-            self._call_pixels = min(self._call_pixels, self._tried_pixels / 2)
-            self._tried_pixels = 0.0
-        self._metrics.out_of_memory()
+        self._capacity.shrink()
 
     def _fail(self, job: Job, error: LpwSdxlError) -> None:
-        self.counters.failed += 1
+        self._observer.failed()
         if job in self._active:
             self._active.remove(job)
         self._observe_jobs()
