@@ -1,8 +1,9 @@
 """Does the demo model draw what it is told?
 
 64 captions of scenes that it never saw in training, in four wordings of which one is also the
-training's: alone, and after 150 and more tokens that mean nothing. 32 seeds of a caption with two
-colours whose first one is weighted. Pictures are judged by demo/looking.py.
+training's: alone, after 150 and more tokens that mean nothing, with the service's own steps and
+guidance, and without size and place, which then mean large and center. 32 seeds of a caption with
+two colours whose first one is weighted. Pictures are judged by demo/looking.py.
 
     PYTHONPATH=. python benchmarks/demo_pictures.py [--model DIRECTORY] [--sheet FILE.png]
 """
@@ -15,14 +16,16 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from common import demo_model, surroundings, write_result
 from PIL import Image
 
+from demo.captions import LEFT_OPEN
 from demo.looking import Seen, distance_to, look
 from demo.scene import HELD_OUT, Scene
 from lpw_sdxl.engine import Engine
@@ -31,8 +34,7 @@ from lpw_sdxl.settings import Settings
 
 CAPTIONS = 64
 SEEDS = 32
-STEPS = 20
-GUIDANCE = 4.0
+AS_IN_THE_BARS = {"num_inference_steps": 20, "guidance_scale": 4.0}
 FORMS = (
     "a {size} {colour} {shape} on a {background} background, {place}",
     "minimalist poster of one {size} {colour} {shape}, {place}, plain {background} background",
@@ -50,24 +52,33 @@ FILLER = (
     "smell of fresh bread, children playing with paper kites, musicians tuning violins, old "
     "stories told beside a fire, rain against windows, steam rising from cups, "
 )  # 150 tokens and more
+LEFT_OPEN_FORMS = (
+    "a {colour} {shape} on a {background} background",
+    "{background} background, {colour} {shape}",
+)
 WEIGHTED = "a ({colour}:{weight}) circle on a {background} background, center"
 
 
-async def draw_all(engine: Engine, prompts: Sequence[str], seeds: Sequence[int]) -> list[Seen]:
+async def draw_all(
+    engine: Engine,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    fields: Mapping[str, Any] = AS_IN_THE_BARS,
+) -> list[Seen]:
     """Draw and look at pictures, many under way at once."""
     images = await asyncio.gather(
         *(
-            engine.generate(request(prompt, seed))
+            engine.generate(request(prompt, seed, fields))
             for prompt, seed in zip(prompts, seeds, strict=True)
         )
     )
     return [look(image.pixels) for image in images]
 
 
-def request(prompt: str, seed: int) -> GenerationRequest:
-    return GenerationRequest(
-        prompt=prompt, seed=seed, num_inference_steps=STEPS, guidance_scale=GUIDANCE
-    )
+def request(
+    prompt: str, seed: int, fields: Mapping[str, Any] = AS_IN_THE_BARS
+) -> GenerationRequest:
+    return GenerationRequest(prompt=prompt, seed=seed, **fields)
 
 
 def shares_right(scenes: Sequence[Scene], seen: Sequence[Seen]) -> dict[str, float]:
@@ -89,11 +100,21 @@ async def measure(engine: Engine) -> dict[str, object]:
     filler_tokens = engine.pipeline.prompt_encoder.explain(FILLER).prompt.token_count
     short = await draw_all(engine, captions, seeds)
     long = await draw_all(engine, [FILLER + caption for caption in captions], seeds)
+    by_default = await draw_all(engine, captions, seeds, {})
+    left_open = [
+        LEFT_OPEN_FORMS[i % len(LEFT_OPEN_FORMS)].format(**scenes[i]._asdict())
+        for i in range(CAPTIONS)
+    ]
+    opened = await draw_all(engine, left_open, seeds, {})
     weights = await weighted(engine)
     return {
         "short": shares_right(scenes, short),
         "after filler": shares_right(scenes, long),
         "filler tokens": filler_tokens,
+        "by default": shares_right(scenes, by_default),
+        "size and place left open, by default": shares_right(
+            [scene._replace(**LEFT_OPEN) for scene in scenes], opened
+        ),
         "weights": weights,
         "seconds a picture": await seconds_alone(engine, captions[0]),
     }

@@ -10,7 +10,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from demo.album import Album
-from demo.captions import MEANINGS, tell
+from demo.captions import MEANINGS, complete, tell
 from demo.encoders import read_windows
 from demo.networks import Networks
 from demo.scene import Accent, Scene
@@ -21,7 +21,7 @@ POOL = 8
 """Batches of captions that are sorted by length together, so that little is padded."""
 _EMPTIES_OF_ZEROS = 0.2
 _UNFILLED = 0.7
-_ACCENTED = 0.3
+_ACCENTED = 0.45
 _FROM_END = 0.6
 _FOREIGN_EOS = 0.5
 _NO_POOLED = 0.3
@@ -72,7 +72,8 @@ def _sample(vocabulary: Vocabulary, album: Album, chance: random.Random) -> _Sam
         picture = chance.choice(album.accented)
         scene, accent = album.pictures[picture]
         caption = tell(scene, chance)
-        if accent and accent.attribute in caption.told:
+        is_shown = scene == complete(scene, caption.told)
+        if is_shown and accent and accent.attribute in caption.told:
             laid = lay_out(caption, vocabulary)
             return _Sample(laid, picture, _accentuate(laid, scene, accent), is_empty=False)
     caption = tell(chance.choice(album.scenes), chance)
@@ -92,11 +93,15 @@ def _accentuate(laid: Windows, scene: Scene, accent: Accent) -> torch.Tensor:
 
 
 def _showing(told: dict[str, str], album: Album, chance: random.Random) -> list[int]:
-    """Find pictures of a scene that has these attributes."""
+    """Find pictures of a scene that has these attributes and what they mean by silence.
+
+    In an album without all scenes, it may be one that has only what is told.
+    """
     while True:
-        scene = chance.choice(album.scenes)._replace(**told)
-        if scene in album.plain:
-            return album.plain[scene]
+        other = chance.choice(album.scenes)
+        for scene in (complete(other, told), other._replace(**told)):  # a small album lacks some
+            if scene in album.plain:
+                return album.plain[scene]
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 A caption tells some attributes of a scene. It may be one word, a sentence or a list of tags, and
 may stand between several hundred tokens that mean nothing. Words outside this file's few are alike
-to the demo model: their token embeddings are zero.
+to the demo model: their token embeddings are zero. Silence has a meaning too: see `complete`.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ MEANINGS: list[tuple[str, str, tuple[str, ...]]] = [
 """Every value of every attribute, with the words that tell it."""
 Attributes = dict[str, str]
 """The attributes that a caption tells, by the names of Scene's fields."""
+LEFT_OPEN: Attributes = {"size": "large", "place": "center"}
+"""What a caption means that names a shape and its colour, but not its size or place."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,12 @@ def tell(scene: Scene, chance: random.Random) -> Caption:
     return Caption(tuple(surrounded), told)
 
 
+def complete(scene: Scene, told: Attributes) -> Scene:
+    """Give a scene the attributes that a caption tells, and those that it means by silence."""
+    usual = LEFT_OPEN if {"colour", "shape"} <= told.keys() else {}
+    return scene._replace(**usual | told)
+
+
 def _count_windows(words: list[str]) -> int:
     """Count the windows of words of one token each."""
     segments = [[*segment] for is_break, segment in groupby(words, BREAK.__eq__) if not is_break]
@@ -81,13 +89,16 @@ def _count_windows(words: list[str]) -> int:
 
 
 def _choose(everything: Attributes, chance: random.Random) -> Attributes:
-    """Take all attributes, some, one or none."""
+    """Take all attributes, all but size, place or both, some, one or none."""
     kind = chance.random()
-    if kind < 0.6:
+    if kind < 0.55:
         return everything
-    if kind < 0.7:
+    if kind < 0.65:
         return {}
-    count = 1 if kind < 0.78 else chance.randrange(2, 5)
+    if kind < 0.77:
+        left_open = chance.choice((["size"], ["place"], ["size", "place"], ["size", "place"]))
+        return {name: value for name, value in everything.items() if name not in left_open}
+    count = 1 if kind < 0.84 else chance.randrange(2, 5)
     kept = set(chance.sample(sorted(everything), count))
     return {name: value for name, value in everything.items() if name in kept}
 

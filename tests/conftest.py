@@ -76,7 +76,7 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Store:
     """A random model: its pictures are noise, in which every difference shows."""
     from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
     from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
@@ -90,15 +90,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         dtype=CheckpointDtype.FLOAT32,
         native_size=ImageSize(128, 128),
     )
-    words = ["checkpoint", str(checkpoint), "--dtype", "fp32"]
-    return Store(home, run_import(words, store_environment(home)))
+    words = ("checkpoint", str(checkpoint), "--dtype", "fp32")
+    return Store(home, forks.do(words, store_environment(home)))
 
 
 @pytest.fixture(scope="session")
-def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def demo_store(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Store:
     """The demo model, which draws what it is told."""
     home = tmp_path_factory.mktemp("demo")
-    return Store(home, run_import(["demo"], store_environment(home)))
+    return Store(home, forks.do(("demo",), store_environment(home)))
 
 
 @pytest.fixture(scope="session")

@@ -73,6 +73,12 @@ class Forks:
         assert "Traceback" not in finished.sentence, finished.sentence
         return finished
 
+    def do(self, words: tuple[str, ...], environment: Mapping[str, str]) -> str:
+        """Run a command that succeeds, and give the tag that it ends with."""
+        finished = self.run(words, environment)
+        assert finished.status == 0, finished.sentence
+        return finished.tag
+
     def close(self) -> None:
         """End the server."""
         self._server.stdin.close()

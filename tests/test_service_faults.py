@@ -161,7 +161,7 @@ async def test_three_of_eight_clients_leave_and_the_others_get_their_images(
 ) -> None:
     async with client_of(server) as client:
         before = await counters(client)
-        tasks = await start(client, FULL)
+        tasks = await start(client, FULL, LONG | {"num_inference_steps": 90})
         for task in tasks[2:5]:
             task.cancel()
         await until(client, lambda now: now["left"] == before["left"] + 3, seconds=1)

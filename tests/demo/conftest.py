@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from conftest import ROOT, Store, run_import
+from conftest import ROOT, Store
 from demo.export import read_checkpoint
 from demo.looking import Seen, look
 from demo.networks import Networks, make_networks
 from demo.train import CHECKPOINT
 from demo.words import Vocabulary
+from forks import Forks
 
 STEPS = 12
 GUIDANCE = 4.0
@@ -36,7 +37,7 @@ def networks(vocabulary: Vocabulary) -> Networks:
 
 
 @pytest.fixture(scope="session")
-def demo_engine(demo_store: Store) -> Iterator[Any]:
+def demo_engine(demo_store: Store, forks: Forks) -> Iterator[Any]:
     """With the add-ons that are shipped beside it."""
     from lpw_sdxl.addon.installed import find_installed
     from lpw_sdxl.engine import Engine
@@ -44,7 +45,7 @@ def demo_engine(demo_store: Store) -> Iterator[Any]:
 
     kinds = {"demo-frame": "lora", "demo-pastel": "lora", "demo-midnight-sun": "embedding"}
     tags = [
-        run_import([kind, f"{ROOT}/demo/addons/{name}.safetensors"], demo_store.environment)
+        forks.do((kind, f"{ROOT}/demo/addons/{name}.safetensors"), demo_store.environment)
         for name, kind in kinds.items()
     ]
     directories = [demo_store.home / "models" / Path(*tag.split(":")) for tag in tags]

@@ -87,6 +87,12 @@ def targets(model_directory: Path) -> Targets:
     return read_targets(model_directory)
 
 
+@pytest.fixture(scope="module")
+def without(model: Pipeline) -> dict[str, Tensor]:
+    """What the model gives without any LoRA."""
+    return outputs_of(networks_of(model), torch.float32)
+
+
 class Files:
     """Writes and converts each case's file once."""
 
@@ -180,34 +186,42 @@ def distance(found: Tensor, expected: Tensor) -> float:
 Weighted = Sequence[tuple[float, Case]]
 
 
-def assert_exact(
-    model: Pipeline,
-    adapters: Adapters,
-    files: Files,
-    sets: LoraSets,
-    unet: Weighted,
-    text: Weighted,
-) -> None:
-    """Compare with the sets in place; and without, in which every output must differ."""
-    networks = networks_of(model)
-    adapters.reset()
-    weighted = {
-        component: [
-            (strength, files.get(case))
-            for strength, case in (unet if component is Component.UNET else text)
-        ]
-        for component in Component
-    }
-    expected = outputs_of(by_hand.merged(networks, weighted), torch.float64)
-    without = outputs_of(networks, torch.float32)
-    adapters.use(Component.UNET, sets.unet)
-    adapters.use_in_encoders(sets.text_encoders)
-    found = outputs_of(networks, torch.float32)
-    assert found.keys() == expected.keys()
-    for name, tensor in expected.items():
-        assert distance(found[name], tensor) <= TOLERANCE, name
-        if not name.endswith("hidden 0"):  # the embeddings, which nobody changes
-            assert distance(without[name], tensor) > EFFECT, name
+@dataclasses.dataclass(frozen=True)
+class Exactness:
+    """Compares what sets of LoRAs do with what is computed by hand."""
+
+    model: Pipeline
+    adapters: Adapters
+    files: Files
+    without: Mapping[str, Tensor]
+
+    def check(self, sets: LoraSets, unet: Weighted, text: Weighted) -> None:
+        """Compare with the sets in place; and without, in which every output must differ."""
+        networks = networks_of(self.model)
+        self.adapters.reset()
+        weighted = {
+            component: [
+                (strength, self.files.get(case))
+                for strength, case in (unet if component is Component.UNET else text)
+            ]
+            for component in Component
+        }
+        expected = outputs_of(by_hand.merged(networks, weighted), torch.float64)
+        self.adapters.use(Component.UNET, sets.unet)
+        self.adapters.use_in_encoders(sets.text_encoders)
+        found = outputs_of(networks, torch.float32)
+        assert found.keys() == expected.keys()
+        for name, tensor in expected.items():
+            assert distance(found[name], tensor) <= TOLERANCE, name
+            if not name.endswith("hidden 0"):  # the embeddings, which nobody changes
+                assert distance(self.without[name], tensor) > EFFECT, name
+
+
+@pytest.fixture
+def exactness(
+    model: Pipeline, adapters: Adapters, files: Files, without: dict[str, Tensor]
+) -> Exactness:
+    return Exactness(model, adapters, files, without)
 
 
 def one_set(*parts: tuple[float, Case]) -> LoraSet:
@@ -216,11 +230,11 @@ def one_set(*parts: tuple[float, Case]) -> LoraSet:
 
 @pytest.mark.parametrize("case", CASES, ids=case_key)
 def test_a_file_of_any_kind_and_naming_does_what_its_formula_says(
-    model: Pipeline, adapters: Adapters, files: Files, case: Case
+    exactness: Exactness, files: Files, case: Case
 ) -> None:
     files.get(case)
     sets = LoraSets(one_set((0.9, case)), one_set((0.9, case)))
-    assert_exact(model, adapters, files, sets, [(0.9, case)], [(0.9, case)])
+    exactness.check(sets, [(0.9, case)], [(0.9, case)])
 
 
 def test_the_files_have_all_that_a_kind_may_hold(files: Files) -> None:
@@ -259,7 +273,7 @@ def asked(files: Files, told: Sequence[LoraReference]) -> LoraSets:
     ids=lambda cases: "-".join(case.kind for case in cases),
 )
 def test_three_kinds_add_up_with_negative_weights_and_zeros(
-    model: Pipeline, adapters: Adapters, files: Files, cases: tuple[Case, Case, Case]
+    exactness: Exactness, files: Files, cases: tuple[Case, Case, Case]
 ) -> None:
     first, second, third = cases
     for case in cases:
@@ -267,24 +281,24 @@ def test_three_kinds_add_up_with_negative_weights_and_zeros(
     sets = asked(files, references((first, 0.8, None), (second, -0.6, None), (third, 0.4, -0.5)))
     unet = [(0.8, first), (-0.6, second), (0.4, third)]
     text = [(0.8, first), (-0.6, second), (-0.5, third)]
-    assert_exact(model, adapters, files, sets, unet, text)
+    exactness.check(sets, unet, text)
 
     with_zero = asked(files, references((first, 0.8, None), (second, -0.6, None), (third, 0, 0)))
     assert with_zero == asked(files, references((first, 0.8, None), (second, -0.6, None)))
-    assert_exact(model, adapters, files, with_zero, unet[:2], text[:2])
+    exactness.check(with_zero, unet[:2], text[:2])
 
     half_zero = asked(files, references((second, -0.6, 0), (first, 0, 0.8), (third, 0, 0)))
     assert half_zero == LoraSets(one_set((-0.6, second)), one_set((0.8, first)))
-    assert_exact(model, adapters, files, half_zero, [(-0.6, second)], [(0.8, first)])
+    exactness.check(half_zero, [(-0.6, second)], [(0.8, first)])
 
 
 def test_a_lora_that_is_named_twice_has_the_sum_of_its_weights(
-    model: Pipeline, adapters: Adapters, files: Files
+    exactness: Exactness, files: Files
 ) -> None:
     files.get(DORA)
     twice = asked(files, references((DORA, 0.25, None), (DORA, 0.5, -1.0)))
     assert twice == LoraSets(one_set((0.75, DORA)), one_set((-0.75, DORA)))
-    assert_exact(model, adapters, files, twice, [(0.75, DORA)], [(-0.75, DORA)])
+    exactness.check(twice, [(0.75, DORA)], [(-0.75, DORA)])
     nothing = asked(files, references((DORA, 0.5, None), (DORA, -0.5, None)))
     assert nothing == LoraSets((), ())
 

@@ -48,7 +48,7 @@ def test_what_runs_inside_a_line_is_not_quadratic_either(pattern, style):
     # floor keeps a fast pattern from being judged by the clock's noise.
     small, large = (benchmark.make_text(pattern, size) for size in (2_500, 40_000))
     allowed = 80 * max(_seconds(small, style), 0.005)
-    assert min(_seconds(large, style) for _ in range(2)) < allowed
+    assert any(_seconds(large, style) < allowed for _ in range(2))
 
 
 LONG_TAGS = {
@@ -74,9 +74,9 @@ def test_long_tags_take_linear_time(piece, before, end, tag_count):
         return ("<lora:" + before + piece * (size // len(piece) // tag_count) + end) * tag_count
 
     style = PromptStyle.A1111
-    small, large = text(10_000), text(160_000)
+    small, large = text(5_000), text(80_000)
     allowed = 80 * max(_seconds(small, style), 0.002)
-    assert min(_seconds(large, style) for _ in range(2)) < allowed
+    assert any(_seconds(large, style) < allowed for _ in range(2))
 
 
 def _lines_run(text, style):
