@@ -22,6 +22,11 @@ CANARY = "c4nary-0123456789abcdef"
 SIGNATURE = "X-Amz-Signature=c4nary-of-the-url"
 
 
+def _heed_interrupts() -> None:
+    """Undo what a shell does to commands in its background, such as these tests."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class CommandLine:
     """model_import.py on a store and a downloads folder of its own."""
 
@@ -46,6 +51,7 @@ class CommandLine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_heed_interrupts,  # noqa: PLW1509 - of a child without threads
         )
 
     def run(self, *words: str) -> Finished:
