@@ -150,9 +150,9 @@ class Registry:
         if near:
             names = ", ".join(repr(known[match].manifest.name) for match in near)
             return f"No {kind.noun} is named {shown}; near are {names}."
-        count = f"/info lists the known ones ({len(known)})" if known else "none was imported"
+        hint = f"/info lists the known ones ({len(known)})" if known else "none was imported"
         return (
-            f"No {kind.noun} is named {shown}; {count}. What was imported since the service "
+            f"No {kind.noun} is named {shown}; {hint}. What was imported since the service "
             "started is known after its next start."
         )
 
