@@ -7,6 +7,7 @@ cd "$(dirname "$0")/../.."
 PACKAGES=(podman runc debootstrap util-linux)
 BASE_IMAGE=$(sed -n 's/^ *base_image: *//p' bentofile.yaml)
 PULL_SECONDS=120
+CERTIFICATES=/etc/ssl/certs/ca-certificates.crt  # where Debian has them, here and in the image
 
 say() { echo "prepare.sh: $*"; }
 give_up() { say "$*" >&2; exit 1; }
@@ -38,10 +39,10 @@ make_base_image() {
     bookworm "$folder/root" >"$folder/log" 2>&1 || { tail -5 "$folder/log" >&2; give_up "debootstrap failed"; }
   rm "$folder"/root/usr/lib/python3.11/EXTERNALLY-MANAGED
   rm -rf "$folder"/root/var/cache/apt/archives/*.deb
-  cp /etc/ssl/certs/ca-certificates.crt "$folder"/root/etc/ssl/certs/
+  [ ! -e "$CERTIFICATES" ] || cp "$CERTIFICATES" "$folder/root$CERTIFICATES"
   tar -C "$folder/root" -c . | podman import -q \
-    --change 'ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt' \
-    --change 'ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt' \
+    --change "ENV SSL_CERT_FILE=$CERTIFICATES" \
+    --change "ENV PIP_CERT=$CERTIFICATES" \
     --change 'LABEL org.opencontainers.image.title="made by deploy/container/prepare.sh"' \
     - "$BASE_IMAGE" >/dev/null
 }
