@@ -6,10 +6,12 @@ median over calls, timed with the device's own events. Ways that are compared:
     eager / channels last         as Diffusers runs it, in both memory layouts
     cudnn, flash, efficient       the attention kernel that torch is told to use
     masked                        prompts of different lengths in one call
+    own norms, own attention      the VAE's layers in diffusion/vae_layers.py
     blocks compiled               each kind of block once (fast to compile)
     compiled                      the UNet as a whole
 
-    python benchmarks/gpu_kernels.py [--size 1024] [--rows 2 16] [--only unet vae] [--profile FILE]
+    python benchmarks/gpu_kernels.py [--size 1024] [--rows 2 16] [--only unet vae own-vae]
+        [--profile FOLDER]
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize
 from lpw_sdxl.diffusion.attention import PromptProjection
 from lpw_sdxl.diffusion.feed_forward import part_gates
+from lpw_sdxl.diffusion.vae_layers import SpatialAttention, quicken
 
 BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D", "Downsample2D", "Upsample2D")
 BACKENDS = {
@@ -207,6 +210,38 @@ def measure_vae(bench: Bench, config: dict[str, Any], options: argparse.Namespac
         )
 
 
+def measure_own_vae(
+    bench: Bench, config: dict[str, Any], options: argparse.Namespace, size: int
+) -> None:
+    """Time the VAE with its own layers beside Diffusers', and how far its pixels are from them."""
+    latents = torch.randn(1, 4, size // 8, size // 8, device=bench.device)
+    vae = make(AutoencoderKL, config, bench.device, torch.float32)
+
+    def timed(name: str) -> torch.Tensor:
+        bench.time(f"vae, {size}, {name}", lambda: vae.decode(latents, return_dict=False))
+        with torch.inference_mode():
+            decoded: torch.Tensor = vae.decode(latents, return_dict=False)[0]
+        return decoded
+
+    def compared(name: str) -> None:
+        error = (timed(name) - stock).norm() / stock.norm()
+        bench.figures[f"vae, {size}, {name}, relative difference"] = float(f"{error:.2e}")
+
+    stock = timed("Diffusers' layers")
+    attention = vae.decoder.mid_block.attentions[0]
+    before = attention.processor
+    quicken(vae)
+    attention.set_processor(before)
+    compared("own norms")
+    attention.set_processor(SpatialAttention())
+    compared("own norms, own attention")
+    if options.profile:
+        name = f"vae {size} own layers"
+        profile(lambda: vae.decode(latents, return_dict=False), options.profile, name)
+    vae.to(memory_format=torch.channels_last)
+    compared("own norms, own attention, channels last")
+
+
 def profile(run: Callable[[], object], folder: Path, name: str) -> None:
     """Keep which kernels a call spends its time in."""
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
@@ -240,7 +275,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=1024, help="pixels, both sides")
     parser.add_argument("--rows", type=int, nargs="+", default=[2, 16])
-    parser.add_argument("--only", nargs="+", default=["unet", "vae"], choices=["unet", "vae"])
+    parts = ["unet", "vae", "own-vae"]
+    parser.add_argument("--only", nargs="+", default=parts, choices=parts)
     parser.add_argument("--tiny", action="store_true", help="a tiny model: does the script run?")
     parser.add_argument("--quick", action="store_true", help="compile nothing")
     parser.add_argument("--profile", type=Path, help="folder for lists of kernels")
@@ -254,6 +290,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ceilings(bench)
     if "vae" in options.only:
         measure_vae(bench, configs["vae"], options)
+    if "own-vae" in options.only:
+        for size in (options.size, options.size * 3 // 2):
+            measure_own_vae(bench, configs["vae"], options, size)
     if "unet" in options.only:
         measure_unet(bench, configs["unet"], options, dtype)
     result = surroundings(device) | {"size": options.size, "milliseconds": bench.figures}

@@ -1,0 +1,103 @@
+"""The VAE's quicker layers: the same numbers as torch's and Diffusers' own."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lpw_sdxl.diffusion import vae_layers
+from lpw_sdxl.diffusion.decoder import Decoder
+from lpw_sdxl.diffusion.vae_layers import attend_in_parts, group_norm, quicken
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 7, 5), (3, 64, 16), (2, 32, 4, 4, 3)], ids=str)
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_groups_are_normalised_as_torch_does(shape: tuple[int, ...], offset: float) -> None:
+    states = drawn(*shape) * 3 + offset
+    weight, bias = drawn(shape[1], seed=1), drawn(shape[1], seed=2)
+    expected = F.group_norm(states.double(), 16, weight.double(), bias.double(), 1e-6)
+    error = (group_norm(states, 16, weight, bias, 1e-6) - expected).abs().max()
+    unit = torch.finfo(torch.float32).eps * states.abs().max() / 3 * weight.abs().max()
+    assert error < 2 * unit  # what float32 can say of numbers so far from their mean
+
+
+def test_another_layout_of_memory_gives_the_same() -> None:
+    states = drawn(2, 32, 6, 4)
+    weight, bias = drawn(32, seed=1), drawn(32, seed=2)
+    last = group_norm(states.to(memory_format=torch.channels_last), 8, weight, bias, 1e-6)
+    torch.testing.assert_close(last, group_norm(states, 8, weight, bias, 1e-6))
+
+
+@pytest.mark.parametrize("most_scores", [1, 30, 45, 10_000], ids=lambda scores: f"{scores}-scores")
+def test_attention_in_parts_is_attention(most_scores: int) -> None:
+    query, key, value = (drawn(2, 15, 8, seed=seed) * 2 for seed in range(3))
+    expected = F.scaled_dot_product_attention(query, key, value)
+    torch.testing.assert_close(attend_in_parts(query, key, value, most_scores), expected)
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_a_decode_is_what_diffusers_decodes(
+    vae: Any, monkeypatch: pytest.MonkeyPatch, is_slow: bool
+) -> None:
+    latents = drawn(2, 4, 12, 8)
+    expected = vae.decode(latents).sample
+    monkeypatch.setattr(vae_layers, "is_slow_otherwise", lambda _: is_slow)
+    quicken(vae)
+    torch.testing.assert_close(vae.decode(latents).sample, expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_the_quicker_layers_are_used_where_torch_is_slow(
+    vae: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = {"group_norm": 0, "attend_in_parts": 0}
+    for name in counts:
+        own = getattr(vae_layers, name)
+
+        def counted(*arguments: Any, name: str = name, own: Any = own) -> Any:
+            counts[name] += 1
+            return own(*arguments)
+
+        monkeypatch.setattr(vae_layers, name, counted)
+    quicken(vae)
+    vae.decode(drawn(1, 4, 8, 8))
+    assert counts == {"group_norm": 0, "attend_in_parts": 0}
+    monkeypatch.setattr(vae_layers, "is_slow_otherwise", lambda _: True)
+    vae.decode(drawn(1, 4, 8, 8))
+    norms = [one for one in vae.decoder.modules() if isinstance(one, torch.nn.GroupNorm)]
+    assert counts == {"group_norm": len(norms), "attend_in_parts": 1}
+
+
+@torch.inference_mode()
+def test_a_copy_has_weights_of_its_own(vae: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vae_layers, "is_slow_otherwise", lambda _: True)
+    quicken(vae)
+    other = copy.deepcopy(vae)
+    other.decoder.conv_norm_out.bias += 1
+    latents = drawn(1, 4, 8, 8)
+    assert not torch.allclose(vae.decode(latents).sample, other.decode(latents).sample)
+
+
+@pytest.mark.gpu
+@needs_cuda
+@torch.inference_mode()
+def test_a_gpu_decodes_the_same_picture_either_way(
+    vae: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = Decoder(vae.cuda(), 2**40)
+    latents = drawn(1, 4, 32, 48).cuda()
+    ours = decoder.decode(latents).astype(int)
+    monkeypatch.setattr(vae_layers, "is_slow_otherwise", lambda _: False)
+    assert abs(ours - decoder.decode(latents)).max() <= 2  # levels; TF32's mantissa has 10 bits
