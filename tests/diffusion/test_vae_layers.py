@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from typing import Any
 
 import pytest
@@ -49,13 +50,15 @@ def test_attention_in_parts_is_attention(most_scores: int) -> None:
 @torch.inference_mode()
 @pytest.mark.parametrize("is_slow", [False, True])
 def test_a_decode_is_what_diffusers_decodes(
-    vae: Any, monkeypatch: pytest.MonkeyPatch, is_slow: bool
+    vae: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_slow: bool
 ) -> None:
+    monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
     latents = drawn(2, 4, 12, 8)
     expected = vae.decode(latents).sample
     monkeypatch.setattr(vae_layers, "is_slow_otherwise", lambda _: is_slow)
     quicken(vae)
     torch.testing.assert_close(vae.decode(latents).sample, expected, rtol=1e-4, atol=1e-4)
+    assert caplog.text == ""  # Diffusers warns of arguments that a processor does not know
 
 
 @torch.inference_mode()
