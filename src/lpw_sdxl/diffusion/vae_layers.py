@@ -72,9 +72,13 @@ class SpatialAttention:
     """A Diffusers attention processor for the VAE's pixels among themselves: one head."""
 
     def __call__(
-        self, attn: Any, hidden_states: torch.Tensor, temb: None = None, **_: Any
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,
+        temb: None = None,  # noqa: ARG002 - Diffusers hands it over, and a VAE knows no time
+        **_: Any,
     ) -> torch.Tensor:
-        """Attend within `hidden_states`, `[rows, channels, h, w]`; a VAE knows no time (temb)."""
+        """Attend within `hidden_states`, `[rows, channels, h, w]`."""
         states = attn.group_norm(hidden_states.flatten(2)).transpose(1, 2)
         query, key, value = (project(states) for project in (attn.to_q, attn.to_k, attn.to_v))
         if is_slow_otherwise(states):
