@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,6 @@ from lpw_sdxl.diffusion.feed_forward import part_gates
 NATIVE = (1024, 1024)
 LANDSCAPE = (832, 1216)
 LARGE = (1536, 1536)
-OPEN_ROWS = ({0}, {1})  # axes left open: of what has rows, and the prompt's tokens
 UNET_WAYS = {
     "unet eager": None,
     "unet whole, fixed": set(),
@@ -301,8 +299,7 @@ def main() -> None:
                 process.kill()
         for name, process in processes.items():
             (folder / f"{TURN} {name}").touch()
-            with nullcontext():
-                process.wait()
+            process.wait()
             file = folder / f"{name}.json"
             log = (folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
             print(f"== {name}\n{log[-1500:]}", flush=True)

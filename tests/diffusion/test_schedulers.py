@@ -297,6 +297,7 @@ def guarded_against_waiting() -> Iterator[Callable[[], object]]:
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("name", list(SchedulerName))
 def test_no_step_waits_for_a_gpu_and_it_draws_what_a_cpu_draws(name: SchedulerName) -> None:

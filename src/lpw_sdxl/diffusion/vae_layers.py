@@ -2,7 +2,7 @@
 
 Of a decode of 1024 x 1024 on an H200, torch spends two fifths on the statistics of group norms,
 for its kernel gives each of 32 groups to one of 132 multiprocessors, and an eighth on attention in
-more than float32's precision needs (benchmarks/results/gpu_compile.json). A general reduction uses
+more than float32's precision needs (benchmarks/results/gpu_vae.json). A general reduction uses
 the whole device, and products in TF32, as the convolutions beside them are, its matrix units.
 """
 
