@@ -20,7 +20,6 @@ from demo.networks import Networks, make_networks
 from demo.parts import Part
 from demo.schedule import repeatable
 from demo.words import Vocabulary
-from lpw_sdxl.checkpoint.manifest import record_file
 
 CHECKPOINT = Path(__file__).parent / "lpw-sdxl-demo.safetensors"
 WORK = Path("build/demo")
@@ -34,24 +33,19 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=CHECKPOINT, help="the checkpoint to write")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the parts")
-    parser.add_argument(
-        "--resume", metavar="CHECKPOINT", type=Path, help="go on with this one's UNet"
-    )
     arguments = parser.parse_args(words)
-    if arguments.resume and not arguments.resume.is_file():
-        parser.error(
-            f"{arguments.resume} is no file; a checkpoint that this command wrote is right"
-        )
     began = time.monotonic()
     arguments.work.mkdir(parents=True, exist_ok=True)
     vocabulary = Vocabulary()
     networks = make_networks(vocabulary, SEED)
-    if arguments.resume:
-        read_checkpoint(arguments.resume, networks)
-        origin = record_file(arguments.resume).sha256
-    else:
-        origin = train_encoders_and_vae(networks, vocabulary, arguments.work)
-    train_unet(networks, vocabulary, arguments.work, origin)
+    origin = train_encoders_and_vae(networks, vocabulary, arguments.work)
+    for number, cycle in enumerate(unet.CYCLES, start=1):
+        if number > 1:  # on with what the cycle before would ship, in its precision
+            before = arguments.work / f"after-cycle-{number - 1}.safetensors"
+            origin = write_checkpoint(before, networks, TITLE)
+            read_checkpoint(before, networks)
+        print(f"UNet, cycle {number} of {len(unet.CYCLES)}: {cycle.steps} steps.", flush=True)
+        train_unet(networks, vocabulary, cycle, arguments.work / f"unet-{number}.pt", origin)
     sha256 = write_checkpoint(arguments.out, networks, TITLE)
     print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256}")
     print(f"Done in {(time.monotonic() - began) / 60:.0f} minutes.")
@@ -68,20 +62,35 @@ def train_encoders_and_vae(networks: Networks, vocabulary: Vocabulary, work: Pat
     if not other.load(networks.vae):
         vae.train_vae(networks.vae, SEED)
         other.keep(networks.vae)
+    made_from = f"seed {SEED}, {vae.HARDENING}, VAE {other.sha256()}"
+    hardened = Part(work / "vae-hardened.pt", made_from)
+    if not hardened.load(networks.vae):
+        vae.harden(networks.vae, SEED + 1)
+        hardened.keep(networks.vae)
     for module in (both, networks.vae):
         module.eval()
-    return f"encoders {part.sha256()}, VAE {other.sha256()}"
+    return f"encoders {part.sha256()}, VAE {hardened.sha256()}"
 
 
-def train_unet(networks: Networks, vocabulary: Vocabulary, work: Path, origin: str) -> None:
-    """Train the UNet, but for what an earlier run of the same origin has left."""
-    made_from = f"seed {SEED}, {unet.STEPS} steps, {origin}"
-    part = Part(work / "unet.pt", made_from)
+def train_unet(
+    networks: Networks, vocabulary: Vocabulary, cycle: unet.Cycle, path: Path, origin: str
+) -> None:
+    """Train the UNet for a cycle, but for what an earlier run of the same origin has left.
+
+    Args:
+        networks: whose UNet is trained; text encoders and VAE are trained already.
+        vocabulary: of the captions.
+        cycle: how long, and how fast.
+        path: where it is kept.
+        origin: what the networks were before.
+    """
+    made_from = f"seed {SEED}, {cycle}, {origin}"
+    part = Part(path, made_from)
     if not part.load(networks.unet):
         print("Drawing the album ...", flush=True)
         album = fill_album(networks.vae, SEED)
-        so_far = Part(work / "unet-so-far.pt", made_from)
-        unet.train_unet(networks, vocabulary, album, SEED, so_far)
+        so_far = Part(path.with_stem(f"{path.stem}-so-far"), made_from)
+        unet.train_unet(networks, vocabulary, album, cycle, seed=SEED, so_far=so_far)
         part.keep(networks.unet)
         so_far.path.unlink()
     networks.unet.eval()

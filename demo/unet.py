@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,37 +22,62 @@ from demo.schedule import optimiser, steps
 from demo.words import Vocabulary
 from lpw_sdxl.diffusion.latents import size_embedding
 
-STEPS = 12000
 LEG = 500
 """Steps after which the training is kept."""
-RATE = 1.2e-3
 EMA = 0.998
 TIMESTEPS = 1000
 LATE = 0.25
 """Share of the timesteps that are drawn near the noisy end."""
 
 
+@dataclass(frozen=True)
+class Cycle:
+    """A part of the training: the rate rises, and falls to nearly nothing.
+
+    Attributes:
+        steps: of it.
+        rate: the highest learning rate.
+        stretch: the most by which what shows through the noise is exaggerated, as guidance does it.
+    """
+
+    steps: int
+    rate: float
+    stretch: float = 1.0
+
+
+CYCLES = (Cycle(12000, 1.2e-3), Cycle(4000, 8e-4, stretch=4.0))
+"""Shapes are learned last in each, when the rate is low: README.md tells what each one reaches."""
+
+
 def train_unet(
-    networks: Networks, vocabulary: Vocabulary, album: Album, seed: int, so_far: Part
+    networks: Networks,
+    vocabulary: Vocabulary,
+    album: Album,
+    cycle: Cycle,
+    *,
+    seed: int,
+    so_far: Part,
 ) -> None:
-    """Train the UNet alone; what is kept are its weights averaged over the last steps.
+    """Train the UNet alone for a cycle; what is kept are its weights averaged over the last steps.
 
     Args:
         networks: text encoders and VAE are trained already.
         vocabulary: of the captions.
         album: the pictures.
+        cycle: how long, and how fast.
         seed: of captions, noise and timesteps.
         so_far: written after every leg; a run that was stopped goes on with it.
     """
-    training = _Training(networks.unet)
+    training = _Training(networks.unet, cycle.rate)
     so_far.load(training)
     generator = torch.Generator()
     networks.unet.train()
-    for step, told in steps("unet", STEPS, training.adam, first=training.steps):
+    for step, told in steps("unet", cycle.steps, training.adam, first=training.steps):
         if step % LEG == 0:  # so that a leg depends on nothing but its number
             generator.manual_seed(seed + step)
             batches = caption_batches(networks, vocabulary, album, random.Random(f"{seed} {step}"))
-        loss, noisiest = velocity_loss(networks.unet, next(batches), album, generator)
+        batch = next(batches)
+        loss, noisiest = velocity_loss(networks.unet, batch, album, generator, cycle.stretch)
         training.step(loss)
         told |= {"loss": float(loss.detach()), "noisiest": noisiest}
         if training.steps % LEG == 0:
@@ -69,10 +95,10 @@ class _Training:
         steps: that are done.
     """
 
-    def __init__(self, unet: Any) -> None:
+    def __init__(self, unet: Any, rate: float) -> None:
         self._unet = unet
         self.average = deepcopy(unet).requires_grad_(False)
-        self.adam = optimiser(unet.parameters(), RATE)
+        self.adam = optimiser(unet.parameters(), rate)
         self.steps = 0
 
     def step(self, loss: torch.Tensor) -> None:
@@ -102,18 +128,33 @@ class _Training:
 
 
 def velocity_loss(
-    unet: Any, batch: Batch, album: Album, generator: torch.Generator
+    unet: Any, batch: Batch, album: Album, generator: torch.Generator, stretch: float = 1.0
 ) -> tuple[torch.Tensor, float]:
-    """Give the loss of one batch, and that of its noisiest quarter."""
+    """Give the loss of one batch, and that of its noisiest quarter.
+
+    Args:
+        unet: under training.
+        batch: captions and their pictures.
+        album: the pictures.
+        generator: of noise and timesteps.
+        stretch: the most by which half of the pictures are exaggerated in what the UNet is shown,
+            the more the noisier; what it is to find are the pictures as they are. Guidance brings
+            it pictures like these, and one that has never seen any exaggerates them further.
+    """
     signal_power = noise_schedule()
     latents = album.latents[batch.pictures]
     timesteps = draw_timesteps(len(latents), generator)
     signal = signal_power[timesteps].sqrt()[:, None, None, None]
     sigma = (1 - signal_power[timesteps]).sqrt()[:, None, None, None]
     noise = torch.randn(latents.shape, generator=generator)
-    velocity = signal * noise - sigma * latents
+    excess = torch.zeros(len(latents), 1, 1, 1)
+    if stretch > 1:
+        share = (torch.rand(excess.shape, generator=generator) * 2 - 1).clamp(min=0)
+        excess = (stretch - 1) * share * sigma**4
+    # What leads from the picture that is shown to the one that is meant.
+    velocity = signal * noise - sigma * latents + excess * signal**2 / sigma * latents
     predicted = unet(
-        signal * latents + sigma * noise,
+        signal * (1 + excess) * latents + sigma * noise,
         timesteps,
         encoder_hidden_states=batch.embeds,
         encoder_attention_mask=batch.is_token,

@@ -64,7 +64,7 @@ class Settings(LogSettings):
         offload: `auto` (below 20 GB of VRAM), `always` or `never`: only the component at work is
             on the device.
         half_decode: whether a half-precision model's VAE runs in that precision first: less memory,
-            not less time.
+            and on an H200 no less time.
         compile: whether the UNet is compiled on a CUDA device, in the background.
         cuda_graphs: whether small UNet calls are replayed as CUDA graphs, for which some memory of
             the device is set aside; one image alone takes about half the time.

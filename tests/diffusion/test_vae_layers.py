@@ -44,7 +44,32 @@ def test_attention_in_parts_is_attention(most_scores: int) -> None:
     query, key, value = (drawn(2, 15, 8, seed=seed) * 2 for seed in range(3))
     expected = F.scaled_dot_product_attention(query, key, value)
     torch.testing.assert_close(attend_in_parts(query, key, value, most_scores), expected)
-    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.parametrize("is_on", [False, True])
+def test_products_are_tf32_and_the_switch_is_returned_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, is_on: bool
+) -> None:
+    switch = torch.backends.cuda.matmul
+    seen = []
+
+    def fail(*_: object, **__: object) -> None:
+        seen.append(switch.allow_tf32)
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "softmax", fail)
+    found = switch.fp32_precision
+    try:
+        if is_on:
+            switch.allow_tf32 = True
+        before = (switch.allow_tf32, switch.fp32_precision)
+        with pytest.raises(MemoryError):
+            attend_in_parts(*(drawn(1, 3, 8) for _ in range(3)))
+        assert (switch.allow_tf32, switch.fp32_precision) == before
+    finally:
+        switch.allow_tf32 = False
+        switch.fp32_precision = found
+    assert seen == [True]
 
 
 @torch.inference_mode()
@@ -83,6 +108,14 @@ def test_the_quicker_layers_are_used_where_torch_is_slow(
     assert counts == {"group_norm": len(norms), "attend_in_parts": 1}
 
 
+def test_beside_a_compiler_the_switch_is_left_alone(
+    vae: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vae_layers, "is_slow_otherwise", lambda _: True)
+    monkeypatch.setattr(vae_layers, "attend_in_parts", lambda *_: pytest.fail("sets the switch"))
+    Decoder(vae, 2**40, compiles=True).decode(drawn(1, 4, 8, 8))
+
+
 @torch.inference_mode()
 def test_a_copy_has_weights_of_its_own(vae: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vae_layers, "is_slow_otherwise", lambda _: True)
@@ -101,6 +134,8 @@ def test_a_gpu_decodes_the_same_picture_either_way(
 ) -> None:
     decoder = Decoder(vae.cuda(), 2**40)
     latents = drawn(1, 4, 32, 48).cuda()
+    assert vae_layers.is_slow_otherwise(latents)
+    assert not vae_layers.is_slow_otherwise(latents.half())
     ours = decoder.decode(latents).astype(int)
     monkeypatch.setattr(vae_layers, "is_slow_otherwise", lambda _: False)
     assert abs(ours - decoder.decode(latents)).max() <= 2  # levels; TF32's mantissa has 10 bits

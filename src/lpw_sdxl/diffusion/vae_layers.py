@@ -1,9 +1,10 @@
 """Two kinds of the VAE's layers, made quicker on a CUDA device for one image in float32.
 
-Of a decode of 1024 x 1024 on an H200, torch spends two fifths on the statistics of group norms,
-for its kernel gives each of 32 groups to one of 132 multiprocessors, and an eighth on attention in
-more than float32's precision needs (benchmarks/results/gpu_vae.json). A general reduction uses
-the whole device, and products in TF32, as the convolutions beside them are, its matrix units.
+Torch's group norm gives each of its 32 groups to one of a GPU's hundred and more multiprocessors,
+and its attention computes in more precision than the convolutions beside it. A general reduction
+uses the whole device, and products in TF32, as the convolutions are, its matrix units: a decode of
+1024 x 1024 takes an H200 59 ms instead of 115, of which the norms save 45
+(benchmarks/results/gpu_vae.json).
 """
 
 from __future__ import annotations
@@ -17,19 +18,23 @@ import torch
 import torch.nn.functional as F
 
 MOST_SCORES = 1 << 26
-"""Scores of attention that are held at once: 0.25 GiB in float32."""
+"""Scores of attention that are computed at once: 0.25 GiB, and as much for their softmax."""
 
 
-def quicken(vae: Any) -> None:
+def quicken(vae: Any, *, uses_tf32: bool = True) -> None:
     """Exchange how a VAE's decoder computes its group norms and its attention; no weight changes.
 
     Args:
         vae: Diffusers' AutoencoderKL. Whatever it is given that is not float32 on a CUDA device
             goes the ordinary way.
+        uses_tf32: whether its attention may set torch's switch for TF32 while it computes. That is
+            the process's: a compiler in another thread would take it for its own.
     """
     for module in vae.decoder.modules():
         if isinstance(module, torch.nn.GroupNorm):
             module.forward = partial(_normalise, module)  # type: ignore[method-assign]
+    if not uses_tf32:
+        return
     for attention in vae.decoder.mid_block.attentions:
         if attention is not None:
             attention.set_processor(SpatialAttention())
@@ -99,7 +104,7 @@ def attend_in_parts(
         query: `[rows, n, channels]`.
         key: like it.
         value: like it.
-        most_scores: held at once.
+        most_scores: computed at once.
     """
     rows, tokens, channels = key.shape
     attended = torch.empty_like(query)
@@ -116,9 +121,14 @@ def attend_in_parts(
 @contextmanager
 def _tf32() -> Iterator[None]:
     """Let products of float32 on a CUDA device be TF32, as convolutions are."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = True
+    switch = torch.backends.cuda.matmul
+    if switch.allow_tf32:
+        yield
+        return
+    before = switch.fp32_precision
+    switch.allow_tf32 = True
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        switch.allow_tf32 = False
+        switch.fp32_precision = before  # "none" at first; the line above makes it "ieee"

@@ -62,7 +62,7 @@ class Stages:
         self.adapters = None if library is None else _make_adapters(pipeline, plan, library)
         if self.adapters is not None:
             self.residence.before_travel = self.adapters.reset
-        self.decoder = Decoder(pipeline.vae, plan.tile_above_pixels)
+        self.decoder = Decoder(pipeline.vae, plan.tile_above_pixels, compiles=compiles)
         self._pipeline = pipeline
         self._mixed_lengths = mixed_lengths
         self._denoiser = Denoiser(
