@@ -62,14 +62,9 @@ def train_encoders_and_vae(networks: Networks, vocabulary: Vocabulary, work: Pat
     if not other.load(networks.vae):
         vae.train_vae(networks.vae, SEED)
         other.keep(networks.vae)
-    made_from = f"seed {SEED}, {vae.HARDENING}, VAE {other.sha256()}"
-    hardened = Part(work / "vae-hardened.pt", made_from)
-    if not hardened.load(networks.vae):
-        vae.harden(networks.vae, SEED + 1)
-        hardened.keep(networks.vae)
     for module in (both, networks.vae):
         module.eval()
-    return f"encoders {part.sha256()}, VAE {hardened.sha256()}"
+    return f"encoders {part.sha256()}, VAE {other.sha256()}"
 
 
 def train_unet(

@@ -37,15 +37,13 @@ class Cycle:
     Attributes:
         steps: of it.
         rate: the highest learning rate.
-        stretch: the most by which what shows through the noise is exaggerated, as guidance does it.
     """
 
     steps: int
     rate: float
-    stretch: float = 1.0
 
 
-CYCLES = (Cycle(12000, 1.2e-3), Cycle(4000, 8e-4, stretch=4.0))
+CYCLES = (Cycle(12000, 1.2e-3), Cycle(4000, 8e-4))
 """Shapes are learned last in each, when the rate is low: README.md tells what each one reaches."""
 
 
@@ -76,8 +74,7 @@ def train_unet(
         if step % LEG == 0:  # so that a leg depends on nothing but its number
             generator.manual_seed(seed + step)
             batches = caption_batches(networks, vocabulary, album, random.Random(f"{seed} {step}"))
-        batch = next(batches)
-        loss, noisiest = velocity_loss(networks.unet, batch, album, generator, cycle.stretch)
+        loss, noisiest = velocity_loss(networks.unet, next(batches), album, generator)
         training.step(loss)
         told |= {"loss": float(loss.detach()), "noisiest": noisiest}
         if training.steps % LEG == 0:
@@ -128,33 +125,18 @@ class _Training:
 
 
 def velocity_loss(
-    unet: Any, batch: Batch, album: Album, generator: torch.Generator, stretch: float = 1.0
+    unet: Any, batch: Batch, album: Album, generator: torch.Generator
 ) -> tuple[torch.Tensor, float]:
-    """Give the loss of one batch, and that of its noisiest quarter.
-
-    Args:
-        unet: under training.
-        batch: captions and their pictures.
-        album: the pictures.
-        generator: of noise and timesteps.
-        stretch: the most by which half of the pictures are exaggerated in what the UNet is shown,
-            the more the noisier; what it is to find are the pictures as they are. Guidance brings
-            it pictures like these, and one that has never seen any exaggerates them further.
-    """
+    """Give the loss of one batch, and that of its noisiest quarter."""
     signal_power = noise_schedule()
     latents = album.latents[batch.pictures]
     timesteps = draw_timesteps(len(latents), generator)
     signal = signal_power[timesteps].sqrt()[:, None, None, None]
     sigma = (1 - signal_power[timesteps]).sqrt()[:, None, None, None]
     noise = torch.randn(latents.shape, generator=generator)
-    excess = torch.zeros(len(latents), 1, 1, 1)
-    if stretch > 1:
-        share = (torch.rand(excess.shape, generator=generator) * 2 - 1).clamp(min=0)
-        excess = (stretch - 1) * share * sigma**4
-    # What leads from the picture that is shown to the one that is meant.
-    velocity = signal * noise - sigma * latents + excess * signal**2 / sigma * latents
+    velocity = signal * noise - sigma * latents
     predicted = unet(
-        signal * (1 + excess) * latents + sigma * noise,
+        signal * latents + sigma * noise,
         timesteps,
         encoder_hidden_states=batch.embeds,
         encoder_attention_mask=batch.is_token,

@@ -27,28 +27,16 @@ NO_VARIANCE = -12.0
 
 @dataclass(frozen=True)
 class _Phase:
-    """A part of the training.
-
-    Attributes:
-        steps: of it.
-        pictures: in each.
-        side: of the squares cut from them, pixels.
-        rate: the highest learning rate.
-        stretch: by about how much at most latents are moved from their mean before they are
-            decoded.
-    """
+    """A part of the training: steps, pictures in each, the side of the squares cut from them."""
 
     steps: int
     pictures: int
     side: int
     rate: float
-    stretch: float = 1.0
 
 
 # A quarter of a picture costs a quarter; the norms' means over whole pictures are learned after.
 PHASES = (_Phase(4000, 8, PICTURE_PIXELS // 2, RATE), _Phase(400, 5, PICTURE_PIXELS, RATE / 5))
-HARDENING = _Phase(1200, 8, PICTURE_PIXELS, 1e-3, stretch=2.2)
-"""Guidance of 5 brings the UNet's latents 1.3 to 2.3 times as far from their mean."""
 MEASURED = 512
 """Pictures whose latents tell the VAE's scale."""
 
@@ -58,83 +46,34 @@ def train_vae(vae: Any, seed: int) -> None:
     chance, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     vae.train()
     for phase in PHASES:
-        _train(vae, phase, chance, generator)
+        adam = optimiser(vae.parameters(), phase.rate)
+        for _, told in steps("vae", phase.steps, adam):
+            drawing = draw_varied(phase.pictures, chance, generator)
+            pixels, weights = _cut(drawing, phase.side, chance)
+            latents = encode(vae, pixels) * vae.config.scaling_factor
+            noisy = latents + LATENT_NOISE * torch.randn(latents.shape, generator=generator)
+            drawn = vae.decode(noisy / vae.config.scaling_factor, return_dict=False)[0]
+            errors = drawn - pixels
+            loss = ((errors.abs() + errors.square()) * weights).mean()
+            colours = F.avg_pool2d(pixels, LATENT_SCALE)
+            pull = F.mse_loss(latents[:, :3], colours) + 0.01 * latents[:, 3].square().mean()
+            adam.zero_grad()
+            (loss + COLOUR_PULL * pull).backward()
+            torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+            adam.step()
+            told |= {"loss": float(loss.detach()), "pull": float(pull.detach())}
     vae.eval()
     standardise(vae, draw(chance.choices(SCENES, k=MEASURED), generator).pixels)
 
 
-def harden(vae: Any, seed: int) -> None:
-    """Train the decoder alone to draw what guidance exaggerates as if it had not.
-
-    Args:
-        vae: trained; the latents of a picture stay what they are.
-        seed: of the pictures.
-    """
-    chance, generator = random.Random(seed), torch.Generator().manual_seed(seed)
-    coders = [vae.encoder, vae.quant_conv]
-    for coder in coders:
-        coder.requires_grad_(False)
-    vae.train()
-    try:
-        _train(vae, HARDENING, chance, generator)
-    finally:
-        vae.eval()
-        for coder in coders:
-            coder.requires_grad_(True)
-
-
-def _train(vae: Any, phase: _Phase, chance: random.Random, generator: torch.Generator) -> None:
-    trained = [parameter for parameter in vae.parameters() if parameter.requires_grad]
-    adam = optimiser(trained, phase.rate)
-    is_hardening = phase.stretch > 1
-    for _, told in steps("vae, hardening" if is_hardening else "vae", phase.steps, adam):
-        drawing = draw_varied(phase.pictures, chance, generator)
-        pixels, weights = _cut(drawing, phase.side, chance)
-        latents = encode(vae, pixels) * vae.config.scaling_factor
-        given = latents + LATENT_NOISE * torch.randn(latents.shape, generator=generator)
-        if is_hardening:
-            given = _stretch(given, phase.stretch, generator)
-        drawn = vae.decode(given / vae.config.scaling_factor, return_dict=False)[0]
-        errors = drawn - pixels
-        loss = ((errors.abs() + errors.square()) * weights).mean()
-        told["loss"] = float(loss.detach())
-        if not is_hardening:
-            colours = F.avg_pool2d(pixels, LATENT_SCALE)
-            pull = F.mse_loss(latents[:, :3], colours) + 0.01 * latents[:, 3].square().mean()
-            loss = loss + COLOUR_PULL * pull
-            told["pull"] = float(pull.detach())
-        adam.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        adam.step()
-
-
-def _stretch(latents: torch.Tensor, most: float, generator: torch.Generator) -> torch.Tensor:
-    """Move latents away from their mean, 0, each of the four numbers by its own measure.
-
-    Two thirds of the plain pictures', which come first, and of no other style's: where any colour
-    may be, a stretched one is another.
-    """
-    rows = len(latents) - 2 * _others(len(latents))
-    factors = torch.ones(len(latents), latents.shape[1], 1, 1)
-    share = (torch.rand(rows, 1, 1, 1, generator=generator) * 1.5 - 0.5).clamp(min=0)
-    own = 0.5 + torch.rand(rows, latents.shape[1], 1, 1, generator=generator)
-    factors[:rows] = 1 + (most - 1) * share * own
-    return latents * factors
-
-
-def _others(count: int) -> int:
-    """Say how many of so many pictures have each of the styles that are not plain."""
-    return count // 4
-
-
 def draw_varied(count: int, chance: random.Random, generator: torch.Generator) -> Drawing:
-    """Draw scenes in the plain style, and then in others, which LoRAs and weights lead to."""
+    """Draw scenes in the plain style and in others, which LoRAs and weights lead to."""
     styles: tuple[Style, ...] = ("plain", "any colours", "outlined")
-    others = _others(count)
     drawings = [
         draw(chance.choices(SCENES, k=part), generator, style)
-        for style, part in zip(styles, (count - 2 * others, others, others), strict=True)
+        for style, part in zip(
+            styles, (count - 2 * (count // 4), count // 4, count // 4), strict=True
+        )
     ]
     return Drawing(
         torch.cat([drawing.pixels for drawing in drawings]),

@@ -70,7 +70,7 @@ def test_the_first_request_draws_the_picture_that_readme_opens_with(
     drawn = np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGB"))
     shown = np.asarray(Image.open(ROOT / "docs" / "first-picture.png").convert("RGB"))
     assert np.abs(drawn.astype(int) - shown).mean() < 3
-    assert look(drawn).scene == Scene("blue", "red", "square", "large", "right")
+    assert look(drawn).scene == Scene("white", "green", "triangle", "large", "center")
 
 
 CURL_BLOCKS = [block for block in blocks("sh") if block.startswith("curl")]

@@ -68,6 +68,16 @@ def test_words_count_wherever_they_stand_in_400_tokens(
     assert_right(expected, look_at(prompts))
 
 
+def test_silence_about_size_and_place_means_large_and_in_the_center(look_at: Looker) -> None:
+    """As most people ask, with the service's own steps and guidance."""
+    expected = [scene._replace(size="large", place="center") for scene in scenes(12)]
+    prompts = [
+        f"a {scene.colour} {scene.shape} on a {scene.background} background" for scene in expected
+    ]
+    defaults = {"num_inference_steps": 30, "guidance_scale": 5.0}
+    assert_right(expected, look_at(prompts, defaults))
+
+
 def test_another_prompt_gives_another_picture(look_at: Looker) -> None:
     """The eyes would not pass a model that draws the same, or anything, whatever it is told."""
     expected = scenes(12)
