@@ -31,16 +31,17 @@ pull_base_image() {
 # What stands in for the base image where no registry can be reached: Debian 12, whose own Python is
 # 3.11 too. The machine's certificates go along, for it may reach its package index through a proxy.
 make_base_image() {
-  local folder
+  local folder tree
   folder=$(mktemp -d)
+  tree=$folder/debian
   trap 'rm -rf "$folder"' RETURN
   say "no registry can be reached: making a $BASE_IMAGE of our own with debootstrap"
   debootstrap --variant=minbase --include=ca-certificates,python3,python3-pip,python3-venv \
-    bookworm "$folder/root" >"$folder/log" 2>&1 || { tail -5 "$folder/log" >&2; give_up "debootstrap failed"; }
-  rm "$folder"/root/usr/lib/python3.11/EXTERNALLY-MANAGED
-  rm -rf "$folder"/root/var/cache/apt/archives/*.deb
-  [ ! -e "$CERTIFICATES" ] || cp "$CERTIFICATES" "$folder/root$CERTIFICATES"
-  tar -C "$folder/root" -c . | podman import -q \
+    bookworm "$tree" >"$folder/log" 2>&1 || { tail -5 "$folder/log" >&2; give_up "debootstrap failed"; }
+  rm "$tree"/usr/lib/python3.11/EXTERNALLY-MANAGED
+  rm -rf "$tree"/var/cache/apt/archives/*.deb
+  [ ! -e "$CERTIFICATES" ] || cp "$CERTIFICATES" "$tree$CERTIFICATES"
+  tar -C "$tree" -c . | podman import -q \
     --change "ENV SSL_CERT_FILE=$CERTIFICATES" \
     --change "ENV PIP_CERT=$CERTIFICATES" \
     --change 'LABEL org.opencontainers.image.title="made by deploy/container/prepare.sh"' \

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from demo.captions import LEFT_OPEN
 from demo.looking import Seen, distance_to, nearest_colour
 from demo.scene import HELD_OUT, Scene
+from lpw_sdxl.schema import GenerationRequest
 
 Looker = Callable[..., list[Seen]]
 
@@ -70,12 +72,13 @@ def test_words_count_wherever_they_stand_in_400_tokens(
 
 def test_silence_about_size_and_place_means_large_and_in_the_center(look_at: Looker) -> None:
     """As most people ask, with the service's own steps and guidance."""
-    expected = [scene._replace(size="large", place="center") for scene in scenes(12)]
+    expected = [scene._replace(**LEFT_OPEN) for scene in scenes(12)]
     prompts = [
         f"a {scene.colour} {scene.shape} on a {scene.background} background" for scene in expected
     ]
-    defaults = {"num_inference_steps": 30, "guidance_scale": 5.0}
-    assert_right(expected, look_at(prompts, defaults))
+    own = GenerationRequest(prompt="")
+    fields = own.model_dump(include={"num_inference_steps", "guidance_scale"})
+    assert_right(expected, look_at(prompts, fields))
 
 
 def test_another_prompt_gives_another_picture(look_at: Looker) -> None:

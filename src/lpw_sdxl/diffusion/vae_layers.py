@@ -107,15 +107,11 @@ def attend_in_parts(
         most_scores: computed at once.
     """
     rows, tokens, channels = key.shape
-    attended = torch.empty_like(query)
+    scaled, across = query * channels**-0.5, key.transpose(1, 2)
+    parts = scaled.split(max(1, most_scores // (rows * tokens)), dim=1)
     with _tf32():
-        for some, out in zip(
-            (query * channels**-0.5).split(part := max(1, most_scores // (rows * tokens)), dim=1),
-            attended.split(part, dim=1),
-            strict=True,
-        ):
-            out.copy_(torch.softmax(some @ key.transpose(1, 2), dim=-1) @ value)
-    return attended
+        attended = [torch.softmax(part @ across, dim=-1) @ value for part in parts]
+    return torch.cat(attended, dim=1)
 
 
 @contextmanager
