@@ -16,14 +16,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpw_sdxl.addon.kind import AddonKind
 from lpw_sdxl.checkpoint.console import ImportConsole, facts, silence_output, summary_rows
-from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS
 from lpw_sdxl.errors import AddonError, LpwSdxlError, ModelError
+from lpw_sdxl.store.kind import AddonKind
+from lpw_sdxl.weights.dtypes import CheckpointDtype
 
 if TYPE_CHECKING:
-    from lpw_sdxl.checkpoint.store import StoreEntry
+    from lpw_sdxl.store.entries import StoreEntry
 
 DEMO = Path(__file__).parent / "demo" / "lpw-sdxl-demo.safetensors"
 DEMO_NOTE = (
@@ -176,7 +176,7 @@ def _addon(arguments: argparse.Namespace) -> None:
 
 def _print_addon(tag: str, *, was_known: bool) -> None:
     from lpw_sdxl.addon.manifest import read_addon_manifest
-    from lpw_sdxl.checkpoint.store import find_entry
+    from lpw_sdxl.store.entries import find_entry
 
     manifest = read_addon_manifest(find_entry(tag).path)
     how = {
@@ -198,7 +198,7 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _print_result(tag: str, *, was_known: bool) -> None:
-    from lpw_sdxl.checkpoint.store import find
+    from lpw_sdxl.store.entries import find
 
     print("Already imported; nothing changed." if was_known else "Imported and verified.")
     name = tag.partition(":")[0]
@@ -209,7 +209,7 @@ def _print_result(tag: str, *, was_known: bool) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    from lpw_sdxl.checkpoint.store import find_entry, list_entries
+    from lpw_sdxl.store.entries import find_entry, list_entries
 
     for entry in list_entries():
         if arguments.kind not in (None, entry.kind or "model"):
@@ -228,7 +228,7 @@ def _list(arguments: argparse.Namespace) -> None:
 def _columns(entry: StoreEntry) -> list[str]:
     """Say what an entry is; its sizes are checked."""
     if entry.kind is None:
-        from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
+        from lpw_sdxl.store.manifest import read_manifest, verify_files
 
         model = read_manifest(entry.path)
         verify_files(entry.path, model, contents=False)
@@ -244,7 +244,7 @@ def _columns(entry: StoreEntry) -> list[str]:
 
 
 def _remove(arguments: argparse.Namespace) -> None:
-    from lpw_sdxl.checkpoint.publication import remove
+    from lpw_sdxl.store.publication import remove
 
     tag = remove(arguments.tag)
     print("Removed:")
@@ -253,8 +253,8 @@ def _remove(arguments: argparse.Namespace) -> None:
 
 def _verify(arguments: argparse.Namespace) -> None:
     from lpw_sdxl.addon.manifest import read_addon_manifest, verify_addon_files
-    from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
-    from lpw_sdxl.checkpoint.store import find_entry
+    from lpw_sdxl.store.entries import find_entry
+    from lpw_sdxl.store.manifest import read_manifest, verify_files
 
     entry = find_entry(arguments.tag)
     if entry.kind is None:
@@ -273,9 +273,9 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 def _inspect(arguments: argparse.Namespace) -> None:
     from lpw_sdxl.addon.acquire import inspect_rows
-    from lpw_sdxl.checkpoint.header import read_header
     from lpw_sdxl.checkpoint.inspect import summarise
     from lpw_sdxl.checkpoint.layout import standardise
+    from lpw_sdxl.weights.header import read_header
 
     header = read_header(arguments.file)
     rows = inspect_rows(header)

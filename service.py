@@ -37,12 +37,12 @@ from lpw_sdxl.api.drain import Drain
 from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.api.json_logs import log_as_json
 from lpw_sdxl.api.worker_device import show_own_device
-from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
-from lpw_sdxl.checkpoint.store import MOUNTED, find_served
 from lpw_sdxl.errors import LpwSdxlError, ModelError, SettingsError
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.schema import GenerationRequest, InspectionRequest
 from lpw_sdxl.settings import check_workers, read_log_settings, read_settings
+from lpw_sdxl.store.entries import MOUNTED, find_served
+from lpw_sdxl.store.manifest import read_manifest, verify_files
 
 if TYPE_CHECKING:
     from lpw_sdxl.engine import GeneratedImage

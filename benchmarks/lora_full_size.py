@@ -27,11 +27,11 @@ from lora_sharing import MANY_BYTES, arguments, seconds
 from torch import Tensor, nn
 
 from lpw_sdxl.lora.adapters import Adapters
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.library import LoraTensors
 from lpw_sdxl.lora.sets import NO_LORAS
 from lpw_sdxl.lora.synthetic_factors import Recipe, SyntheticKind, draw_factors
 from lpw_sdxl.lora.targets import Target
+from lpw_sdxl.weights.component import Component
 
 KINDS = ("lora", "locon", "dora", "loha", "lokr")
 SDXL = {

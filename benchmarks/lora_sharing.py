@@ -31,9 +31,9 @@ from torch import Tensor, nn
 
 from lpw_sdxl.diffusion.attention import PromptProjection
 from lpw_sdxl.lora.adapters import Adapters, Segment
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.library import LoraTensors
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
+from lpw_sdxl.weights.component import Component
 
 IMAGES = 8
 PROMPT_TOKENS = 77

@@ -25,10 +25,10 @@ from demo.schedule import optimiser, repeatable, steps
 from demo.train import CHECKPOINT, SEED
 from demo.unet import velocity_loss
 from demo.words import Vocabulary
-from lpw_sdxl.checkpoint.configs import Component
 from lpw_sdxl.checkpoint.keys import sources_of
 from lpw_sdxl.checkpoint.kinds import UNET
-from lpw_sdxl.checkpoint.manifest import record_file
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.files import record_file
 
 FOLDER = Path(__file__).parent / "addons"
 STYLES: dict[str, Style] = {"demo-frame": "framed", "demo-pastel": "pastel"}

@@ -15,9 +15,9 @@ from demo.words import WordEmbedding
 from lpw_sdxl.checkpoint.inspect import V_PREDICTION_MARKER, ZERO_SNR_MARKER
 from lpw_sdxl.checkpoint.keys import Transform, sources_of
 from lpw_sdxl.checkpoint.synthetic import POSITION_IDS
-from lpw_sdxl.checkpoint.tensors import tensor_bytes
 from lpw_sdxl.checkpoint.tokenizer import MAX_LENGTH
-from lpw_sdxl.checkpoint.writer import TensorSpec, write_safetensors
+from lpw_sdxl.weights.tensors import tensor_bytes
+from lpw_sdxl.weights.writer import TensorSpec, write_safetensors
 
 _DTYPES = {torch.float16: "F16", torch.int64: "I64"}
 

@@ -20,9 +20,10 @@ from lpw_sdxl.checkpoint.architecture import (
     UNetSizes,
     VaeSizes,
 )
-from lpw_sdxl.checkpoint.configs import Component, component_configs
-from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
+from lpw_sdxl.checkpoint.configs import component_configs
 from lpw_sdxl.schema import ImageSize
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.dtypes import CheckpointDtype
 
 NATIVE_SIZE = ImageSize(PICTURE_PIXELS, PICTURE_PIXELS)
 ENCODER_WIDTHS = (32, 64)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 
-from lpw_sdxl.checkpoint.manifest import record_file
+from lpw_sdxl.weights.files import record_file
 
 
 class Keepable(Protocol):

@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import save_file
 
 from conftest import ROOT
-from lpw_sdxl.addon.kind import AddonKind
 from lpw_sdxl.lora.synthetic import write_lora
 from lpw_sdxl.lora.targets import encoder_widths, read_targets
+from lpw_sdxl.store.kind import AddonKind
 
 IMPORT_ALL = """
 import json, sys

@@ -13,6 +13,8 @@ import pytest
 
 from forks import Forks
 
+pytest_plugins = ["files", "stores"]
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -78,9 +80,9 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Store:
     """A random model: its pictures are noise, in which every difference shows."""
-    from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
     from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
     from lpw_sdxl.schema import ImageSize
+    from lpw_sdxl.weights.dtypes import CheckpointDtype
 
     home = tmp_path_factory.mktemp("bentoml")
     checkpoint = tmp_path_factory.mktemp("checkpoint") / "random.safetensors"

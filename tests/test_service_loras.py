@@ -19,7 +19,7 @@ from PIL import Image
 
 from addons import AddonMaker, flip_last_byte
 from conftest import ROOT, Store, store_environment
-from lpw_sdxl.lora.component import Component
+from lpw_sdxl.weights.component import Component
 from serving import Server, serving
 
 SECRET = "zyzzyva"

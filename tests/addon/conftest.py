@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 from conftest import Store, store_environment
 from forks import Finished, Forks
-from lpw_sdxl.addon.kind import AddonKind
 from lpw_sdxl.addon.manifest import AddonDetails, AddonManifest, write_addon_manifest
-from lpw_sdxl.checkpoint.manifest import record_file
+from lpw_sdxl.store.kind import AddonKind
+from lpw_sdxl.weights.files import record_file
 
 MANIFEST = AddonManifest(
     kind=AddonKind.LORA,

@@ -148,8 +148,8 @@ def good_store(command_line: CommandLine, save: Save) -> CommandLine:
 def test_an_embedding_is_not_a_model_to_serve_and_no_models_name(
     good_store: CommandLine, save: Save
 ):
-    from lpw_sdxl.checkpoint.store import check_name
     from lpw_sdxl.errors import CheckpointError
+    from lpw_sdxl.store.entries import check_name
 
     for kind in ("lora", "embedding"):
         with pytest.raises(CheckpointError, match=f"python model_import.py {kind}`; use another"):

@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from conftest import ROOT, Store
 from lpw_sdxl.addon import fit
 from lpw_sdxl.addon.registry import Registry
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.synthetic import write_lora
 from lpw_sdxl.lora.targets import Targets, encoder_widths, read_targets, signature
+from lpw_sdxl.weights.component import Component
 
 from .conftest import CommandLine
 
@@ -175,7 +175,7 @@ def test_the_service_is_told_that_a_loras_tag_is_no_model(
     path = tmp_path / "style.safetensors"
     write_lora(path, targets, components=(Component.TEXT_ENCODER,))
     tag = command_line.run("lora", str(path)).tag
-    script = "import sys; from lpw_sdxl.checkpoint.store import find; find(sys.argv[1])"
+    script = "import sys; from lpw_sdxl.store.entries import find; find(sys.argv[1])"
     done = subprocess.run(
         [sys.executable, "-c", script, tag],
         env=command_line.environment,

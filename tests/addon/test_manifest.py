@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from lpw_sdxl.addon.kind import AddonKind
 from lpw_sdxl.addon.manifest import (
     AddonDetails,
-    embedding_fit,
     read_addon_manifest,
     verify_addon_files,
 )
+from lpw_sdxl.embedding.preflight import embedding_fit
 from lpw_sdxl.errors import AddonError
+from lpw_sdxl.store.kind import AddonKind
 
 from .conftest import MANIFEST, Write
 

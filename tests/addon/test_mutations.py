@@ -23,9 +23,9 @@ from safetensors.torch import load_file
 
 from conftest import ROOT, Store
 from lpw_sdxl.addon import fit
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.synthetic import write_lora
 from lpw_sdxl.lora.targets import read_targets
+from lpw_sdxl.weights.component import Component
 from mutations import MUTATIONS, Forgery, entries_of, flip_in_the_weights
 
 ALL = (*MUTATIONS, flip_in_the_weights)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lpw_sdxl.addon.kind import AddonKind
-from lpw_sdxl.addon.manifest import AddonDetails, embedding_fit
+from lpw_sdxl.addon.manifest import AddonDetails
 from lpw_sdxl.addon.registry import Registry
+from lpw_sdxl.embedding.preflight import embedding_fit
 from lpw_sdxl.errors import AddonError, InvalidRequestError
+from lpw_sdxl.store.kind import AddonKind
 
 from .conftest import MANIFEST, Write
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -16,23 +15,23 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
-from forging import safetensors_bytes
-from lpw_sdxl.checkpoint import skeleton, store
-from lpw_sdxl.checkpoint.configs import Component
+from files import Shapes
+from lpw_sdxl.checkpoint import skeleton
 from lpw_sdxl.checkpoint.convert import Conversion, convert, prepare
-from lpw_sdxl.checkpoint.dtypes import DTYPE_BYTES, CheckpointDtype
-from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo, read_header
 from lpw_sdxl.checkpoint.importer import import_checkpoint
-from lpw_sdxl.checkpoint.manifest import FileRecord
 from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
-from lpw_sdxl.checkpoint.progress import Progress
 from lpw_sdxl.checkpoint.provenance import provenance_of
 from lpw_sdxl.checkpoint.selection import Selection, open_checkpoint
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize, tensor_shapes, write_checkpoint
 from lpw_sdxl.checkpoint.tokenizer import write_tokenizer
-from lpw_sdxl.schema import ImageSize
+from lpw_sdxl.store import entries
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.dtypes import DTYPE_BYTES, CheckpointDtype
+from lpw_sdxl.weights.files import FileRecord
+from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo, read_header
+from lpw_sdxl.weights.progress import Progress
+from stores import store_at
 
-Shapes = Mapping[str, tuple[int, ...]]
 Tensors = dict[str, torch.Tensor]
 Weights = dict[Component, Tensors]
 Save = Callable[..., Path]
@@ -154,24 +153,6 @@ def _work_that_repeats_is_done_once(tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def write_file(tmp_path: Path) -> Callable[[Shapes], Path]:
-    """Write a small, whole safetensors file whose tensors are zeros."""
-
-    def write(shapes: Shapes, name: str = "model.safetensors", **metadata: str) -> Path:
-        entries: dict[str, object] = {"__metadata__": metadata}
-        position = 0
-        for key, shape in shapes.items():
-            end = position + 2 * prod(shape)
-            entries[key] = {"dtype": "F16", "shape": shape, "data_offsets": [position, end]}
-            position = end
-        path = tmp_path / name
-        path.write_bytes(safetensors_bytes(entries, bytes(position)))
-        return path
-
-    return write
-
-
-@pytest.fixture
 def save(tmp_path: Path) -> Save:
     """Write tensors with the safetensors library."""
 
@@ -186,13 +167,6 @@ def save(tmp_path: Path) -> Save:
 @pytest.fixture(scope="session")
 def tiny_shapes() -> dict[str, tuple[int, ...]]:
     return tensor_shapes(SyntheticSize.TINY)
-
-
-@pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
-    write_checkpoint(path, SyntheticSize.TINY, seed=7, native_size=ImageSize(96, 128))
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -254,33 +228,6 @@ def change_tensor(
     return change
 
 
-@contextmanager
-def store_at(home: Path) -> Iterator[Path]:
-    """Make this process use the BentoML store of another home."""
-    os.environ["BENTOML_DO_NOT_TRACK"] = "True"
-    from bentoml._internal.configuration.containers import BentoMLContainer
-    from bentoml._internal.models import ModelStore
-
-    for folder in ("models", "tmp"):
-        (home / folder).mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        for provider, value in (
-            (BentoMLContainer.bentoml_home, str(home)),
-            (BentoMLContainer.tmp_bento_store_dir, str(home / "tmp")),
-            (BentoMLContainer.model_store_dir, str(home / "models")),
-            (BentoMLContainer.model_store, ModelStore(home / "models")),
-        ):
-            stack.enter_context(provider.patch(value))
-        yield home
-
-
-@pytest.fixture
-def store_home(tmp_path: Path) -> Iterator[Path]:
-    """A BentoML store of this test's own, in this process."""
-    with store_at(tmp_path / "bentoml") as home:
-        yield home
-
-
 @pytest.fixture(scope="session")
 def imported(
     tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
@@ -291,17 +238,8 @@ def imported(
 
 
 @pytest.fixture
-def entry(store_home: Path, imported: tuple[Path, ImportResult]) -> store.StoreEntry:
+def entry(store_home: Path, imported: tuple[Path, ImportResult]) -> entries.StoreEntry:
     """The tiny checkpoint as mine:VERSION in the test's own store."""
     home, result = imported
     shutil.copytree(home, store_home, dirs_exist_ok=True)
-    return store.find(result.tag)
-
-
-def snapshot(home: Path) -> dict[str, int]:
-    """Every file of the store and of its staging area, with the time of its last change."""
-    return {
-        str(path.relative_to(home)): path.stat().st_mtime_ns
-        for path in sorted(home.rglob("*"))
-        if path.is_file() and path.suffix != ".lock"
-    }
+    return entries.find(result.tag)

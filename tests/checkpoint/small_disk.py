@@ -49,7 +49,8 @@ def main(folder: str, megabytes: str, moment: str, *words: str) -> None:
     command_line = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(command_line)
 
-    from lpw_sdxl.checkpoint import console, publication
+    from lpw_sdxl.checkpoint import console
+    from lpw_sdxl.store import publication
 
     progress = console.ImportConsole.progress
     publish = publication.Publication.publish

@@ -13,11 +13,11 @@ from lpw_sdxl.checkpoint.configs import (
     model_index,
     scheduler_config,
 )
-from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.inspect import Prediction, PredictionType, summarise
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize, tensor_shapes
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.schema import ImageSize
+from lpw_sdxl.weights.dtypes import CheckpointDtype
 
 from .conftest import Shapes, header_of
 

@@ -17,13 +17,15 @@ import torch
 from safetensors.torch import load_file
 
 from lpw_sdxl import __version__
-from lpw_sdxl.checkpoint import importer, publication, store
+from lpw_sdxl.checkpoint import importer
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS
-from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
 from lpw_sdxl.checkpoint.options import ImportOptions
 from lpw_sdxl.checkpoint.provenance import Provenance
 from lpw_sdxl.checkpoint.selection import Selection, open_checkpoint
 from lpw_sdxl.errors import CheckpointError, ModelError
+from lpw_sdxl.store import entries, publication
+from lpw_sdxl.store.manifest import read_manifest, verify_files
+from stores import snapshot
 
 from .conftest import (
     BF16,
@@ -34,7 +36,6 @@ from .conftest import (
     import_file,
     same_bits,
     silent,
-    snapshot,
 )
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
@@ -45,7 +46,7 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_an_import_ends_in_a_verified_entry(entry: store.StoreEntry, tiny_checkpoint: Path):
+def test_an_import_ends_in_a_verified_entry(entry: entries.StoreEntry, tiny_checkpoint: Path):
     sha256 = _sha256(tiny_checkpoint)
     assert entry.tag == f"mine:{sha256[:12]}"
     manifest = read_manifest(entry.path)
@@ -53,8 +54,8 @@ def test_an_import_ends_in_a_verified_entry(entry: store.StoreEntry, tiny_checkp
     assert (manifest.name, manifest.source_sha256, manifest.dtype) == ("mine", sha256, "float16")
     assert str(manifest.native_size) == "128x96"
     model = bentoml.models.get("mine:latest")
-    assert (str(model.tag), model.info.labels) == (entry.tag, store.LABELS)
-    assert [listed.tag for listed in store.list_entries()] == [entry.tag]
+    assert (str(model.tag), model.info.labels) == (entry.tag, entries.LABELS)
+    assert [listed.tag for listed in entries.list_entries()] == [entry.tag]
 
 
 def test_every_stage_tells_its_progress_to_the_end(store_home: Path, tiny_checkpoint: Path):
@@ -70,11 +71,11 @@ def noted(
     tiny_checkpoint: Path,
     second_checkpoint: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[store.StoreEntry, Path, Path]]:
+) -> Iterator[tuple[entries.StoreEntry, Path, Path]]:
     """An import with every note that there is; its entry, its checkpoint, its store."""
     from safetensors.torch import save_file
 
-    from .conftest import store_at
+    from stores import store_at
 
     folder = tmp_path_factory.mktemp("noted")
     tensors = load_file(tiny_checkpoint)
@@ -90,7 +91,7 @@ def noted(
         checkpoint = open_checkpoint(path, selection)
         options = ImportOptions(name="noted", dtype=BF16)
         tag = importer.import_checkpoint(checkpoint, options, CIVITAI, silent).tag
-        yield store.find(tag), path, home
+        yield entries.find(tag), path, home
 
 
 def test_all_that_is_known_is_in_the_stores_metadata(noted, second_checkpoint: Path):
@@ -157,7 +158,7 @@ def test_the_weights_are_the_ones_chosen(noted):
     assert same_bits({"x": unet["conv_out.bias"]}, {"x": average.bfloat16()})
 
 
-def test_force_replaces(entry: store.StoreEntry, store_home: Path, tiny_checkpoint: Path):
+def test_force_replaces(entry: entries.StoreEntry, store_home: Path, tiny_checkpoint: Path):
     before = snapshot(store_home)
     options = ImportOptions(name="mine", dtype=BF16, force=True)
     assert not import_file(tiny_checkpoint, options).was_known
@@ -168,14 +169,14 @@ def test_force_replaces(entry: store.StoreEntry, store_home: Path, tiny_checkpoi
 
 
 def test_a_failed_import_leaves_the_store_as_it_was(
-    entry: store.StoreEntry, store_home: Path, change_tensor: Callable[..., Path]
+    entry: entries.StoreEntry, store_home: Path, change_tensor: Callable[..., Path]
 ):
     before = snapshot(store_home)
     path = change_tensor(VAE + "quant_conv.bias", lambda t: t.fill_(float("nan")))
     with pytest.raises(CheckpointError, match=r"quant_conv\.bias holds NaN"):
         import_file(path)
     assert snapshot(store_home) == before
-    assert store.find("mine").tag == entry.tag
+    assert entries.find("mine").tag == entry.tag
 
 
 def test_a_model_that_does_not_run_leaves_the_store_as_it_was(
@@ -193,7 +194,7 @@ STAGES = {
     "convert": "lpw_sdxl.checkpoint.convert.convert",
     "verify": "lpw_sdxl.checkpoint.verify.verify_directory",
     "manifest": "lpw_sdxl.checkpoint.importer.write_manifest",
-    "publish": "lpw_sdxl.checkpoint.publication.Publication.publish",
+    "publish": "lpw_sdxl.store.publication.Publication.publish",
 }
 
 
@@ -217,7 +218,7 @@ def test_an_interrupt_at_any_stage_leaves_nothing(
         import_file(tiny_checkpoint)
     assert snapshot(store_home) == {}
     with pytest.raises(ModelError, match="No model mine is in the store; import one with"):
-        store.find("mine")
+        entries.find("mine")
 
 
 @pytest.mark.parametrize("stage", [STAGES["convert"], STAGES["publish"]])
@@ -247,7 +248,7 @@ def test_an_interrupt_within_a_stage_leaves_nothing(
 
 
 def test_a_replacement_that_fails_keeps_the_old_entry(
-    entry: store.StoreEntry, store_home: Path, tiny_checkpoint: Path, monkeypatch
+    entry: entries.StoreEntry, store_home: Path, tiny_checkpoint: Path, monkeypatch
 ):
     before = snapshot(store_home)
 
@@ -258,7 +259,7 @@ def test_a_replacement_that_fails_keeps_the_old_entry(
     with pytest.raises(KeyboardInterrupt):
         import_file(tiny_checkpoint, ImportOptions(name="mine", force=True))
     assert snapshot(store_home).keys() == before.keys()
-    verify_files(store.find(entry.tag).path, read_manifest(entry.path))
+    verify_files(entries.find(entry.tag).path, read_manifest(entry.path))
 
 
 # ---- Files that change while they are imported ----------------------------------------------
@@ -322,7 +323,7 @@ def test_a_file_that_changes_before_its_import_is_not_read_by_the_old_header(
     except CheckpointError:
         return
     # It may as well be imported as what it now is.
-    unet = load_file(store.find(tag).path / "unet" / "diffusion_pytorch_model.safetensors")
+    unet = load_file(entries.find(tag).path / "unet" / "diffusion_pytorch_model.safetensors")
     for index, name in ((1, one), (2, other)):
         assert torch.equal(unet[f"up_blocks.0.resnets.{index}.conv1.bias"], expected[name])
 

@@ -13,17 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from lpw_sdxl.checkpoint import store
 from lpw_sdxl.checkpoint.importer import find_imported
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS
 from lpw_sdxl.checkpoint.known import KnownImport, check_same, find_by_sha256
-from lpw_sdxl.checkpoint.manifest import read_manifest, verify_files
 from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
 from lpw_sdxl.checkpoint.selection import Selection, identity_of
 from lpw_sdxl.errors import CheckpointError
+from lpw_sdxl.store import entries
+from lpw_sdxl.store.manifest import read_manifest, verify_files
+from store.test_manifest import make_manifest
+from stores import snapshot
 
-from .conftest import AS_IT_IS, BF16, MINE, fail_at_once, import_file, snapshot
-from .test_manifest import make_manifest
+from .conftest import AS_IT_IS, BF16, MINE, fail_at_once, import_file
 
 
 @pytest.fixture
@@ -212,7 +213,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_entry_is_not_known(entry: store.StoreEntry, damage: Callable[[Path], object]):
+def test_a_damaged_entry_is_not_known(entry: entries.StoreEntry, damage: Callable[[Path], object]):
     manifest = read_manifest(entry.path)
     assert find_by_sha256("mine", manifest.source_sha256) == (entry.tag, manifest)
     damage(entry.path)
@@ -221,12 +222,12 @@ def test_a_damaged_entry_is_not_known(entry: store.StoreEntry, damage: Callable[
 
 @pytest.mark.parametrize("damage", ["no manifest", "no configuration", "odd model.yaml"])
 def test_a_damaged_entry_is_made_whole_by_importing_again(
-    entry: store.StoreEntry, tiny_checkpoint: Path, damage: str
+    entry: entries.StoreEntry, tiny_checkpoint: Path, damage: str
 ):
     DAMAGES[damage](entry.path)
     assert not import_file(tiny_checkpoint).was_known
     verify_files(entry.path, read_manifest(entry.path))
-    assert store.find("mine").tag == entry.tag
+    assert entries.find("mine").tag == entry.tag
 
 
 def test_the_right_sha256_needs_no_reading(entry, tiny_checkpoint: Path):

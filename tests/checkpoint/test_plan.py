@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lpw_sdxl.checkpoint.configs import Component, component_configs
-from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
-from lpw_sdxl.checkpoint.header import TensorInfo
+from lpw_sdxl.checkpoint.configs import component_configs
 from lpw_sdxl.checkpoint.keys import Transform
 from lpw_sdxl.checkpoint.layout import standardise
 from lpw_sdxl.checkpoint.plan import Targets, plan_conversion
@@ -18,6 +16,9 @@ from lpw_sdxl.checkpoint.skeleton import parameter_shapes
 from lpw_sdxl.checkpoint.synthetic import POSITION_IDS, SyntheticSize, tensor_shapes
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.schema import ImageSize
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.dtypes import CheckpointDtype
+from lpw_sdxl.weights.header import TensorInfo
 
 from .conftest import Shapes, header_of
 

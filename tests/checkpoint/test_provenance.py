@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from lpw_sdxl.checkpoint.download.civitai import CivitaiVersion
 from lpw_sdxl.checkpoint.provenance import Provenance, provenance_of
+from lpw_sdxl.download.civitai import CivitaiVersion
 
 VERSION = CivitaiVersion(
     version_id=128078,

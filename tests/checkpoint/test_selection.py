@@ -11,11 +11,11 @@ import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 
-from lpw_sdxl.checkpoint.configs import Component
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS, Prediction
 from lpw_sdxl.checkpoint.selection import Selection, open_checkpoint
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize, tensor_shapes
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
+from lpw_sdxl.weights.component import Component
 
 from .conftest import (
     AS_IT_IS,

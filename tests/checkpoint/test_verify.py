@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lpw_sdxl.checkpoint.configs import Component
-from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
-from lpw_sdxl.checkpoint.header import read_header
 from lpw_sdxl.checkpoint.selection import Selection
 from lpw_sdxl.checkpoint.verify import verify_directory
 from lpw_sdxl.errors import CheckpointError
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.dtypes import CheckpointDtype
+from lpw_sdxl.weights.header import read_header
 
 from .conftest import BF16, FP16, Converted, Save, Tensors, convert_file, silent
 

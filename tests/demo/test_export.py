@@ -14,8 +14,8 @@ from demo.export import read_checkpoint, write_checkpoint
 from demo.networks import Networks, make_networks
 from demo.train import TITLE
 from demo.words import Vocabulary
-from lpw_sdxl.checkpoint.header import read_header
 from lpw_sdxl.checkpoint.inspect import Prediction, PredictionType, summarise
+from lpw_sdxl.weights.header import read_header
 
 SHIPPED = ROOT / "demo" / "lpw-sdxl-demo.safetensors"
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 
-from lpw_sdxl.checkpoint.dtypes import DTYPE_BYTES
-from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo
+from lpw_sdxl.weights.dtypes import DTYPE_BYTES
+from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo
 
 
 def header_of(shapes: Mapping[str, tuple[int, ...]], dtype: str = "F16") -> CheckpointHeader:

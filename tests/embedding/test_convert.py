@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lpw_sdxl.checkpoint.header import read_header
 from lpw_sdxl.embedding.convert import convert
 from lpw_sdxl.embedding.preflight import examine
 from lpw_sdxl.errors import AddonError
+from lpw_sdxl.weights.header import read_header
 
 
 def silent(stage: str, done: int, total: int) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lpw_sdxl.checkpoint.header import read_header
 from lpw_sdxl.embedding.preflight import examine
 from lpw_sdxl.errors import AddonError, CheckpointError
+from lpw_sdxl.weights.header import read_header
 
 from .conftest import header_of
 

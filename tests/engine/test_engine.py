@@ -14,7 +14,6 @@ from diffusers import StableDiffusionXLPipeline
 
 from conftest import store_environment
 from forks import Forks
-from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator
 from lpw_sdxl.engine import Engine, GeneratedImage
@@ -31,6 +30,7 @@ from lpw_sdxl.errors import (
 from lpw_sdxl.prompt import PromptStyle
 from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference, SchedulerName
 from lpw_sdxl.settings import Settings
+from lpw_sdxl.weights.dtypes import CheckpointDtype
 from stock_schedulers import stock_scheduler
 
 WORDS = ["amber", "brass", "cedar", "dawn", "ember", "fjord", "glass", "harbour", "iris", "jade"]

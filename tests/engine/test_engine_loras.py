@@ -12,16 +12,16 @@ import pytest
 import torch
 
 from lora.conftest import is_attention, is_layer, networks_of, write_canonical
-from lpw_sdxl.addon.kind import AddonKind
 from lpw_sdxl.addon.manifest import AddonDetails, AddonManifest
 from lpw_sdxl.addon.registry import Addon, Registry
-from lpw_sdxl.checkpoint.manifest import record_file
 from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
 from lpw_sdxl.engine import Engine
 from lpw_sdxl.errors import GenerationError, InvalidPromptError, InvalidRequestError
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import Settings
+from lpw_sdxl.store.kind import AddonKind
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.files import record_file
 
 NAMES = ("ink", "Glow", "noir", "unet-only")
 

@@ -13,10 +13,10 @@ from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
 from lpw_sdxl.engine.calibration import calibrate
 from lpw_sdxl.engine.policy import MixedLengths
 from lpw_sdxl.engine.stages import Stages
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import LoraSet
 from lpw_sdxl.settings import Settings
+from lpw_sdxl.weights.component import Component
 
 AWAY = torch.device("meta")  # a device that a machine without a GPU has, told apart from the CPU
 INK: LoraSet = (("ink", 1.0),)

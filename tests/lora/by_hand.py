@@ -17,9 +17,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.synthetic_names import SyntheticNaming, tensor_name
-from lpw_sdxl.lora.targets import Targets
+from lpw_sdxl.lora.targets import LORA_COMPONENTS, Targets
+from lpw_sdxl.weights.component import Component
 
 FACTORS = (
     *("lora_down", "lora_up", "lora_mid", "alpha", "dora_scale"),
@@ -39,7 +39,7 @@ def read(file: Path, targets: Targets, naming: SyntheticNaming) -> Modules:
     """Read a LoRA's factors in float64 by module, the untold alpha among them."""
     owners = {
         tensor_name(naming, component, path, factor): (component, path, factor)
-        for component in Component
+        for component in LORA_COMPONENTS
         for path, target in targets[component].items()
         for factor in UNNAMED.get(naming, FACTORS)
         if not (naming in UNNAMED and len(target.weight) == 1)

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.merging import Network
+from lpw_sdxl.weights.component import Component
 
 CPU = torch.device("cpu")
 RANK = 4

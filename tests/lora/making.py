@@ -11,13 +11,12 @@ import torch
 from safetensors.torch import save_file
 
 from lpw_sdxl.checkpoint.configs import component_configs
-from lpw_sdxl.checkpoint.dtypes import DTYPE_BYTES, CheckpointDtype
-from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo
 from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize
-from lpw_sdxl.lora.component import Component
-from lpw_sdxl.lora.targets import Targets, targets_of
+from lpw_sdxl.lora.targets import LORA_COMPONENTS, Targets, targets_of
+from lpw_sdxl.weights.dtypes import DTYPE_BYTES, CheckpointDtype
+from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -35,7 +34,7 @@ def targets(size: SyntheticSize = SyntheticSize.TINY) -> Targets:
     configs = component_configs(size.value, SDXL_SIZE, CheckpointDtype.FLOAT32)
     shapes = parameter_shapes(configs)
     named = {component.value: shapes[component] for component in shapes}
-    return targets_of({component: named[component.value] for component in Component})
+    return targets_of({component: named[component.value] for component in LORA_COMPONENTS})
 
 
 def header_of(

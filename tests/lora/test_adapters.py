@@ -17,10 +17,11 @@ from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.errors import GenerationError
 from lpw_sdxl.lora import adapters as module
 from lpw_sdxl.lora.adapters import Adapters, Segment
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.merging import Network, count_bytes
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
+from lpw_sdxl.lora.targets import LORA_COMPONENTS
+from lpw_sdxl.weights.component import Component
 
 A: LoraSet = (("a", 0.8),)
 AB: LoraSet = (("a", 0.8), ("b", -0.5))
@@ -143,10 +144,10 @@ def test_after_every_change_the_base_is_bit_for_bit_what_it_was(
 ) -> None:
     before = states(pipeline)
     for loras in [*ALL_SETS, *reversed(ALL_SETS)]:
-        for component in Component:
+        for component in LORA_COMPONENTS:
             adapters.use(component, loras)
         adapters.divide(Component.UNET, [Segment(loras, 2), Segment((("b", 3.0),), 2)])
-    for component in Component:
+    for component in LORA_COMPONENTS:
         adapters.use(component, NO_LORAS)
     assert_same_bits(pipeline, before)
     adapters.divide(Component.UNET, [Segment(A, 1), Segment(AB, 1)])

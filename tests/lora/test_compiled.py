@@ -11,9 +11,9 @@ from lora.conftest import CPU, networks_of
 from lora.test_adapters import AB, ABC, A, unet_arguments
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.lora.adapters import Adapters
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
+from lpw_sdxl.weights.component import Component
 
 MANY_BYTES = 2**30
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lpw_sdxl.checkpoint.header import read_header
-from lpw_sdxl.checkpoint.manifest import FileRecord, record_file
 from lpw_sdxl.errors import AddonError, CheckpointError
 from lpw_sdxl.lora import convert as module
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.convert import convert
 from lpw_sdxl.lora.preflight import examine
-from lpw_sdxl.lora.targets import read_targets, targets_of
+from lpw_sdxl.lora.targets import LORA_COMPONENTS, read_targets, targets_of
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.files import FileRecord, record_file
+from lpw_sdxl.weights.header import read_header
 
 from .making import CONV, MODULE, QUERY, Shapes, pair, save, targets
 
@@ -191,7 +191,7 @@ def test_targets_are_read_from_a_model_directory(tmp_path: Path) -> None:
     }
     shapes = {
         component: {"one.weight": (4, 2), "one.bias": (4,), "two.weight": (3,)}
-        for component in Component
+        for component in LORA_COMPONENTS
     }
     for component, name in files.items():
         (tmp_path / name).parent.mkdir()

@@ -19,12 +19,9 @@ from lora import by_hand
 from lora.conftest import CPU, CanonicalFile, networks_of
 from lora.test_adapters import row, unet_arguments
 from lpw_sdxl.addon.registry import Registry
-from lpw_sdxl.checkpoint.header import read_header
-from lpw_sdxl.checkpoint.manifest import record_file
 from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
 from lpw_sdxl.engine import Engine
 from lpw_sdxl.lora.adapters import Adapters, Segment
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.convert import convert
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.preflight import examine
@@ -33,9 +30,12 @@ from lpw_sdxl.lora.sets import LoraSet, LoraSets, sets_of
 from lpw_sdxl.lora.synthetic import write_lora
 from lpw_sdxl.lora.synthetic_factors import SyntheticKind as Kind
 from lpw_sdxl.lora.synthetic_names import SyntheticNaming as Naming
-from lpw_sdxl.lora.targets import Targets, read_targets
+from lpw_sdxl.lora.targets import LORA_COMPONENTS, Targets, read_targets
 from lpw_sdxl.lora_reference import LoraReference
 from lpw_sdxl.settings import Settings
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.files import record_file
+from lpw_sdxl.weights.header import read_header
 
 TOLERANCE = 1e-4
 EFFECT = 1e-2
@@ -204,7 +204,7 @@ class Exactness:
                 (strength, self.files.get(case))
                 for strength, case in (unet if component is Component.UNET else text)
             ]
-            for component in Component
+            for component in LORA_COMPONENTS
         }
         expected = outputs_of(by_hand.merged(networks, weighted), torch.float64)
         self.adapters.use(Component.UNET, sets.unet)

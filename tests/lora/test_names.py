@@ -11,17 +11,16 @@ from diffusers.loaders.lora_conversion_utils import (
     _maybe_map_sgm_blocks_to_diffusers,
 )
 
-from lpw_sdxl.checkpoint.configs import Component as ModelComponent
 from lpw_sdxl.checkpoint.keys import sources_of
 from lpw_sdxl.checkpoint.kinds import UNET as STABILITY
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.names import Factor, ModuleNames, Naming, Place, component_of, split
-from lpw_sdxl.lora.targets import signature
+from lpw_sdxl.lora.targets import LORA_COMPONENTS, signature
+from lpw_sdxl.weights.component import Component
 
 from .making import targets
 
-UNET, FIRST, SECOND = Component
+UNET, FIRST, SECOND = LORA_COMPONENTS
 TINY, FULL = SyntheticSize.TINY, SyntheticSize.FULL
 BLOCK = "down_blocks.1.attentions.0.transformer_blocks.0."
 FIRST_QUERY = "encoder.layers.0.self_attn.q_proj"
@@ -273,7 +272,7 @@ CONVENTIONS: dict[str, tuple[Component, Callable[[str], str]]] = {
 
 
 def stability(path: str) -> str:
-    source = sources_of(ModelComponent.UNET, f"{path}.weight")[0]
+    source = sources_of(Component.UNET, f"{path}.weight")[0]
     return source.key.removeprefix(STABILITY).removesuffix(".weight")
 
 
@@ -325,7 +324,7 @@ def test_full_sdxl_has_the_known_number_of_modules() -> None:
             if len(target.weight) == 2
             and ("attentions" in path or "self_attn" in path or "mlp" in path)
         ]
-        for component in Component
+        for component in LORA_COMPONENTS
     }
     assert {component: len(paths) for component, paths in linear.items()} == {
         UNET: 722,

@@ -14,12 +14,12 @@ import pytest
 
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize, tensor_shapes
 from lpw_sdxl.errors import AddonError, LpwSdxlError, UnsupportedCheckpointError
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.preflight import describe_file, examine
+from lpw_sdxl.lora.targets import LORA_COMPONENTS
 
 from .making import CONV, KEY, MODULE, QUERY, Shapes, header_of, pair, targets
 
-UNET, FIRST, SECOND = Component
+UNET, FIRST, SECOND = LORA_COMPONENTS
 NOTE = "lora_adapter_metadata"
 DIFFUSERS = f"unet.{QUERY}"
 KOHYA_CONV = "lora_unet_input_blocks_4_0_in_layers_2"  # [64, 32, 3, 3] in the tiny model

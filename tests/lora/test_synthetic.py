@@ -15,14 +15,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lpw_sdxl.checkpoint.configs import component_configs
-from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
 from lpw_sdxl.checkpoint.synthetic import SyntheticSize
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.formulas import change
 from lpw_sdxl.lora.synthetic import write_lora
 from lpw_sdxl.lora.synthetic_names import SyntheticNaming, tensor_name
+from lpw_sdxl.lora.targets import LORA_COMPONENTS
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.dtypes import CheckpointDtype
 
 
 class Target(NamedTuple):
@@ -58,7 +59,7 @@ def targets() -> Targets:
             for name, shape in shapes[component].items()
             if name.endswith(".weight")
         }
-        for component in Component
+        for component in LORA_COMPONENTS
     }
 
 

@@ -8,22 +8,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpw_sdxl.addon.kind import AddonKind
 from lpw_sdxl.addon.manifest import AddonDetails
 from lpw_sdxl.checkpoint.console import Row
-from lpw_sdxl.checkpoint.header import CheckpointHeader
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
 from lpw_sdxl.checkpoint.options import ImportResult
-from lpw_sdxl.checkpoint.progress import Progress
-from lpw_sdxl.checkpoint.space import gigabytes
 from lpw_sdxl.embedding import preflight as embedding_preflight
 from lpw_sdxl.errors import LpwSdxlError
 from lpw_sdxl.lora.preflight import describe_file
+from lpw_sdxl.store.kind import AddonKind
+from lpw_sdxl.store.space import gigabytes
+from lpw_sdxl.weights.header import CheckpointHeader
+from lpw_sdxl.weights.progress import Progress
 
 if TYPE_CHECKING:
     from lpw_sdxl.addon.importer import AddonOptions
     from lpw_sdxl.addon.opened import OpenedAddon
-    from lpw_sdxl.checkpoint.download.civitai import CivitaiVersion
+    from lpw_sdxl.download.civitai import CivitaiVersion
 
 _SHOWN_AT_MOST = 8
 

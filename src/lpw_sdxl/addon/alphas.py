@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from lpw_sdxl.checkpoint.header import read_header
+from lpw_sdxl.weights.header import read_header
 
 _ENDING = "/alpha"
 _KEPT_AT_MOST = 64

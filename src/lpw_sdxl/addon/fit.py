@@ -11,13 +11,20 @@ import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lpw_sdxl.checkpoint import store
-from lpw_sdxl.checkpoint.header import CheckpointHeader
 from lpw_sdxl.embedding.preflight import EmbeddingPlan
 from lpw_sdxl.errors import AddonError, CheckpointError, LpwSdxlError
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.preflight import LoraPlan, examine
-from lpw_sdxl.lora.targets import Targets, encoder_widths, read_targets, signature, targets_of
+from lpw_sdxl.lora.targets import (
+    LORA_COMPONENTS,
+    Targets,
+    encoder_widths,
+    read_targets,
+    signature,
+    targets_of,
+)
+from lpw_sdxl.store import entries
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.header import CheckpointHeader
 
 SDXL = "SDXL"
 SDXL_WIDTHS = (768, 1280)
@@ -96,7 +103,7 @@ def candidates(model: str | None, *, has_sdxl: bool = True) -> Iterator[Candidat
         has_sdxl: whether SDXL's own, which needs torch, comes last.
     """
     if model is not None:
-        entry = store.find(model)
+        entry = entries.find(model)
         targets = read_targets(entry.path)
         yield Candidate(SDXL if _is_sdxl(targets) else entry.tag, targets)
         return
@@ -119,19 +126,19 @@ def candidates(model: str | None, *, has_sdxl: bool = True) -> Iterator[Candidat
 def sdxl_targets() -> Targets:
     """Return what SDXL's own modules are, as a model of its size in the store has them."""
     from lpw_sdxl.checkpoint.configs import component_configs
-    from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
     from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
     from lpw_sdxl.checkpoint.skeleton import parameter_shapes
     from lpw_sdxl.checkpoint.synthetic import SyntheticSize
+    from lpw_sdxl.weights.dtypes import CheckpointDtype
 
     configs = component_configs(SyntheticSize.FULL.value, SDXL_SIZE, CheckpointDtype.FLOAT16)
     shapes = parameter_shapes(configs)
     named = {part.value: part for part in shapes}
-    return targets_of({component: shapes[named[component.value]] for component in Component})
+    return targets_of({component: shapes[named[component.value]] for component in LORA_COMPONENTS})
 
 
-def _newest_models() -> list[store.StoreEntry]:
-    models = [entry for entry in store.list_models() if entry.metadata]
+def _newest_models() -> list[entries.StoreEntry]:
+    models = [entry for entry in entries.list_models() if entry.metadata]
     return sorted(models, key=lambda entry: str(entry.metadata.get("created")), reverse=True)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from lpw_sdxl import __version__
 from lpw_sdxl.addon.alphas import read_alphas
-from lpw_sdxl.addon.kind import AddonKind, slug, store_name
 from lpw_sdxl.addon.manifest import (
     AddonManifest,
     read_addon_manifest,
@@ -17,20 +16,21 @@ from lpw_sdxl.addon.manifest import (
     write_addon_manifest,
 )
 from lpw_sdxl.addon.opened import OpenedAddon
-from lpw_sdxl.checkpoint import publication, store
-from lpw_sdxl.checkpoint.download.civitai import CivitaiVersion
-from lpw_sdxl.checkpoint.download.filename import DEFAULT_NAME
-from lpw_sdxl.checkpoint.header import CheckpointHeader
 from lpw_sdxl.checkpoint.importer import checked_sha256, model_need
 from lpw_sdxl.checkpoint.known import IDENTITY
-from lpw_sdxl.checkpoint.manifest import record_file
 from lpw_sdxl.checkpoint.options import ImportResult
-from lpw_sdxl.checkpoint.progress import Progress
 from lpw_sdxl.checkpoint.selection import identity_of
-from lpw_sdxl.checkpoint.space import check_space, full_disk_told
-from lpw_sdxl.checkpoint.text import clean_text
 from lpw_sdxl.conditioning.mentions import NAME
+from lpw_sdxl.download.civitai import CivitaiVersion
+from lpw_sdxl.download.filename import DEFAULT_NAME
 from lpw_sdxl.errors import AddonError, ModelError
+from lpw_sdxl.store import entries, publication
+from lpw_sdxl.store.kind import AddonKind, slug, store_name
+from lpw_sdxl.store.space import check_space, full_disk_told
+from lpw_sdxl.weights.files import record_file
+from lpw_sdxl.weights.header import CheckpointHeader
+from lpw_sdxl.weights.progress import Progress
+from lpw_sdxl.weights.text import clean_text
 
 MAX_NAME = 100
 """Characters of a name."""
@@ -85,7 +85,7 @@ def import_addon(
         _check_free(opened.kind, name)
         path = opened.header.path
         sha256 = checked_sha256(path, options.sha256, progress)
-        tag = store.make_tag(store_name(opened.kind, name), sha256)
+        tag = entries.make_tag(store_name(opened.kind, name), sha256)
         known = None if options.force else _find_whole(tag, sha256)
         if known is not None:
             _check_same_fit(tag, known, opened)
@@ -93,8 +93,8 @@ def import_addon(
         check_space([model_need(opened.header.file_size)])
         manifest = _describe(opened, name, source, version, sha256)
         metadata = manifest.describe() | {IDENTITY: opened.identity}
-        labels = store.LABELS | {store.KIND_LABEL: opened.kind.value}
-        with full_disk_told(store.store_directory()):
+        labels = entries.LABELS | {entries.KIND_LABEL: opened.kind.value}
+        with full_disk_told(entries.store_directory()):
             entry = publication.prepare_publication(tag, metadata, workshop, labels)
             file = entry.directory / opened.kind.file_name
             opened.write(file, progress)
@@ -116,7 +116,7 @@ def find_imported(sha256: str | None, options: AddonOptions) -> ImportResult | N
     if sha256 is None or options.force or options.model is not None:
         return None  # whether it fits a model is told by the file
     wanted = None if options.name is None else store_name(options.kind, options.name)
-    for entry in store.list_addons(options.kind):
+    for entry in entries.list_addons(options.kind):
         if wanted in (None, entry.name) and entry.metadata.get("source_sha256") == sha256:
             known = _find_whole(entry.tag, sha256)
             if known is not None:
@@ -157,7 +157,7 @@ def _check_free(kind: AddonKind, name: str) -> None:
     Raises:
         AddonError: the name is taken.
     """
-    for entry in store.list_entries(lambda other: other == store_name(kind, name)):
+    for entry in entries.list_entries(lambda other: other == store_name(kind, name)):
         other = str(entry.metadata.get("name", name))
         if other.lower() != name.lower():
             raise AddonError(
@@ -169,11 +169,11 @@ def _check_free(kind: AddonKind, name: str) -> None:
 def _find_whole(tag: str, sha256: str) -> AddonManifest | None:
     """Return an entry's manifest if it is whole; a half-made or damaged one counts as none."""
     name = tag.partition(":")[0]
-    same_name = store.list_entries(lambda other: other == name)
+    same_name = entries.list_entries(lambda other: other == name)
     if tag not in {entry.tag for entry in same_name}:
         return None  # not by find_entry, whose error would read hundreds of others to name some
     try:
-        entry = store.find_entry(tag)
+        entry = entries.find_entry(tag)
         manifest = read_addon_manifest(entry.path)
         verify_addon_files(entry.path, manifest, contents=False)
     except (ModelError, AddonError) as error:

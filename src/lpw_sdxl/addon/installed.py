@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from lpw_sdxl.addon.manifest import embedding_fit
 from lpw_sdxl.addon.registry import Registry
+from lpw_sdxl.embedding.preflight import embedding_fit
 from lpw_sdxl.errors import CheckpointError, ModelError
 from lpw_sdxl.lora.targets import encoder_widths, read_targets, signature
 

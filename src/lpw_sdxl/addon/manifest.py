@@ -13,9 +13,10 @@ from shlex import quote
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from lpw_sdxl.addon.kind import AddonKind, store_name
-from lpw_sdxl.checkpoint.manifest import MANIFEST_FILE, FileRecord, find_flaw, write_json
 from lpw_sdxl.errors import AddonError
+from lpw_sdxl.store.kind import AddonKind, store_name
+from lpw_sdxl.store.manifest import MANIFEST_FILE, find_flaw, write_json
+from lpw_sdxl.weights.files import FileRecord
 
 FORMAT_VERSION = 1
 
@@ -59,7 +60,7 @@ class AddonManifest:
         base_model: the family it was made for, as its makers say, or empty.
         trained_words: words that it was trained to react to.
         fits: which models it fits: for a LoRA `lora.targets.signature` of their parameters, for an
-            embedding the widths of their two text encoders by `embedding_fit`.
+            embedding the widths of their two text encoders by `embedding.preflight.embedding_fit`.
         fits_name: the same for a reader: `SDXL`, or a model's tag.
         details: what is in the file.
         created: when it was imported, ISO 8601 in UTC.
@@ -104,11 +105,6 @@ class AddonManifest:
             "trained_words": list(self.trained_words),
             "source_autov2": self.autov2,
         }
-
-
-def embedding_fit(width: int, width_2: int) -> str:
-    """Return what an embedding must say in `fits` for text encoders of these widths."""
-    return f"{width}+{width_2}"
 
 
 def write_addon_manifest(directory: Path, manifest: AddonManifest) -> None:

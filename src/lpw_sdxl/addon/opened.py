@@ -13,15 +13,15 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lpw_sdxl.addon.fit import fit_embedding, fit_lora
-from lpw_sdxl.addon.kind import AddonKind
 from lpw_sdxl.addon.manifest import AddonDetails
-from lpw_sdxl.checkpoint.header import CheckpointHeader, read_header
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
-from lpw_sdxl.checkpoint.progress import Progress
 from lpw_sdxl.checkpoint.provenance import provenance_of
 from lpw_sdxl.checkpoint.selection import identity_of
 from lpw_sdxl.embedding import preflight as embedding_preflight
 from lpw_sdxl.errors import AddonError
+from lpw_sdxl.store.kind import AddonKind
+from lpw_sdxl.weights.header import CheckpointHeader, read_header
+from lpw_sdxl.weights.progress import Progress
 
 Write = Callable[[Path, Progress], None]
 

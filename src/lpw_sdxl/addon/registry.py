@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from lpw_sdxl.addon.kind import AddonKind, slug
 from lpw_sdxl.addon.manifest import AddonManifest, read_addon_manifest, verify_addon_files
 from lpw_sdxl.conditioning.mentions import NAME
 from lpw_sdxl.errors import AddonError, InvalidRequestError
-from lpw_sdxl.lora.component import Component
+from lpw_sdxl.store.kind import AddonKind, slug
+from lpw_sdxl.weights.component import Component
 
 _NEAR_MATCHES = 3
 _SHOWN_CHARACTERS = 64
@@ -82,7 +82,7 @@ class Registry:
         Args:
             directories: each one entry's, with its manifest.
             signature: of the model that is served (`lora.targets.signature`); None: not checked.
-            embedding_fit: widths of its text encoders (`manifest.embedding_fit`); None: likewise.
+            embedding_fit: of its text encoders, as `embedding.preflight` writes it; None: likewise.
         """
         fits = {AddonKind.LORA: signature, AddonKind.EMBEDDING: embedding_fit}
         known: dict[AddonKind, dict[str, Addon]] = {kind: {} for kind in AddonKind}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from lpw_sdxl.addon.kind import kind_of_store_name
-from lpw_sdxl.checkpoint.store import find_entry, list_addons
 from lpw_sdxl.errors import ModelError, SettingsError
+from lpw_sdxl.store.entries import find_entry, list_addons
+from lpw_sdxl.store.kind import kind_of_store_name
 
 
 def built_in_tags(argument: str, folder: Path) -> list[str]:

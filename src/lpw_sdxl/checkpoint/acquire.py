@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from lpw_sdxl.checkpoint.console import Row
-from lpw_sdxl.checkpoint.download.civitai import CivitaiVersion
 from lpw_sdxl.checkpoint.options import ImportResult
-from lpw_sdxl.checkpoint.progress import Progress
-from lpw_sdxl.checkpoint.source import CivitaiSource, LocalSource, UrlSource, parse_source
+from lpw_sdxl.download.civitai import CivitaiVersion
+from lpw_sdxl.download.source import CivitaiSource, LocalSource, UrlSource, parse_source
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.settings import ImportSettings
+from lpw_sdxl.weights.progress import Progress
 
 Opened = TypeVar("Opened")
 """A file whose header was judged, and found to be what is imported."""
@@ -104,7 +104,7 @@ class Acquisition(Generic[Opened]):
     def _import_download(
         self, source: UrlSource | CivitaiSource, *, remove_source: bool
     ) -> ImportResult:
-        from lpw_sdxl.checkpoint import download
+        from lpw_sdxl import download
 
         known = self.task.find(self.task.sha256)
         if known is not None:
@@ -150,7 +150,7 @@ class Acquisition(Generic[Opened]):
 
     def _check_room(self, download_bytes: int, weight_bytes: int) -> None:
         from lpw_sdxl.checkpoint.importer import model_need
-        from lpw_sdxl.checkpoint.space import Need, check_space
+        from lpw_sdxl.store.space import Need, check_space
 
         folder, setting = self.settings.downloads, "LPW_SDXL_DOWNLOADS"
         needs = [Need("the download", folder, download_bytes, setting), model_need(weight_bytes)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lpw_sdxl.checkpoint.header import CheckpointHeader
 from lpw_sdxl.checkpoint.kinds import (
     FIRST_ENCODER,
     SECOND_ENCODER,
@@ -17,6 +16,7 @@ from lpw_sdxl.checkpoint.kinds import (
     VAE,
 )
 from lpw_sdxl.errors import CheckpointError
+from lpw_sdxl.weights.header import CheckpointHeader
 
 UNET_LEVELS = 3
 LAYERS_PER_LEVEL = 2

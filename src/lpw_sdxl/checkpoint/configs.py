@@ -7,7 +7,6 @@ checkpoint.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from lpw_sdxl.checkpoint.architecture import (
     LAYERS_PER_LEVEL,
@@ -17,35 +16,15 @@ from lpw_sdxl.checkpoint.architecture import (
     UNetSizes,
     VaeSizes,
 )
-from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.inspect import CheckpointSummary, PredictionType
 from lpw_sdxl.schema import LATENT_SCALE, ImageSize
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.dtypes import CheckpointDtype
 
 Config = dict[str, object]
 
 DIFFUSERS_VERSION = "0.42.1"
 """The version whose layout the files follow; Diffusers mends files that name an old one."""
-
-
-class Component(StrEnum):
-    """A network of the pipeline; the value is the name of its folder."""
-
-    UNET = "unet"
-    VAE = "vae"
-    TEXT_ENCODER = "text_encoder"
-    TEXT_ENCODER_2 = "text_encoder_2"
-
-    @property
-    def weights_file(self) -> str:
-        """Return the file of its weights, relative to the model directory."""
-        is_encoder = self in (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
-        name = "model" if is_encoder else "diffusion_pytorch_model"
-        return f"{self.value}/{name}.safetensors"
-
-    @property
-    def config_file(self) -> str:
-        """Return the file of its configuration, relative to the model directory."""
-        return f"{self.value}/config.json"
 
 
 @dataclass(frozen=True)

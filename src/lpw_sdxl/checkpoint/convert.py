@@ -11,24 +11,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from lpw_sdxl.checkpoint.architecture import read_architecture
 from lpw_sdxl.checkpoint.configs import (
-    Component,
     Config,
     component_configs,
     model_index,
     scheduler_config,
 )
-from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
-from lpw_sdxl.checkpoint.header import CheckpointHeader
 from lpw_sdxl.checkpoint.inspect import CheckpointSummary
-from lpw_sdxl.checkpoint.manifest import FileRecord, list_files, record_file
+from lpw_sdxl.checkpoint.keys import Transform
 from lpw_sdxl.checkpoint.plan import ConversionPlan, TensorPlan, plan_conversion
-from lpw_sdxl.checkpoint.progress import Progress
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
-from lpw_sdxl.checkpoint.tensors import TensorReader, tensor_bytes
 from lpw_sdxl.checkpoint.tokenizer import END_TOKEN, write_tokenizer
-from lpw_sdxl.checkpoint.writer import TensorSpec, write_safetensors
+from lpw_sdxl.store.manifest import list_files
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.dtypes import CheckpointDtype
+from lpw_sdxl.weights.files import FileRecord, record_file
+from lpw_sdxl.weights.header import CheckpointHeader
+from lpw_sdxl.weights.progress import Progress
+from lpw_sdxl.weights.tensors import TensorReader, cast_finite, tensor_bytes
+from lpw_sdxl.weights.writer import TensorSpec, write_safetensors
 
 _PAD_TOKENS = {"tokenizer": END_TOKEN, "tokenizer_2": "!"}
 
@@ -121,10 +125,28 @@ def _contents(
     """Yield the bytes of one target after the other."""
     written = 0
     for plan in plans:
-        content = tensor_bytes(reader.read(plan, dtype))
+        content = tensor_bytes(read_planned(reader, plan, dtype))
         yield content
         written += content.nbytes
         report(written)
+
+
+def read_planned(reader: TensorReader, plan: TensorPlan, dtype: CheckpointDtype) -> torch.Tensor:
+    """Return a plan's target, contiguous and in this dtype.
+
+    Its values are the source's bit for bit where the dtype is the same. It is overwritten by the
+    reader's read after the next one.
+
+    Raises:
+        CheckpointError: the file changed since its header was read, or a value is NaN, infinite or
+            too large for the dtype.
+    """
+    source = reader.read(plan.source)
+    if plan.transform is Transform.TRANSPOSE:
+        source = source.T
+    is_vae = plan.component is Component.VAE
+    cure = ", or name another VAE with --vae FILE" if is_vae else ""
+    return cast_finite(source.reshape(plan.shape).contiguous(), dtype, plan.source, cure=cure)
 
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:

@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lpw_sdxl import __version__
-from lpw_sdxl.checkpoint import publication, store
-from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.known import (
     IDENTITY,
     KnownImport,
@@ -24,13 +22,16 @@ from lpw_sdxl.checkpoint.known import (
     find_by_sha256,
     vae_label,
 )
-from lpw_sdxl.checkpoint.manifest import DEMO_SOURCE, Manifest, hash_file, write_manifest
 from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
-from lpw_sdxl.checkpoint.progress import Progress
 from lpw_sdxl.checkpoint.provenance import Provenance, provenance_of
 from lpw_sdxl.checkpoint.selection import Checkpoint, Selection, identity_of, open_checkpoint
-from lpw_sdxl.checkpoint.space import Need, check_space, full_disk_told
 from lpw_sdxl.errors import CheckpointError
+from lpw_sdxl.store import entries, publication
+from lpw_sdxl.store.manifest import DEMO_SOURCE, Manifest, write_manifest
+from lpw_sdxl.store.space import Need, check_space, full_disk_told
+from lpw_sdxl.weights.dtypes import CheckpointDtype
+from lpw_sdxl.weights.files import hash_file
+from lpw_sdxl.weights.progress import Progress
 
 SPARE_BYTES = 64 * 1024 * 1024
 """Configuration, tokenizers and the file system's own needs."""
@@ -44,7 +45,7 @@ def import_checkpoint(
     Raises:
         CheckpointError: the file is damaged or not the expected one, or there is no room.
     """
-    store.check_name(options.name)
+    entries.check_name(options.name)
     with publication.exclusive_import() as workshop:
         return _import(checkpoint, options, provenance, progress, workshop)
 
@@ -85,9 +86,9 @@ def _import(
         return _known(known, options, checkpoint.selection)
     check_space([model_need(conversion.weight_bytes)])
     manifest = _describe(checkpoint, options, provenance, conversion.plan.ignored, sha256)
-    tag = store.make_tag(options.name, sha256)
+    tag = entries.make_tag(options.name, sha256)
     metadata = manifest.describe() | {IDENTITY: checkpoint.identity}
-    with full_disk_told(store.store_directory()):
+    with full_disk_told(entries.store_directory()):
         entry = publication.prepare_publication(tag, metadata, workshop)
         files = convert(conversion, entry.directory, progress)
         verify_directory(entry.directory, conversion, progress)
@@ -105,7 +106,7 @@ def find_imported(
     Raises:
         CheckpointError: it was made with other options.
     """
-    store.check_name(options.name)
+    entries.check_name(options.name)
     if sha256 is None or options.force:
         return None
     known = find_by_sha256(options.name, sha256)
@@ -114,7 +115,7 @@ def find_imported(
 
 def model_need(weight_bytes: int) -> Need:
     """Return the room that a model of this size takes in the store."""
-    return Need("the model", store.store_directory(), weight_bytes + SPARE_BYTES, "BENTOML_HOME")
+    return Need("the model", entries.store_directory(), weight_bytes + SPARE_BYTES, "BENTOML_HOME")
 
 
 def checked_sha256(path: Path, expected: str | None, progress: Progress) -> str:

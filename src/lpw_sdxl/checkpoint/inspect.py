@@ -13,10 +13,10 @@ from enum import StrEnum
 from math import prod
 from typing import NamedTuple
 
-from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo, read_header
 from lpw_sdxl.checkpoint.kinds import EMA, VAE, CheckpointKind, kind_of
 from lpw_sdxl.errors import UnsupportedCheckpointError
 from lpw_sdxl.schema import LATENT_SCALE, MAX_IMAGE_PIXELS, MIN_IMAGE_PIXELS, ImageSize
+from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo, read_header
 
 __all__ = [
     "CheckpointHeader",

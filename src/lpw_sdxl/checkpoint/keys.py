@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 from lpw_sdxl.checkpoint.architecture import LAYERS_PER_LEVEL, UNET_LEVELS
-from lpw_sdxl.checkpoint.configs import Component
 from lpw_sdxl.checkpoint.kinds import (
     FIRST_ENCODER,
     SECOND_ENCODER,
@@ -20,6 +19,7 @@ from lpw_sdxl.checkpoint.kinds import (
     UNET,
     VAE,
 )
+from lpw_sdxl.weights.component import Component
 
 Shape = tuple[int, ...]
 

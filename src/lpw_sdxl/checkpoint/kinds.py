@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from enum import Enum
 
-from lpw_sdxl.checkpoint.header import TensorInfo
+from lpw_sdxl.weights.header import TensorInfo
 
 Tensors = Mapping[str, TensorInfo]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from typing import NamedTuple
 
-from lpw_sdxl.checkpoint import store
 from lpw_sdxl.checkpoint.inspect import Prediction, PredictionType
-from lpw_sdxl.checkpoint.manifest import Manifest, hash_file, read_manifest, verify_files
 from lpw_sdxl.checkpoint.options import ImportOptions
 from lpw_sdxl.checkpoint.selection import Selection
 from lpw_sdxl.errors import CheckpointError, ModelError
+from lpw_sdxl.store import entries
+from lpw_sdxl.store.manifest import Manifest, read_manifest, verify_files
+from lpw_sdxl.weights.files import hash_file
 
 IDENTITY = "source_identity"
 """The store entry's note of which file it was made from, by `selection.identity_of`."""
@@ -27,7 +28,7 @@ class KnownImport(NamedTuple):
 
 def find_by_identity(name: str, identity: str) -> KnownImport | None:
     """Return the whole entry of this name that was made from this very file."""
-    for entry in store.list_entries():
+    for entry in entries.list_entries():
         if entry.tag.startswith(f"{name}:") and entry.metadata.get(IDENTITY) == identity:
             return _find_whole(entry.tag)
     return None
@@ -35,7 +36,7 @@ def find_by_identity(name: str, identity: str) -> KnownImport | None:
 
 def find_by_sha256(name: str, sha256: str) -> KnownImport | None:
     """Return the whole entry of this name that was made from a file with this SHA-256."""
-    known = _find_whole(store.make_tag(name, sha256))
+    known = _find_whole(entries.make_tag(name, sha256))
     return known if known and known.manifest.source_sha256 == sha256 else None
 
 
@@ -73,7 +74,7 @@ def _find_whole(tag: str) -> KnownImport | None:
     Sizes alone are checked, so that the answer is quick; `verify TAG` reads every byte.
     """
     try:
-        entry = store.find(tag)
+        entry = entries.find(tag)
         manifest = read_manifest(entry.path)
         verify_files(entry.path, manifest, contents=False)
     except ModelError as error:

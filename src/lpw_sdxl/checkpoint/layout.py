@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from types import MappingProxyType
 
-from lpw_sdxl.checkpoint.configs import Component
-from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo
 from lpw_sdxl.checkpoint.keys import sources_of
 from lpw_sdxl.checkpoint.kinds import (
     FIRST_ENCODER,
@@ -22,6 +20,8 @@ from lpw_sdxl.checkpoint.kinds import (
     VAE,
 )
 from lpw_sdxl.errors import CheckpointError
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo
 
 _RENAMED = tuple(
     (re.compile(pattern), replacement)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
+from lpw_sdxl.weights.dtypes import CheckpointDtype
 
 
 @dataclass(frozen=True)

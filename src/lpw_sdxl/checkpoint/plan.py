@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lpw_sdxl.checkpoint.configs import Component
-from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo
 from lpw_sdxl.checkpoint.keys import Shape, Source, Transform, sources_of
 from lpw_sdxl.errors import CheckpointError
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo
 
 Targets = Mapping[Component, Mapping[str, Shape]]
 """The shape of every parameter of every component, from the modules that will load them."""

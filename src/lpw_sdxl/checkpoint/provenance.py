@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lpw_sdxl.checkpoint.download.civitai import CivitaiVersion
-from lpw_sdxl.checkpoint.text import clean_text
+from lpw_sdxl.download.civitai import CivitaiVersion
+from lpw_sdxl.weights.text import clean_text
 
 BASE_MODEL = "SDXL 1.0"
 """What every checkpoint that is served descends from, where nobody names a later family."""

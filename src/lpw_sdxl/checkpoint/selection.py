@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo, read_header
 from lpw_sdxl.checkpoint.inspect import CheckpointSummary, Prediction, recognise
 from lpw_sdxl.checkpoint.kinds import EMA, UNET, VAE, CheckpointKind, kind_of
 from lpw_sdxl.checkpoint.layout import standardise, standardise_vae
-from lpw_sdxl.checkpoint.text import clean_text
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
+from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo, read_header
+from lpw_sdxl.weights.text import clean_text
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from lpw_sdxl.checkpoint.configs import Component, Config
+from lpw_sdxl.checkpoint.configs import Config
 from lpw_sdxl.checkpoint.keys import Shape
+from lpw_sdxl.weights.component import Component
 
 
 def parameter_shapes(configs: Mapping[Component, Config]) -> dict[Component, dict[str, Shape]]:

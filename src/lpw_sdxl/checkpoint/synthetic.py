@@ -23,15 +23,15 @@ from lpw_sdxl.checkpoint.architecture import (
     VaeSizes,
 )
 from lpw_sdxl.checkpoint.configs import component_configs
-from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
 from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
 from lpw_sdxl.checkpoint.keys import Shape, sources_of
 from lpw_sdxl.checkpoint.kinds import FIRST_ENCODER
-from lpw_sdxl.checkpoint.manifest import FileRecord
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
-from lpw_sdxl.checkpoint.tensors import TORCH_DTYPES, tensor_bytes
-from lpw_sdxl.checkpoint.writer import TensorSpec, write_safetensors
 from lpw_sdxl.schema import ImageSize
+from lpw_sdxl.weights.dtypes import CheckpointDtype
+from lpw_sdxl.weights.files import FileRecord
+from lpw_sdxl.weights.tensors import TORCH_DTYPES, tensor_bytes
+from lpw_sdxl.weights.writer import TensorSpec, write_safetensors
 
 POSITION_IDS = FIRST_ENCODER + "embeddings.position_ids"
 

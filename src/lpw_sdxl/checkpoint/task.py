@@ -7,11 +7,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from lpw_sdxl.checkpoint.console import Row, summary_rows
-from lpw_sdxl.checkpoint.download.civitai import CivitaiVersion
 from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
-from lpw_sdxl.checkpoint.progress import Progress
 from lpw_sdxl.checkpoint.provenance import provenance_of
 from lpw_sdxl.checkpoint.selection import Checkpoint, Selection, open_checkpoint
+from lpw_sdxl.download.civitai import CivitaiVersion
+from lpw_sdxl.weights.progress import Progress
 
 
 class CheckpointTask:

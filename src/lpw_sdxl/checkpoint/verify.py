@@ -18,15 +18,15 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-from lpw_sdxl.checkpoint.configs import Component
-from lpw_sdxl.checkpoint.convert import Conversion
-from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
-from lpw_sdxl.checkpoint.header import read_header
+from lpw_sdxl.checkpoint.convert import Conversion, read_planned
 from lpw_sdxl.checkpoint.plan import TensorPlan
-from lpw_sdxl.checkpoint.progress import Progress
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
-from lpw_sdxl.checkpoint.tensors import TORCH_DTYPES, TensorReader, tensor_bytes
 from lpw_sdxl.errors import CheckpointError
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.dtypes import CheckpointDtype
+from lpw_sdxl.weights.header import read_header
+from lpw_sdxl.weights.progress import Progress
+from lpw_sdxl.weights.tensors import TORCH_DTYPES, TensorReader, tensor_bytes
 
 Pipeline = Any
 """Diffusers' StableDiffusionXLPipeline."""
@@ -112,7 +112,7 @@ def _verify_values(pipeline: Pipeline, conversion: Conversion, progress: Progres
             plans = [plan for plan in conversion.plan.tensors if plan.component is component]
             _verify_names(component, loaded, plans)
             for plan in plans:
-                expected = reader.read(plan, conversion.dtype)
+                expected = read_planned(reader, plan, conversion.dtype)
                 if not _same_bits(loaded[plan.target_key], expected):
                     raise CheckpointError(
                         f"The conversion failed: Diffusers loads other values for "

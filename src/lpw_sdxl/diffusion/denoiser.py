@@ -19,9 +19,9 @@ from lpw_sdxl.diffusion.latents import LATENT_CHANNELS
 from lpw_sdxl.diffusion.noise import send
 from lpw_sdxl.diffusion.step import Denoising, PromptSide, Row
 from lpw_sdxl.lora.adapters import Adapters, Segment
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.schema import LATENT_SCALE, ImageSize
+from lpw_sdxl.weights.component import Component
 
 # Longer prompts are projected in every call: their keys and values are 0.33 MB a token in float16
 # at SDXL's size, for each row that keeps them.

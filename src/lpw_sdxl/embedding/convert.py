@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from lpw_sdxl.checkpoint.header import TensorInfo, read_header
-from lpw_sdxl.checkpoint.progress import Progress
-from lpw_sdxl.checkpoint.tensors import TORCH_DTYPES, is_finite, tensor_bytes
-from lpw_sdxl.checkpoint.writer import TensorSpec, write_safetensors
 from lpw_sdxl.embedding.preflight import DTYPES, EmbeddingPlan
 from lpw_sdxl.errors import AddonError
+from lpw_sdxl.weights.header import TensorInfo, read_header
+from lpw_sdxl.weights.progress import Progress
+from lpw_sdxl.weights.tensors import TORCH_DTYPES, is_finite, tensor_bytes
+from lpw_sdxl.weights.writer import TensorSpec, write_safetensors
 
 NAMES = ("text_encoder", "text_encoder_2")
 """Names of the tensors in the stored file: the folders of their encoders in a model directory."""

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from lpw_sdxl.addon.manifest import embedding_fit
-from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
-from lpw_sdxl.checkpoint.text import clean_text
 from lpw_sdxl.errors import AddonError
+from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo
+from lpw_sdxl.weights.text import clean_text
 
 MAX_VECTORS = 75
 """Tokens of one chunk: a longer embedding fits into no window of the text encoders."""
@@ -66,6 +65,11 @@ class EmbeddingPlan:
     def fit(self) -> str:
         """Return the widths as the manifest keeps them."""
         return embedding_fit(*self.widths)
+
+
+def embedding_fit(width: int, width_2: int) -> str:
+    """Return what an embedding must say in `fits` for text encoders of these widths."""
+    return f"{width}+{width_2}"
 
 
 def examine(header: CheckpointHeader) -> EmbeddingPlan:

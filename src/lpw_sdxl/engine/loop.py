@@ -30,8 +30,8 @@ from lpw_sdxl.engine.stages import Stages
 from lpw_sdxl.engine.watchdog import Pulse, Watchdog
 from lpw_sdxl.errors import LpwSdxlError, UnavailableError
 from lpw_sdxl.lora.adapters import Adapters
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.library import LoraLibrary
+from lpw_sdxl.weights.component import Component
 
 logger = logging.getLogger(__name__)
 

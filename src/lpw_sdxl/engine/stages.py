@@ -25,9 +25,9 @@ from lpw_sdxl.engine.job import Job, Progress
 from lpw_sdxl.engine.memory import MemoryPlan
 from lpw_sdxl.engine.policy import MixedLengths, Phase, share_calls
 from lpw_sdxl.lora.adapters import Adapters
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import LoraSet
+from lpw_sdxl.weights.component import Component
 
 logger = logging.getLogger(__name__)
 

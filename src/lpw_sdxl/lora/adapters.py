@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lpw_sdxl.conditioning.cache import ByteCache, CacheCounters
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.merging import LayerWeights, MergedWeights, Network, count_bytes
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
+from lpw_sdxl.weights.component import Component
 
 logger = logging.getLogger(__name__)
 

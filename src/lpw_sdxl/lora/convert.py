@@ -12,19 +12,17 @@ from typing import NamedTuple
 
 import torch
 
-from lpw_sdxl.checkpoint.configs import Component as ModelComponent
-from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
-from lpw_sdxl.checkpoint.header import TensorInfo, read_header
-from lpw_sdxl.checkpoint.keys import Shape, Transform
-from lpw_sdxl.checkpoint.manifest import FileRecord
-from lpw_sdxl.checkpoint.plan import TensorPlan
-from lpw_sdxl.checkpoint.progress import Progress
-from lpw_sdxl.checkpoint.tensors import TORCH_DTYPES, TensorReader, tensor_bytes
-from lpw_sdxl.checkpoint.text import clean_text
-from lpw_sdxl.checkpoint.writer import TensorSpec, write_safetensors
+from lpw_sdxl.checkpoint.keys import Shape
 from lpw_sdxl.errors import AddonError, CheckpointError
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.preflight import AlphaPlan, FactorPlan, LoraPlan
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.dtypes import CheckpointDtype
+from lpw_sdxl.weights.files import FileRecord
+from lpw_sdxl.weights.header import TensorInfo, read_header
+from lpw_sdxl.weights.progress import Progress
+from lpw_sdxl.weights.tensors import TORCH_DTYPES, TensorReader, cast_finite, tensor_bytes
+from lpw_sdxl.weights.text import clean_text
+from lpw_sdxl.weights.writer import TensorSpec, write_safetensors
 
 _DTYPES = {
     "F16": CheckpointDtype.FLOAT16,
@@ -101,14 +99,12 @@ def _read(reader: TensorReader, item: _Item) -> torch.Tensor:
         assert item.value is not None
         tensor = torch.tensor(item.value, dtype=TORCH_DTYPES[item.dtype.code])
     else:
-        # The reader knows parameters of models; a factor is one in all that it asks about.
-        component = ModelComponent(item.component.value)
-        plan = TensorPlan(component, item.name, item.shape, item.source, Transform.KEEP)
-        tensor = reader.read(plan, item.dtype)
+        source = reader.read(item.source).reshape(item.shape).contiguous()
+        tensor = cast_finite(source, item.dtype, item.source)
     if item.shape == () and not float(tensor):
-        source = item.source or item
+        named = item.source or item
         raise AddonError(
-            f"alpha {clean_text(source.name)[:200]} is 0, which some tools read as no effect and "
+            f"alpha {clean_text(named.name)[:200]} is 0, which some tools read as no effect and "
             "others as full effect; any other number is right."
         )
     return tensor

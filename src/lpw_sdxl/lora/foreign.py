@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from typing import NamedTuple, NoReturn
 
-from lpw_sdxl.checkpoint.header import CheckpointHeader
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
-from lpw_sdxl.checkpoint.text import clean_text
 from lpw_sdxl.errors import UnsupportedCheckpointError
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.names import Factor, split
 from lpw_sdxl.lora.notes import architecture
 from lpw_sdxl.lora.targets import Targets
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.header import CheckpointHeader
+from lpw_sdxl.weights.text import clean_text
 
 _NEEDED = "a LoRA for SDXL is needed"
 _SERVED = "LoRA, LoCon, DoRA, LoHa, LoKr and full differences can be imported"

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from lpw_sdxl.conditioning.cache import ByteCache, CacheCounters
 from lpw_sdxl.errors import GenerationError, LpwSdxlError
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.formulas import Factors
 from lpw_sdxl.lora.request import NamedSource
+from lpw_sdxl.weights.component import Component
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.formulas import Factors, bias_change, change
 from lpw_sdxl.lora.library import LoraLibrary, layer_name
 from lpw_sdxl.lora.sets import LoraSet
+from lpw_sdxl.weights.component import Component
 
 
 @dataclass(frozen=True, eq=False)

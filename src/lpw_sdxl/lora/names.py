@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from lpw_sdxl.checkpoint.configs import Component as ModelComponent
 from lpw_sdxl.checkpoint.keys import sources_of
 from lpw_sdxl.checkpoint.kinds import UNET
-from lpw_sdxl.lora.component import Component
-from lpw_sdxl.lora.targets import Targets
+from lpw_sdxl.lora.targets import LORA_COMPONENTS, Targets
+from lpw_sdxl.weights.component import Component
 
 
 class Naming(StrEnum):
@@ -140,13 +139,13 @@ _PREFIXES = tuple(
             ),
             *(
                 _Prefix(f"{component.value}.{wrapper}", component, naming)
-                for component in Component
+                for component in LORA_COMPONENTS
                 for wrapper, naming in (("", Naming.DIFFUSERS), ("base_model.model.", Naming.PEFT))
             ),
             _Prefix("base_model.model.", Component.UNET, Naming.PEFT),
             *(
                 _Prefix(f"base_model.model.{component.value}.", component, Naming.PEFT)
-                for component in Component
+                for component in LORA_COMPONENTS
             ),
             # A UNet's file that `save_attn_procs` or `save_lora_adapter` wrote.
             _Prefix("", Component.UNET, Naming.DIFFUSERS),
@@ -227,7 +226,7 @@ def _fold(name: str) -> str:
 def _unet_spellings(path: str) -> Iterator[str]:
     """Yield Diffusers' name and that of Stability's code, which sd-scripts and ComfyUI use."""
     yield path
-    source = sources_of(ModelComponent.UNET, f"{path}.weight")[0]
+    source = sources_of(Component.UNET, f"{path}.weight")[0]
     yield source.key.removeprefix(UNET).removesuffix(".weight")
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 
-from lpw_sdxl.checkpoint.header import CheckpointHeader
-from lpw_sdxl.checkpoint.text import clean_text
+from lpw_sdxl.weights.header import CheckpointHeader
+from lpw_sdxl.weights.text import clean_text
 
 _LONGEST = 200
 _MOST_WORDS = 50

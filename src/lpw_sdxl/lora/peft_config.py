@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from lpw_sdxl.checkpoint.header import CheckpointHeader
-from lpw_sdxl.checkpoint.text import clean_text
 from lpw_sdxl.errors import AddonError
-from lpw_sdxl.lora.component import Component
+from lpw_sdxl.lora.targets import LORA_COMPONENTS
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.header import CheckpointHeader
+from lpw_sdxl.weights.text import clean_text
 
 _NOTE = "lora_adapter_metadata"
 _CLIP = "text_model."
@@ -85,7 +86,7 @@ def read_adapter_configs(header: CheckpointHeader) -> Mapping[Component, Adapter
     if not isinstance(note, dict):
         raise AddonError(f"{header.name}: its note {_NOTE} is not a JSON object.")
     configs = {}
-    for component in Component:
+    for component in LORA_COMPONENTS:
         begin = f"{component.value}."
         entries = {key.removeprefix(begin): note[key] for key in note if key.startswith(begin)}
         if component is Component.UNET and "r" in note:

@@ -8,16 +8,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lpw_sdxl.checkpoint.header import CheckpointHeader, TensorInfo
-from lpw_sdxl.checkpoint.text import clean_text
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.lora import notes
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.foreign import refuse_foreign, refuse_told
 from lpw_sdxl.lora.names import Factor, ModuleNames, Naming, component_of, split
 from lpw_sdxl.lora.peft_config import AdapterConfig, read_adapter_configs
 from lpw_sdxl.lora.shapes import ModuleShapes, Tensors, kinds_of, rank_of, read_module
 from lpw_sdxl.lora.targets import Shape, Targets
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo
+from lpw_sdxl.weights.text import clean_text
 
 _LONGEST_NAME = 200
 _IGNORED = tuple(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.request import LoraUse
+from lpw_sdxl.weights.component import Component
 
 LoraSet = tuple[tuple[str, float], ...]
 """LoRAs by their source's SHA-256, each with its strength; sorted, none twice and none of 0."""

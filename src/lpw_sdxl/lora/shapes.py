@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import NoReturn
 
-from lpw_sdxl.checkpoint.header import TensorInfo
 from lpw_sdxl.checkpoint.plan import WEIGHT_DTYPES
-from lpw_sdxl.checkpoint.text import clean_text
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.lora.names import Factor
 from lpw_sdxl.lora.targets import Shape, Target
+from lpw_sdxl.weights.header import TensorInfo
+from lpw_sdxl.weights.text import clean_text
 
 Tensors = Mapping[Factor, TensorInfo]
 """One module's tensors."""

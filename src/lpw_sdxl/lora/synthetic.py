@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from lpw_sdxl.checkpoint.dtypes import CheckpointDtype
-from lpw_sdxl.checkpoint.manifest import FileRecord
-from lpw_sdxl.checkpoint.tensors import TORCH_DTYPES, tensor_bytes
-from lpw_sdxl.checkpoint.writer import TensorSpec, write_safetensors
-from lpw_sdxl.lora.component import Component
 from lpw_sdxl.lora.synthetic_factors import Factors, Recipe, SyntheticKind, draw_factors
 from lpw_sdxl.lora.synthetic_names import SyntheticNaming, tensor_name
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.dtypes import CheckpointDtype
+from lpw_sdxl.weights.files import FileRecord
+from lpw_sdxl.weights.tensors import TORCH_DTYPES, tensor_bytes
+from lpw_sdxl.weights.writer import TensorSpec, write_safetensors
 
 if TYPE_CHECKING:
     from lpw_sdxl.lora.targets import Target, Targets

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 
-from lpw_sdxl.checkpoint import configs
 from lpw_sdxl.checkpoint.keys import sources_of
 from lpw_sdxl.checkpoint.kinds import UNET
-from lpw_sdxl.lora.component import Component
+from lpw_sdxl.weights.component import Component
 
 _CLIP = "text_model."
 _KOHYA_PREFIXES = {
@@ -62,7 +61,7 @@ def tensor_name(naming: SyntheticNaming, component: Component, path: str, factor
 
 def _kohya(component: Component, path: str, factor: str) -> str:
     if component is Component.UNET:
-        source = sources_of(configs.Component.UNET, f"{path}.weight")[0]
+        source = sources_of(Component.UNET, f"{path}.weight")[0]
         path = source.key.removeprefix(UNET).removesuffix(".weight")
     return _kohya_diffusers(component, path, factor)
 

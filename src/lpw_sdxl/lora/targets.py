@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from lpw_sdxl.checkpoint.configs import Component as ModelComponent
-from lpw_sdxl.checkpoint.header import read_header
-from lpw_sdxl.lora.component import Component
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.header import read_header
 
 Shape = tuple[int, ...]
 
@@ -26,6 +25,9 @@ class Target(NamedTuple):
     bias: Shape | None
 
 
+LORA_COMPONENTS = (Component.UNET, Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
+"""The networks that a LoRA may change."""
+
 Targets = Mapping[Component, Mapping[str, Target]]
 """Every module that has a weight, by component and by its path within the component."""
 
@@ -37,8 +39,8 @@ def read_targets(model_directory: Path) -> Targets:
         CheckpointError: a file is missing or damaged.
     """
     shapes = {}
-    for component in Component:
-        file_name = ModelComponent(component.value).weights_file
+    for component in LORA_COMPONENTS:
+        file_name = component.weights_file
         tensors = read_header(model_directory / file_name).tensors
         shapes[component] = {name: tensor.shape for name, tensor in tensors.items()}
     return targets_of(shapes)
@@ -46,7 +48,7 @@ def read_targets(model_directory: Path) -> Targets:
 
 def targets_of(shapes: Mapping[Component, Mapping[str, Shape]]) -> Targets:
     """Return the modules that parameters of these names and shapes belong to, sorted by path."""
-    return {component: _modules(shapes[component]) for component in Component}
+    return {component: _modules(shapes[component]) for component in LORA_COMPONENTS}
 
 
 def signature(targets: Targets) -> str:

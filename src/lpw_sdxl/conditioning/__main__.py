@@ -1,0 +1,133 @@
+"""`python -m lpw_sdxl.prompt "text"`: what a style makes of a prompt, without any model.
+
+Text, weights, tokens and chunks as the server's /inspect_prompt tells them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+
+from lpw_sdxl.checkpoint.tokenizer import END_TOKEN, START_TOKEN, build_vocabulary, read_merges
+from lpw_sdxl.conditioning.explain import ExplainedPrompt, PromptExplanation, explain
+from lpw_sdxl.conditioning.vocabulary import VocabularyTokenizer
+from lpw_sdxl.errors import InvalidPromptError
+from lpw_sdxl.prompt.parser import parse
+from lpw_sdxl.prompt.style import PromptStyle
+from lpw_sdxl.prompt.syntax import Break, LoraTag, Node, Span
+
+_PAD_TOKENS = (END_TOKEN, "!")
+"""Of SDXL's two text encoders, in their order."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Explain the prompt that the arguments hold, on standard output.
+
+    Returns:
+        0, or 1 if the prompt was refused, with one sentence on standard error.
+    """
+    options = _read(arguments)
+    style = PromptStyle(options.style)
+    try:
+        prompt = parse(_read_text(options.prompt), style=style, field="prompt")
+        negative_prompt = parse(
+            _read_text(options.negative_prompt), style=style, field="negative prompt"
+        )
+    except InvalidPromptError as error:
+        sys.stderr.write(f"{error.field}: {error.message}\n")
+        return 1
+    explanation = explain(prompt, negative_prompt, style, _build_tokenizers())
+    if options.json:
+        _write(json.dumps(dataclasses.asdict(explanation), indent=2))
+    else:
+        _write("\n".join(_describe(explanation)))
+    return 0
+
+
+def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m lpw_sdxl.prompt",
+        description="Show how a prompt is read: weights, tokens, chunks and warnings.",
+    )
+    parser.add_argument("prompt", help='text; "-" reads it from standard input')
+    parser.add_argument("--negative-prompt", default="", help='text; "-" as above')
+    parser.add_argument("--style", choices=list(map(str, PromptStyle)), default=PromptStyle.LPW)
+    parser.add_argument("--json", action="store_true", help="the shape of /inspect_prompt")
+    options = parser.parse_args(arguments)
+    if options.prompt == options.negative_prompt == "-":
+        parser.error("only one text can be read from standard input")
+    return options
+
+
+def _read_text(text: str) -> str:
+    if text != "-":
+        return text
+    # A byte that is no UTF-8 becomes a surrogate, which is refused by its position. The line end
+    # that closes every file is not the prompt's.
+    return sys.stdin.buffer.read().decode(errors="surrogateescape").removesuffix("\n")
+
+
+def _build_tokenizers() -> list[VocabularyTokenizer]:
+    merges = read_merges()
+    vocabulary = build_vocabulary(merges)
+    return [
+        VocabularyTokenizer(
+            vocabulary, merges, start_token=START_TOKEN, end_token=END_TOKEN, pad_token=pad_token
+        )
+        for pad_token in _PAD_TOKENS
+    ]
+
+
+def _write(text: str) -> None:
+    """Write to standard output, with escapes for what its encoding has no characters for."""
+    encoding = sys.stdout.encoding
+    sys.stdout.write(text.encode(encoding, errors="backslashreplace").decode(encoding) + "\n")
+
+
+def _describe(explanation: PromptExplanation) -> Iterator[str]:
+    yield f"style {explanation.style}"
+    for name in ("prompt", "negative_prompt"):
+        yield ""
+        yield from _describe_one(name, getattr(explanation, name))
+
+
+def _describe_one(name: str, prompt: ExplainedPrompt) -> Iterator[str]:
+    counts = " and ".join(map(str, prompt.token_counts))
+    yield f"{name}: {counts} tokens for the two text encoders, {len(prompt.windows)} chunk(s)"
+    nodes: list[Node] = [*prompt.spans, *prompt.breaks, *prompt.lora_tags]
+    for node in sorted(nodes, key=lambda node: node.start):
+        yield f"  {_place(node.start, node.end)} {_describe_node(node)}"
+    for index, window in enumerate(prompt.windows, 1):
+        pooled = ", gives the pooled vector" if window.is_pooled else ""
+        yield f"  chunk {index}: {window.token_count} tokens in {window.length} positions{pooled}"
+        if window.text:
+            yield f"  {_place(window.start, window.end)} {'':8}  {_quote(window.text)}"
+    for warning in prompt.warnings:
+        yield f"  warning: {warning}"
+
+
+def _describe_node(node: Node) -> str:
+    match node:
+        case Span(text, weight):
+            return f"{weight:8.4g}  {_quote(text)}"
+        case LoraTag(name, weight, text_encoder_weight):
+            own = text_encoder_weight != weight
+            told = f", text encoders {text_encoder_weight:.4g}" if own else ""
+            return f"{weight:8.4g}  LoRA {_quote(name)}{told}"
+        case Break():
+            return f"{'':8}  BREAK"
+
+
+def _place(start: int, end: int) -> str:
+    return f"{start:6}-{end:<6}"
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""Downloads of checkpoints: resumed where they stopped, verified, kept until they are removed.
+
+Each source has a folder of its own in the downloads folder. A download that was finished is found
+again without a request; its URL's query is never written down, printed or logged.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from lpw_sdxl.download.civitai import CivitaiVersion, fetch_version
+from lpw_sdxl.download.hooks import DownloadHooks
+from lpw_sdxl.download.http import Client, open_client
+from lpw_sdxl.download.notes import Notes, clear_folder, locked, read_notes
+from lpw_sdxl.download.retries import Retries
+from lpw_sdxl.download.source import CivitaiSource, UrlSource
+from lpw_sdxl.download.transfer import Order, Transfer
+from lpw_sdxl.errors import CheckpointError
+from lpw_sdxl.settings import ImportSettings
+
+RETRY_DELAY_S = 1.0
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file that was downloaded whole.
+
+    Attributes:
+        path: where it is.
+        size: bytes.
+        sha256: lower-case hexadecimal digits.
+        source: where it came from, without what may be secret.
+        file_name: `path`'s last part.
+        civitai: what Civitai says about it, or None; its `download_url` has no query if the
+            file was there.
+        was_there: whether it was finished earlier; then nothing was asked for.
+    """
+
+    path: Path
+    size: int
+    sha256: str
+    source: str
+    file_name: str
+    civitai: CivitaiVersion | None
+    was_there: bool
+
+
+def fetch(
+    source: UrlSource | CivitaiSource,
+    settings: ImportSettings,
+    *,
+    expected_sha256: str | None = None,
+    hooks: DownloadHooks | None = None,
+    retry_delay_s: float = RETRY_DELAY_S,
+) -> Download:
+    """Download a file into the downloads folder, or find the one that is there.
+
+    Args:
+        source: of the file.
+        settings: the folder, Civitai's address and the key.
+        expected_sha256: what the file's SHA-256 must be, or None.
+        hooks: what is told and asked on the way.
+        retry_delay_s: before the second attempt; see `Retries`.
+
+    Raises:
+        UnsupportedCheckpointError: the file is of a kind that is not served.
+        CheckpointError: it can't be had, is not the expected one, or there is no room for it.
+    """
+    hooks = hooks or DownloadHooks()
+    expected_sha256 = expected_sha256.lower() if expected_sha256 else None
+    folder = settings.downloads / _folder_name(source)
+    with _folder_errors(folder):
+        download = _find(folder, source, expected_sha256)
+        if download:
+            return download
+        with locked(folder, source.public):
+            # Another process may have finished it before we had the lock.
+            download = _find(folder, source, expected_sha256)
+            if download:
+                return download
+            with _cleared_when_full(folder), open_client(settings) as client:
+                retries = Retries(hooks.note, retry_delay_s)
+                order = _order(client, source, settings, expected_sha256, retries)
+                if order.civitai:
+                    hooks.check_version(order.civitai.sha256)
+                notes = Transfer(client, order, folder, hooks, retries).run()
+    return _download(folder, notes, was_there=False)
+
+
+def remove(download_path: Path) -> None:
+    """Remove a finished download with its notes and its folder; nothing else is ever removed.
+
+    Raises:
+        CheckpointError: the path is not that of a finished download, or one is at work there.
+    """
+    folder = download_path.parent
+    with _folder_errors(folder):
+        notes = read_notes(folder)
+        if notes is None or notes.sha256 is None or notes.file_name != download_path.name:
+            raise CheckpointError(f"{download_path} is not a download of this program; it stays.")
+        with locked(folder, notes.source):
+            clear_folder(folder)
+
+
+def _folder_name(source: UrlSource | CivitaiSource) -> str:
+    if isinstance(source, CivitaiSource):
+        return f"civitai-{source.version_id}"
+    host = re.sub("[^a-z0-9.-]", "_", urlsplit(source.url).hostname or "")[:100]
+    return f"{host}-{hashlib.sha256(source.url.encode()).hexdigest()[:16]}"
+
+
+def _find(
+    folder: Path, source: UrlSource | CivitaiSource, expected_sha256: str | None
+) -> Download | None:
+    """Return the download that was finished earlier, if there is one."""
+    notes = read_notes(folder)
+    if notes is None or notes.source != source.public or not notes.is_finished(folder):
+        return None
+    if expected_sha256 and notes.sha256 != expected_sha256:
+        raise CheckpointError(
+            f"{notes.file_name} was downloaded from {notes.source} with the SHA-256 "
+            f"{notes.sha256}, and {expected_sha256} was asked for; remove the folder {folder} to "
+            "download it anew, or correct --sha256."
+        )
+    return _download(folder, notes, was_there=True)
+
+
+def _order(
+    client: Client,
+    source: UrlSource | CivitaiSource,
+    settings: ImportSettings,
+    expected_sha256: str | None,
+    retries: Retries,
+) -> Order:
+    if isinstance(source, UrlSource):
+        return Order(source.url, source.public, expected_sha256, None)
+    version = retries.run(lambda: fetch_version(client, settings, source.version_id))
+    retries.progressed()
+    if expected_sha256 and version.sha256 and version.sha256 != expected_sha256:
+        raise CheckpointError(
+            f"Civitai says that the file of {source.public} has the SHA-256 {version.sha256}, and "
+            f"{expected_sha256} was asked for; correct one of the two."
+        )
+    return Order(version.download_url, source.public, expected_sha256, version)
+
+
+def _download(folder: Path, notes: Notes, *, was_there: bool) -> Download:
+    assert notes.size is not None
+    assert notes.sha256 is not None
+    return Download(
+        path=folder / notes.file_name,
+        size=notes.size,
+        sha256=notes.sha256,
+        source=notes.source,
+        file_name=notes.file_name,
+        civitai=notes.civitai,
+        was_there=was_there,
+    )
+
+
+@contextmanager
+def _cleared_when_full(folder: Path) -> Iterator[None]:
+    """Remove what has come when the disk is full: others need the room now."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            clear_folder(folder)
+        raise
+
+
+@contextmanager
+def _folder_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise CheckpointError(
+                f"The disk of {folder} is full; what had come was removed: make room, or set "
+                "LPW_SDXL_DOWNLOADS to a folder on a larger disk."
+            ) from error
+        raise CheckpointError(
+            f"{folder} can't be used ({error.strerror}); set LPW_SDXL_DOWNLOADS to a folder of "
+            "yours."
+        ) from error

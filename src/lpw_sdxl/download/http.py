@@ -1,0 +1,268 @@
+"""One careful HTTP client: where the key goes, which redirects are followed, failures by name.
+
+The only module that knows httpx. The key is sent in a header, to the origin of `civitai_url` only,
+and only while a chain of redirects that began there has not left it: a chain that comes back goes
+on without the key. httpx reads no .netrc unless it is asked to (0.28.1), and a user or password in
+a redirect is refused, so nothing else is ever sent as a credential.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+from pydantic import SecretStr
+
+from lpw_sdxl import __version__
+from lpw_sdxl.download.answers import Asked, TransientError, check_answer, login_needed
+from lpw_sdxl.download.source import check_url, is_loopback
+from lpw_sdxl.errors import CheckpointError
+from lpw_sdxl.settings import ImportSettings
+
+CONNECT_TIMEOUT_S = 15.0
+READ_TIMEOUT_S = 60.0
+MAX_REDIRECTS = 10
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_LOGIN = re.compile(r"/(login|log-in|signin|sign-in|sign_in)(/|$)", re.I)
+_LOGGERS = (
+    "httpx",
+    "httpcore.connection",
+    "httpcore.http11",
+    "httpcore.http2",
+    "httpcore.proxy",
+    "httpcore.socks",
+)
+
+
+@dataclass(frozen=True)
+class Response:
+    """An answer that may hold a file: 200, 206 or 416.
+
+    Attributes:
+        status: HTTP status code.
+        headers: by name, in any case.
+        host: that answered, after redirects.
+        stream: httpx's own, for `chunks`.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    host: str
+    stream: httpx.Response
+
+    def chunks(self) -> Iterator[bytes]:
+        """Return the body's bytes as they arrive.
+
+        Raises:
+            TransientError: the connection was lost before the body's end.
+        """
+        parts = self.stream.iter_raw()
+        while True:
+            # Raised outside of `except`: httpx's errors carry the URL, and would hang on to ours.
+            failure = None
+            try:
+                part = next(parts, None)
+            except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+                failure = _name_failure(error, self.host)
+            if failure:
+                raise failure
+            if part is None:
+                return
+            yield part
+
+
+class Client:
+    """What `open_client` gives; for one thread at a time."""
+
+    def __init__(self, client: httpx.Client, civitai_url: str, token: SecretStr) -> None:
+        self._client = client
+        self._civitai_origin = _origin(civitai_url)
+        self._token = token
+
+    @contextmanager
+    def get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[Response]:
+        """Ask for a URL, following its redirects.
+
+        Raises:
+            TransientError: the network failed, or the server is busy.
+            RefusedError: the server does not give the file.
+            CheckpointError: the URL, or one that it redirects to, can't or must not be asked.
+        """
+        response = self._follow(url, headers or {})
+        try:
+            yield response
+        finally:
+            response.stream.close()
+
+    def _follow(self, url: str, headers: Mapping[str, str]) -> Response:
+        has_key = bool(self._token.get_secret_value())
+        for _ in range(MAX_REDIRECTS + 1):
+            check_url(url)
+            is_civitai = _origin(url) == self._civitai_origin
+            has_key = has_key and is_civitai
+            asked = Asked(_host(url), is_civitai, has_key)
+            answer = self._send(url, headers, asked)
+            if answer.status_code not in _REDIRECTS:
+                return _accept(answer, asked)
+            answer.close()
+            url = _redirect_target(url, answer.headers.get("location", ""), asked)
+        raise CheckpointError(
+            f"{_host(url)} redirects more than {MAX_REDIRECTS} times; "
+            "the URL of the file itself is needed."
+        )
+
+    def _send(self, url: str, headers: Mapping[str, str], asked: Asked) -> httpx.Response:
+        failure: CheckpointError
+        try:
+            request = self._client.build_request("GET", url, headers=dict(headers))
+            if asked.has_key:
+                request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
+            return self._client.send(request, stream=True)
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
+            failure = _name_failure(error, asked.host)
+        raise failure  # here, because httpx's errors carry the URL and the key
+
+
+@contextmanager
+def open_client(settings: ImportSettings) -> Iterator[Client]:
+    """Give a client; while it is open, the loggers of httpx and httpcore are silent.
+
+    They log whole URLs at INFO and redirects' headers at DEBUG, so a presigned URL would end up in
+    a log. They are as they were afterwards.
+
+    Raises:
+        CheckpointError: the key, or the environment's proxy or certificates, can't be used.
+    """
+    _check_settings(settings)
+    timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+    headers = {
+        "User-Agent": f"lpw-sdxl/{__version__}",
+        "Accept": "*/*",
+        "Accept-Encoding": "identity",
+    }
+    client = None
+    # Raised below instead: httpx's error repeats the proxy's URL, with its password.
+    with suppress(ValueError, ImportError, OSError):
+        # Plain http goes to this machine only: never through the environment's proxy.
+        client = httpx.Client(timeout=timeout, headers=headers, mounts={"http://": None})
+    if client is None:
+        raise CheckpointError(
+            "The environment's proxy or certificates can't be used; check HTTPS_PROXY, ALL_PROXY, "
+            "NO_PROXY and SSL_CERT_FILE."
+        )
+    with _silenced(), client:
+        yield Client(client, settings.civitai_url, settings.civitai_token)
+
+
+def _check_settings(settings: ImportSettings) -> None:
+    """Refuse what no request can be made with; errors about a header would repeat the key."""
+    try:
+        check_url(settings.civitai_url)
+    except CheckpointError as error:
+        raise CheckpointError(f"LPW_SDXL_CIVITAI_URL can't be used: {error}") from error
+    if not re.fullmatch("[!-~]*", settings.civitai_token.get_secret_value()):
+        raise CheckpointError(
+            "CIVITAI_TOKEN holds a space, a line break or another character that no key has; "
+            "copy the key again."
+        )
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    # A filter of our own, not a level or a flag: another thread's client does the same meanwhile.
+    def mute(_: logging.LogRecord) -> bool:
+        return False
+
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(mute)
+    try:
+        yield
+    finally:
+        for name in _LOGGERS:
+            logging.getLogger(name).removeFilter(mute)
+
+
+def _accept(answer: httpx.Response, asked: Asked) -> Response:
+    try:
+        check_answer(asked, answer.status_code, answer.headers)
+    except CheckpointError:
+        answer.close()
+        raise
+    return Response(answer.status_code, answer.headers, asked.host, answer)
+
+
+def _redirect_target(url: str, location: str, asked: Asked) -> str:
+    try:
+        target = urljoin(url, location.strip().replace(" ", "%20"))
+        scheme, path, host = urlsplit(target).scheme, urlsplit(target).path, _host(target)
+    except ValueError:
+        host = ""
+    if not location or not host:
+        raise CheckpointError(f"{asked.host} redirects to an address that can't be read.")
+    if _LOGIN.search(path):
+        raise login_needed(asked)
+    if scheme != "https" and not (is_loopback(asked.host) and is_loopback(host)):
+        raise CheckpointError(
+            f"{asked.host} redirects to an address that begins with {scheme}:; https is needed, "
+            "so another source is."
+        )
+    return target
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    return parts.scheme, parts.hostname or "", port
+
+
+def _name_failure(error: Exception, host: str) -> CheckpointError:
+    """Say in one sentence what httpx's error means; its own text may hold the URL."""
+    causes = list(_causes(error))
+    if isinstance(error, httpx.ConnectTimeout):
+        return TransientError(f"{host} did not answer within {CONNECT_TIMEOUT_S:g} s.")
+    if isinstance(error, httpx.TimeoutException):
+        return TransientError(f"{host} sent nothing for {READ_TIMEOUT_S:g} s.")
+    if isinstance(error, httpx.ProxyError):
+        return CheckpointError(f"The proxy does not connect to {host}; check HTTPS_PROXY.")
+    if isinstance(error, httpx.ConnectError):
+        return _name_connect_failure(causes, host)
+    # Without a cause it is httpx's own complaint, not httpcore's: about the Location header.
+    is_location = isinstance(error, httpx.RemoteProtocolError) and error.__cause__ is None
+    is_lost = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError | OSError)
+    if is_lost and not is_location:
+        return TransientError(f"{host} closed the connection early.")
+    what = "redirects to an address that can't be read" if is_location else "can't be asked for it"
+    return CheckpointError(f"{host} {what}; check the URL.")
+
+
+def _name_connect_failure(causes: list[BaseException], host: str) -> CheckpointError:
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+            reason = getattr(cause, "verify_message", "") or "the encryption failed"
+            return CheckpointError(
+                f"{host} can't be trusted ({reason}); check the URL, the clock and SSL_CERT_FILE."
+            )
+        if isinstance(cause, socket.gaierror):
+            return TransientError(f"{host} can't be found; check its name and the network.")
+        if isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED:
+            return TransientError(f"{host} refuses the connection; check the URL's port.")
+    return TransientError(f"{host} can't be reached; check the network.")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,148 @@
+"""A download's folder: its notes in `download.json`, its lock, what may be removed from it.
+
+The notes never hold a URL's query: it may be a signature or lead to a private file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from lpw_sdxl.download.civitai import CivitaiVersion
+from lpw_sdxl.download.filename import safe_file_name
+from lpw_sdxl.download.source import without_query
+from lpw_sdxl.errors import CheckpointError
+
+NOTES_FILE = "download.json"
+LOCK_FILE = "lock"
+PARTIAL_SUFFIX = ".part"
+FORMAT_VERSION = 1
+
+_FINISHED, _PARTIAL = "finished", "partial"
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What is known of a download.
+
+    Attributes:
+        source: its public form.
+        file_name: that the file has when it is whole.
+        size: bytes of the whole file, or None while it is not known.
+        validator: strong ETag or date that tells whether the server's file is still the same.
+        sha256: of the whole file once it is there, or None.
+        civitai: what Civitai says about it, or None.
+    """
+
+    source: str
+    file_name: str
+    size: int | None = None
+    validator: str | None = None
+    sha256: str | None = None
+    civitai: CivitaiVersion | None = None
+
+    def is_finished(self, folder: Path) -> bool:
+        """Tell whether the whole file is in its folder, by its size."""
+        path = folder / self.file_name
+        return self.sha256 is not None and path.is_file() and path.stat().st_size == self.size
+
+
+def read_notes(folder: Path) -> Notes | None:
+    """Read a folder's notes; None if there are none, or none that make sense."""
+    try:
+        content = json.loads((folder / NOTES_FILE).read_bytes())
+        version, state = content.pop("format_version"), content.pop("state")
+        notes = TypeAdapter(Notes).validate_json(json.dumps(content), strict=True)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError):
+        return None
+    is_sound = version == FORMAT_VERSION and (state == _FINISHED) == (notes.sha256 is not None)
+    return notes if is_sound and safe_file_name(notes.file_name) == notes.file_name else None
+
+
+def write_notes(folder: Path, notes: Notes) -> None:
+    """Write a folder's notes in one move."""
+    civitai = notes.civitai
+    if civitai:
+        civitai = replace(civitai, download_url=without_query(civitai.download_url))
+    content = asdict(replace(notes, civitai=civitai)) | {
+        "format_version": FORMAT_VERSION,
+        "state": _FINISHED if notes.sha256 else _PARTIAL,
+    }
+    partial = folder / f"{NOTES_FILE}{PARTIAL_SUFFIX}"
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, sort_keys=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(folder / NOTES_FILE)
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's renames survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path, source: str) -> Iterator[None]:
+    """Make a download's folder and hold its lock, which the system frees if the process dies.
+
+    A folder that is empty at the end is removed.
+
+    Args:
+        folder: of the download, within the downloads folder.
+        source: its public form, for the message.
+
+    Raises:
+        CheckpointError: another process holds it.
+    """
+    descriptor = _take_lock(folder, source)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            if [path.name for path in folder.iterdir()] == [LOCK_FILE]:
+                (folder / LOCK_FILE).unlink()  # we hold it; `_take_lock` knows of the race
+                folder.rmdir()
+        os.close(descriptor)
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove the notes and every file of a download whose lock is held; the folder stays."""
+    for path in folder.iterdir():
+        if path.name.endswith((".safetensors", PARTIAL_SUFFIX)) or path.name == NOTES_FILE:
+            path.unlink()
+
+
+def _take_lock(folder: Path, source: str) -> int:
+    while True:
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileNotFoundError):  # removed meanwhile, by its last user
+            descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(descriptor), (folder / LOCK_FILE).stat()):
+                    return descriptor
+            except BlockingIOError:
+                os.close(descriptor)
+                raise CheckpointError(
+                    f"Another download of {source} is at work; run this one when it has ended."
+                ) from None
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)

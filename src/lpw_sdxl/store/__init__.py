@@ -1,0 +1,1 @@
+"""BentoML's model store: entries, manifests, publication; knows nothing of what is in them."""

@@ -1,0 +1,233 @@
+"""The header of a safetensors file, read and checked without touching the weights.
+
+A safetensors file is eight bytes of length (little endian), that many bytes of JSON, then the
+tensors' bytes without gaps (https://huggingface.co/docs/safetensors). Everything that a damaged or
+hostile file can get wrong is refused here, in one sentence; nothing here knows what SDXL is.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from types import MappingProxyType
+from typing import NoReturn
+
+from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
+from lpw_sdxl.weights.dtypes import DTYPE_BYTES
+from lpw_sdxl.weights.text import clean_text
+
+MAX_HEADER_BYTES = 100_000_000
+MAX_TENSORS = 20_000
+"""SDXL has about 2,500 tensors, a big LoRA about 8,000; 200,000 made readers work for seconds."""
+
+_LENGTH_BYTES = 8
+_MAX_DIMENSIONS = 8
+_MAX_SIZE = 1 << 48
+_SUB_BYTE_DTYPES = ("F4", "F6_E2M3", "F6_E3M2")
+_FOREIGN_FORMATS = {
+    b"PK\x03\x04": "a zip archive, as PyTorch's .ckpt files are",
+    b"\x80\x02": "a Python pickle (.ckpt)",
+    b"\x80\x04": "a Python pickle (.ckpt)",
+    b"GGUF": "a GGUF file",
+    b"<": "a web page, as a download without a login leaves it",
+    b"\x89HDF": "an HDF5 file",
+    b"version https://git-lfs": "a Git LFS pointer; the file itself was not downloaded",
+    b"\x1f\x8b": "a gzip archive",
+    b"7z\xbc\xaf": "a 7-Zip archive",
+}
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor's place.
+
+    Attributes:
+        path: the file that holds it.
+        name: what that file calls it.
+        dtype: safetensors' code, such as `F16`.
+        shape: sizes of its dimensions.
+        start: offset of its first byte from the start of the file.
+        end: offset behind its last byte from the start of the file.
+    """
+
+    path: Path
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    def rows(self, first: int, count: int) -> TensorInfo:
+        """Return the place of some rows, which lie together because tensors are saved by rows."""
+        row = (self.end - self.start) // self.shape[0]
+        start = self.start + first * row
+        return replace(self, shape=(count, *self.shape[1:]), start=start, end=start + count * row)
+
+
+@dataclass(frozen=True)
+class CheckpointHeader:
+    """What a safetensors file says about itself.
+
+    Attributes:
+        path: the file.
+        file_size: bytes.
+        metadata: the writer's own notes, such as `modelspec.resolution`.
+        tensors: each tensor by name, in the file's order of bytes. Once `layout.py` or
+            `selection.py` has been at work, the name is Stability's and may differ from the file's.
+        vae_path: the file that the VAE's tensors are taken from, if it is another one.
+    """
+
+    path: Path
+    file_size: int
+    metadata: Mapping[str, str]
+    tensors: Mapping[str, TensorInfo]
+    vae_path: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the file's name, as it will be when a download of it is whole."""
+        return _name(self.path)
+
+    def file_of(self, tensor: str) -> str:
+        """Return the name of the file that a tensor is in, or would be."""
+        is_foreign = self.vae_path is not None and tensor.startswith("first_stage_model.")
+        return self.vae_path.name if self.vae_path and is_foreign else self.name
+
+
+def read_header(path: Path, full_size: int | None = None) -> CheckpointHeader:
+    """Read and check a safetensors file's header.
+
+    Args:
+        path: the file.
+        full_size: bytes that the file will have when it is whole; None for one that is whole. Of a
+            file that is still being downloaded, the header alone must be there.
+
+    Raises:
+        UnsupportedCheckpointError: the file is of another, known format.
+        CheckpointError: the file is missing, unreadable, truncated or damaged.
+    """
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+            raise CheckpointError(f"{clean_text(str(path))} can't be read: it is not a file.")
+        file_size = found.st_size if full_size is None else full_size
+        with path.open("rb") as file:
+            opening = file.read(64)
+            length = _header_length(path, opening, file_size)
+            file.seek(_LENGTH_BYTES)
+            text = file.read(length)
+    except OSError as error:
+        raise CheckpointError(
+            f"{clean_text(str(path))} can't be read: {error.strerror}."
+        ) from error
+    entries = _parse(path, text)
+    metadata = _metadata(path, entries.pop("__metadata__", {}))
+    tensors = _tensors(path, entries, _LENGTH_BYTES + length, file_size)
+    return CheckpointHeader(path, file_size, MappingProxyType(metadata), MappingProxyType(tensors))
+
+
+def _name(path: Path) -> str:
+    return clean_text(path.name.removesuffix(".part")) or str(path)
+
+
+def _header_length(path: Path, opening: bytes, file_size: int) -> int:
+    for magic, name in _FOREIGN_FORMATS.items():
+        if opening.lstrip().startswith(magic) if magic == b"<" else opening.startswith(magic):
+            raise UnsupportedCheckpointError(
+                f"{_name(path)} is {name}; a .safetensors file is needed."
+            )
+    if len(opening) < _LENGTH_BYTES:
+        _damaged(path, f"it has {file_size} bytes and even an empty safetensors file has more")
+    length = int.from_bytes(opening[:_LENGTH_BYTES], "little")
+    if opening[_LENGTH_BYTES : _LENGTH_BYTES + 1] not in (b"{", b""):
+        raise CheckpointError(
+            f"{_name(path)} has no safetensors header; a .safetensors file is needed."
+        )
+    if length > MAX_HEADER_BYTES:
+        _damaged(path, f"its header of {length:,} bytes is over the limit of {MAX_HEADER_BYTES:,}")
+    if _LENGTH_BYTES + length > file_size:
+        _damaged(path, f"it is truncated within its header, at {file_size:,} bytes")
+    return length
+
+
+def _parse(path: Path, text: bytes) -> dict[str, object]:
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        entries = dict(pairs)
+        if len(entries) != len(pairs):
+            raise ValueError("a name appears twice")
+        return entries
+
+    # Counted before parsing: a header of very many tensors costs seconds and gigabytes as JSON.
+    if text.count(b'"data_offsets"') > MAX_TENSORS:
+        _damaged(path, f"it lists more than {MAX_TENSORS:,} tensors")
+    try:
+        entries = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        _damaged(path, "its header is not the JSON it should be", error)
+    if not isinstance(entries, dict):
+        _damaged(path, "its header is not a JSON object")
+    return entries
+
+
+def _metadata(path: Path, metadata: object) -> dict[str, str]:
+    if not isinstance(metadata, dict):
+        _damaged(path, "its metadata is not a JSON object")
+    if not all(isinstance(value, str) for value in metadata.values()):
+        _damaged(path, "its metadata holds something else than text")
+    return metadata
+
+
+def _tensors(
+    path: Path, entries: dict[str, object], data_start: int, file_size: int
+) -> dict[str, TensorInfo]:
+    """Return the tensors in the order of their bytes, which must fill the file without gaps."""
+    tensors = {name: _tensor(path, name, entry, data_start) for name, entry in entries.items()}
+    ordered = dict(sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)))
+    position = data_start
+    for name, tensor in ordered.items():
+        if tensor.start != position:
+            _damaged(path, f"tensor {name} doesn't begin where the one before it ends")
+        position = tensor.end
+    if position > file_size:
+        _damaged(path, f"it is truncated: {file_size:,} of {position:,} bytes are there")
+    if position < file_size:
+        _damaged(path, f"{file_size - position:,} bytes follow its last tensor")
+    return ordered
+
+
+def _tensor(path: Path, name: str, entry: object, data_start: int) -> TensorInfo:
+    if not isinstance(entry, dict):
+        _damaged(path, f"the entry of tensor {name} is not a JSON object")
+    dtype = entry.get("dtype")
+    if dtype in _SUB_BYTE_DTYPES:
+        raise UnsupportedCheckpointError(
+            f"{_name(path)} is quantised: tensor {name} has the dtype {dtype}; bring its fp16, "
+            "bf16, fp32 or plain fp8 version."
+        )
+    if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
+        _damaged(path, f"tensor {name} has the unknown dtype {dtype!r:.40}")
+    shape, offsets = _sizes(entry.get("shape")), _sizes(entry.get("data_offsets"))
+    if shape is None or offsets is None or len(offsets) != 2:
+        _damaged(path, f"the shape or the offsets of tensor {name} are not lists of sizes")
+    start, end = offsets
+    if end - start != prod(shape) * DTYPE_BYTES[dtype]:
+        _damaged(path, f"tensor {name} takes {end - start:,} bytes, which its shape doesn't")
+    return TensorInfo(path, name, dtype, shape, data_start + start, data_start + end)
+
+
+def _sizes(values: object) -> tuple[int, ...] | None:
+    """Return a list of sizes as a tuple, or None if it is something else."""
+    if not isinstance(values, list) or len(values) > _MAX_DIMENSIONS:
+        return None
+    if not all(type(value) is int and 0 <= value <= _MAX_SIZE for value in values):
+        return None
+    return tuple(values)
+
+
+def _damaged(path: Path, what: str, cause: Exception | None = None) -> NoReturn:
+    message = f"{_name(path)} is damaged: {what}; download it again."
+    raise CheckpointError(message) from cause

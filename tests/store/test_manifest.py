@@ -1,0 +1,126 @@
+"""The manifest: written whole, read back, and every difference on disk found and named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from lpw_sdxl.errors import ModelError
+from lpw_sdxl.schema import ImageSize
+from lpw_sdxl.store.manifest import (
+    Manifest,
+    list_files,
+    read_manifest,
+    verify_files,
+    write_manifest,
+)
+from lpw_sdxl.weights.files import FileRecord, record_file
+
+
+def make_manifest(files: Mapping[str, FileRecord], **changes: object) -> Manifest:
+    values = {
+        "name": "sdxl",
+        "source": "civitai:128078",
+        "source_file": "m.safetensors",
+        "source_size": 12,
+        "source_sha256": "0123456789ab" + "0" * 52,
+        "title": "A model",
+        "native_size": ImageSize(height=96, width=128),
+        "dtype": "float16",
+        "prediction_type": "epsilon",
+        "zero_terminal_snr": False,
+        "ema": True,
+        "vae": "v.safetensors, SHA-256 1",
+        "base_model": "SDXL 1.0",
+        "trained_words": ("one", "two"),
+        "ignored": {"EMA weights": 3},
+        "created": "2026-01-01T00:00:00+00:00",
+        "importer_version": "0.1.0",
+    }
+    return Manifest(**values | changes, files=files)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    directory = tmp_path / "sdxl" / "0123456789ab"
+    for name, content in {"a.json": b"{}", "unet/w.bin": b"weights", "model.yaml": b"own"}.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    files = {name: record_file(path) for name, path in list_files(directory).items()}
+    write_manifest(directory, make_manifest(files))
+    return directory
+
+
+def test_it_is_read_back_as_written(directory: Path):
+    manifest = read_manifest(directory)
+    assert manifest.trained_words == ("one", "two")
+    assert (manifest.ema, manifest.ignored) == (True, {"EMA weights": 3})
+    assert manifest.autov2 == manifest.describe()["source_autov2"] == "0123456789"
+    assert manifest.native_size == ImageSize(height=96, width=128)
+    assert list(manifest.files) == ["a.json", "unet/w.bin"]
+    assert manifest.describe()["native_size"] == "128x96"
+    assert "files" not in manifest.describe()
+    verify_files(directory, manifest)
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "flipped byte": (
+        lambda d: (d / "unet/w.bin").write_bytes(b"wEights"),
+        "has other bytes in unet/w",
+    ),
+    "missing": (lambda d: (d / "a.json").unlink(), "lacks its file a.json"),
+    "longer": (lambda d: (d / "a.json").write_bytes(b"{} "), "has 3 bytes in a.json; 2 would be"),
+    "extra": (lambda d: (d / "unet/x.py").write_bytes(b""), r"holds unet/x\.py, which its manif"),
+    "link": (lambda d: (d / "l").symlink_to("/nowhere"), "holds l, which its manifest doesn't"),
+}
+
+
+@pytest.mark.parametrize(("change", "complaint"), CHANGES.values(), ids=CHANGES.keys())
+def test_a_difference_is_found_and_named(directory: Path, change, complaint: str):
+    change(directory)
+    with pytest.raises(ModelError, match=f"^The model sdxl:0123456789ab {complaint}.*--force"):
+        verify_files(directory, read_manifest(directory))
+
+
+def test_without_contents_only_names_and_sizes_count(directory: Path):
+    CHANGES["flipped byte"][0](directory)
+    verify_files(directory, read_manifest(directory), contents=False)
+    CHANGES["longer"][0](directory)
+    with pytest.raises(ModelError, match="3 bytes"):
+        verify_files(directory, read_manifest(directory), contents=False)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"3", b"{}", b'{"format_version": 1}', b"\xff", b'{"format_version": 2}'],
+)
+def test_a_damaged_manifest_is_refused_in_one_sentence(directory: Path, content: bytes):
+    (directory / "manifest.json").write_bytes(content)
+    with pytest.raises(ModelError, match=r"^The model sdxl:0123456789ab has [^\n]*\.$"):
+        read_manifest(directory)
+
+
+def test_it_is_described_in_plain_values(directory: Path):
+    described = read_manifest(directory).describe()
+    assert json.loads(json.dumps(described)) == described
+    assert described["source"] == "civitai:128078"
+
+
+@pytest.mark.parametrize("key", ["files", "native_size", "dtype", "source", "trained_words"])
+def test_a_manifest_without_a_part_is_refused(directory: Path, key: str):
+    path = directory / "manifest.json"
+    content = json.loads(path.read_text())
+    del content[key]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=r"damaged manifest\.json"):
+        read_manifest(directory)
+
+
+def test_a_directory_without_a_manifest_is_half_made(directory: Path):
+    (directory / "manifest.json").unlink()
+    with pytest.raises(ModelError, match=r"has no manifest\.json"):
+        read_manifest(directory)

@@ -1,0 +1,46 @@
+"""A BentoML store of a test's own, in the test's process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def store_at(home: Path) -> Iterator[Path]:
+    """Make this process use the BentoML store of another home."""
+    os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+    from bentoml._internal.configuration.containers import BentoMLContainer
+    from bentoml._internal.models import ModelStore
+
+    for folder in ("models", "tmp"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        for provider, value in (
+            (BentoMLContainer.bentoml_home, str(home)),
+            (BentoMLContainer.tmp_bento_store_dir, str(home / "tmp")),
+            (BentoMLContainer.model_store_dir, str(home / "models")),
+            (BentoMLContainer.model_store, ModelStore(home / "models")),
+        ):
+            stack.enter_context(provider.patch(value))
+        yield home
+
+
+@pytest.fixture
+def store_home(tmp_path: Path) -> Iterator[Path]:
+    """A BentoML store of this test's own, in this process."""
+    with store_at(tmp_path / "bentoml") as home:
+        yield home
+
+
+def snapshot(home: Path) -> dict[str, int]:
+    """Every file of the store and of its staging area, with the time of its last change."""
+    return {
+        str(path.relative_to(home)): path.stat().st_mtime_ns
+        for path in sorted(home.rglob("*"))
+        if path.is_file() and path.suffix != ".lock"
+    }

@@ -1,0 +1,148 @@
+"""Reading a safetensors header: what is whole is read, what is not is refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from forging import safetensors_bytes
+from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
+from lpw_sdxl.weights.header import MAX_HEADER_BYTES, MAX_TENSORS, read_header
+
+A = {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]}
+
+
+def test_offsets_are_counted_from_the_start_of_the_file(tiny_checkpoint: Path):
+    header = read_header(tiny_checkpoint)
+    assert header.file_size == tiny_checkpoint.stat().st_size
+    assert header.metadata["modelspec.resolution"] == "128x96"
+    with safe_open(tiny_checkpoint, "pt") as file:
+        assert set(file.keys()) == set(header.tensors)
+        name = "first_stage_model.decoder.conv_in.weight"
+        info = header.tensors[name]
+        raw = tiny_checkpoint.read_bytes()[info.start : info.end]
+        assert raw == file.get_tensor(name).numpy().tobytes()
+
+
+DAMAGED = {
+    "empty": b"",
+    "short": b"\x08\0\0",
+    "no header": b"\x10\0\0\0\0\0\0\0hello, world, hi",
+    "header cut off": safetensors_bytes({"a": A})[:-4],
+    "header too long": (MAX_HEADER_BYTES + 1).to_bytes(8, "little") + b"{}",
+    "header beyond file": (10**18).to_bytes(8, "little") + b"{}",
+    "not JSON": safetensors_bytes(b"{" * 40),
+    "not text": safetensors_bytes(b"{\xff\xfe\xfd}"),
+    "deep JSON": safetensors_bytes(b'{"a":' + b"[" * 200_000),
+    "name twice": safetensors_bytes(b'{"a": 1, "a": 2}'),
+    "metadata no object": safetensors_bytes({"__metadata__": 3}),
+    "metadata no text": safetensors_bytes({"__metadata__": {"a": 3}}),
+    "entry no object": safetensors_bytes({"a": [1]}),
+    "no dtype": safetensors_bytes({"a": {"shape": [1], "data_offsets": [0, 2]}}, b"12"),
+    "unknown dtype": safetensors_bytes({"a": {**A, "dtype": "F17"}}, bytes(12)),
+    "no shape": safetensors_bytes({"a": {**A, "shape": None}}, bytes(12)),
+    "negative size": safetensors_bytes({"a": {**A, "shape": [-2, -3]}}, bytes(12)),
+    "true as size": safetensors_bytes({"a": {**A, "shape": [True, 6]}}, bytes(12)),
+    "fraction as size": safetensors_bytes({"a": {**A, "shape": [1.5, 4]}}, bytes(12)),
+    "huge size": safetensors_bytes({"a": {**A, "shape": [2**63, 2**63]}}, bytes(12)),
+    "one offset": safetensors_bytes({"a": {**A, "data_offsets": [0]}}, bytes(12)),
+    "size and shape differ": safetensors_bytes({"a": {**A, "shape": [2, 4]}}, bytes(12)),
+    "gap": safetensors_bytes({"a": A, "b": {**A, "data_offsets": [14, 26]}}, bytes(26)),
+    "overlap": safetensors_bytes({"a": A, "b": {**A, "data_offsets": [6, 18]}}, bytes(18)),
+    "data cut off": safetensors_bytes({"a": A}, bytes(11)),
+    "trailing bytes": safetensors_bytes({"a": A}, bytes(13)),
+    "many tensors": safetensors_bytes(
+        {str(i): {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for i in range(MAX_TENSORS)}
+        | {"a": A, "b": {"dtype": "U8", "shape": [0], "data_offsets": [12, 12]}},
+        bytes(12),
+    ),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
+def test_damaged_file_is_refused_in_one_sentence(tmp_path: Path, content: bytes):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as refused:
+        read_header(path)
+    message = str(refused.value)
+    assert message.startswith("model.safetensors ")
+    assert message.endswith(".")
+    assert "\n" not in message
+    assert len(message) < 300
+
+
+FOREIGN = {
+    "web page": b"<!DOCTYPE html><html><title>Log in</title></html>",
+    "padded page": b"\n\n  <html><title>Log in</title></html>",
+    "zip archive": b"PK\x03\x04archive/data.pkl",
+    "pickle": b"\x80\x02}q\x00(X\x05",
+    "GGUF": b"GGUF\x03\0\0\0\0\0\0\0",
+    "Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:00",
+}
+
+
+@pytest.mark.parametrize(("name", "content"), FOREIGN.items(), ids=FOREIGN.keys())
+def test_other_format_is_named(tmp_path: Path, name: str, content: bytes):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(UnsupportedCheckpointError, match=name.removeprefix("padded ")):
+        read_header(path)
+
+
+def test_missing_file_and_folder_are_refused_by_name(tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"nothing\.safetensors can't be read: No such file"):
+        read_header(tmp_path / "nothing.safetensors")
+    with pytest.raises(CheckpointError, match="can't be read: it is not a file"):
+        read_header(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path):
+    path = tmp_path / "pipe.safetensors"
+    os.mkfifo(path)
+    with pytest.raises(CheckpointError, match=r"pipe\.safetensors can't be read: it is not a file"):
+        read_header(path)
+
+
+def test_empty_tensors_are_no_gap(tmp_path: Path):
+    path = tmp_path / "model.safetensors"
+    entries = {"e": {"dtype": "F32", "shape": [0, 4], "data_offsets": [0, 0]}, "a": A}
+    path.write_bytes(safetensors_bytes(entries, bytes(12)))
+    assert read_header(path).tensors["e"].shape == (0, 4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mutated_headers_are_read_or_refused_but_never_crash(
+    write_file: Callable[..., Path], seed: int
+):
+    draw = random.Random(seed)
+    path = write_file({f"tensor.{index}": (2, index) for index in range(1, 9)}, author="me")
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    refused = 0
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(draw.randint(1, 4)):
+            content[draw.randrange(8 + length)] = draw.randrange(256)
+        path.write_bytes(content[: draw.choice([len(content), draw.randrange(len(content))])])
+        try:
+            header = read_header(path)
+        except CheckpointError:
+            refused += 1
+        else:
+            assert all(info.end <= path.stat().st_size for info in header.tensors.values())
+    assert refused > 200
+
+
+def test_reader_agrees_with_the_safetensors_library(write_file: Callable[..., Path]):
+    path = write_file({"a": (3, 4), "b": (), "c": (5,)})
+    with safe_open(path, "np") as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    assert {name: info.shape for name, info in read_header(path).tensors.items()} == shapes
+    assert json.loads(path.read_bytes()[8:].split(b"}}")[0] + b"}}")["a"]["dtype"] == "F16"
