@@ -26,7 +26,8 @@ def main() -> None:
     import transformers
 
     assert diffusers.StableDiffusionXLPipeline, transformers.CLIPTextModel
-    from lpw_sdxl.checkpoint import skeleton, synthetic, tensors
+    from lpw_sdxl.checkpoint import skeleton, synthetic
+    from lpw_sdxl.weights import tensors
 
     assert skeleton, (synthetic, tensors)
     for line in sys.stdin:
