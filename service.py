@@ -6,10 +6,8 @@ Torch is imported in the constructor, so that the supervisor and `bentoml build`
 from __future__ import annotations
 
 import asyncio
-import base64
 import dataclasses
 import functools
-import gc
 import json
 import logging
 import math
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import bentoml
 from _bentoml_sdk import Service
+from _bentoml_sdk.io_models import IOMixin
 from bentoml.models import BentoModel
 from PIL.Image import Image
 from pydantic import BaseModel
@@ -30,16 +29,20 @@ from starlette.responses import Response
 from lpw_sdxl.addon.installed import find_installed
 from lpw_sdxl.addon.served import built_in_tags, served_directories
 from lpw_sdxl.api.asgi import Application
-from lpw_sdxl.api.batch_items import parse_item
+from lpw_sdxl.api.batch import BatchMaker
 from lpw_sdxl.api.border import check_border, guarded, warn_if_open
 from lpw_sdxl.api.departure import while_connected
+from lpw_sdxl.api.dialect import NATIVE
 from lpw_sdxl.api.drain import Drain
+from lpw_sdxl.api.endpoints import parsed
 from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.api.json_logs import log_as_json
+from lpw_sdxl.api.own_routes import OwnRoutes
+from lpw_sdxl.api.process import ANSWER_SECONDS, answer_promptly, end_process
 from lpw_sdxl.api.worker_device import show_own_device
 from lpw_sdxl.errors import LpwSdxlError, ModelError, SettingsError
 from lpw_sdxl.imaging import MEDIA_TYPES
-from lpw_sdxl.schema import GenerationRequest, InspectionRequest
+from lpw_sdxl.schema import BatchRequest, GenerationRequest, InfoRequest, InspectionRequest
 from lpw_sdxl.settings import check_workers, read_log_settings, read_settings
 from lpw_sdxl.store.entries import MOUNTED, find_served
 from lpw_sdxl.store.manifest import read_manifest, verify_files
@@ -50,9 +53,6 @@ if TYPE_CHECKING:
 
 logging.getLogger("lpw_sdxl").setLevel(logging.INFO)
 logger = logging.getLogger("lpw_sdxl.service")
-
-SWITCH_SECONDS = 0.001  # Python's own 0.005 add up: an answer takes its turn several times
-ANSWER_SECONDS = 5  # for answers that are decided to reach their clients
 
 
 class ServiceArguments(BaseModel):
@@ -80,15 +80,35 @@ class GuardedService(Service):
 
     def to_asgi(self, is_main: bool = True) -> Application:
         """Wrap BentoML's application in the guard, or end: an open border is not served."""
+        # The rows hold the engine's types, and so import torch, which only a worker needs.
+        from lpw_sdxl.api.native import native_endpoints  # noqa: PLC0415
+        from lpw_sdxl.api.native_schemas import ServedLimits  # noqa: PLC0415
+
         app = super().to_asgi(is_main)
-        native_size = read_manifest(MODEL_ENTRY.path).native_size
+        served = ServedLimits.from_settings(SETTINGS, read_manifest(MODEL_ENTRY.path).native_size)
         try:
-            guard = guarded(app, SETTINGS, native_size, lambda code: _worker_metrics().failed(code))
+            guard = guarded(app, native_endpoints(served), SETTINGS, _count_error)
         except SettingsError as obstacle:
             sys.exit(f"lpw-sdxl: {obstacle}")
         if bentoml.server_context.worker_index in (None, 1):
             warn_if_open(SETTINGS)
         return guard
+
+
+def taking(request: type[BaseModel]) -> type[IOMixin]:
+    """Describe a request to BentoML, which does not read it: the guard has, and kept the result."""
+
+    class Described(IOMixin, request):  # type: ignore[valid-type,misc]
+        @classmethod
+        async def from_http_request(cls, _request: object, _serde: object) -> Nothing:
+            return Nothing()
+
+    Described.__name__ = f"{request.__name__}IODescriptor"
+    return Described
+
+
+class Nothing(BaseModel):
+    """What BentoML is told that was read; the endpoints take what the guard parsed."""
 
 
 @bentoml.service(
@@ -143,17 +163,18 @@ class LpwSdxl:
             MODEL_ENTRY.path,
             SETTINGS,
             metrics=self.metrics,
-            on_death=_end_process,
+            on_death=end_process,
             addons=find_installed(MODEL_ENTRY.path, ADDON_FOLDERS),
         )
-        _answer_promptly()
+        self.batches = BatchMaker(self.engine, self._file, self.metrics.failed)
+        answer_promptly()
         self.drain = Drain(SETTINGS.drain_s, is_only_worker=SETTINGS.workers == 1)
         self.drain.install()
 
-    @bentoml.api(input_spec=GenerationRequest)
-    async def generate(self, ctx: bentoml.Context, **fields: Any) -> Image:
+    @bentoml.api(input_spec=taking(GenerationRequest))
+    async def generate(self, ctx: bentoml.Context) -> Image:
         """Make one image; the answer is its file, with the seed in the header `x-seed`."""
-        request = GenerationRequest(**fields)
+        request = parsed(ctx.request.scope, GenerationRequest)
         try:
             image = await while_connected(ctx.request, self.engine.generate(request))
         except LpwSdxlError as error:
@@ -162,64 +183,35 @@ class LpwSdxl:
         media_type = MEDIA_TYPES[request.image_format]
         return _as_is(Response(content, media_type=media_type, headers={"x-seed": str(image.seed)}))
 
-    @bentoml.api
-    async def generate_batch(
-        self, ctx: bentoml.Context, requests: list[Any]
-    ) -> list[dict[str, Any]]:
+    @bentoml.api(input_spec=taking(BatchRequest))
+    async def generate_batch(self, ctx: bentoml.Context) -> list[dict[str, Any]]:
         """Make several images; a bad item is an error at its place and spoils no other."""
-        batch = asyncio.gather(*(self._batch_item(item) for item in requests))
+        batch = self.batches.make(parsed(ctx.request.scope, BatchRequest).requests)
         try:
             answers = await while_connected(ctx.request, batch)
         except LpwSdxlError as error:
             return _error(ctx, error)
-        body = await asyncio.to_thread(lambda: json.dumps(answers).encode())
-        return _as_is(Response(body, media_type="application/json"))
+        return await _json([*map(dataclasses.asdict, answers)])
 
-    @bentoml.api(input_spec=InspectionRequest)
-    async def inspect_prompt(self, ctx: bentoml.Context, **fields: Any) -> dict[str, Any]:
+    @bentoml.api(input_spec=taking(InspectionRequest))
+    async def inspect_prompt(self, ctx: bentoml.Context) -> dict[str, Any]:
         """Say what the server makes of a prompt: spans, weights, tokens, chunks, warnings."""
-        request = InspectionRequest(**fields)
+        request = parsed(ctx.request.scope, InspectionRequest)
         try:
             explanation = await asyncio.to_thread(self.engine.explain, request)
         except LpwSdxlError as error:
             return _error(ctx, error)
         return dataclasses.asdict(explanation)
 
-    @bentoml.api
+    @bentoml.api(input_spec=taking(InfoRequest))
     async def info(self) -> dict[str, Any]:
         """Say what is served: model, device, limits, schedulers, and what the engine has done."""
-        return {"model_tag": str(MODEL_ENTRY.tag), **self.engine.describe()}
-
-    async def _batch_item(self, item: Any) -> dict[str, Any]:
-        """Make one item of a batch."""
-        try:
-            request = parse_item(item, self.engine.limits)
-            image = await self.engine.generate(request)
-            content = await asyncio.to_thread(lambda: base64.b64encode(self._file(image)).decode())
-        except LpwSdxlError as error:
-            return self._item_error(ErrorAnswer.from_error(error))
-        except Exception:
-            logger.exception("an item of a batch failed")
-            return self._item_error(ErrorAnswer.from_status(500))
-        size = image.record.size
-        return {
-            "status": "ok",
-            "seed": image.seed,
-            "width": size.width,
-            "height": size.height,
-            "media_type": MEDIA_TYPES[request.image_format],
-            "image": content,
-        }
+        return dataclasses.asdict(self.engine.describe())
 
     def _file(self, image: GeneratedImage) -> bytes:
         """Make an image's file; CPU work for a worker thread."""
         with self.timed_file():
             return image.encode()
-
-    def _item_error(self, answer: ErrorAnswer) -> dict[str, Any]:
-        """Answer one item of a batch with an error."""
-        self.metrics.failed(answer.code)
-        return {"status": "error", **answer.detail()}
 
     def __is_alive__(self) -> bool:
         """Liveness: the engine's thread runs."""
@@ -235,9 +227,11 @@ class LpwSdxl:
         self.engine.close()
 
 
+SERVICE = cast("Service[Any]", LpwSdxl)
+SERVICE.add_asgi_middleware(OwnRoutes, backend=bentoml.get_current_service)
 # A bento carries what its service names; these are no attributes, for their number is not known.
 BUILT_IN = ADDON_TAGS if ARGUMENTS.model == MOUNTED else [MODEL_ENTRY.tag, *ADDON_TAGS]
-cast("Service[Any]", LpwSdxl).models.extend(BentoModel(tag) for tag in BUILT_IN)
+SERVICE.models.extend(BentoModel(tag) for tag in BUILT_IN)
 
 
 @functools.cache
@@ -248,29 +242,21 @@ def _worker_metrics() -> EngineMetrics:
     return EngineMetrics()
 
 
-def _answer_promptly() -> None:
-    """Keep requests from waiting for the engine's thread, with which they share an interpreter."""
-    sys.setswitchinterval(SWITCH_SECONDS)
-    # What is loaded by now stays: to look through it all for garbage would stop everyone for 0.3 s.
-    gc.collect()
-    gc.freeze()
-
-
-def _end_process(reason: str) -> None:
-    """End this process, so that its supervisor starts a new one: nothing else brings a device back.
-
-    Called when every caller has its error, in a thread that nobody waits for.
-    """
-    logger.critical("%s; this process ends, for a new one to start", reason)
-    time.sleep(ANSWER_SECONDS)  # the answers go out
-    os._exit(os.EX_SOFTWARE)  # an ordinary exit would wait for a thread that may never return
+def _count_error(code: str) -> None:
+    _worker_metrics().failed(code)
 
 
 def _error(ctx: bentoml.Context, error: LpwSdxlError) -> Any:
     """Answer with one of our errors."""
     answer = ErrorAnswer.from_error(error)
     ctx.response.status_code = answer.status  # else BentoML sets it to 200
-    return _as_is(Response(answer.body(), answer.status, answer.headers, "application/json"))
+    return _as_is(Response(NATIVE.body(answer), answer.status, answer.headers, "application/json"))
+
+
+async def _json(value: object) -> Any:
+    """Answer with JSON that a thread writes: an image in base64 takes milliseconds."""
+    body = await asyncio.to_thread(lambda: json.dumps(value).encode())
+    return _as_is(Response(body, media_type="application/json"))
 
 
 def _as_is(response: Response) -> Any:

@@ -39,6 +39,7 @@ __all__ = [
     "parse_info",
     "parse_inspection",
     "parse_request",
+    "validate_request",
 ]
 
 MIN_IMAGE_PIXELS = 64  # one side; below it SDXL's UNet has nothing left to halve
@@ -108,6 +109,7 @@ class GenerationRequest(BaseModel):
     scheduler: Annotated[SchedulerName | None, BeforeValidator(read_scheduler)] = Field(
         default=None,
         description="Null is the model's own. Names of Diffusers' classes are understood too.",
+        strict=False,
     )
     prompt_style: PromptStyle = Field(
         default=PromptStyle.LPW, description="How the prompt is read.", strict=False
@@ -195,6 +197,20 @@ def parse_request(body: bytes | str, limits: RequestLimits) -> GenerationRequest
             message holds no value of the request but numbers.
     """
     request = _read(GenerationRequest, body)
+    check_limits(request, limits)
+    return request
+
+
+def validate_request(values: object, limits: RequestLimits) -> GenerationRequest:
+    """Read one GenerationRequest from JSON values and hold it against the server's limits.
+
+    Raises:
+        InvalidRequestError: as `parse_request`.
+    """
+    try:
+        request = GenerationRequest.model_validate(values)
+    except ValidationError as error:
+        raise explain_refusal(error, GenerationRequest) from None
     check_limits(request, limits)
     return request
 

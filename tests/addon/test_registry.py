@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -129,23 +128,6 @@ def test_an_embedding_whose_name_is_no_word_is_left_out(write_entry: Write, name
     registry = Registry.read([directory], signature=None)
     assert not registry.embeddings
     assert "a name that no prompt can hold as a word" in registry.unusable[directory.parent.name]
-
-
-def test_the_description_names_hash_base_and_words(write_entry: Write):
-    embedding = {"kind": AddonKind.EMBEDDING, "details": AddonDetails(vectors=8)}
-    directories = [write_entry(name="b"), write_entry(name="A"), write_entry(name="n", **embedding)]
-    described = Registry.read(directories, signature=None).describe()
-    assert json.loads(json.dumps(described)) == described
-    assert [lora["name"] for lora in described["loras"]] == ["A", "b"]
-    assert described["loras"][0] == {
-        "name": "A",
-        "sha256": MANIFEST.source_sha256,
-        "autov2": "0D9BD1B873",
-        "base_model": "SDXL 1.0",
-        "trained_words": ["add detail"],
-        "kinds": ["LoRA"],
-    }
-    assert described["embeddings"][0]["vectors"] == 8
 
 
 def test_nothing_heavy_is_imported():

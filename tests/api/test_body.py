@@ -5,12 +5,19 @@ from typing import Any
 
 import pytest
 
-from lpw_sdxl.api.body import body_limits
-from lpw_sdxl.api.head import refuse_announced, refuse_headers
-from lpw_sdxl.schema import RequestLimits, parse_inspection, parse_request
+from lpw_sdxl.api.endpoints import Body
+from lpw_sdxl.api.head import refuse_body_headers, refuse_headers
+from lpw_sdxl.api.native import native_endpoints
+from lpw_sdxl.api.native_schemas import ServedLimits
+from lpw_sdxl.schema import ImageSize, RequestLimits, parse_inspection, parse_request
 from lpw_sdxl.settings import Settings
 
-LIMIT = 1000
+TAKEN = Body(lambda payload: payload, 1000)
+
+
+def body_limits(settings: Settings) -> dict[str, int]:
+    rows = native_endpoints(ServedLimits.from_settings(settings, ImageSize(64, 64)))
+    return {row.path: row.body.limit for row in rows if row.body is not None}
 
 
 def scope(*headers: tuple[str, str], **single: str) -> dict[str, Any]:
@@ -65,28 +72,28 @@ TYPES = {
 @pytest.mark.parametrize(("media_type", "expected"), TYPES.values(), ids=TYPES.keys())
 def test_only_json_in_utf_8_is_taken(media_type: str, expected: int | None) -> None:
     asked = scope(content_type=media_type, content_length="2")
-    assert status(refuse_announced(asked, LIMIT)) == expected
+    assert status(refuse_body_headers(asked, TAKEN)) == expected
 
 
 def test_two_content_types_and_a_compressed_body_are_refused() -> None:
     json_type = ("content-type", "application/json")
-    assert status(refuse_announced(scope(json_type, json_type), LIMIT)) == 415
-    assert status(refuse_announced(scope(json_type, content_encoding="gzip"), LIMIT)) == 415
-    assert status(refuse_announced(scope(json_type, content_encoding="identity"), LIMIT)) is None
-    assert status(refuse_announced(scope(), LIMIT)) == 415
+    assert status(refuse_body_headers(scope(json_type, json_type), TAKEN)) == 415
+    assert status(refuse_body_headers(scope(json_type, content_encoding="gzip"), TAKEN)) == 415
+    assert status(refuse_body_headers(scope(json_type, content_encoding="identity"), TAKEN)) is None
+    assert status(refuse_body_headers(scope(), TAKEN)) == 415
 
 
 @pytest.mark.parametrize(("length", "expected"), [(0, None), (1000, None), (1001, 413)])
 def test_a_body_is_refused_by_the_length_it_tells(length: int, expected: int | None) -> None:
     asked = scope(content_type="application/json", content_length=str(length))
-    assert status(refuse_announced(asked, LIMIT)) == expected
+    assert status(refuse_body_headers(asked, TAKEN)) == expected
 
 
 def test_a_path_without_a_body_takes_none() -> None:
-    assert refuse_announced(scope(), 0) is None
-    assert refuse_announced(scope(content_length="0"), 0) is None
-    assert status(refuse_announced(scope(content_length="2"), 0)) == 413
-    assert status(refuse_announced(scope(transfer_encoding="chunked"), 0)) == 413
+    assert refuse_body_headers(scope(), None) is None
+    assert refuse_body_headers(scope(content_length="0"), None) is None
+    assert status(refuse_body_headers(scope(content_length="2"), None)) == 413
+    assert status(refuse_body_headers(scope(transfer_encoding="chunked"), None)) == 413
 
 
 def test_headers_are_bounded_in_number_and_size() -> None:

@@ -9,10 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
-from lpw_sdxl.api.guard import METRICS, PROBES, RequestGuard
+from lpw_sdxl.api.endpoints import Answer, Body, Endpoint, EndpointTable, Payload, call_of
+from lpw_sdxl.api.guard import Admission, RequestGuard
+from lpw_sdxl.api.operation import PROBES, operation_endpoints
 from lpw_sdxl.api.tokens import Tokens
 from lpw_sdxl.errors import InvalidRequestError
-from lpw_sdxl.settings import read_settings
+from lpw_sdxl.schema import GenerationRequest
+from lpw_sdxl.settings import Settings, read_settings
 
 SECRET = "a secret prompt"
 TOKEN = "a-token-of-some-length"
@@ -20,14 +23,8 @@ TOKEN = "a-token-of-some-length"
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
     """A small ASGI application that answers as BentoML would, in shapes that are not ours."""
-    body = b""
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if not message.get("more_body"):
-            break
     answers = {
-        "/generate": (200, body),
+        "/generate": (200, call_of(scope).request),
         "/missing": (404, b"Not Found"),
         "/generate/": (307, b""),
         "/listed": (400, b'[{"error": "a list"}]'),
@@ -43,24 +40,33 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": content[half:], "more_body": False})
 
 
-def refuse_bad(body: bytes) -> None:
-    if b"forged" in body:
-        raise InvalidRequestError("no such field", field=next(iter(json.loads(body))))
-    if b"bad" in body:
+def refuse_bad(payload: Payload) -> bytes:
+    if b"forged" in payload.content:
+        raise InvalidRequestError("no such field", field=next(iter(json.loads(payload.content))))
+    if b"bad" in payload.content:
         raise InvalidRequestError("width is wrong", field="width")
+    return payload.content
+
+
+def reading(path: str) -> Endpoint:
+    return Endpoint(("GET", "HEAD"), path, "", Answer(""))
+
+
+GENERATE = Endpoint(
+    ("POST",), "/generate", "", Answer(""), body=Body(refuse_bad, 100, GenerationRequest)
+)
+OTHERS = [*map(reading, ("/missing", "/generate/", "/listed", "/broken", "/odd", "/ours", "/x"))]
+
+
+def guard_of(
+    app: Any, *rows: Endpoint, tokens: Tokens | None = None, **options: Any
+) -> RequestGuard:
+    return RequestGuard(app, EndpointTable(rows), Admission(tokens), **options)
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    guard = RequestGuard(
-        application,
-        {"/generate": refuse_bad},
-        {"/generate": 100},
-        other_paths=frozenset(
-            {"/missing", "/generate/", "/listed", "/broken", "/odd", "/ours", "/failing"}
-        ),
-    )
-    transport = httpx.ASGITransport(app=guard)
+    transport = httpx.ASGITransport(app=guard_of(application, GENERATE, *OTHERS))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
 
@@ -178,15 +184,13 @@ async def test_a_field_that_a_client_made_up_is_not_logged(
 
 
 async def test_an_application_that_fails_is_a_500_in_our_shape(client: httpx.AsyncClient) -> None:
-    response = await client.get("/failing")  # which the application does not have
+    response = await client.get("/x")  # which the application does not have
     assert response.status_code == 500
     assert error_of(response)["code"] == "internal"
 
 
 async def test_a_body_that_does_not_come_is_given_up() -> None:
-    guard = RequestGuard(
-        application, {"/generate": refuse_bad}, {"/generate": 100}, body_seconds=0.05
-    )
+    guard = guard_of(application, GENERATE, body_seconds=0.05)
 
     async def slow() -> AsyncIterator[bytes]:
         yield b"{"
@@ -208,14 +212,8 @@ async def test_errors_are_counted_by_their_codes_and_unknown_paths_get_no_furthe
         asked.append(scope["path"])
         await application(scope, receive, send)
 
-    paths = frozenset({"/ours", "/files/a"})
-    guard = RequestGuard(
-        noted,
-        {"/generate": refuse_bad},
-        {"/generate": 100},
-        other_paths=paths,
-        count_error=codes.append,
-    )
+    rows = (GENERATE, reading("/ours"), reading("/files/a"))
+    guard = guard_of(noted, *rows, count_error=codes.append)
     transport = httpx.ASGITransport(app=guard)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         for path in ("/random", "/ours", "/files/b", "/ours/x"):
@@ -243,17 +241,18 @@ def tokens_of(monkeypatch: pytest.MonkeyPatch) -> Tokens:
     return tokens
 
 
-@pytest.mark.parametrize("open_paths", [frozenset[str](), PROBES, METRICS, PROBES | METRICS])
+@pytest.mark.parametrize("are_probes_open", [False, True])
+@pytest.mark.parametrize("are_metrics_open", [False, True])
 async def test_probes_and_metrics_are_opened_apart(
-    monkeypatch: pytest.MonkeyPatch, open_paths: frozenset[str]
+    monkeypatch: pytest.MonkeyPatch, are_probes_open: bool, are_metrics_open: bool
 ) -> None:
-    tokens = tokens_of(monkeypatch)
-    guard = RequestGuard(plain, {}, {}, tokens=tokens, open_paths=open_paths)
+    settings = Settings(open_probes=are_probes_open, open_metrics=are_metrics_open)
+    guard = guard_of(plain, *operation_endpoints(settings), tokens=tokens_of(monkeypatch))
     transport = httpx.ASGITransport(app=guard)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        for path in sorted(PROBES | METRICS):
-            expected = 200 if path in open_paths else 401
-            assert (await client.get(path)).status_code == expected
+        for path in (*PROBES, "/metrics"):
+            is_open = are_metrics_open if path == "/metrics" else are_probes_open
+            assert (await client.get(path)).status_code == (200 if is_open else 401)
             headers = {"authorization": f"Bearer {TOKEN}"}
             assert (await client.get(path, headers=headers)).status_code == 200
 
@@ -271,9 +270,7 @@ async def test_probes_and_metrics_are_opened_apart(
 async def test_what_is_refused_by_its_headers_is_not_read(
     monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], status: int
 ) -> None:
-    guard = RequestGuard(
-        application, {"/generate": refuse_bad}, {"/generate": 100}, tokens=tokens_of(monkeypatch)
-    )
+    guard = guard_of(application, GENERATE, tokens=tokens_of(monkeypatch))
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -297,7 +294,7 @@ async def test_a_strangers_address_cannot_forge_a_log_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is what x-forwarded-for says where a proxy on this machine passes that on."""
-    guard = RequestGuard(plain, {}, {}, tokens=tokens_of(monkeypatch))
+    guard = guard_of(plain, tokens=tokens_of(monkeypatch))
 
     async def send(message: Any) -> None:
         del message
@@ -313,7 +310,7 @@ async def test_a_strangers_address_cannot_forge_a_log_line(
 async def test_an_unread_body_costs_the_connection_if_it_is_not_small(
     monkeypatch: pytest.MonkeyPatch, length: str | None, is_closed: bool
 ) -> None:
-    guard = RequestGuard(plain, {}, {}, tokens=tokens_of(monkeypatch))
+    guard = guard_of(plain, tokens=tokens_of(monkeypatch))
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -335,5 +332,5 @@ async def test_a_websocket_is_closed_before_the_application() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await RequestGuard(never, {}, {})({"type": "websocket", "path": "/x"}, None, send)  # type: ignore[arg-type]
+    await guard_of(never)({"type": "websocket", "path": "/x"}, None, send)  # type: ignore[arg-type]
     assert [message["type"] for message in sent] == ["websocket.close"]

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from lpw_sdxl.api.head import refuse_announced
+from lpw_sdxl.api.endpoints import MULTIPART, Body, Reading
+from lpw_sdxl.api.head import refuse_body_headers
 
 JSON = (b"content-type", b"application/json")
+FORM = (b"content-type", b"multipart/form-data; boundary=x")
+TAKEN = Body(lambda payload: payload, 1000)
 
 
 @pytest.mark.parametrize(
@@ -24,5 +27,22 @@ JSON = (b"content-type", b"application/json")
 def test_a_head_is_refused_for_what_nobody_reads(
     headers: list[tuple[bytes, bytes]], query: bytes, status: int | None
 ) -> None:
-    refusal = refuse_announced({"headers": headers, "query_string": query}, 1000)
+    refusal = refuse_body_headers({"headers": headers, "query_string": query}, TAKEN)
+    assert (None if refusal is None else refusal.status) == status
+
+
+@pytest.mark.parametrize("headers", [[], [FORM], [(b"content-type", b"text/plain"), JSON], [JSON]])
+def test_a_tolerant_endpoint_takes_any_media_type_and_a_query(
+    headers: list[tuple[bytes, bytes]],
+) -> None:
+    body = Body(lambda payload: payload, 1000, reading=Reading.TOLERANT)
+    assert refuse_body_headers({"headers": headers, "query_string": b"seed=7"}, body) is None
+
+
+@pytest.mark.parametrize(("header", "status"), [(FORM, None), (JSON, 415)])
+def test_a_strict_endpoint_takes_its_own_media_types(
+    header: tuple[bytes, bytes], status: int | None
+) -> None:
+    body = Body(lambda payload: payload, 1000, media_types=(MULTIPART,))
+    refusal = refuse_body_headers({"headers": [header]}, body)
     assert (None if refusal is None else refusal.status) == status

@@ -5,12 +5,12 @@ import socket
 
 import pytest
 
-from lpw_sdxl.api.listening import listening_addresses, warn_of_strangers
+from lpw_sdxl.api.listening import listening_addresses, warn_if_exposed
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     caplog.clear()
-    warn_of_strangers()
+    warn_if_exposed()
     return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
 
 

@@ -10,26 +10,29 @@ import pytest
 from openapi_spec_validator import validate
 
 from lpw_sdxl import errors
+from lpw_sdxl.api.dialect import NATIVE
+from lpw_sdxl.api.endpoints import Endpoint
 from lpw_sdxl.api.errors import STATUS_ANSWERS, ErrorAnswer
-from lpw_sdxl.api.openapi import Border, write_document
-from lpw_sdxl.api.openapi_schemas import ServedLimits
-from lpw_sdxl.schema import GenerationRequest, ImageSize, RequestLimits, parse_request
+from lpw_sdxl.api.native import native_endpoints
+from lpw_sdxl.api.native_schemas import ServedLimits
+from lpw_sdxl.api.openapi import write_document
+from lpw_sdxl.api.operation import operation_endpoints, with_document
+from lpw_sdxl.schema import GenerationRequest, ImageSize, parse_request
 from lpw_sdxl.settings import Settings
-
-OPEN = Border()
-CLOSED = Border(needs_token=True)
 
 
 def limits(**settings: Any) -> ServedLimits:
-    return ServedLimits(
-        RequestLimits.from_settings(Settings(**settings)),
-        native_size=ImageSize(height=1024, width=832),
-        max_prompt_chunks=64,
-    )
+    return ServedLimits.from_settings(Settings(**settings), ImageSize(height=1024, width=832))
 
 
-def document(served: ServedLimits | None = None, border: Border = OPEN) -> dict[str, Any]:
-    written: dict[str, Any] = json.loads(write_document(served or limits(), border))
+def rows(served: ServedLimits, *, has_tokens: bool = False) -> tuple[Endpoint, ...]:
+    all_others = (*native_endpoints(served), *operation_endpoints(Settings()))
+    return with_document(all_others, has_tokens=has_tokens)
+
+
+def document(served: ServedLimits | None = None, *, has_tokens: bool = False) -> dict[str, Any]:
+    endpoints = rows(served or limits())
+    written: dict[str, Any] = json.loads(write_document(endpoints, has_tokens=has_tokens))
     return written
 
 
@@ -44,10 +47,12 @@ def accepts(written: dict[str, Any], schema: str, value: object) -> bool:
     return jsonschema.Draft202012Validator(reference).is_valid(value)
 
 
-@pytest.mark.parametrize("border", [OPEN, CLOSED], ids=["open", "tokens"])
+@pytest.mark.parametrize("has_tokens", [False, True], ids=["open", "tokens"])
 @pytest.mark.parametrize("settings", [{}, {"max_steps": 2, "max_width": 64, "max_loras": 0}])
-def test_the_document_keeps_to_the_specification(settings: dict[str, Any], border: Border) -> None:
-    validate(document(limits(**settings), border))
+def test_the_document_keeps_to_the_specification(
+    settings: dict[str, Any], has_tokens: bool
+) -> None:
+    validate(document(limits(**settings), has_tokens=has_tokens))
 
 
 def answers() -> list[ErrorAnswer]:
@@ -71,10 +76,10 @@ def answers() -> list[ErrorAnswer]:
 
 @pytest.mark.parametrize("answer", answers(), ids=lambda answer: f"{answer.status}-{answer.code}")
 def test_every_error_has_its_response_and_its_headers(answer: ErrorAnswer) -> None:
-    written = document(border=CLOSED)
+    written = document(has_tokens=True)
     response = written["components"]["responses"][str(answer.status)]
     schema = response["content"]["application/json"]["schema"]
-    body = json.loads(answer.body())
+    body = json.loads(NATIVE.body(answer))
     jsonschema.validate(body, schema)
     assert accepts(written, "Error", body)
     if answer.status in (429, 503):
@@ -84,7 +89,7 @@ def test_every_error_has_its_response_and_its_headers(answer: ErrorAnswer) -> No
 def test_a_code_of_another_status_does_not_fit() -> None:
     schema = document()["components"]["responses"]["429"]["content"]["application/json"]["schema"]
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(json.loads(ErrorAnswer.from_status(500).body()), schema)
+        jsonschema.validate(json.loads(NATIVE.body(ErrorAnswer.from_status(500))), schema)
 
 
 def test_a_request_is_bounded_as_the_settings_say() -> None:
@@ -156,10 +161,10 @@ def test_every_field_of_a_request_is_described() -> None:
 def test_tokens_are_asked_for_where_they_are_needed_only() -> None:
     assert "securitySchemes" not in document()["components"]
     assert "401" not in document()["components"]["responses"]
-    paths = document(border=CLOSED)["paths"]
+    paths = document(has_tokens=True)["paths"]
     for path, operations in paths.items():
         (operation,) = operations.values()
-        is_open = path in CLOSED.open_paths
+        is_open = path in ("/livez", "/readyz", "/healthz")
         assert ("security" not in operation) == is_open, path
 
 

@@ -162,13 +162,13 @@ async def test_what_is_remembered_of_prompts_is_never_changed_and_is_told(
         encoder.encode(*spec.prompts, spec.request.prompt_style, spec.request.clip_skip)
         for spec in map(engine.decide, asked)
     ]
-    cache = engine.describe()["prompt_cache"]["conditionings"]
-    assert (cache["hits"], cache["misses"], cache["entries"]) == (8, 8, 8)
-    assert cache["bytes"] > 0
+    cache = engine.describe().prompt_cache.conditionings
+    assert (cache.hits, cache.misses, cache.entries) == (8, 8, 8)
+    assert cache.bytes > 0
     copies = [[tensor.clone() for tensor in one.tensors] for one in conditionings]
     again = await together(engine, asked)
     engine.close()
-    assert engine.describe()["prompt_cache"]["conditionings"]["hits"] == 16
+    assert engine.describe().prompt_cache.conditionings.hits == 16
     for one, copy in zip(conditionings, copies, strict=True):
         assert all(map(torch.equal, one.tensors, copy))
     for one, other in zip(first, again, strict=True):
@@ -404,7 +404,7 @@ async def test_all_schedulers_in_one_call_draw_what_each_draws_alone(
     engines: dict[str, Engine], kind: str
 ) -> None:
     engine = engines[kind]
-    names = engine.describe()["schedulers"]
+    names = engine.describe().schedulers
     assert set(names) == set(SchedulerName) - (NO_ZERO_SNR if "zero" in kind else set())
     requests = [
         request(

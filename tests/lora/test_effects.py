@@ -264,7 +264,7 @@ def references(*parts: tuple[Case, float, float | None]) -> list[LoraReference]:
 def asked(files: Files, told: Sequence[LoraReference]) -> LoraSets:
     """Turn what a request says into sets, as the engine does."""
     uses = collect(told, [], lambda name, _: files.canonical[name], 8)
-    return sets_of(uses, lambda _: tuple(Component))
+    return sets_of(uses, lambda _: LORA_COMPONENTS)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from lpw_sdxl.download.filename import DEFAULT_NAME
 from lpw_sdxl.errors import AddonError, ModelError
 from lpw_sdxl.store import entries, publication
 from lpw_sdxl.store.kind import AddonKind, slug, store_name
+from lpw_sdxl.store.manifest import make_tag
 from lpw_sdxl.store.space import check_space, full_disk_told
 from lpw_sdxl.weights.files import record_file
 from lpw_sdxl.weights.header import CheckpointHeader
@@ -85,7 +86,7 @@ def import_addon(
         _check_free(opened.kind, name)
         path = opened.header.path
         sha256 = checked_sha256(path, options.sha256, progress)
-        tag = entries.make_tag(store_name(opened.kind, name), sha256)
+        tag = make_tag(store_name(opened.kind, name), sha256)
         known = None if options.force else _find_whole(tag, sha256)
         if known is not None:
             _check_same_fit(tag, known, opened)

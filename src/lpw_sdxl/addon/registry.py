@@ -124,19 +124,6 @@ class Registry:
         """Return the SHA-256 of the file that a known embedding was imported from."""
         return self.embeddings[slug(name)].manifest.source_sha256
 
-    def describe(self) -> dict[str, list[dict[str, object]]]:
-        """Return what can be named as plain JSON values, sorted by name."""
-        return {
-            "loras": [
-                _facts(addon) | {"kinds": list(addon.manifest.details.kinds)}
-                for _, addon in sorted(self.loras.items())
-            ],
-            "embeddings": [
-                _facts(addon) | {"vectors": addon.manifest.details.vectors}
-                for _, addon in sorted(self.embeddings.items())
-            ],
-        }
-
     def _unknown(self, kind: AddonKind, known: Mapping[str, Addon], name: str) -> str:
         """Say why a name can't be used, and which could."""
         shown = repr(name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}...")
@@ -176,14 +163,3 @@ def _read(directory: Path, fits: Mapping[AddonKind, str | None]) -> Addon:
             "and doesn't fit the model that is served; import its file again with --model TAG."
         )
     return Addon(manifest, directory)
-
-
-def _facts(addon: Addon) -> dict[str, object]:
-    manifest = addon.manifest
-    return {
-        "name": manifest.name,
-        "sha256": manifest.source_sha256,
-        "autov2": manifest.autov2,
-        "base_model": manifest.base_model,
-        "trained_words": list(manifest.trained_words),
-    }

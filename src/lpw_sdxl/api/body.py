@@ -1,29 +1,10 @@
-"""A request's body: how large it may be, and how it is read."""
+"""A request's body: how it is read from the connection."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lpw_sdxl.api.asgi import Message, Receive
+from lpw_sdxl.api.asgi import Receive
 from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.errors import ClientLeftError
-from lpw_sdxl.settings import Settings
-
-ESCAPED_CHARACTER_BYTES = 12  # JSON's longest way to write one: a pair of \uXXXX
-OTHER_FIELDS_BYTES = 64 * 1024  # all but the prompts; 16 LoRAs with escaped names are a third of it
-INFO_BYTES = 1024  # it takes {}
-
-
-def body_limits(settings: Settings) -> Mapping[str, int]:
-    """Say how large a body each path takes, bytes: what the settings let a valid one need."""
-    prompts = 2 * settings.max_prompt_characters * ESCAPED_CHARACTER_BYTES
-    needs = {
-        "/generate": prompts + OTHER_FIELDS_BYTES,
-        "/inspect_prompt": prompts + OTHER_FIELDS_BYTES,
-        "/info": INFO_BYTES,
-        "/generate_batch": settings.max_body_bytes,
-    }
-    return {path: min(need, settings.max_body_bytes) for path, need in needs.items()}
 
 
 def too_large(limit: int) -> ErrorAnswer:
@@ -50,17 +31,3 @@ async def read_body(receive: Receive, limit: int) -> bytes | None:
             return None
         if not message.get("more_body", False):
             return b"".join(chunks)
-
-
-def replay(body: bytes, receive: Receive) -> Receive:
-    """Give the body once more, then whatever the connection says (such as its end)."""
-    is_given = False
-
-    async def replayed() -> Message:
-        nonlocal is_given
-        if is_given:
-            return await receive()
-        is_given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replayed

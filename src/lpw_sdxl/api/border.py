@@ -1,28 +1,18 @@
-"""Puts the guard together as the settings say."""
+"""Puts the border together as the settings say."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
 
 from lpw_sdxl.api.asgi import Application
-from lpw_sdxl.api.body import body_limits
-from lpw_sdxl.api.guard import METRICS, PROBES, RequestGuard, Validator
-from lpw_sdxl.api.listening import warn_of_strangers
-from lpw_sdxl.api.openapi import Border, write_document
-from lpw_sdxl.api.openapi_schemas import ServedLimits
+from lpw_sdxl.api.endpoints import Endpoint, EndpointTable
+from lpw_sdxl.api.guard import Admission, RequestGuard
+from lpw_sdxl.api.listening import warn_if_exposed
+from lpw_sdxl.api.operation import operation_endpoints, with_document
 from lpw_sdxl.api.origins import OpenedToOrigins, Origins, read_origins
 from lpw_sdxl.api.tally import SparingFilter
 from lpw_sdxl.api.tokens import Tokens
-from lpw_sdxl.schema import (
-    ImageSize,
-    RequestLimits,
-    parse_batch,
-    parse_info,
-    parse_inspection,
-    parse_request,
-)
 from lpw_sdxl.settings import Settings
 
 
@@ -38,38 +28,27 @@ def check_border(settings: Settings) -> None:
 
 def guarded(
     app: Application,
+    endpoints: Iterable[Endpoint],
     settings: Settings,
-    native_size: ImageSize,
     count_error: Callable[[str], None],
 ) -> Application:
     """Wrap BentoML's application in all that stands before it.
 
+    Args:
+        app: BentoML's.
+        endpoints: the rows of the service; those of its operation are added.
+        settings: the service's.
+        count_error: is given the code of every error that is answered.
+
     Raises:
         SettingsError: as `check_border`.
     """
-    limits = RequestLimits.from_settings(settings)
-    validators: dict[str, Validator] = {
-        "/generate": partial(parse_request, limits=limits),
-        "/generate_batch": partial(parse_batch, limits=limits),
-        "/inspect_prompt": partial(parse_inspection, limits=limits),
-        "/info": parse_info,
-    }
     tokens = Tokens.from_settings(settings)
     opened = read_origins(settings.cors_origins)
-    switched = {PROBES: settings.open_probes, METRICS: settings.open_metrics}
-    open_paths = frozenset[str]().union(*(paths for paths in switched if switched[paths]))
-    served = ServedLimits(limits, native_size, settings.max_prompt_chunks)
-    border = Border(needs_token=tokens is not None, open_paths=open_paths)
-    guard = RequestGuard(
-        app,
-        validators,
-        body_limits(settings),
-        documents={"/docs.json": write_document(served, border)},
-        tokens=tokens,
-        open_paths=open_paths,
-        origins=Origins(opened, is_name_trusted=tokens is not None),
-        count_error=count_error,
-    )
+    rows = (*endpoints, *operation_endpoints(settings))
+    table = EndpointTable(with_document(rows, has_tokens=tokens is not None))
+    admission = Admission(tokens, Origins(opened, is_name_trusted=tokens is not None))
+    guard = RequestGuard(app, table, admission, count_error)
     logging.getLogger("uvicorn.error").addFilter(SparingFilter())  # of requests that are none
     return OpenedToOrigins(guard, opened) if opened else guard
 
@@ -77,4 +56,4 @@ def guarded(
 def warn_if_open(settings: Settings) -> None:
     """Say loudly that strangers can use the server, if they can."""
     if Tokens.from_settings(settings) is None:
-        warn_of_strangers()
+        warn_if_exposed()

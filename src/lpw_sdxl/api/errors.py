@@ -1,9 +1,8 @@
-"""The one shape of every error that a client sees: `{"error": {"code", "message", "field"}}`."""
+"""Every error that a client sees: status, code, message, field; `dialect.py` says in what shape."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -91,10 +90,6 @@ class ErrorAnswer:
         """
         code, message = STATUS_ANSWERS[405]
         return cls(405, code, f"{message}; it takes {allowed}", headers={"allow": allowed})
-
-    def body(self) -> bytes:
-        """Give the JSON body."""
-        return json.dumps({"error": self.detail()}).encode()
 
     def detail(self) -> dict[str, str | None]:
         """Give code, message and field."""

@@ -1,8 +1,8 @@
 """The outermost layer of the HTTP border, before BentoML's own.
 
-It asks for a token, bounds headers and body, takes JSON only, refuses pages of strangers and bad
-requests before anything else sees them, gives every error the one shape, and writes one log line a
-request. Pure ASGI; no BentoML, no torch.
+It finds the endpoint, asks for a token, bounds headers and body, refuses pages of other origins and
+bad requests before anything below sees them, gives every error its endpoint's shape, and writes one
+log line a request. Pure ASGI; no BentoML, no torch.
 """
 
 from __future__ import annotations
@@ -10,79 +10,78 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from lpw_sdxl.api.asgi import Application, Receive, Scope, Send, header_values
-from lpw_sdxl.api.body import read_body, replay, too_large
+from lpw_sdxl.api.body import read_body, too_large
+from lpw_sdxl.api.endpoints import (
+    Body,
+    Call,
+    Endpoint,
+    EndpointTable,
+    Found,
+    Payload,
+    field_names,
+    put_call,
+)
 from lpw_sdxl.api.errors import ErrorAnswer
-from lpw_sdxl.api.head import is_small, refuse_announced, refuse_headers
+from lpw_sdxl.api.head import content_type, is_small, refuse_body_headers, refuse_headers
 from lpw_sdxl.api.origins import Origins
 from lpw_sdxl.api.shaped_answer import ShapedAnswer
 from lpw_sdxl.api.tally import Tally
 from lpw_sdxl.api.tokens import Tokens
 from lpw_sdxl.errors import ClientLeftError, RequestError
 
-Validator = Callable[[bytes], object]  # raises RequestError; what it gives is not used
-
 logger = logging.getLogger(__name__)
 
-PROBES = frozenset({"/livez", "/readyz", "/healthz"})
-METRICS = frozenset({"/metrics"})
-QUIET_PATHS = PROBES | METRICS
-# What BentoML's page of endpoints is made of, by name: of a folder, any name would be a metric.
-PAGE_FILES = frozenset(
-    f"/static_content/{name}"
-    for name in (
-        *("swagger-ui.css", "index.css", "favicon-light-32x32.png", "favicon-dark-32x32.png"),
-        *("swagger-ui-bundle.js", "swagger-ui-standalone-preset.js", "swagger-initializer.js"),
-    )
-)
-BENTOML_PATHS = QUIET_PATHS | {"/", "/docs.json", "/schema.json"} | PAGE_FILES
-READING_METHODS = ("GET", "HEAD")
+
+def _count_nothing(code: str) -> None:
+    """Keep no count."""
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Who may ask.
+
+    Attributes:
+        tokens: of those who may; None for anyone.
+        origins: whose web pages may.
+    """
+
+    tokens: Tokens | None = None
+    origins: Origins = field(default_factory=Origins)
 
 
 class RequestGuard:
     """Wraps an ASGI application.
 
     Args:
-        app: what is guarded.
-        validators: for each path that takes JSON, what refuses a bad body by RequestError.
-        body_limits: for the same paths, the largest body, bytes; larger ones are refused unread,
-            or, where they don't tell their length, while they arrive.
+        app: what is guarded; it is asked for the table's endpoints only, and finds the call in the
+            scope (`endpoints.call_of`).
+        table: every endpoint. Any other path is a 404 here: BentoML would keep metrics of every
+            path that anybody ever tried.
+        admission: who may ask.
+        count_error: is given the code of every error that is answered.
         body_seconds: a body that is not here after so long is refused.
-        other_paths: that the application has beside those of `validators`, to be read. Any other is
-            a 404 here: BentoML would keep metrics of every path that anybody ever tried.
-        documents: JSON that is ready, by its path; nothing below is asked for it.
-        tokens: who may ask; None for anyone.
-        open_paths: that need no token.
-        origins: whose web pages may ask.
-        count_error: hears the code of every error that is answered.
     """
 
     def __init__(
         self,
         app: Application,
-        validators: Mapping[str, Validator],
-        body_limits: Mapping[str, int],
+        table: EndpointTable,
+        admission: Admission = Admission(),
+        count_error: Callable[[str], None] = _count_nothing,
         *,
         body_seconds: float = 60.0,
-        other_paths: frozenset[str] = BENTOML_PATHS,
-        documents: Mapping[str, bytes] | None = None,
-        tokens: Tokens | None = None,
-        open_paths: frozenset[str] = PROBES,
-        origins: Origins | None = None,
-        count_error: Callable[[str], None] | None = None,
     ) -> None:
         self._app = app
-        self._validators = validators
-        self._body_limits = body_limits
+        self._table = table
+        self._admission = admission
+        self._count_error = count_error
         self._body_seconds = body_seconds
-        self._documents = documents or {}
-        self._other_paths = other_paths | self._documents.keys()
-        self._tokens = tokens
-        self._open_paths = open_paths
-        self._origins = origins or Origins()
-        self._count_error = count_error or _count_nothing
+        types = {row.body.type for row in table if row.body and row.body.type}
+        self._known_fields = field_names(types)
         self._strangers = Tally(logger, "%d requests without a valid token, the last from %s")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,19 +92,25 @@ class RequestGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = ShapedAnswer(send, self._count_error, is_closing=not is_small(scope))
-        if not self._is_admitted(scope):
+        found = self._table.find(scope["path"])
+        endpoint = None if found is None else found.by_method.get(scope["method"], found.first)
+        answer = ShapedAnswer(
+            send, self._count_error, self._known_fields, is_closing=not is_small(scope)
+        )
+        if endpoint is not None:
+            answer.dialect = endpoint.dialect
+        if not self._is_admitted(scope, endpoint):
             self._strangers.add(_for_log(scope["client"][0] if scope.get("client") else "nowhere"))
             await answer.refuse(_unauthorized())
             return
         started = time.monotonic()
         try:
-            await self._serve(scope, receive, answer)
+            await self._serve(scope, receive, answer, found)
         except Exception:
             logger.exception("the application failed")
             await answer.refuse(ErrorAnswer.from_status(500))
         finally:
-            if scope["path"] not in QUIET_PATHS:
+            if endpoint is None or not endpoint.is_quiet:
                 logger.info(
                     "%s %s %s %.0f ms",
                     scope["method"][:16],
@@ -114,40 +119,55 @@ class RequestGuard:
                     (time.monotonic() - started) * 1000,
                 )
 
-    def _is_admitted(self, scope: Scope) -> bool:
+    def _is_admitted(self, scope: Scope, endpoint: Endpoint | None) -> bool:
         """Tell whether a request may ask anything at all."""
-        if self._tokens is None or scope["path"] in self._open_paths:
+        tokens = self._admission.tokens
+        if tokens is None or (endpoint is not None and not endpoint.needs_token):
             return True
-        return self._tokens.allow(header_values(scope, b"authorization"))
+        return tokens.allow(header_values(scope, b"authorization"))
 
-    async def _serve(self, scope: Scope, receive: Receive, answer: ShapedAnswer) -> None:
-        refusal = self._refuse_unread(scope)
+    async def _serve(
+        self, scope: Scope, receive: Receive, answer: ShapedAnswer, found: Found | None
+    ) -> None:
+        judged = self._judge(scope, found)
+        if isinstance(judged, ErrorAnswer):
+            await answer.refuse(judged)
+            return
+        call = judged
+        if call.endpoint.body is not None:
+            content = await self._read(receive, answer, call.endpoint.body)
+            if content is None:
+                return
+            payload = Payload(content, content_type(scope), scope.get("query_string", b""))
+            del content  # what the parser lets go is gone
+            try:
+                request = await asyncio.to_thread(call.endpoint.body.parse, payload)
+            except RequestError as error:
+                await answer.refuse(ErrorAnswer.from_error(error))
+                return
+            del payload
+            call = Call(call.endpoint, call.parameters, request)
+        await self._app(put_call(scope, call), receive, answer.send)
+
+    def _judge(self, scope: Scope, found: Found | None) -> Call | ErrorAnswer:
+        """Find the call, or refuse what can be told to be wrong without the body."""
+        refusal = refuse_headers(scope)
         if refusal is not None:
-            await answer.refuse(refusal)
-            return
-        if scope["path"] in self._documents:
-            await answer.send_json(self._documents[scope["path"]])
-            return
-        validator = self._validators.get(scope["path"])
-        if validator is None:
-            await self._app(scope, receive, answer.send)
-            return
-        body = await self._read(scope, receive, answer)
-        if body is None:
-            return
-        try:
-            validator(body)
-        except RequestError as error:
-            await answer.refuse(ErrorAnswer.from_error(error))
-            return
-        await self._app(scope, replay(body, receive), answer.send)
+            return refusal
+        if found is None:
+            return ErrorAnswer.from_status(404)
+        endpoint = found.by_method.get(scope["method"])
+        if endpoint is None:
+            return ErrorAnswer.for_methods(found.allow)
+        refusal = None if endpoint.takes_any_origin else self._admission.origins.refuse(scope)
+        refusal = refusal or refuse_body_headers(scope, endpoint.body)
+        return refusal or Call(endpoint, found.parameters)
 
-    async def _read(self, scope: Scope, receive: Receive, answer: ShapedAnswer) -> bytes | None:
-        """Read a body; None if it was refused, or nobody is there any more."""
-        limit = self._body_limits[scope["path"]]
+    async def _read(self, receive: Receive, answer: ShapedAnswer, body: Body) -> bytes | None:
+        """Read a body; None if it was refused, or its client has left."""
         try:
             async with asyncio.timeout(self._body_seconds):
-                body = await read_body(receive, limit)
+                content = await read_body(receive, body.limit)
         except TimeoutError:
             answer.is_closing = True
             await answer.refuse(ErrorAnswer.from_status(408))
@@ -155,28 +175,11 @@ class RequestGuard:
         except ClientLeftError as error:
             answer.leave(error.status, error.code)
             return None
-        if body is None:
-            await answer.refuse(too_large(limit))
+        if content is None:
+            await answer.refuse(too_large(body.limit))
             return None
         answer.is_closing = False
-        return body
-
-    def _refuse_unread(self, scope: Scope) -> ErrorAnswer | None:
-        """Refuse what can be told to be wrong without the body."""
-        path = scope["path"]
-        is_known = path in self._validators or path in self._other_paths
-        methods = ("POST",) if path in self._validators else READING_METHODS
-        return (
-            refuse_headers(scope)
-            or (None if is_known else ErrorAnswer.from_status(404))
-            or (None if scope["method"] in methods else ErrorAnswer.for_methods(", ".join(methods)))
-            or (None if path in PROBES else self._origins.refuse(scope))
-            or refuse_announced(scope, self._body_limits.get(path, 0))
-        )
-
-
-def _count_nothing(code: str) -> None:
-    """Keep no count."""
+        return content
 
 
 def _for_log(text: str) -> str:

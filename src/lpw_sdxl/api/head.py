@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from lpw_sdxl.api.asgi import Scope, header_values
 from lpw_sdxl.api.body import too_large
+from lpw_sdxl.api.endpoints import Body, Reading
 from lpw_sdxl.api.errors import ErrorAnswer
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024  # names and values together
 SMALL_BODY_BYTES = 64 * 1024  # what the server has in its buffer anyway, read or not
-_JSON = re.compile(r'application/json\s*(;\s*charset\s*=\s*("?)(utf-8|us-ascii)\2\s*)?;?\s*')
+_CHARSETS = frozenset({"utf-8", '"utf-8"', "us-ascii", '"us-ascii"'})
 
 
 def refuse_headers(scope: Scope) -> ErrorAnswer | None:
@@ -28,18 +27,18 @@ def refuse_headers(scope: Scope) -> ErrorAnswer | None:
     return None
 
 
-def refuse_announced(scope: Scope, limit: int) -> ErrorAnswer | None:
+def refuse_body_headers(scope: Scope, body: Body | None) -> ErrorAnswer | None:
     """Refuse a request by what its address and headers say of its fields and body.
 
     Args:
         scope: the request's.
-        limit: the body's, bytes; 0 where none has a use.
+        body: what the endpoint takes; None for nothing.
     """
     announced = announced_bytes(scope)
-    if limit == 0:
+    if body is None:
         has_none = announced == 0
         return None if has_none else ErrorAnswer(413, "body_too_large", "this path takes no body")
-    if not _is_json(scope):
+    if body.reading is Reading.STRICT and not _is_taken(scope, body):
         return ErrorAnswer.from_status(415)
     if any(value.lower() != b"identity" for value in header_values(scope, b"content-encoding")):
         return ErrorAnswer(
@@ -47,19 +46,19 @@ def refuse_announced(scope: Scope, limit: int) -> ErrorAnswer | None:
             "unsupported_media_type",
             "a body with a content-encoding is not read; it must be sent as plain JSON",
         )
-    if scope.get("query_string"):  # whoever writes fields there would see them ignored
-        return ErrorAnswer(
+    if body.reading is Reading.STRICT and scope.get("query_string"):
+        return ErrorAnswer(  # else fields that are written there would be ignored
             400,
             "invalid_request",
             "the address has a query, which is not read; fields belong into the JSON body",
         )
-    if announced is not None and announced > limit:
-        return too_large(limit)
+    if announced is not None and announced > body.limit:
+        return too_large(body.limit)
     return None
 
 
 def announced_bytes(scope: Scope) -> int | None:
-    """Give the body's length as the headers tell it; None for a chunked body, which has none."""
+    """Return the body's length as the headers tell it; None for a chunked body, which has none."""
     if header_values(scope, b"transfer-encoding"):
         return None
     lengths = header_values(scope, b"content-length")
@@ -72,9 +71,24 @@ def is_small(scope: Scope) -> bool:
     return announced is not None and announced <= SMALL_BODY_BYTES
 
 
-def _is_json(scope: Scope) -> bool:
-    """Tell whether the body says that it is JSON; anything else BentoML would guess at."""
+def content_type(scope: Scope) -> str:
+    """Return what the request says that its body is; empty where it doesn't, or says it twice."""
     types = header_values(scope, b"content-type")
-    return (
-        len(types) == 1 and _JSON.fullmatch(types[0].decode("latin-1").strip().lower()) is not None
-    )
+    return types[0].decode("latin-1").strip() if len(types) == 1 else ""
+
+
+def _is_taken(scope: Scope, body: Body) -> bool:
+    """Tell whether the body says that it is what is taken; of JSON, in an encoding that is read."""
+    media_type, *parameters = (part.strip() for part in content_type(scope).lower().split(";"))
+    if media_type not in body.media_types:
+        return False
+    if media_type != "application/json":
+        return True
+    if parameters and not parameters[-1]:
+        parameters.pop()
+    return all(_is_charset(one) for one in parameters) and len(parameters) <= 1
+
+
+def _is_charset(parameter: str) -> bool:
+    name, _, value = parameter.partition("=")
+    return name.strip() == "charset" and value.strip() in _CHARSETS

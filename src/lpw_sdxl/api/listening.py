@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 _OPEN_FILES = "/proc/self/fd"  # Linux
 
 
-def warn_of_strangers() -> None:
+def warn_if_exposed() -> None:
     """Say loudly that whoever reaches this server may use it, if more than this machine does."""
     exposed = [address for address in listening_addresses() if not _is_loopback(address)]
     if exposed:

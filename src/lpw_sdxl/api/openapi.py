@@ -1,34 +1,40 @@
-"""The OpenAPI document, made once at start from the types and limits that are in force.
+"""The OpenAPI document, made once at start from the rows of the endpoints.
 
 BentoML's own lists four statuses and no limit. This one holds every status that an operation can
-answer, with the codes of its errors, and the request's schema as this server's settings bound it.
+answer, with the codes of its errors, and each request's schema as this server's settings bound it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+from starlette.routing import compile_path
+
 from lpw_sdxl import __version__
-from lpw_sdxl.api.openapi_errors import HEAD_STATUSES, error_codes, error_responses, guard_statuses
-from lpw_sdxl.api.openapi_schemas import (
-    IMAGE_MEDIA_TYPES,
-    ServedLimits,
-    component_schemas,
-    example_request,
-    seed_header,
+from lpw_sdxl.api.dialect import NATIVE
+from lpw_sdxl.api.endpoints import (
+    JSON,
+    READING_METHODS,
+    Answer,
+    Body,
+    Endpoint,
+    JsonObject,
+    operation_name,
+)
+from lpw_sdxl.api.openapi_errors import (
+    BODY_STATUSES,
+    HEAD_STATUSES,
+    error_codes,
+    error_responses,
+    response_name,
 )
 
-JsonObject = dict[str, Any]
-
 OPENAPI_VERSION = "3.1.0"  # whose schemas are JSON Schema's, as pydantic writes them
-PROBES = {
-    "/livez": "Whether the process works; else it has to be started anew.",
-    "/readyz": "Whether requests are taken.",
-    "/healthz": "The same as /livez.",
-}
+_REFERENCE = "#/components/schemas/{model}"
 _DESCRIPTION = (
     "Makes pictures from prompts of any length, many requests at a time. Every error is"
     ' `{"error": {"code", "message", "field"}}`; the codes are stable. Beside what each operation'
@@ -37,184 +43,139 @@ _DESCRIPTION = (
 )
 
 
-@dataclass(frozen=True)
-class Border:
-    """What of the server is not in its endpoints.
-
-    Attributes:
-        needs_token: whether a request has to bring one.
-        open_paths: that need none all the same.
-    """
-
-    needs_token: bool = False
-    open_paths: Collection[str] = frozenset(PROBES)
-
-
-@dataclass(frozen=True)
-class _Operation:
-    """One endpoint that takes JSON by POST.
-
-    Attributes:
-        summary: one line.
-        request: name of the request's schema.
-        example: of a request, and works.
-        success: the response of status 200.
-        statuses: of its own errors, beside those of the guard.
-    """
-
-    summary: str
-    request: str
-    example: JsonObject
-    success: JsonObject
-    statuses: frozenset[int]
-
-
-def write_document(limits: ServedLimits, border: Border) -> bytes:
+def write_document(endpoints: Iterable[Endpoint], *, has_tokens: bool) -> bytes:
     """Write the OpenAPI document as JSON.
 
     Args:
-        limits: in force.
-        border: whether and where tokens are needed.
+        endpoints: all rows; those that are not documented are left out.
+        has_tokens: whether the server asks for tokens.
     """
-    return json.dumps(_document(limits, border)).encode()
+    rows = [endpoint for endpoint in endpoints if endpoint.is_documented]
+    return json.dumps(_document(rows, has_tokens)).encode()
 
 
-def _document(limits: ServedLimits, border: Border) -> JsonObject:
-    posts = {
-        path: {"post": _post(path, operation, border)}
-        for path, operation in _operations(limits).items()
-    }
-    gets = {path: {"get": operation} for path, operation in _gets(border).items()}
+def _document(rows: Sequence[Endpoint], has_tokens: bool) -> JsonObject:
+    schemas = _Schemas.of(rows)
+    paths: dict[str, JsonObject] = {}
+    for row in rows:
+        operation = _operation(row, schemas, has_tokens)
+        paths.setdefault(row.path, {}).update(
+            {method: dict(operation) for method in _documented_methods(row)}
+        )
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            suffix = f"_{method}" if len(operations) > 1 else ""
+            operation["operationId"] = operation_name(path) + suffix
+    dialects = dict.fromkeys([NATIVE, *(row.dialect for row in rows)])
     components: JsonObject = {
-        "schemas": component_schemas(limits),
-        "responses": error_responses(has_tokens=border.needs_token),
+        "schemas": schemas.components,
+        "responses": {
+            name: response
+            for dialect in dialects
+            for name, response in error_responses(dialect, has_tokens=has_tokens).items()
+        },
     }
-    if border.needs_token:
+    if has_tokens:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     return {
         "openapi": OPENAPI_VERSION,
         "info": {"title": "LPW-SDXL", "version": __version__, "description": _DESCRIPTION},
         "servers": [{"url": "."}],
-        "tags": [{"name": "images"}, {"name": "operation"}],
-        "paths": {**posts, **gets},
+        "tags": [{"name": tag} for tag in dict.fromkeys(row.tag for row in rows)],
+        "paths": paths,
         "components": components,
     }
 
 
-def _operations(limits: ServedLimits) -> dict[str, _Operation]:
-    example = example_request(limits)
+@dataclass(frozen=True)
+class _Schemas:
+    """The schemas of all requests and answers.
+
+    Attributes:
+        components: by their names in the document.
+        requests: by `str` of the type, a reference to it.
+        answers: likewise; where a type has no name, its schema.
+    """
+
+    components: JsonObject
+    requests: Mapping[str, JsonObject]
+    answers: Mapping[str, JsonObject]
+
+    @classmethod
+    def of(cls, rows: Sequence[Endpoint]) -> _Schemas:
+        """Write the schemas, with this server's limits put into those of requests."""
+        bodies = [row.body for row in rows if row.body and row.body.type]
+        requests, components = _schemas_of([body.type for body in bodies], "validation")
+        answers, more = _schemas_of([row.answer.type for row in rows], "serialization")
+        components |= more
+        for body in bodies:
+            assert body.type is not None
+            body.bound(components[body.type.__name__])
+        codes = tuple(dict.fromkeys(code for codes in error_codes().values() for code in codes))
+        return cls(components | {"Error": NATIVE.schema(codes)}, requests, answers)
+
+
+def _schemas_of(types: Sequence[Any], mode: Any) -> tuple[dict[str, JsonObject], JsonObject]:
+    """Return each type's schema, mostly a reference, and the schemas that are referred to."""
+    told = [type_ for type_ in types if type_ is not None]
+    inputs = [(index, mode, TypeAdapter(type_)) for index, type_ in enumerate(told)]
+    schemas, definitions = TypeAdapter.json_schemas(inputs, ref_template=_REFERENCE)
+    by_type = [(type_, schemas[index, mode]) for index, type_ in enumerate(told)]
+    return {str(type_): schema for type_, schema in by_type}, definitions.get("$defs", {})
+
+
+def _documented_methods(row: Endpoint) -> list[str]:
+    """List a row's methods as the document has them; a HEAD beside a GET goes without saying."""
+    return [
+        method.lower()
+        for method in row.methods
+        if method != "HEAD" or row.methods != READING_METHODS
+    ]
+
+
+def _operation(row: Endpoint, schemas: _Schemas, has_tokens: bool) -> JsonObject:
+    parameters = [
+        {"name": parameter, "in": "path", "required": True, "schema": {"type": "string"}}
+        for parameter in compile_path(row.path)[2]
+    ]
+    is_closed = has_tokens and row.needs_token
     return {
-        "/generate": _Operation(
-            "Make one image; the answer is its file.",
-            "GenerationRequest",
-            example,
-            {
-                "description": "The image's file.",
-                "headers": {"x-seed": seed_header()},
-                "content": {
-                    media_type: {"schema": {"type": "string", "format": "binary"}}
-                    for media_type in IMAGE_MEDIA_TYPES
-                },
-            },
-            frozenset({400, 408, 429, 500, 503, 504}),
-        ),
-        "/generate_batch": _Operation(
-            "Make several images; a bad item is an error in its place and spoils no other.",
-            "BatchRequest",
-            {"requests": [example]},
-            _json_success("An answer for each request, in their order.", "BatchAnswer"),
-            frozenset({400, 408, 500, 504}),
-        ),
-        "/inspect_prompt": _Operation(
-            "Say what the server makes of a prompt: spans, weights, tokens, chunks, warnings.",
-            "InspectionRequest",
-            {"prompt": "a (red:1.3) fox BREAK deep snow"},
-            _json_success("How both prompts are read.", "PromptExplanation"),
-            frozenset({400, 408, 500, 504}),
-        ),
-        "/info": _Operation(
-            "Say what is served: model, device, limits, schedulers, and what the engine has done.",
-            "InfoRequest",
-            {},
-            _json_success("What is served.", "InfoAnswer"),
-            frozenset({400, 408, 500, 504}),
-        ),
+        "tags": [row.tag],
+        "summary": row.summary,
+        **({"parameters": parameters} if parameters else {}),
+        **({"requestBody": _request_body(row.body, schemas)} if row.body else {}),
+        "responses": {"200": _success(row.answer, schemas), **_errors(row, is_closed)},
+        **({"security": [{"token": []}]} if is_closed else {}),
     }
 
 
-def _post(path: str, operation: _Operation, border: Border) -> JsonObject:
-    name = path.removeprefix("/")
-    media: JsonObject = {
-        "schema": _schema_reference(operation.request),
-        "example": operation.example,
-    }
-    return {
-        "tags": ["images"],
-        "operationId": name,
-        "summary": operation.summary,
-        "requestBody": {"required": True, "content": {"application/json": media}},
-        "responses": {
-            "200": operation.success,
-            **_references(operation.statuses | guard_statuses(), path, border),
-        },
-        **_security(path, border),
-    }
+def _request_body(body: Body, schemas: _Schemas) -> JsonObject:
+    media: JsonObject = {"schema": schemas.requests.get(str(body.type), {"type": "object"})}
+    if body.example is not None:
+        media["example"] = body.example
+    return {"required": True, "content": dict.fromkeys(body.media_types, media)}
 
 
-def _gets(border: Border) -> dict[str, JsonObject]:
-    text = {"text/plain": {"schema": {"type": "string"}}}
-    probes = {
-        path: _get(path, summary, text, border, frozenset({503}))
-        for path, summary in PROBES.items()
-    }
-    return probes | {
-        "/metrics": _get("/metrics", "Prometheus' metrics.", text, border),
-        "/docs.json": _get("/docs.json", "This document.", _json_content(), border),
-        "/schema.json": _get("/schema.json", "For BentoML's clients.", _json_content(), border),
-    }
+def _success(answer: Answer, schemas: _Schemas) -> JsonObject:
+    content = {kind: {"schema": _content(answer, kind, schemas)} for kind in answer.media_types}
+    headers = {"headers": answer.headers} if answer.headers else {}
+    return {"description": answer.description, **headers, "content": content}
 
 
-def _get(
-    path: str,
-    summary: str,
-    content: JsonObject,
-    border: Border,
-    statuses: frozenset[int] = frozenset(),
-) -> JsonObject:
-    return {
-        "tags": ["operation"],
-        "operationId": path.removeprefix("/").replace(".", "_"),
-        "summary": summary,
-        "responses": {
-            "200": {"description": summary, "content": content},
-            **_references(statuses | HEAD_STATUSES | {500}, path, border),
-        },
-        **_security(path, border),
-    }
+def _content(answer: Answer, media_type: str, schemas: _Schemas) -> JsonObject:
+    if media_type == JSON:
+        return schemas.answers.get(str(answer.type), {"type": "object"})
+    is_text = media_type.startswith("text/")
+    return {"type": "string"} if is_text else {"type": "string", "format": "binary"}
 
 
-def _references(statuses: frozenset[int], path: str, border: Border) -> JsonObject:
+def _errors(row: Endpoint, is_closed: bool) -> JsonObject:
     """Refer to the errors' responses; 401 only where it can be."""
+    statuses = row.statuses | HEAD_STATUSES | (BODY_STATUSES if row.body else frozenset())
     answered = statuses & error_codes().keys()
-    if not border.needs_token or path in border.open_paths:
+    if not is_closed:
         answered = answered - {401}
     return {
-        str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(answered)
+        str(status): {"$ref": f"#/components/responses/{response_name(row.dialect, status)}"}
+        for status in sorted(answered)
     }
-
-
-def _security(path: str, border: Border) -> JsonObject:
-    is_closed = border.needs_token and path not in border.open_paths
-    return {"security": [{"token": []}]} if is_closed else {}
-
-
-def _json_success(description: str, schema: str) -> JsonObject:
-    return {"description": description, "content": _json_content(_schema_reference(schema))}
-
-
-def _json_content(schema: JsonObject | None = None) -> JsonObject:
-    return {"application/json": {"schema": schema or {"type": "object"}}}
-
-
-def _schema_reference(name: str) -> JsonObject:
-    return {"$ref": f"#/components/schemas/{name}"}

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from lpw_sdxl.api.errors import STATUS_ANSWERS
+from lpw_sdxl.api.dialect import ErrorDialect
+from lpw_sdxl.api.errors import STATUS_ANSWERS, ErrorAnswer
 from lpw_sdxl.errors import (
     ClientLeftError,
     GenerationError,
@@ -21,7 +22,7 @@ JsonObject = dict[str, Any]
 
 # What the guard answers before anything below it is asked: for its head, and for its body.
 HEAD_STATUSES = frozenset({400, 401, 403, 413, 431})
-_BODY_STATUSES = frozenset({408, 415})
+BODY_STATUSES = frozenset({408, 415})
 _ANSWERED = (RequestError, GenerationError, UnavailableError)
 _HEADERS: dict[int, JsonObject] = {
     401: {
@@ -59,52 +60,28 @@ def error_codes() -> dict[int, tuple[str, ...]]:
     return {status: tuple(found) for status, found in sorted(codes.items())}
 
 
-def guard_statuses() -> frozenset[int]:
-    """List the statuses that any endpoint can answer, for they are decided before it is asked."""
-    return HEAD_STATUSES | _BODY_STATUSES
-
-
-def error_responses(*, has_tokens: bool) -> JsonObject:
-    """Write each status's response, for the document's components.
+def error_responses(dialect: ErrorDialect, *, has_tokens: bool) -> JsonObject:
+    """Write each status's response in a dialect, for the document's components.
 
     Args:
+        dialect: whose shape the bodies have.
         has_tokens: whether requests need one; without, nothing is a 401.
     """
     return {
-        str(status): _response(status, codes)
+        response_name(dialect, status): _response(dialect, status, codes)
         for status, codes in error_codes().items()
         if status != 401 or has_tokens
     }
 
 
-def error_schema(codes: tuple[str, ...]) -> JsonObject:
-    """Write the schema of the one error shape, with these codes."""
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["error"],
-        "properties": {
-            "error": {
-                "type": "object",
-                "additionalProperties": False,
-                "required": ["code", "message", "field"],
-                "properties": {
-                    "code": {"type": "string", "enum": list(codes)},
-                    "message": {"type": "string", "description": "One sentence for a person."},
-                    "field": {
-                        "type": ["string", "null"],
-                        "description": "The request's field at fault, such as `loras.0.name`.",
-                    },
-                },
-            }
-        },
-    }
+def response_name(dialect: ErrorDialect, status: int) -> str:
+    """Return what a status's response is called among the document's components."""
+    return f"{dialect.name}.{status}" if dialect.name else str(status)
 
 
-def _response(status: int, codes: tuple[str, ...]) -> JsonObject:
-    code, message = STATUS_ANSWERS[status]
-    example = {"error": {"code": code, "message": message, "field": None}}
-    content = {"application/json": {"schema": error_schema(codes), "example": example}}
+def _response(dialect: ErrorDialect, status: int, codes: tuple[str, ...]) -> JsonObject:
+    example = dialect.write(ErrorAnswer(status, *STATUS_ANSWERS[status]))
+    content = {"application/json": {"schema": dialect.schema(codes), "example": example}}
     headers = {"headers": _HEADERS[status]} if status in _HEADERS else {}
     return {"description": ", ".join(codes), "content": content, **headers}
 

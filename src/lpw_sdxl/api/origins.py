@@ -19,6 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from lpw_sdxl.api.asgi import Application, Scope, header_values
+from lpw_sdxl.api.dialect import NATIVE
 from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.errors import SettingsError
 from lpw_sdxl.settings import ENVIRONMENT_PREFIX
@@ -104,7 +105,7 @@ class OpenedToOrigins(CORSMiddleware):
                 403, answer.code, "pages may GET and POST, with authorization and content-type"
             )
         headers = {k: v for k, v in response.headers.items() if not k.startswith("content-")}
-        return Response(answer.body(), answer.status, headers, "application/json")
+        return Response(NATIVE.body(answer), answer.status, headers, "application/json")
 
 
 def _is_address(origin: str) -> bool:

@@ -27,7 +27,7 @@ from lpw_sdxl.checkpoint.provenance import Provenance, provenance_of
 from lpw_sdxl.checkpoint.selection import Checkpoint, Selection, identity_of, open_checkpoint
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.store import entries, publication
-from lpw_sdxl.store.manifest import DEMO_SOURCE, Manifest, write_manifest
+from lpw_sdxl.store.manifest import DEMO_SOURCE, Manifest, make_tag, write_manifest
 from lpw_sdxl.store.space import Need, check_space, full_disk_told
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.files import hash_file
@@ -86,7 +86,7 @@ def _import(
         return _known(known, options, checkpoint.selection)
     check_space([model_need(conversion.weight_bytes)])
     manifest = _describe(checkpoint, options, provenance, conversion.plan.ignored, sha256)
-    tag = entries.make_tag(options.name, sha256)
+    tag = make_tag(options.name, sha256)
     metadata = manifest.describe() | {IDENTITY: checkpoint.identity}
     with full_disk_told(entries.store_directory()):
         entry = publication.prepare_publication(tag, metadata, workshop)

@@ -10,7 +10,7 @@ from lpw_sdxl.checkpoint.options import ImportOptions
 from lpw_sdxl.checkpoint.selection import Selection
 from lpw_sdxl.errors import CheckpointError, ModelError
 from lpw_sdxl.store import entries
-from lpw_sdxl.store.manifest import Manifest, read_manifest, verify_files
+from lpw_sdxl.store.manifest import Manifest, make_tag, read_manifest, verify_files
 from lpw_sdxl.weights.files import hash_file
 
 IDENTITY = "source_identity"
@@ -36,7 +36,7 @@ def find_by_identity(name: str, identity: str) -> KnownImport | None:
 
 def find_by_sha256(name: str, sha256: str) -> KnownImport | None:
     """Return the whole entry of this name that was made from a file with this SHA-256."""
-    known = _find_whole(entries.make_tag(name, sha256))
+    known = _find_whole(make_tag(name, sha256))
     return known if known and known.manifest.source_sha256 == sha256 else None
 
 

@@ -7,12 +7,11 @@ request says in `decision.py`, what there is no room or time for in `queue.py`.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lpw_sdxl import __version__
 from lpw_sdxl.addon.registry import NO_ADDONS, Addon, Registry
@@ -21,6 +20,16 @@ from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import supported_schedulers
 from lpw_sdxl.engine.calibration import calibrate, read_memory
 from lpw_sdxl.engine.decision import Decider, prompt_limits
+from lpw_sdxl.engine.description import (
+    EngineCounters,
+    EngineDescription,
+    LimitsDescription,
+    PromptCache,
+    describe_embeddings,
+    describe_loras,
+    describe_memory,
+    describe_model,
+)
 from lpw_sdxl.engine.job import GeneratedImage, Job, JobSpec, Listener
 from lpw_sdxl.engine.loop import LoopOptions, StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
@@ -192,42 +201,30 @@ class Engine:
         """
         return self._decider.explain(request)
 
-    def describe(self) -> dict[str, Any]:
-        """Say what is served and what has been done, in plain JSON values."""
-        counters = self.counters
-        limits = dataclasses.asdict(self.limits) | {"max_size": str(self.limits.max_size)}
-        return {
-            "version": __version__,
-            "model": self.pipeline.manifest.describe(),
-            "device": str(self.plan.device),
-            "memory": self.plan.describe(),
-            "schedulers": [
-                str(name) for name in supported_schedulers(self.pipeline.scheduler_config)
-            ],
-            "own_scheduler": str(self._decider.own_scheduler),
-            "prompt_styles": [str(style) for style in PromptStyle],
-            "limits": limits
-            | {
-                "max_prompt_chunks": self._decider.max_prompt_chunks,
-                "max_queued_cost": self._decider.max_queued_cost,
-                "time_limit_s": self.time_limit_s,
-            },
-            **self.addons.describe(),
-            "engine": {
-                "queued_jobs": self.queued_jobs,
-                "images": counters.images,
-                "failed": counters.failed,
-                "left": counters.left,
-                "out_of_memory": counters.out_of_memory,
-                "unet_calls_by_jobs": {str(k): n for k, n in sorted(counters.unet_calls.items())},
-                "mixed_lengths": str(self.mixed_lengths),
-            },
-            "lora_files": dataclasses.asdict(self._library.counters),
-            "prompt_cache": {
-                name: dataclasses.asdict(cache)
-                for name, cache in self.pipeline.prompt_encoder.counters._asdict().items()
-            },
-        }
+    def describe(self) -> EngineDescription:
+        """Tell what is served and what has been done."""
+        manifest, encoder = self.pipeline.manifest, self.pipeline.prompt_encoder
+        return EngineDescription(
+            model_tag=manifest.tag,
+            version=__version__,
+            model=describe_model(manifest),
+            device=str(self.plan.device),
+            memory=describe_memory(self.plan),
+            schedulers=[*supported_schedulers(self.pipeline.scheduler_config)],
+            own_scheduler=self._decider.own_scheduler,
+            prompt_styles=[*PromptStyle],
+            limits=LimitsDescription.of(
+                self.limits,
+                chunks=self._decider.max_prompt_chunks,
+                queued_cost=self._decider.max_queued_cost,
+                time_limit_s=self.time_limit_s,
+            ),
+            loras=describe_loras(self.addons.loras),
+            embeddings=describe_embeddings(self.addons.embeddings),
+            engine=EngineCounters.of(self.counters, self.queued_jobs),
+            lora_files=replace(self._library.counters),
+            prompt_cache=PromptCache(*map(replace, encoder.counters)),
+        )
 
     def wait_until_compiled(self, timeout_s: float | None = None) -> None:
         """Wait for the compiled UNet, where it is asked for; for benchmarks."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,9 @@ from lpw_sdxl.imaging.png import encode_png
 from lpw_sdxl.imaging.record import ImageRecord, parameters_text
 from lpw_sdxl.schema import GenerationRequest, ImageFormat, InspectionRequest
 
-MEDIA_TYPES: Mapping[ImageFormat, str] = {
+MediaType = Literal["image/png", "image/jpeg", "image/webp"]
+
+MEDIA_TYPES: Mapping[ImageFormat, MediaType] = {
     ImageFormat.PNG: "image/png",
     ImageFormat.JPEG: "image/jpeg",
     ImageFormat.WEBP: "image/webp",

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lpw_sdxl.lora.synthetic_factors import Factors, Recipe, SyntheticKind, draw_factors
 from lpw_sdxl.lora.synthetic_names import SyntheticNaming, tensor_name
+from lpw_sdxl.lora.targets import LORA_COMPONENTS
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.files import FileRecord
@@ -65,7 +66,7 @@ def write_lora(
     naming: SyntheticNaming | str = SyntheticNaming.KOHYA,
     rank: int = 4,
     alpha: float = 2.0,
-    components: tuple[Component, ...] = tuple(Component),
+    components: tuple[Component, ...] = LORA_COMPONENTS,
     seed: int = 0,
     strength: float = 0.5,
     conv: bool | None = None,

@@ -79,11 +79,6 @@ def check_name(name: str) -> None:
         )
 
 
-def make_tag(name: str, source_sha256: str) -> str:
-    """Return the tag of a checkpoint: its name and the first 12 digits of its SHA-256."""
-    return f"{name}:{source_sha256[:12]}"
-
-
 def find(tag: str) -> StoreEntry:
     """Return a model of the local store; BentoCloud is not asked.
 

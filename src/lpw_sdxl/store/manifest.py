@@ -72,6 +72,11 @@ class Manifest:
     files: Mapping[str, FileRecord]
 
     @property
+    def tag(self) -> str:
+        """Return the entry's tag in the store."""
+        return make_tag(self.name, self.source_sha256)
+
+    @property
     def autov2(self) -> str:
         """Return the short hash that Civitai and A1111 call a checkpoint by."""
         return self.source_sha256[:10].upper()
@@ -85,6 +90,11 @@ class Manifest:
         }
         del values["files"]
         return values
+
+
+def make_tag(name: str, source_sha256: str) -> str:
+    """Return the tag of an entry: its name and the first 12 digits of its SHA-256."""
+    return f"{name}:{source_sha256[:12]}"
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:

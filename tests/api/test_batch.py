@@ -1,14 +1,16 @@
-"""Items of a batch are read at a bounded cost."""
+"""Items of a batch are read at a bounded cost, and refused in the words of /generate."""
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 
-from lpw_sdxl.api.batch_items import MAX_VALUES, parse_item
+from bad_requests import ALL_CASES
+from lpw_sdxl.api.batch import MAX_VALUES, parse_item
 from lpw_sdxl.errors import InvalidRequestError
-from lpw_sdxl.schema import RequestLimits
+from lpw_sdxl.schema import RequestLimits, parse_request
 from lpw_sdxl.settings import Settings
 
 LIMITS = RequestLimits.from_settings(Settings())
@@ -46,3 +48,27 @@ def test_an_item_of_a_million_values_is_refused_before_it_is_read(item: object) 
 def test_an_unknown_field_is_still_named() -> None:
     with pytest.raises(InvalidRequestError, match="did you mean width"):
         parse_item({"prompt": "a fox", "widht": 64}, LIMITS)
+
+
+ODD = [
+    {"scheduler": 4}, {"scheduler": True}, {"scheduler": {}}, {"prompt_style": 3},
+    {"image_format": 3}, {"loras": [3]}, {"loras": {}}, {"loras": [None]},
+    {"loras": [{"name": 3}]}, {"loras": [{"name": "a", "weight": "1"}]}, {"seed": 1e30},
+    {"seed": 2.0}, {"seed": True}, {"deadline_s": True}, {"guidance_scale": 10**400},
+    {"guidance_scale": True}, {"prompt": ["a"]}, {"seed": float("nan")}, {"clip_skip": 1.5},
+]  # fmt: skip
+CASES = [case.sent for cases in ALL_CASES.values() for case in cases if isinstance(case.sent, dict)]
+
+
+def outcome(read: object, *arguments: object) -> object:
+    """What reading gives, or how it is refused."""
+    try:
+        return read(*arguments)  # type: ignore[operator]
+    except InvalidRequestError as error:
+        return error.message, error.field
+
+
+@pytest.mark.parametrize("fields", [*ODD, *CASES], ids=lambda fields: repr(fields)[:60])
+def test_an_item_is_read_as_a_body_is(fields: dict[str, object]) -> None:
+    values = {"prompt": "a", "num_inference_steps": 1, **fields}
+    assert outcome(parse_item, values, LIMITS) == outcome(parse_request, json.dumps(values), LIMITS)

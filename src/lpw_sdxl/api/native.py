@@ -1,0 +1,113 @@
+"""The rows of our own endpoints: what each takes, answers and costs at most.
+
+Each is a BentoML API; service.py has a method of the same name for it. A new one is a row here and
+a method there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from lpw_sdxl.api.batch import BatchAnswer
+from lpw_sdxl.api.endpoints import JSON, Answer, Body, Endpoint, Payload
+from lpw_sdxl.api.native_schemas import (
+    ServedLimits,
+    bound_batch,
+    bound_inspection,
+    bound_request,
+    example_request,
+    seed_header,
+)
+from lpw_sdxl.conditioning.explain import PromptExplanation
+from lpw_sdxl.engine.description import EngineDescription
+from lpw_sdxl.imaging import MEDIA_TYPES
+from lpw_sdxl.schema import (
+    BatchRequest,
+    GenerationRequest,
+    InfoRequest,
+    InspectionRequest,
+    parse_batch,
+    parse_info,
+    parse_inspection,
+    parse_request,
+)
+
+ESCAPED_CHARACTER_BYTES = 12  # JSON's longest way to write one: a pair of \uXXXX
+OTHER_FIELDS_BYTES = 64 * 1024  # all but the prompts; 16 LoRAs with escaped names are a third of it
+INFO_BYTES = 1024  # it takes {}
+
+
+def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
+    """Write the rows of our own endpoints under this server's limits."""
+    limits = served.request
+    prompts = 2 * limits.max_prompt_characters * ESCAPED_CHARACTER_BYTES
+    with_prompts = min(prompts + OTHER_FIELDS_BYTES, served.max_body_bytes)
+    example = example_request(served)
+    return (
+        _endpoint(
+            "generate",
+            "Make one image; the answer is its file.",
+            Body(
+                _content_by(partial(parse_request, limits=limits)),
+                with_prompts,
+                GenerationRequest,
+                example,
+                bound=partial(bound_request, served=served),
+            ),
+            Answer(
+                "The image's file.", tuple(MEDIA_TYPES.values()), headers={"x-seed": seed_header()}
+            ),
+            frozenset({429, 503}),
+        ),
+        _endpoint(
+            "generate_batch",
+            "Make several images; a bad item is an error in its place and spoils no other.",
+            Body(
+                _content_by(partial(parse_batch, limits=limits)),
+                served.max_body_bytes,
+                BatchRequest,
+                {"requests": [example]},
+                bound=partial(bound_batch, served=served),
+            ),
+            Answer("An answer for each request, in their order.", (JSON,), BatchAnswer),
+        ),
+        _endpoint(
+            "inspect_prompt",
+            "Say what the server makes of a prompt: spans, weights, tokens, chunks, warnings.",
+            Body(
+                _content_by(partial(parse_inspection, limits=limits)),
+                with_prompts,
+                InspectionRequest,
+                {"prompt": "a (red:1.3) fox BREAK deep snow"},
+                bound=partial(bound_inspection, served=served),
+            ),
+            Answer("How both prompts are read.", (JSON,), PromptExplanation),
+        ),
+        _endpoint(
+            "info",
+            "Say what is served: model, device, limits, schedulers, and what the engine has done.",
+            Body(_content_by(parse_info), min(INFO_BYTES, served.max_body_bytes), InfoRequest, {}),
+            Answer("What is served.", (JSON,), EngineDescription),
+        ),
+    )
+
+
+def _endpoint(
+    name: str, summary: str, body: Body, answer: Answer, statuses: frozenset[int] = frozenset()
+) -> Endpoint:
+    """Write the row of a BentoML API, which all can be refused, late or broken."""
+    return Endpoint(
+        ("POST",),
+        f"/{name}",
+        summary,
+        answer,
+        tag="images",
+        body=body,
+        statuses=statuses | {500, 504},
+    )
+
+
+def _content_by(parse: Callable[[bytes], object]) -> Callable[[Payload], object]:
+    """Parse a body by its content alone."""
+    return lambda payload: parse(payload.content)

@@ -1,0 +1,71 @@
+"""The rows of what is read about a running server: probes, metrics, documents, BentoML's page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lpw_sdxl.api.endpoints import JSON, READING_METHODS, TEXT, Answer, Backend, Call, Endpoint
+from lpw_sdxl.api.openapi import write_document
+from lpw_sdxl.settings import Settings
+
+PROBES = {
+    "/livez": "Whether the process works; else it has to be started anew.",
+    "/readyz": "Whether requests are taken.",
+    "/healthz": "The same as /livez.",
+}
+# What BentoML's page of endpoints is made of, by name: of a folder, any name would be a metric.
+PAGE_FILES = (
+    *("swagger-ui.css", "index.css", "favicon-light-32x32.png", "favicon-dark-32x32.png"),
+    *("swagger-ui-bundle.js", "swagger-ui-standalone-preset.js", "swagger-initializer.js"),
+)
+
+
+def operation_endpoints(settings: Settings) -> tuple[Endpoint, ...]:
+    """Write the rows of what BentoML itself answers."""
+    probes = [
+        replace(
+            _reading(path, summary, TEXT),
+            statuses=frozenset({500, 503}),
+            needs_token=not settings.open_probes,
+            takes_any_origin=True,
+            is_quiet=True,
+        )
+        for path, summary in PROBES.items()
+    ]
+    metrics = replace(
+        _reading("/metrics", "Prometheus' metrics.", TEXT),
+        needs_token=not settings.open_metrics,
+        is_quiet=True,
+    )
+    page = [
+        replace(_reading(path, "BentoML's page of endpoints.", "text/html"), is_documented=False)
+        for path in ("/", *(f"/static_content/{name}" for name in PAGE_FILES))
+    ]
+    return (*probes, metrics, _reading("/schema.json", "For BentoML's clients.", JSON), *page)
+
+
+def with_document(endpoints: Iterable[Endpoint], *, has_tokens: bool) -> tuple[Endpoint, ...]:
+    """Add the row of the OpenAPI document, which describes all rows and itself.
+
+    Args:
+        endpoints: all others.
+        has_tokens: whether the server asks for tokens.
+    """
+    row = _reading("/docs.json", "This document.", JSON)
+    rows = (*endpoints, row)
+    document = write_document(rows, has_tokens=has_tokens)
+
+    async def answer(_call: Call, _request: Request, _backend: Backend) -> Response:
+        return Response(document, media_type=JSON)
+
+    return (*rows[:-1], replace(row, handler=answer))
+
+
+def _reading(path: str, summary: str, media_type: str) -> Endpoint:
+    """Write a row of something that is read."""
+    answer = Answer(summary, (media_type,))
+    return Endpoint(READING_METHODS, path, summary, answer, statuses=frozenset({500}))

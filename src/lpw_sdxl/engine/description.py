@@ -1,0 +1,219 @@
+"""What an engine tells of itself: what it serves, under which limits, and what it has done.
+
+These types are what /info answers with, and its schema in the OpenAPI document.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, Field
+
+from lpw_sdxl.addon.registry import Addon
+from lpw_sdxl.conditioning.cache import CacheCounters
+from lpw_sdxl.engine.memory import MemoryPlan
+from lpw_sdxl.engine.observation import LoopCounters
+from lpw_sdxl.prompt.style import PromptStyle
+from lpw_sdxl.scheduler_names import SchedulerName
+from lpw_sdxl.schema import RequestLimits
+from lpw_sdxl.store.manifest import Manifest
+
+Count = Annotated[int, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+AutoV2 = Annotated[str, Field(pattern="^[0-9A-F]{10}$")]
+Size = Annotated[str, Field(pattern="^[0-9]+x[0-9]+$", examples=["1024x1024"])]
+
+
+class _Closed:
+    """A part of an answer that has no other fields than those named."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class ModelDescription(_Closed):
+    """What the served checkpoint is, and where it came from: its manifest without the files."""
+
+    name: str
+    source: str
+    source_file: str
+    source_size: Annotated[int, Field(ge=0, description="Bytes.")]
+    source_sha256: Sha256
+    title: str
+    base_model: str
+    trained_words: list[str]
+    native_size: Size
+    dtype: str
+    prediction_type: str
+    zero_terminal_snr: bool
+    ema: bool
+    vae: str
+    ignored: dict[str, Count]
+    created: str
+    importer_version: str
+    source_autov2: AutoV2
+
+
+@dataclass(frozen=True)
+class MemoryDescription(_Closed):
+    """What was planned from the device's memory."""
+
+    device: str
+    dtype: str
+    decode_dtype: str
+    weight_bytes: Count
+    is_offloading: bool
+    max_rows: Count
+    call_pixels: Count
+    tile_above_pixels: Count
+    keeps_projections: bool
+    merged_bytes: Count
+    max_lora_sets: Count
+    graph_pixels: Count
+
+
+@dataclass(frozen=True)
+class LimitsDescription(_Closed):
+    """The limits in force."""
+
+    max_prompt_characters: Count
+    max_steps: Count
+    max_size: Size
+    max_batch_items: Count
+    max_loras: Count
+    max_prompt_chunks: Count
+    max_queued_cost: Annotated[float, Field(description="Megapixel steps.")]
+    time_limit_s: float
+
+    @classmethod
+    def of(
+        cls, limits: RequestLimits, *, chunks: int, queued_cost: float, time_limit_s: float
+    ) -> LimitsDescription:
+        """Put a request's limits beside those of the engine."""
+        own = dataclasses.asdict(limits) | {"max_size": str(limits.max_size)}
+        return cls(
+            **own,
+            max_prompt_chunks=chunks,
+            max_queued_cost=queued_cost,
+            time_limit_s=time_limit_s,
+        )
+
+
+@dataclass(frozen=True)
+class _AddonDescription(_Closed):
+    """What can be named in a request."""
+
+    name: str
+    sha256: Sha256
+    autov2: AutoV2
+    base_model: str
+    trained_words: list[str]
+
+
+@dataclass(frozen=True)
+class LoraDescription(_AddonDescription):
+    """A LoRA that a request may name."""
+
+    kinds: list[str]
+
+
+@dataclass(frozen=True)
+class EmbeddingDescription(_AddonDescription):
+    """An embedding that a prompt may name."""
+
+    vectors: Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class EngineCounters(_Closed):
+    """What the engine has done since it started."""
+
+    queued_jobs: Count
+    images: Count
+    failed: Count
+    left: Annotated[int, Field(ge=0, description="Whose client had gone.")]
+    out_of_memory: Count
+    unet_calls_by_jobs: Annotated[
+        dict[str, Count], Field(description="Number of UNet calls by how many images they had.")
+    ]
+
+    @classmethod
+    def of(cls, counters: LoopCounters, queued_jobs: int) -> EngineCounters:
+        """Take what the loop has counted."""
+        return cls(
+            queued_jobs=queued_jobs,
+            images=counters.images,
+            failed=counters.failed,
+            left=counters.left,
+            out_of_memory=counters.out_of_memory,
+            unet_calls_by_jobs={str(k): n for k, n in sorted(counters.unet_calls.items())},
+        )
+
+
+@dataclass(frozen=True)
+class PromptCache(_Closed):
+    """What is remembered of encoded prompts."""
+
+    conditionings: CacheCounters
+    windows: CacheCounters
+
+
+@dataclass(frozen=True)
+class EngineDescription(_Closed):
+    """What is served, under which limits, and what the engine has done."""
+
+    model_tag: Annotated[str, Field(examples=["sdxl:6c5fa69b3e1d"])]
+    version: str
+    model: ModelDescription
+    device: str
+    memory: MemoryDescription
+    schedulers: list[SchedulerName]
+    own_scheduler: SchedulerName
+    prompt_styles: list[PromptStyle]
+    limits: LimitsDescription
+    loras: list[LoraDescription]
+    embeddings: list[EmbeddingDescription]
+    engine: EngineCounters
+    lora_files: CacheCounters
+    prompt_cache: PromptCache
+
+
+def describe_model(manifest: Manifest) -> ModelDescription:
+    """Tell what a manifest says of a model."""
+    facts: dict[str, Any] = manifest.describe()
+    return ModelDescription(**facts)
+
+
+def describe_memory(plan: MemoryPlan) -> MemoryDescription:
+    """Tell a plan."""
+    return MemoryDescription(**plan.describe())
+
+
+def describe_loras(addons: Mapping[str, Addon]) -> list[LoraDescription]:
+    """Tell the LoRAs that can be named, sorted by name."""
+    return [
+        LoraDescription(**_facts(addon), kinds=[*addon.manifest.details.kinds])
+        for _, addon in sorted(addons.items())
+    ]
+
+
+def describe_embeddings(addons: Mapping[str, Addon]) -> list[EmbeddingDescription]:
+    """Tell the embeddings that can be named, sorted by name."""
+    return [
+        EmbeddingDescription(**_facts(addon), vectors=addon.manifest.details.vectors)
+        for _, addon in sorted(addons.items())
+    ]
+
+
+def _facts(addon: Addon) -> dict[str, Any]:
+    manifest = addon.manifest
+    return {
+        "name": manifest.name,
+        "sha256": manifest.source_sha256,
+        "autov2": manifest.autov2,
+        "base_model": manifest.base_model,
+        "trained_words": [*manifest.trained_words],
+    }
