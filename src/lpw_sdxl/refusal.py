@@ -99,7 +99,7 @@ def _explain_missing(field: str, details: ErrorDetails) -> str:
 def _explain_value(field: str, details: ErrorDetails) -> str:
     """Say what a value is and what would be right, or what pydantic says."""
     kind, value = details["type"], details["input"]
-    if kind == "float_type" and isinstance(value, int):
+    if kind == "float_type" and type(value) is int:
         kind = "finite_number"  # an integer beyond all floats; JSON's reader says so itself
     if kind not in _RIGHT:
         return f"{field}: {details['msg'][0].lower()}{details['msg'][1:]}"
