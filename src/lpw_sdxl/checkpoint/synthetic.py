@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from lpw_sdxl.checkpoint.architecture import (
+    SDXL,
     SIZE_EMBEDDING_WIDTH,
     SIZE_EMBEDDINGS,
     Architecture,
@@ -67,9 +68,7 @@ class SyntheticSize(Enum):
     """How large a model: seconds on a CPU, or SDXL's own size (6.94 GB in float16)."""
 
     TINY = _architecture((32, 64, 64), (0, 1, 2), ((32, 12), (64, 12)), (32, 32, 64, 64))
-    FULL = _architecture(
-        (320, 640, 1280), (0, 2, 10), ((768, 12), (1280, 32)), (128, 256, 512, 512)
-    )
+    FULL = SDXL
 
 
 def write_checkpoint(
