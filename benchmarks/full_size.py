@@ -35,7 +35,7 @@ from pathlib import Path
 import torch
 from common import HERE, ROOT, surroundings
 
-from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
+from tests.forge.checkpoint import SyntheticSize, write_checkpoint
 
 READY_S = 300
 DIFFUSERS = """

@@ -31,11 +31,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lpw_sdxl.checkpoint.configs import component_configs
 from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
-from lpw_sdxl.checkpoint.synthetic import SyntheticSize
 from lpw_sdxl.diffusion.attention import PromptProjection
 from lpw_sdxl.diffusion.feed_forward import part_gates
 from lpw_sdxl.diffusion.vae_layers import SpatialAttention, quicken
 from lpw_sdxl.weights.dtypes import CheckpointDtype
+from tests.forge.checkpoint import SyntheticSize
 
 BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D", "Downsample2D", "Upsample2D")
 BACKENDS = {

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.library import LoraTensors
 from lpw_sdxl.lora.sets import NO_LORAS
-from lpw_sdxl.lora.synthetic_factors import Recipe, SyntheticKind, draw_factors
 from lpw_sdxl.lora.targets import Target
 from lpw_sdxl.weights.component import Component
+from tests.forge.lora_factors import Recipe, SyntheticKind, draw_factors
 
 KINDS = ("lora", "locon", "dora", "loha", "lokr")
 SDXL = {
