@@ -43,8 +43,8 @@ from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import Settings
 from tests.forge.checkpoint import SyntheticSize, write_checkpoint
 
-# A multiply-add counts as two; 77 tokens, 1024 x 1024. The UNet's are 4.354 of linear layers, 1.623 of
-# convolutions and 0.784 of attention's products, which the often quoted 5.98 leaves out.
+# By torch.utils.flop_counter, a multiply-add as two; 77 tokens, 1024 x 1024. Attention's products
+# are 0.784 of the UNet's; the often quoted 5.98 leaves them out.
 UNET_TFLOP = 6.761
 DECODE_TFLOP = 10.47
 PROMPTS_TFLOP = 2 * 0.111
