@@ -134,7 +134,7 @@ def added_steps(engine: Engine, options: argparse.Namespace) -> dict[str, dict[s
     that is new, and the prompt is encoded with it, since it changes the text encoders too.
     """
     plain = make_requests(options, has_loras=False)[0]
-    added = {}
+    added: dict[str, dict[str, float]] = {}
     for index, kind in enumerate(KINDS):
 
         def request(weight: float, name: str = f"style-{index:02}") -> GenerationRequest:
