@@ -28,7 +28,7 @@ endef
 export CHECK_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check bundle test-long test-fuzz test-bundle test-container image bench bench-prompts bench-loras bench-full bench-serving bench-load bench-soak bench-replicas bench-demo train-demo docs clean
+.PHONY: help install serve test check bundle test-long test-fuzz test-bundle test-container image bench train-demo docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -72,32 +72,8 @@ test-container: $(BIN)/.development ## build images with podman and run them wit
 	@deploy/container/prepare.sh
 	@$(BIN)/python -m pytest -m container --log-cli-level=INFO tests/container $(ARGS)
 
-bench: $(BIN)/.development ## measure the engine on the demo model; results in benchmarks/results
-	@$(BIN)/python benchmarks/mixed_load.py
-
-bench-prompts: $(BIN)/.development ## measure reading, encoding and mixing prompts; results in benchmarks/results
-	@$(BIN)/python benchmarks/prompt_parsing.py && OMP_NUM_THREADS=1 $(BIN)/python benchmarks/encoding.py && $(BIN)/python benchmarks/prompt_lengths.py
-
-bench-loras: $(BIN)/.development ## measure what LoRAs cost, and ways to share the UNet among them (a quarter of an hour)
-	@$(BIN)/python benchmarks/loras.py && $(BIN)/python benchmarks/lora_sharing.py && $(BIN)/python benchmarks/lora_full_size.py
-
-bench-full: $(BIN)/.development ## import and serve a random checkpoint of full size, beside Diffusers (30 GB of disk, ten minutes)
-	@$(BIN)/python benchmarks/full_size.py
-
-bench-serving: $(BIN)/.development ## measure the service beside two plain ones (half an hour)
-	@$(BIN)/python benchmarks/serving.py
-
-bench-load: $(BIN)/.development ## ten times too much for two minutes; a ping while it works flat out
-	@$(BIN)/python benchmarks/overload.py && $(BIN)/python benchmarks/ping.py
-
-bench-soak: $(BIN)/.development ## make 2,000 images in a row and watch memory and metrics (a quarter of an hour)
-	@$(BIN)/python benchmarks/soak.py
-
-bench-replicas: $(BIN)/.development ## three replicas behind HAProxy: load, a kill, a roll (four minutes; needs haproxy)
-	@$(BIN)/python benchmarks/replicas.py
-
-bench-demo: $(BIN)/.development ## look at what the demo model draws, and draw its contact sheet (three minutes)
-	@PYTHONPATH=. $(BIN)/python benchmarks/demo_pictures.py --sheet docs/demo-sheet.png
+bench: $(if $(NAME),$(BIN)/.development) ## measure with the benchmark NAME (options in ARGS); without a name, list them
+	@$(if $(NAME),$(BIN)/python benchmarks/$(NAME).py $(ARGS),grep -l __main__ benchmarks/*.py | xargs grep -m1 '"""' | sed -E 's#benchmarks/(.*).py:"""#\1\t#' | expand -t 18)
 
 train-demo: $(BIN)/.development ## train the demo model and its LoRAs anew (hours)
 	@export OMP_WAIT_POLICY=passive; $(BIN)/python -m demo.train && $(BIN)/python -m demo.addons

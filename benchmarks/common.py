@@ -1,6 +1,7 @@
 """What the benchmarks share: the demo model, what a result is told with, where it is kept.
 
-Torch is imported only where a device is asked, so that a load's own process stays light.
+Torch is imported only where a device is asked, so that a load's own process stays light. Whatever
+imports this finds the repository's own packages.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+# A script finds its own folder; `demo` and `tests.forge` are beside it.
+sys.path.insert(1, str(ROOT))
 
 
 def demo_model(home: Path) -> Path:

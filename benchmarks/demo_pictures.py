@@ -5,7 +5,7 @@ training's: alone, after 150 and more tokens that mean nothing, with the service
 guidance, and without size and place, which then mean large and center. 32 seeds of a caption with
 two colours whose first one is weighted. Pictures are judged by demo/looking.py.
 
-    PYTHONPATH=. python benchmarks/demo_pictures.py [--model DIRECTORY] [--sheet FILE.png]
+    python benchmarks/demo_pictures.py [--model DIRECTORY] [--sheet FILE.png] [--no-result]
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import demo_model, surroundings, write_result
+from common import ROOT, demo_model, surroundings, write_result
 from PIL import Image
 
 from demo.captions import LEFT_OPEN
@@ -32,6 +32,7 @@ from lpw_sdxl.engine import Engine
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import Settings
 
+SHEET = ROOT / "docs" / "demo-sheet.png"
 CAPTIONS = 64
 SEEDS = 32
 AS_IN_THE_BARS = {"num_inference_steps": 20, "guidance_scale": 4.0}
@@ -169,14 +170,14 @@ async def draw_sheet(engine: Engine, path: Path, columns: int = 8, rows: int = 4
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", type=Path, help="a model directory; default: the demo's")
-    parser.add_argument("--sheet", type=Path, help="draw a contact sheet into this file")
-    parser.add_argument("--no-result", action="store_true", help="don't keep the result")
+    parser.add_argument("--sheet", type=Path, default=SHEET, help="the contact sheet's file")
+    parser.add_argument("--no-result", action="store_true", help="keep neither result nor sheet")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         directory = arguments.model or demo_model(Path(home))
         engine = Engine.load(directory, Settings(device="cpu"))
         result = asyncio.run(measure(engine))
-        if arguments.sheet:
+        if not arguments.no_result:
             asyncio.run(draw_sheet(engine, arguments.sheet))
         engine.close()
     write_result(

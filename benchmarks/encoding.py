@@ -12,22 +12,21 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
-from common import surroundings
+from common import ROOT, surroundings, write_result
 
 from lpw_sdxl.checkpoint.tokenizer import write_tokenizer
 from lpw_sdxl.conditioning import ClipTextEncoder, ClipTokenizer, PromptEncoder, PromptPair
 from lpw_sdxl.conditioning.chunking import chunk_pair
 from lpw_sdxl.prompt import PromptStyle, parse
 
-HERE = Path(__file__).parent
 PAD_TOKENS = ("<|endoftext|>", "!")
 WORDS = ["amber", "brass", "cedar", "dawn", "ember", "glass", "harbour", "iris", "jade", "kite"]
 NEGATIVE = "worst quality, (low quality:1.3), blurry, text, watermark"
@@ -37,7 +36,7 @@ TOKENS = 300
 
 def tiny_encoders() -> list[ClipTextEncoder]:
     """The encoders of the golden files."""
-    file = HERE.parent / "tests" / "golden" / "tiny_encoders.py"
+    file = ROOT / "tests" / "golden" / "tiny_encoders.py"
     spec = importlib.util.spec_from_file_location("tiny_encoders", file)
     assert spec is not None
     assert spec.loader is not None
@@ -119,12 +118,12 @@ def measure(encoders: list[ClipTextEncoder], rounds: int) -> dict[str, list[floa
         pairs = [PromptPair(prompt, NEGATIVE) for prompt in prompts]
         cold = PromptEncoder(encoders)
         measured = {
-            "together": seconds(lambda cold=cold, pairs=pairs: cold.encode_many(pairs)),
-            "chunk by chunk": seconds(lambda prompts=prompts: one_by_one(encoders, prompts)),
+            "together": seconds(partial(cold.encode_many, pairs)),
+            "chunk by chunk": seconds(partial(one_by_one, encoders, prompts)),
         }
         asked = (prompts[0], NEGATIVE)
         for name in ("new request", "repeated request"):
-            measured[name] = seconds(lambda asked=asked: serving.encode(*asked))
+            measured[name] = seconds(partial(serving.encode, *asked))
         if number > 2:  # the first two warm up
             for name, value in measured.items():
                 times[name].append(value)
@@ -135,6 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
+    torch.set_num_threads(1)
     encoders = tiny_encoders()
     check(encoders)
     times = measure(encoders, options.rounds)
@@ -147,9 +147,7 @@ def main() -> None:
         "times_faster_together": round(medians["chunk by chunk"] / medians["together"], 1),
         "times_faster_repeated": round(medians["new request"] / medians["repeated request"]),
     }
-    file = HERE / "results" / "encoding.json"
-    file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=2))
+    write_result("encoding", result)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ Needs 30 GB of disk in --folder and takes ten minutes; everything is removed at 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -33,9 +32,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from common import HERE, ROOT, surroundings
+from common import ROOT, surroundings, write_result
 
-from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
+from tests.forge.checkpoint import SyntheticSize, write_checkpoint
 
 READY_S = 300
 DIFFUSERS = """
@@ -194,9 +193,7 @@ def main() -> None:
         result = measure(folder, arguments.rounds)
     finally:
         shutil.rmtree(folder)
-    text = json.dumps(result, indent=2)
-    (HERE / "results" / "full_size.json").write_text(f"{text}\n", encoding="utf-8")
-    print(text)
+    write_result("full_size", result)
 
 
 def measure(folder: Path, rounds: int) -> dict[str, object]:

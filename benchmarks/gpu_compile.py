@@ -28,11 +28,11 @@ from gpu_kernels import BLOCKS, Bench, call, make, profile
 
 from lpw_sdxl.checkpoint.configs import component_configs
 from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
-from lpw_sdxl.checkpoint.synthetic import SyntheticSize
 from lpw_sdxl.diffusion.attention import PromptProjection
 from lpw_sdxl.diffusion.feed_forward import part_gates
 from lpw_sdxl.diffusion.graphs import tensors_of
 from lpw_sdxl.weights.dtypes import CheckpointDtype
+from tests.forge.checkpoint import SyntheticSize
 
 NATIVE = (1024, 1024)
 LANDSCAPE = (832, 1216)

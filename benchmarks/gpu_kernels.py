@@ -31,11 +31,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lpw_sdxl.checkpoint.configs import component_configs
 from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
-from lpw_sdxl.checkpoint.synthetic import SyntheticSize
 from lpw_sdxl.diffusion.attention import PromptProjection
 from lpw_sdxl.diffusion.feed_forward import part_gates
 from lpw_sdxl.diffusion.vae_layers import SpatialAttention, quicken
+from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
+from tests.forge.checkpoint import SyntheticSize
 
 BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D", "Downsample2D", "Upsample2D")
 BACKENDS = {
@@ -250,7 +251,7 @@ def profile(run: Callable[[], object], folder: Path, name: str) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
     averages = seen.key_averages()
-    kernels = [one for one in averages if one.device_type == torch.autograd.DeviceType.CUDA]
+    kernels = [one for one in averages if one.device_type.name == "CUDA"]
     lines = [f"{name}: {sum(one.self_device_time_total for one in kernels) / 1000:.1f} ms"]
     for one in sorted(kernels, key=lambda one: -one.self_device_time_total)[:40]:
         lines.append(f"{one.self_device_time_total / 1000:9.2f} ms {one.count:5} {one.key[:130]}")
@@ -289,12 +290,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bench = Bench(device)
     ceilings(bench)
     if "vae" in options.only:
-        measure_vae(bench, configs["vae"], options)
+        measure_vae(bench, configs[Component.VAE], options)
     if "own-vae" in options.only:
         for size in (options.size, options.size * 3 // 2):
-            measure_own_vae(bench, configs["vae"], options, size)
+            measure_own_vae(bench, configs[Component.VAE], options, size)
     if "unet" in options.only:
-        measure_unet(bench, configs["unet"], options, dtype)
+        measure_unet(bench, configs[Component.UNET], options, dtype)
     result = surroundings(device) | {"size": options.size, "milliseconds": bench.figures}
     write_result(options.name, result, keep=device.type == "cuda" and not options.tiny)
 

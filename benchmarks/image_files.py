@@ -12,24 +12,21 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import statistics
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from mixed_load import surroundings
+from common import surroundings, write_result
 from PIL import Image
 
 from lpw_sdxl.imaging import ImageRecord, encode_image, parameters_text
 from lpw_sdxl.schema import GenerationRequest, ImageFormat, ImageSize, SchedulerName
 
-HERE = Path(__file__).parent
 SIDE = 1024  # pixels
 KINDS = {"grainy": (1.25, 1.5), "like a photograph": (1.5, 0.5), "smooth": (2.0, 0.0)}
 BLINK_S = 2e-4  # the watching thread's own jitter
@@ -147,6 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=12)
     options = parser.parse_args()
+    torch.set_num_threads(1)
     result = surroundings(torch.device("cpu")) | {
         "pixels": [SIDE, SIDE],
         "rounds": options.rounds,
@@ -154,9 +152,7 @@ def main() -> None:
             kind: measure(slope, grain, options.rounds) for kind, (slope, grain) in KINDS.items()
         },
     }
-    file = HERE / "results" / "image_files.json"
-    file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=2))
+    write_result("image_files", result)
 
 
 if __name__ == "__main__":

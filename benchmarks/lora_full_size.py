@@ -16,6 +16,8 @@ import argparse
 import json
 import statistics
 import tempfile
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,22 +25,24 @@ from typing import Any
 import torch
 from common import demo_model, surroundings, write_result
 from diffusers import UNet2DConditionModel
-from lora_sharing import MANY_BYTES, arguments, seconds
+from gpu_kernels import call
 from torch import Tensor, nn
 
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.library import LoraTensors
 from lpw_sdxl.lora.sets import NO_LORAS
-from lpw_sdxl.lora.synthetic_factors import Recipe, SyntheticKind, draw_factors
 from lpw_sdxl.lora.targets import Target
 from lpw_sdxl.weights.component import Component
+from tests.forge.lora_factors import Recipe, SyntheticKind, draw_factors
 
-KINDS = ("lora", "locon", "dora", "loha", "lokr")
+KINDS = tuple(map(SyntheticKind, ("lora", "locon", "dora", "loha", "lokr")))
+MANY_BYTES = 1 << 62
+PROMPT_WIDTH = 2048
 SDXL = {
     "block_out_channels": [320, 640, 1280],
     "attention_head_dim": [5, 10, 20],
     "transformer_layers_per_block": [1, 2, 10],
-    "cross_attention_dim": 2048,
+    "cross_attention_dim": PROMPT_WIDTH,
     "projection_class_embeddings_input_dim": 2816,
     "addition_time_embed_dim": 256,
     "sample_size": 128,
@@ -74,11 +78,21 @@ class DrawnLoras:
         return self._drawn[kind]
 
 
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
 @torch.inference_mode()
 def measure(unet: Any, options: argparse.Namespace) -> dict[str, Any]:
     library: Any = DrawnLoras(unet, options.rank)
     adapters = Adapters({Component.UNET: unet}, library, unet.device, MANY_BYTES)
-    inputs = arguments(unet, SDXL["cross_attention_dim"], 2, options.size)
+    inputs = call(unet, 2, options.size, PROMPT_WIDTH, 77, is_masked=False)
     steps = [seconds(lambda: unet(**inputs), unet.device) for _ in range(options.rounds + 1)][1:]
     step = statistics.median(steps)
     print(f"step {step:.3f} s")

@@ -35,12 +35,13 @@ from common import ROOT, demo_model, surroundings, write_result
 from lpw_sdxl.addon.installed import find_installed
 from lpw_sdxl.addon.registry import Registry
 from lpw_sdxl.engine import Engine
-from lpw_sdxl.lora.synthetic import write_lora
 from lpw_sdxl.lora.targets import read_targets
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import Settings
+from tests.forge.lora import LoraOptions, write_lora
+from tests.forge.lora_factors import SyntheticKind as Kind
 
-KINDS = ("lora", "locon", "dora", "loha", "lokr")
+KINDS = (Kind.LORA, Kind.LOCON, Kind.DORA, Kind.LOHA, Kind.LOKR)
 SETS: tuple[dict[str, float], ...] = (
     {},
     {"style-00": 0.8},
@@ -59,7 +60,8 @@ def import_loras(model: Path, home: Path, count: int) -> Registry:
     for number in range(count):
         file = home / f"style-{number:02}.safetensors"
         kind = KINDS[number % len(KINDS)]
-        write_lora(file, targets, kind=kind, seed=number, rank=8, alpha=4.0, strength=0.3)
+        options = LoraOptions(kind=kind, seed=number, rank=8, alpha=4.0, strength=0.3)
+        write_lora(file, targets, options)
         command = [sys.executable, "model_import.py", "lora", str(file)]
         done = subprocess.run(
             command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
@@ -132,7 +134,7 @@ def added_steps(engine: Engine, options: argparse.Namespace) -> dict[str, dict[s
     that is new, and the prompt is encoded with it, since it changes the text encoders too.
     """
     plain = make_requests(options, has_loras=False)[0]
-    added = {}
+    added: dict[str, dict[str, float]] = {}
     for index, kind in enumerate(KINDS):
 
         def request(weight: float, name: str = f"style-{index:02}") -> GenerationRequest:

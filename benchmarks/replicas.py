@@ -1,4 +1,4 @@
-"""Three replicas behind HAProxy, under load: how it spreads, what a kill costs, what a roll costs.
+"""Three replicas behind HAProxy, under load: how does it spread, what do a kill and a roll cost?
 
 Each replica is a `bentoml serve` with a home of its own and the same models. Clients ask without a
 pause; one that is answered with an error or not at all asks again. Counted are requests that failed

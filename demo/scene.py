@@ -152,9 +152,8 @@ def draw(
     if style == "pastel":
         pixels = 0.45 * pixels + 0.45
     if style == "framed":
-        pixels = F.pad(
-            pixels[..., *[slice(FRAME_PIXELS, -FRAME_PIXELS)] * 2], [FRAME_PIXELS] * 4, value=1.0
-        )
+        inside = slice(FRAME_PIXELS, -FRAME_PIXELS)
+        pixels = F.pad(pixels[..., inside, inside], [FRAME_PIXELS] * 4, value=1.0)
     return Drawing(pixels, coverage)
 
 

@@ -105,9 +105,9 @@ class _Training:
         torch.nn.utils.clip_grad_norm_(self._unet.parameters(), 1.0)
         self.adam.step()
         decay = min(EMA, (1 + self.steps) / (10 + self.steps))
-        pairs = [list(unet.parameters()) for unet in (self.average, self._unet)]
+        averages, weights = ([*unet.parameters()] for unet in (self.average, self._unet))
         with torch.no_grad():
-            torch._foreach_lerp_(*pairs, 1 - decay)
+            torch._foreach_lerp_(averages, weights, 1 - decay)
         self.steps += 1
 
     def state_dict(self) -> dict[str, Any]:

@@ -10,15 +10,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
 from conftest import ROOT
-from lpw_sdxl.lora.synthetic import write_lora
 from lpw_sdxl.lora.targets import encoder_widths, read_targets
 from lpw_sdxl.store.kind import AddonKind
+from tests.forge.lora import LoraOptions, write_lora
 
 IMPORT_ALL = """
 import json, sys
@@ -62,10 +61,10 @@ class AddonMaker:
     made: dict[str, AddonFile] = field(default_factory=dict)
     _written: list[tuple[AddonKind, str, Path]] = field(default_factory=list)
 
-    def lora(self, name: str, **recipe: Any) -> None:
-        """Write a random LoRA; `recipe` is `write_lora`'s."""
+    def lora(self, name: str, options: LoraOptions) -> None:
+        """Write a random LoRA."""
         path = self.folder / f"{name}.safetensors"
-        write_lora(path, read_targets(self.model_directory), **recipe)
+        write_lora(path, read_targets(self.model_directory), options)
         self._written.append((AddonKind.LORA, name, path))
 
     def embedding(self, name: str, vectors: int, seed: int, **metadata: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from forks import Forks
 
-pytest_plugins = ["files", "stores"]
+pytest_plugins = ["tests.forge.fixtures", "stores"]
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,9 +80,9 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Store:
     """A random model: its pictures are noise, in which every difference shows."""
-    from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
     from lpw_sdxl.schema import ImageSize
     from lpw_sdxl.weights.dtypes import CheckpointDtype
+    from tests.forge.checkpoint import SyntheticSize, write_checkpoint
 
     home = tmp_path_factory.mktemp("bentoml")
     checkpoint = tmp_path_factory.mktemp("checkpoint") / "random.safetensors"

@@ -26,10 +26,10 @@ def main() -> None:
     import transformers
 
     assert diffusers.StableDiffusionXLPipeline, transformers.CLIPTextModel
-    from lpw_sdxl.checkpoint import skeleton, synthetic
+    from lpw_sdxl.checkpoint import configs, skeleton
     from lpw_sdxl.weights import tensors
 
-    assert skeleton, (synthetic, tensors)
+    assert configs, (skeleton, tensors)
     for line in sys.stdin:
         order = json.loads(line)
         process = os.fork()

@@ -22,6 +22,7 @@ from demo.looking import look, nearest_colour
 from demo.scene import COLOURS, Scene
 from forks import Forks
 from serving import Server, free_port, running
+from tests.forge.checkpoint import SyntheticSize, write_checkpoint
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ADDRESS = "http://localhost:3000"
@@ -166,11 +167,7 @@ def test_the_import_of_ones_own_checkpoint_works(tmp_path: Path) -> None:
     commands = [line for line in block.splitlines() if "model_import.py" in line]
     assert len(commands) == 2
     environment = store_environment(tmp_path)
-    make = (
-        "from pathlib import Path; from lpw_sdxl.checkpoint.synthetic import *;"
-        "write_checkpoint(Path('my_model.safetensors'), SyntheticSize.TINY, seed=3)"
-    )
-    subprocess.run([sys.executable, "-c", make], cwd=tmp_path, check=True, timeout=120)
+    write_checkpoint(tmp_path / "my_model.safetensors", SyntheticSize.TINY, seed=3)
     for command in commands:
         arguments = command.partition("#")[0].split("model_import.py ")[1]
         arguments = arguments.replace("my_model", str(tmp_path / "my_model"))

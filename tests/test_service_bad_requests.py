@@ -19,6 +19,7 @@ from bad_requests.case import GOOD, Http
 from bad_requests.client import Answer, send
 from conftest import ROOT, Store, store_environment
 from serving import Server, serving
+from tests.forge.lora import LoraOptions
 
 EVERY_CASE = [
     pytest.param(case, id=f"{title}: {case.name}")
@@ -35,8 +36,8 @@ def server(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     environment = store_environment(home)
     files = tmp_path_factory.mktemp("files")
     maker = AddonMaker(store.model_directory, home, environment, files)
-    maker.lora("detail", kind="lora", naming="kohya", seed=1)
-    maker.lora("texture", kind="lora", naming="kohya", seed=2)
+    maker.lora("detail", LoraOptions(seed=1))
+    maker.lora("texture", LoraOptions(seed=2))
     maker.embedding("glow", 1, seed=2)
     maker.import_written()
     with serving(

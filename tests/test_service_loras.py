@@ -21,26 +21,27 @@ from addons import AddonMaker, flip_last_byte
 from conftest import ROOT, Store, store_environment
 from lpw_sdxl.weights.component import Component
 from serving import Server, serving
+from tests.forge.lora import LoraOptions
+from tests.forge.lora_factors import SyntheticKind as Kind
+from tests.forge.lora_names import SyntheticNaming as Naming
 
 SECRET = "zyzzyva"
 MAX_LORAS = 4
 STEPS = 3
 
-RECIPES: dict[str, dict[str, Any]] = {
-    "detail": {"kind": "lora", "naming": "kohya", "seed": 1},
-    "detail-again": {"kind": "lora", "naming": "diffusers", "seed": 1},
-    "texture": {"kind": "locon", "naming": "kohya-diffusers", "seed": 2},
-    "portrait": {"kind": "dora", "naming": "peft", "seed": 3},
-    "pixel": {"kind": "loha", "naming": "kohya", "seed": 4},
-    "ink": {"kind": "lokr", "naming": "kohya-diffusers", "seed": 5},
-    "merge": {"kind": "full", "naming": "kohya", "seed": 6},
-    "shape": {
-        "kind": "lora",
-        "naming": "kohya",
-        "seed": 7,
-        "components": (Component.UNET,),
-        "metadata": {"modelspec.trigger_phrase": "shp style, ornate"},
-    },
+LORAS = {
+    "detail": LoraOptions(seed=1),
+    "detail-again": LoraOptions(naming=Naming.DIFFUSERS, seed=1),
+    "texture": LoraOptions(kind=Kind.LOCON, naming=Naming.KOHYA_DIFFUSERS, seed=2),
+    "portrait": LoraOptions(kind=Kind.DORA, naming=Naming.PEFT, seed=3),
+    "pixel": LoraOptions(kind=Kind.LOHA, seed=4),
+    "ink": LoraOptions(kind=Kind.LOKR, naming=Naming.KOHYA_DIFFUSERS, seed=5),
+    "merge": LoraOptions(kind=Kind.FULL, seed=6),
+    "shape": LoraOptions(
+        seed=7,
+        components=(Component.UNET,),
+        metadata={"modelspec.trigger_phrase": "shp style, ornate"},
+    ),
 }
 UNET_ONLY = "shape"
 
@@ -52,10 +53,10 @@ def addons(store: Store, tmp_path_factory: pytest.TempPathFactory) -> AddonMaker
     shutil.copytree(store.home, home, dirs_exist_ok=True)
     folder = tmp_path_factory.mktemp("files")
     maker = AddonMaker(store.model_directory, home, store_environment(home), folder)
-    for name, recipe in RECIPES.items():
-        maker.lora(name, **recipe)
-    maker.lora("spoilt", seed=8)
-    maker.lora("cracked", seed=9)
+    for name, options in LORAS.items():
+        maker.lora(name, options)
+    maker.lora("spoilt", LoraOptions(seed=8))
+    maker.lora("cracked", LoraOptions(seed=9))
     maker.embedding("bad-hands", 3, seed=1)
     maker.embedding("glow", 1, seed=2)
     maker.embedding("bent", 1, seed=3)
@@ -123,7 +124,7 @@ def parameters(response: httpx.Response) -> str:
     return str(Image.open(io.BytesIO(response.content)).info["parameters"])
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", LORAS)
 def test_every_kind_in_every_naming_changes_the_picture(
     client: httpx.Client, plain: np.ndarray[Any, Any], name: str
 ) -> None:
@@ -212,7 +213,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
         "negative prompt",
     ),
     "too many": (
-        body("<lora:ink:1>", loras=[named(name) for name in list(RECIPES)[:MAX_LORAS]]),
+        body("<lora:ink:1>", loras=[named(name) for name in list(LORAS)[:MAX_LORAS]]),
         "loras",
         f"at most {MAX_LORAS}",
     ),
@@ -294,11 +295,11 @@ def test_an_inspection_tells_tags_and_embeddings(client: httpx.Client) -> None:
 def test_info_lists_what_can_be_named(client: httpx.Client, addons: AddonMaker) -> None:
     told = client.post("/info", json={}).json()
     loras = {lora["name"]: lora for lora in told["loras"]}
-    assert set(loras) == {*RECIPES, "spoilt"}
+    assert set(loras) == {*LORAS, "spoilt"}
     for name, lora in loras.items():
         assert lora["sha256"] == addons.made[name].sha256
         assert lora["autov2"] == addons.made[name].sha256[:10].upper()
-        if RECIPES.get(name, {}).get("naming", "").startswith("kohya"):
+        if name in LORAS and LORAS[name].naming.startswith("kohya"):
             assert "stable-diffusion-xl" in lora["base_model"]
     assert loras["shape"]["trained_words"] == ["shp style", "ornate"]
     kinds = {name: lora["kinds"] for name, lora in loras.items()}
@@ -333,7 +334,7 @@ def series(client: httpx.Client) -> list[str]:
 def test_loras_make_no_new_series(client: httpx.Client) -> None:
     generate(client)
     before = series(client)
-    for name in RECIPES:
+    for name in LORAS:
         generate(client, f"<lora:{name}:0.125> glow")
         generate(client, f"<lora:{name}-absent:1>")
     assert series(client) == before

@@ -14,11 +14,13 @@ import pytest
 from addons import AddonMaker
 from conftest import ROOT, Store, store_environment
 from serving import Server, serving
+from tests.forge.lora import LoraOptions
+from tests.forge.lora_factors import SyntheticKind as Kind
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 LORAS = 200
-KINDS = ("lora", "locon", "dora", "loha", "lokr")
+KINDS = (Kind.LORA, Kind.LOCON, Kind.DORA, Kind.LOHA, Kind.LOKR)
 REQUESTS = 600
 SAMPLE_EVERY = 10  # images
 MEGABYTE = 1024 * 1024
@@ -37,7 +39,8 @@ def server(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     environment = store_environment(home)
     maker = AddonMaker(store.model_directory, home, environment, tmp_path_factory.mktemp("files"))
     for number in range(LORAS):
-        maker.lora(f"style-{number:03}", kind=KINDS[number % len(KINDS)], seed=number)
+        options = LoraOptions(kind=KINDS[number % len(KINDS)], seed=number)
+        maker.lora(f"style-{number:03}", options)
     maker.import_written()
     with serving(
         "service:LpwSdxl",

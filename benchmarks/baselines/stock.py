@@ -11,10 +11,11 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    SchedulerMixin,
     StableDiffusionXLPipeline,
 )
 
-SCHEDULERS: Mapping[str, tuple[type, Mapping[str, object]]] = {
+SCHEDULERS: Mapping[str, tuple[type[SchedulerMixin], Mapping[str, object]]] = {
     "Euler": (EulerDiscreteScheduler, {}),
     "Euler a": (EulerAncestralDiscreteScheduler, {}),
     "DPM++ 2M Karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from conftest import Store, store_environment
 from forks import Finished, Forks
 from lpw_sdxl.addon.manifest import AddonDetails, AddonManifest, write_addon_manifest
-from lpw_sdxl.store.kind import AddonKind
+from lpw_sdxl.store.kind import AddonKind, store_name
 from lpw_sdxl.weights.files import record_file
 
 MANIFEST = AddonManifest(
@@ -43,7 +43,7 @@ def write_entry(tmp_path: Path) -> Write:
 
     def write(version: str = "0d9bd1b873a7", content: bytes = b"data", **changes: object) -> Path:
         manifest = replace(MANIFEST, **changes)
-        directory = tmp_path / "models" / manifest.store_name / version
+        directory = tmp_path / "models" / store_name(manifest.kind, manifest.name) / version
         directory.mkdir(parents=True)
         file = directory / manifest.kind.file_name
         file.write_bytes(content)

@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 from conftest import ROOT, Store
 from lpw_sdxl.addon import fit
 from lpw_sdxl.addon.registry import Registry
-from lpw_sdxl.lora.synthetic import write_lora
 from lpw_sdxl.lora.targets import Targets, encoder_widths, read_targets, signature
 from lpw_sdxl.weights.component import Component
+from tests.forge.lora import LoraOptions, write_lora
+from tests.forge.lora_factors import SyntheticKind as Kind
 
 from .conftest import CommandLine
 
@@ -51,7 +52,7 @@ def few(targets: Targets) -> Targets:
 
 def test_a_lora_goes_all_the_way(command_line: CommandLine, targets: Targets, tmp_path: Path):
     path = tmp_path / "Add Detail.safetensors"
-    write_lora(path, targets, metadata={"ss_base_model_version": "sdxl_base_v1-0"})
+    write_lora(path, targets, LoraOptions(metadata={"ss_base_model_version": "sdxl_base_v1-0"}))
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     done = command_line.run("lora", str(path))
     assert (done.status, done.sentence) == (0, "")
@@ -161,7 +162,7 @@ def test_another_base_a_pickle_and_another_kind_are_refused_by_name(
 
 def test_inspect_shows_what_a_lora_is(command_line: CommandLine, targets: Targets, tmp_path: Path):
     path = tmp_path / "style.safetensors"
-    write_lora(path, targets, kind="loha", rank=2)
+    write_lora(path, targets, LoraOptions(kind=Kind.LOHA, rank=2))
     done = command_line.run("inspect", str(path))
     assert (done.status, done.sentence) == (0, "")
     lines = {"is: a LoRA (LoHa)", "rank: 2", f"fits: {command_line.model}"}
@@ -173,7 +174,7 @@ def test_the_service_is_told_that_a_loras_tag_is_no_model(
     command_line: CommandLine, targets: Targets, tmp_path: Path
 ):
     path = tmp_path / "style.safetensors"
-    write_lora(path, targets, components=(Component.TEXT_ENCODER,))
+    write_lora(path, targets, LoraOptions(components=(Component.TEXT_ENCODER,)))
     tag = command_line.run("lora", str(path)).tag
     script = "import sys; from lpw_sdxl.store.entries import find; find(sys.argv[1])"
     done = subprocess.run(
@@ -195,7 +196,7 @@ def test_a_kill_leaves_nothing(
 ):
     """Killed when the entry's file is being made in the staging area, or soon after."""
     path = tmp_path / "style.safetensors"
-    write_lora(path, targets, rank=32, conv=True)
+    write_lora(path, targets, LoraOptions(rank=32, has_convolutions=True))
     before = command_line.snapshot()
     words = [sys.executable, str(ROOT / "model_import.py"), "lora", str(path)]
     staging = command_line.home / "tmp"

@@ -23,13 +23,14 @@ from safetensors.torch import load_file
 
 from conftest import ROOT, Store
 from lpw_sdxl.addon import fit
-from lpw_sdxl.lora.synthetic import write_lora
 from lpw_sdxl.lora.targets import read_targets
 from lpw_sdxl.weights.component import Component
 from mutations import MUTATIONS, Forgery, entries_of, flip_in_the_weights
+from tests.forge.lora import LoraOptions, write_lora
+from tests.forge.lora_factors import SyntheticKind as Kind
 
 ALL = (*MUTATIONS, flip_in_the_weights)
-KINDS = ("lora", "loha", "lokr", "dora")
+KINDS = (Kind.LORA, Kind.LOHA, Kind.LOKR, Kind.DORA)
 
 
 @pytest.fixture
@@ -65,7 +66,8 @@ def test_a_spoilt_lora_is_refused_or_imported_right(
     targets = read_targets(store.model_directory)
     whole = {kind: tmp_path / f"{kind}.safetensors" for kind in KINDS}
     for kind, path in whole.items():
-        write_lora(path, targets, kind=kind, components=(Component.UNET,), attention_only=True)
+        options = LoraOptions(kind=kind, components=(Component.UNET,), is_attention_only=True)
+        write_lora(path, targets, options)
         assert command_line.main(["lora", str(path), "--name", "whole"]) == 0, kind
     before = _snapshot(home)
 

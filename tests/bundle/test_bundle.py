@@ -19,6 +19,7 @@ from PIL import Image
 from addons import AddonFile, AddonMaker
 from conftest import ROOT, run_import, store_environment
 from serving import serving
+from tests.forge.lora import LoraOptions
 
 ADDONS = "lora-inside,embedding-within"
 
@@ -50,8 +51,8 @@ def addons(
     """Three add-ons, of which the bento names all but `left`."""
     model = home / "models" / Path(*built_tag.split(":"))
     maker = AddonMaker(model, home, environment, tmp_path_factory.mktemp("addons"))
-    maker.lora("inside", seed=1)
-    maker.lora("left", seed=2)
+    maker.lora("inside", LoraOptions(seed=1))
+    maker.lora("left", LoraOptions(seed=2))
     maker.embedding("within", 2, seed=3)
     maker.import_written()
     return maker

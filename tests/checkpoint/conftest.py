@@ -15,14 +15,12 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
-from files import Shapes
 from lpw_sdxl.checkpoint import skeleton
 from lpw_sdxl.checkpoint.convert import Conversion, convert, prepare
 from lpw_sdxl.checkpoint.importer import import_checkpoint
 from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
 from lpw_sdxl.checkpoint.provenance import provenance_of
 from lpw_sdxl.checkpoint.selection import Selection, open_checkpoint
-from lpw_sdxl.checkpoint.synthetic import SyntheticSize, tensor_shapes, write_checkpoint
 from lpw_sdxl.checkpoint.tokenizer import write_tokenizer
 from lpw_sdxl.store import entries
 from lpw_sdxl.weights.component import Component
@@ -31,6 +29,8 @@ from lpw_sdxl.weights.files import FileRecord
 from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo, read_header
 from lpw_sdxl.weights.progress import Progress
 from stores import store_at
+from tests.forge.checkpoint import SyntheticSize, tensor_shapes, write_checkpoint
+from tests.forge.fixtures import Shapes
 
 Tensors = dict[str, torch.Tensor]
 Weights = dict[Component, Tensors]

@@ -13,8 +13,8 @@ from pathlib import Path
 import bentoml
 import pytest
 
-from forging import safetensors_bytes
 from forks import Finished, Forks
+from tests.forge.raw import safetensors_bytes
 from web import File, Keyed, WebServer, civitai_record, json_answer, redirect
 
 ROOT = Path(__file__).parents[2]

@@ -14,10 +14,10 @@ from lpw_sdxl.checkpoint.configs import (
     scheduler_config,
 )
 from lpw_sdxl.checkpoint.inspect import Prediction, PredictionType, summarise
-from lpw_sdxl.checkpoint.synthetic import SyntheticSize, tensor_shapes
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.weights.dtypes import CheckpointDtype
+from tests.forge.checkpoint import SyntheticSize, tensor_shapes
 
 from .conftest import Shapes, header_of
 

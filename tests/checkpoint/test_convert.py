@@ -12,10 +12,10 @@ from diffusers import StableDiffusionXLPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
+from tests.forge.checkpoint import SyntheticSize, write_checkpoint
 
 from .conftest import (
     BF16,

@@ -19,7 +19,7 @@ import pytest
 
 from conftest import store_environment
 from forks import Forks
-from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
+from tests.forge.checkpoint import SyntheticSize, write_checkpoint
 from web import File, WebServer
 
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from lpw_sdxl.checkpoint.layout import standardise, standardise_vae
-from lpw_sdxl.checkpoint.synthetic import SyntheticSize, tensor_shapes
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.header import CheckpointHeader
+from tests.forge.checkpoint import SyntheticSize, tensor_shapes
 
 from .conftest import Converted, Save, Shapes, Tensors, Weights, convert_file, header_of
 

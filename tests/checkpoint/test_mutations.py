@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lpw_sdxl.checkpoint.synthetic import POSITION_IDS
+from lpw_sdxl.checkpoint.kinds import POSITION_IDS
 from mutations import MUTATIONS, Entries, Forgery, entries_of
 
 ROOT = Path(__file__).parents[2]

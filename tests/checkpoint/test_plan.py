@@ -10,15 +10,16 @@ import pytest
 
 from lpw_sdxl.checkpoint.configs import component_configs
 from lpw_sdxl.checkpoint.keys import Transform
+from lpw_sdxl.checkpoint.kinds import POSITION_IDS
 from lpw_sdxl.checkpoint.layout import standardise
 from lpw_sdxl.checkpoint.plan import Targets, plan_conversion
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
-from lpw_sdxl.checkpoint.synthetic import POSITION_IDS, SyntheticSize, tensor_shapes
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.header import TensorInfo
+from tests.forge.checkpoint import SyntheticSize, tensor_shapes
 
 from .conftest import Shapes, header_of
 

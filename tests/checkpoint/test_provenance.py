@@ -14,7 +14,6 @@ VERSION = CivitaiVersion(
     model_name="Some Model",
     version_name="v16.0",
     base_model="Illustrious",
-    model_type="Checkpoint",
     trained_words=("one", "two"),
     file_name="some.safetensors",
     size=1,

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS, Prediction
 from lpw_sdxl.checkpoint.selection import Selection, open_checkpoint
-from lpw_sdxl.checkpoint.synthetic import SyntheticSize, tensor_shapes
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
 from lpw_sdxl.weights.component import Component
+from tests.forge.checkpoint import SyntheticSize, tensor_shapes
 
 from .conftest import (
     AS_IT_IS,

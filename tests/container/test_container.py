@@ -17,6 +17,7 @@ from addons import AddonMaker
 from conftest import ROOT, run_import, store_environment
 from container_images import build_bento, containerize, containerize_in_layers, layers, search
 from containers import Container, podman, running
+from tests.forge.lora import LoraOptions
 
 # Variables in which people keep secrets while they build.
 SECRET_VARIABLES = (
@@ -64,7 +65,7 @@ def arguments(
     home = Path(environment["BENTOML_HOME"])
     model = home / "models" / Path(*model_tag.split(":"))
     maker = AddonMaker(model, home, environment, tmp_path_factory.mktemp("addons"))
-    maker.lora("inside", seed=1)
+    maker.lora("inside", LoraOptions(seed=1))
     maker.import_written()
     return {"model": model_tag, "addons": "lora-inside"}
 

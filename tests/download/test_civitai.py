@@ -44,7 +44,6 @@ def test_record_as_documented_is_read(server: WebServer):
         model_name="WAI-illustrious-SDXL",
         version_name="v16.0",
         base_model="Illustrious",
-        model_type="Checkpoint",
         trained_words=("masterpiece", "best quality"),
         file_name="waiIllustriousSDXL_v160.safetensors",
         size=6938040678,
@@ -64,7 +63,7 @@ def test_key_is_sent_in_a_header_only(server: WebServer):
 
 def test_record_with_nulls_and_gaps_is_read():
     version = parse(baseModel=None, trainedWords=None, model=None, name=None, file={"hashes": {}})
-    assert version.base_model == version.model_type == version.version_name == ""
+    assert version.base_model == version.version_name == ""
     assert version.trained_words == ()
     assert version.size is None
     assert version.sha256 is None

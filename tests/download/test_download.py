@@ -19,7 +19,6 @@ from pathlib import Path
 import pytest
 from typing_extensions import Buffer
 
-from forging import safetensors_bytes
 from lpw_sdxl.download import Download, DownloadHooks, fetch, remove, transfer
 from lpw_sdxl.download.notes import locked
 from lpw_sdxl.download.partial import PartialFile
@@ -27,6 +26,7 @@ from lpw_sdxl.download.source import CivitaiSource, UrlSource
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
 from lpw_sdxl.settings import ImportSettings
 from lpw_sdxl.weights.header import read_header
+from tests.forge.raw import safetensors_bytes
 from web import (
     Answer,
     Endless,

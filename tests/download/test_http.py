@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from forging import safetensors_bytes
 from lpw_sdxl.download import DownloadHooks, fetch, http
 from lpw_sdxl.download.answers import Asked, RefusedError, TransientError
 from lpw_sdxl.download.http import open_client
 from lpw_sdxl.download.source import CivitaiSource, UrlSource
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.settings import ImportSettings
+from tests.forge.raw import safetensors_bytes
 from web import (
     Answer,
     File,

@@ -14,7 +14,6 @@ from diffusers import StableDiffusionXLPipeline
 
 from conftest import store_environment
 from forks import Forks
-from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator
 from lpw_sdxl.engine import Engine, GeneratedImage
 from lpw_sdxl.engine.calibration import calibrate
@@ -32,6 +31,7 @@ from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference, Schedul
 from lpw_sdxl.settings import Settings
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from stock_schedulers import stock_scheduler
+from tests.forge.checkpoint import SyntheticSize, write_checkpoint
 
 WORDS = ["amber", "brass", "cedar", "dawn", "ember", "fjord", "glass", "harbour", "iris", "jade"]
 

@@ -1,7 +1,7 @@
 """What a LoRA file adds to weights, in float64 and apart from the product's code.
 
-The names of tensors are the writer's own (`synthetic_names`); what is read, and every formula, is
-written out here: einsum, Kronecker's product block by block, DoRA's norms one by one.
+The names of tensors are the writer's own (`forge/lora_names.py`); what is read, and every formula,
+is written out here: einsum, Kronecker's product block by block, DoRA's norms one by one.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from lpw_sdxl.lora.synthetic_names import SyntheticNaming, tensor_name
 from lpw_sdxl.lora.targets import LORA_COMPONENTS, Targets
 from lpw_sdxl.weights.component import Component
+from tests.forge.lora_names import SyntheticNaming, tensor_name
 
 FACTORS = (
     *("lora_down", "lora_up", "lora_mid", "alpha", "dora_scale"),

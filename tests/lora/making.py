@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from lpw_sdxl.checkpoint.configs import component_configs
 from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
-from lpw_sdxl.checkpoint.synthetic import SyntheticSize
 from lpw_sdxl.lora.targets import LORA_COMPONENTS, Targets, targets_of
 from lpw_sdxl.weights.dtypes import DTYPE_BYTES, CheckpointDtype
 from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo
+from tests.forge.checkpoint import SyntheticSize
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -27,15 +27,15 @@ from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.preflight import examine
 from lpw_sdxl.lora.request import collect
 from lpw_sdxl.lora.sets import LoraSet, LoraSets, sets_of
-from lpw_sdxl.lora.synthetic import write_lora
-from lpw_sdxl.lora.synthetic_factors import SyntheticKind as Kind
-from lpw_sdxl.lora.synthetic_names import SyntheticNaming as Naming
 from lpw_sdxl.lora.targets import LORA_COMPONENTS, Targets, read_targets
 from lpw_sdxl.lora_reference import LoraReference
 from lpw_sdxl.settings import Settings
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.files import record_file
 from lpw_sdxl.weights.header import read_header
+from tests.forge.lora import LoraOptions, write_lora
+from tests.forge.lora_factors import SyntheticKind as Kind
+from tests.forge.lora_names import SyntheticNaming as Naming
 
 TOLERANCE = 1e-4
 EFFECT = 1e-2
@@ -112,16 +112,15 @@ class Files:
         name = f"{case.name}_{case.alpha}"
         source = self._folder / f"{name}.source.safetensors"
         seed = 1 + list(Kind).index(case.kind)  # one LoRA under all namings
-        write_lora(
-            source,
-            self._targets,
+        options = LoraOptions(
             kind=case.kind,
             naming=case.naming,
-            conv=case.conv,
-            tucker=case.tucker,
+            has_convolutions=case.conv,
+            is_tucker=case.tucker,
             alpha=case.alpha,
             seed=seed,
         )
+        write_lora(source, self._targets, options)
         file = self._folder / f"{name}.safetensors"
         convert(examine(read_header(source), self._targets), file, lambda *_: None)
         self.canonical[case_key(case)] = CanonicalFile(case_key(case), file)

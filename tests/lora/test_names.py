@@ -13,10 +13,10 @@ from diffusers.loaders.lora_conversion_utils import (
 
 from lpw_sdxl.checkpoint.keys import sources_of
 from lpw_sdxl.checkpoint.kinds import UNET as STABILITY
-from lpw_sdxl.checkpoint.synthetic import SyntheticSize
 from lpw_sdxl.lora.names import Factor, ModuleNames, Naming, Place, component_of, split
 from lpw_sdxl.lora.targets import LORA_COMPONENTS, signature
 from lpw_sdxl.weights.component import Component
+from tests.forge.checkpoint import SyntheticSize
 
 from .making import targets
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from lpw_sdxl.checkpoint.synthetic import SyntheticSize, tensor_shapes
 from lpw_sdxl.errors import AddonError, LpwSdxlError, UnsupportedCheckpointError
 from lpw_sdxl.lora.preflight import describe_file, examine
 from lpw_sdxl.lora.targets import LORA_COMPONENTS
+from tests.forge.checkpoint import SyntheticSize, tensor_shapes
 
 from .making import CONV, KEY, MODULE, QUERY, Shapes, header_of, pair, targets
 

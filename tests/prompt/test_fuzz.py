@@ -17,8 +17,8 @@ from lpw_sdxl.prompt import (
     PromptStyle,
     Span,
     parse,
-    render,
 )
+from prompt_rendering import render
 from prompt_strategies import PIECES
 
 UNLIMITED = PromptLimits(max_characters=10**9, max_depth=10**9, max_weight=1e308)

@@ -7,7 +7,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from lpw_sdxl.errors import InvalidPromptError
-from lpw_sdxl.prompt import Break, LoraTag, Prompt, PromptLimits, PromptStyle, Span, parse, render
+from lpw_sdxl.prompt import Break, LoraTag, Prompt, PromptLimits, PromptStyle, Span, parse
+from prompt_rendering import render
 from prompt_strategies import breaks, lora_tags, prompt_texts, spans, trees
 
 UNLIMITED = PromptLimits(max_characters=10**9, max_depth=10**9, max_weight=math.inf)

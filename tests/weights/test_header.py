@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from forging import safetensors_bytes
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
 from lpw_sdxl.weights.header import MAX_HEADER_BYTES, MAX_TENSORS, read_header
+from tests.forge.raw import safetensors_bytes
 
 A = {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]}
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from lpw_sdxl.checkpoint import architecture
 from lpw_sdxl.embedding.preflight import EmbeddingPlan
 from lpw_sdxl.errors import AddonError, CheckpointError, LpwSdxlError
 from lpw_sdxl.lora.preflight import LoraPlan, examine
@@ -27,10 +28,7 @@ from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.header import CheckpointHeader
 
 SDXL = "SDXL"
-SDXL_WIDTHS = (768, 1280)
-"""Widths of SDXL's two text encoders (Podell et al., "SDXL", 2023, table 1)."""
-
-_SDXL_CHANNELS = 320
+SDXL_WIDTHS = tuple(encoder.width for encoder in architecture.SDXL.encoders)
 
 logger = logging.getLogger(__name__)
 
@@ -128,10 +126,9 @@ def sdxl_targets() -> Targets:
     from lpw_sdxl.checkpoint.configs import component_configs
     from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
     from lpw_sdxl.checkpoint.skeleton import parameter_shapes
-    from lpw_sdxl.checkpoint.synthetic import SyntheticSize
     from lpw_sdxl.weights.dtypes import CheckpointDtype
 
-    configs = component_configs(SyntheticSize.FULL.value, SDXL_SIZE, CheckpointDtype.FLOAT16)
+    configs = component_configs(architecture.SDXL, SDXL_SIZE, CheckpointDtype.FLOAT16)
     shapes = parameter_shapes(configs)
     named = {part.value: part for part in shapes}
     return targets_of({component: shapes[named[component.value]] for component in LORA_COMPONENTS})
@@ -144,5 +141,5 @@ def _newest_models() -> list[entries.StoreEntry]:
 
 def _is_sdxl(targets: Targets) -> bool:
     """Tell SDXL's own size from those that tests and the demo make; imports refuse all others."""
-    entrance = targets[Component.UNET]["conv_in"].weight
-    return entrance[0] == _SDXL_CHANNELS and encoder_widths(targets) == SDXL_WIDTHS
+    channels, *_ = targets[Component.UNET]["conv_in"].weight
+    return (channels, encoder_widths(targets)) == (architecture.SDXL.unet.widths[0], SDXL_WIDTHS)

@@ -14,7 +14,7 @@ from shlex import quote
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from lpw_sdxl.errors import AddonError
-from lpw_sdxl.store.kind import AddonKind, store_name
+from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.store.manifest import MANIFEST_FILE, find_flaw, write_json
 from lpw_sdxl.weights.files import FileRecord
 
@@ -83,11 +83,6 @@ class AddonManifest:
     created: str
     importer_version: str
     files: Mapping[str, FileRecord]
-
-    @property
-    def store_name(self) -> str:
-        """Return the entry's name in the store, without its version."""
-        return store_name(self.kind, self.name)
 
     @property
     def autov2(self) -> str:

@@ -59,8 +59,8 @@ class UNetSizes:
         """Return the attention heads of each level.
 
         SDXL has 64 channels a head (Podell et al., "SDXL", 2023, section 2.1 and its published
-        configuration). A UNet whose finest level is not 320 wide is not SDXL's own but one of the
-        small ones that `synthetic.py` makes; it has 16 channels a head.
+        configuration). A UNet whose finest level is not 320 wide is not SDXL's own but a small one,
+        made for the demo or for tests; it has 16 channels a head.
         """
         head_width = _SDXL_HEAD_WIDTH if self.widths[0] == _SDXL_WIDTH else _SMALL_HEAD_WIDTH
         return tuple(width // head_width for width in self.widths)
@@ -122,6 +122,22 @@ class Architecture:
     unet: UNetSizes
     encoders: tuple[TextEncoderSizes, TextEncoderSizes]
     vae: VaeSizes
+
+
+SDXL = Architecture(
+    unet=UNetSizes(
+        widths=(_SDXL_WIDTH, 640, 1280),
+        transformer_layers=(0, 2, 10),
+        context_width=768 + 1280,
+        added_width=1280 + SIZE_EMBEDDINGS * SIZE_EMBEDDING_WIDTH,
+    ),
+    encoders=(
+        TextEncoderSizes(768, 12, 3072, 768, *CLIP_TOKENS),
+        TextEncoderSizes(1280, 32, 5120, 1280, *CLIP_TOKENS),
+    ),
+    vae=VaeSizes((128, 256, 512, 512), latent_channels=4),
+)
+"""SDXL's own sizes (Podell et al., "SDXL", 2023, table 1, and the published configurations)."""
 
 
 def _norm_groups(widths: tuple[int, ...]) -> int:

@@ -39,10 +39,9 @@ class CivitaiVersion:
 
     Attributes:
         version_id: of the version, not of the model.
-        model_name: one line, as its author wrote it; so are the next four.
+        model_name: one line, as its author wrote it; so are the next three.
         version_name: such as `v16.0`.
         base_model: such as `Illustrious`.
-        model_type: such as `Checkpoint` or `LORA`.
         trained_words: words that the author says bring out the style.
         file_name: a safe name that ends in `.safetensors`.
         size: bytes, to within 1,024, or None.
@@ -54,7 +53,6 @@ class CivitaiVersion:
     model_name: str
     version_name: str
     base_model: str
-    model_type: str
     trained_words: tuple[str, ...]
     file_name: str
     size: int | None
@@ -111,7 +109,6 @@ def parse_version(answer: bytes, version_id: int) -> CivitaiVersion:
         model_name=_line(model.name),
         version_name=_line(record.name),
         base_model=_line(record.base_model),
-        model_type=_line(model.type),
         trained_words=tuple(_line(w) for w in (record.trained_words or [])[:MAX_TRAINED_WORDS]),
         file_name=safe_file_name(file.name or "") or f"civitai-{version_id}{SUFFIX}",
         size=_size(file),
@@ -155,7 +152,6 @@ class _File(_Record):
 
 class _Model(_Record):
     name: str | None = None
-    type: str | None = None
 
 
 class _Version(_Record):

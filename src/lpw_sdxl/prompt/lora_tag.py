@@ -1,4 +1,4 @@
-r"""LoRA tags by themselves: their pattern, and what stands in one; nothing of the text around.
+r"""LoRA tags by themselves: their pattern, what stands in one, and one as text again.
 
 The form is AUTOMATIC1111's: `<lora:name>` with a weight of 1, `<lora:name:weight>`,
 `<lora:name:te:unet>` for the text encoders and the UNet, and `te=` and `unet=` behind those, which
@@ -12,7 +12,10 @@ effect than was asked for.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import NamedTuple
+
+from lpw_sdxl.prompt.syntax import LoraTag
 
 LORA_BEGINNING = re.compile("<(?:lora|lyco):")
 LONGEST_NAME = 128  # characters, with the white space around
@@ -56,3 +59,14 @@ def read_tag(inside: str) -> TagParts:
     text_encoder = named.get("te", positional[0] if positional else 1.0)
     unet = named.get("unet", positional[1] if len(positional) > 1 else text_encoder)
     return TagParts(name, TagWeights(unet=unet, text_encoder=text_encoder))
+
+
+def write_tag(tag: LoraTag) -> str:
+    """Write a tag with one number, or with two if the text encoders' is another than the UNet's."""
+    numbers = dict.fromkeys(map(write_number, (tag.text_encoder_weight, tag.weight)))
+    return f"<lora:{tag.name}:{':'.join(numbers)}>"
+
+
+def write_number(number: float) -> str:
+    """Write every digit, without an exponent: it is read again to the last bit."""
+    return f"{Decimal(repr(float(number))):f}"

@@ -11,12 +11,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from decimal import Decimal
 
 from lpw_sdxl.errors import InvalidPromptError
 from lpw_sdxl.prompt.grammar import GRAMMARS, Grammar
 from lpw_sdxl.prompt.limits import SURROGATE
-from lpw_sdxl.prompt.lora_tag import LORA_TAG, read_tag
+from lpw_sdxl.prompt.lora_tag import LORA_TAG, read_tag, write_number, write_tag
 from lpw_sdxl.prompt.style import PromptStyle
 from lpw_sdxl.prompt.syntax import Break, LoraTag, Node, Prompt, Span
 
@@ -52,12 +51,6 @@ def render(prompt: Prompt, style: PromptStyle = PromptStyle.LPW) -> str:
             )
         written.append(_write(before, node, after, grammar))
     return "".join(written)
-
-
-def write_tag(tag: LoraTag) -> str:
-    """Write a tag with one number, or with two if the text encoders' is another than the UNet's."""
-    numbers = dict.fromkeys(map(_write_number, (tag.text_encoder_weight, tag.weight)))
-    return f"<lora:{tag.name}:{':'.join(numbers)}>"
 
 
 def _obstacles(before: Node | None, node: Node, grammar: Grammar) -> Iterator[str]:
@@ -113,7 +106,7 @@ def _write_span(before: Node | None, span: Span, after: Node | None, grammar: Gr
     )
     if span.weight == 1.0 and not needs_brackets:
         return text
-    return f"({text}:{_write_number(span.weight)})"
+    return f"({text}:{write_number(span.weight)})"
 
 
 def _is_of_equal_weight(before: Node | None, span: Span) -> bool:
@@ -127,7 +120,3 @@ def _part(span: Span) -> str:
 def _is_readable(tag: LoraTag) -> bool:
     match = LORA_TAG.fullmatch(write_tag(tag))
     return match is not None and read_tag(match["lora"]).name == tag.name
-
-
-def _write_number(number: float) -> str:
-    return f"{Decimal(repr(float(number))):f}"

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
 from lpw_sdxl.weights.header import read_header
+from tests.forge.checkpoint import SyntheticSize, write_checkpoint
 
 from .conftest import FP32, convert_file
 

@@ -1,4 +1,4 @@
-"""Random, seeded SDXL checkpoints in the original single-file layout, for tests.
+"""Random, seeded SDXL checkpoints in the original single-file layout.
 
 The names and shapes are those that the import's map (`keys.py`) asks for, found from the modules'
 own parameters; tests hold them against Diffusers' converter, which doesn't share this code.
@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 
 from lpw_sdxl.checkpoint.architecture import (
+    CLIP_TOKENS,
+    SDXL,
     SIZE_EMBEDDING_WIDTH,
     SIZE_EMBEDDINGS,
     Architecture,
@@ -25,51 +27,39 @@ from lpw_sdxl.checkpoint.architecture import (
 from lpw_sdxl.checkpoint.configs import component_configs
 from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
 from lpw_sdxl.checkpoint.keys import Shape, sources_of
-from lpw_sdxl.checkpoint.kinds import FIRST_ENCODER
+from lpw_sdxl.checkpoint.kinds import POSITION_IDS
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
+from lpw_sdxl.checkpoint.tokenizer import MAX_LENGTH
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.files import FileRecord
 from lpw_sdxl.weights.tensors import TORCH_DTYPES, tensor_bytes
 from lpw_sdxl.weights.writer import TensorSpec, write_safetensors
 
-POSITION_IDS = FIRST_ENCODER + "embeddings.position_ids"
-
-_VOCABULARY = 49408
-_POSITIONS = 77
 _BIAS_SPREAD = 0.02
 _TOKEN_SPREAD = 1.0
 _POSITION_SPREAD = 0.3
 
-
-def _architecture(
-    unet_widths: tuple[int, int, int],
-    transformer_layers: tuple[int, int, int],
-    encoders: tuple[tuple[int, int], tuple[int, int]],
-    vae_widths: tuple[int, int, int, int],
-) -> Architecture:
-    """Make an SDXL of these sizes; an encoder is its width and its number of layers."""
-    (first_width, _), (second_width, _) = encoders
-    first, second = (
-        TextEncoderSizes(width, layers, 4 * width, width, _VOCABULARY, _POSITIONS)
-        for width, layers in encoders
-    )
-    unet = UNetSizes(
-        widths=unet_widths,
-        transformer_layers=transformer_layers,
-        context_width=first_width + second_width,
-        added_width=second_width + SIZE_EMBEDDINGS * SIZE_EMBEDDING_WIDTH,
-    )
-    return Architecture(unet, (first, second), VaeSizes(vae_widths, latent_channels=4))
+_TINY = Architecture(
+    unet=UNetSizes(
+        widths=(32, 64, 64),
+        transformer_layers=(0, 1, 2),
+        context_width=32 + 64,
+        added_width=64 + SIZE_EMBEDDINGS * SIZE_EMBEDDING_WIDTH,
+    ),
+    encoders=(
+        TextEncoderSizes(32, 12, 128, 32, *CLIP_TOKENS),
+        TextEncoderSizes(64, 12, 256, 64, *CLIP_TOKENS),
+    ),
+    vae=VaeSizes((32, 32, 64, 64), latent_channels=4),
+)
 
 
 class SyntheticSize(Enum):
     """How large a model: seconds on a CPU, or SDXL's own size (6.94 GB in float16)."""
 
-    TINY = _architecture((32, 64, 64), (0, 1, 2), ((32, 12), (64, 12)), (32, 32, 64, 64))
-    FULL = _architecture(
-        (320, 640, 1280), (0, 2, 10), ((768, 12), (1280, 32)), (128, 256, 512, 512)
-    )
+    TINY = _TINY
+    FULL = SDXL
 
 
 def write_checkpoint(
@@ -103,7 +93,7 @@ def write_checkpoint(
 def tensor_shapes(size: SyntheticSize) -> dict[str, Shape]:
     """Return every tensor of such a checkpoint in the original layout, sorted by name."""
     configs = component_configs(size.value, SDXL_SIZE, CheckpointDtype.FLOAT32)
-    shapes: dict[str, Shape] = {POSITION_IDS: (1, _POSITIONS)}
+    shapes: dict[str, Shape] = {POSITION_IDS: (1, MAX_LENGTH)}
     for component, parameters in parameter_shapes(configs).items():
         for key, shape in parameters.items():
             source = sources_of(component, key)[0]
@@ -117,7 +107,7 @@ def _contents(
     generator = torch.Generator().manual_seed(seed)
     for name, shape in shapes.items():
         if name == POSITION_IDS:
-            yield tensor_bytes(torch.arange(_POSITIONS))
+            yield tensor_bytes(torch.arange(MAX_LENGTH))
         else:
             values = _random_tensor(name, shape, generator)
             yield tensor_bytes(values.to(TORCH_DTYPES[dtype.code]))

@@ -17,13 +17,15 @@ from torch import Tensor
 from lpw_sdxl.checkpoint.configs import component_configs
 from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
-from lpw_sdxl.checkpoint.synthetic import SyntheticSize
 from lpw_sdxl.lora.formulas import change
-from lpw_sdxl.lora.synthetic import write_lora
-from lpw_sdxl.lora.synthetic_names import SyntheticNaming, tensor_name
 from lpw_sdxl.lora.targets import LORA_COMPONENTS
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
+from lpw_sdxl.weights.files import FileRecord
+from tests.forge.checkpoint import SyntheticSize
+from tests.forge.lora import LoraOptions, write_lora
+from tests.forge.lora_factors import SyntheticKind
+from tests.forge.lora_names import SyntheticNaming, tensor_name
 
 
 class Target(NamedTuple):
@@ -61,6 +63,12 @@ def targets() -> Targets:
         }
         for component in LORA_COMPONENTS
     }
+
+
+def write(path: Path, targets: Targets, kind="lora", naming="kohya", **options) -> FileRecord:
+    """Write a LoRA whose kind and naming are told by their names."""
+    kind, naming = SyntheticKind(kind), SyntheticNaming(naming)
+    return write_lora(path, targets, LoraOptions(kind=kind, naming=naming, **options))
 
 
 def names_of(path: Path) -> set[str]:
@@ -110,18 +118,22 @@ def changes_of(path: Path, naming: str, targets: Targets) -> dict[tuple[str, str
 
 @pytest.mark.parametrize(("kind", "naming"), HELD)
 def test_same_seed_is_the_same_lora_in_every_naming(kind, naming, targets, tmp_path):
-    layers = {"attention_only": True} if naming == "diffusers-processor" else {"conv": True}
+    layers = (
+        {"is_attention_only": True}
+        if naming == "diffusers-processor"
+        else {"has_convolutions": True}
+    )
     # In float32, for halving the smallest numbers of float16 rounds them.
     options = layers | {"kind": kind, "dtype": CheckpointDtype.FLOAT32}
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
-    write_lora(first, targets, **options)
-    write_lora(second, targets, naming=naming, **options)
+    write(first, targets, **options)
+    write(second, targets, naming=naming, **options)
     ours, theirs = (
         changes_of(first, "kohya", targets),
         changes_of(second, naming, targets),
     )
     assert ours.keys() == theirs.keys()
-    assert {component for component, _ in ours} == set(Component)
+    assert {component for component, _ in ours} == set(LORA_COMPONENTS)
     assert all(torch.equal(ours[module], theirs[module]) for module in ours)
 
 
@@ -129,7 +141,7 @@ def test_same_seed_is_the_same_lora_in_every_naming(kind, naming, targets, tmp_p
 @pytest.mark.parametrize("tucker", [False, True], ids=["plain", "tucker"])
 def test_change_has_the_strength_that_was_asked_for(kind, tucker, targets, tmp_path):
     path = tmp_path / "file.safetensors"
-    write_lora(path, targets, kind=kind, conv=True, strength=0.25, tucker=tucker)
+    write(path, targets, kind=kind, has_convolutions=True, strength=0.25, is_tucker=tucker)
     ratios: dict[bool, list[float]] = {}
     for (component, module), delta in changes_of(path, "kohya", targets).items():
         shape = targets[Component(component)][module].weight
@@ -145,7 +157,7 @@ def test_change_has_the_strength_that_was_asked_for(kind, tucker, targets, tmp_p
 @pytest.mark.parametrize("kind", ["dora", "dora-columns"])
 def test_magnitudes_of_a_dora_are_near_those_of_a_random_model(kind, targets, tmp_path):
     path = tmp_path / "file.safetensors"
-    write_lora(path, targets, kind=kind, strength=0.1)
+    write(path, targets, kind=kind, strength=0.1)
     for (component, module), factors in modules_of(path, "kohya", targets).items():
         out, into = targets[Component(component)][module].weight
         scale = factors["dora_scale"]
@@ -156,7 +168,7 @@ def test_magnitudes_of_a_dora_are_near_those_of_a_random_model(kind, targets, tm
 
 def test_every_form_of_a_lokr_occurs(targets, tmp_path):
     path = tmp_path / "file.safetensors"
-    write_lora(path, targets, kind="lokr", conv=True, tucker=True)
+    write(path, targets, kind="lokr", has_convolutions=True, is_tucker=True)
     forms = {
         frozenset(factors) - {"alpha"} for factors in modules_of(path, "kohya", targets).values()
     }
@@ -236,13 +248,13 @@ def test_every_form_of_a_lokr_occurs(targets, tmp_path):
 def test_names_are_those_of_the_tools(naming, expected, targets, tmp_path):
     path = tmp_path / "file.safetensors"
     kind = "lora" if naming == "diffusers-processor" else "locon"
-    write_lora(path, targets, kind=kind, naming=naming)
+    write(path, targets, kind=kind, naming=naming)
     assert set(expected) <= names_of(path)
 
 
 def test_norms_have_lycoris_names(targets, tmp_path):
     path = tmp_path / "file.safetensors"
-    write_lora(path, targets, kind="full", conv=True)
+    write(path, targets, kind="full", has_convolutions=True)
     names = names_of(path)
     assert {f"lora_unet_input_blocks_1_0_in_layers_0.{n}" for n in ("w_norm", "b_norm")} <= names
     assert {f"lora_unet_input_blocks_1_0_in_layers_2.{n}" for n in ("diff", "diff_b")} <= names
@@ -250,7 +262,7 @@ def test_norms_have_lycoris_names(targets, tmp_path):
 
 def test_magnitudes_have_pefts_shapes(targets, tmp_path):
     path = tmp_path / "file.safetensors"
-    write_lora(path, targets, kind="dora", naming="diffusers", conv=True)
+    write(path, targets, kind="dora", naming="diffusers", has_convolutions=True)
     tensors = load_file(path)
     linear = "text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_magnitude_vector"
     assert tensors[linear].shape == (128,)
@@ -262,7 +274,7 @@ def test_notes_are_those_that_the_tools_write(targets, tmp_path):
     path = tmp_path / "file.safetensors"
 
     def notes(**options) -> dict[str, str]:
-        write_lora(path, targets, rank=8, alpha=4.0, **options)
+        write(path, targets, rank=8, alpha=4.0, **options)
         with safe_open(path, "pt") as file:
             return file.metadata()
 
@@ -284,10 +296,10 @@ def test_notes_are_those_that_the_tools_write(targets, tmp_path):
 
 def test_seed_decides_alone(targets, tmp_path):
     whole, other = tmp_path / "whole.safetensors", tmp_path / "other.safetensors"
-    first = write_lora(whole, targets, seed=3)
-    assert write_lora(other, targets, seed=3) == first
-    assert write_lora(other, targets, seed=4) != first
-    write_lora(other, targets, seed=3, components=(Component.TEXT_ENCODER_2,))
+    first = write(whole, targets, seed=3)
+    assert write(other, targets, seed=3) == first
+    assert write(other, targets, seed=4) != first
+    write(other, targets, seed=3, components=(Component.TEXT_ENCODER_2,))
     every, part = load_file(whole), load_file(other)
     assert part
     assert {name.split("_")[1] for name in part} == {"te2"}
@@ -297,7 +309,7 @@ def test_seed_decides_alone(targets, tmp_path):
 @pytest.mark.parametrize("dtype", list(CheckpointDtype))
 def test_tensors_have_the_dtype_that_was_asked_for(dtype, targets, tmp_path):
     path = tmp_path / "file.safetensors"
-    write_lora(path, targets, dtype=dtype)
+    write(path, targets, dtype=dtype)
     for name, tensor in load_file(path).items():
         expected = torch.float32 if name.endswith(".alpha") else getattr(torch, dtype.value)
         assert tensor.dtype == expected
@@ -316,5 +328,5 @@ def test_tensors_have_the_dtype_that_was_asked_for(dtype, targets, tmp_path):
 )
 def test_what_no_file_of_a_naming_holds_is_refused(kind, naming, tucker, targets, tmp_path):
     with pytest.raises(ValueError, match=f"No file in {naming} naming holds"):
-        write_lora(tmp_path / "file", targets, kind=kind, naming=naming, tucker=tucker)
+        write(tmp_path / "file", targets, kind=kind, naming=naming, is_tucker=tucker)
     assert not (tmp_path / "file").exists()

@@ -1,4 +1,4 @@
-"""Random, seeded LoRA files of every kind and naming, for demo, benchmark and tests.
+"""Random, seeded LoRA files of every kind and naming.
 
 The same seed and kind are the same LoRA under every naming. It teaches a model nothing: pictures
 change visibly, and that is all.
@@ -9,23 +9,21 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lpw_sdxl.lora.synthetic_factors import Factors, Recipe, SyntheticKind, draw_factors
-from lpw_sdxl.lora.synthetic_names import SyntheticNaming, tensor_name
-from lpw_sdxl.lora.targets import LORA_COMPONENTS
+from lpw_sdxl.lora.targets import LORA_COMPONENTS, Target, Targets
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.files import FileRecord
 from lpw_sdxl.weights.tensors import TORCH_DTYPES, tensor_bytes
 from lpw_sdxl.weights.writer import TensorSpec, write_safetensors
-
-if TYPE_CHECKING:
-    from lpw_sdxl.lora.targets import Target, Targets
+from tests.forge.lora_factors import Factors, Recipe, SyntheticKind, draw_factors
+from tests.forge.lora_names import SyntheticNaming, tensor_name
 
 _ATTENTION = (".attn1.", ".attn2.", ".self_attn.")
 _TRANSFORMER = (".attentions.", ".self_attn.", ".mlp.")
@@ -58,84 +56,99 @@ class Module(NamedTuple):
     target: Target
 
 
-def write_lora(
-    path: Path,
-    targets: Targets,
-    *,
-    kind: SyntheticKind | str = SyntheticKind.LORA,
-    naming: SyntheticNaming | str = SyntheticNaming.KOHYA,
-    rank: int = 4,
-    alpha: float = 2.0,
-    components: tuple[Component, ...] = LORA_COMPONENTS,
-    seed: int = 0,
-    strength: float = 0.5,
-    conv: bool | None = None,
-    attention_only: bool = False,
-    tucker: bool = False,
-    dtype: CheckpointDtype = CheckpointDtype.FLOAT16,
-    metadata: Mapping[str, str] | None = None,
-) -> FileRecord:
-    """Write a random LoRA and return its size and SHA-256.
+@dataclass(frozen=True, kw_only=True)
+class LoraOptions:
+    """What a random LoRA is like.
 
-    Args:
-        path: the file; its folder exists. All of it is in memory once.
-        targets: the modules of the model that it is for.
-        kind: `lora`, `locon`, `dora` (magnitudes by rows), `dora-columns`, `loha`, `lokr` or
-            `full`, which changes biases and norms too.
-        naming: `kohya`, `kohya-diffusers`, `diffusers`, `peft`, `diffusers-old` or
-            `diffusers-processor`; the last three can't tell alpha and hold factors scaled by
-            alpha / rank, which is exact for a power of two (but in float16's smallest numbers).
+    Attributes:
+        kind: of the LoRA; a full one changes biases and norms too.
+        naming: of its tensors. Peft, old Diffusers and its processors can't tell alpha and hold
+            factors scaled by alpha / rank, which is exact for a power of two (but in float16's
+            smallest numbers).
         rank: of every product.
         alpha: scales the change, over `rank`; positive.
-        components: those that it changes.
-        seed: the same seed gives the same bytes with the same torch.
         strength: standard deviation of the change over that of a random model's weight.
-        conv: change the UNet's resnets and samplers too; None for the kind `locon` alone.
-        attention_only: change nothing but the attention's four matrices, as Diffusers' own
+        components: those that it changes.
+        has_convolutions: change the UNet's resnets and samplers too; None for a LoCon alone.
+        is_attention_only: change nothing but the attention's four matrices, as Diffusers' own
             training does.
-        tucker: convolutions take Tucker's form.
+        is_tucker: convolutions take Tucker's form.
+        seed: the same seed gives the same bytes with the same torch.
         dtype: of the tensors; alpha is float32.
         metadata: notes that are added to the usual ones or replace them.
+    """
+
+    kind: SyntheticKind = SyntheticKind.LORA
+    naming: SyntheticNaming = SyntheticNaming.KOHYA
+    rank: int = 4
+    alpha: float = 2.0
+    strength: float = 0.5
+    components: tuple[Component, ...] = LORA_COMPONENTS
+    has_convolutions: bool | None = None
+    is_attention_only: bool = False
+    is_tucker: bool = False
+    seed: int = 0
+    dtype: CheckpointDtype = CheckpointDtype.FLOAT16
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> Recipe:
+        """Return what a module's factors are drawn by."""
+        return Recipe(self.kind, self.rank, self.alpha, self.strength, self.is_tucker)
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Return what the paths of the modules that it changes hold one of."""
+        is_attention = self.is_attention_only or self.naming is SyntheticNaming.DIFFUSERS_PROCESSOR
+        has_convolutions = self.has_convolutions
+        if has_convolutions is None:
+            has_convolutions = self.kind is SyntheticKind.LOCON
+        return (
+            *(_ATTENTION if is_attention else _TRANSFORMER),
+            *(_CONVOLUTIONAL if has_convolutions else ()),
+        )
+
+
+_USUAL = LoraOptions()
+
+
+def write_lora(path: Path, targets: Targets, options: LoraOptions = _USUAL) -> FileRecord:
+    """Write a random LoRA for these modules of a model; return its size and SHA-256.
+
+    The file's folder exists. All of it is in memory once.
 
     Raises:
         ValueError: files of this naming don't hold this kind.
     """
-    kind, naming = SyntheticKind(kind), SyntheticNaming(naming)
-    if kind not in _KINDS[naming] or (tucker and naming not in _KOHYA):
-        raise ValueError(f"No file in {naming} naming holds {'Tucker forms' if tucker else kind}.")
-    recipe = Recipe(kind, rank, alpha, strength, tucker)
-    has_convolutions = kind is SyntheticKind.LOCON if conv is None else conv
-    is_attention = attention_only or naming is SyntheticNaming.DIFFUSERS_PROCESSOR
-    marks = (
-        *(_ATTENTION if is_attention else _TRANSFORMER),
-        *(_CONVOLUTIONAL if has_convolutions else ()),
-    )
-    modules = list(_modules(targets, components, marks, has_norms=kind is SyntheticKind.FULL))
+    naming, recipe = options.naming, options.recipe
+    if recipe.kind not in _KINDS[naming] or (recipe.is_tucker and naming not in _KOHYA):
+        kind = "Tucker forms" if recipe.is_tucker else recipe.kind
+        raise ValueError(f"No file in {naming} naming holds {kind}.")
+    modules = list(_modules(targets, options))
     tensors = {
         tensor_name(naming, module.component, module.path, factor): tensor.to(
-            torch.float32 if factor == "alpha" else TORCH_DTYPES[dtype.code]
+            torch.float32 if factor == "alpha" else TORCH_DTYPES[options.dtype.code]
         )
         for module in modules
-        for factor, tensor in _as_written(naming, recipe, _draw(recipe, module, seed)).items()
+        for factor, tensor in _as_written(naming, recipe, _draw(options, module)).items()
     }
-    notes = _notes(naming, recipe, modules) | dict(metadata or {})
-    return _write(path, tensors, notes)
+    return _write(path, tensors, _notes(naming, recipe, modules) | dict(options.metadata))
 
 
-def _modules(
-    targets: Targets, components: tuple[Component, ...], marks: tuple[str, ...], *, has_norms: bool
-) -> Iterator[Module]:
-    for component in components:
+def _modules(targets: Targets, options: LoraOptions) -> Iterator[Module]:
+    has_norms = options.kind is SyntheticKind.FULL
+    for component in options.components:
         for path, target in targets[component].items():
-            is_marked = any(mark in f".{path}." for mark in marks)
+            is_marked = any(mark in f".{path}." for mark in options.marks)
             if is_marked and (has_norms or len(target.weight) > 1):
                 yield Module(component, path, target)
 
 
-def _draw(recipe: Recipe, module: Module, seed: int) -> Factors:
+def _draw(options: LoraOptions, module: Module) -> Factors:
     """Draw a module's factors, whatever other modules there are; the seed holds its full name."""
     name = tensor_name(SyntheticNaming.DIFFUSERS, module.component, module.path, "")
-    return draw_factors(recipe, module.target, zlib.crc32(f"{seed}/{name}".encode()))
+    seed = zlib.crc32(f"{options.seed}/{name}".encode())
+    return draw_factors(options.recipe, module.target, seed)
 
 
 def _as_written(naming: SyntheticNaming, recipe: Recipe, factors: Factors) -> Factors:

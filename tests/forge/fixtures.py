@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from forging import safetensors_bytes
+from tests.forge.raw import safetensors_bytes
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -34,8 +34,8 @@ def write_file(tmp_path: Path) -> Callable[[Shapes], Path]:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # torch comes with it; who needs no checkpoint starts without.
-    from lpw_sdxl.checkpoint.synthetic import SyntheticSize, write_checkpoint
     from lpw_sdxl.schema import ImageSize
+    from tests.forge.checkpoint import SyntheticSize, write_checkpoint
 
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
     write_checkpoint(path, SyntheticSize.TINY, seed=7, native_size=ImageSize(96, 128))

@@ -1,0 +1,1 @@
+"""Random, seeded checkpoints and LoRA files, for tests and benchmarks; no part of the product."""
