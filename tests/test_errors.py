@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lpw_sdxl import errors
+from lpw_sdxl.api.dialect import NATIVE
 from lpw_sdxl.api.errors import STATUS_ANSWERS, ErrorAnswer
 
 
@@ -20,7 +21,7 @@ def test_every_error_is_drawn_in_the_tree(error_class: type[Exception]) -> None:
 def test_an_error_that_says_its_field_becomes_that_answer() -> None:
     answer = ErrorAnswer.from_error(errors.InvalidRequestError("too wide", field="width"))
     assert answer.status == 400
-    assert json.loads(answer.body()) == {
+    assert json.loads(NATIVE.body(answer)) == {
         "error": {"code": "invalid_request", "message": "too wide", "field": "width"}
     }
 

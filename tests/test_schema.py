@@ -5,17 +5,14 @@ import json
 import pytest
 
 from lpw_sdxl.errors import InvalidRequestError
-from lpw_sdxl.schema import (
-    GenerationRequest,
-    ImageSize,
-    LoraReference,
+from lpw_sdxl.request_limits import (
     RequestLimits,
-    SchedulerName,
     parse_batch,
     parse_info,
     parse_inspection,
     parse_request,
 )
+from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference, SchedulerName
 from lpw_sdxl.settings import Settings
 
 LIMITS = RequestLimits(

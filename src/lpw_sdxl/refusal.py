@@ -9,12 +9,11 @@ import difflib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from lpw_sdxl.errors import InvalidRequestError
-from lpw_sdxl.lora_reference import LoraReference
 
 ErrorDetails = Mapping[str, Any]
 
@@ -75,8 +74,8 @@ def explain_refusal(error: ValidationError, model: type[BaseModel]) -> InvalidRe
 def _explain_unknown(details: ErrorDetails, model: type[BaseModel]) -> InvalidRequestError:
     """Name a field that is none, and the one that it may have been meant to be."""
     path = details["loc"]
-    is_lora = len(path) > 1  # nothing else in a request has fields of its own
-    whose, owner = ("a LoRA", LoraReference) if is_lora else ("this request", model)
+    owner = _owner(model, path[:-1])
+    whose = getattr(owner, "noun", "this request")
     known = [*owner.model_fields]
     near = difflib.get_close_matches(str(path[-1]).lower(), known, n=1)
     shown = ".".join(map(str, path))[:LONGEST_SHOWN_NAME]
@@ -85,6 +84,23 @@ def _explain_unknown(details: ErrorDetails, model: type[BaseModel]) -> InvalidRe
         hint = "it has none"
     quoted = shown if shown.replace(".", "_").isidentifier() else json.dumps(shown)
     return InvalidRequestError(f"{quoted} is not a field of {whose}; {hint}", field=shown)
+
+
+def _owner(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:
+    """Find the model that a value at a path was validated as: the request, or one inside it."""
+    for name in path:
+        field = model.model_fields.get(str(name))
+        inner = None if field is None else _model_in(field.annotation)
+        model = inner or model  # a place in a list has no field of its own
+    return model
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Find the model that an annotation names, such as that of `list[LoraReference]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = map(_model_in, get_args(annotation))
+    return next((model for model in inner if model is not None), None)
 
 
 def _explain_json(field: str, details: ErrorDetails) -> str:

@@ -1,4 +1,4 @@
-"""What a client may ask for: GenerationRequest, its limits, and how a bad one is refused.
+"""What a client may ask for: GenerationRequest and its kin.
 
 Knows nothing of HTTP, torch or the engine. Fields are the field's own names; the order of a pair is
 height first wherever it is not named.
@@ -6,18 +6,13 @@ height first wherever it is not named.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from lpw_sdxl.errors import InvalidRequestError
-from lpw_sdxl.lora_reference import LoraReference
 from lpw_sdxl.prompt.style import PromptStyle
-from lpw_sdxl.refusal import explain_refusal
 from lpw_sdxl.scheduler_names import SchedulerName, find_scheduler, read_scheduler
-from lpw_sdxl.settings import Settings
 
 __all__ = [
     "LATENT_SCALE",
@@ -30,24 +25,13 @@ __all__ = [
     "InfoRequest",
     "InspectionRequest",
     "LoraReference",
-    "RequestLimits",
     "SchedulerName",
-    "check_limits",
-    "check_prompt_lengths",
     "find_scheduler",
-    "parse_batch",
-    "parse_info",
-    "parse_inspection",
-    "parse_request",
-    "validate_request",
 ]
 
 MIN_IMAGE_PIXELS = 64  # one side; below it SDXL's UNet has nothing left to halve
 MAX_IMAGE_PIXELS = 8192  # one side; the server's own limit is lower
 LATENT_SCALE = 8  # pixels a latent cell stands for, one side
-
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class ImageSize(NamedTuple):
@@ -69,7 +53,24 @@ class ImageFormat(StrEnum):
     WEBP = "webp"
 
 
+MAX_STRENGTH = 10.0  # a LoRA's, absolute value; people use -2 to 2
+
+Strength = Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH, allow_inf_nan=False)]
 Side = Annotated[int, Field(ge=MIN_IMAGE_PIXELS, le=MAX_IMAGE_PIXELS, multiple_of=LATENT_SCALE)]
+
+
+class LoraReference(BaseModel):
+    """One LoRA by the name it was imported under, and its strength."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    noun: ClassVar[str] = "a LoRA"
+
+    # Any name that an import may have; it is looked up, and never becomes a path.
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    weight: Strength = 1.0
+    text_encoder_weight: Strength | None = Field(
+        default=None, description="Of the text encoders' part; null is the same as weight."
+    )
 
 
 class GenerationRequest(BaseModel):
@@ -156,141 +157,3 @@ class BatchRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     requests: list[Any] = Field(min_length=1, description="GenerationRequests, in order.")
-
-
-@dataclass(frozen=True)
-class RequestLimits:
-    """The server's own limits on a request, tighter than the schema's.
-
-    Attributes:
-        max_prompt_characters: of `prompt` and of `negative_prompt`, each.
-        max_steps: `num_inference_steps`.
-        max_size: height and width, pixels.
-        max_batch_items: requests of one batch.
-        max_loras: different LoRAs of one request, the body's and the prompt's together; counted
-            when their names are looked up, by `lora.request.collect`.
-    """
-
-    max_prompt_characters: int
-    max_steps: int
-    max_size: ImageSize
-    max_batch_items: int
-    max_loras: int
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> RequestLimits:
-        """Take the limits that the settings name."""
-        return cls(
-            max_prompt_characters=settings.max_prompt_characters,
-            max_steps=settings.max_steps,
-            max_size=ImageSize(settings.max_height, settings.max_width),
-            max_batch_items=settings.max_batch_items,
-            max_loras=settings.max_loras,
-        )
-
-
-def parse_request(body: bytes | str, limits: RequestLimits) -> GenerationRequest:
-    """Read one GenerationRequest from JSON and hold it against the server's limits.
-
-    Raises:
-        InvalidRequestError: naming the first field that is wrong and what would be right; its
-            message holds no value of the request but numbers.
-    """
-    request = _read(GenerationRequest, body)
-    check_limits(request, limits)
-    return request
-
-
-def validate_request(values: object, limits: RequestLimits) -> GenerationRequest:
-    """Read one GenerationRequest from JSON values and hold it against the server's limits.
-
-    Raises:
-        InvalidRequestError: as `parse_request`.
-    """
-    try:
-        request = GenerationRequest.model_validate(values)
-    except ValidationError as error:
-        raise explain_refusal(error, GenerationRequest) from None
-    check_limits(request, limits)
-    return request
-
-
-def parse_inspection(body: bytes | str, limits: RequestLimits) -> InspectionRequest:
-    """Read one InspectionRequest from JSON and hold it against the server's limits.
-
-    Raises:
-        InvalidRequestError: as `parse_request`.
-    """
-    request = _read(InspectionRequest, body)
-    check_prompt_lengths(request, limits)
-    return request
-
-
-def parse_batch(body: bytes | str, limits: RequestLimits) -> BatchRequest:
-    """Read the list of a batch from JSON, not yet its items.
-
-    Raises:
-        InvalidRequestError: if there is no list, or it is empty or too long.
-    """
-    batch = _read(BatchRequest, body)
-    if len(batch.requests) > limits.max_batch_items:
-        raise InvalidRequestError(
-            f"requests has {len(batch.requests)} items; at most {limits.max_batch_items} are"
-            " accepted here",
-            field="requests",
-        )
-    return batch
-
-
-def parse_info(body: bytes | str) -> InfoRequest:
-    """Read the empty object that /info takes.
-
-    Raises:
-        InvalidRequestError: if there is anything in it.
-    """
-    return _read(InfoRequest, body or "{}")
-
-
-def check_limits(request: GenerationRequest, limits: RequestLimits) -> None:
-    """Hold a valid request against the server's own limits.
-
-    Raises:
-        InvalidRequestError: naming the field, its value and the limit.
-    """
-    check_prompt_lengths(request, limits)
-    numbers = (
-        ("num_inference_steps", request.num_inference_steps, limits.max_steps),
-        ("height", request.height, limits.max_size.height),
-        ("width", request.width, limits.max_size.width),
-    )
-    for field, value, limit in numbers:
-        if value is not None and value > limit:
-            default = "" if field in request.model_fields_set else ", its default"
-            raise InvalidRequestError(
-                f"{field} is {value}{default}; at most {limit} is accepted here", field=field
-            )
-
-
-def check_prompt_lengths(
-    request: GenerationRequest | InspectionRequest, limits: RequestLimits
-) -> None:
-    """Hold both prompts against the limit of characters.
-
-    Raises:
-        InvalidRequestError: naming the prompt, its length and the limit.
-    """
-    for field in ("prompt", "negative_prompt"):
-        length = len(getattr(request, field))
-        if length > limits.max_prompt_characters:
-            raise InvalidRequestError(
-                f"{field} has {length} characters; at most {limits.max_prompt_characters}"
-                " are accepted here",
-                field=field,
-            )
-
-
-def _read(model: type[Model], body: bytes | str) -> Model:
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        raise explain_refusal(error, model) from None

@@ -10,7 +10,7 @@ import pytest
 from bad_requests import ALL_CASES
 from lpw_sdxl.api.batch import MAX_VALUES, parse_item
 from lpw_sdxl.errors import InvalidRequestError
-from lpw_sdxl.schema import RequestLimits, parse_request
+from lpw_sdxl.request_limits import RequestLimits, parse_request
 from lpw_sdxl.settings import Settings
 
 LIMITS = RequestLimits.from_settings(Settings())

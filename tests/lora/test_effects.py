@@ -28,7 +28,7 @@ from lpw_sdxl.lora.preflight import examine
 from lpw_sdxl.lora.request import collect
 from lpw_sdxl.lora.sets import LoraSet, LoraSets, sets_of
 from lpw_sdxl.lora.targets import LORA_COMPONENTS, Targets, read_targets
-from lpw_sdxl.lora_reference import LoraReference
+from lpw_sdxl.schema import LoraReference
 from lpw_sdxl.settings import Settings
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.files import record_file

@@ -15,7 +15,8 @@ from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.api.openapi_errors import error_codes
 from lpw_sdxl.errors import InvalidRequestError, LpwSdxlError
 from lpw_sdxl.imaging import MEDIA_TYPES
-from lpw_sdxl.schema import GenerationRequest, RequestLimits, validate_request
+from lpw_sdxl.request_limits import RequestLimits, validate_request
+from lpw_sdxl.schema import GenerationRequest
 
 if TYPE_CHECKING:
     from lpw_sdxl.engine import Engine, GeneratedImage

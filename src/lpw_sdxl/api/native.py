@@ -22,16 +22,8 @@ from lpw_sdxl.api.native_schemas import (
 from lpw_sdxl.conditioning.explain import PromptExplanation
 from lpw_sdxl.engine.description import EngineDescription
 from lpw_sdxl.imaging import MEDIA_TYPES
-from lpw_sdxl.schema import (
-    BatchRequest,
-    GenerationRequest,
-    InfoRequest,
-    InspectionRequest,
-    parse_batch,
-    parse_info,
-    parse_inspection,
-    parse_request,
-)
+from lpw_sdxl.request_limits import parse_batch, parse_info, parse_inspection, parse_request
+from lpw_sdxl.schema import BatchRequest, GenerationRequest, InfoRequest, InspectionRequest
 
 ESCAPED_CHARACTER_BYTES = 12  # JSON's longest way to write one: a pair of \uXXXX
 OTHER_FIELDS_BYTES = 64 * 1024  # all but the prompts; 16 LoRAs with escaped names are a third of it

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lpw_sdxl.api.endpoints import JsonObject
+from lpw_sdxl.request_limits import RequestLimits
 from lpw_sdxl.scheduler_names import SCHEDULER_ALIASES
-from lpw_sdxl.schema import GenerationRequest, ImageSize, RequestLimits
+from lpw_sdxl.schema import GenerationRequest, ImageSize
 from lpw_sdxl.settings import Settings
 
 _NO_NUL = "^[^\\u0000]*$"

@@ -22,14 +22,8 @@ from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, check_fits, check_texts
 from lpw_sdxl.lora.request import collect, refuse_in_negative
 from lpw_sdxl.lora.sets import sets_of
 from lpw_sdxl.prompt import PromptLimits, PromptStyle, parse
-from lpw_sdxl.schema import (
-    GenerationRequest,
-    ImageSize,
-    InspectionRequest,
-    RequestLimits,
-    check_limits,
-    check_prompt_lengths,
-)
+from lpw_sdxl.request_limits import RequestLimits, check_limits, check_prompt_lengths
+from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.settings import Settings
 
 DRAWN_SEED_BITS = 32  # a seed that JavaScript and every A1111 tool can hold

@@ -17,8 +17,8 @@ from lpw_sdxl.conditioning.cache import CacheCounters
 from lpw_sdxl.engine.memory import MemoryPlan
 from lpw_sdxl.engine.observation import LoopCounters
 from lpw_sdxl.prompt.style import PromptStyle
+from lpw_sdxl.request_limits import RequestLimits
 from lpw_sdxl.scheduler_names import SchedulerName
-from lpw_sdxl.schema import RequestLimits
 from lpw_sdxl.store.manifest import Manifest
 
 Count = Annotated[int, Field(ge=0)]

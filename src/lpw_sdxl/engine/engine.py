@@ -40,7 +40,8 @@ from lpw_sdxl.engine.queue import QueueLimits
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import NOWHERE, LoraSets
 from lpw_sdxl.prompt import PromptStyle
-from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest, RequestLimits
+from lpw_sdxl.request_limits import RequestLimits
+from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.settings import Settings, read_settings
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
-from lpw_sdxl.lora_reference import MAX_STRENGTH, LoraReference
 from lpw_sdxl.prompt.syntax import LoraTag, Prompt
+from lpw_sdxl.schema import MAX_STRENGTH, LoraReference
 
 
 class LoraStrength(NamedTuple):
