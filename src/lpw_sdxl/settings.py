@@ -65,7 +65,6 @@ class Settings(LogSettings):
             on the device.
         half_decode: whether a half-precision model's VAE runs in that precision first: less memory,
             and on an H200 no less time.
-        compile: whether the UNet is compiled on a CUDA device, in the background.
         cuda_graphs: whether small UNet calls are replayed as CUDA graphs, for which some memory of
             the device is set aside; one image alone takes about half the time.
         max_body_bytes: largest HTTP body; paths that need less take less.
@@ -105,7 +104,6 @@ class Settings(LogSettings):
     stall_s: Annotated[float, Ge(1), Le(86_400)] = 600.0
     offload: Annotated[str, StringConstraints(pattern=r"^(auto|always|never)$")] = "auto"
     half_decode: bool = False
-    compile: bool = False
     cuda_graphs: bool = True
     max_body_bytes: Annotated[int, Ge(1024)] = 16 * 1024 * 1024
     tokens: SecretStr | None = None

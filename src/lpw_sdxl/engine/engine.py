@@ -73,8 +73,6 @@ class Engine:
             queue_limits=QueueLimits(settings.max_queued_jobs, settings.max_queued_cost),
             mixed_lengths=self.mixed_lengths,
             stall_s=settings.stall_s,
-            # On a CPU it takes minutes a shape and gains nothing (facts/performance.md, 4.6).
-            compiles=settings.compile and pipeline.device.type == "cuda" and not plan.is_offloading,
             library=self._library if addons.loras else None,
         )
         self._loop = StepLoop(pipeline, options, metrics or EngineMetrics(), on_death)
@@ -228,10 +226,6 @@ class Engine:
                 for name, cache in self.pipeline.prompt_encoder.counters._asdict().items()
             },
         }
-
-    def wait_until_compiled(self, timeout_s: float | None = None) -> None:
-        """Wait for the compiled UNet, where it is asked for; for benchmarks."""
-        self._loop.stages.wait_until_compiled(timeout_s)
 
     def close(self, timeout_s: float = 60.0) -> None:
         """Take no more requests, finish those accepted, and stop."""
