@@ -10,21 +10,19 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lpw_sdxl.lora.synthetic_factors import Factors, Recipe, SyntheticKind, draw_factors
 from lpw_sdxl.lora.synthetic_names import SyntheticNaming, tensor_name
+from lpw_sdxl.lora.targets import LORA_COMPONENTS, Target, Targets
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.files import FileRecord
 from lpw_sdxl.weights.tensors import TORCH_DTYPES, tensor_bytes
 from lpw_sdxl.weights.writer import TensorSpec, write_safetensors
-
-if TYPE_CHECKING:
-    from lpw_sdxl.lora.targets import Target, Targets
 
 _ATTENTION = (".attn1.", ".attn2.", ".self_attn.")
 _TRANSFORMER = (".attentions.", ".self_attn.", ".mlp.")
@@ -65,7 +63,7 @@ def write_lora(
     naming: SyntheticNaming | str = SyntheticNaming.KOHYA,
     rank: int = 4,
     alpha: float = 2.0,
-    components: tuple[Component, ...] = tuple(Component),
+    components: tuple[Component, ...] = LORA_COMPONENTS,
     seed: int = 0,
     strength: float = 0.5,
     conv: bool | None = None,
