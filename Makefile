@@ -75,8 +75,8 @@ test-container: $(BIN)/.development ## build images with podman and run them wit
 bench: $(BIN)/.development ## measure the engine on the demo model; results in benchmarks/results
 	@$(BIN)/python benchmarks/mixed_load.py
 
-bench-prompts: $(BIN)/.development ## measure reading, encoding and mixing prompts; results in benchmarks/results
-	@$(BIN)/python benchmarks/prompt_parsing.py && OMP_NUM_THREADS=1 $(BIN)/python benchmarks/encoding.py && $(BIN)/python benchmarks/prompt_lengths.py
+bench-prompts: $(BIN)/.development ## measure reading and encoding prompts; results in benchmarks/results
+	@$(BIN)/python benchmarks/prompt_parsing.py && OMP_NUM_THREADS=1 $(BIN)/python benchmarks/encoding.py
 
 bench-loras: $(BIN)/.development ## measure what LoRAs cost, and ways to share the UNet among them (a quarter of an hour)
 	@$(BIN)/python benchmarks/loras.py && $(BIN)/python benchmarks/lora_sharing.py && $(BIN)/python benchmarks/lora_full_size.py

@@ -79,8 +79,6 @@ class Settings(LogSettings):
         lora_files_bytes: for the LoRAs themselves, in the CPU's memory.
         conditioning_cache_bytes: what is remembered of encoded prompts, on the device; 0 is
             nothing.
-        mixed_lengths: how prompts of different lengths are stepped together: `mask` pads them to
-            the longest in one UNet call, `group` makes a call for each length.
     """
 
     model: str = ""
@@ -114,7 +112,6 @@ class Settings(LogSettings):
     lora_weights_bytes: Annotated[int | None, Ge(1)] = None
     lora_files_bytes: Annotated[int, Ge(0)] = 2 * 1024 * 1024 * 1024
     conditioning_cache_bytes: Annotated[int, Ge(0)] = 256 * 1024 * 1024
-    mixed_lengths: Annotated[str, StringConstraints(pattern=r"^(mask|group)$")] = "mask"
 
 
 class ImportSettings(BaseSettings):

@@ -137,7 +137,6 @@ class EngineCounters(_Answer):
     unet_calls_by_jobs: Annotated[
         dict[str, Count], Field(description="Number of UNet calls by how many images they had.")
     ]
-    mixed_lengths: Literal["mask", "group"]
 
 
 class CacheCounters(_Answer):

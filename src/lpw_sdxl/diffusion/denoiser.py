@@ -101,8 +101,9 @@ class Denoiser:
         """Stack rows into the arguments of one UNet call.
 
         Prompts of different lengths are padded to the longest and the padding is masked out of the
-        cross-attention, which keeps each row what it is alone. Where all lengths agree there is no
-        mask, because a mask switches off the fast attention kernels of a GPU.
+        cross-attention, which keeps each row what it is alone; where all lengths agree nothing is
+        masked, and no mask is passed. (A mask costs little: 16 rows of 154 tokens took an H100
+        275.4 ms with one and 274.8 without, benchmarks/results/gpu_kernels.json.)
         """
         sides = tuple(row.prompt for row in rows)
         if self._stacked is None or self._stacked.sides != sides:

@@ -26,7 +26,6 @@ from lpw_sdxl.engine.loop import LoopOptions, StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics
 from lpw_sdxl.engine.observation import LoopCounters
-from lpw_sdxl.engine.policy import MixedLengths
 from lpw_sdxl.engine.queue import QueueLimits
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import NOWHERE, LoraSets
@@ -67,11 +66,9 @@ class Engine:
         self.plan = plan
         self._decider = Decider(pipeline, addons, settings)
         self.time_limit_s = settings.time_limit_s
-        self.mixed_lengths = MixedLengths(settings.mixed_lengths)
         options = LoopOptions(
             plan=plan,
             queue_limits=QueueLimits(settings.max_queued_jobs, settings.max_queued_cost),
-            mixed_lengths=self.mixed_lengths,
             stall_s=settings.stall_s,
             library=self._library if addons.loras else None,
         )
@@ -218,7 +215,6 @@ class Engine:
                 "left": counters.left,
                 "out_of_memory": counters.out_of_memory,
                 "unet_calls_by_jobs": {str(k): n for k, n in sorted(counters.unet_calls.items())},
-                "mixed_lengths": str(self.mixed_lengths),
             },
             "lora_files": dataclasses.asdict(self._library.counters),
             "prompt_cache": {

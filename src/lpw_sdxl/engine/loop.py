@@ -45,14 +45,12 @@ class LoopOptions:
     Attributes:
         plan: how memory is used.
         queue_limits: what is taken on.
-        mixed_lengths: how rows whose prompts differ in length are stepped.
         stall_s: one piece of work may last so long, seconds; longer is a stall.
         library: the LoRAs that jobs may name; None where there are none.
     """
 
     plan: MemoryPlan
     queue_limits: QueueLimits
-    mixed_lengths: policy.MixedLengths
     stall_s: float
     library: LoraLibrary | None = None
 
@@ -74,7 +72,7 @@ class StepLoop:
         metrics: EngineMetrics,
         on_death: Callable[[str], None],
     ) -> None:
-        self.stages = Stages(pipeline, options.plan, options.mixed_lengths, options.library)
+        self.stages = Stages(pipeline, options.plan, options.library)
         self._observer = Observer(pipeline, self.stages.adapters, metrics)
         self._mixing = _lora_mixing(self.stages.adapters, options.plan)
         self._pipeline = pipeline

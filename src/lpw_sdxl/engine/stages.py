@@ -20,7 +20,7 @@ from lpw_sdxl.diffusion.schedulers import make_scheduler
 from lpw_sdxl.diffusion.step import Denoising
 from lpw_sdxl.engine.job import Job, Progress
 from lpw_sdxl.engine.memory import MemoryPlan
-from lpw_sdxl.engine.policy import MixedLengths, Phase, share_calls
+from lpw_sdxl.engine.policy import Phase, share_calls
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import LoraSet
@@ -39,16 +39,11 @@ class Stages:
     Args:
         pipeline: the loaded model.
         plan: how memory is used.
-        mixed_lengths: how rows whose prompts differ in length are stepped.
         library: the LoRAs that jobs may name; None where there are none.
     """
 
     def __init__(
-        self,
-        pipeline: Pipeline,
-        plan: MemoryPlan,
-        mixed_lengths: MixedLengths,
-        library: LoraLibrary | None = None,
+        self, pipeline: Pipeline, plan: MemoryPlan, library: LoraLibrary | None = None
     ) -> None:
         self.residence = Residence(pipeline, shares_device=not plan.is_offloading)
         self.adapters = None if library is None else _make_adapters(pipeline, plan, library)
@@ -56,7 +51,6 @@ class Stages:
             self.residence.before_travel = self.adapters.reset
         self.decoder = Decoder(pipeline.vae, plan.tile_above_pixels)
         self._pipeline = pipeline
-        self._mixed_lengths = mixed_lengths
         self._denoiser = Denoiser(
             pipeline.unet,
             pipeline.device,
@@ -126,9 +120,8 @@ class Stages:
         """
         self.residence.call("unet")
         denoisings = [job.denoising for job in group if job.denoising is not None]
-        owners = [index for index, one in enumerate(denoisings) for _ in one.row_lengths]
-        lengths = [length for one in denoisings for length in one.row_lengths]
-        calls = share_calls(lengths, self._mixed_lengths, max_rows)
+        owners = [index for index, one in enumerate(denoisings) for _ in range(one.row_count)]
+        calls = share_calls(len(owners), max_rows)
         predictions = self._denoiser.predict(denoisings, calls)
         for job, denoising, prediction in zip(group, denoisings, predictions, strict=True):
             guard(job, partial(denoising.advance, prediction))
