@@ -43,7 +43,7 @@ from lpw_sdxl.api.worker_device import show_own_device
 from lpw_sdxl.errors import LpwSdxlError, ModelError, SettingsError
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.schema import BatchRequest, GenerationRequest, InfoRequest, InspectionRequest
-from lpw_sdxl.settings import check_workers, read_log_settings, read_settings
+from lpw_sdxl.settings import check_workers, list_gone, read_log_settings, read_settings
 from lpw_sdxl.store.entries import MOUNTED, find_served
 from lpw_sdxl.store.manifest import read_manifest, verify_files
 
@@ -128,6 +128,8 @@ class LpwSdxl:
     def verify_model() -> None:
         """Check model and device once, in the supervisor, before a worker starts."""
         started = time.monotonic()
+        for sentence in list_gone(os.environ):
+            logger.warning("%s", sentence)
         try:
             check_border(SETTINGS)
             check_workers(SETTINGS)

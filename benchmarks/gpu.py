@@ -8,8 +8,8 @@ Without --model a random checkpoint of full size is written and imported first (
 random weights take exactly the time of trained ones). Meant for a CUDA device; `--size 128 --model
 DEMO` runs the same on a CPU, where it says nothing.
 
-    python benchmarks/gpu.py [--model DIRECTORY] [--size 1024] [--images 24] [--compile]
-        [--half-decode] [--mixed-lengths mask|group] [--parts http engine stock …]
+    python benchmarks/gpu.py [--model DIRECTORY] [--size 1024] [--images 24]
+        [--half-decode] [--parts http engine stock …]
 """
 
 from __future__ import annotations
@@ -125,9 +125,6 @@ def measure_engine(
     result: dict[str, Any] = {"load_seconds": round(time.perf_counter() - started, 1)}
     result["plan"] = str(engine.plan)
     print(engine.plan)
-    if settings.compile:
-        print("compiling, minutes on a first run")
-        engine.wait_until_compiled()
     rows = []
     for case in cases:
         asyncio.run(with_engine(engine, Case(4, case.in_flight), options.size, case.in_flight))
@@ -179,11 +176,9 @@ def measure_stock(model: Path, device: torch.device, options: argparse.Namespace
 def measure_http(model: Path, settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
     """Time a real service, PNG and all."""
     started = time.perf_counter()
-    asked = settings.model_dump(include={"compile", "half_decode", "mixed_lengths"})
+    asked = settings.model_dump(include={"half_decode"})
     with running(our_service(model, **asked), model, os.cpu_count() or 1) as service:
         result: dict[str, Any] = {"ready_seconds": round(time.perf_counter() - started, 1)}
-        if settings.compile:
-            time.sleep(options.compile_seconds)
         rows = []
         for case in (Case(20, 8), Case(20, 1), Case(30, 8)):
             seconds = asyncio.run(over_http(service.url, case, options))
@@ -245,19 +240,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a model directory of a BentoML store")
     parser.add_argument("--size", type=int, default=FLOP_SIZE, help="pixels, both sides")
     parser.add_argument("--images", type=int, default=24, help="of each measurement")
-    parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--compile-seconds", type=float, default=300, help="to wait, over HTTP")
     parser.add_argument("--half-decode", action="store_true")
-    parser.add_argument("--mixed-lengths", default="mask")
     parts = ["http", "without CUDA graphs", "engine", "half decode", "offloading", "stock"]
     parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     parser.add_argument("--name", default="gpu", help="of the result's file")
     options = parser.parse_args()
-    settings = Settings(
-        compile=options.compile,
-        half_decode=options.half_decode,
-        mixed_lengths=options.mixed_lengths,
-    )
+    settings = Settings(half_decode=options.half_decode)
     device = choose_device("auto")
     with contextlib.nullcontext(options.model) if options.model else random_model() as model:
         result: dict[str, Any] = surroundings(device) | {"size": options.size, "anchors": ANCHORS}

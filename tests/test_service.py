@@ -31,8 +31,9 @@ JSON = {"content-type": "application/json"}
 @pytest.fixture(scope="module")
 def server(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log_file = tmp_path_factory.mktemp("service") / "log"
+    environment = store.environment | {"LPW_SDXL_COMPILE": "true"}  # which is gone
     with serving(
-        "service:LpwSdxl", folder=ROOT, environment=store.environment, log_file=log_file
+        "service:LpwSdxl", folder=ROOT, environment=environment, log_file=log_file
     ) as server:
         yield server
 
@@ -294,6 +295,7 @@ def test_the_log_tells_how_it_started_and_no_prompt(server: Server, store: Store
     assert len(re.findall(r"model loaded in [\d.]+ s", log)) == 1
     assert len(re.findall(r"memory: everything stays on cpu", log)) == 1
     assert len(re.findall(r"prompts of up to 64 chunks", log)) == 1
+    assert len(re.findall(r"LPW_SDXL_COMPILE is set and has no effect any more", log)) == 1
     assert SECRET not in log
     assert "Traceback" not in log
     assert "runcat" not in log  # truncated, truncation: no prompt is cut

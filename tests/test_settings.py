@@ -8,8 +8,10 @@ import pytest
 from lpw_sdxl.errors import SettingsError
 from lpw_sdxl.settings import (
     ENVIRONMENT_PREFIX,
+    GONE,
     ImportSettings,
     Settings,
+    list_gone,
     read_import_settings,
     read_settings,
 )
@@ -43,6 +45,20 @@ def test_readme_lists_every_setting_of_the_import() -> None:
     for name, field in ImportSettings.model_fields.items():
         variable = field.validation_alias or f"{ENVIRONMENT_PREFIX}{name.upper()}"
         assert re.search(rf"^\| `{variable}` \|", text, flags=re.MULTILINE), variable
+
+
+def test_variables_that_are_gone_are_told_with_the_reason() -> None:
+    environment = {"LPW_SDXL_COMPILE": "true", "lpw_sdxl_mixed_lengths": "", "LPW_SDXL_TOKENS": "s"}
+    assert list_gone(environment) == [
+        f"{name} is set and has no effect any more: {GONE[name]}"
+        for name in ("LPW_SDXL_COMPILE", "LPW_SDXL_MIXED_LENGTHS")
+    ]
+    assert list_gone({"LPW_SDXL_TOKENS": "s", "COMPILE": "true"}) == []
+
+
+def test_no_variable_that_is_gone_is_a_setting() -> None:
+    settings = {f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    assert settings.isdisjoint(GONE)
 
 
 def test_the_key_is_never_written_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ environment, and nothing is read at import: `read_settings()` reads it when it i
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -17,6 +18,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from lpw_sdxl.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "LPW_SDXL_"
+GONE = {
+    "LPW_SDXL_COMPILE": "a compiled UNet gained 8 % on a GPU and kept images with different LoRAs"
+    " apart",
+    "LPW_SDXL_MIXED_LENGTHS": "prompts of all lengths share UNet calls, padded and masked; a call"
+    " for each length was slower",
+}
+"""Variables that meant something once, and why they no longer do."""
 
 
 class LogSettings(BaseSettings):
@@ -65,7 +73,6 @@ class Settings(LogSettings):
             on the device.
         half_decode: whether a half-precision model's VAE runs in that precision first: less memory,
             and on an H200 no less time.
-        compile: whether the UNet is compiled on a CUDA device, in the background.
         cuda_graphs: whether small UNet calls are replayed as CUDA graphs, for which some memory of
             the device is set aside; one image alone takes about half the time.
         max_body_bytes: largest HTTP body; paths that need less take less.
@@ -80,8 +87,6 @@ class Settings(LogSettings):
         lora_files_bytes: for the LoRAs themselves, in the CPU's memory.
         conditioning_cache_bytes: what is remembered of encoded prompts, on the device; 0 is
             nothing.
-        mixed_lengths: how prompts of different lengths are stepped together: `mask` pads them to
-            the longest in one UNet call, `group` makes a call for each length.
     """
 
     model: str = ""
@@ -105,7 +110,6 @@ class Settings(LogSettings):
     stall_s: Annotated[float, Ge(1), Le(86_400)] = 600.0
     offload: Annotated[str, StringConstraints(pattern=r"^(auto|always|never)$")] = "auto"
     half_decode: bool = False
-    compile: bool = False
     cuda_graphs: bool = True
     max_body_bytes: Annotated[int, Ge(1024)] = 16 * 1024 * 1024
     tokens: SecretStr | None = None
@@ -116,7 +120,6 @@ class Settings(LogSettings):
     lora_weights_bytes: Annotated[int | None, Ge(1)] = None
     lora_files_bytes: Annotated[int, Ge(0)] = 2 * 1024 * 1024 * 1024
     conditioning_cache_bytes: Annotated[int, Ge(0)] = 256 * 1024 * 1024
-    mixed_lengths: Annotated[str, StringConstraints(pattern=r"^(mask|group)$")] = "mask"
 
 
 class ImportSettings(BaseSettings):
@@ -159,6 +162,16 @@ def read_settings() -> Settings:
         SettingsError: a variable holds what can't be used; it is named.
     """
     return _read(Settings)
+
+
+def list_gone(environment: Mapping[str, str]) -> list[str]:
+    """List the variables of an environment that no longer mean anything, in a sentence each."""
+    names = {name.upper() for name in environment}  # pydantic reads them in any case
+    return [
+        f"{name} is set and has no effect any more: {reason}"
+        for name, reason in GONE.items()
+        if name in names
+    ]
 
 
 def check_workers(settings: Settings) -> None:

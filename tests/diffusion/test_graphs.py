@@ -110,17 +110,3 @@ def test_only_the_latest_shapes_are_kept() -> None:
         for _ in range(SEEN_BEFORE + 1):
             graphed(**arguments(1, tokens=tokens, device="cuda"))
     assert graphed.recorded == MOST_GRAPHS
-
-
-@pytest.mark.gpu
-@needs_cuda
-@torch.inference_mode()
-def test_another_generation_is_recorded_anew() -> None:
-    generation = [0]
-    graphed = GraphedUnet(Network().cuda(), 64 * 64, lambda: generation[0])
-    for _ in range(SEEN_BEFORE + 1):
-        graphed(**arguments(1, device="cuda"))
-    assert graphed.recorded == 1
-    generation[0] = 1
-    graphed(**arguments(1, device="cuda"))
-    assert graphed.recorded == 0

@@ -44,7 +44,7 @@ def test_an_image_begins_with_its_own_noise(make_denoising: Any) -> None:
 def test_with_guidance_an_image_brings_a_negative_and_a_positive_row(make_denoising: Any) -> None:
     denoising = make_denoising(90, 77, size=SIZE)
     negative, positive = denoising.rows()
-    assert denoising.row_lengths == [77, 90]
+    assert denoising.row_count == 2
     assert (negative.prompt.tokens, positive.prompt.tokens) == (77, 90)
     assert negative.latents is positive.latents
     assert negative.time_ids.tolist() == [64, 96, 0, 0, 64, 96]
@@ -52,8 +52,8 @@ def test_with_guidance_an_image_brings_a_negative_and_a_positive_row(make_denois
 
 def test_without_guidance_it_brings_the_positive_row_alone(make_denoising: Any) -> None:
     denoising = make_denoising(90, 77, guidance=Guidance(1.0))
-    assert denoising.row_lengths == [90]
-    assert len(denoising.rows()) == 1
+    assert denoising.row_count == 1
+    assert [row.prompt.tokens for row in denoising.rows()] == [90]
 
 
 @pytest.mark.parametrize("name", list(SchedulerName))

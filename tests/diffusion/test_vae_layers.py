@@ -108,14 +108,6 @@ def test_the_quicker_layers_are_used_where_torch_is_slow(
     assert counts == {"group_norm": len(norms), "attend_in_parts": 1}
 
 
-def test_beside_a_compiler_the_switch_is_left_alone(
-    vae: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(vae_layers, "is_slow_otherwise", lambda _: True)
-    monkeypatch.setattr(vae_layers, "attend_in_parts", lambda *_: pytest.fail("sets the switch"))
-    Decoder(vae, 2**40, compiles=True).decode(drawn(1, 4, 8, 8))
-
-
 @torch.inference_mode()
 def test_a_copy_has_weights_of_its_own(vae: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vae_layers, "is_slow_otherwise", lambda _: True)

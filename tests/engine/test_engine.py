@@ -17,7 +17,6 @@ from forks import Forks
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator
 from lpw_sdxl.engine import Engine, GeneratedImage
 from lpw_sdxl.engine.calibration import calibrate
-from lpw_sdxl.engine.policy import MixedLengths
 from lpw_sdxl.errors import (
     DeadlineError,
     GenerationError,
@@ -100,27 +99,28 @@ async def test_an_image_is_the_same_alone_and_in_company(engine: Engine) -> None
     assert sum(calls.values()) <= 40  # the longest takes 30 steps; alone they take 147
 
 
-@pytest.fixture(params=["mask", "group"])
-def mixing_engine(model_directory: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """An engine for each way to step prompts of different lengths; it remembers no prompt."""
-    settings = Settings(device="cpu", mixed_lengths=request.param, conditioning_cache_bytes=0)
-    engine = Engine.load(model_directory, settings)
+@pytest.fixture
+def forgetful_engine(model_directory: Path) -> Iterator[Engine]:
+    """An engine that remembers no prompt."""
+    engine = Engine.load(model_directory, Settings(device="cpu", conditioning_cache_bytes=0))
     yield engine
     engine.close()
 
 
 async def test_styles_and_lengths_are_mixed_and_each_image_is_as_alone(
-    engine: Engine, mixing_engine: Engine
+    engine: Engine, forgetful_engine: Engine
 ) -> None:
     requests = [request(**fields, num_inference_steps=8) for fields in STYLED]
-    shared = await together(mixing_engine, requests)
+    shared = await together(forgetful_engine, requests)
     for one, many in zip(requests, shared, strict=True):
         alone = await engine.generate(one)
         difference = np.abs(alone.pixels.astype(int) - many.pixels.astype(int))
         assert difference.max() <= 1
 
 
-async def test_a_unet_call_has_a_mask_only_where_lengths_are_mixed(mixing_engine: Engine) -> None:
+async def test_a_unet_call_has_a_mask_only_where_lengths_are_mixed(
+    forgetful_engine: Engine,
+) -> None:
     calls = []
 
     def keep(module: Any, arguments: Any, keywords: dict[str, Any]) -> None:
@@ -128,12 +128,12 @@ async def test_a_unet_call_has_a_mask_only_where_lengths_are_mixed(mixing_engine
         length = keywords["encoder_hidden_states"].shape[1]
         calls.append((length, None if mask is None else mask.sum(dim=1).tolist()))
 
-    hook = mixing_engine.pipeline.unet.register_forward_pre_hook(keep, with_kwargs=True)
-    asked = request(prompt=words(100), prompt_style="a1111", num_inference_steps=1)
-    await mixing_engine.generate(asked)
+    hook = forgetful_engine.pipeline.unet.register_forward_pre_hook(keep, with_kwargs=True)
+    for prompt in (words(100), "fox"):
+        asked = request(prompt=prompt, prompt_style="a1111", num_inference_steps=1)
+        await forgetful_engine.generate(asked)
     hook.remove()
-    is_masked = mixing_engine.mixed_lengths is MixedLengths.MASK
-    assert calls == ([(154, [77, 154])] if is_masked else [(77, None), (154, None)])
+    assert calls == [(154, [77, 154]), (77, None)]
 
 
 @pytest.mark.parametrize("style", list(PromptStyle))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -19,7 +20,6 @@ from lpw_sdxl.engine.policy import (
     TURN_CHUNKS,
     Capacity,
     LoraMixing,
-    MixedLengths,
     Phase,
     Standing,
     StepKey,
@@ -339,31 +339,20 @@ def test_admission_keeps_its_bounds(
 # Which rows share a call.
 
 
-def test_rows_of_different_lengths_share_a_masked_call() -> None:
-    assert share_calls([77, 154, 77], MixedLengths.MASK, 16) == [[0, 1, 2]]
-
-
-def test_rows_of_different_lengths_are_grouped_into_calls_of_one_length() -> None:
-    calls = share_calls([77, 154, 77, 3, 154], MixedLengths.GROUP, 16)
-    assert calls == [[0, 2], [1, 4], [3]]
+def test_rows_that_fit_share_one_call() -> None:
+    assert [[*call] for call in share_calls(3, 16)] == [[0, 1, 2]]
 
 
 def test_rows_that_do_not_fit_into_one_call_are_divided() -> None:
-    assert share_calls([77, 154, 77, 77, 77], MixedLengths.MASK, 2) == [[0, 1], [2, 3], [4]]
-    assert share_calls([77, 154, 77, 77], MixedLengths.GROUP, 2) == [[0, 2], [3], [1]]
+    assert [[*call] for call in share_calls(5, 2)] == [[0, 1], [2, 3], [4]]
 
 
-@given(
-    lengths=st.lists(st.integers(2, 6)),
-    way=st.sampled_from(MixedLengths),
-    max_rows=st.integers(1, 5),
-)
-def test_every_row_is_in_one_call(lengths: list[int], way: MixedLengths, max_rows: int) -> None:
-    calls = share_calls(lengths, way, max_rows)
-    assert sorted(row for call in calls for row in call) == list(range(len(lengths)))
-    assert all(call == sorted(call) and 0 < len(call) <= max_rows for call in calls)
-    if way is MixedLengths.GROUP:
-        assert all(len({lengths[row] for row in call}) == 1 for call in calls)
+@given(rows=st.integers(0, 40), max_rows=st.integers(1, 5))
+def test_every_row_is_in_one_call_and_calls_are_few(rows: int, max_rows: int) -> None:
+    calls = share_calls(rows, max_rows)
+    assert [row for call in calls for row in call] == [*range(rows)]
+    assert all(0 < len(call) <= max_rows for call in calls)
+    assert len(calls) == math.ceil(rows / max_rows)
 
 
 # One component at a time.

@@ -11,7 +11,6 @@ import torch
 from lora.conftest import CPU, CanonicalFile, networks_of, write_canonical
 from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
 from lpw_sdxl.engine.calibration import calibrate
-from lpw_sdxl.engine.policy import MixedLengths
 from lpw_sdxl.engine.stages import Stages
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import LoraSet
@@ -32,7 +31,7 @@ def make_stages(pipeline: Pipeline, folder: Path, offload: str) -> Stages:
     write_canonical(file, networks_of(pipeline), seed=1)
     plan = calibrate(pipeline, None, Settings(device="cpu", offload=offload), has_loras=True)
     library = LoraLibrary({"ink": CanonicalFile("ink", file)})
-    return Stages(pipeline, plan, MixedLengths.MASK, library)
+    return Stages(pipeline, plan, library)
 
 
 def test_a_component_that_rests_on_the_device_keeps_all_its_weights_there(

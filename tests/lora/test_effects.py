@@ -339,7 +339,7 @@ def test_half_precision_weights_are_the_exact_sum_rounded_once(
     half = Pipeline.load(model_directory, CPU, LoadOptions())
     networks = {component: module.half() for component, module in networks_of(half).items()}
     weighted = [(0.7, files.get(case)), (-0.4, files.get(LOHA))]
-    expected = by_hand.merged(networks, dict.fromkeys(Component, weighted))
+    expected = by_hand.merged(networks, dict.fromkeys(LORA_COMPONENTS, weighted))
     adapters = Adapters(networks, LoraLibrary(files.canonical), CPU, MANY_BYTES)
     sets = one_set((0.7, case), (-0.4, LOHA))
     adapters.use(Component.UNET, sets)

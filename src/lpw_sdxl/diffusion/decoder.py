@@ -35,11 +35,10 @@ class Decoder:
             precision is tried first and float32 if it overflows; float32 is what it is.
         tile_above_pixels: larger images are decoded in overlapping tiles, which takes less memory
             and changes tones a little. By size alone, so that an image is what it is always.
-        compiles: whether torch's compiler runs in this process meanwhile.
     """
 
-    def __init__(self, vae: Any, tile_above_pixels: int, *, compiles: bool = False) -> None:
-        quicken(vae, uses_tf32=not compiles)
+    def __init__(self, vae: Any, tile_above_pixels: int) -> None:
+        quicken(vae)
         self.vae = vae
         self.tile_above_pixels = tile_above_pixels
         # Diffusers' tiles are of the model's native size, and what is no larger is never tiled.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -12,21 +11,17 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from lpw_sdxl.diffusion.attention import PromptProjection
-from lpw_sdxl.diffusion.compilation import CompiledUnet
 from lpw_sdxl.diffusion.feed_forward import part_gates
 from lpw_sdxl.diffusion.graphs import GraphedUnet
-from lpw_sdxl.diffusion.latents import LATENT_CHANNELS
 from lpw_sdxl.diffusion.noise import send
 from lpw_sdxl.diffusion.step import Denoising, PromptSide, Row
 from lpw_sdxl.lora.adapters import Adapters, Segment
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
-from lpw_sdxl.schema import LATENT_SCALE, ImageSize
 from lpw_sdxl.weights.component import Component
 
 # Longer prompts are projected in every call: their keys and values are 0.33 MB a token in float16
 # at SDXL's size, for each row that keeps them.
 LONGEST_KEPT_TOKENS = 308
-EXAMPLE_TOKENS = 154
 
 
 @dataclass(frozen=True)
@@ -64,8 +59,6 @@ class Denoiser:
     ) -> None:
         self._unet = unet
         self._adapters = adapters
-        self._call: Callable[..., Any] = unet  # or its compiled form
-        self._graph_pixels = graph_pixels
         self._graphed = GraphedUnet(unet, graph_pixels)  # with the model's own weights
         self._device = device
         self._dtype: torch.dtype = unet.dtype  # asked once: it walks through all modules
@@ -74,20 +67,6 @@ class Denoiser:
         self._longest_kept = LONGEST_KEPT_TOKENS if keeps_projections else 0
         self._fence = Fence(device)
         self._stacked: Stacked | None = None  # of the last call
-
-    def compile(self, size: ImageSize, row_buckets: Sequence[int]) -> CompiledUnet:
-        """Begin to compile the UNet for images of one size; it goes on serving meanwhile."""
-        compiled = CompiledUnet(self._unet)
-        compiled.warm_up(
-            [
-                partial(self._example, size, rows, is_masked=is_masked)
-                for is_masked in (False, True)
-                for rows in row_buckets
-            ]
-        )
-        self._call = compiled
-        self._graphed = GraphedUnet(compiled, self._graph_pixels, lambda: len(compiled.ready))
-        return compiled
 
     @torch.inference_mode()
     def predict(
@@ -122,8 +101,9 @@ class Denoiser:
         """Stack rows into the arguments of one UNet call.
 
         Prompts of different lengths are padded to the longest and the padding is masked out of the
-        cross-attention, which keeps each row what it is alone. Where all lengths agree there is no
-        mask, because a mask switches off the fast attention kernels of a GPU.
+        cross-attention, which keeps each row what it is alone; where all lengths agree nothing is
+        masked, and no mask is passed. (A mask costs little: 16 rows of 154 tokens took an H100
+        275.4 ms with one and 274.8 without, benchmarks/results/gpu_kernels.json.)
         """
         sides = tuple(row.prompt for row in rows)
         if self._stacked is None or self._stacked.sides != sides:
@@ -155,9 +135,8 @@ class Denoiser:
             for loras, some in groupby(rows, key=lambda row: row.prompt.loras)
         ]
         self._adapters.divide(Component.UNET, segments)
-        if len(segments) > 1:  # what was compiled has one weight a layer
-            return self._unet
-        return self._graphed if segments[0].loras == NO_LORAS else self._call
+        has_loras = any(segment.loras != NO_LORAS for segment in segments)
+        return self._unet if has_loras else self._graphed
 
     def forget(self) -> None:
         """Let go of the last call's prompts: nobody is under way."""
@@ -193,26 +172,6 @@ class Denoiser:
         if self._adapters is not None and not side.is_projected:
             self._adapters.use(Component.UNET, side.loras)
         return side.projected(self._project)
-
-    @torch.inference_mode()
-    def _example(self, size: ImageSize, rows: int, *, is_masked: bool) -> dict[str, Any]:
-        """Make arguments of the form that `arguments` gives them."""
-        config = self._unet.config
-        columns = self._project.width if self._longest_kept else config.cross_attention_dim
-        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
-        zeros = partial(torch.zeros, device=self._device, dtype=self._dtype)
-        latent_size = (size.height // LATENT_SCALE, size.width // LATENT_SCALE)
-        example = {
-            "sample": zeros(rows, LATENT_CHANNELS, *latent_size),
-            "timestep": torch.full((rows,), 500.0, device=self._device),
-            "encoder_hidden_states": zeros(rows, EXAMPLE_TOKENS, columns),
-            "added_cond_kwargs": {"text_embeds": zeros(rows, pooled), "time_ids": zeros(rows, 6)},
-            "return_dict": False,
-        }
-        if is_masked:
-            mask = torch.ones(rows, EXAMPLE_TOKENS, dtype=torch.bool, device=self._device)
-            example["encoder_attention_mask"] = mask
-        return example
 
 
 class Fence:

@@ -30,23 +30,15 @@ class GraphedUnet:
     """Calls a UNet, by a recorded graph where the call is small and its shape is a usual one.
 
     Args:
-        call: the UNet, or its compiled form; a CUDA device's.
+        call: the UNet, on a CUDA device.
         most_pixels: of all rows of a call that is recorded; 0 records none.
-        generation: changes when `call` does another thing than before for the same shapes.
     """
 
-    def __init__(
-        self,
-        call: Callable[..., Any],
-        most_pixels: int,
-        generation: Callable[[], int] = lambda: 0,
-    ) -> None:
+    def __init__(self, call: Callable[..., Any], most_pixels: int) -> None:
         self._call = call
         self._most_pixels = most_pixels
-        self._generation = generation
         self._recorded: OrderedDict[Shapes, Recording] = OrderedDict()
         self._seen: Counter[Shapes] = Counter()
-        self._last_generation = 0
         self._pool: Any = None
 
     @property
@@ -59,9 +51,6 @@ class GraphedUnet:
         rows, _, height, width = arguments["sample"].shape
         if rows * height * width * 64 > self._most_pixels:  # a latent pixel is 8 x 8 pixels
             return self._call(**arguments)
-        if self._generation() != self._last_generation:
-            self._last_generation = self._generation()
-            self.forget()
         shapes = tuple(tuple(tensor.shape) for tensor in tensors_of(arguments))
         recording = self._recorded.get(shapes) or self._record(shapes, arguments)
         if recording is None:
@@ -117,7 +106,7 @@ class Recording:
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             call(**self._arguments)  # libraries choose their kernels and workspaces now
-        # Other threads may use the device meanwhile: the compiler does.
+        # A program that embeds the engine may use the device from other threads meanwhile.
         with torch.cuda.graph(
             self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
         ):

@@ -89,9 +89,9 @@ class Denoising:
         return self._scheduler.timesteps[self.step_index]
 
     @property
-    def row_lengths(self) -> list[int]:
-        """Count the prompt tokens of each of this image's rows, in their order."""
-        return [side.tokens for side in self._sides]
+    def row_count(self) -> int:
+        """Count this image's rows of the UNet call."""
+        return len(self._sides)
 
     def rows(self) -> list[Row]:
         """List this image's rows of the UNet call: negative and positive, or the positive alone."""

@@ -21,20 +21,16 @@ MOST_SCORES = 1 << 26
 """Scores of attention that are computed at once: 0.25 GiB, and as much for their softmax."""
 
 
-def quicken(vae: Any, *, uses_tf32: bool = True) -> None:
+def quicken(vae: Any) -> None:
     """Exchange how a VAE's decoder computes its group norms and its attention; no weight changes.
 
     Args:
         vae: Diffusers' AutoencoderKL. Whatever it is given that is not float32 on a CUDA device
             goes the ordinary way.
-        uses_tf32: whether its attention may set torch's switch for TF32 while it computes. That is
-            the process's: a compiler in another thread would take it for its own.
     """
     for module in vae.decoder.modules():
         if isinstance(module, torch.nn.GroupNorm):
             module.forward = partial(_normalise, module)  # type: ignore[method-assign]
-    if not uses_tf32:
-        return
     for attention in vae.decoder.mid_block.attentions:
         if attention is not None:
             attention.set_processor(SpatialAttention())

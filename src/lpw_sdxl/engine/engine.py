@@ -35,7 +35,6 @@ from lpw_sdxl.engine.loop import LoopOptions, StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics
 from lpw_sdxl.engine.observation import LoopCounters
-from lpw_sdxl.engine.policy import MixedLengths
 from lpw_sdxl.engine.queue import QueueLimits
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import NOWHERE, LoraSets
@@ -77,14 +76,10 @@ class Engine:
         self.plan = plan
         self._decider = Decider(pipeline, addons, settings)
         self.time_limit_s = settings.time_limit_s
-        self.mixed_lengths = MixedLengths(settings.mixed_lengths)
         options = LoopOptions(
             plan=plan,
             queue_limits=QueueLimits(settings.max_queued_jobs, settings.max_queued_cost),
-            mixed_lengths=self.mixed_lengths,
             stall_s=settings.stall_s,
-            # On a CPU it takes minutes a shape and gains nothing (facts/performance.md, 4.6).
-            compiles=settings.compile and pipeline.device.type == "cuda" and not plan.is_offloading,
             library=self._library if addons.loras else None,
         )
         self._loop = StepLoop(pipeline, options, metrics or EngineMetrics(), on_death)
@@ -226,10 +221,6 @@ class Engine:
             lora_files=replace(self._library.counters),
             prompt_cache=PromptCache(*map(replace, encoder.counters)),
         )
-
-    def wait_until_compiled(self, timeout_s: float | None = None) -> None:
-        """Wait for the compiled UNet, where it is asked for; for benchmarks."""
-        self._loop.stages.wait_until_compiled(timeout_s)
 
     def close(self, timeout_s: float = 60.0) -> None:
         """Take no more requests, finish those accepted, and stop."""

@@ -45,17 +45,13 @@ class LoopOptions:
     Attributes:
         plan: how memory is used.
         queue_limits: what is taken on.
-        mixed_lengths: how rows whose prompts differ in length are stepped.
         stall_s: one piece of work may last so long, seconds; longer is a stall.
-        compiles: whether the UNet is compiled in the background.
         library: the LoRAs that jobs may name; None where there are none.
     """
 
     plan: MemoryPlan
     queue_limits: QueueLimits
-    mixed_lengths: policy.MixedLengths
     stall_s: float
-    compiles: bool = False
     library: LoraLibrary | None = None
 
 
@@ -76,17 +72,9 @@ class StepLoop:
         metrics: EngineMetrics,
         on_death: Callable[[str], None],
     ) -> None:
-        self.stages = Stages(
-            pipeline,
-            options.plan,
-            options.mixed_lengths,
-            options.library,
-            compiles=options.compiles,
-        )
+        self.stages = Stages(pipeline, options.plan, options.library)
         self._observer = Observer(pipeline, self.stages.adapters, metrics)
-        self._mixing = _lora_mixing(self.stages.adapters, options)
-        if options.compiles:
-            self.stages.compile()
+        self._mixing = _lora_mixing(self.stages.adapters, options.plan)
         self._pipeline = pipeline
         self._plan = options.plan
         self._pace = Pace()
@@ -147,7 +135,6 @@ class StepLoop:
     def close(self, timeout_s: float) -> None:
         """Take no more jobs, finish those taken, and end the thread."""
         self._watchdog.stop()
-        self.stages.close()
         self._queue.close()
         self._thread.join(timeout_s)
         if self._thread.is_alive():
@@ -363,11 +350,8 @@ class StepLoop:
         job.fail(error)
 
 
-def _lora_mixing(adapters: Adapters | None, options: LoopOptions) -> policy.LoraMixing:
-    """Say which LoRAs may share a call. A compiled UNet has one weight a layer."""
+def _lora_mixing(adapters: Adapters | None, plan: MemoryPlan) -> policy.LoraMixing:
+    """Say which LoRAs may share a call."""
     if adapters is None:
         return policy.NO_MIXING
-    return policy.LoraMixing(
-        max_sets=1 if options.compiles else options.plan.max_lora_sets,
-        is_at_hand=partial(adapters.is_at_hand, Component.UNET),
-    )
+    return policy.LoraMixing(plan.max_lora_sets, partial(adapters.is_at_hand, Component.UNET))

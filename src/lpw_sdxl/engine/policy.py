@@ -26,13 +26,6 @@ STAY_CALLS = 4  # so many calls go before the least served job's, if its LoRAs h
 Capacity = Callable[[ImageSize], int]  # rows of one UNet call that fit, by the images' size
 
 
-class MixedLengths(StrEnum):
-    """How rows whose prompts differ in length are stepped; each row's result is the same."""
-
-    MASK = "mask"  # one UNet call: padded to the longest, the padding masked
-    GROUP = "group"  # a UNet call for each length: no mask, which keeps a GPU's fast attention
-
-
 class Phase(StrEnum):
     """What the device does; each needs one component of the model."""
 
@@ -233,27 +226,17 @@ def served_after(group: Sequence[Standing]) -> list[float]:
     return [max(job.served, least + step_cost(job.key.size, job.rows)) for job in group]
 
 
-def share_calls(
-    lengths: Sequence[int], mixed_lengths: MixedLengths, max_rows: int
-) -> list[list[int]]:
-    """Choose which rows of a step share a UNet call.
+def share_calls(rows: int, max_rows: int) -> list[range]:
+    """Divide the rows of a step among UNet calls, as few as can be.
 
     Args:
-        lengths: of each row's prompt, tokens.
-        mixed_lengths: what to do where they differ.
+        rows: of the step.
         max_rows: rows of one call, at least 1.
 
     Returns:
-        indexes into `lengths` for each call, ascending; every row is in one call.
+        the rows' indexes for each call; every row is in one call.
     """
-    by_length: dict[int, list[int]] = defaultdict(list)
-    for index, length in enumerate(lengths):
-        by_length[length if mixed_lengths is MixedLengths.GROUP else 0].append(index)
-    return [
-        rows[start : start + max_rows]
-        for rows in by_length.values()
-        for start in range(0, len(rows), max_rows)
-    ]
+    return [range(start, min(start + max_rows, rows)) for start in range(0, rows, max_rows)]
 
 
 def choose_phase(

@@ -10,10 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-import torch
-
 from lpw_sdxl.conditioning import PromptPair
-from lpw_sdxl.diffusion.compilation import ROW_BUCKETS, CompiledUnet
 from lpw_sdxl.diffusion.decoder import Decoder, Pixels
 from lpw_sdxl.diffusion.denoiser import Denoiser
 from lpw_sdxl.diffusion.pipeline import Pipeline
@@ -23,7 +20,7 @@ from lpw_sdxl.diffusion.schedulers import make_scheduler
 from lpw_sdxl.diffusion.step import Denoising
 from lpw_sdxl.engine.job import Job, Progress
 from lpw_sdxl.engine.memory import MemoryPlan
-from lpw_sdxl.engine.policy import MixedLengths, Phase, share_calls
+from lpw_sdxl.engine.policy import Phase, share_calls
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import LoraSet
@@ -42,29 +39,18 @@ class Stages:
     Args:
         pipeline: the loaded model.
         plan: how memory is used.
-        mixed_lengths: how rows whose prompts differ in length are stepped.
         library: the LoRAs that jobs may name; None where there are none.
-        compiles: whether `compile` will be called.
     """
 
     def __init__(
-        self,
-        pipeline: Pipeline,
-        plan: MemoryPlan,
-        mixed_lengths: MixedLengths,
-        library: LoraLibrary | None = None,
-        *,
-        compiles: bool = False,
+        self, pipeline: Pipeline, plan: MemoryPlan, library: LoraLibrary | None = None
     ) -> None:
-        if compiles:  # what convolutions like best; before LoRAs take the weights for the base's
-            pipeline.unet.to(memory_format=torch.channels_last)
         self.residence = Residence(pipeline, shares_device=not plan.is_offloading)
         self.adapters = None if library is None else _make_adapters(pipeline, plan, library)
         if self.adapters is not None:
             self.residence.before_travel = self.adapters.reset
-        self.decoder = Decoder(pipeline.vae, plan.tile_above_pixels, compiles=compiles)
+        self.decoder = Decoder(pipeline.vae, plan.tile_above_pixels)
         self._pipeline = pipeline
-        self._mixed_lengths = mixed_lengths
         self._denoiser = Denoiser(
             pipeline.unet,
             pipeline.device,
@@ -72,29 +58,12 @@ class Stages:
             keeps_projections=plan.keeps_projections,
             graph_pixels=plan.graph_pixels,
         )
-        self._max_rows = plan.max_rows
-        self._compiled: CompiledUnet | None = None
         self._preview: Preview | None = None  # until one is asked for
 
     @property
     def phase(self) -> Phase:
         """Say what the component on the device is for, where there is one at a time."""
         return PHASES.get(self.residence.current or "", Phase.ENCODE)
-
-    def compile(self) -> None:
-        """Begin to compile the UNet for the native size, in the background."""
-        buckets = [rows for rows in ROW_BUCKETS if rows <= self._max_rows]
-        self._compiled = self._denoiser.compile(self._pipeline.manifest.native_size, buckets)
-
-    def wait_until_compiled(self, timeout_s: float | None = None) -> None:
-        """Wait for what `compile` has begun."""
-        if self._compiled is not None:
-            self._compiled.join(timeout_s)
-
-    def close(self) -> None:
-        """Stop what goes on in the background."""
-        if self._compiled is not None:
-            self._compiled.stop()
 
     def encode(self, jobs: Sequence[Job]) -> None:
         """Encode the prompts of jobs together and draw their noise."""
@@ -151,9 +120,8 @@ class Stages:
         """
         self.residence.call("unet")
         denoisings = [job.denoising for job in group if job.denoising is not None]
-        owners = [index for index, one in enumerate(denoisings) for _ in one.row_lengths]
-        lengths = [length for one in denoisings for length in one.row_lengths]
-        calls = share_calls(lengths, self._mixed_lengths, max_rows)
+        owners = [index for index, one in enumerate(denoisings) for _ in range(one.row_count)]
+        calls = share_calls(len(owners), max_rows)
         predictions = self._denoiser.predict(denoisings, calls)
         for job, denoising, prediction in zip(group, denoisings, predictions, strict=True):
             guard(job, partial(denoising.advance, prediction))
