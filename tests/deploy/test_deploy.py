@@ -18,7 +18,7 @@ from bentoml._internal.utils.cattr import bentoml_cattr
 from prometheus_client import CollectorRegistry
 
 from conftest import ROOT
-from lpw_sdxl.api.guard import BENTOML_PATHS
+from lpw_sdxl.api.operation import PROBES
 from lpw_sdxl.engine.metrics import EngineMetrics
 from lpw_sdxl.settings import ENVIRONMENT_PREFIX, Settings
 
@@ -156,7 +156,7 @@ def test_the_parts_find_each_other() -> None:
 def test_its_probes_ask_what_is_there_and_wait_for_the_model() -> None:
     one = container(DEPLOYMENT)
     for name in ("startupProbe", "livenessProbe", "readinessProbe"):
-        assert one[name]["httpGet"]["path"] in BENTOML_PATHS
+        assert one[name]["httpGet"]["path"] in PROBES
     assert one["startupProbe"]["periodSeconds"] * one["startupProbe"]["failureThreshold"] >= 600
 
 
