@@ -103,7 +103,7 @@ def ask(opened: tuple[str, ...], method: str, **headers: str) -> httpx.Request:
 
 
 async def sent(opened: tuple[str, ...], method: str, **headers: str) -> httpx.Response:
-    transport = httpx.ASGITransport(app=OpenedToOrigins(answered, opened))
+    transport = httpx.ASGITransport(app=OpenedToOrigins(answered, opened, ("GET", "POST")))
     async with httpx.AsyncClient(transport=transport) as client:
         return await client.send(ask(opened, method, **headers))
 

@@ -50,7 +50,9 @@ def guarded(
     admission = Admission(tokens, Origins(opened, is_name_trusted=tokens is not None))
     guard = RequestGuard(app, table, admission, count_error)
     logging.getLogger("uvicorn.error").addFilter(SparingFilter())  # of requests that are none
-    return OpenedToOrigins(guard, opened) if opened else guard
+    # HEAD needs no preflight: a browser sends it as it sends GET.
+    methods = sorted({method for row in table for method in row.methods} - {"HEAD"})
+    return OpenedToOrigins(guard, opened, methods) if opened else guard
 
 
 def warn_if_open(settings: Settings) -> None:

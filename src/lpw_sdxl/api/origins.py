@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -80,13 +80,20 @@ def read_origins(text: str) -> tuple[str, ...]:
 
 
 class OpenedToOrigins(CORSMiddleware):
-    """Answers preflights of the opened origins, and lets their pages read every answer."""
+    """Answers preflights of the opened origins, and lets their pages read every answer.
 
-    def __init__(self, app: Application, opened: Collection[str]) -> None:
+    Args:
+        app: what is opened.
+        opened: origins, as `Origins` has them.
+        methods: that pages may use.
+    """
+
+    def __init__(self, app: Application, opened: Collection[str], methods: Sequence[str]) -> None:
+        self._methods = " and ".join(methods)
         super().__init__(
             app,
             allow_origins=opened,
-            allow_methods=("GET", "POST"),
+            allow_methods=methods,
             allow_headers=("authorization",),
             expose_headers=("x-seed", "retry-after"),
             # A page of the public network may reach a server at home if it was opened by name.
@@ -102,7 +109,9 @@ class OpenedToOrigins(CORSMiddleware):
         answer = ErrorAnswer.from_status(403)
         if is_allowed:
             answer = ErrorAnswer(
-                403, answer.code, "pages may GET and POST, with authorization and content-type"
+                403,
+                answer.code,
+                f"pages may {self._methods}, with authorization and content-type",
             )
         headers = {k: v for k, v in response.headers.items() if not k.startswith("content-")}
         return Response(NATIVE.body(answer), answer.status, headers, "application/json")
