@@ -2,7 +2,7 @@
 
 A prompt does not change while an image is denoised, so neither do the keys and values that each
 cross-attention makes of it: they are projected once, laid side by side, and handed to every UNet
-call in the place of the prompt: 0.8 to 3 % of a full-size UNet's work (facts/performance.md).
+call in the place of the prompt: 0.8 to 3 % of a full-size UNet's work.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-SELF_ATTENTION = "attn1"
 CROSS_ATTENTION = "attn2"
 
 

@@ -14,8 +14,6 @@ from urllib.parse import SplitResult, parse_qs, unquote_plus, urlsplit
 
 from lpw_sdxl.errors import CheckpointError
 
-MAX_VERSION_ID = 10**15
-
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: C:\ is a drive
 _UNPRINTABLE = re.compile(r"[\s\x00-\x20\x7f]")
 _PAGE = re.compile(r"/models/[0-9]+(/[^/]*)?/?")
