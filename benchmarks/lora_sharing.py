@@ -30,8 +30,9 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from lpw_sdxl.diffusion.attention import PromptProjection
-from lpw_sdxl.lora.adapters import Adapters, Segment
+from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.library import LoraTensors
+from lpw_sdxl.lora.patched import Segment
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.weights.component import Component
 
