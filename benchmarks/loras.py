@@ -114,16 +114,16 @@ class Way:
         """Have an idle engine work so."""
         loop: Any = engine._loop
         merged = loop.stages.adapters._merged
-        mixing, max_bytes = loop._mixing, merged.max_bytes
+        mixing, max_bytes = loop._active._mixing, merged.max_bytes
         if self.max_sets is not None:
-            loop._mixing = replace(mixing, max_sets=self.max_sets)
+            loop._active._mixing = replace(mixing, max_sets=self.max_sets)
         if self.kept_bytes is not None:
             merged.max_bytes = self.kept_bytes
             merged.make_room(self.kept_bytes)
         try:
             yield
         finally:
-            loop._mixing, merged.max_bytes = mixing, max_bytes
+            loop._active._mixing, merged.max_bytes = mixing, max_bytes
 
 
 def added_steps(engine: Engine, options: argparse.Namespace) -> dict[str, dict[str, float]]:

@@ -15,10 +15,11 @@ from safetensors.torch import save_file
 from lora.conftest import CPU, CanonicalFile, networks_of
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.errors import GenerationError
-from lpw_sdxl.lora import adapters as module
-from lpw_sdxl.lora.adapters import Adapters, Segment
+from lpw_sdxl.lora import patched
+from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.merging import Network, count_bytes
+from lpw_sdxl.lora.patched import Segment
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.lora.targets import LORA_COMPONENTS
 from lpw_sdxl.weights.component import Component
@@ -272,7 +273,7 @@ def test_an_exchange_that_breaks_off_leaves_no_mixture_behind(
     before = states(pipeline)
     adapters.use(Component.UNET, A)
     adapters.use(Component.UNET, NO_LORAS)
-    exchange, count = module._exchange, 0
+    exchange, count = patched._exchange, 0
 
     def break_off(*arguments: Any) -> None:
         nonlocal count
@@ -281,7 +282,7 @@ def test_an_exchange_that_breaks_off_leaves_no_mixture_behind(
             raise torch.OutOfMemoryError
         exchange(*arguments)
 
-    monkeypatch.setattr(module, "_exchange", break_off)
+    monkeypatch.setattr(patched, "_exchange", break_off)
     with pytest.raises(torch.OutOfMemoryError):
         adapters.use(Component.UNET, A)
     adapters.use(Component.UNET, NO_LORAS)  # whose image is next has none

@@ -21,9 +21,10 @@ from lora.test_adapters import row, unet_arguments
 from lpw_sdxl.addon.registry import Registry
 from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
 from lpw_sdxl.engine import Engine
-from lpw_sdxl.lora.adapters import Adapters, Segment
+from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.convert import convert
 from lpw_sdxl.lora.library import LoraLibrary
+from lpw_sdxl.lora.patched import Segment
 from lpw_sdxl.lora.preflight import examine
 from lpw_sdxl.lora.request import collect
 from lpw_sdxl.lora.sets import LoraSet, LoraSets, sets_of

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from lpw_sdxl.checkpoint import architecture
 from lpw_sdxl.embedding.preflight import EmbeddingPlan
 from lpw_sdxl.errors import AddonError, CheckpointError, LpwSdxlError
-from lpw_sdxl.lora.preflight import LoraPlan, examine
+from lpw_sdxl.lora.plan import LoraPlan
+from lpw_sdxl.lora.preflight import examine
 from lpw_sdxl.lora.targets import (
     LORA_COMPONENTS,
     Targets,

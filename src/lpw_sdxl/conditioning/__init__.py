@@ -13,18 +13,14 @@ if TYPE_CHECKING:
     from lpw_sdxl.conditioning.assembly import Conditioning
     from lpw_sdxl.conditioning.clip import ClipTextEncoder
     from lpw_sdxl.conditioning.embeddings import Embedding, load_embedding
-    from lpw_sdxl.conditioning.encoder import (
-        DEFAULT_CACHE_BYTES,
-        EncoderCounters,
-        PromptEncoder,
-        PromptPair,
-    )
+    from lpw_sdxl.conditioning.encoder import DEFAULT_CACHE_BYTES, EncoderCounters, PromptEncoder
     from lpw_sdxl.conditioning.explain import (
         EmbeddingMention,
         ExplainedPrompt,
         ExplainedWindow,
         PromptExplanation,
     )
+    from lpw_sdxl.conditioning.pair import PromptPair
     from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 
 __all__ = [
@@ -55,7 +51,7 @@ _HOMES = {
     "ExplainedWindow": "explain",
     "PromptEncoder": "encoder",
     "PromptExplanation": "explain",
-    "PromptPair": "encoder",
+    "PromptPair": "pair",
     "load_embedding": "embeddings",
 }
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
@@ -22,29 +20,13 @@ from lpw_sdxl.conditioning.emphasis import READ_EMPTY_PROMPT
 from lpw_sdxl.conditioning.explain import ExplainingTokenizer, PromptExplanation, explain
 from lpw_sdxl.conditioning.loading import load_text_encoders
 from lpw_sdxl.conditioning.mentions import MentionForm
+from lpw_sdxl.conditioning.pair import PairKey, PromptPair, is_empty
 from lpw_sdxl.conditioning.reading import WindowReader, count_bytes
 from lpw_sdxl.conditioning.styles import STYLES
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.prompt import DEFAULT_LIMITS, Prompt, PromptLimits, PromptStyle, parse
 
 DEFAULT_CACHE_BYTES = 256 * 1024**2
-
-
-@dataclass(frozen=True, slots=True)
-class PromptPair:
-    """What is encoded together.
-
-    Attributes:
-        prompt: text, or what `parse` made of it.
-        negative_prompt: likewise.
-        style: a PromptStyle or its name.
-        clip_skip: layers left out at the end, of both encoders, for both prompts; None is 0.
-    """
-
-    prompt: str | Prompt
-    negative_prompt: str | Prompt = ""
-    style: PromptStyle | str = PromptStyle.LPW
-    clip_skip: int | None = None
 
 
 class EncoderCounters(NamedTuple):
@@ -83,7 +65,7 @@ class PromptEncoder:
         self._counters: Mapping[MentionForm, Callable[[str], int]] = {}
         self._limits = limits
         half = cache_bytes // 2
-        self._conditionings: ByteCache[_PairKey, Conditioning] = ByteCache(half)
+        self._conditionings: ByteCache[PairKey, Conditioning] = ByteCache(half)
         self._reader = WindowReader(self._encoders, cache_bytes - half)
 
     @classmethod
@@ -206,8 +188,8 @@ class PromptEncoder:
             InvalidRequestError: a style is unknown or a clip_skip out of range.
         """
         keys = [self._key(pair, weights_key) for pair in pairs]
-        results: dict[_PairKey, Conditioning] = {}
-        plans: dict[_PairKey, Plan] = {}
+        results: dict[PairKey, Conditioning] = {}
+        plans: dict[PairKey, Plan] = {}
         for key in dict.fromkeys(keys):
             known = self._conditionings.get(key)
             if known is None:
@@ -262,17 +244,17 @@ class PromptEncoder:
         ids = (id_ for chunks in chunked for window in chunks.windows for id_ in window.ids)
         return tuple(sorted({self._embedding_names[i] for i in ids if i in self._embedding_names}))
 
-    def _key(self, pair: PromptPair, weights_key: Hashable) -> _PairKey:
-        return _PairKey(
+    def _key(self, pair: PromptPair, weights_key: Hashable) -> PairKey:
+        return PairKey(
             PromptStyle.named(pair.style),
             self._check_clip_skip(pair.clip_skip),
             pair.prompt,
             pair.negative_prompt,
-            _is_empty(pair.negative_prompt),
+            is_empty(pair.negative_prompt),
             weights_key,
         )
 
-    def _plan(self, key: _PairKey) -> Plan:
+    def _plan(self, key: PairKey) -> Plan:
         rules = STYLES[key.style]
         parsed = self._parse(key.prompt, key.negative_prompt, key.style)
         chunked = chunk_for_encoders(*parsed, key.style, self._tokenizers[rules.mentions])
@@ -309,32 +291,3 @@ class PromptEncoder:
                 field="clip_skip",
             )
         return clip_skip
-
-
-class _PairKey(NamedTuple):
-    """What a Conditioning depends on."""
-
-    style: PromptStyle
-    clip_skip: int
-    prompt: str | Prompt
-    negative_prompt: str | Prompt
-    has_empty_negative: bool  # `()` is an equal tree, and not empty
-    weights_key: Hashable
-
-    @property
-    def size(self) -> int:
-        """Roughly the bytes that the key itself takes."""
-        return sum(map(_text_size, (self.prompt, self.negative_prompt)))
-
-
-_NODE_BYTES = 250  # a node of a parsed prompt with its numbers
-
-
-def _is_empty(prompt: str | Prompt) -> bool:
-    return not prompt if isinstance(prompt, str) else not (prompt.text or prompt.nodes)
-
-
-def _text_size(prompt: str | Prompt) -> int:
-    if isinstance(prompt, str):
-        return sys.getsizeof(prompt)
-    return 2 * sys.getsizeof(prompt.text) + _NODE_BYTES * (len(prompt.nodes) + len(prompt.pieces))

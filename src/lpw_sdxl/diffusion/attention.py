@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-SELF_ATTENTION = "attn1"
 CROSS_ATTENTION = "attn2"
 
 

@@ -15,7 +15,8 @@ from lpw_sdxl.diffusion.feed_forward import part_gates
 from lpw_sdxl.diffusion.graphs import GraphedUnet
 from lpw_sdxl.diffusion.noise import send
 from lpw_sdxl.diffusion.step import Denoising, PromptSide, Row
-from lpw_sdxl.lora.adapters import Adapters, Segment
+from lpw_sdxl.lora.adapters import Adapters
+from lpw_sdxl.lora.patched import Segment
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.weights.component import Component
 

@@ -1,7 +1,8 @@
 """The one thread that owns the device: it lets jobs in, steps them together, hands images out.
 
 One turn of the loop: drop who has left or is late, begin who fits, step one group, decode who is
-done.
+done. The file is long because all that is left in it is one turn and one thread's life: in two
+files a turn would have to be read in both.
 """
 
 from __future__ import annotations
@@ -11,21 +12,22 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 
 import torch
 
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import policy
+from lpw_sdxl.engine.active import ActiveJobs
 from lpw_sdxl.engine.capacity import Capacity
-from lpw_sdxl.engine.cost import NO_WORK, Pace, Work
+from lpw_sdxl.engine.cost import Pace
 from lpw_sdxl.engine.faults import DeviceLostError, Isolation
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.memory import MemoryPlan
 from lpw_sdxl.engine.metrics import EngineMetrics
 from lpw_sdxl.engine.observation import LoopCounters, Observer
 from lpw_sdxl.engine.policy import Phase
-from lpw_sdxl.engine.queue import JobQueue, Load, QueueLimits
+from lpw_sdxl.engine.queue import JobQueue, QueueLimits
 from lpw_sdxl.engine.stages import Stages
 from lpw_sdxl.engine.watchdog import Pulse, Watchdog
 from lpw_sdxl.errors import LpwSdxlError, UnavailableError
@@ -74,17 +76,19 @@ class StepLoop:
     ) -> None:
         self.stages = Stages(pipeline, options.plan, options.library)
         self._observer = Observer(pipeline, self.stages.adapters, metrics)
-        self._mixing = _lora_mixing(self.stages.adapters, options.plan)
         self._pipeline = pipeline
         self._plan = options.plan
         self._pace = Pace()
-        self._queue = JobQueue(
-            options.queue_limits, options.plan.max_rows, self._pace, self._active_load
-        )
-        self._active: list[Job] = []  # the thread's own; others only read a copy
         self._capacity = Capacity(options.plan)
+        self._active = ActiveJobs(
+            options.plan.max_rows,
+            self._capacity.rows,
+            _lora_mixing(self.stages.adapters, options.plan),
+        )
+        self._queue = JobQueue(
+            options.queue_limits, options.plan.max_rows, self._pace, self._active.load
+        )
         self._launched_cost = 0.0  # of the turn before, on a CUDA device
-        self._passed_over = 0  # calls in a row that the least served job was not in
         self._isolation = Isolation(pipeline.device, self._fail, self._note_no_room)
         self._on_death = on_death
         self._pulse = Pulse()
@@ -141,11 +145,6 @@ class StepLoop:
             logger.warning("the engine was stopped before it had finished")
             self._abandon_all()
 
-    def _active_load(self) -> Load:
-        jobs = [*self._active]
-        rows = self._plan.max_rows
-        return Load(len(jobs), reduce(Work.plus, (job.shared_work(rows) for job in jobs), NO_WORK))
-
     def _run(self) -> None:
         """Serve until closed; whatever ends the thread, no caller is left waiting."""
         try:
@@ -166,9 +165,7 @@ class StepLoop:
         self._on_death(reason)
 
     def _abandon_all(self) -> None:
-        jobs = [*self._queue.drain(), *self._active]
-        self._active = []
-        for job in jobs:
+        for job in [*self._queue.drain(), *self._active.drain()]:
             job.fail(UnavailableError("the engine stopped before this image was done"))
 
     def _wait_for_work(self) -> bool:
@@ -190,10 +187,10 @@ class StepLoop:
         self._drop_departed()
         phases = self._phases()
         if Phase.ENCODE in phases:
-            self._begin(self._queue.take(self._admit))
-        cost = self._step(self._group()) if Phase.STEP in phases else 0.0
+            self._begin(self._queue.take(self._active.admit))
+        cost = self._step(self._active.next_group()) if Phase.STEP in phases else 0.0
         if Phase.DECODE in phases:
-            for job in self._finished():
+            for job in self._active.finished():
                 self._finish(job)
         self._note_pace(cost, time.monotonic() - started)
         self._observe()
@@ -221,9 +218,9 @@ class StepLoop:
         if not self._plan.is_offloading:
             return ALL_PHASES
         work = {
-            Phase.ENCODE: bool(self._queue.peek(self._admit)),
-            Phase.STEP: len(self._finished()) < len(self._active),
-            Phase.DECODE: bool(self._finished()),
+            Phase.ENCODE: bool(self._queue.peek(self._active.admit)),
+            Phase.STEP: len(self._active.finished()) < len(self._active),
+            Phase.DECODE: bool(self._active.finished()),
         }
         chosen = policy.choose_phase(
             frozenset(phase for phase, has_work in work.items() if has_work),
@@ -237,44 +234,22 @@ class StepLoop:
         """Drop the jobs whose caller has gone or whose time has run out."""
         now = time.monotonic()
         swept = self._queue.sweep()
-        gone = [job for job in self._active if job.is_cancelled]
-        self._active = [job for job in self._active if not job.is_cancelled]
+        gone = self._active.drop_cancelled()
         for job in [*swept.late, *(job for job in self._active if job.is_late(now))]:
             self._fail(job, job.late_error("the time for this image ran out before it was done"))
         for _ in range(len(gone) + swept.departed):
             self._observer.departed()
-
-    def _admit(self, waiting: Sequence[Job]) -> list[int]:
-        return policy.admit(
-            [job.standing for job in waiting],
-            [job.standing for job in self._active],
-            self._plan.max_rows,
-            self._capacity.rows,
-        )
 
     def _begin(self, jobs: Sequence[Job]) -> None:
         """Encode the prompts of new jobs together; they are served from now on."""
         if not jobs:
             return
         started = time.monotonic()
-        stepping = [job.standing for job in self._stepping()]
-        self._active.extend(jobs)
+        self._active.begin(jobs)
         for job in jobs:
-            job.served = policy.served_at_first(job.standing, stepping)
             self._observer.waited(started - job.accepted_at)
         self._isolation.together(jobs, self.stages.encode)
         self._observer.encoded(jobs, time.monotonic() - started)
-
-    def _group(self) -> list[Job]:
-        """Choose the jobs of the next UNet call."""
-        stepping = self._stepping()
-        standings = [job.standing for job in stepping]
-        chosen = policy.choose_group(
-            standings, self._capacity.rows, self._mixing, self._passed_over
-        )
-        is_passed_over = bool(chosen) and policy.least_served(standings) not in chosen
-        self._passed_over = self._passed_over + 1 if is_passed_over else 0
-        return [stepping[index] for index in chosen]
 
     def _step(self, group: Sequence[Job]) -> float:
         """Predict for the group and advance each of its jobs; give what it cost."""
@@ -294,10 +269,8 @@ class StepLoop:
             # Who fails even alone says nothing of the others.
             self._capacity.restore(call_pixels)
         self._observer.stepped(group, time.monotonic() - started)
-        for job, served in zip(
-            group, policy.served_after([job.standing for job in group]), strict=True
-        ):
-            job.served = served
+        self._active.note_served(group)
+        for job in group:
             if job in self._active:  # who fails is taken out
                 self.stages.tell(job)
         return sum(job.step_cost for job in group)
@@ -307,12 +280,6 @@ class StepLoop:
         self._capacity.begin(jobs[0].spec.record.size, rows)
         self._observer.called(self.stages.step(jobs, max_rows, self._isolation.alone))
         self._capacity.grow()
-
-    def _stepping(self) -> list[Job]:
-        return [job for job in self._active if job.denoising and not job.denoising.is_done]
-
-    def _finished(self) -> list[Job]:
-        return [job for job in self._active if job.denoising and job.denoising.is_done]
 
     def _finish(self, job: Job) -> None:
         """Decode a job that has done its steps and hand the image out."""

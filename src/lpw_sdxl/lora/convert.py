@@ -14,7 +14,7 @@ import torch
 
 from lpw_sdxl.checkpoint.keys import Shape
 from lpw_sdxl.errors import AddonError, CheckpointError
-from lpw_sdxl.lora.preflight import AlphaPlan, FactorPlan, LoraPlan
+from lpw_sdxl.lora.plan import AlphaPlan, FactorPlan, LoraPlan
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.files import FileRecord

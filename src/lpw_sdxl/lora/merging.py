@@ -76,8 +76,7 @@ class Network:
         self, path: str, parts: list[tuple[float, Factors]], device: torch.device
     ) -> LayerWeights:
         base = self.base[path]
-        # Ordinary tensors, also where the caller is in inference mode: torch.compile is choosy.
-        with torch.inference_mode(mode=False), torch.no_grad():
+        with torch.no_grad():
             own = base.weight.to(device)
             weight = own.float().clone(memory_format=torch.preserve_format)
             bias = None if base.bias is None else base.bias.to(device).float().clone()

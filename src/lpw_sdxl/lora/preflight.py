@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.lora import notes
 from lpw_sdxl.lora.foreign import refuse_foreign, refuse_told
+from lpw_sdxl.lora.module_tensors import Tensors
 from lpw_sdxl.lora.names import Factor, ModuleNames, Naming, component_of, split
 from lpw_sdxl.lora.peft_config import AdapterConfig, read_adapter_configs
-from lpw_sdxl.lora.shapes import ModuleShapes, Tensors, kinds_of, rank_of, read_module
-from lpw_sdxl.lora.targets import Shape, Targets
+from lpw_sdxl.lora.plan import AlphaPlan, FactorPlan, LoraPlan, LoraSummary
+from lpw_sdxl.lora.shapes import ModuleShapes, kinds_of, rank_of, read_module
+from lpw_sdxl.lora.targets import Targets
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo
 from lpw_sdxl.weights.text import clean_text
@@ -38,94 +39,6 @@ _IGNORED = tuple(
     )
 )
 _NO_SCALE = "alphas of modules whose formula has no scale"
-
-
-@dataclass(frozen=True)
-class LoraSummary:
-    """What a LoRA file is, in words for people.
-
-    Attributes:
-        kinds: of its modules, such as `LoRA`, `LoCon`, `DoRA`, `LoHa`, `LoKr`, `full`.
-        naming: whose names its tensors have, such as `kohya`, `Diffusers`, `PEFT`.
-        modules: number of changed modules in each component that has some.
-        ranks: the ranks that occur, ascending.
-        alphas: the alphas that the metadata tells, ascending; the tensors may hold others.
-        base_model: what it was trained on in the writer's words; empty if untold.
-        title: in the writer's words; empty if untold.
-        trained_words: what to write in a prompt, in the writer's words.
-    """
-
-    kinds: tuple[str, ...]
-    naming: str
-    modules: Mapping[Component, int]
-    ranks: tuple[int, ...]
-    alphas: tuple[float, ...]
-    base_model: str
-    title: str
-    trained_words: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class FactorPlan:
-    """One tensor of the canonical file and where it comes from.
-
-    Attributes:
-        component: whose module it changes.
-        path: of that module within the component.
-        factor: the canonical name, such as `lora_down`.
-        source: its place in the source file.
-        shape: the canonical shape; the source's has the same numbers in the same order.
-    """
-
-    component: Component
-    path: str
-    factor: str
-    source: TensorInfo
-    shape: Shape
-
-    @property
-    def name(self) -> str:
-        """Return what the canonical file calls it."""
-        return f"{self.component.value}/{self.path}/{self.factor}"
-
-
-@dataclass(frozen=True)
-class AlphaPlan:
-    """A module's alpha: a tensor of the file, or a number that the header gives.
-
-    Attributes:
-        component: whose module it scales.
-        path: of that module within the component.
-        source: its place in the source file, or None.
-        value: the number where there is no tensor, or None.
-    """
-
-    component: Component
-    path: str
-    source: TensorInfo | None
-    value: float | None
-
-    @property
-    def name(self) -> str:
-        """Return what the canonical file calls it."""
-        return f"{self.component.value}/{self.path}/{Factor.ALPHA.value}"
-
-
-@dataclass(frozen=True)
-class LoraPlan:
-    """All that a conversion will write, decided from the header alone.
-
-    Attributes:
-        summary: of the file.
-        factors: every tensor of the canonical file but the alphas.
-        alphas: one for each module whose formula has a scale.
-        ignored: number of unused tensors by the reason that they are harmless.
-    """
-
-    summary: LoraSummary
-    factors: tuple[FactorPlan, ...]
-    alphas: tuple[AlphaPlan, ...]
-    ignored: Mapping[str, int]
 
 
 def examine(header: CheckpointHeader, targets: Targets) -> LoraPlan:

@@ -1,0 +1,142 @@
+"""The forms of a LoRA: which factors make a change of a weight, and what shapes they need.
+
+Pure, no torch. The letters of LyCORIS: a weight is [out, in] or [out, in, k, k] and r is the rank
+(Yeh et al., "Navigating Text-To-Image Customization", 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+from lpw_sdxl.lora.module_tensors import Tensors, refuse_shape, size_of
+from lpw_sdxl.lora.names import Factor
+from lpw_sdxl.lora.targets import Shape
+
+
+@dataclass(frozen=True)
+class Form:
+    """A way to make a change of a weight from factors.
+
+    Attributes:
+        title: what people call it.
+        marks: the factors that only this form has.
+        choices: sets of factors, one of which must be there in full and no part of the others.
+        read: returns the rank and the shapes of the marks.
+        pairs: sets of factors that are there in full or not at all.
+        may_have_dora: it may have a `dora_scale`.
+    """
+
+    title: str
+    marks: frozenset[Factor]
+    choices: tuple[tuple[frozenset[Factor], ...], ...]
+    read: Callable[[Tensors, Shape], tuple[int | None, dict[Factor, Shape]]]
+    pairs: tuple[frozenset[Factor], ...] = ()
+    may_have_dora: bool = True
+
+
+def _read_lora(tensors: Tensors, weight: Shape) -> tuple[int, dict[Factor, Shape]]:
+    rank = size_of(tensors[Factor.DOWN], 0)
+    pointwise = (1,) * len(weight[2:])
+    shapes = {Factor.DOWN: (rank, *weight[1:]), Factor.UP: (weight[0], rank, *pointwise)}
+    if Factor.MID in tensors:  # Tucker: the kernel is in the middle
+        shapes[Factor.DOWN] = (rank, weight[1], *pointwise) if len(weight) > 1 else weight
+        shapes[Factor.MID] = (rank, rank, *weight[2:])
+    return rank, shapes
+
+
+def _read_loha(tensors: Tensors, weight: Shape) -> tuple[int, dict[Factor, Shape]]:
+    rank = size_of(tensors[Factor.HADA_W1_B], 0)
+    shapes: dict[Factor, Shape] = {}
+    for a, b, core in (
+        (Factor.HADA_W1_A, Factor.HADA_W1_B, Factor.HADA_T1),
+        (Factor.HADA_W2_A, Factor.HADA_W2_B, Factor.HADA_T2),
+    ):
+        shapes |= _product(tensors, (a, b, core), weight, rank)
+    return rank, shapes
+
+
+def _read_lokr(tensors: Tensors, weight: Shape) -> tuple[int | None, dict[Factor, Shape]]:
+    """Read kron(w1, w2): w1 is [a, c], w2 [b, d, k, k], the weight [ab, cd, k, k]."""
+    first = (Factor.LOKR_W1_A, Factor.LOKR_W1_B)
+    second = (Factor.LOKR_W2_A, Factor.LOKR_W2_B, Factor.LOKR_T2)
+    if Factor.LOKR_W1 in tensors:
+        a, c = (size_of(tensors[Factor.LOKR_W1], dimension) for dimension in (0, 1))
+    else:
+        a, c = size_of(tensors[first[0]], 0), size_of(tensors[first[1]], 1)
+    if weight[0] % a or weight[1] % c:
+        tensor = tensors.get(Factor.LOKR_W1, tensors.get(first[0]))
+        assert tensor is not None
+        refuse_shape(tensor, f"divisors of its module's {list(weight[:2])} would fit")
+    ranks = [size_of(tensors[b], 0) for b in (first[1], second[1]) if b in tensors]
+    if len(set(ranks)) > 1:
+        refuse_shape(tensors[second[1]], f"the first half's rank {ranks[0]} would be right")
+    rank = ranks[0] if ranks else None
+    shapes: dict[Factor, Shape] = {}
+    rest = (weight[0] // a, weight[1] // c, *weight[2:])
+    if Factor.LOKR_W1 in tensors:
+        shapes[Factor.LOKR_W1] = (a, c)
+    else:
+        assert rank is not None
+        shapes |= {first[0]: (a, rank), first[1]: (rank, c)}
+    if Factor.LOKR_W2 in tensors:
+        shapes[Factor.LOKR_W2] = rest
+    else:
+        assert rank is not None
+        shapes |= _product(tensors, second, rest, rank)
+    return rank, shapes
+
+
+def _product(
+    tensors: Tensors, names: tuple[Factor, Factor, Factor], weight: Shape, rank: int
+) -> dict[Factor, Shape]:
+    """Return the shapes of a product: [out, r] times [r, in k k], or with a Tucker core."""
+    a, b, core = names
+    if core in tensors:
+        return {a: (rank, weight[0]), b: (rank, weight[1]), core: (rank, rank, *weight[2:])}
+    return {a: (weight[0], rank), b: (rank, prod(weight[1:]))}
+
+
+def _read_full(tensors: Tensors, weight: Shape) -> tuple[None, dict[Factor, Shape]]:
+    return None, ({Factor.DIFF: weight} if Factor.DIFF in tensors else {})
+
+
+def _set(*factors: Factor) -> frozenset[Factor]:
+    return frozenset(factors)
+
+
+_W1 = (Factor.LOKR_W1_A, Factor.LOKR_W1_B)
+_W2 = (Factor.LOKR_W2_A, Factor.LOKR_W2_B)
+_HALVES = (Factor.HADA_W1_A, Factor.HADA_W1_B, Factor.HADA_W2_A, Factor.HADA_W2_B)
+_CORES = (Factor.HADA_T1, Factor.HADA_T2)
+FULL = Form(
+    "full",
+    _set(Factor.DIFF, Factor.DIFF_B),
+    ((_set(Factor.DIFF),),),
+    _read_full,
+    # Tools disagree on a full difference with DoRA's scale, and none is known to write it.
+    may_have_dora=False,
+)
+FORMS = (
+    Form(
+        "LoRA",
+        _set(Factor.DOWN, Factor.UP, Factor.MID),
+        ((_set(Factor.DOWN, Factor.UP),),),
+        _read_lora,
+    ),
+    Form(
+        "LoHa",
+        _set(*_HALVES, *_CORES),
+        ((_set(*_HALVES),),),
+        _read_loha,
+        pairs=(_set(*_CORES),),
+    ),
+    Form(
+        "LoKr",
+        _set(Factor.LOKR_W1, *_W1, Factor.LOKR_W2, *_W2, Factor.LOKR_T2),
+        ((_set(Factor.LOKR_W1), _set(*_W1)), (_set(Factor.LOKR_W2), _set(*_W2))),
+        _read_lokr,
+    ),
+    FULL,
+)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from jobs import MEGAPIXEL, make_job
+from lpw_sdxl.engine.active import ActiveJobs
+from lpw_sdxl.engine.cost import step_cost
+from lpw_sdxl.engine.job import Job
+from lpw_sdxl.engine.policy import NO_MIXING, STAY_CALLS, LoraMixing
+from lpw_sdxl.lora.sets import LoraSet, LoraSets
+
+MAX_ROWS = 4
+INK: LoraSet = (("ink", 1.0),)
+
+
+class Under:
+    """A job's denoising, as far as whose turn it is depends on it."""
+
+    def __init__(self, *, is_done: bool = False) -> None:
+        self.is_done = is_done
+
+
+def encoded(*, is_done: bool = False, **fields: Any) -> Job:
+    job = make_job(**fields)
+    job.denoising = cast("Any", Under(is_done=is_done))
+    return job
+
+
+@pytest.fixture
+def active() -> ActiveJobs:
+    return ActiveJobs(MAX_ROWS, lambda _: MAX_ROWS, NO_MIXING)
+
+
+def test_a_job_steps_when_it_is_encoded_and_until_it_is_done(active: ActiveJobs) -> None:
+    waits, steps, done = make_job(), encoded(), encoded(is_done=True)
+    active.begin([waits, steps, done])
+    assert [*active] == [waits, steps, done]
+    assert active.stepping() == [steps]
+    assert active.finished() == [done]
+
+
+def test_what_begins_is_one_call_behind_and_a_call_is_noted(active: ActiveJobs) -> None:
+    call = step_cost(MEGAPIXEL, 2)
+    first, second = encoded(), encoded()
+    active.begin([first])
+    active.begin([second])
+    assert (first.served, second.served) == (call, 2 * call)
+    active.note_served([first])
+    assert (first.served, second.served) == (2 * call, 2 * call)
+
+
+def test_only_what_fits_into_a_call_begins(active: ActiveJobs) -> None:
+    active.begin([encoded()])
+    assert active.admit([make_job(), make_job()]) == [0]
+
+
+def test_the_least_served_is_passed_over_a_few_times_for_loras_that_are_at_hand() -> None:
+    mixing = LoraMixing(max_sets=1, is_at_hand=lambda loras: loras != INK)
+    active = ActiveJobs(2, lambda _: 2, mixing)
+    plain, inked = encoded(), encoded()
+    inked.spec = replace(inked.spec, loras=LoraSets(INK, ()))
+    active.begin([plain, inked])
+    plain.served, inked.served = 1.0, 0.0
+    groups = [active.next_group() for _ in range(STAY_CALLS + 2)]
+    assert groups == [*[[plain]] * STAY_CALLS, [inked], [plain]]
+
+
+def test_who_has_left_is_taken_out_and_told(active: ActiveJobs) -> None:
+    stays, leaves = encoded(), encoded()
+    active.begin([stays, leaves])
+    leaves.future.cancel()
+    assert active.drop_cancelled() == [leaves]
+    assert [*active] == [stays]
+    assert leaves not in active
+
+
+def test_a_walk_goes_on_while_jobs_are_taken_out(active: ActiveJobs) -> None:
+    jobs = [encoded(), encoded(), encoded()]
+    active.begin(jobs)
+    for job in active:
+        active.remove(job)
+    assert not active
+
+
+def test_load_is_the_number_of_jobs_and_their_work_until_they_are_drained(
+    active: ActiveJobs,
+) -> None:
+    jobs = [make_job(steps=3), make_job(steps=5)]
+    active.begin(jobs)
+    load = active.load()
+    assert load.jobs == 2
+    assert load.work == jobs[0].shared_work(MAX_ROWS).plus(jobs[1].shared_work(MAX_ROWS))
+    assert active.drain() == jobs
+    assert active.load().jobs == 0
