@@ -36,6 +36,7 @@ from lpw_sdxl.api.dialect import NATIVE
 from lpw_sdxl.api.drain import Drain
 from lpw_sdxl.api.endpoints import parsed
 from lpw_sdxl.api.errors import ErrorAnswer
+from lpw_sdxl.api.garbage import uncollected
 from lpw_sdxl.api.json_logs import log_as_json
 from lpw_sdxl.api.own_routes import OwnRoutes
 from lpw_sdxl.api.process import ANSWER_SECONDS, answer_promptly, end_process
@@ -80,11 +81,12 @@ class GuardedService(Service):
 
     def to_asgi(self, is_main: bool = True) -> Application:
         """Wrap BentoML's application in the guard, or end: an open border is not served."""
-        # The rows hold the engine's types, and so import torch, which only a worker needs.
-        from lpw_sdxl.api.native import native_endpoints  # noqa: PLC0415
-        from lpw_sdxl.api.native_schemas import ServedLimits  # noqa: PLC0415
+        with uncollected():
+            # The rows hold the engine's types, and so import torch, which only a worker needs.
+            from lpw_sdxl.api.native import native_endpoints  # noqa: PLC0415
+            from lpw_sdxl.api.native_schemas import ServedLimits  # noqa: PLC0415
 
-        app = super().to_asgi(is_main)
+            app = super().to_asgi(is_main)  # it imports, too
         served = ServedLimits.from_settings(SETTINGS, read_manifest(MODEL_ENTRY.path).native_size)
         try:
             guard = guarded(app, native_endpoints(served), SETTINGS, _count_error)

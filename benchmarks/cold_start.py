@@ -44,14 +44,16 @@ CONTAINER = [
 
 
 @contextmanager
-def started(command: list[str], environment: dict[str, str], log: Path) -> Iterator[None]:
-    """Run a command until the block ends."""
+def started(
+    command: list[str], environment: dict[str, str], log: Path, folder: Path = ROOT
+) -> Iterator[int]:
+    """Run a command until the block ends; give its process id."""
     with log.open("w") as file:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT
+            command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT
         )
     try:
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait(60)
@@ -59,9 +61,7 @@ def started(command: list[str], environment: dict[str, str], log: Path) -> Itera
 
 def once(make: Callable[[int, str], list[str]], environment: dict[str, str]) -> dict[str, float]:
     """Start, make two pictures, stop; return the seconds that each part took."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory(prefix="lpw-sdxl-cold-") as folder:
         log = Path(folder) / "log"
@@ -78,6 +78,12 @@ def once(make: Callable[[int, str], list[str]], environment: dict[str, str]) -> 
         "all until the first picture": ready - begin + first,
         "a second picture, for comparison": second,
     }
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def parts_of(log: str, begin: float) -> dict[str, float]:

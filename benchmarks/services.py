@@ -157,10 +157,13 @@ def _busy_s() -> float:
 
 
 def _own_s() -> float:
-    """Add up the CPU seconds of this process and its descendants, ended ones included."""
+    return cpu_seconds(psutil.Process())
+
+
+def cpu_seconds(root: psutil.Process) -> float:
+    """Add up the CPU seconds of a process and its descendants, ended ones included."""
     total = 0.0
-    this = psutil.Process()
-    for process in (this, *this.children(recursive=True)):
+    for process in (root, *root.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
             total += times.user + times.system + times.children_user + times.children_system

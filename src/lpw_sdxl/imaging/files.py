@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image
 
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.imaging.png import encode_png
 from lpw_sdxl.imaging.record import ImageRecord, parameters_text
 from lpw_sdxl.schema import GenerationRequest, ImageFormat, InspectionRequest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 MediaType = Literal["image/png", "image/jpeg", "image/webp"]
 

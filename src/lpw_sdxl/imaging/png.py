@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 from isal import isal_zlib
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 EIGHT_BITS = 8
@@ -51,6 +54,9 @@ def _filtered(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     Returns:
         `[height, 1 + 3 * width]`; differences modulo 256 (section 9.2).
     """
+    # The supervisor imports this file, by way of `imaging`, and should start without numpy.
+    import numpy as np  # noqa: PLC0415
+
     height, width, _ = pixels.shape
     rows = pixels.reshape(height, CHANNELS * width)
     framed = np.zeros((height + 1, CHANNELS * (width + 1)), np.uint8)  # a row and a pixel of zeros

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-_CHUNK_BYTES = 8 * 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024  # what is larger, Python has from the system anew for each chunk
 
 
 class FileRecord(NamedTuple):
@@ -22,7 +22,7 @@ def hash_file(path: Path, report: Callable[[int], None] | None = None) -> str:
 
     Args:
         path: the file.
-        report: told how many bytes are hashed, every few megabytes.
+        report: told how many bytes are hashed, every megabyte.
     """
     digest, done = hashlib.sha256(), 0
     with path.open("rb") as file:
