@@ -13,10 +13,9 @@ import re
 from collections.abc import Iterator
 
 from lpw_sdxl.errors import InvalidPromptError
-from lpw_sdxl.prompt.grammar import GRAMMARS, Grammar
+from lpw_sdxl.prompt.grammar import GRAMMARS, Grammar, PromptStyle
 from lpw_sdxl.prompt.limits import SURROGATE
 from lpw_sdxl.prompt.lora_tag import LORA_TAG, read_tag, write_number, write_tag
-from lpw_sdxl.prompt.style import PromptStyle
 from lpw_sdxl.prompt.syntax import Break, LoraTag, Node, Prompt, Span
 
 _JOINT = "()"  # ends a run of text and adds nothing to it

@@ -11,8 +11,8 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from lpw_sdxl.prompt.style import PromptStyle
-from lpw_sdxl.scheduler_names import SchedulerName, find_scheduler, read_scheduler
+from lpw_sdxl.prompt.grammar import PromptStyle
+from lpw_sdxl.scheduler_table import SchedulerName, find_scheduler, read_scheduler
 
 __all__ = [
     "LATENT_SCALE",

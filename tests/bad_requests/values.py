@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from bad_requests.case import GOOD, Bad, inspect, item, to
-from lpw_sdxl.scheduler_names import SchedulerName
+from lpw_sdxl.scheduler_table import SchedulerName
 
 _QUOTED = [f"'{name}'" for name in SchedulerName]
 SCHEDULERS = f"known are {', '.join(_QUOTED)}"

@@ -14,14 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lpw_sdxl.diffusion.latents import seeded_generator
 from lpw_sdxl.diffusion.noise import BrownianNoise, Stepped, TakeStep, bind_step
 from lpw_sdxl.diffusion.scheduler_rules import check_scheduler, supported_schedulers
-from lpw_sdxl.diffusion.schedulers import (
-    SCHEDULERS,
-    make_scheduler,
-    own_scheduler,
-    unet_calls,
-)
+from lpw_sdxl.diffusion.schedulers import make_scheduler, own_scheduler, unet_calls
 from lpw_sdxl.errors import InvalidRequestError, ModelError
-from lpw_sdxl.schema import SchedulerName
+from lpw_sdxl.scheduler_table import SCHEDULERS, SchedulerName
 from stock_schedulers import STOCK_SCHEDULERS, stock_scheduler
 
 CONFIG: dict[str, Any] = {

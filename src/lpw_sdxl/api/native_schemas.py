@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lpw_sdxl.api.endpoints import JsonObject
 from lpw_sdxl.request_limits import RequestLimits
-from lpw_sdxl.scheduler_names import SCHEDULER_ALIASES
+from lpw_sdxl.scheduler_table import SCHEDULER_ALIASES
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 from lpw_sdxl.settings import Settings
 

@@ -15,8 +15,8 @@ from lpw_sdxl.checkpoint.tokenizer import END_TOKEN, START_TOKEN, build_vocabula
 from lpw_sdxl.conditioning.explain import ExplainedPrompt, PromptExplanation, explain
 from lpw_sdxl.conditioning.vocabulary import VocabularyTokenizer
 from lpw_sdxl.errors import InvalidPromptError
+from lpw_sdxl.prompt.grammar import PromptStyle
 from lpw_sdxl.prompt.parser import parse
-from lpw_sdxl.prompt.style import PromptStyle
 from lpw_sdxl.prompt.syntax import Break, LoraTag, Node, Span
 
 _PAD_TOKENS = (END_TOKEN, "!")

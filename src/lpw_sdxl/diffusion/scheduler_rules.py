@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lpw_sdxl.diffusion.schedulers import SCHEDULERS
+from lpw_sdxl.diffusion.schedulers import knows_zero_snr
 from lpw_sdxl.errors import InvalidRequestError
-from lpw_sdxl.schema import SchedulerName
+from lpw_sdxl.scheduler_table import SCHEDULERS, SchedulerName
 
 
 def supported_schedulers(config: Mapping[str, Any]) -> list[SchedulerName]:
@@ -48,7 +48,7 @@ def _obstacle(name: SchedulerName, config: Mapping[str, Any]) -> str | None:
     has_zero_snr = config.get("rescale_betas_zero_snr", False)
     if prediction not in recipe.predictions:
         return f"which predicts {prediction}"
-    if has_zero_snr and not recipe.knows_zero_snr:
+    if has_zero_snr and not knows_zero_snr(name):
         return "which has zero terminal SNR"
     if has_zero_snr and recipe.divides_by_alpha and prediction == "epsilon":
         return "which predicts epsilon with zero terminal SNR"

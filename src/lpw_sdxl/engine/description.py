@@ -16,9 +16,9 @@ from lpw_sdxl.addon.registry import Addon
 from lpw_sdxl.conditioning.cache import CacheCounters
 from lpw_sdxl.engine.memory import MemoryPlan
 from lpw_sdxl.engine.observation import LoopCounters
-from lpw_sdxl.prompt.style import PromptStyle
+from lpw_sdxl.prompt.grammar import PromptStyle
 from lpw_sdxl.request_limits import RequestLimits
-from lpw_sdxl.scheduler_names import SchedulerName
+from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.store.manifest import Manifest
 
 Count = Annotated[int, Field(ge=0)]

@@ -1,9 +1,9 @@
 """Prompt text to a tree of weighted spans, breaks and LoRA tags; imports without torch."""
 
+from lpw_sdxl.prompt.grammar import PromptStyle
 from lpw_sdxl.prompt.limits import DEFAULT_LIMITS, PromptLimits
 from lpw_sdxl.prompt.lora_tag import write_tag
 from lpw_sdxl.prompt.parser import parse
-from lpw_sdxl.prompt.style import PromptStyle
 from lpw_sdxl.prompt.syntax import Break, LoraTag, Node, Prompt, Span
 from lpw_sdxl.prompt.warning import PromptWarning, WarningKind
 

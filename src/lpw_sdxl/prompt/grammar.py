@@ -1,15 +1,44 @@
-"""What each style's syntax is made of, in one table; reading by it is the lexer's and parser's."""
+"""The styles that a prompt can be written in, and the syntax of each, in one table.
+
+Reading by it is the lexer's and parser's; `conditioning.styles` says how each chunks and weights.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
+from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.prompt.brackets import AbsoluteWeights, MultipliedWeights, Nesting
-from lpw_sdxl.prompt.style import PromptStyle
 
 ROUND_FACTOR = 1.1
 SQUARE_FACTOR = 1 / 1.1
+
+
+class PromptStyle(StrEnum):
+    """A dialect: grammar, chunking, emphasis and pooled choice together."""
+
+    LPW = "lpw"
+    A1111 = "a1111"
+    A1111_ORIGINAL = "a1111-original"
+    COMFY = "comfy"
+    PLAIN = "plain"
+
+    @classmethod
+    def named(cls, name: str) -> PromptStyle:
+        """Find a style by its name.
+
+        Raises:
+            InvalidRequestError: there is no such style.
+        """
+        try:
+            return cls(name)
+        except ValueError as cause:
+            names = ", ".join(cls)
+            raise InvalidRequestError(
+                f"prompt_style is unknown; it must be one of: {names}", field="prompt_style"
+            ) from cause
 
 
 @dataclass(frozen=True, slots=True)

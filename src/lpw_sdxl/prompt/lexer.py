@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping
 from enum import Enum, auto
 from typing import NamedTuple
 
-from lpw_sdxl.prompt.grammar import GRAMMARS, Grammar
+from lpw_sdxl.prompt.grammar import GRAMMARS, Grammar, PromptStyle
 from lpw_sdxl.prompt.lora_tag import LORA_TAG
-from lpw_sdxl.prompt.style import PromptStyle
 
 CLOSINGS = {"(": ")", "[": "]"}
 # White space is stripped by hand: `\s*\bBREAK` takes quadratic time on a long run of blanks.

@@ -16,11 +16,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from lpw_sdxl.prompt.brackets import Bracket, Nesting
-from lpw_sdxl.prompt.grammar import GRAMMARS
+from lpw_sdxl.prompt.grammar import GRAMMARS, PromptStyle
 from lpw_sdxl.prompt.lexer import LEXERS, Token
 from lpw_sdxl.prompt.limits import DEFAULT_LIMITS, PromptLimits
 from lpw_sdxl.prompt.scanner import Event, Scanner
-from lpw_sdxl.prompt.style import PromptStyle
 from lpw_sdxl.prompt.syntax import LoraTag, Node, Prompt, Span
 from lpw_sdxl.prompt.warning import WarningKind, WarningTally
 

@@ -1,0 +1,200 @@
+"""Schedulers by name, in one table: class in Diffusers, other names, and what it can't do.
+
+No torch: `diffusion.schedulers` finds the classes. A new scheduler is a name and a row here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from pydantic_core import PydanticCustomError
+
+DISTILLED_STEPS = 50  # the timesteps that LCM and TCD models are distilled on
+# With "leading" spacing a multistep solver's first timestep of 999 steps would be the 1000th.
+_MULTISTEP_STEPS = 998
+_NOISE_OR_VELOCITY = frozenset({"epsilon", "v_prediction"})
+_KARRAS = {"use_karras_sigmas": True}
+_PLAIN = {"use_karras_sigmas": False}
+
+
+class SchedulerName(StrEnum):
+    """Schedulers by the names that people know them by, which are AUTOMATIC1111's."""
+
+    EULER = "Euler"
+    EULER_ANCESTRAL = "Euler a"
+    DPMPP_2M = "DPM++ 2M"
+    DPMPP_2M_KARRAS = "DPM++ 2M Karras"
+    DPMPP_2M_SDE = "DPM++ 2M SDE"
+    DPMPP_2M_SDE_KARRAS = "DPM++ 2M SDE Karras"
+    DPMPP_3M_SDE = "DPM++ 3M SDE"
+    DPMPP_3M_SDE_KARRAS = "DPM++ 3M SDE Karras"
+    DPMPP_SDE = "DPM++ SDE"
+    DPMPP_SDE_KARRAS = "DPM++ SDE Karras"
+    DDIM = "DDIM"
+    UNIPC = "UniPC"
+    HEUN = "Heun"
+    LMS = "LMS"
+    LMS_KARRAS = "LMS Karras"
+    LCM = "LCM"
+    TCD = "TCD"
+
+
+@dataclass(frozen=True)
+class SchedulerRecipe:
+    """A Diffusers class, what differs from the model's own scheduler config, and what it can't do.
+
+    Attributes:
+        class_name: Diffusers'.
+        overrides: of the model's config.
+        aliases: names that spelling alone does not lead here: ComfyUI's, and Diffusers' class where
+            it means this scheduler.
+        is_second_order: calls the UNet twice a step, but once in the last.
+        predictions: what the model may predict, by Diffusers' names.
+        divides_by_alpha: whether predicted noise is divided by the signal's share, which is 0 at
+            the first timestep of a model with zero terminal SNR; the others stay just above it.
+        max_steps: more are refused, or lead to timesteps that no model was trained on.
+    """
+
+    class_name: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    is_second_order: bool = False
+    predictions: frozenset[str] = frozenset({"epsilon", "v_prediction", "sample"})
+    divides_by_alpha: bool = False
+    max_steps: int = 999
+
+
+def _dpmpp(order: int, *, is_stochastic: bool, sigmas: Mapping[str, Any]) -> SchedulerRecipe:
+    return SchedulerRecipe(
+        "DPMSolverMultistepScheduler",
+        {
+            "algorithm_type": "sde-dpmsolver++" if is_stochastic else "dpmsolver++",
+            "solver_order": order,
+            "solver_type": "midpoint",
+            **sigmas,
+        },
+        max_steps=_MULTISTEP_STEPS,
+    )
+
+
+def _dpmpp_sde(sigmas: Mapping[str, Any], *aliases: str) -> SchedulerRecipe:
+    return SchedulerRecipe(
+        "DPMSolverSDEScheduler",
+        sigmas,
+        aliases,
+        is_second_order=True,
+        predictions=_NOISE_OR_VELOCITY,
+    )
+
+
+def _distilled(class_name: str) -> SchedulerRecipe:
+    return SchedulerRecipe(
+        class_name,
+        {"clip_sample": False, "original_inference_steps": DISTILLED_STEPS},
+        (class_name,),
+        divides_by_alpha=True,
+        max_steps=DISTILLED_STEPS,
+    )
+
+
+SCHEDULERS: Mapping[SchedulerName, SchedulerRecipe] = {
+    SchedulerName.EULER: SchedulerRecipe(
+        "EulerDiscreteScheduler", _PLAIN, ("EulerDiscreteScheduler",)
+    ),
+    SchedulerName.EULER_ANCESTRAL: SchedulerRecipe(
+        "EulerAncestralDiscreteScheduler",
+        aliases=("euler_ancestral", "EulerAncestralDiscreteScheduler"),
+        predictions=_NOISE_OR_VELOCITY,
+    ),
+    SchedulerName.DPMPP_2M: replace(
+        _dpmpp(2, is_stochastic=False, sigmas=_PLAIN), aliases=("DPMSolverMultistepScheduler",)
+    ),
+    SchedulerName.DPMPP_2M_KARRAS: _dpmpp(2, is_stochastic=False, sigmas=_KARRAS),
+    SchedulerName.DPMPP_2M_SDE: _dpmpp(2, is_stochastic=True, sigmas=_PLAIN),
+    SchedulerName.DPMPP_2M_SDE_KARRAS: _dpmpp(2, is_stochastic=True, sigmas=_KARRAS),
+    SchedulerName.DPMPP_3M_SDE: _dpmpp(3, is_stochastic=True, sigmas=_PLAIN),
+    SchedulerName.DPMPP_3M_SDE_KARRAS: _dpmpp(3, is_stochastic=True, sigmas=_KARRAS),
+    SchedulerName.DPMPP_SDE: _dpmpp_sde(_PLAIN, "DPMSolverSDEScheduler"),
+    SchedulerName.DPMPP_SDE_KARRAS: _dpmpp_sde(_KARRAS),
+    # Diffusers clips DDIM's sample to [-1, 1] by default. SDXL's latents leave that range, and a
+    # clip turns rounding at its edge into another picture.
+    SchedulerName.DDIM: SchedulerRecipe(
+        "DDIMScheduler",
+        {"clip_sample": False, "set_alpha_to_one": False},
+        ("DDIMScheduler",),
+        divides_by_alpha=True,
+    ),
+    SchedulerName.UNIPC: SchedulerRecipe(
+        "UniPCMultistepScheduler",
+        _PLAIN,
+        ("UniPCMultistepScheduler",),
+        max_steps=_MULTISTEP_STEPS,
+    ),
+    SchedulerName.HEUN: SchedulerRecipe(
+        "HeunDiscreteScheduler",
+        {**_PLAIN, "clip_sample": False},
+        ("HeunDiscreteScheduler",),
+        is_second_order=True,
+    ),
+    SchedulerName.LMS: SchedulerRecipe("LMSDiscreteScheduler", _PLAIN, ("LMSDiscreteScheduler",)),
+    SchedulerName.LMS_KARRAS: SchedulerRecipe("LMSDiscreteScheduler", _KARRAS),
+    SchedulerName.LCM: _distilled("LCMScheduler"),
+    SchedulerName.TCD: _distilled("TCDScheduler"),
+}
+
+SCHEDULER_ALIASES: Mapping[str, SchedulerName] = {
+    alias: name for name, recipe in SCHEDULERS.items() for alias in recipe.aliases
+}
+
+LONGEST_SCHEDULER_NAME = 64  # characters; longer is no name and is not compared with one
+
+
+def find_scheduler(text: str) -> SchedulerName | None:
+    """Find a scheduler by a name in anybody's spelling, or None.
+
+    Case, blanks, hyphens, underscores, `pp` for `++` and a leading `k_` don't matter, so that
+    `dpmpp_2m_sde`, `uni_pc` and `k_euler_a` are known without being listed.
+    """
+    return _SCHEDULERS_BY_SPELLING.get(_spelling(text))
+
+
+def read_scheduler(value: object) -> object:
+    """Turn a scheduler's name in any spelling into ours; leave what is no text to pydantic.
+
+    Raises:
+        PydanticCustomError: there is no such scheduler; near and known names are told.
+    """
+    if not isinstance(value, str):
+        return value
+    scheduler = find_scheduler(value)
+    if scheduler is None:
+        near = difflib.get_close_matches(_spelling(value), _SCHEDULERS_BY_SPELLING, n=1)
+        hint = f"did you mean '{_SCHEDULERS_BY_SPELLING[near[0]]}'? " if near else ""
+        known = ", ".join(f"'{name}'" for name in SchedulerName)
+        raise PydanticCustomError(
+            "unknown_scheduler",
+            "not a scheduler; {hint}known are {known}",
+            {"hint": hint, "known": known},
+        )
+    return scheduler
+
+
+def _spelling(name: str) -> str:
+    """Reduce a name to what all its spellings share."""
+    if len(name) > LONGEST_SCHEDULER_NAME:
+        return ""
+    lowered = name.casefold().removeprefix("k_").replace("++", "pp")
+    return "".join(lowered.replace("_", " ").replace("-", " ").split())
+
+
+_SCHEDULERS_BY_SPELLING: Mapping[str, SchedulerName] = {
+    _spelling(name): scheduler
+    for name, scheduler in (
+        *SCHEDULER_ALIASES.items(),
+        *((name.value, name) for name in SchedulerName),
+    )
+}
