@@ -14,7 +14,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from lpw_sdxl.addon import fit
 from lpw_sdxl.lora.targets import read_targets
 from lpw_sdxl.weights.component import Component
 from mutations import MUTATIONS, Forgery, entries_of, flip_in_the_weights
+from stores import store_at
 from tests.forge.lora import LoraOptions, write_lora
 from tests.forge.lora_factors import SyntheticKind as Kind
 
@@ -36,18 +36,7 @@ KINDS = (Kind.LORA, Kind.LOHA, Kind.LOKR, Kind.DORA)
 @pytest.fixture
 def home(store: Store, tmp_path: Path) -> Iterator[Path]:
     """A store of this test's own with the demo model in it, in this process."""
-    from bentoml._internal.configuration.containers import BentoMLContainer
-    from bentoml._internal.models import ModelStore
-
-    home = shutil.copytree(store.home, tmp_path / "bentoml")
-    with ExitStack() as stack:
-        for provider, value in (
-            (BentoMLContainer.bentoml_home, str(home)),
-            (BentoMLContainer.tmp_bento_store_dir, str(home / "tmp")),
-            (BentoMLContainer.model_store_dir, str(home / "models")),
-            (BentoMLContainer.model_store, ModelStore(home / "models")),
-        ):
-            stack.enter_context(provider.patch(value))
+    with store_at(shutil.copytree(store.home, tmp_path / "bentoml")) as home:
         yield home
 
 
