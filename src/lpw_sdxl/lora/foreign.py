@@ -11,12 +11,12 @@ from typing import NamedTuple, NoReturn
 
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
 from lpw_sdxl.errors import UnsupportedCheckpointError
+from lpw_sdxl.lora.module_tensors import shown
 from lpw_sdxl.lora.names import Factor, split
 from lpw_sdxl.lora.notes import architecture
 from lpw_sdxl.lora.targets import Targets
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.header import CheckpointHeader
-from lpw_sdxl.weights.text import clean_text
 
 _NEEDED = "a LoRA for SDXL is needed"
 _SERVED = "LoRA, LoCon, DoRA, LoHa, LoKr and full differences can be imported"
@@ -119,7 +119,6 @@ _TOLD_LIKENESS = _rows(
 )
 """By the metadata: models whose UNets have SDXL's names and shapes, or a part of them."""
 
-_LONGEST_NAME = 200
 _HYPERNETWORK = re.compile(r"(320|640|768|1024|1280)\.[01]?\.?linear")
 
 
@@ -169,8 +168,7 @@ def _refuse_kind(header: CheckpointHeader, names: str) -> None:
         if match:
             name = names[names.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0]
             raise UnsupportedCheckpointError(
-                f"{header.name}: tensor {clean_text(name)[:_LONGEST_NAME]} belongs to {row.title}; "
-                f"{_SERVED}."
+                f"{header.name}: tensor {shown(name)} belongs to {row.title}; {_SERVED}."
             )
 
 
