@@ -25,7 +25,8 @@ from common import surroundings, write_result
 from PIL import Image
 
 from lpw_sdxl.imaging import ImageRecord, encode_image, parameters_text
-from lpw_sdxl.schema import GenerationRequest, ImageFormat, ImageSize, SchedulerName
+from lpw_sdxl.scheduler_table import SchedulerName
+from lpw_sdxl.schema import GenerationRequest, ImageFormat, ImageSize
 
 SIDE = 1024  # pixels
 KINDS = {"grainy": (1.25, 1.5), "like a photograph": (1.5, 0.5), "smooth": (2.0, 0.0)}

@@ -28,7 +28,8 @@ from services import OtherWork, model_to_serve
 
 from lpw_sdxl.engine import Engine
 from lpw_sdxl.engine.metrics import EngineMetrics, Stage
-from lpw_sdxl.schema import GenerationRequest, SchedulerName
+from lpw_sdxl.scheduler_table import SchedulerName
+from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import Settings
 
 IN_FLIGHT = 8

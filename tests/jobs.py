@@ -9,7 +9,8 @@ from typing import Any
 from lpw_sdxl.engine.job import Job, JobSpec, Listener, PromptTexts, TextCount, TextCounts
 from lpw_sdxl.imaging import ImageRecord
 from lpw_sdxl.prompt import parse
-from lpw_sdxl.schema import GenerationRequest, ImageSize, SchedulerName
+from lpw_sdxl.scheduler_table import SchedulerName
+from lpw_sdxl.schema import GenerationRequest, ImageSize
 
 MEGAPIXEL = ImageSize(1000, 1000)
 ONE_CHUNK = TextCounts(TextCount(1, 1), TextCount(0, 1))

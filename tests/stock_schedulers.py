@@ -18,7 +18,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from lpw_sdxl.schema import SchedulerName
+from lpw_sdxl.scheduler_table import SchedulerName
 
 KARRAS = {"use_karras_sigmas": True}
 SDE = {"algorithm_type": "sde-dpmsolver++"}

@@ -12,7 +12,8 @@ from lpw_sdxl.request_limits import (
     parse_inspection,
     parse_request,
 )
-from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference, SchedulerName
+from lpw_sdxl.scheduler_table import SchedulerName
+from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference
 from lpw_sdxl.settings import Settings
 
 LIMITS = RequestLimits(

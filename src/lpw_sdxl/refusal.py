@@ -38,12 +38,6 @@ _RIGHT: Mapping[str, str] = {
     "too_short": "at least {min_length}",
     "too_long": "at most {max_length}",
 }
-_COUNTED: Mapping[str, str] = {
-    "string_too_short": "characters",
-    "string_too_long": "characters",
-    "too_short": "items",
-    "too_long": "items",
-}
 _KINDS: Mapping[type, str] = {
     str: "a string",
     list: "a list",
@@ -114,9 +108,10 @@ def _explain_value(field: str, details: ErrorDetails) -> str:
     if kind not in _RIGHT:
         return f"{field}: {details['msg'][0].lower()}{details['msg'][1:]}"
     right = _RIGHT[kind].format(**_whole(details.get("ctx", {})))
-    if kind in _COUNTED:
+    if kind.endswith(("too_short", "too_long")):
         count = details["ctx"].get("actual_length", len(value))
-        return f"{field} has {count} {_COUNTED[kind]}; {right} would be right"
+        noun = "characters" if isinstance(value, str) else "items"
+        return f"{field} has {count} {noun}; {right} would be right"
     shown = "an unknown name" if kind == "enum" and isinstance(value, str) else _show(value)
     return f"{field} is {shown}; {right} would be right"
 

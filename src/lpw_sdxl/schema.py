@@ -12,22 +12,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from lpw_sdxl.prompt.grammar import PromptStyle
-from lpw_sdxl.scheduler_table import SchedulerName, find_scheduler, read_scheduler
-
-__all__ = [
-    "LATENT_SCALE",
-    "MAX_IMAGE_PIXELS",
-    "MIN_IMAGE_PIXELS",
-    "BatchRequest",
-    "GenerationRequest",
-    "ImageFormat",
-    "ImageSize",
-    "InfoRequest",
-    "InspectionRequest",
-    "LoraReference",
-    "SchedulerName",
-    "find_scheduler",
-]
+from lpw_sdxl.scheduler_table import SchedulerName, read_scheduler
 
 MIN_IMAGE_PIXELS = 64  # one side; below it SDXL's UNet has nothing left to halve
 MAX_IMAGE_PIXELS = 8192  # one side; the server's own limit is lower

@@ -14,7 +14,8 @@ from lpw_sdxl.conditioning import Conditioning
 from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
 from lpw_sdxl.diffusion.schedulers import make_scheduler
 from lpw_sdxl.diffusion.step import Denoising, Guidance
-from lpw_sdxl.schema import ImageSize, SchedulerName
+from lpw_sdxl.scheduler_table import SchedulerName
+from lpw_sdxl.schema import ImageSize
 
 CPU = torch.device("cpu")
 

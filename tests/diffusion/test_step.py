@@ -9,7 +9,8 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import
 
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator
 from lpw_sdxl.diffusion.step import Denoising, Guidance, PromptSide, guide
-from lpw_sdxl.schema import ImageSize, SchedulerName
+from lpw_sdxl.scheduler_table import SchedulerName
+from lpw_sdxl.schema import ImageSize
 
 SIZE = ImageSize(64, 96)
 ROWS = torch.randn((2, 4, 8, 12), generator=torch.Generator().manual_seed(0))

@@ -9,7 +9,8 @@ from lpw_sdxl.addon.registry import NO_ADDONS
 from lpw_sdxl.engine import Engine
 from lpw_sdxl.engine.decision import DRAWN_SEED_BITS, Decider
 from lpw_sdxl.errors import InvalidRequestError
-from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest, SchedulerName
+from lpw_sdxl.scheduler_table import SchedulerName
+from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.settings import Settings
 
 

@@ -26,7 +26,8 @@ from lpw_sdxl.errors import (
     UnavailableError,
 )
 from lpw_sdxl.prompt import PromptStyle
-from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference, SchedulerName
+from lpw_sdxl.scheduler_table import SchedulerName
+from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference
 from lpw_sdxl.settings import Settings
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from stock_schedulers import stock_scheduler

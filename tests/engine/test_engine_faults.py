@@ -19,7 +19,8 @@ import torch
 from injection import EXCEPTIONS, NO_MEMORY, Fault, Injector, Place, tensor_bytes
 from lpw_sdxl.engine import Engine, GeneratedImage, Listener, Progress
 from lpw_sdxl.errors import GenerationError, OutOfMemoryError, UnavailableError
-from lpw_sdxl.schema import GenerationRequest, SchedulerName
+from lpw_sdxl.scheduler_table import SchedulerName
+from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import Settings
 
 WORDS = ["amber", "brass", "cedar", "dawn", "ember", "fjord", "glass", "harbour", "iris", "jade"]

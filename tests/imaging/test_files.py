@@ -8,7 +8,8 @@ from PIL import ExifTags, Image
 
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.imaging import ImageRecord, check_fits, encode_image, parameters_text
-from lpw_sdxl.schema import GenerationRequest, ImageFormat, ImageSize, SchedulerName
+from lpw_sdxl.scheduler_table import SchedulerName
+from lpw_sdxl.schema import GenerationRequest, ImageFormat, ImageSize
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
 

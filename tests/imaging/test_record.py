@@ -16,7 +16,8 @@ from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, parameters_text
 from lpw_sdxl.lora.request import LoraStrength, LoraUse, collect
 from lpw_sdxl.prompt import Break, LoraTag, Prompt, PromptStyle, parse
-from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference, SchedulerName
+from lpw_sdxl.scheduler_table import SchedulerName
+from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference
 
 # A pair of the last line: a key, and a JSON string or all up to the next comma.
 PAIR = re.compile(r'(?P<key>\w[\w /-]+): (?P<value>"(?:[^"\\]|\\.)*"|[^,"]*)(?:, |$)')

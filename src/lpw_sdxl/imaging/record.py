@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lpw_sdxl import __version__
 from lpw_sdxl.lora.request import LoraUse
 from lpw_sdxl.prompt import LoraTag, PromptLimits, parse, write_tag
-from lpw_sdxl.schema import GenerationRequest, ImageSize, SchedulerName
+from lpw_sdxl.scheduler_table import SchedulerName
+from lpw_sdxl.schema import GenerationRequest, ImageSize
 
 AUTOV2_DIGITS = 10  # of a file's SHA-256: the short hash that Civitai and A1111 show
 EMBEDDING_DIGITS = 12  # of a file's SHA-256: what A1111 writes of an embedding
@@ -88,11 +89,9 @@ def parameters_text(record: ImageRecord) -> str:
         # That program counts layers from the end, starting at 1, where ours starts at SDXL's own.
         pairs["Clip skip"] = str(request.clip_skip + 2)
     if record.loras:
-        hashes = {lora.name: lora.sha256[:AUTOV2_DIGITS] for lora in record.loras}
-        pairs["Lora hashes"] = _listed(hashes)
+        pairs["Lora hashes"] = _hashes(record.loras, AUTOV2_DIGITS)
     if record.embeddings:
-        hashes = {one.name: one.sha256[:EMBEDDING_DIGITS] for one in record.embeddings}
-        pairs["TI hashes"] = _listed(hashes)
+        pairs["TI hashes"] = _hashes(record.embeddings, EMBEDDING_DIGITS)
     pairs["Prompt style"] = str(request.prompt_style)
     pairs["Version"] = f"LPW-SDXL {__version__}"
     lines = [_tagged_prompt(record)]
@@ -136,8 +135,8 @@ def _name(tag: LoraTag) -> str:
     return tag.name
 
 
-def _listed(hashes: Mapping[str, str]) -> str:
-    return ", ".join(f"{name}: {digits}" for name, digits in hashes.items())
+def _hashes(used: Iterable[LoraUse | EmbeddingUse], digits: int) -> str:
+    return ", ".join(f"{one.name}: {one.sha256[:digits]}" for one in used)
 
 
 def _quoted(value: str) -> str:

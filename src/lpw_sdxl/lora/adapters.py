@@ -52,7 +52,7 @@ class Adapters:
             component: PatchedNetwork(Network(component, module), device)
             for component, module in networks.items()
         }
-        self._library = library
+        self.library = library
         self._device = device
         self._merged: ByteCache[tuple[Component, LoraSet], MergedWeights] = ByteCache(
             max_merged_bytes
@@ -63,11 +63,6 @@ class Adapters:
     def counters(self) -> CacheCounters:
         """What the memory of merged weights has done."""
         return self._merged.counters
-
-    @property
-    def library(self) -> LoraLibrary:
-        """Give the LoRAs."""
-        return self._library
 
     def use(self, component: Component, loras: LoraSet) -> None:
         """Give a network the weights of one set.
@@ -149,7 +144,7 @@ class Adapters:
         started = time.monotonic()
         network = self._networks[component].network
         self._make_room(network.weight_bytes)
-        merged = network.merge(loras, self._library, self._device)
+        merged = network.merge(loras, self.library, self._device)
         self._merged.put(key, merged, sum(weights.size for weights in merged.values()))
         if len(self._layer_counts) >= REMEMBERED_COUNTS:
             self._layer_counts.clear()

@@ -84,7 +84,7 @@ def collect(
             10, or there are more than `limit`.
     """
     gathered: dict[str, _Gathered] = {}
-    for mention in (*_mentions_of_body(references), *_mentions_of_prompt(tags)):
+    for mention in _mentions(references, tags):
         manifest = resolve(mention.name, mention.field).manifest
         lora = gathered.setdefault(manifest.name, _Gathered(manifest, mention.field, []))
         lora.strengths.append(mention.strength)
@@ -121,14 +121,11 @@ class _Mention(NamedTuple):
     strength: LoraStrength
 
 
-def _mentions_of_body(references: Sequence[LoraReference]) -> Iterator[_Mention]:
+def _mentions(references: Sequence[LoraReference], tags: Sequence[LoraTag]) -> Iterator[_Mention]:
     for index, one in enumerate(references):
         told = one.text_encoder_weight
         strength = LoraStrength(one.weight, one.weight if told is None else told)
         yield _Mention(one.name, f"loras.{index}.name", strength)
-
-
-def _mentions_of_prompt(tags: Sequence[LoraTag]) -> Iterator[_Mention]:
     for tag in tags:
         yield _Mention(tag.name, "prompt", LoraStrength(tag.weight, tag.text_encoder_weight))
 

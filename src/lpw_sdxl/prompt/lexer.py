@@ -44,7 +44,9 @@ class Token(NamedTuple):
 
 
 _KINDS = {
+    "text": TokenKind.TEXT,
     "escaped": TokenKind.TEXT,
+    "backslash": TokenKind.TEXT,
     "open": TokenKind.OPEN,
     "weight": TokenKind.WEIGHT,
     "close": TokenKind.CLOSE,
@@ -66,10 +68,6 @@ class Lexer:
             assert group is not None  # every alternative is named
             if group == "text" and self._has_breaks:
                 yield from _split_at_breaks(match.group(), match.start())
-            elif group == "text":
-                yield Token(TokenKind.TEXT, match.group(), match.start(), match.end())
-            elif group == "backslash":
-                yield Token(TokenKind.TEXT, "", match.start(), match.end())
             else:
                 yield Token(_KINDS[group], match[group], match.start(), match.end())
 
@@ -81,7 +79,7 @@ def _alternatives(grammar: Grammar) -> Iterator[str]:
         yield rf"\\(?P<escaped>[{re.escape(grammar.escapable)}])"
         special += "\\"
     if grammar.drops_backslash:
-        yield r"(?P<backslash>\\)"
+        yield r"\\(?P<backslash>)"  # it stands for nothing
     if grammar.factors:
         opening = "".join(grammar.factors)
         closing = "".join(CLOSINGS[bracket] for bracket in opening)
