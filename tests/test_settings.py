@@ -30,6 +30,16 @@ def test_a_setting_out_of_range_is_refused_by_name(monkeypatch: pytest.MonkeyPat
         read_settings()
 
 
+def test_a_choice_that_is_none_is_answered_with_the_choices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LPW_SDXL_DEVICE", "gpu")
+    with pytest.raises(
+        SettingsError, match=r"^LPW_SDXL_DEVICE: input should be 'auto', 'cpu' or 'cuda'$"
+    ):
+        read_settings()
+
+
 def test_readme_lists_every_setting_with_its_default() -> None:
     text = README.read_text(encoding="utf-8")
     for name, field in Settings.model_fields.items():

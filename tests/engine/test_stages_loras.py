@@ -30,7 +30,7 @@ def make_stages(pipeline: Pipeline, folder: Path, offload: str) -> Stages:
     file = folder / "ink.safetensors"
     write_canonical(file, networks_of(pipeline), seed=1)
     plan = calibrate(pipeline, None, Settings(device="cpu", offload=offload), has_loras=True)
-    library = LoraLibrary({"ink": CanonicalFile("ink", file)})
+    library = LoraLibrary({"ink": CanonicalFile("ink", file)}, max_bytes=2**30)
     return Stages(pipeline, plan, library)
 
 

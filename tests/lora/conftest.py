@@ -113,4 +113,4 @@ def library(tmp_path: Path, pipeline: Pipeline) -> LoraLibrary:
     for seed, (name, (some, matches)) in enumerate(kinds.items()):
         files[name] = CanonicalFile(name, tmp_path / f"{name}.safetensors")
         write_canonical(files[name].file, some, seed, matches)
-    return LoraLibrary(files)
+    return LoraLibrary(files, max_bytes=2**30)

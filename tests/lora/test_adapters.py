@@ -323,7 +323,8 @@ def test_a_lora_that_is_at_hand_does_not_wait_for_another_file(tmp_path: Path) -
         {
             "quick": CanonicalFile("quick", tmp_path / "quick.safetensors"),
             "slow": Slow("slow", tmp_path / "slow.safetensors"),
-        }
+        },
+        max_bytes=2**30,
     )
     library.get("quick")
     with ThreadPoolExecutor(3) as threads:

@@ -140,7 +140,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, targets: Targets) -> Files:
 
 @pytest.fixture
 def adapters(model: Pipeline, files: Files) -> Iterator[Adapters]:
-    made = Adapters(networks_of(model), LoraLibrary(files.canonical), CPU, MANY_BYTES)
+    made = Adapters(networks_of(model), LoraLibrary(files.canonical, MANY_BYTES), CPU, MANY_BYTES)
     yield made
     made.reset()
 
@@ -341,7 +341,7 @@ def test_half_precision_weights_are_the_exact_sum_rounded_once(
     networks = {component: module.half() for component, module in networks_of(half).items()}
     weighted = [(0.7, files.get(case)), (-0.4, files.get(LOHA))]
     expected = by_hand.merged(networks, dict.fromkeys(LORA_COMPONENTS, weighted))
-    adapters = Adapters(networks, LoraLibrary(files.canonical), CPU, MANY_BYTES)
+    adapters = Adapters(networks, LoraLibrary(files.canonical, MANY_BYTES), CPU, MANY_BYTES)
     sets = one_set((0.7, case), (-0.4, LOHA))
     adapters.use(Component.UNET, sets)
     adapters.use_in_encoders(sets)

@@ -23,8 +23,6 @@ from lpw_sdxl.weights.component import Component
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_LIBRARY_BYTES = 2 * 1024**3
-
 
 class Source(Resolved, Protocol):
     """An imported LoRA: the registry's entry."""
@@ -62,9 +60,7 @@ class LoraLibrary:
         max_bytes: of what is remembered.
     """
 
-    def __init__(
-        self, sources: Mapping[str, Source], max_bytes: int = DEFAULT_LIBRARY_BYTES
-    ) -> None:
+    def __init__(self, sources: Mapping[str, Source], max_bytes: int) -> None:
         self._sources = sources
         self._cache: ByteCache[str, LoraTensors] = ByteCache(max_bytes)
         self._verified: set[str] = set()
