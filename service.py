@@ -1,6 +1,6 @@
 """The HTTP border: which model is served, the engine's start and stop, the endpoints.
 
-Torch is imported in the constructor, so that the supervisor and `bentoml build` start without it.
+Torch is imported by a worker alone, so that the supervisor and `bentoml build` start without it.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class GuardedService(Service):
 
     def to_asgi(self, is_main: bool = True) -> Application:
         """Wrap BentoML's application in the guard, or end: an open border is not served."""
+        show_own_device(os.environ, bentoml.server_context.worker_index or 1, SETTINGS.workers)
         with uncollected():
             # The rows hold the engine's types, and so import torch, which only a worker needs.
             from lpw_sdxl.api.native import native_endpoints  # noqa: PLC0415
@@ -154,7 +155,6 @@ class LpwSdxl:
         )
 
     def __init__(self) -> None:
-        show_own_device(os.environ, bentoml.server_context.worker_index or 1, SETTINGS.workers)
         # See the module's docstring; prometheus_client, too, is to be imported in a worker only.
         from lpw_sdxl.api.dead_workers import forget_dead_workers  # noqa: PLC0415
         from lpw_sdxl.engine import Engine  # noqa: PLC0415
