@@ -21,7 +21,7 @@ def test_every_error_is_drawn_in_the_tree(error_class: type[Exception]) -> None:
 def test_an_error_that_says_its_field_becomes_that_answer() -> None:
     answer = ErrorAnswer.from_error(errors.InvalidRequestError("too wide", field="width"))
     assert answer.status == 400
-    assert json.loads(NATIVE.body(answer)) == {
+    assert json.loads(NATIVE.response(answer).body) == {
         "error": {"code": "invalid_request", "message": "too wide", "field": "width"}
     }
 

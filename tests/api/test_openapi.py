@@ -80,7 +80,7 @@ def test_every_error_has_its_response_and_its_headers(answer: ErrorAnswer) -> No
     written = document(has_tokens=True)
     response = written["components"]["responses"][str(answer.status)]
     schema = response["content"]["application/json"]["schema"]
-    body = json.loads(NATIVE.body(answer))
+    body = json.loads(NATIVE.response(answer).body)
     jsonschema.validate(body, schema)
     assert accepts(written, "Error", body)
     if answer.status in (429, 503):
@@ -90,7 +90,7 @@ def test_every_error_has_its_response_and_its_headers(answer: ErrorAnswer) -> No
 def test_a_code_of_another_status_does_not_fit() -> None:
     schema = document()["components"]["responses"]["429"]["content"]["application/json"]["schema"]
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(json.loads(NATIVE.body(ErrorAnswer.from_status(500))), schema)
+        jsonschema.validate(json.loads(NATIVE.response(ErrorAnswer.from_status(500)).body), schema)
 
 
 def test_a_request_is_bounded_as_the_settings_say() -> None:

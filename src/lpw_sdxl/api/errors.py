@@ -35,9 +35,10 @@ STATUS_ANSWERS: Mapping[int, tuple[str, str]] = {
     503: ("unavailable", "the server is not ready"),
     504: ("timeout", "the image was not done within the server's time limit"),
 }
+RETRIED_STATUSES = (429, 503)
+"""Those whose answers say when another try is worth while."""
 _STATUS_HEADERS: Mapping[int, Mapping[str, str]] = {
-    429: {"retry-after": RETRY_AFTER_S},
-    503: {"retry-after": RETRY_AFTER_S},
+    status: {"retry-after": RETRY_AFTER_S} for status in RETRIED_STATUSES
 }
 
 

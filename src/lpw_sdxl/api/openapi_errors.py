@@ -6,10 +6,10 @@ An error class or a status that is added there is in the document without a word
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from lpw_sdxl.api.asgi import JSON, JsonObject
 from lpw_sdxl.api.dialect import ErrorDialect
-from lpw_sdxl.api.errors import STATUS_ANSWERS, ErrorAnswer
+from lpw_sdxl.api.errors import RETRIED_STATUSES, STATUS_ANSWERS, ErrorAnswer
 from lpw_sdxl.errors import (
     ClientLeftError,
     GenerationError,
@@ -17,8 +17,6 @@ from lpw_sdxl.errors import (
     RequestError,
     UnavailableError,
 )
-
-JsonObject = dict[str, Any]
 
 # What the guard answers before anything below it is asked: for its head, and for its body.
 HEAD_STATUSES = frozenset({400, 401, 403, 413, 431})
@@ -47,7 +45,7 @@ _HEADERS: dict[int, JsonObject] = {
             "description": "Seconds after which another try is worth while.",
         }
     }
-    for status in (429, 503)
+    for status in RETRIED_STATUSES
 }
 
 
@@ -81,7 +79,7 @@ def response_name(dialect: ErrorDialect, status: int) -> str:
 
 def _response(dialect: ErrorDialect, status: int, codes: tuple[str, ...]) -> JsonObject:
     example = dialect.write(ErrorAnswer(status, *STATUS_ANSWERS[status]))
-    content = {"application/json": {"schema": dialect.schema(codes), "example": example}}
+    content = {JSON: {"schema": dialect.schema(codes), "example": example}}
     headers = {"headers": _HEADERS[status]} if status in _HEADERS else {}
     return {"description": ", ".join(codes), "content": content, **headers}
 
