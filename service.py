@@ -35,10 +35,9 @@ from lpw_sdxl.api.departure import while_connected
 from lpw_sdxl.api.drain import Drain
 from lpw_sdxl.api.endpoints import find_call, take_request
 from lpw_sdxl.api.errors import ErrorAnswer
-from lpw_sdxl.api.garbage import uncollected
 from lpw_sdxl.api.json_logs import log_as_json
 from lpw_sdxl.api.own_routes import OwnRoutes
-from lpw_sdxl.api.process import ANSWER_SECONDS, answer_promptly, end_process
+from lpw_sdxl.api.process import ANSWER_SECONDS, answer_promptly, end_process, uncollected
 from lpw_sdxl.api.worker_device import show_own_device
 from lpw_sdxl.errors import LpwSdxlError, ModelError, SettingsError
 from lpw_sdxl.imaging import MEDIA_TYPES
