@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
-import re
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from prometheus_client import CollectorRegistry
+from pydantic_settings import BaseSettings
 
 from lpw_sdxl.engine.metrics import EngineMetrics
 from lpw_sdxl.settings import ENVIRONMENT_PREFIX, ImportSettings, Settings
@@ -51,14 +52,19 @@ def metrics_table() -> str:
     return "\n".join(rows)
 
 
-def _meanings(settings: type[Any]) -> dict[str, str]:
-    """Read the attributes of a class's docstring, its parents' too."""
-    found: dict[str, str] = {}
-    for one in reversed(settings.__mro__):
-        text = inspect.cleandoc(one.__doc__ or "").partition("Attributes:\n")[2]
-        for name, meaning in re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", text, re.MULTILINE):
-            found[name] = " ".join(meaning.split())
-    return found
+def _meanings(settings: type[BaseSettings]) -> dict[str, str]:
+    """Read what stands under each setting of a class, and of the classes that it extends."""
+    classes = [one for one in settings.__mro__ if one.__module__ == settings.__module__]
+    return {
+        field.target.id: " ".join(meaning.value.value.split())
+        for one in classes
+        for definition in ast.parse(inspect.getsource(one)).body
+        if isinstance(definition, ast.ClassDef)
+        for field, meaning in pairwise(definition.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(meaning, ast.Expr) and isinstance(meaning.value, ast.Constant)
+        if isinstance(meaning.value.value, str)
+    }
 
 
 def _shown(default: object) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -67,8 +67,7 @@ def explain_refusal(error: ValidationError, model: type[BaseModel]) -> InvalidRe
     field = ".".join(map(str, details["loc"])) or None
     if details["type"] == "extra_forbidden":
         return _explain_unknown(details, model)
-    explain = _SENTENCES.get(details["type"], _explain_value)
-    return InvalidRequestError(explain(field or "the body", details), field=field)
+    return InvalidRequestError(_explain_value(field or "the body", details), field=field)
 
 
 def _explain_unknown(details: ErrorDetails, model: type[BaseModel]) -> InvalidRequestError:
@@ -103,18 +102,13 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return next((model for model in inner if model is not None), None)
 
 
-def _explain_json(field: str, details: ErrorDetails) -> str:
-    return f"{field} is not valid JSON: {details['ctx']['error']}"
-
-
-def _explain_missing(field: str, details: ErrorDetails) -> str:
-    del details
-    return f"{field} is missing"
-
-
 def _explain_value(field: str, details: ErrorDetails) -> str:
     """Say what a value is and what would be right, or what pydantic says."""
     kind, value = details["type"], details["input"]
+    if kind == "json_invalid":
+        return f"{field} is not valid JSON: {details['ctx']['error']}"
+    if kind == "missing":
+        return f"{field} is missing"
     if kind == "float_type" and type(value) is int:
         kind = "finite_number"  # an integer beyond all floats; JSON's reader says so itself
     if kind not in _RIGHT:
@@ -125,12 +119,6 @@ def _explain_value(field: str, details: ErrorDetails) -> str:
         return f"{field} has {count} {_COUNTED[kind]}; {right} would be right"
     shown = "an unknown name" if kind == "enum" and isinstance(value, str) else _show(value)
     return f"{field} is {shown}; {right} would be right"
-
-
-_SENTENCES: Mapping[str, Callable[[str, ErrorDetails], str]] = {
-    "json_invalid": _explain_json,
-    "missing": _explain_missing,
-}
 
 
 def _whole(context: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,8 +136,6 @@ def _show(value: object) -> str:
     if isinstance(value, int | float):
         if isinstance(value, float) and not math.isfinite(value):
             return "not finite"
-        shown = str(value)
-        return (
-            shown if len(shown) <= LONGEST_SHOWN_NUMBER else f"a number of {len(shown)} characters"
-        )
+        length = len(str(value))
+        return str(value) if length <= LONGEST_SHOWN_NUMBER else f"a number of {length} characters"
     return _KINDS.get(type(value), "of another kind")

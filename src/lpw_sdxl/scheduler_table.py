@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -50,8 +50,6 @@ class SchedulerRecipe:
     Attributes:
         class_name: Diffusers'.
         overrides: of the model's config.
-        aliases: names that spelling alone does not lead here: ComfyUI's, and Diffusers' class where
-            it means this scheduler.
         is_second_order: calls the UNet twice a step, but once in the last.
         predictions: what the model may predict, by Diffusers' names.
         divides_by_alpha: whether predicted noise is divided by the signal's share, which is 0 at
@@ -61,7 +59,6 @@ class SchedulerRecipe:
 
     class_name: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    aliases: tuple[str, ...] = ()
     is_second_order: bool = False
     predictions: frozenset[str] = frozenset({"epsilon", "v_prediction", "sample"})
     divides_by_alpha: bool = False
@@ -81,11 +78,10 @@ def _dpmpp(order: int, *, is_stochastic: bool, sigmas: Mapping[str, Any]) -> Sch
     )
 
 
-def _dpmpp_sde(sigmas: Mapping[str, Any], *aliases: str) -> SchedulerRecipe:
+def _dpmpp_sde(sigmas: Mapping[str, Any]) -> SchedulerRecipe:
     return SchedulerRecipe(
         "DPMSolverSDEScheduler",
         sigmas,
-        aliases,
         is_second_order=True,
         predictions=_NOISE_OR_VELOCITY,
     )
@@ -95,60 +91,52 @@ def _distilled(class_name: str) -> SchedulerRecipe:
     return SchedulerRecipe(
         class_name,
         {"clip_sample": False, "original_inference_steps": DISTILLED_STEPS},
-        (class_name,),
         divides_by_alpha=True,
         max_steps=DISTILLED_STEPS,
     )
 
 
 SCHEDULERS: Mapping[SchedulerName, SchedulerRecipe] = {
-    SchedulerName.EULER: SchedulerRecipe(
-        "EulerDiscreteScheduler", _PLAIN, ("EulerDiscreteScheduler",)
-    ),
+    SchedulerName.EULER: SchedulerRecipe("EulerDiscreteScheduler", _PLAIN),
     SchedulerName.EULER_ANCESTRAL: SchedulerRecipe(
-        "EulerAncestralDiscreteScheduler",
-        aliases=("euler_ancestral", "EulerAncestralDiscreteScheduler"),
-        predictions=_NOISE_OR_VELOCITY,
+        "EulerAncestralDiscreteScheduler", predictions=_NOISE_OR_VELOCITY
     ),
-    SchedulerName.DPMPP_2M: replace(
-        _dpmpp(2, is_stochastic=False, sigmas=_PLAIN), aliases=("DPMSolverMultistepScheduler",)
-    ),
+    SchedulerName.DPMPP_2M: _dpmpp(2, is_stochastic=False, sigmas=_PLAIN),
     SchedulerName.DPMPP_2M_KARRAS: _dpmpp(2, is_stochastic=False, sigmas=_KARRAS),
     SchedulerName.DPMPP_2M_SDE: _dpmpp(2, is_stochastic=True, sigmas=_PLAIN),
     SchedulerName.DPMPP_2M_SDE_KARRAS: _dpmpp(2, is_stochastic=True, sigmas=_KARRAS),
     SchedulerName.DPMPP_3M_SDE: _dpmpp(3, is_stochastic=True, sigmas=_PLAIN),
     SchedulerName.DPMPP_3M_SDE_KARRAS: _dpmpp(3, is_stochastic=True, sigmas=_KARRAS),
-    SchedulerName.DPMPP_SDE: _dpmpp_sde(_PLAIN, "DPMSolverSDEScheduler"),
+    SchedulerName.DPMPP_SDE: _dpmpp_sde(_PLAIN),
     SchedulerName.DPMPP_SDE_KARRAS: _dpmpp_sde(_KARRAS),
     # Diffusers clips DDIM's sample to [-1, 1] by default. SDXL's latents leave that range, and a
     # clip turns rounding at its edge into another picture.
     SchedulerName.DDIM: SchedulerRecipe(
         "DDIMScheduler",
         {"clip_sample": False, "set_alpha_to_one": False},
-        ("DDIMScheduler",),
         divides_by_alpha=True,
     ),
     SchedulerName.UNIPC: SchedulerRecipe(
-        "UniPCMultistepScheduler",
-        _PLAIN,
-        ("UniPCMultistepScheduler",),
-        max_steps=_MULTISTEP_STEPS,
+        "UniPCMultistepScheduler", _PLAIN, max_steps=_MULTISTEP_STEPS
     ),
     SchedulerName.HEUN: SchedulerRecipe(
         "HeunDiscreteScheduler",
         {**_PLAIN, "clip_sample": False},
-        ("HeunDiscreteScheduler",),
         is_second_order=True,
     ),
-    SchedulerName.LMS: SchedulerRecipe("LMSDiscreteScheduler", _PLAIN, ("LMSDiscreteScheduler",)),
+    SchedulerName.LMS: SchedulerRecipe("LMSDiscreteScheduler", _PLAIN),
     SchedulerName.LMS_KARRAS: SchedulerRecipe("LMSDiscreteScheduler", _KARRAS),
     SchedulerName.LCM: _distilled("LCMScheduler"),
     SchedulerName.TCD: _distilled("TCDScheduler"),
 }
 
+# A class of Diffusers that several rows have means the first of them.
+_BY_CLASS = {recipe.class_name: name for name, recipe in reversed([*SCHEDULERS.items()])}
 SCHEDULER_ALIASES: Mapping[str, SchedulerName] = {
-    alias: name for name, recipe in SCHEDULERS.items() for alias in recipe.aliases
+    "euler_ancestral": SchedulerName.EULER_ANCESTRAL,  # ComfyUI's
+    **dict(reversed(_BY_CLASS.items())),
 }
+"""Names that spelling alone does not lead to ours."""
 
 LONGEST_SCHEDULER_NAME = 64  # characters; longer is no name and is not compared with one
 
@@ -192,9 +180,6 @@ def _spelling(name: str) -> str:
 
 
 _SCHEDULERS_BY_SPELLING: Mapping[str, SchedulerName] = {
-    _spelling(name): scheduler
-    for name, scheduler in (
-        *SCHEDULER_ALIASES.items(),
-        *((name.value, name) for name in SchedulerName),
-    )
+    **{_spelling(alias): name for alias, name in SCHEDULER_ALIASES.items()},
+    **{_spelling(name): name for name in SchedulerName},
 }

@@ -1,5 +1,6 @@
 """Every setting of the service, read from environment variables: one table, one prefix.
 
+What a setting means stands under it; docs/tables.py makes a table of that.
 Priority: environment variable, then the default below. Nothing else in the project reads the
 environment, and nothing is read at import: `read_settings()` reads it when it is called.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le
 from pydantic import Field, SecretStr, StringConstraints, ValidationError
@@ -26,121 +27,111 @@ GONE = {
 }
 """Variables that meant something once, and why they no longer do."""
 
+_CONFIG = SettingsConfigDict(
+    env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore", populate_by_name=True
+)
+
 
 class LogSettings(BaseSettings):
-    """How logs are written; read before all else, so that a bad setting is told in that form.
+    """How logs are written; read before all else, so that a bad setting is told in that form."""
 
-    Attributes:
-        log_format: `text` or `json`: one object a line.
-    """
+    model_config = _CONFIG
 
-    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore")
-
-    log_format: Annotated[str, StringConstraints(pattern=r"^(text|json)$")] = "text"
+    log_format: Literal["text", "json"] = "text"
+    """`text` or `json`: one object a line."""
 
 
 class Settings(LogSettings):
-    """The service's settings; the variable's name is the field's in capitals after `LPW_SDXL_`.
-
-    Attributes:
-        model: tag in the BentoML model store; empty for the one the service was built with.
-        addons: folder with more LoRAs and embeddings than the model store has, such as a mounted
-            volume; laid out as BentoML's store of models is.
-        device: `auto` (CUDA where there is one, else CPU), `cpu` or `cuda`; CUDA_VISIBLE_DEVICES
-            says which one.
-        workers: processes that serve, each with a GPU of its own, by its number; on a CPU they
-            share it. Not in a container, where BentoML starts no worker in the place of one that
-            ended.
-        max_prompt_characters: length limit of `prompt` and of `negative_prompt`, characters.
-        max_prompt_chunks: limit of a prompt's chunks of 75 tokens; a longer one would slow every
-            job that shares its UNet calls.
-        max_prompt_depth: limit of nested brackets.
-        max_prompt_weight: limit of a weight's absolute value.
-        max_steps: largest `num_inference_steps`.
-        max_width: largest image width, pixels.
-        max_height: largest image height, pixels.
-        max_batch_items: largest number of requests in one call of `/generate_batch`.
-        max_loras: largest number of different LoRAs in one request; 0 for none.
-        max_rows: UNet rows in one call; a job with guidance is two rows.
-        max_queued_jobs: jobs accepted and not finished before a request is told to come back.
-        max_queued_cost: work accepted and not finished, in megapixel steps: an image's megapixels
-            times its UNet calls times its rows (2 with guidance).
-        time_limit_s: any request's limit, seconds; a request's own `deadline_s` may be shorter.
-        drain_s: after SIGTERM, seconds in which requests are still taken while /readyz says no.
-        stall_s: one UNet call, decode or encoding that lasts longer means a broken device, and
-            ends the process; seconds.
-        offload: `auto` (below 20 GB of VRAM), `always` or `never`: only the component at work is
-            on the device.
-        half_decode: whether a half-precision model's VAE runs in that precision first: less memory,
-            and on an H200 no less time.
-        cuda_graphs: whether small UNet calls are replayed as CUDA graphs, for which some memory of
-            the device is set aside; one image alone takes about half the time.
-        max_body_bytes: largest HTTP body; paths that need less take less.
-        tokens: bearer tokens that may ask, with commas or blanks between them; None for anyone.
-        tokens_file: file with more of them, one a line; a change of it counts without a restart.
-        open_probes: whether /livez, /readyz and /healthz need no token; the probes of `deploy/`
-            send none.
-        open_metrics: whether /metrics needs no token.
-        cors_origins: origins whose web pages may ask, with commas or blanks between them.
-        lora_weights_bytes: for the model's weights with LoRAs, which are kept for sets that are
-            asked for again; None is 1 GiB on a CPU and what is left free on a CUDA device.
-        lora_files_bytes: for the LoRAs themselves, in the CPU's memory.
-        conditioning_cache_bytes: what is remembered of encoded prompts, on the device; 0 is
-            nothing.
-    """
+    """The service's settings; the variable's name is the field's in capitals after `LPW_SDXL_`."""
 
     model: str = ""
+    """tag in the BentoML model store; empty for the one the service was built with."""
     addons: Path | None = None
-    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda)$")] = "auto"
+    """folder with more LoRAs and embeddings than the model store has, such as a mounted volume;
+    laid out as BentoML's store of models is."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` (CUDA where there is one, else CPU), `cpu` or `cuda`; CUDA_VISIBLE_DEVICES says which
+    one."""
     workers: Annotated[int, Ge(1), Le(64)] = 1
+    """processes that serve, each with a GPU of its own, by its number; on a CPU they share it. Not
+    in a container, where BentoML starts no worker in the place of one that ended."""
     max_prompt_characters: Annotated[int, Ge(1), Le(10_000_000)] = 32_768
+    """length limit of `prompt` and of `negative_prompt`, characters."""
     max_prompt_chunks: Annotated[int, Ge(1), Le(10_000)] = 64
+    """limit of a prompt's chunks of 75 tokens; a longer one would slow every job that shares its
+    UNet calls."""
     max_prompt_depth: Annotated[int, Ge(1), Le(100_000)] = 64
+    """limit of nested brackets."""
     max_prompt_weight: Annotated[float, Ge(1.0), Le(1e6)] = 100.0
+    """limit of a weight's absolute value."""
     max_steps: Annotated[int, Ge(1), Le(999)] = 150
+    """largest `num_inference_steps`."""
     max_width: Annotated[int, Ge(64), Le(8192)] = 2048
+    """largest image width, pixels."""
     max_height: Annotated[int, Ge(64), Le(8192)] = 2048
+    """largest image height, pixels."""
     max_batch_items: Annotated[int, Ge(1), Le(1024)] = 64
+    """largest number of requests in one call of `/generate_batch`."""
     max_loras: Annotated[int, Ge(0), Le(64)] = 10
+    """largest number of different LoRAs in one request; 0 for none."""
     max_rows: Annotated[int, Ge(2), Le(256)] = 16
+    """UNet rows in one call; a job with guidance is two rows."""
     max_queued_jobs: Annotated[int, Ge(1), Le(100_000)] = 256
+    """jobs accepted and not finished before a request is told to come back."""
     max_queued_cost: Annotated[float, Gt(0), Le(1e9)] = 20_000.0  # some 300 of 1024x1024, 30 steps
+    """work accepted and not finished, in megapixel steps: an image's megapixels times its UNet
+    calls times its rows (2 with guidance)."""
     time_limit_s: Annotated[float, Ge(1), Le(86_400)] = 600.0
+    """any request's limit, seconds; a request's own `deadline_s` may be shorter."""
     drain_s: Annotated[float, Ge(0), Le(3600)] = 0.0
+    """after SIGTERM, seconds in which requests are still taken while /readyz says no."""
     stall_s: Annotated[float, Ge(1), Le(86_400)] = 600.0
-    offload: Annotated[str, StringConstraints(pattern=r"^(auto|always|never)$")] = "auto"
+    """one UNet call, decode or encoding that lasts longer means a broken device, and ends the
+    process; seconds."""
+    offload: Literal["auto", "always", "never"] = "auto"
+    """`auto` (below 20 GB of VRAM), `always` or `never`: only the component at work is on the
+    device."""
     half_decode: bool = False
+    """whether a half-precision model's VAE runs in that precision first: less memory, and on an
+    H200 no less time."""
     cuda_graphs: bool = True
+    """whether small UNet calls are replayed as CUDA graphs, for which some memory of the device is
+    set aside; one image alone takes about half the time."""
     max_body_bytes: Annotated[int, Ge(1024)] = 16 * 1024 * 1024
+    """largest HTTP body; paths that need less take less."""
     tokens: SecretStr | None = None
+    """bearer tokens that may ask, with commas or blanks between them; None for anyone."""
     tokens_file: Path | None = None
+    """file with more of them, one a line; a change of it counts without a restart."""
     open_probes: bool = True
+    """whether /livez, /readyz and /healthz need no token; the probes of `deploy/` send none."""
     open_metrics: bool = False
+    """whether /metrics needs no token."""
     cors_origins: str = ""
+    """origins whose web pages may ask, with commas or blanks between them."""
     lora_weights_bytes: Annotated[int | None, Ge(1)] = None
+    """for the model's weights with LoRAs, which are kept for sets that are asked for again; None is
+    1 GiB on a CPU and what is left free on a CUDA device."""
     lora_files_bytes: Annotated[int, Ge(0)] = 2 * 1024 * 1024 * 1024
+    """for the LoRAs themselves, in the CPU's memory."""
     conditioning_cache_bytes: Annotated[int, Ge(0)] = 256 * 1024 * 1024
+    """what is remembered of encoded prompts, on the device; 0 is nothing."""
 
 
 class ImportSettings(BaseSettings):
-    """The settings of `model_import.py`.
+    """The settings of `model_import.py`."""
 
-    Attributes:
-        civitai_token: Civitai's API key, from CIVITAI_TOKEN; sent to `civitai_url`'s origin only,
-            in a header. Empty for none.
-        civitai_url: where Civitai's API is; a mirror's address, or a test's.
-        downloads: folder that downloaded checkpoints are kept in.
-    """
-
-    model_config = SettingsConfigDict(
-        env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore", populate_by_name=True
-    )
+    model_config = _CONFIG
 
     civitai_token: Annotated[SecretStr, Field(validation_alias="CIVITAI_TOKEN")] = SecretStr("")
+    """Civitai's API key, from CIVITAI_TOKEN; sent to `civitai_url`'s origin only, in a header.
+    Empty for none."""
     civitai_url: Annotated[str, StringConstraints(pattern=r"^https?://[^/?#@\s]+$")] = (
         "https://civitai.com"
     )
+    """where Civitai's API is; a mirror's address, or a test's."""
     downloads: Path = Field(default_factory=lambda: _cache_home() / "lpw-sdxl" / "downloads")
+    """folder that downloaded checkpoints are kept in."""
 
 
 AnySettings = TypeVar("AnySettings", LogSettings, Settings, ImportSettings)

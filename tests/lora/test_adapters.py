@@ -18,7 +18,7 @@ from lpw_sdxl.errors import GenerationError
 from lpw_sdxl.lora import patched
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.library import LoraLibrary
-from lpw_sdxl.lora.merging import Network, count_bytes
+from lpw_sdxl.lora.merging import Network
 from lpw_sdxl.lora.patched import Segment
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.lora.targets import LORA_COMPONENTS
@@ -245,7 +245,8 @@ def test_what_is_in_use_is_within_the_memory_for_sets(
             tensor.data_ptr()
             for merged, _ in adapters._merged._entries.values()
             for weights in merged.values()
-            for tensor in weights
+            for tensor in (weights.weight, weights.bias)
+            if tensor is not None
         }
         return adapters.counters.bytes + bytes_in_use(pipeline, own | kept)
 
@@ -255,7 +256,7 @@ def test_what_is_in_use_is_within_the_memory_for_sets(
     def watched(network: Network, *rest: Any) -> Any:
         nonlocal peak
         merged = merge(network, *rest)
-        peak = max(peak, held() + sum(map(count_bytes, merged.values())))
+        peak = max(peak, held() + sum(weights.size for weights in merged.values()))
         return merged
 
     with pytest.MonkeyPatch.context() as patch:

@@ -19,7 +19,7 @@ from torch import nn
 
 from lpw_sdxl.conditioning.cache import ByteCache, CacheCounters
 from lpw_sdxl.lora.library import LoraLibrary
-from lpw_sdxl.lora.merging import MergedWeights, Network, count_bytes
+from lpw_sdxl.lora.merging import MergedWeights, Network
 from lpw_sdxl.lora.patched import PatchedNetwork, Segment
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.weights.component import Component
@@ -150,7 +150,7 @@ class Adapters:
         network = self._networks[component].network
         self._make_room(network.weight_bytes)
         merged = network.merge(loras, self._library, self._device)
-        self._merged.put(key, merged, sum(map(count_bytes, merged.values())))
+        self._merged.put(key, merged, sum(weights.size for weights in merged.values()))
         if len(self._layer_counts) >= REMEMBERED_COUNTS:
             self._layer_counts.clear()
         self._layer_counts[key] = len(merged)

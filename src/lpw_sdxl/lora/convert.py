@@ -8,20 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
-from lpw_sdxl.checkpoint.keys import Shape
 from lpw_sdxl.errors import AddonError, CheckpointError
-from lpw_sdxl.lora.plan import AlphaPlan, FactorPlan, LoraPlan
-from lpw_sdxl.weights.component import Component
+from lpw_sdxl.lora.module_tensors import shown
+from lpw_sdxl.lora.names import Factor
+from lpw_sdxl.lora.plan import LoraPlan, TensorPlan
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.files import FileRecord
-from lpw_sdxl.weights.header import TensorInfo, read_header
+from lpw_sdxl.weights.header import read_header
 from lpw_sdxl.weights.progress import Progress
-from lpw_sdxl.weights.tensors import TORCH_DTYPES, TensorReader, cast_finite, tensor_bytes
-from lpw_sdxl.weights.text import clean_text
+from lpw_sdxl.weights.tensors import TensorReader, cast_finite, tensor_bytes
 from lpw_sdxl.weights.writer import TensorSpec, write_safetensors
 
 _DTYPES = {
@@ -35,22 +33,6 @@ _DTYPES = {
 }
 
 
-class _Item(NamedTuple):
-    """A tensor to write: its canonical name, dtype and shape, and its source or its number."""
-
-    component: Component
-    name: str
-    dtype: CheckpointDtype
-    shape: Shape
-    source: TensorInfo | None
-    value: float | None
-
-    @property
-    def spec(self) -> TensorSpec:
-        """Return what the writer needs to know."""
-        return TensorSpec(self.name, self.dtype.code, self.shape)
-
-
 def convert(plan: LoraPlan, path: Path, progress: Progress) -> FileRecord:
     """Write the canonical file, read it again and return its size and SHA-256.
 
@@ -59,31 +41,25 @@ def convert(plan: LoraPlan, path: Path, progress: Progress) -> FileRecord:
             written is not what is read.
         AddonError: an alpha is 0, which tools read in two ways.
     """
-    items = sorted(
-        [_factor(factor) for factor in plan.factors] + [_alpha(alpha) for alpha in plan.alphas],
-        key=lambda item: item.name,
-    )
-    total = sum(item.spec.size for item in items)
+    items = sorted((*plan.factors, *plan.alphas), key=lambda item: item.name)
+    specs = [TensorSpec(item.name, _dtype(item).code, item.shape) for item in items]
+    total = sum(spec.size for spec in specs)
     with TensorReader() as reader:
         contents = _contents(reader, items, lambda done: progress("convert", done, total))
         # The format is safetensors' mark for tensors in torch's layout.
-        record = write_safetensors(path, [item.spec for item in items], contents, {"format": "pt"})
-    _verify(items, path, lambda done: progress("verify", done, total))
+        record = write_safetensors(path, specs, contents, {"format": "pt"})
+    _verify(items, specs, path, lambda done: progress("verify", done, total))
     return record
 
 
-def _factor(plan: FactorPlan) -> _Item:
-    dtype = _DTYPES[plan.source.dtype]
-    return _Item(plan.component, plan.name, dtype, plan.shape, plan.source, None)
-
-
-def _alpha(plan: AlphaPlan) -> _Item:
-    dtype = CheckpointDtype.FLOAT32
-    return _Item(plan.component, plan.name, dtype, (), plan.source, plan.value)
+def _dtype(item: TensorPlan) -> CheckpointDtype:
+    if item.source is None or item.factor is Factor.ALPHA:
+        return CheckpointDtype.FLOAT32
+    return _DTYPES[item.source.dtype]
 
 
 def _contents(
-    reader: TensorReader, items: list[_Item], report: Callable[[int], None]
+    reader: TensorReader, items: list[TensorPlan], report: Callable[[int], None]
 ) -> Iterator[memoryview]:
     done = 0
     for item in items:
@@ -93,38 +69,43 @@ def _contents(
         report(done)
 
 
-def _read(reader: TensorReader, item: _Item) -> torch.Tensor:
+def _read(reader: TensorReader, item: TensorPlan) -> torch.Tensor:
     """Return a canonical tensor; it is overwritten by the read after the next one."""
     if item.source is None:
         assert item.value is not None
-        tensor = torch.tensor(item.value, dtype=TORCH_DTYPES[item.dtype.code])
+        tensor = torch.tensor(item.value, dtype=torch.float32)
     else:
         source = reader.read(item.source).reshape(item.shape).contiguous()
-        tensor = cast_finite(source, item.dtype, item.source)
-    if item.shape == () and not float(tensor):
-        named = item.source or item
+        tensor = cast_finite(source, _dtype(item), item.source)
+    if item.factor is Factor.ALPHA and not float(tensor):
         raise AddonError(
-            f"alpha {clean_text(named.name)[:200]} is 0, which some tools read as no effect and "
-            "others as full effect; any other number is right."
+            f"alpha {shown((item.source or item).name)} is 0, which some tools read as no effect "
+            "and others as full effect; any other number is right."
         )
     return tensor
 
 
-def _verify(items: list[_Item], path: Path, report: Callable[[int], None]) -> None:
+def _verify(
+    items: list[TensorPlan], specs: list[TensorSpec], path: Path, report: Callable[[int], None]
+) -> None:
     """Hold what lies on the disk against the source, bit for bit."""
     written = read_header(path).tensors
-    if list(written) != [item.name for item in items]:
+    if list(written) != [spec.name for spec in specs]:
         raise CheckpointError("The conversion failed: the written file has other tensors.")
     done = 0
     with TensorReader() as source_reader, TensorReader() as reader:
-        for item in items:
-            info = written[item.name]
-            again = _read(reader, item._replace(source=replace(info, path=path), value=None))
-            if (info.dtype, info.shape) != (item.dtype.code, item.shape) or bytes(
-                tensor_bytes(again)
-            ) != bytes(tensor_bytes(_read(source_reader, item))):
+        for item, spec in zip(items, specs, strict=True):
+            info = replace(written[spec.name], path=path)
+            is_same = TensorSpec(info.name, info.dtype, info.shape) == spec and (
+                _bytes(reader, replace(item, source=info)) == _bytes(source_reader, item)
+            )
+            if not is_same:
                 raise CheckpointError(
-                    f"The conversion failed: {item.name} is not read as it was written."
+                    f"The conversion failed: {spec.name} is not read as it was written."
                 )
-            done += item.spec.size
+            done += spec.size
             report(done)
+
+
+def _bytes(reader: TensorReader, item: TensorPlan) -> bytes:
+    return bytes(tensor_bytes(_read(reader, item)))

@@ -1,95 +1,76 @@
 """Files that are no LoRA for SDXL: told by their tensors' names and shapes, refused by name.
 
-Tables: the first row that fits names the file. Content decides; what the metadata says counts
-where the content can't tell. No torch.
+Tables of what things are called, by a pattern that tells them and is searched in all names at once,
+a name a line: that is quick. The first row that fits names the file. Content decides; what the
+metadata says counts where the content can't tell. No torch.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, NoReturn
+from collections.abc import Mapping
+from typing import NoReturn
 
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
 from lpw_sdxl.errors import UnsupportedCheckpointError
+from lpw_sdxl.lora.module_tensors import shown
 from lpw_sdxl.lora.names import Factor, split
 from lpw_sdxl.lora.notes import architecture
 from lpw_sdxl.lora.targets import Targets
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.header import CheckpointHeader
-from lpw_sdxl.weights.text import clean_text
 
 _NEEDED = "a LoRA for SDXL is needed"
 _SERVED = "LoRA, LoCon, DoRA, LoHa, LoKr and full differences can be imported"
 
-
-class _Row(NamedTuple):
-    """What names one thing: the pattern that tells it, and what it is called in a sentence.
-
-    The pattern is searched in all names at once, a name a line: that is quick.
-    """
-
-    pattern: re.Pattern[str]
-    title: str
-
-
-def _rows(*rows: tuple[str, str]) -> tuple[_Row, ...]:
-    return tuple(_Row(re.compile(pattern, re.MULTILINE), title) for pattern, title in rows)
-
-
-_KINDS = _rows(
-    (r"\.(oft_|boft_)\w+", "OFT or BOFT, which turns the weights and adds nothing to them"),
-    (r"\.(a1|a2|b1|b2|bm)\.weight$", "GLoRA, which few tools read"),
-    (r"\.on_input$", "IA3, which few tools read"),
-    (r"\.(lora_E|ranknum)\b", "AdaLoRA, which belongs into training"),
-    (r"\.vera_lambda_", "VeRA, whose random matrices are not in the file"),
-    (r"\.lora_embedding_[AB]\b", "PEFT's LoRA of an embedding table"),
-    (r"\.lora_(A|B|up|down)(\.\w+)?\.bias$", "a LoRA with biases of its own"),
-    (r"\.bias_(indices|values|size)$", "a LoRA with sparse biases"),
-    (r"\.lokr_t1$", "LoKr with a Tucker core in its first half, which no tool writes"),
-    (r"\.(scale|scalar)$", "a module with a scale beside its alpha, which tools read differently"),
-    (r"\.(set|reshape)_weight$", "a change that replaces weights instead of adding to them"),
-    (r"\bmodules_to_save\.", "PEFT's copy of whole modules"),
-    (
-        r"\bresblocks[._]|_resblocks_",
-        "a text encoder in OpenCLIP's names, which hold three matrices in one",
+_KINDS = {
+    r"\.(oft_|boft_)\w+": "OFT or BOFT, which turns the weights and adds nothing to them",
+    r"\.(a1|a2|b1|b2|bm)\.weight$": "GLoRA, which few tools read",
+    r"\.on_input$": "IA3, which few tools read",
+    r"\.(lora_E|ranknum)\b": "AdaLoRA, which belongs into training",
+    r"\.vera_lambda_": "VeRA, whose random matrices are not in the file",
+    r"\.lora_embedding_[AB]\b": "PEFT's LoRA of an embedding table",
+    r"\.lora_(A|B|up|down)(\.\w+)?\.bias$": "a LoRA with biases of its own",
+    r"\.bias_(indices|values|size)$": "a LoRA with sparse biases",
+    r"\.lokr_t1$": "LoKr with a Tucker core in its first half, which no tool writes",
+    r"\.(scale|scalar)$": "a module with a scale beside its alpha, which tools read differently",
+    r"\.(set|reshape)_weight$": "a change that replaces weights instead of adding to them",
+    r"\bmodules_to_save\.": "PEFT's copy of whole modules",
+    r"\bresblocks[._]|_resblocks_": (
+        "a text encoder in OpenCLIP's names, which hold three matrices in one"
     ),
-)
+}
 """By the names of tensors: what a file may hold beside or instead of what is served."""
 
-_FAMILIES = _rows(
-    (r"^lllite_", "a ControlNet-LLLite"),
-    (
-        r"^lora_controlnet|^control_model\.|\bcontrolnet_cond_embedding\b|\binput_hint_block\b",
-        "a ControlNet's LoRA",
-    ),
-    (r"^(ip_adapter|image_proj)\.|^\d+\.(processor\.)?to_\w+_lora\.", "an IP-Adapter's LoRA"),
-    (r"\bmotion_modules[._]|_motion_modules_", "an AnimateDiff motion LoRA"),
-    (r"^(lora_|lycoris_)?vae[._]|^first_stage_model\.", "a LoRA for a VAE"),
-    (r"^lora_prior_", "a LoRA for Stable Cascade"),
-    (r"distilled_guidance_layer", "a LoRA for Chroma"),
-    (r"joint_blocks[._]|^lora_te3_", "a LoRA for Stable Diffusion 3"),
-    (r"blocks[._]\d+[._]img_(mlp|mod)[._]", "a LoRA for Flux, Qwen-Image or HunyuanVideo"),
-    (r"(double_blocks|single_blocks|single_transformer_blocks)[._]", "a LoRA for Flux"),
-    (r"(noise_refiner|context_refiner)[._]", "a LoRA for Lumina or Z-Image"),
-    (r"(adaln_single|caption_projection)[._]", "a LoRA for PixArt"),
-    (r"blocks[._]\d+[._](self_attn|cross_attn)[._]", "a LoRA for Wan or another video model"),
-    (
-        r"^(lora_|lycoris_)?transformer[._]|^diffusion_model\.(transformer_)?(blocks|layers)\.",
-        "a LoRA for Flux, Stable Diffusion 3 or another transformer",
-    ),
-)
+_TRANSFORMER = "a LoRA for Flux, Stable Diffusion 3 or another transformer"
+_FAMILIES = {
+    r"^lllite_": "a ControlNet-LLLite",
+    r"^lora_controlnet|^control_model\.": "a ControlNet's LoRA",
+    r"\bcontrolnet_cond_embedding\b|\binput_hint_block\b": "a ControlNet's LoRA",
+    r"^(ip_adapter|image_proj)\.|^\d+\.(processor\.)?to_\w+_lora\.": "an IP-Adapter's LoRA",
+    r"\bmotion_modules[._]|_motion_modules_": "an AnimateDiff motion LoRA",
+    r"^(lora_|lycoris_)?vae[._]|^first_stage_model\.": "a LoRA for a VAE",
+    r"^lora_prior_": "a LoRA for Stable Cascade",
+    r"distilled_guidance_layer": "a LoRA for Chroma",
+    r"joint_blocks[._]|^lora_te3_": "a LoRA for Stable Diffusion 3",
+    r"blocks[._]\d+[._]img_(mlp|mod)[._]": "a LoRA for Flux, Qwen-Image or HunyuanVideo",
+    r"(double_blocks|single_blocks|single_transformer_blocks)[._]": "a LoRA for Flux",
+    r"(noise_refiner|context_refiner)[._]": "a LoRA for Lumina or Z-Image",
+    r"(adaln_single|caption_projection)[._]": "a LoRA for PixArt",
+    r"blocks[._]\d+[._](self_attn|cross_attn)[._]": "a LoRA for Wan or another video model",
+    r"^(lora_|lycoris_)?transformer[._]": _TRANSFORMER,
+    r"^diffusion_model\.(transformer_)?(blocks|layers)\.": _TRANSFORMER,
+}
 """By the names of tensors: LoRAs for other networks."""
 
-_OLD_DIFFUSION = _rows(
+_OLD = "a LoRA for Stable Diffusion 1.x or 2.x"
+_OLD_DIFFUSION = {
     # Four levels, the finest of which has attention; SDXL has three, and none in the finest.
-    (
-        r"down_blocks[._](0[._]attentions|3)[._]|up_blocks[._]3[._]"
-        r"|input_blocks[._]([12][._]1|9|1[01])[._]|output_blocks[._](9|1[01])[._]",
-        "a LoRA for Stable Diffusion 1.x or 2.x",
-    ),
+    r"down_blocks[._](0[._]attentions|3)[._]|up_blocks[._]3[._]": _OLD,
+    r"input_blocks[._]([12][._]1|9|1[01])[._]|output_blocks[._](9|1[01])[._]": _OLD,
     # The only text encoder of 1.x and 2.x; SDXL's are te1 and te2.
-    (r"^(lora|lycoris)_te[._]", "a LoRA for Stable Diffusion 1.x or 2.x"),
-)
+    r"^(lora|lycoris)_te[._]": _OLD,
+}
 """By the names of modules, where no shape has told more."""
 
 _TEXT_WIDTHS = {
@@ -99,28 +80,24 @@ _TEXT_WIDTHS = {
 }
 """By the width of the text that the UNet attends to."""
 
-_TOLD = _rows(
-    (r"stable-diffusion-v1|sd_v1|sd_?1\.?[45]", "a LoRA for Stable Diffusion 1.x"),
-    (r"stable-diffusion-v2|sd_v2|sd_?2\.?[01]", "a LoRA for Stable Diffusion 2.x"),
-    (r"stable-diffusion-3|sd3", "a LoRA for Stable Diffusion 3"),
-    (r"flux", "a LoRA for Flux"),
-    (
-        r"pixart|auraflow|hunyuan|lumina|qwen|wan2|cascade|chroma|anima\b",
-        "a LoRA for another model",
-    ),
-)
+_TOLD = {
+    r"stable-diffusion-v1|sd_v1|sd_?1\.?[45]": "a LoRA for Stable Diffusion 1.x",
+    r"stable-diffusion-v2|sd_v2|sd_?2\.?[01]": "a LoRA for Stable Diffusion 2.x",
+    r"stable-diffusion-3|sd3": "a LoRA for Stable Diffusion 3",
+    r"flux": "a LoRA for Flux",
+    r"pixart|auraflow|hunyuan|lumina|qwen|wan2|cascade|chroma|anima\b": "a LoRA for another model",
+}
 """By the metadata, which is copied from file to file: it counts where no UNet part says better."""
 
-_TOLD_LIKENESS = _rows(
-    (r"kolors", "a LoRA for Kolors"),
-    (r"playground", "a LoRA for Playground"),
-    (r"ssd-?1b|segmind|vega\b", "a LoRA for a pruned SDXL (SSD-1B or Segmind Vega)"),
-    (r"refiner", "a LoRA for the SDXL refiner"),
-)
+_TOLD_LIKENESS = {
+    r"kolors": "a LoRA for Kolors",
+    r"playground": "a LoRA for Playground",
+    r"ssd-?1b|segmind|vega\b": "a LoRA for a pruned SDXL (SSD-1B or Segmind Vega)",
+    r"refiner": "a LoRA for the SDXL refiner",
+}
 """By the metadata: models whose UNets have SDXL's names and shapes, or a part of them."""
 
-_LONGEST_NAME = 200
-_HYPERNETWORK = re.compile(r"(320|640|768|1024|1280)\.[01]?\.?linear")
+_HYPERNETWORK = r"^(320|640|768|1024|1280)\.[01]?\.?linear"
 
 
 def refuse_foreign(header: CheckpointHeader, targets: Targets) -> None:
@@ -134,9 +111,7 @@ def refuse_foreign(header: CheckpointHeader, targets: Targets) -> None:
         _refuse_other_file(header, names)
     _refuse_by(_FAMILIES, header, names)
     _refuse_kind(header, names)
-    title = _by_text_width(header, targets)
-    if title:
-        raise _foreign(header, title)
+    _refuse_text_width(header, targets)
     _refuse_by(_OLD_DIFFUSION, header, names)
 
 
@@ -151,26 +126,23 @@ def refuse_told(header: CheckpointHeader, *, has_unet: bool) -> None:
     Raises:
         UnsupportedCheckpointError: it was trained on another model.
     """
-    told = architecture(header).lower()
-    for row in _TOLD_LIKENESS if has_unet else _TOLD_LIKENESS + _TOLD:
-        if row.pattern.search(told):
-            raise _foreign(header, row.title)
+    rows = _TOLD_LIKENESS if has_unet else _TOLD_LIKENESS | _TOLD
+    _refuse_by(rows, header, architecture(header).lower())
 
 
-def _refuse_by(rows: tuple[_Row, ...], header: CheckpointHeader, names: str) -> None:
-    for row in rows:
-        if row.pattern.search(names):
-            raise _foreign(header, row.title)
+def _refuse_by(rows: Mapping[str, str], header: CheckpointHeader, text: str) -> None:
+    for pattern, title in rows.items():
+        if re.search(pattern, text, re.MULTILINE):
+            raise _foreign(header, title)
 
 
 def _refuse_kind(header: CheckpointHeader, names: str) -> None:
-    for row in _KINDS:
-        match = row.pattern.search(names)
+    for pattern, title in _KINDS.items():
+        match = re.search(pattern, names, re.MULTILINE)
         if match:
             name = names[names.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0]
             raise UnsupportedCheckpointError(
-                f"{header.name}: tensor {clean_text(name)[:_LONGEST_NAME]} belongs to {row.title}; "
-                f"{_SERVED}."
+                f"{header.name}: tensor {shown(name)} belongs to {title}; {_SERVED}."
             )
 
 
@@ -180,7 +152,7 @@ def _refuse_other_file(header: CheckpointHeader, names: str) -> NoReturn:
     title, advice = kind.title, _OTHER_COMMANDS.get(kind, _NEEDED)
     if kind in (CheckpointKind.LORA, CheckpointKind.UNKNOWN):
         _refuse_kind(header, names)
-        is_hypernetwork = any(map(_HYPERNETWORK.match, header.tensors))
+        is_hypernetwork = re.search(_HYPERNETWORK, names, re.MULTILINE)
         title = "a hypernetwork" if is_hypernetwork else "no LoRA that we know"
     raise UnsupportedCheckpointError(f"{header.name} is {title}; {advice}.")
 
@@ -191,8 +163,8 @@ _OTHER_COMMANDS = {
 }
 
 
-def _by_text_width(header: CheckpointHeader, targets: Targets) -> str | None:
-    """Tell the base by the width of the text, which attn2's keys and values take."""
+def _refuse_text_width(header: CheckpointHeader, targets: Targets) -> None:
+    """Refuse another base, told by the width of the text, which attn2's keys and values take."""
     right = {
         target.weight[1]
         for path, target in targets[Component.UNET].items()
@@ -205,8 +177,9 @@ def _by_text_width(header: CheckpointHeader, targets: Targets) -> str | None:
         takes_text = found.module.endswith(("attn2_to_k", "attn2.to_k", "attn2_to_v", "attn2.to_v"))
         is_input = found.factor in (Factor.DOWN, Factor.HADA_W1_B, Factor.DIFF)
         if takes_text and is_input and tensor.shape[1] not in right:
-            return _TEXT_WIDTHS.get(tensor.shape[1])
-    return None
+            if tensor.shape[1] in _TEXT_WIDTHS:
+                raise _foreign(header, _TEXT_WIDTHS[tensor.shape[1]])
+            return
 
 
 def _foreign(header: CheckpointHeader, title: str) -> UnsupportedCheckpointError:

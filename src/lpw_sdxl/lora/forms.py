@@ -14,6 +14,8 @@ from lpw_sdxl.lora.module_tensors import Tensors, refuse_shape, size_of
 from lpw_sdxl.lora.names import Factor
 from lpw_sdxl.lora.targets import Shape
 
+Factors = tuple[Factor, ...]
+
 
 @dataclass(frozen=True)
 class Form:
@@ -22,17 +24,17 @@ class Form:
     Attributes:
         title: what people call it.
         marks: the factors that only this form has.
-        choices: sets of factors, one of which must be there in full and no part of the others.
+        choices: groups of factors, one of which must be there in full and no part of the others.
         read: returns the rank and the shapes of the marks.
-        pairs: sets of factors that are there in full or not at all.
+        pair: factors that are there in full or not at all.
         may_have_dora: it may have a `dora_scale`.
     """
 
     title: str
-    marks: frozenset[Factor]
-    choices: tuple[tuple[frozenset[Factor], ...], ...]
+    marks: Factors
+    choices: tuple[tuple[Factors, ...], ...]
     read: Callable[[Tensors, Shape], tuple[int | None, dict[Factor, Shape]]]
-    pairs: tuple[frozenset[Factor], ...] = ()
+    pair: Factors = ()
     may_have_dora: bool = True
 
 
@@ -59,51 +61,37 @@ def _read_loha(tensors: Tensors, weight: Shape) -> tuple[int, dict[Factor, Shape
 
 def _read_lokr(tensors: Tensors, weight: Shape) -> tuple[int | None, dict[Factor, Shape]]:
     """Read kron(w1, w2): w1 is [a, c], w2 [b, d, k, k], the weight [ab, cd, k, k]."""
-    first = (Factor.LOKR_W1_A, Factor.LOKR_W1_B)
-    second = (Factor.LOKR_W2_A, Factor.LOKR_W2_B, Factor.LOKR_T2)
-    if Factor.LOKR_W1 in tensors:
-        a, c = (size_of(tensors[Factor.LOKR_W1], dimension) for dimension in (0, 1))
-    else:
-        a, c = size_of(tensors[first[0]], 0), size_of(tensors[first[1]], 1)
+    rows, columns = (tensors.get(Factor.LOKR_W1) or tensors[half] for half in _W1)
+    a, c = size_of(rows, 0), size_of(columns, 1)
     if weight[0] % a or weight[1] % c:
-        tensor = tensors.get(Factor.LOKR_W1, tensors.get(first[0]))
-        assert tensor is not None
-        refuse_shape(tensor, f"divisors of its module's {list(weight[:2])} would fit")
-    ranks = [size_of(tensors[b], 0) for b in (first[1], second[1]) if b in tensors]
+        refuse_shape(rows, f"divisors of its module's {list(weight[:2])} would fit")
+    ranks = [size_of(tensors[b], 0) for b in (_W1[1], _W2[1]) if b in tensors]
     if len(set(ranks)) > 1:
-        refuse_shape(tensors[second[1]], f"the first half's rank {ranks[0]} would be right")
+        refuse_shape(tensors[_W2[1]], f"the first half's rank {ranks[0]} would be right")
     rank = ranks[0] if ranks else None
     shapes: dict[Factor, Shape] = {}
-    rest = (weight[0] // a, weight[1] // c, *weight[2:])
-    if Factor.LOKR_W1 in tensors:
-        shapes[Factor.LOKR_W1] = (a, c)
-    else:
-        assert rank is not None
-        shapes |= {first[0]: (a, rank), first[1]: (rank, c)}
-    if Factor.LOKR_W2 in tensors:
-        shapes[Factor.LOKR_W2] = rest
-    else:
-        assert rank is not None
-        shapes |= _product(tensors, second, rest, rank)
+    for whole, product, side in (
+        (Factor.LOKR_W1, _W1, (a, c)),
+        (Factor.LOKR_W2, (*_W2, Factor.LOKR_T2), (weight[0] // a, weight[1] // c, *weight[2:])),
+    ):
+        if whole in tensors:
+            shapes[whole] = side
+        else:
+            assert rank is not None
+            shapes |= _product(tensors, product, side, rank)
     return rank, shapes
 
 
-def _product(
-    tensors: Tensors, names: tuple[Factor, Factor, Factor], weight: Shape, rank: int
-) -> dict[Factor, Shape]:
+def _product(tensors: Tensors, names: Factors, weight: Shape, rank: int) -> dict[Factor, Shape]:
     """Return the shapes of a product: [out, r] times [r, in k k], or with a Tucker core."""
-    a, b, core = names
-    if core in tensors:
-        return {a: (rank, weight[0]), b: (rank, weight[1]), core: (rank, rank, *weight[2:])}
+    a, b, *cores = names
+    if not tensors.keys().isdisjoint(cores):
+        return {a: (rank, weight[0]), b: (rank, weight[1]), cores[0]: (rank, rank, *weight[2:])}
     return {a: (weight[0], rank), b: (rank, prod(weight[1:]))}
 
 
 def _read_full(tensors: Tensors, weight: Shape) -> tuple[None, dict[Factor, Shape]]:
     return None, ({Factor.DIFF: weight} if Factor.DIFF in tensors else {})
-
-
-def _set(*factors: Factor) -> frozenset[Factor]:
-    return frozenset(factors)
 
 
 _W1 = (Factor.LOKR_W1_A, Factor.LOKR_W1_B)
@@ -112,8 +100,8 @@ _HALVES = (Factor.HADA_W1_A, Factor.HADA_W1_B, Factor.HADA_W2_A, Factor.HADA_W2_
 _CORES = (Factor.HADA_T1, Factor.HADA_T2)
 FULL = Form(
     "full",
-    _set(Factor.DIFF, Factor.DIFF_B),
-    ((_set(Factor.DIFF),),),
+    (Factor.DIFF, Factor.DIFF_B),
+    (((Factor.DIFF,),),),
     _read_full,
     # Tools disagree on a full difference with DoRA's scale, and none is known to write it.
     may_have_dora=False,
@@ -121,21 +109,15 @@ FULL = Form(
 FORMS = (
     Form(
         "LoRA",
-        _set(Factor.DOWN, Factor.UP, Factor.MID),
-        ((_set(Factor.DOWN, Factor.UP),),),
+        (Factor.DOWN, Factor.UP, Factor.MID),
+        (((Factor.DOWN, Factor.UP),),),
         _read_lora,
     ),
-    Form(
-        "LoHa",
-        _set(*_HALVES, *_CORES),
-        ((_set(*_HALVES),),),
-        _read_loha,
-        pairs=(_set(*_CORES),),
-    ),
+    Form("LoHa", (*_HALVES, *_CORES), ((_HALVES,),), _read_loha, pair=_CORES),
     Form(
         "LoKr",
-        _set(Factor.LOKR_W1, *_W1, Factor.LOKR_W2, *_W2, Factor.LOKR_T2),
-        ((_set(Factor.LOKR_W1), _set(*_W1)), (_set(Factor.LOKR_W2), _set(*_W2))),
+        (Factor.LOKR_W1, *_W1, Factor.LOKR_W2, *_W2, Factor.LOKR_T2),
+        (((Factor.LOKR_W1,), _W1), ((Factor.LOKR_W2,), _W2)),
         _read_lokr,
     ),
     FULL,

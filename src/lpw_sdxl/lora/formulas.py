@@ -21,7 +21,7 @@ Everything is computed in float32, or in float64 where the weight is that, on th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -30,9 +30,6 @@ from lpw_sdxl.errors import AddonError
 
 Factors = Mapping[str, Tensor]
 """One module's factors by name, as the canonical file has them."""
-
-_Formula = Callable[[Factors], Tensor]
-"""Makes the plain change, or a part of it, from factors that are ready to be multiplied."""
 
 _ALPHA = "alpha"
 _BIAS = "diff_b"
@@ -88,47 +85,36 @@ def bias_change(factors: Factors) -> Tensor | None:
 
 
 def _low_rank(factors: Factors) -> Tensor:
-    """LoRA and LoCon: down `[r, in, ...]`, up `[out, r, ...]`."""
+    """LoRA and LoCon: down `[r, in, ...]`, up `[out, r, ...]`.
+
+    In Tucker's form both have 1x1 kernels, and mid is `[r, r, height, width]`.
+    """
     down, up = _matrix(factors["lora_down"]), _matrix(factors["lora_up"])
     # The scale goes to the small factor: then the product alone is as large as the weight.
-    return (up * _scale(factors, down.shape[0])) @ down
-
-
-def _low_rank_tucker(factors: Factors) -> Tensor:
-    """LoCon in Tucker's form: as before, with 1x1 kernels, and mid `[r, r, height, width]`."""
-    down, up = _matrix(factors["lora_down"]), _matrix(factors["lora_up"])
-    return _tucker(factors["lora_mid"], up * _scale(factors, down.shape[0]), down)
+    up = up * _scale(factors, down.shape[0])
+    core = factors.get("lora_mid")
+    return up @ down if core is None else _tucker(core, up, down)
 
 
 def _hadamard(factors: Factors) -> Tensor:
-    """LoHa: a `[out, r]` and b `[r, in * height * width]`, twice."""
+    """LoHa: the product by elements of two products, of the factors 1 and 2."""
     scale = _scale(factors, factors["hada_w1_b"].shape[0])
-    first, second = (
-        (_matrix(factors[f"hada_w{number}_a"]), _matrix(factors[f"hada_w{number}_b"]))
-        for number in (1, 2)
-    )
-    return _by_elements((first[0] * scale) @ first[1], second[0] @ second[1])
+    left = _product(factors["hada_w1_a"] * scale, factors["hada_w1_b"], factors.get("hada_t1"))
+    right = _product(factors["hada_w2_a"], factors["hada_w2_b"], factors.get("hada_t2"))
+    if left.shape != right.shape:
+        raise AddonError(
+            f"A LoHa's two products have the shapes {list(left.shape)} and {list(right.shape)}; "
+            "they must be the same."
+        )
+    return left.mul_(right)
 
 
-def _hadamard_tucker(factors: Factors) -> Tensor:
-    """LoHa in Tucker's form: a `[r, out]`, b `[r, in]`, a core `[r, r, height, width]`, twice."""
-    scale = _scale(factors, factors["hada_w1_b"].shape[0])
-    first, second = (
-        (factors[f"hada_t{n}"], factors[f"hada_w{n}_a"].T, factors[f"hada_w{n}_b"]) for n in (1, 2)
-    )
-    return _by_elements(_tucker(first[0], first[1] * scale, first[2]), _tucker(*second))
-
-
-def _kronecker(first: _Formula, second: _Formula) -> _Formula:
+def _kronecker(factors: Factors) -> Tensor:
     """LoKr: w1 `[out1, in1]`, w2 `[out2, in2 * height * width]`, out1 out2 = out, in1 in2 = in."""
-
-    def formula(factors: Factors) -> Tensor:
-        left, right = first(factors) * _kronecker_scale(factors), second(factors)
-        # [out1, out2, in1, in2 * height * width]
-        blocks = left[:, None, :, None] * right[None, :, None, :]
-        return blocks.reshape(left.shape[0] * right.shape[0], -1)
-
-    return formula
+    left, right = _side(factors, "lokr_w1") * _kronecker_scale(factors), _side(factors, "lokr_w2")
+    # [out1, out2, in1, in2 * height * width]
+    blocks = left[:, None, :, None] * right[None, :, None, :]
+    return blocks.reshape(left.shape[0] * right.shape[0], -1)
 
 
 def _kronecker_scale(factors: Factors) -> Tensor | float:
@@ -146,19 +132,12 @@ def _kronecker_scale(factors: Factors) -> Tensor | float:
     return _scale(factors, ranks.pop()) if ranks else 1.0
 
 
-def _whole_side(number: int) -> _Formula:
-    return lambda factors: _matrix(factors[f"lokr_w{number}"])
-
-
-def _product_side(number: int) -> _Formula:
-    return lambda factors: (
-        _matrix(factors[f"lokr_w{number}_a"]) @ _matrix(factors[f"lokr_w{number}_b"])
-    )
-
-
-def _tucker_side(factors: Factors) -> Tensor:
-    """Second side in Tucker's form: a `[r, out2]`, b `[r, in2]`, a core `[r, r, height, width]`."""
-    return _tucker(factors["lokr_t2"], factors["lokr_w2_a"].T, factors["lokr_w2_b"])
+def _side(factors: Factors, name: str) -> Tensor:
+    """Return a side of LoKr's product, which is whole or a product itself."""
+    if name in factors:
+        return _matrix(factors[name])
+    core = factors.get("lokr_t2") if name == "lokr_w2" else None
+    return _product(factors[f"{name}_a"], factors[f"{name}_b"], core)
 
 
 def _whole(factors: Factors) -> Tensor:
@@ -204,41 +183,33 @@ def _tucker(core: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return rows @ _matrix(inner)
 
 
-def _by_elements(left: Tensor, right: Tensor) -> Tensor:
-    if left.shape != right.shape:
-        raise AddonError(
-            f"A LoHa's two products have the shapes {list(left.shape)} and {list(right.shape)}; "
-            "they must be the same."
-        )
-    return left.mul_(right)
+def _product(a: Tensor, b: Tensor, core: Tensor | None) -> Tensor:
+    """Multiply a `[out, r]` and b `[r, in * height * width]`.
+
+    In Tucker's form a is `[r, out]`, b `[r, in]`, and the core `[r, r, height, width]`.
+    """
+    return _matrix(a) @ _matrix(b) if core is None else _tucker(core, a.T, b)
 
 
-def _formulas() -> dict[frozenset[str], _Formula]:
-    """List the formula for each set of factors, magnitude and bias aside: they go with any."""
-    loha = {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", _ALPHA}
-    first: list[tuple[set[str], _Formula]] = [
-        ({"lokr_w1"}, _whole_side(1)),
-        ({"lokr_w1_a", "lokr_w1_b"}, _product_side(1)),
-    ]
-    second: list[tuple[set[str], _Formula]] = [
-        ({"lokr_w2"}, _whole_side(2)),
-        ({"lokr_w2_a", "lokr_w2_b"}, _product_side(2)),
-        ({"lokr_t2", "lokr_w2_a", "lokr_w2_b"}, _tucker_side),
-    ]
-    rows: list[tuple[set[str], _Formula]] = [
-        ({"lora_down", "lora_up", _ALPHA}, _low_rank),
-        ({"lora_down", "lora_mid", "lora_up", _ALPHA}, _low_rank_tucker),
-        (loha, _hadamard),
-        (loha | {"hada_t1", "hada_t2"}, _hadamard_tucker),
-        *(
-            (left | right | {_ALPHA}, _kronecker(left_side, right_side))
-            for left, left_side in first
-            for right, right_side in second
-        ),
-        ({"lokr_w1", "lokr_w2"}, _kronecker(_whole_side(1), _whole_side(2))),
-        ({"diff"}, _whole),
-    ]
-    return {frozenset(names): formula for names, formula in rows}
-
-
-_FORMULAS = _formulas()
+_LOHA = {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", _ALPHA}
+_FIRST_SIDES = ({"lokr_w1"}, {"lokr_w1_a", "lokr_w1_b"})
+_SECOND_SIDES = (
+    {"lokr_w2"},
+    {"lokr_w2_a", "lokr_w2_b"},
+    {"lokr_t2", "lokr_w2_a", "lokr_w2_b"},
+)
+_ROWS: Sequence[tuple[set[str], Callable[[Factors], Tensor]]] = (
+    ({"lora_down", "lora_up", _ALPHA}, _low_rank),
+    ({"lora_down", "lora_mid", "lora_up", _ALPHA}, _low_rank),
+    (_LOHA, _hadamard),
+    (_LOHA | {"hada_t1", "hada_t2"}, _hadamard),
+    *(
+        (first | second | {_ALPHA}, _kronecker)
+        for first in _FIRST_SIDES
+        for second in _SECOND_SIDES
+    ),
+    ({"lokr_w1", "lokr_w2"}, _kronecker),
+    ({"diff"}, _whole),
+)
+_FORMULAS = {frozenset(names): formula for names, formula in _ROWS}
+"""The formula for each set of factors, magnitude and bias aside: they go with any."""

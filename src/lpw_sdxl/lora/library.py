@@ -18,7 +18,7 @@ from torch import Tensor
 from lpw_sdxl.conditioning.cache import ByteCache, CacheCounters
 from lpw_sdxl.errors import GenerationError, LpwSdxlError
 from lpw_sdxl.lora.formulas import Factors
-from lpw_sdxl.lora.request import NamedSource
+from lpw_sdxl.lora.request import Resolved
 from lpw_sdxl.weights.component import Component
 
 logger = logging.getLogger(__name__)
@@ -26,12 +26,8 @@ logger = logging.getLogger(__name__)
 DEFAULT_LIBRARY_BYTES = 2 * 1024**3
 
 
-class Source(Protocol):
+class Source(Resolved, Protocol):
     """An imported LoRA: the registry's entry."""
-
-    @property
-    def manifest(self) -> NamedSource:
-        """Give what it is."""
 
     @property
     def file(self) -> Path:
@@ -138,5 +134,5 @@ def _sorted_out(tensors: Mapping[str, Tensor]) -> LoraTensors:
     for name, tensor in tensors.items():
         component, path, factor = name.split("/")
         modules[Component(component)][layer_name(path)][factor] = tensor
-    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    size = sum(tensor.nbytes for tensor in tensors.values())
     return LoraTensors({component: dict(paths) for component, paths in modules.items()}, size)

@@ -22,8 +22,16 @@ class LayerWeights:
     weight: Tensor
     bias: Tensor | None
 
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter((self.weight,) if self.bias is None else (self.weight, self.bias))
+    @property
+    def size(self) -> int:
+        """Count its bytes."""
+        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
+
+    def to(self, device: torch.device) -> LayerWeights:
+        """Give the same on a device; what is there is not copied."""
+        return LayerWeights(
+            self.weight.to(device), None if self.bias is None else self.bias.to(device)
+        )
 
 
 MergedWeights = Mapping[str, LayerWeights]
@@ -50,7 +58,7 @@ class Network:
     @property
     def weight_bytes(self) -> int:
         """Bytes of what a set may change."""
-        return sum(count_bytes(weights) for weights in self.base.values())
+        return sum(weights.size for weights in self.base.values())
 
     def merge(self, loras: LoraSet, library: LoraLibrary, device: torch.device) -> MergedWeights:
         """Make the weights of a set, in the base's dtype and memory format.
@@ -75,11 +83,11 @@ class Network:
     def _merge_layer(
         self, path: str, parts: list[tuple[float, Factors]], device: torch.device
     ) -> LayerWeights:
-        base = self.base[path]
         with torch.no_grad():
-            own = base.weight.to(device)
+            base = self.base[path].to(device)
+            own = base.weight
             weight = own.float().clone(memory_format=torch.preserve_format)
-            bias = None if base.bias is None else base.bias.to(device).float().clone()
+            bias = None if base.bias is None else base.bias.float().clone()
             for strength, stored in parts:
                 factors = {name: factor.to(device) for name, factor in stored.items()}
                 weight.add_(change(own, factors), alpha=strength)
@@ -87,11 +95,6 @@ class Network:
                 if bias is not None and shift is not None:
                     bias.add_(shift, alpha=strength)
             return LayerWeights(weight.to(own.dtype), None if bias is None else bias.to(own.dtype))
-
-
-def count_bytes(weights: LayerWeights) -> int:
-    """Count the bytes of a layer's weights."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in weights)
 
 
 def _layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

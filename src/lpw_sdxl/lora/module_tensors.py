@@ -39,5 +39,9 @@ def refuse_dtype(tensor: TensorInfo, right: str) -> NoReturn:
 
 def named(tensor: TensorInfo) -> str:
     """Name a tensor and its file, as a sentence begins with them."""
-    name = clean_text(tensor.path.name.removesuffix(".part"))
-    return f"{name}: tensor {clean_text(tensor.name)[:_LONGEST_NAME]}"
+    return f"{clean_text(tensor.path.name.removesuffix('.part'))}: tensor {shown(tensor.name)}"
+
+
+def shown(name: str) -> str:
+    """Return a tensor's name as far as a sentence shows it."""
+    return clean_text(name)[:_LONGEST_NAME]

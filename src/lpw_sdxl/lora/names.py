@@ -7,7 +7,7 @@ taken apart, but looked up among the names that the target's own modules have in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -69,16 +69,9 @@ class Place(NamedTuple):
     naming: Naming
 
 
-class _Prefix(NamedTuple):
-    """How names of one component begin in a convention."""
-
-    text: str
-    component: Component
-    naming: Naming
-
-
 _ENDINGS = {
-    **{factor.value: factor for factor in Factor},
+    # Every tool has `.weight` behind these three.
+    **{factor.value: factor for factor in set(Factor) - {Factor.DOWN, Factor.UP, Factor.MID}},
     "lora_down.weight": Factor.DOWN,
     "lora_up.weight": Factor.UP,
     "lora_mid.weight": Factor.MID,
@@ -94,10 +87,6 @@ _ENDINGS = {
     "w_norm": Factor.DIFF,
     "b_norm": Factor.DIFF_B,
 }
-_BARE = {Factor.DOWN.value, Factor.UP.value, Factor.MID.value}
-"""Canonical names that no tool ends a tensor's name with: theirs have `.weight` behind them."""
-_ENDING_PARTS = (3, 2, 1)
-
 _WITH_ADAPTER = ("lora_A", "lora_B", "lora_magnitude_vector")
 """PEFT puts the adapter's name, mostly `default`, behind these where it doesn't strip it."""
 
@@ -108,51 +97,34 @@ _PROCESSOR_LAYERS = {
 }
 """Diffusers of early 2023 kept the factors in the attention's processor."""
 
-_PREFIXES = tuple(
-    sorted(
-        (
-            # sd-scripts, and OneTrainer's and LyCORIS' files for it; Diffusers' script for training
-            # with new tokens writes the same with dots.
-            *(
-                _Prefix(f"lora_{name}{joint}", component, Naming.KOHYA)
-                for name, component in (
-                    ("unet", Component.UNET),
-                    ("te1", Component.TEXT_ENCODER),
-                    ("te2", Component.TEXT_ENCODER_2),
-                )
-                for joint in "_."
-            ),
-            _Prefix("lycoris_", Component.UNET, Naming.LYCORIS),
-            _Prefix("lycoris_unet_", Component.UNET, Naming.LYCORIS),
-            _Prefix("lycoris_te1_", Component.TEXT_ENCODER, Naming.LYCORIS),
-            _Prefix("lycoris_te2_", Component.TEXT_ENCODER_2, Naming.LYCORIS),
-            _Prefix("diffusion_model.", Component.UNET, Naming.COMFYUI),
-            _Prefix("model.diffusion_model.", Component.UNET, Naming.COMFYUI),
-            *(
-                _Prefix(f"{wrapper}{name}.{inner}", component, Naming.COMFYUI)
-                for wrapper in ("", "text_encoders.")
-                for name, component in (
-                    ("clip_l", Component.TEXT_ENCODER),
-                    ("clip_g", Component.TEXT_ENCODER_2),
-                )
-                for inner in ("", "transformer.")
-            ),
-            *(
-                _Prefix(f"{component.value}.{wrapper}", component, naming)
-                for component in LORA_COMPONENTS
-                for wrapper, naming in (("", Naming.DIFFUSERS), ("base_model.model.", Naming.PEFT))
-            ),
-            _Prefix("base_model.model.", Component.UNET, Naming.PEFT),
-            *(
-                _Prefix(f"base_model.model.{component.value}.", component, Naming.PEFT)
-                for component in LORA_COMPONENTS
-            ),
-            # A UNet's file that `save_attn_procs` or `save_lora_adapter` wrote.
-            _Prefix("", Component.UNET, Naming.DIFFUSERS),
-        ),
-        key=lambda prefix: -len(prefix.text),
-    )
+_UNET_ALONE = {"": Component.UNET}
+_KOHYA = dict(zip(("unet", "te1", "te2"), LORA_COMPONENTS, strict=True))
+_COMFYUI = dict(zip(("clip_l", "clip_g"), LORA_COMPONENTS[1:], strict=True))
+_DIFFUSERS = {component.value: component for component in LORA_COMPONENTS}
+_CONVENTIONS: Sequence[tuple[Naming, Mapping[str, Component], Sequence[str]]] = (
+    # sd-scripts, and OneTrainer's and LyCORIS' files for it; Diffusers' script for training with
+    # new tokens writes the same with dots.
+    (Naming.KOHYA, _KOHYA, ("lora_{}_", "lora_{}.")),
+    (Naming.LYCORIS, _KOHYA, ("lycoris_{}_",)),
+    (Naming.LYCORIS, _UNET_ALONE, ("lycoris_{}",)),
+    (Naming.COMFYUI, _UNET_ALONE, ("diffusion_model.{}", "model.diffusion_model.{}")),
+    (Naming.COMFYUI, _COMFYUI, ("{}.", "{}.transformer.")),
+    (Naming.COMFYUI, _COMFYUI, ("text_encoders.{}.", "text_encoders.{}.transformer.")),
+    (Naming.DIFFUSERS, _DIFFUSERS, ("{}.",)),
+    (Naming.PEFT, _DIFFUSERS, ("{}.base_model.model.", "base_model.model.{}.")),
+    (Naming.PEFT, _UNET_ALONE, ("base_model.model.{}",)),
+    # A UNet's file that `save_attn_procs` or `save_lora_adapter` wrote.
+    (Naming.DIFFUSERS, _UNET_ALONE, ("{}",)),
 )
+"""What a convention calls the components, and how it begins a name with that."""
+
+_PREFIXES = {
+    beginning.format(name): (component, naming)
+    for naming, names, beginnings in _CONVENTIONS
+    for name, component in names.items()
+    for beginning in beginnings
+}
+_LONGEST_FIRST = sorted(_PREFIXES, key=len, reverse=True)
 
 _CLIP = "text_model."
 _CLIP_ATTENTION = {
@@ -171,22 +143,21 @@ def split(name: str) -> TensorName | None:
         del parts[-2]
     elif len(parts) > 2 and parts[-2] == "lora_magnitude_vector" and parts[-1] != "weight":
         del parts[-1]
-    for count in _ENDING_PARTS:
+    for count in (3, 2, 1):
         module, ending = ".".join(parts[:-count]), ".".join(parts[-count:])
         if not module:
             continue
         if ending in _PROCESSOR_LAYERS:
             layer, factor = _PROCESSOR_LAYERS[ending]
             return TensorName(f"{module.removesuffix('.processor')}.{layer}", factor)
-        if ending in _ENDINGS and ending not in _BARE:
+        if ending in _ENDINGS:
             return TensorName(module, _ENDINGS[ending])
     return None
 
 
 def component_of(module: str) -> tuple[Component, Naming]:
     """Tell a module's component and the naming by the beginning of its name alone."""
-    prefix = next(prefix for prefix in _PREFIXES if module.startswith(prefix.text))
-    return prefix.component, prefix.naming
+    return next(_PREFIXES[prefix] for prefix in _LONGEST_FIRST if module.startswith(prefix))
 
 
 class ModuleNames:
@@ -199,20 +170,20 @@ class ModuleNames:
 
     def find(self, module: str) -> Place | None:
         """Return where a module of a file is in the model; None for a name that no module has."""
-        for prefix in _PREFIXES:
-            if module.startswith(prefix.text):
-                rest = _fold(module[len(prefix.text) :])
-                path = self._paths[prefix.component].get(rest)
-                if path is not None:
-                    return Place(prefix.component, path, prefix.naming)
+        for prefix in filter(module.startswith, _LONGEST_FIRST):
+            component, naming = _PREFIXES[prefix]
+            path = self._paths[component].get(_fold(module[len(prefix) :]))
+            if path is not None:
+                return Place(component, path, naming)
         return None
 
 
 def _index(component: Component, paths: list[str]) -> dict[str, str]:
     """Return the component's paths by all of their names, folded."""
     index: dict[str, str] = {}
+    spellings = _unet_spellings if component is Component.UNET else _encoder_spellings
     for path in paths:
-        for name in _SPELLINGS[component](path):
+        for name in spellings(path):
             # Two modules of one name would make a file's meaning a matter of chance.
             assert index.setdefault(_fold(name), path) == path, name
     return index
@@ -238,10 +209,3 @@ def _encoder_spellings(path: str) -> Iterator[str]:
         for ours, theirs in _CLIP_ATTENTION.items():
             if name.endswith(ours):
                 yield name.removesuffix(ours) + theirs
-
-
-_SPELLINGS = {
-    Component.UNET: _unet_spellings,
-    Component.TEXT_ENCODER: _encoder_spellings,
-    Component.TEXT_ENCODER_2: _encoder_spellings,
-}

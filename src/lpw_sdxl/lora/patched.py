@@ -7,7 +7,8 @@ knows nothing of how a set's weights are made, or of what is remembered of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -90,8 +91,8 @@ class PatchedNetwork:
         self.loras = None
 
     def _put(self, path: str, weights: LayerWeights) -> None:
-        at_work = [tensor.to(self._device) for tensor in weights]  # no copy if it is there
-        _exchange(self.network.layers[path], LayerWeights(*at_work, *[None] * (2 - len(at_work))))
+        # No copy if they are there.
+        _exchange(self.network.layers[path], weights.to(self._device))
 
 
 def _exchange(layer: nn.Module, weights: LayerWeights) -> None:
@@ -102,30 +103,15 @@ def _exchange(layer: nn.Module, weights: LayerWeights) -> None:
         layer.bias.data = weights.bias
 
 
-def _linear(_: nn.Module, rows: Tensor, weights: LayerWeights) -> Tensor:
-    return F.linear(rows, weights.weight, weights.bias)
-
-
-def _convolution(layer: nn.Module, rows: Tensor, weights: LayerWeights) -> Tensor:
-    assert isinstance(layer, nn.Conv2d)
-    return layer._conv_forward(rows, weights.weight, weights.bias)
-
-
-def _group_norm(layer: nn.Module, rows: Tensor, weights: LayerWeights) -> Tensor:
-    assert isinstance(layer, nn.GroupNorm)
-    return F.group_norm(rows, layer.num_groups, weights.weight, weights.bias, layer.eps)
-
-
-def _layer_norm(layer: nn.Module, rows: Tensor, weights: LayerWeights) -> Tensor:
-    assert isinstance(layer, nn.LayerNorm)
-    return F.layer_norm(rows, layer.normalized_shape, weights.weight, weights.bias, layer.eps)
-
-
-_COMPUTE: Mapping[type[nn.Module], Callable[[nn.Module, Tensor, LayerWeights], Tensor]] = {
-    nn.Linear: _linear,
-    nn.Conv2d: _convolution,
-    nn.GroupNorm: _group_norm,
-    nn.LayerNorm: _layer_norm,
+_COMPUTE: Mapping[type[nn.Module], Callable[[Any, Tensor, LayerWeights], Tensor]] = {
+    nn.Linear: lambda _, rows, own: F.linear(rows, own.weight, own.bias),
+    nn.Conv2d: lambda layer, rows, own: layer._conv_forward(rows, own.weight, own.bias),
+    nn.GroupNorm: lambda layer, rows, own: F.group_norm(
+        rows, layer.num_groups, own.weight, own.bias, layer.eps
+    ),
+    nn.LayerNorm: lambda layer, rows, own: F.layer_norm(
+        rows, layer.normalized_shape, own.weight, own.bias, layer.eps
+    ),
 }
 """How a layer of a UNet computes with given weights."""
 
@@ -135,14 +121,11 @@ def _divided_forward(
 ) -> Callable[..., Tensor]:
     """Make a layer's forward that has other weights for other rows."""
     compute = _COMPUTE[type(layer)]
-    sizes: list[int] = []
-    weights: list[LayerWeights] = []
-    for count, part in zip(rows, parts, strict=True):
-        if weights and weights[-1] is part:  # the base's, for neighbours that leave it as it is
-            sizes[-1] += count
-        else:
-            sizes.append(count)
-            weights.append(part)
+    # Neighbours that leave the layer as it is have the base's weights, and are one run.
+    pairs = groupby(zip(parts, rows, strict=True), key=lambda pair: id(pair[0]))
+    runs = [list(run) for _, run in pairs]
+    sizes = [sum(count for _, count in run) for run in runs]
+    weights = [run[0][0] for run in runs]
 
     def forward(states: Tensor) -> Tensor:
         return torch.cat(

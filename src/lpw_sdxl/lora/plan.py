@@ -37,49 +37,29 @@ class LoraSummary:
 
 
 @dataclass(frozen=True)
-class FactorPlan:
+class TensorPlan:
     """One tensor of the canonical file and where it comes from.
 
     Attributes:
         component: whose module it changes.
         path: of that module within the component.
-        factor: the canonical name, such as `lora_down`.
-        source: its place in the source file.
+        factor: what it is to that module, by the canonical name.
         shape: the canonical shape; the source's has the same numbers in the same order.
+        source: its place in the source file; None for an alpha that is a number of the header.
+        value: that number.
     """
 
     component: Component
     path: str
-    factor: str
-    source: TensorInfo
+    factor: Factor
     shape: Shape
-
-    @property
-    def name(self) -> str:
-        """Return what the canonical file calls it."""
-        return f"{self.component.value}/{self.path}/{self.factor}"
-
-
-@dataclass(frozen=True)
-class AlphaPlan:
-    """A module's alpha: a tensor of the file, or a number that the header gives.
-
-    Attributes:
-        component: whose module it scales.
-        path: of that module within the component.
-        source: its place in the source file, or None.
-        value: the number where there is no tensor, or None.
-    """
-
-    component: Component
-    path: str
     source: TensorInfo | None
-    value: float | None
+    value: float | None = None
 
     @property
     def name(self) -> str:
         """Return what the canonical file calls it."""
-        return f"{self.component.value}/{self.path}/{Factor.ALPHA.value}"
+        return f"{self.component.value}/{self.path}/{self.factor.value}"
 
 
 @dataclass(frozen=True)
@@ -94,6 +74,6 @@ class LoraPlan:
     """
 
     summary: LoraSummary
-    factors: tuple[FactorPlan, ...]
-    alphas: tuple[AlphaPlan, ...]
+    factors: tuple[TensorPlan, ...]
+    alphas: tuple[TensorPlan, ...]
     ignored: Mapping[str, int]

@@ -10,34 +10,28 @@ from typing import NamedTuple
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.lora import notes
 from lpw_sdxl.lora.foreign import refuse_foreign, refuse_told
-from lpw_sdxl.lora.module_tensors import Tensors
+from lpw_sdxl.lora.module_tensors import Tensors, shown
 from lpw_sdxl.lora.names import Factor, ModuleNames, Naming, component_of, split
 from lpw_sdxl.lora.peft_config import AdapterConfig, read_adapter_configs
-from lpw_sdxl.lora.plan import AlphaPlan, FactorPlan, LoraPlan, LoraSummary
+from lpw_sdxl.lora.plan import LoraPlan, LoraSummary, TensorPlan
 from lpw_sdxl.lora.shapes import ModuleShapes, kinds_of, rank_of, read_module
 from lpw_sdxl.lora.targets import Targets
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo
-from lpw_sdxl.weights.text import clean_text
 
-_LONGEST_NAME = 200
-_IGNORED = tuple(
-    (re.compile(pattern), reason)
-    for pattern, reason in (
-        (
-            # Trained together with the LoRA and meant for its prompts (OneTrainer pull request
-            # 278); A1111 gives them names while the LoRA is on, other tools leave them out.
-            r"bundle_emb\..*",
-            "embeddings bundled with it, which `embedding` imports from a file of their own",
-        ),
-        (
-            # SDXL takes the first encoder's hidden states only (Podell et al., 2023, section 2.1).
-            r"(lora_te1[_.]|text_encoder\.|(text_encoders\.)?clip_l\.(transformer\.)?)"
-            r"(text_model[_.])?text_projection\..*",
-            "the first text encoder's projection, which SDXL doesn't use",
-        ),
-    )
-)
+_IGNORED = {
+    # Trained together with the LoRA and meant for its prompts (OneTrainer pull request 278); A1111
+    # gives them names while the LoRA is on, other tools leave them out.
+    "embeddings bundled with it, which `embedding` imports from a file of their own": (
+        r"bundle_emb\..*"
+    ),
+    # SDXL takes the first encoder's hidden states only (Podell et al., 2023, section 2.1).
+    "the first text encoder's projection, which SDXL doesn't use": (
+        r"(lora_te1[_.]|text_encoder\.|(text_encoders\.)?clip_l\.(transformer\.)?)"
+        r"(text_model[_.])?text_projection\..*"
+    ),
+}
+"""Tensors that are left out, by the reason that they are harmless."""
 _NO_SCALE = "alphas of modules whose formula has no scale"
 
 
@@ -54,23 +48,26 @@ def examine(header: CheckpointHeader, targets: Targets) -> LoraPlan:
     modules, ignored, naming = _match(header, ModuleNames(targets))
     refuse_told(header, has_unet=any(key.component is Component.UNET for key in modules))
     configs = read_adapter_configs(header)
-    factors: list[FactorPlan] = []
-    alphas: list[AlphaPlan] = []
-    shapes = {}
+    factors: list[TensorPlan] = []
+    alphas: list[TensorPlan] = []
+    shapes: list[ModuleShapes] = []
     for key in sorted(modules):
         tensors = modules[key]
-        shapes[key] = module = read_module(tensors, targets[key.component][key.path])
-        factors += _plans(key, tensors, module)
+        module = read_module(tensors, targets[key.component][key.path])
+        shapes.append(module)
+        for factor, shape in sorted(module.shapes.items()):
+            canonical = Factor.DORA_SCALE if factor is Factor.MAGNITUDE else factor
+            factors.append(TensorPlan(*key, canonical, shape, tensors[factor]))
         if module.rank is not None:
             alphas.append(_alpha(header, key, tensors, module.rank, configs))
         elif Factor.ALPHA in tensors:
             ignored[_NO_SCALE] += 1
     summary = _summary(
         header,
-        kinds=(kind for shape in shapes.values() for kind in shape.kinds),
+        kinds=(kind for shape in shapes for kind in shape.kinds),
         naming=naming,
         components=(key.component for key in modules),
-        ranks=(shape.rank for shape in shapes.values()),
+        ranks=(shape.rank for shape in shapes),
         alphas=notes.alphas(header)
         + tuple(plan.value for plan in alphas if plan.value is not None),
     )
@@ -122,14 +119,14 @@ def _match(
         place = found and names.find(found.module)
         if not found or not place:
             raise AddonError(
-                f"{header.name}: tensor {_shown(name)} belongs to no module of SDXL's UNet or text "
+                f"{header.name}: tensor {shown(name)} belongs to no module of SDXL's UNet or text "
                 "encoders in any naming that we know; every tensor must."
             )
         tensors = modules[_Key(place.component, place.path)]
         twin = tensors.get(found.factor) or tensors.get(_TWINS.get(found.factor, found.factor))
         if twin is not None:
             raise AddonError(
-                f"{header.name}: tensors {_shown(twin.name)} and {_shown(name)} are the same part "
+                f"{header.name}: tensors {shown(twin.name)} and {shown(name)} are the same part "
                 "of one module; one of them is needed."
             )
         tensors[found.factor] = tensor
@@ -143,20 +140,7 @@ _TWINS = {Factor.MAGNITUDE: Factor.DORA_SCALE, Factor.DORA_SCALE: Factor.MAGNITU
 
 
 def _ignored_as(name: str) -> str | None:
-    return next((reason for pattern, reason in _IGNORED if pattern.fullmatch(name)), None)
-
-
-def _plans(key: _Key, tensors: Tensors, shapes: ModuleShapes) -> list[FactorPlan]:
-    return [
-        FactorPlan(
-            component=key.component,
-            path=key.path,
-            factor=(Factor.DORA_SCALE if factor is Factor.MAGNITUDE else factor).value,
-            source=tensors[factor],
-            shape=shapes.shapes[factor],
-        )
-        for factor in sorted(shapes.shapes)
-    ]
+    return next((why for why, pattern in _IGNORED.items() if re.fullmatch(pattern, name)), None)
 
 
 def _alpha(
@@ -165,7 +149,7 @@ def _alpha(
     tensors: Tensors,
     rank: int,
     configs: Mapping[Component, AdapterConfig],
-) -> AlphaPlan:
+) -> TensorPlan:
     """Return a module's alpha: the tensor's, PEFT's, or the rank, which makes the scale 1.
 
     Raises:
@@ -173,17 +157,17 @@ def _alpha(
     """
     source, config = tensors.get(Factor.ALPHA), configs.get(key.component)
     if config is None:
-        return AlphaPlan(key.component, key.path, source, None if source else float(rank))
+        return TensorPlan(*key, Factor.ALPHA, (), source, None if source else float(rank))
     if source is not None or Factor.DOWN not in tensors:
         # Diffusers refuses both together, too: nobody knows which one is meant.
         extra = source or next(iter(tensors.values()))
         raise AddonError(
-            f"{header.name}: the scale of tensor {_shown(extra.name)} is told by the file and by "
+            f"{header.name}: the scale of tensor {shown(extra.name)} is told by the file and by "
             "the metadata of a PEFT LoRA; one of them is needed."
         )
     has_magnitude = not tensors.keys().isdisjoint(_TWINS)
     value = config.alpha_of(key.path, rank, has_magnitude=has_magnitude)
-    return AlphaPlan(key.component, key.path, None, value)
+    return TensorPlan(*key, Factor.ALPHA, (), None, value)
 
 
 def _summary(
@@ -208,7 +192,3 @@ def _summary(
 
 
 _KIND_ORDER = ("LoRA", "LoCon", "DoRA", "LoHa", "LoKr", "full")
-
-
-def _shown(name: str) -> str:
-    return clean_text(name)[:_LONGEST_NAME]

@@ -38,22 +38,11 @@ def sets_of(
         uses: the image's LoRAs.
         changed_networks: says which networks the LoRA of a name changes.
     """
-    if not uses:
-        return NOWHERE
-    changed = {use.name: frozenset(changed_networks(use.name)) for use in uses}
-    return LoraSets(
-        unet=tuple(
-            sorted(
-                (use.sha256, use.strength.unet)
-                for use in uses
-                if Component.UNET in changed[use.name] and use.strength.unet
-            )
-        ),
-        text_encoders=tuple(
-            sorted(
-                (use.sha256, use.strength.text_encoder)
-                for use in uses
-                if changed[use.name] - {Component.UNET} and use.strength.text_encoder
-            )
-        ),
-    )
+    unet, text_encoders = [], []
+    for use in uses:
+        changed = changed_networks(use.name)
+        if Component.UNET in changed and use.strength.unet:
+            unet.append((use.sha256, use.strength.unet))
+        if set(changed) - {Component.UNET} and use.strength.text_encoder:
+            text_encoders.append((use.sha256, use.strength.text_encoder))
+    return LoraSets(tuple(sorted(unet)), tuple(sorted(text_encoders)))

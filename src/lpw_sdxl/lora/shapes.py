@@ -8,7 +8,7 @@ from math import prod
 
 from lpw_sdxl.checkpoint.plan import WEIGHT_DTYPES
 from lpw_sdxl.errors import AddonError
-from lpw_sdxl.lora.forms import FORMS, FULL, Form
+from lpw_sdxl.lora.forms import FORMS, FULL, Factors, Form
 from lpw_sdxl.lora.module_tensors import Tensors, named, refuse_dtype, refuse_shape
 from lpw_sdxl.lora.names import Factor
 from lpw_sdxl.lora.targets import Shape, Target
@@ -60,7 +60,7 @@ def read_module(tensors: Tensors, target: Target) -> ModuleShapes:
 
 def kinds_of(tensors: Tensors) -> tuple[str, ...]:
     """Say what people call a module's factors, without the module to hold them against."""
-    form = next((form for form in FORMS if not form.marks.isdisjoint(tensors)), None)
+    form = next((form for form in FORMS if not tensors.keys().isdisjoint(form.marks)), None)
     if form is None:
         return ()
     down = tensors.get(Factor.DOWN)
@@ -76,7 +76,7 @@ def rank_of(tensors: Tensors) -> int | None:
 
 
 def _form(tensors: Tensors) -> Form:
-    forms = [form for form in FORMS if not form.marks.isdisjoint(tensors)]
+    forms = [form for form in FORMS if not tensors.keys().isdisjoint(form.marks)]
     if len(forms) > 1 and Factor.DIFF not in tensors:
         forms = [form for form in forms if form is not FULL]  # a bias goes with any form
     first = next(iter(tensors.values()))
@@ -98,24 +98,23 @@ def _check_complete(tensors: Tensors, form: Form) -> None:
     if tensors.keys() == {Factor.DIFF_B}:
         return
     for choices in form.choices:
-        begun = [choice for choice in choices if not choice.isdisjoint(tensors)]
+        begun = [choice for choice in choices if not tensors.keys().isdisjoint(choice)]
         wanted = begun[0] if begun else choices[0]
         if len(begun) > 1:
             other = next(tensors[factor] for factor in sorted(begun[1]) if factor in tensors)
             raise AddonError(f"{named(other)}: its module has the same part in another form.")
         _check_present(tensors, wanted)
-    for pair in form.pairs:
-        if not pair.isdisjoint(tensors):
-            _check_present(tensors, pair)
-    allowed = form.marks | {Factor.ALPHA, Factor.DIFF_B}
+    if not tensors.keys().isdisjoint(form.pair):
+        _check_present(tensors, form.pair)
+    allowed = {*form.marks, Factor.ALPHA, Factor.DIFF_B}
     if form.may_have_dora:
         allowed |= {Factor.DORA_SCALE, Factor.MAGNITUDE}
     for factor in sorted(tensors.keys() - allowed):
         raise AddonError(f"{named(tensors[factor])} has no meaning beside {form.title}.")
 
 
-def _check_present(tensors: Tensors, wanted: frozenset[Factor]) -> None:
-    missing = sorted(wanted - tensors.keys())
+def _check_present(tensors: Tensors, wanted: Factors) -> None:
+    missing = sorted(set(wanted) - tensors.keys())
     if missing:
         present = tensors[min(tensors.keys() & wanted or tensors)]
         raise AddonError(f"{named(present)} has no {missing[0].value} beside it; both are needed.")
@@ -151,8 +150,7 @@ def _scales(tensors: Tensors, weight: Shape) -> dict[Factor, Shape]:
     if Factor.DORA_SCALE in tensors:
         tensor = tensors[Factor.DORA_SCALE]
         column = (1, *weight[1:2], *row[2:])
-        fits_row = _holds(tensor.shape, row)
-        shapes[Factor.DORA_SCALE] = row if fits_row else column
+        shapes[Factor.DORA_SCALE] = row if _holds(tensor.shape, row) else column
     return shapes
 
 

@@ -59,11 +59,11 @@ class Grammar:
 
     factors: Mapping[str, float]
     nesting: Callable[[], Nesting]
-    escapable: str
-    drops_backslash: bool
-    allows_blanks: bool
-    has_breaks: bool
-    has_lora_tags: bool
+    escapable: str = ""
+    drops_backslash: bool = False
+    allows_blanks: bool = False
+    has_breaks: bool = False
+    has_lora_tags: bool = False
     warns: bool = True
 
 
@@ -72,7 +72,6 @@ _LPW = Grammar(
     nesting=MultipliedWeights,
     escapable=r"\()[]",
     drops_backslash=True,
-    allows_blanks=False,
     has_breaks=True,
     has_lora_tags=True,
 )
@@ -81,21 +80,10 @@ _COMFY = Grammar(
     factors={"(": ROUND_FACTOR},
     nesting=AbsoluteWeights,
     escapable="()",
-    drops_backslash=False,
     allows_blanks=True,
-    has_breaks=False,
     has_lora_tags=True,
 )
-_PLAIN = Grammar(
-    factors={},
-    nesting=MultipliedWeights,
-    escapable="",
-    drops_backslash=False,
-    allows_blanks=False,
-    has_breaks=False,
-    has_lora_tags=False,
-    warns=False,
-)
+_PLAIN = Grammar(factors={}, nesting=MultipliedWeights, warns=False)
 
 GRAMMARS: Mapping[PromptStyle, Grammar] = {
     PromptStyle.LPW: _LPW,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 from lpw_sdxl.prompt.brackets import Bracket, Nesting
 from lpw_sdxl.prompt.grammar import GRAMMARS, PromptStyle
@@ -101,25 +102,14 @@ class _Weigher:
 
 def _merge(nodes: Iterable[Node]) -> Iterator[Node]:
     """Join neighbouring spans of exactly equal weight, then leave out the empty ones."""
-    run: list[Span] = []
-    for node in nodes:
-        if run and not (isinstance(node, Span) and node.weight == run[0].weight):
-            yield from _join(run)
-            run = []
-        if isinstance(node, Span):
-            run.append(node)
-        else:
-            yield node
-    yield from _join(run)
-
-
-def _join(run: list[Span]) -> Iterator[Span]:
-    if len(run) == 1 and run[0].text:
-        yield run[0]
-        return
-    text = "".join(span.text for span in run)
-    if text:
-        yield Span(text, run[0].weight, run[0].start, run[-1].end)
+    for weight, run in groupby(nodes, lambda node: node.weight if isinstance(node, Span) else None):
+        if weight is None:
+            yield from run
+            continue
+        spans = [node for node in run if isinstance(node, Span)]
+        text = "".join(span.text for span in spans)
+        if text:
+            yield Span(text, weight, spans[0].start, spans[-1].end)
 
 
 def _checked(nodes: Iterable[Node], limits: PromptLimits, field: str | None) -> Iterator[Node]:

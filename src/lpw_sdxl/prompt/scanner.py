@@ -67,8 +67,8 @@ class Scanner:
                 self._tally.add(WarningKind.UNCLOSED_BRACKET, bracket.position)
                 self._settle(bracket, self._grammar.factors[opening])
         if self._grammar.warns:
-            in_vain = breaks_in_vain(self._text, has_breaks=self._grammar.has_breaks)
-            self._tally.add_all(WarningKind.BREAK_IS_TEXT, in_vain)
+            for start in breaks_in_vain(self._text, has_breaks=self._grammar.has_breaks):
+                self._tally.add(WarningKind.BREAK_IS_TEXT, start)
 
     def _take_text(self, token: Token) -> None:
         if not token.value:

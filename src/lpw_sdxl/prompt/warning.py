@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -59,23 +58,15 @@ class WarningTally:
     """Counts what is warned of while a prompt is read."""
 
     def __init__(self) -> None:
-        self._positions: dict[WarningKind, int] = {}
-        self._counts: dict[WarningKind, int] = {}
+        self._seen: dict[WarningKind, tuple[int, int]] = {}  # first position and count
 
     def add(self, kind: WarningKind, position: int) -> None:
         """Count one more of a kind; the positions may come in any order."""
-        self._positions[kind] = min(self._positions.get(kind, position), position)
-        self._counts[kind] = self._counts.get(kind, 0) + 1
-
-    def add_all(self, kind: WarningKind, positions: Iterable[int]) -> None:
-        """Count one for each position."""
-        for position in positions:
-            self.add(kind, position)
+        first, count = self._seen.get(kind, (position, 0))
+        self._seen[kind] = min(first, position), count + 1
 
     def warnings(self) -> tuple[PromptWarning, ...]:
         """Return what was counted, in the order of `WarningKind`."""
         return tuple(
-            PromptWarning(kind, self._positions[kind], self._counts[kind])
-            for kind in WarningKind
-            if kind in self._counts
+            PromptWarning(kind, *self._seen[kind]) for kind in WarningKind if kind in self._seen
         )
