@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lpw_sdxl.conditioning import Embedding
+from lpw_sdxl.conditioning.embeddings import Embedding
 from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
 from lpw_sdxl.engine import Engine
 from lpw_sdxl.engine.calibration import calibrate, read_memory

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from lpw_sdxl.conditioning.chunking import TokenChunks, Tokenizer, chunk_for_encoders
 from lpw_sdxl.conditioning.mentions import EMBEDDING_PREFIX
-from lpw_sdxl.conditioning.pieces import TokenPiece
+from lpw_sdxl.conditioning.tokenizer import TokenPiece
 from lpw_sdxl.prompt import (
     Break,
     LoraTag,

@@ -13,7 +13,9 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers.utils import logging as transformers_logging
 
-from lpw_sdxl.conditioning import DEFAULT_CACHE_BYTES, Embedding, PromptEncoder
+from lpw_sdxl.conditioning import PromptEncoder
+from lpw_sdxl.conditioning.embeddings import Embedding
+from lpw_sdxl.conditioning.encoder import DEFAULT_CACHE_BYTES
 from lpw_sdxl.errors import ModelError
 from lpw_sdxl.prompt import DEFAULT_LIMITS, PromptLimits
 from lpw_sdxl.store.manifest import Manifest, read_manifest

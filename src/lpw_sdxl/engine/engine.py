@@ -15,7 +15,8 @@ from pathlib import Path
 
 from lpw_sdxl import __version__
 from lpw_sdxl.addon.registry import NO_ADDONS, Addon, Registry
-from lpw_sdxl.conditioning import Embedding, PromptExplanation, load_embedding
+from lpw_sdxl.conditioning.embeddings import Embedding, load_embedding
+from lpw_sdxl.conditioning.explain import PromptExplanation
 from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import supported_schedulers
 from lpw_sdxl.engine.calibration import calibrate, read_memory
