@@ -10,8 +10,9 @@ from collections.abc import Callable
 from functools import partial
 
 from lpw_sdxl.addon.registry import Registry
-from lpw_sdxl.conditioning.chunking import WINDOW_TOKENS, ChunkedPair
+from lpw_sdxl.conditioning.chunking import ChunkedPair
 from lpw_sdxl.conditioning.explain import PromptExplanation
+from lpw_sdxl.conditioning.windows import WINDOW_TOKENS
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import check_scheduler
 from lpw_sdxl.diffusion.schedulers import own_scheduler, unet_calls
