@@ -25,6 +25,28 @@ server, no secret and no prompt text belongs in a RequestError or GenerationErro
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
+STATUS_ANSWERS: Mapping[int, tuple[str, str]] = {
+    400: ("invalid_request", "the request was refused"),
+    401: ("unauthorized", "a valid token is needed: authorization: Bearer TOKEN"),
+    403: (
+        "origin_not_allowed",
+        "this server takes no requests of pages of this origin; LPW_SDXL_CORS_ORIGINS opens it",
+    ),
+    404: ("not_found", "there is nothing at this path; POST /generate makes an image"),
+    405: ("method_not_allowed", "this path does not take this method"),
+    408: ("timeout", "the request did not arrive in time"),
+    413: ("body_too_large", "the body is larger than this server accepts"),
+    415: ("unsupported_media_type", "the body must be application/json, in UTF-8"),
+    429: ("overloaded", "too many requests; try again later"),
+    431: ("headers_too_large", "the request's headers are too many or too large"),
+    500: ("internal", "something went wrong on the server; its log says what"),
+    503: ("unavailable", "the server is not ready"),
+    504: ("timeout", "the image was not done within the server's time limit"),
+}
+"""Code and sentence of an answer that is no error of ours, by its HTTP status."""
+
 
 class LpwSdxlError(Exception):
     """Base of every error that is ours."""
@@ -128,3 +150,16 @@ class SettingsError(LpwSdxlError):
 
 class ModelError(LpwSdxlError):
     """The model to serve is missing from the store, or damaged."""
+
+
+def error_codes() -> list[str]:
+    """List every `code` that an error's answer can have, sorted."""
+    return sorted({*_codes(LpwSdxlError), *(code for code, _ in STATUS_ANSWERS.values())})
+
+
+def _codes(error: type[Exception]) -> Iterator[str]:
+    """Yield the codes of an error and of all that are made from it."""
+    if code := getattr(error, "code", None):
+        yield code
+    for kind in error.__subclasses__():
+        yield from _codes(kind)

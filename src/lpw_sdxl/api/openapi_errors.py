@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from lpw_sdxl.api.dialect import ErrorDialect
-from lpw_sdxl.api.errors import STATUS_ANSWERS, ErrorAnswer
+from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.errors import (
+    STATUS_ANSWERS,
     ClientLeftError,
     GenerationError,
     LpwSdxlError,

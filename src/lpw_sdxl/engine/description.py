@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 from lpw_sdxl.addon.registry import Addon
 from lpw_sdxl.conditioning.cache import CacheCounters
 from lpw_sdxl.engine.memory import MemoryPlan
-from lpw_sdxl.engine.observation import LoopCounters
+from lpw_sdxl.engine.metrics import LoopCounters
 from lpw_sdxl.prompt.grammar import PromptStyle
 from lpw_sdxl.request_limits import RequestLimits
 from lpw_sdxl.scheduler_table import SchedulerName

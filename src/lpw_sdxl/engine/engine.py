@@ -34,8 +34,7 @@ from lpw_sdxl.engine.description import (
 from lpw_sdxl.engine.job import GeneratedImage, Job, JobSpec, Listener
 from lpw_sdxl.engine.loop import LoopOptions, StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
-from lpw_sdxl.engine.metrics import EngineMetrics
-from lpw_sdxl.engine.observation import LoopCounters
+from lpw_sdxl.engine.metrics import EngineMetrics, LoopCounters
 from lpw_sdxl.engine.queue import QueueLimits
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import NOWHERE, LoraSets

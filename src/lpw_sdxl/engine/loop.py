@@ -24,8 +24,7 @@ from lpw_sdxl.engine.cost import Pace
 from lpw_sdxl.engine.faults import DeviceLostError, Isolation
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.memory import MemoryPlan
-from lpw_sdxl.engine.metrics import EngineMetrics
-from lpw_sdxl.engine.observation import LoopCounters, Observer
+from lpw_sdxl.engine.metrics import EngineMetrics, LoopCounters, Stage
 from lpw_sdxl.engine.policy import Phase
 from lpw_sdxl.engine.queue import JobQueue, QueueLimits
 from lpw_sdxl.engine.stages import Stages
@@ -75,7 +74,7 @@ class StepLoop:
         on_death: Callable[[str], None],
     ) -> None:
         self.stages = Stages(pipeline, options.plan, options.library)
-        self._observer = Observer(pipeline, self.stages.adapters, metrics)
+        self._metrics = metrics
         self._pipeline = pipeline
         self._plan = options.plan
         self._pace = Pace()
@@ -104,7 +103,7 @@ class StepLoop:
     @property
     def counters(self) -> LoopCounters:
         """Give what the loop has done."""
-        return self._observer.counters
+        return self._metrics.counters
 
     @property
     def is_alive(self) -> bool:
@@ -207,11 +206,12 @@ class StepLoop:
 
     def _observe(self) -> None:
         """Bring the metrics up to date that tell how things are now."""
-        self._observer.look(len(self._queue), len(self._active))
+        self._observe_jobs()
+        self._metrics.look(self._pipeline, self.stages.adapters)
 
     def _observe_jobs(self) -> None:
         """Tell how many jobs there are: who asks for it when he is answered finds his own gone."""
-        self._observer.jobs(len(self._queue), len(self._active))
+        self._metrics.queue(len(self._queue), len(self._active))
 
     def _phases(self) -> frozenset[Phase]:
         """Choose what is done in this turn: all, or what the component on the device can do."""
@@ -238,7 +238,7 @@ class StepLoop:
         for job in [*swept.late, *(job for job in self._active if job.is_late(now))]:
             self._fail(job, job.late_error("the time for this image ran out before it was done"))
         for _ in range(len(gone) + swept.departed):
-            self._observer.departed()
+            self._metrics.departed()
 
     def _begin(self, jobs: Sequence[Job]) -> None:
         """Encode the prompts of new jobs together; they are served from now on."""
@@ -247,28 +247,29 @@ class StepLoop:
         started = time.monotonic()
         self._active.begin(jobs)
         for job in jobs:
-            self._observer.waited(started - job.accepted_at)
-        self._isolation.together(jobs, self.stages.encode)
-        self._observer.encoded(jobs, time.monotonic() - started)
+            self._metrics.waited(started - job.accepted_at)
+        with self._metrics.timed(Stage.ENCODE):
+            self._isolation.together(jobs, self.stages.encode)
+        self._metrics.encoded(jobs)
 
     def _step(self, group: Sequence[Job]) -> float:
         """Predict for the group and advance each of its jobs; give what it cost."""
         if not group:
             return 0.0
         self._pulse.beat()
-        started = time.monotonic()
         size = group[0].spec.record.size
         call_pixels = self._capacity.call_pixels
-        self._isolation.together(
-            group,
-            lambda jobs: self._call_unet(jobs, self._capacity.rows(size)),
-            last_resort=lambda jobs: self._call_unet(jobs, 1),
-        )
+        with self._metrics.timed(Stage.STEP):
+            self._isolation.together(
+                group,
+                lambda jobs: self._call_unet(jobs, self._capacity.rows(size)),
+                last_resort=lambda jobs: self._call_unet(jobs, 1),
+            )
         self._capacity.end()
         if any(job not in self._active for job in group):
             # Who fails even alone says nothing of the others.
             self._capacity.restore(call_pixels)
-        self._observer.stepped(group, time.monotonic() - started)
+        self._metrics.stepped(group)
         self._active.note_served(group)
         for job in group:
             if job in self._active:  # who fails is taken out
@@ -278,7 +279,7 @@ class StepLoop:
     def _call_unet(self, jobs: Sequence[Job], max_rows: int) -> None:
         rows = min(max_rows, sum(job.spec.rows for job in jobs))
         self._capacity.begin(jobs[0].spec.record.size, rows)
-        self._observer.called(self.stages.step(jobs, max_rows, self._isolation.alone))
+        self._metrics.called(self.stages.step(jobs, max_rows, self._isolation.alone))
         self._capacity.grow()
 
     def _finish(self, job: Job) -> None:
@@ -291,26 +292,25 @@ class StepLoop:
     def _decode(self, jobs: Sequence[Job], *, in_tiles: bool = False) -> None:
         """Decode one job, and answer when its place is free: its caller may ask again at once."""
         [job] = jobs
-        started = time.monotonic()
-        pixels = self.stages.decode(job, in_tiles=in_tiles)
-        self._observer.decoded(time.monotonic() - started)
+        with self._metrics.timed(Stage.DECODE):
+            pixels = self.stages.decode(job, in_tiles=in_tiles)
         if job not in self._active:
             return  # everybody has been answered meanwhile
         self._active.remove(job)
         if job.is_cancelled:
-            self._observer.departed()
+            self._metrics.departed()
             return
-        self._observer.image_done()
+        self._metrics.image_done()
         self._observe_jobs()
         job.finish(pixels)
 
     def _note_no_room(self) -> None:
-        self._observer.out_of_memory()
+        self._metrics.out_of_memory()
         self.stages.make_room()
         self._capacity.shrink()
 
     def _fail(self, job: Job, error: LpwSdxlError) -> None:
-        self._observer.failed()
+        self._metrics.job_failed()
         if job in self._active:
             self._active.remove(job)
         self._observe_jobs()
