@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
+from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import Engine, GeneratedImage, Listener, Progress
 from lpw_sdxl.engine.calibration import calibrate
 from lpw_sdxl.engine.job import Job
@@ -145,7 +145,7 @@ async def test_only_a_lack_in_a_unet_call_shrinks_calls(own_engine: Engine) -> N
 @contextmanager
 def planned(model_directory: Path, settings: Settings, **changed: Any) -> Iterator[Engine]:
     """An engine whose plan is another than the CPU's."""
-    pipeline = Pipeline.load(model_directory, torch.device("cpu"), LoadOptions())
+    pipeline = Pipeline.load(model_directory, torch.device("cpu"), Settings())
     plan: MemoryPlan = dataclasses.replace(calibrate(pipeline, None, settings), **changed)
     engine = Engine(pipeline, settings, plan)
     yield engine

@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -26,12 +25,13 @@ from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.memory import MemoryPlan
 from lpw_sdxl.engine.metrics import EngineMetrics, LoopCounters, Stage
 from lpw_sdxl.engine.policy import Phase
-from lpw_sdxl.engine.queue import JobQueue, QueueLimits
+from lpw_sdxl.engine.queue import JobQueue
 from lpw_sdxl.engine.stages import Stages
 from lpw_sdxl.engine.watchdog import Pulse, Watchdog
 from lpw_sdxl.errors import LpwSdxlError, UnavailableError
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.library import LoraLibrary
+from lpw_sdxl.settings import Settings
 from lpw_sdxl.weights.component import Component
 
 logger = logging.getLogger(__name__)
@@ -39,61 +39,45 @@ logger = logging.getLogger(__name__)
 ALL_PHASES = frozenset(Phase)
 
 
-@dataclass(frozen=True)
-class LoopOptions:
-    """How the loop runs.
-
-    Attributes:
-        plan: how memory is used.
-        queue_limits: what is taken on.
-        stall_s: one piece of work may last so long, seconds; longer is a stall.
-        library: the LoRAs that jobs may name; None where there are none.
-    """
-
-    plan: MemoryPlan
-    queue_limits: QueueLimits
-    stall_s: float
-    library: LoraLibrary | None = None
-
-
 class StepLoop:
     """Steps jobs on one pipeline in a thread of its own.
 
     Args:
         pipeline: the loaded model.
-        options: how.
+        plan: how memory is used.
+        settings: what is taken on, and how long one piece of work may last.
         metrics: what is counted for Prometheus.
         on_death: called once if the thread dies or stalls, with what happened, from another thread.
+        library: the LoRAs that jobs may name; None where there are none.
     """
 
     def __init__(
         self,
         pipeline: Pipeline,
-        options: LoopOptions,
+        plan: MemoryPlan,
+        settings: Settings,
         metrics: EngineMetrics,
         on_death: Callable[[str], None],
+        *,
+        library: LoraLibrary | None = None,
     ) -> None:
-        self.stages = Stages(pipeline, options.plan, options.library)
+        self.stages = Stages(pipeline, plan, library)
         self._metrics = metrics
         self._pipeline = pipeline
-        self._plan = options.plan
+        self._plan = plan
         self._pace = Pace()
-        self._capacity = Capacity(options.plan)
+        self._capacity = Capacity(plan)
         self._active = ActiveJobs(
-            options.plan.max_rows,
-            self._capacity.rows,
-            _lora_mixing(self.stages.adapters, options.plan),
+            plan.max_rows, self._capacity.rows, _lora_mixing(self.stages.adapters, plan)
         )
-        self._queue = JobQueue(
-            options.queue_limits, options.plan.max_rows, self._pace, self._active.load
-        )
+        self._queue = JobQueue(settings, plan.max_rows, self._pace, self._active.load)
         self._launched_cost = 0.0  # of the turn before, on a CUDA device
         self._isolation = Isolation(pipeline.device, self._fail, self._note_no_room)
         self._on_death = on_death
         self._pulse = Pulse()
         self._is_dead = False
         self._thread = threading.Thread(target=self._run, name="lpw-sdxl-engine", daemon=True)
-        self._watchdog = Watchdog(self._thread, self._pulse, options.stall_s, self._die)
+        self._watchdog = Watchdog(self._thread, self._pulse, settings.stall_s, self._die)
 
     def start(self) -> None:
         """Start the thread, and the one that watches it."""

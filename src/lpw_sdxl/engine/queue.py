@@ -17,22 +17,10 @@ from typing import NamedTuple
 from lpw_sdxl.engine.cost import NO_WORK, Pace, Work
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.errors import OverloadedError, UnavailableError
+from lpw_sdxl.settings import Settings
 
 LONGEST_RETRY_S = 120
 LOOK_AHEAD = 256  # waiting jobs that the policy is shown: more than can begin in one turn
-
-
-@dataclass(frozen=True)
-class QueueLimits:
-    """What the engine takes on at most, of jobs accepted and not finished.
-
-    Attributes:
-        max_jobs: their number.
-        max_cost: their cost, megapixels of UNet rows.
-    """
-
-    max_jobs: int
-    max_cost: float
 
 
 @dataclass(frozen=True)
@@ -59,7 +47,7 @@ class JobQueue:
     """Waiting jobs, oldest first.
 
     Args:
-        limits: what is taken on at most.
+        settings: what is taken on at most, of jobs accepted and not finished.
         max_rows: of a full UNet call.
         pace: how fast the device works.
         active_load: tells what has begun and is not finished.
@@ -67,12 +55,13 @@ class JobQueue:
 
     def __init__(
         self,
-        limits: QueueLimits,
+        settings: Settings,
         max_rows: int,
         pace: Pace,
         active_load: Callable[[], Load],
     ) -> None:
-        self.limits = limits
+        self._max_jobs = settings.max_queued_jobs
+        self._max_cost = settings.max_queued_cost  # megapixels of UNet rows
         self._max_rows = max_rows
         self._pace = pace
         self._active_load = active_load
@@ -121,7 +110,7 @@ class JobQueue:
             self._check_open()
             self._check_room(job)
             self._check_time(job)
-            if self.load.jobs < self.limits.max_jobs // 2:
+            if self.load.jobs < self._max_jobs // 2:
                 self._promised_until = 0.0  # there is room for whoever was told to come back
             self._jobs.append(job)
             self._work = self._work.plus(job.shared_work(self._max_rows))
@@ -192,21 +181,21 @@ class JobQueue:
         if self._is_closed:
             raise UnavailableError("the engine is stopping; ask another replica, or later")
         load = self.load
-        if load.jobs >= self.limits.max_jobs:
+        if load.jobs >= self._max_jobs:
             one = Work(load.work.calls / load.jobs, load.work.cost / load.jobs)
             raise OverloadedError(
-                f"the queue holds {load.jobs} of at most {self.limits.max_jobs} jobs",
+                f"the queue holds {load.jobs} of at most {self._max_jobs} jobs",
                 retry_after_s=self._promise(self._seconds(one), self._seconds(one)),
             )
 
     def _check_room(self, job: Job) -> None:
         load = self.load
         cost = job.work.cost
-        excess = load.work.cost + cost - self.limits.max_cost
+        excess = load.work.cost + cost - self._max_cost
         if excess > 0 and load.work.cost > 0:  # where nothing is left to wait for, it may begin
             share = min(1.0, excess / load.work.cost)
             raise OverloadedError(
-                f"the queue holds {load.work.cost:.0f} of at most {self.limits.max_cost:.0f}"
+                f"the queue holds {load.work.cost:.0f} of at most {self._max_cost:.0f}"
                 f" megapixel steps, and this image needs {cost:.0f}",
                 retry_after_s=self._promise(
                     self._seconds(Work(load.work.calls * share, load.work.cost * share)),
