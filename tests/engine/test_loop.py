@@ -40,7 +40,7 @@ def assert_alike(one: GeneratedImage, other: GeneratedImage) -> None:
 @contextmanager
 def held(engine: Engine) -> Iterator[None]:
     """Keep the loop from letting jobs in, so that what is asked meanwhile begins together."""
-    with engine._loop._queue._changed:
+    with engine._loop.queue._changed:
         yield
 
 
@@ -174,7 +174,7 @@ async def test_a_place_is_free_before_the_caller_has_its_image(own_engine: Engin
     job.future.add_done_callback(
         lambda _: seen.append((own_engine.queued_jobs, own_engine.counters.images))
     )
-    own_engine._loop.submit(job)
+    own_engine._loop.queue.put(job)
     await asyncio.wrap_future(job.future)
     assert seen == [(0, 1)]
 

@@ -74,11 +74,12 @@ class Engine:
         self.plan = plan
         self._decider = Decider(pipeline, addons, settings)
         self._settings = settings
+        self._metrics = metrics or EngineMetrics()
         self._loop = StepLoop(
             pipeline,
             plan,
             settings,
-            metrics or EngineMetrics(),
+            self._metrics,
             on_death,
             library=self._library if addons.loras else None,
         )
@@ -144,12 +145,12 @@ class Engine:
     @property
     def counters(self) -> LoopCounters:
         """Give the loop's counters."""
-        return self._loop.counters
+        return self._metrics.counters
 
     @property
     def queued_jobs(self) -> int:
         """Count the jobs accepted and not finished."""
-        return self._loop.queued_jobs
+        return self._loop.queue.load.jobs
 
     async def generate(
         self, request: GenerationRequest, listener: Listener | None = None
@@ -166,13 +167,13 @@ class Engine:
             UnavailableError: if the engine is stopping.
         """
         accepted_at = time.monotonic()
-        self._loop.check_open()
+        self._loop.queue.check_open()
         # Reading a long prompt takes milliseconds, in which no other request should wait.
         spec = await asyncio.to_thread(self.decide, request)
         if spec.loras != NOWHERE:  # read here, a LoRA's file keeps nobody else waiting
             await asyncio.to_thread(self._read_loras, spec.loras)
         job = Job(spec, accepted_at, self._settings.time_limit_s, listener)
-        self._loop.submit(job)
+        self._loop.queue.put(job)
         return await asyncio.wrap_future(job.future)
 
     def decide(self, request: GenerationRequest) -> JobSpec:

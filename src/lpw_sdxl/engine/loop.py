@@ -23,7 +23,7 @@ from lpw_sdxl.engine.cost import Pace
 from lpw_sdxl.engine.faults import DeviceLostError, Isolation
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.memory import MemoryPlan
-from lpw_sdxl.engine.metrics import EngineMetrics, LoopCounters, Stage
+from lpw_sdxl.engine.metrics import EngineMetrics, Stage
 from lpw_sdxl.engine.policy import Phase
 from lpw_sdxl.engine.queue import JobQueue
 from lpw_sdxl.engine.stages import Stages
@@ -49,6 +49,9 @@ class StepLoop:
         metrics: what is counted for Prometheus.
         on_death: called once if the thread dies or stalls, with what happened, from another thread.
         library: the LoRAs that jobs may name; None where there are none.
+
+    Attributes:
+        queue: where jobs are put in, by any thread.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class StepLoop:
         self._active = ActiveJobs(
             plan.max_rows, self._capacity.rows, _lora_mixing(self.stages.adapters, plan)
         )
-        self._queue = JobQueue(settings, plan.max_rows, self._pace, self._active.load)
+        self.queue = JobQueue(settings, plan.max_rows, self._pace, self._active.load)
         self._launched_cost = 0.0  # of the turn before, on a CUDA device
         self._isolation = Isolation(pipeline.device, self._fail, self._note_no_room)
         self._on_death = on_death
@@ -85,44 +88,14 @@ class StepLoop:
         self._watchdog.start()
 
     @property
-    def counters(self) -> LoopCounters:
-        """Give what the loop has done."""
-        return self._metrics.counters
-
-    @property
     def is_alive(self) -> bool:
         """Tell whether the thread runs and takes jobs."""
-        return self._thread.is_alive() and not self._queue.is_closed and not self._is_dead
-
-    @property
-    def queued_jobs(self) -> int:
-        """Count the jobs accepted and not finished."""
-        return self._queue.load.jobs
-
-    def check_open(self) -> None:
-        """Refuse at once, before any work, if no job is taken now.
-
-        Raises:
-            OverloadedError: if the queue is full.
-            UnavailableError: if the loop is closing or has ended.
-        """
-        self._queue.check_open()
-
-    def submit(self, job: Job) -> None:
-        """Take a job.
-
-        Raises:
-            OverloadedError: if there is no room for it, or its turn would come too late.
-            DeadlineError: if it could not be done within its `deadline_s` even alone.
-            TimeLimitError: if it could not be done within the server's limit even alone.
-            UnavailableError: if the loop is closing or has ended.
-        """
-        self._queue.put(job)
+        return self._thread.is_alive() and not self.queue.is_closed and not self._is_dead
 
     def close(self, timeout_s: float) -> None:
         """Take no more jobs, finish those taken, and end the thread."""
         self._watchdog.stop()
-        self._queue.close()
+        self.queue.close()
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             logger.warning("the engine was stopped before it had finished")
@@ -148,7 +121,7 @@ class StepLoop:
         self._on_death(reason)
 
     def _abandon_all(self) -> None:
-        for job in [*self._queue.drain(), *self._active.drain()]:
+        for job in [*self.queue.drain(), *self._active.drain()]:
             job.fail(UnavailableError("the engine stopped before this image was done"))
 
     def _wait_for_work(self) -> bool:
@@ -161,7 +134,7 @@ class StepLoop:
         self._launched_cost = 0.0
         self._pulse.rest()
         self._observe()
-        return self._queue.wait()
+        return self.queue.wait()
 
     def _turn(self) -> None:
         """Do one turn of the loop."""
@@ -170,7 +143,7 @@ class StepLoop:
         self._drop_departed()
         phases = self._phases()
         if Phase.ENCODE in phases:
-            self._begin(self._queue.take(self._active.admit))
+            self._begin(self.queue.take(self._active.admit))
         cost = self._step(self._active.next_group()) if Phase.STEP in phases else 0.0
         if Phase.DECODE in phases:
             for job in self._active.finished():
@@ -195,14 +168,14 @@ class StepLoop:
 
     def _observe_jobs(self) -> None:
         """Tell how many jobs there are: who asks for it when he is answered finds his own gone."""
-        self._metrics.queue(len(self._queue), len(self._active))
+        self._metrics.queue(len(self.queue), len(self._active))
 
     def _phases(self) -> frozenset[Phase]:
         """Choose what is done in this turn: all, or what the component on the device can do."""
         if not self._plan.is_offloading:
             return ALL_PHASES
         work = {
-            Phase.ENCODE: bool(self._queue.peek(self._active.admit)),
+            Phase.ENCODE: bool(self.queue.peek(self._active.admit)),
             Phase.STEP: len(self._active.finished()) < len(self._active),
             Phase.DECODE: bool(self._active.finished()),
         }
@@ -216,13 +189,12 @@ class StepLoop:
 
     def _drop_departed(self) -> None:
         """Drop the jobs whose caller has gone or whose time has run out."""
-        now = time.monotonic()
-        swept = self._queue.sweep()
-        gone = self._active.drop_cancelled()
-        for job in [*swept.late, *(job for job in self._active if job.is_late(now))]:
-            self._fail(job, job.late_error("the time for this image ran out before it was done"))
-        for _ in range(len(gone) + swept.departed):
-            self._metrics.departed()
+        for job in [*self.queue.sweep(), *self._active.sweep()]:
+            if job.is_cancelled:
+                self._metrics.departed()
+            else:
+                late = "the time for this image ran out before it was done"
+                self._fail(job, job.late_error(late))
 
     def _begin(self, jobs: Sequence[Job]) -> None:
         """Encode the prompts of new jobs together; they are served from now on."""

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import islice
-from typing import NamedTuple
 
 from lpw_sdxl.engine.cost import NO_WORK, Pace, Work
 from lpw_sdxl.engine.job import Job
@@ -34,13 +32,6 @@ class Load:
 
     jobs: int
     work: Work
-
-
-class Swept(NamedTuple):
-    """Jobs that have left the queue undone: those that are late, and how many were cancelled."""
-
-    late: list[Job]
-    departed: int
 
 
 class JobQueue:
@@ -69,7 +60,6 @@ class JobQueue:
         self._work = NO_WORK
         self._is_closed = False
         self._promised_until = 0.0  # time.monotonic: when the last one told to come back will
-        self._has_departed = False
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
@@ -115,7 +105,6 @@ class JobQueue:
             self._jobs.append(job)
             self._work = self._work.plus(job.shared_work(self._max_rows))
             self._changed.notify()
-        job.future.add_done_callback(self._note_departure)
 
     def wait(self) -> bool:
         """Sleep until a job waits; False when closed and none does."""
@@ -127,32 +116,28 @@ class JobQueue:
     def take(self, choose: Callable[[Sequence[Job]], list[int]]) -> list[Job]:
         """Take out the jobs that `choose` points at, among the oldest."""
         with self._changed:
-            shown = list(islice(self._jobs, LOOK_AHEAD))
-            chosen = set(choose(shown)) if shown else set()
-            taken = [shown[index] for index in sorted(chosen)]
+            chosen = {*self._choose(choose)}
+            taken = [self._jobs[index] for index in sorted(chosen)]
             if taken:
-                rest = [job for index, job in enumerate(shown) if index not in chosen]
-                self._set(rest + self._jobs[len(shown) :])
+                self._set([job for index, job in enumerate(self._jobs) if index not in chosen])
         return taken
 
     def peek(self, choose: Callable[[Sequence[Job]], list[int]]) -> bool:
         """Tell whether `take` would take any."""
         with self._changed:
-            shown = list(islice(self._jobs, LOOK_AHEAD))
-            return bool(shown and choose(shown))
+            return bool(self._choose(choose))
 
-    def sweep(self) -> Swept:
-        """Take out the jobs whose time has run out, and those whose caller has gone."""
+    def sweep(self) -> list[Job]:
+        """Take out the jobs whose time has run out or whose caller has gone, and give them."""
         now = time.monotonic()
+        over: list[Job] = []
+        kept: list[Job] = []
         with self._changed:
-            late = [job for job in self._jobs if job.is_late(now) and not job.is_cancelled]
-            departed = 0
-            if late or self._has_departed:
-                self._has_departed = False
-                before = len(self._jobs)
-                self._set([j for j in self._jobs if not j.is_cancelled and not j.is_late(now)])
-                departed = before - len(self._jobs) - len(late)
-        return Swept(late, departed)
+            for job in self._jobs:
+                (over if job.is_over(now) else kept).append(job)
+            if over:
+                self._set(kept)
+        return over
 
     def close(self) -> None:
         """Take no more jobs in."""
@@ -173,9 +158,8 @@ class JobQueue:
         self._jobs = jobs
         self._work = reduce(Work.plus, (job.shared_work(self._max_rows) for job in jobs), NO_WORK)
 
-    def _note_departure(self, future: object) -> None:
-        del future
-        self._has_departed = True
+    def _choose(self, choose: Callable[[Sequence[Job]], list[int]]) -> list[int]:
+        return choose(self._jobs[:LOOK_AHEAD]) if self._jobs else []
 
     def _check_open(self) -> None:
         if self._is_closed:
