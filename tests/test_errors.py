@@ -6,7 +6,7 @@ import pytest
 
 from lpw_sdxl import errors
 from lpw_sdxl.api.dialect import NATIVE
-from lpw_sdxl.api.errors import STATUS_ANSWERS, ErrorAnswer
+from lpw_sdxl.api.errors import ErrorAnswer
 
 
 def all_errors(base: type[Exception] = errors.LpwSdxlError) -> list[type[Exception]]:
@@ -35,4 +35,4 @@ def test_overload_tells_when_to_come_back() -> None:
 def test_an_error_that_is_not_for_clients_keeps_its_words(error: errors.LpwSdxlError) -> None:
     answer = ErrorAnswer.from_error(error)
     assert answer.status == 500
-    assert answer.message == STATUS_ANSWERS[500][1]
+    assert answer.message == errors.STATUS_ANSWERS[500][1]

@@ -12,11 +12,12 @@ from openapi_spec_validator import validate
 from lpw_sdxl import errors
 from lpw_sdxl.api.dialect import NATIVE
 from lpw_sdxl.api.endpoints import Endpoint
-from lpw_sdxl.api.errors import STATUS_ANSWERS, ErrorAnswer
+from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.api.native import native_endpoints
 from lpw_sdxl.api.native_schemas import ServedLimits
 from lpw_sdxl.api.openapi import write_document
 from lpw_sdxl.api.operation import operation_endpoints, with_document
+from lpw_sdxl.errors import STATUS_ANSWERS
 from lpw_sdxl.request_limits import parse_request
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 from lpw_sdxl.settings import Settings

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from lpw_sdxl.conditioning.chunking import SpecialTokens, chunk_pair, empty_window
+from lpw_sdxl.conditioning.chunking import chunk_pair, empty_window
 from lpw_sdxl.conditioning.styles import STYLES
+from lpw_sdxl.conditioning.windows import SpecialTokens
 from lpw_sdxl.prompt import PromptStyle, parse
 
 BOS, EOS, PAD = 901, 902, 0

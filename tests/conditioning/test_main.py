@@ -65,7 +65,9 @@ def encoder(tmp_path):
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     from lpw_sdxl.checkpoint.tokenizer import write_tokenizer
-    from lpw_sdxl.conditioning import ClipTextEncoder, ClipTokenizer, PromptEncoder
+    from lpw_sdxl.conditioning import PromptEncoder
+    from lpw_sdxl.conditioning.clip import ClipTextEncoder
+    from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 
     config = CLIPTextConfig(
         hidden_size=4, intermediate_size=4, num_hidden_layers=1, num_attention_heads=1

@@ -198,7 +198,7 @@ async def test_all_that_waits_is_encoded_in_one_pass_of_each_encoder(own_engine:
         )
         for encoder in encoders
     ]
-    with own_engine._loop._queue._changed:  # the thread can't begin until both are there
+    with own_engine._loop.queue._changed:  # the thread can't begin until both are there
         jobs = [
             asyncio.ensure_future(own_engine.generate(request(prompt=words(100, start), **shared)))
             for start, shared in enumerate([{"negative_prompt": "x", "prompt_style": "a1111"}] * 2)
@@ -418,7 +418,7 @@ async def test_all_schedulers_in_one_call_draw_what_each_draws_alone(
         for seed, name in enumerate(names)
     ]
     alone = [await engine.generate(one) for one in requests]
-    with engine._loop._queue._changed:  # the thread can't begin until all are there
+    with engine._loop.queue._changed:  # the thread can't begin until all are there
         jobs = [asyncio.ensure_future(engine.generate(one)) for one in requests]
         await until(lambda: engine.queued_jobs == len(requests))
     shared = await asyncio.gather(*jobs)
@@ -532,7 +532,7 @@ async def test_an_error_in_a_shared_unet_call_fails_only_the_job_at_fault(
     hook = own_engine.pipeline.unet.register_forward_pre_hook(fail, with_kwargs=True)
     # DDIM's first model input is the noise itself, so that the hook knows it again.
     requests = [request(seed=seed, scheduler="DDIM") for seed in (1, 666)]
-    with own_engine._loop._queue._changed:  # the thread can't begin until both are there
+    with own_engine._loop.queue._changed:  # the thread can't begin until both are there
         jobs = [asyncio.ensure_future(own_engine.generate(one)) for one in requests]
         await until(lambda: own_engine.queued_jobs == 2)
     results = await asyncio.gather(*jobs, return_exceptions=True)

@@ -57,7 +57,7 @@ async def begin_together(
     engine: Engine, requests: Sequence[GenerationRequest], listener: Listener | None = None
 ) -> list[asyncio.Future[GeneratedImage]]:
     """Start jobs that are encoded together: the thread can't begin until all of them wait."""
-    with engine._loop._queue._changed:
+    with engine._loop.queue._changed:
         jobs = [asyncio.ensure_future(engine.generate(asked, listener)) for asked in requests]
         await until(lambda: engine.queued_jobs == len(jobs))
     return jobs

@@ -14,7 +14,7 @@ import torch
 from lora.conftest import is_attention, is_layer, networks_of, write_canonical
 from lpw_sdxl.addon.manifest import AddonDetails, AddonManifest
 from lpw_sdxl.addon.registry import Addon, Registry
-from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
+from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import Engine
 from lpw_sdxl.errors import GenerationError, InvalidPromptError, InvalidRequestError
 from lpw_sdxl.schema import GenerationRequest
@@ -56,7 +56,7 @@ def make_addon(folder: Path, name: str, pipeline: Pipeline, seed: int) -> Addon:
 
 @pytest.fixture(scope="module")
 def addons(tmp_path_factory: pytest.TempPathFactory, model_directory: Path) -> Registry:
-    pipeline = Pipeline.load(model_directory, torch.device("cpu"), LoadOptions())
+    pipeline = Pipeline.load(model_directory, torch.device("cpu"), Settings())
     folder = tmp_path_factory.mktemp("loras")
     made = [make_addon(folder, name, pipeline, seed) for seed, name in enumerate(NAMES)]
     return Registry({addon.manifest.name.lower(): addon for addon in made}, {}, {})

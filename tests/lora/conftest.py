@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
+from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.merging import Network
+from lpw_sdxl.settings import Settings
 from lpw_sdxl.weights.component import Component
 
 CPU = torch.device("cpu")
@@ -42,7 +43,7 @@ class CanonicalFile:
 
 @pytest.fixture
 def pipeline(model_directory: Path) -> Pipeline:
-    return Pipeline.load(model_directory, CPU, LoadOptions())
+    return Pipeline.load(model_directory, CPU, Settings())
 
 
 def networks_of(pipeline: Pipeline) -> dict[Component, torch.nn.Module]:

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 
 from lpw_sdxl.api.asgi import JsonObject
 from lpw_sdxl.api.errors import ErrorAnswer
-from lpw_sdxl.api.openapi_errors import error_codes
+from lpw_sdxl.api.openapi_errors import answered_codes
 from lpw_sdxl.errors import InvalidRequestError, LpwSdxlError
 from lpw_sdxl.imaging import MEDIA_TYPES, MediaType
 from lpw_sdxl.request_limits import RequestLimits, validate_request
@@ -30,7 +30,7 @@ MAX_VALUES = 1000
 
 def _list_codes(schema: JsonObject) -> None:
     """Put every code into a schema, when the document is written: a door may have its own."""
-    codes = (code for codes in error_codes().values() for code in codes)
+    codes = (code for codes in answered_codes().values() for code in codes)
     schema["enum"] = [*dict.fromkeys(codes)]
 
 

@@ -21,7 +21,7 @@ from lpw_sdxl.api.endpoints import READING_METHODS, Answer, Body, Endpoint, oper
 from lpw_sdxl.api.openapi_errors import (
     BODY_STATUSES,
     HEAD_STATUSES,
-    error_codes,
+    answered_codes,
     error_responses,
     response_name,
 )
@@ -109,7 +109,7 @@ class _Schemas:
         requests = {type_: schemas[type_, "validation"] for type_ in bodies}
         for type_, body in bodies.items():
             body.bound(components[requests[type_]["$ref"].rpartition("/")[2]])
-        codes = tuple(dict.fromkeys(code for codes in error_codes().values() for code in codes))
+        codes = tuple(dict.fromkeys(code for codes in answered_codes().values() for code in codes))
         return cls(
             components | {"Error": NATIVE.schema(codes)},
             requests,
@@ -166,7 +166,7 @@ def _content(answer: Answer, media_type: str, schemas: _Schemas) -> JsonObject:
 def _errors(row: Endpoint, is_closed: bool) -> JsonObject:
     """Refer to the errors' responses; 401 only where it can be."""
     statuses = row.statuses | HEAD_STATUSES | (BODY_STATUSES if row.body else frozenset())
-    answered = statuses & error_codes().keys()
+    answered = statuses & answered_codes().keys()
     if not is_closed:
         answered = answered - {401}
     return {
