@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,20 @@ def store_at(home: Path) -> Iterator[Path]:
         ):
             stack.enter_context(provider.patch(value))
         yield home
+
+
+def import_here(home: Path, *words: str) -> str:
+    """Run an import's command in this process, on the store of a home; give the tag it ends with.
+
+    A process of its own takes seconds to load what this one has loaded already.
+    """
+    from model_import import main
+
+    printed, sentence = io.StringIO(), io.StringIO()
+    with store_at(home), redirect_stdout(printed), redirect_stderr(sentence):
+        status = main([*words])
+    assert status == 0, sentence.getvalue()
+    return printed.getvalue().splitlines()[-1]
 
 
 @pytest.fixture

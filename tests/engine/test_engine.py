@@ -12,8 +12,6 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from conftest import store_environment
-from forks import Forks
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator
 from lpw_sdxl.engine import Engine, GeneratedImage
 from lpw_sdxl.engine.calibration import calibrate
@@ -30,6 +28,7 @@ from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference, Schedul
 from lpw_sdxl.settings import Settings
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from stock_schedulers import stock_scheduler
+from stores import import_here
 from tests.forge.checkpoint import SyntheticSize, write_checkpoint
 
 WORDS = ["amber", "brass", "cedar", "dawn", "ember", "fjord", "glass", "harbour", "iris", "jade"]
@@ -566,15 +565,13 @@ async def test_closing_finishes_what_was_accepted_and_takes_no_more(own_engine: 
         await own_engine.generate(request())
 
 
-async def test_a_half_precision_model_draws_nearly_the_same(
-    engine: Engine, forks: Forks, tmp_path: Path
-) -> None:
+async def test_a_half_precision_model_draws_nearly_the_same(engine: Engine, tmp_path: Path) -> None:
     """The demo's weights in float16, as a real checkpoint's are by default; the VAE in float32."""
     file = tmp_path / "demo.safetensors"
     write_checkpoint(
         file, SyntheticSize.TINY, dtype=CheckpointDtype.FLOAT32, native_size=ImageSize(128, 128)
     )
-    tag = forks.do(("checkpoint", str(file)), store_environment(tmp_path / "home"))
+    tag = import_here(tmp_path / "home", "checkpoint", str(file))
     directory = tmp_path / "home" / "models" / Path(*tag.split(":"))
     half = Engine.load(directory, Settings(device="cpu"))
     asked = request(prompt=words(100), num_inference_steps=8, seed=3)
