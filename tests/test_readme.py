@@ -24,6 +24,8 @@ from forks import Forks
 from serving import Server, free_port, running
 from tests.forge.checkpoint import SyntheticSize, write_checkpoint
 
+pytestmark = pytest.mark.processes
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ADDRESS = "http://localhost:3000"
 

@@ -16,6 +16,8 @@ import pytest
 from conftest import ROOT, Store
 from serving import Server, serving
 
+pytestmark = pytest.mark.processes
+
 CLIENTS = 16
 REQUEST = {"prompt": "a fox", "num_inference_steps": 20, "width": 64, "height": 64}
 

@@ -19,6 +19,8 @@ import pytest
 from conftest import ROOT, Store
 from serving import Server, serving
 
+pytestmark = pytest.mark.processes
+
 LONG = {"prompt": "a", "num_inference_steps": 150, "width": 64, "height": 64}
 SHORT = LONG | {"num_inference_steps": 2}
 HUGE = LONG | {"width": 512, "height": 512}
@@ -36,10 +38,9 @@ def service(
         yield server
 
 
-@pytest.fixture(scope="module")
-def server(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with service(store, tmp_path_factory.mktemp("service")) as server:
-        yield server
+@pytest.fixture
+def server(plain_server: Server) -> Server:
+    return plain_server
 
 
 @contextlib.asynccontextmanager

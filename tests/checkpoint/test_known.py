@@ -46,6 +46,7 @@ def test_the_same_file_is_known_without_reading_it(entry, store_home: Path, tiny
     assert snapshot(store_home) == before
 
 
+@pytest.mark.processes
 def test_a_known_file_is_told_without_torch(entry, store_home: Path, tiny_checkpoint: Path):
     """In a process of its own, in which torch can't be imported at all."""
     program = (

@@ -14,6 +14,8 @@ import pytest
 
 from web import File, WebServer
 
+pytestmark = pytest.mark.processes
+
 RUNNER = Path(__file__).with_name("small_disk.py")
 UNSHARE = ["unshare", "--mount", "--map-root-user"]
 
