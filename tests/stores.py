@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from forks import Finished
+
 
 @contextmanager
 def store_at(home: Path) -> Iterator[Path]:
@@ -31,8 +33,8 @@ def store_at(home: Path) -> Iterator[Path]:
         yield home
 
 
-def import_here(home: Path, *words: str) -> str:
-    """Run an import's command in this process, on the store of a home; give the tag it ends with.
+def run_here(home: Path, *words: str) -> Finished:
+    """Run model_import.py's command in this process, on the store of a home.
 
     A process of its own takes seconds to load what this one has loaded already.
     """
@@ -41,8 +43,14 @@ def import_here(home: Path, *words: str) -> str:
     printed, sentence = io.StringIO(), io.StringIO()
     with store_at(home), redirect_stdout(printed), redirect_stderr(sentence):
         status = main([*words])
-    assert status == 0, sentence.getvalue()
-    return printed.getvalue().splitlines()[-1]
+    return Finished(status, printed.getvalue(), sentence.getvalue())
+
+
+def import_here(home: Path, *words: str) -> str:
+    """Run a command that succeeds in this process, and give the tag that it ends with."""
+    finished = run_here(home, *words)
+    assert finished.status == 0, finished.sentence
+    return finished.tag
 
 
 @pytest.fixture
