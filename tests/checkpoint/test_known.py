@@ -26,6 +26,8 @@ from stores import snapshot
 
 from .conftest import AS_IT_IS, BF16, MINE, fail_at_once, import_file
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def no_torch_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,8 @@ from demo.parts import Part
 from demo.scene import PICTURE_PIXELS, SCENES, draw
 from demo.words import Vocabulary
 
+pytestmark = pytest.mark.thorough
+
 NAME = "demo.safetensors"
 FEW = SCENES[:: len(SCENES) // 12]
 FEW_PHASES = (vae._Phase(2, 4, PICTURE_PIXELS // 2, 1e-3),)

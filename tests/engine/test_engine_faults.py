@@ -22,6 +22,8 @@ from lpw_sdxl.errors import GenerationError, OutOfMemoryError, UnavailableError
 from lpw_sdxl.schema import GenerationRequest, SchedulerName
 from lpw_sdxl.settings import Settings
 
+pytestmark = pytest.mark.thorough
+
 WORDS = ["amber", "brass", "cedar", "dawn", "ember", "fjord", "glass", "harbour", "iris", "jade"]
 SENTENCES = [" ".join(words) for words in itertools.product(WORDS, repeat=3)]
 AT_ONCE = 12  # requests: eight fill a UNet call, four wait

@@ -96,6 +96,7 @@ async def make(engine: Engine, fields: dict[str, object]) -> np.ndarray:
     return (await engine.generate(request(**fields))).pixels.astype(int)
 
 
+@pytest.mark.thorough
 async def test_among_others_every_image_is_what_it_is_alone(lora_engine: Engine) -> None:
     alone = {name: await make(lora_engine, fields) for name, fields in REQUESTS.items()}
     calls_before = sum(n for jobs, n in lora_engine.counters.unet_calls.items() if jobs > 3)
