@@ -128,6 +128,7 @@ async def test_where_a_call_takes_one_set_the_images_are_the_same(
         engine.close()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("offload", ["never", "always"])
 async def test_afterwards_the_base_weights_are_bit_for_bit_the_same(
     model_directory: Path, addons: Registry, lora_engine: Engine, offload: str
