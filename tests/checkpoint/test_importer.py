@@ -38,6 +38,8 @@ from .conftest import (
     silent,
 )
 
+pytestmark = pytest.mark.thorough
+
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 CIVITAI = Origin("civitai:128078", "A model v1", "Illustrious", ("one", "two words"))
 

@@ -26,6 +26,8 @@ from stores import snapshot
 
 from .conftest import AS_IT_IS, BF16, MINE, fail_at_once, import_file
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def no_torch_work(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +48,7 @@ def test_the_same_file_is_known_without_reading_it(entry, store_home: Path, tiny
     assert snapshot(store_home) == before
 
 
+@pytest.mark.processes
 def test_a_known_file_is_told_without_torch(entry, store_home: Path, tiny_checkpoint: Path):
     """In a process of its own, in which torch can't be imported at all."""
     program = (

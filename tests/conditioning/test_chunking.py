@@ -220,6 +220,7 @@ def test_the_empty_window_is_that_of_an_empty_prompt(style):
     assert empty_window(style, Characters().special) == window.ids
 
 
+@pytest.mark.processes
 def test_chunking_and_prompt_import_without_torch():
     code = (
         "import sys, lpw_sdxl.conditioning.chunking, lpw_sdxl.prompt;"

@@ -480,6 +480,7 @@ fetch(UrlSource(sys.argv[1]), ImportSettings(downloads=Path(sys.argv[2])))
 """
 
 
+@pytest.mark.processes
 def test_killed_download_is_gone_on_with_and_two_at_once_are_refused(
     get: Get, server: WebServer, settings: ImportSettings, watch: Watch
 ):

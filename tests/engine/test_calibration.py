@@ -91,6 +91,7 @@ def test_a_row_is_counted_by_what_it_adds_or_by_the_average_if_that_is_more(
     assert found.per_row_pixel * 64 * 64 == pytest.approx(per_row)
 
 
+@pytest.mark.thorough
 def test_where_memory_is_short_less_is_measured(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

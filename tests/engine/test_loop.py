@@ -83,6 +83,7 @@ def capacity(engine: Engine, size: ImageSize = ImageSize(128, 128)) -> int:  # n
     return engine._loop._capacity.rows(size)
 
 
+@pytest.mark.thorough
 async def test_a_lack_of_memory_shrinks_a_call_and_calls_that_go_well_let_it_grow(
     own_engine: Engine,
 ) -> None:

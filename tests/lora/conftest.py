@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,10 +100,11 @@ def write_canonical(
     save_file(tensors, path)
 
 
-@pytest.fixture
-def library(tmp_path: Path, pipeline: Pipeline) -> LoraLibrary:
+@pytest.fixture(scope="session")
+def canonical_folder(model_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four LoRAs: a and b of attention, c of everything, d of the UNet alone."""
-    networks = networks_of(pipeline)
+    folder = tmp_path_factory.mktemp("canonical")
+    networks = networks_of(Pipeline.load(model_directory, CPU, LoadOptions()))
     unet_only = {Component.UNET: networks[Component.UNET]}
     kinds = {
         "a": (networks, is_attention),
@@ -110,8 +112,13 @@ def library(tmp_path: Path, pipeline: Pipeline) -> LoraLibrary:
         "c": (networks, is_layer),
         "d": (unet_only, is_attention),
     }
-    files = {}
     for seed, (name, (some, matches)) in enumerate(kinds.items()):
-        files[name] = CanonicalFile(name, tmp_path / f"{name}.safetensors")
-        write_canonical(files[name].file, some, seed, matches)
-    return LoraLibrary(files)
+        write_canonical(folder / f"{name}.safetensors", some, seed, matches)
+    return folder
+
+
+@pytest.fixture
+def library(canonical_folder: Path, tmp_path: Path) -> LoraLibrary:
+    """The four, in files that a test may damage."""
+    files = sorted(Path(shutil.copy(file, tmp_path)) for file in canonical_folder.iterdir())
+    return LoraLibrary({file.stem: CanonicalFile(file.stem, file) for file in files})

@@ -38,6 +38,8 @@ from tests.forge.lora import LoraOptions, write_lora
 from tests.forge.lora_factors import SyntheticKind as Kind
 from tests.forge.lora_names import SyntheticNaming as Naming
 
+pytestmark = pytest.mark.thorough
+
 TOLERANCE = 1e-4
 EFFECT = 1e-2
 MANY_BYTES = 2**30
