@@ -104,7 +104,7 @@ def write_canonical(
 def canonical_folder(model_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four LoRAs: a and b of attention, c of everything, d of the UNet alone."""
     folder = tmp_path_factory.mktemp("canonical")
-    networks = networks_of(Pipeline.load(model_directory, CPU, LoadOptions()))
+    networks = networks_of(Pipeline.load(model_directory, CPU, Settings()))
     unet_only = {Component.UNET: networks[Component.UNET]}
     kinds = {
         "a": (networks, is_attention),
