@@ -13,7 +13,7 @@ export BENTOML_DO_NOT_TRACK := True
 export HF_HUB_OFFLINE := 1
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Tiny models are quicker on one thread, and tests don't wait for each other's threads.
-test test-long test-fuzz test-bundle test-container: export OMP_NUM_THREADS ?= 1
+test test-fast test-long test-fuzz test-bundle test-container: export OMP_NUM_THREADS ?= 1
 
 # BentoML answers a port that is taken or none with a traceback, or not at all.
 define CHECK_PORT
@@ -28,7 +28,7 @@ endef
 export CHECK_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check bundle test-long test-fuzz test-bundle test-container image bench train-demo docs clean
+.PHONY: help install serve test test-fast check bundle test-long test-fuzz test-bundle test-container image bench train-demo docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ serve: $(BIN)/.runtime ## import the demo model if none is imported yet, and ser
 test: check ## install what is missing, then run every check and test
 	@echo "Running the tests; some start real servers, so this takes minutes."
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-fast: $(BIN)/.development ## run the tests that start no process and take no seconds each (a minute and a half)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not processes and not thorough and not slow" $(ARGS)
 
 check: $(BIN)/.development ## lint, types and the direction of imports
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .

@@ -23,7 +23,9 @@ from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 
 if TYPE_CHECKING:
+    from lpw_sdxl.addon.manifest import AddonManifest
     from lpw_sdxl.store.entries import StoreEntry
+    from lpw_sdxl.store.manifest import Manifest
 
 DEMO = Path(__file__).parent / "demo" / "lpw-sdxl-demo.safetensors"
 DEMO_NOTE = (
@@ -227,20 +229,23 @@ def _list(arguments: argparse.Namespace) -> None:
 
 def _columns(entry: StoreEntry) -> list[str]:
     """Say what an entry is; its sizes are checked."""
-    if entry.kind is None:
-        from lpw_sdxl.store.manifest import read_manifest, verify_files
+    from lpw_sdxl.store.manifest import Manifest, verify_files
 
-        model = read_manifest(entry.path)
-        verify_files(entry.path, model, contents=False)
-        return [str(model.native_size), model.dtype, model.source_file]
-    from lpw_sdxl.addon.manifest import read_addon_manifest, verify_addon_files
+    manifest = _read_manifest(entry)
+    verify_files(entry.path, manifest, contents=False)
+    if isinstance(manifest, Manifest):
+        return [str(manifest.native_size), manifest.dtype, manifest.source_file]
+    vectors = f"{manifest.details.vectors} vectors" if manifest.details.vectors else ""
+    what = ", ".join(manifest.details.kinds) or vectors
+    base = manifest.base_model or manifest.fits_name
+    return [f"{manifest.kind.noun} {manifest.name!r}", what, base, manifest.source_file]
 
-    addon = read_addon_manifest(entry.path)
-    verify_addon_files(entry.path, addon, contents=False)
-    vectors = f"{addon.details.vectors} vectors" if addon.details.vectors else ""
-    what = ", ".join(addon.details.kinds) or vectors
-    base = addon.base_model or addon.fits_name
-    return [f"{entry.kind.noun} {addon.name!r}", what, base, addon.source_file]
+
+def _read_manifest(entry: StoreEntry) -> Manifest | AddonManifest:
+    from lpw_sdxl.addon.manifest import read_addon_manifest
+    from lpw_sdxl.store.manifest import read_manifest
+
+    return read_manifest(entry.path) if entry.kind is None else read_addon_manifest(entry.path)
 
 
 def _remove(arguments: argparse.Namespace) -> None:
@@ -252,21 +257,15 @@ def _remove(arguments: argparse.Namespace) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
-    from lpw_sdxl.addon.manifest import read_addon_manifest, verify_addon_files
     from lpw_sdxl.store.entries import find_entry
-    from lpw_sdxl.store.manifest import read_manifest, verify_files
+    from lpw_sdxl.store.manifest import verify_files
 
     entry = find_entry(arguments.tag)
-    if entry.kind is None:
-        model = read_manifest(entry.path)
-        verify_files(entry.path, model)
-        description, count = model.describe(), len(model.files)
-    else:
-        addon = read_addon_manifest(entry.path)
-        verify_addon_files(entry.path, addon)
-        description, count = addon.describe(), len(addon.files)
+    manifest = _read_manifest(entry)
+    verify_files(entry.path, manifest)
+    count = len(manifest.files)
     with ImportConsole() as console:
-        console.show(facts(description))
+        console.show(facts(manifest.describe()))
     print(f"All {count} files are as they were imported:" if count > 1 else "The file is whole:")
     print(entry.tag)
 

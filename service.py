@@ -1,6 +1,6 @@
 """The HTTP border: which model is served, the engine's start and stop, the endpoints.
 
-Torch is imported in the constructor, so that the supervisor and `bentoml build` start without it.
+Torch is imported by a worker alone, so that the supervisor and `bentoml build` start without it.
 """
 
 from __future__ import annotations
@@ -28,18 +28,16 @@ from starlette.responses import Response
 
 from lpw_sdxl.addon.installed import find_installed
 from lpw_sdxl.addon.served import built_in_tags, served_directories
-from lpw_sdxl.api.asgi import Application
+from lpw_sdxl.api.asgi import JSON, Application
 from lpw_sdxl.api.batch import BatchMaker
 from lpw_sdxl.api.border import check_border, guarded, warn_if_open
 from lpw_sdxl.api.departure import while_connected
-from lpw_sdxl.api.dialect import NATIVE
 from lpw_sdxl.api.drain import Drain
-from lpw_sdxl.api.endpoints import parsed
+from lpw_sdxl.api.endpoints import find_call, take_request
 from lpw_sdxl.api.errors import ErrorAnswer
-from lpw_sdxl.api.garbage import uncollected
 from lpw_sdxl.api.json_logs import log_as_json
 from lpw_sdxl.api.own_routes import OwnRoutes
-from lpw_sdxl.api.process import ANSWER_SECONDS, answer_promptly, end_process
+from lpw_sdxl.api.process import ANSWER_SECONDS, answer_promptly, end_process, uncollected
 from lpw_sdxl.api.worker_device import show_own_device
 from lpw_sdxl.errors import LpwSdxlError, ModelError, SettingsError
 from lpw_sdxl.imaging import MEDIA_TYPES
@@ -81,6 +79,7 @@ class GuardedService(Service):
 
     def to_asgi(self, is_main: bool = True) -> Application:
         """Wrap BentoML's application in the guard, or end: an open border is not served."""
+        show_own_device(os.environ, bentoml.server_context.worker_index or 1, SETTINGS.workers)
         with uncollected():
             # The rows hold the engine's types, and so import torch, which only a worker needs.
             from lpw_sdxl.api.native import native_endpoints  # noqa: PLC0415
@@ -88,8 +87,11 @@ class GuardedService(Service):
 
             app = super().to_asgi(is_main)  # it imports, too
         served = ServedLimits.from_settings(SETTINGS, read_manifest(MODEL_ENTRY.path).native_size)
+        rows = native_endpoints(served)
+        routes = {api.route for api in self.apis.values()}
+        assert routes == {row.path for row in rows if row.handler is None}, routes
         try:
-            guard = guarded(app, native_endpoints(served), SETTINGS, _count_error)
+            guard = guarded(app, rows, SETTINGS, _count_error)
         except SettingsError as obstacle:
             sys.exit(f"lpw-sdxl: {obstacle}")
         if bentoml.server_context.worker_index in (None, 1):
@@ -154,7 +156,6 @@ class LpwSdxl:
         )
 
     def __init__(self) -> None:
-        show_own_device(os.environ, bentoml.server_context.worker_index or 1, SETTINGS.workers)
         # See the module's docstring; prometheus_client, too, is to be imported in a worker only.
         from lpw_sdxl.api.dead_workers import forget_dead_workers  # noqa: PLC0415
         from lpw_sdxl.engine import Engine  # noqa: PLC0415
@@ -170,7 +171,7 @@ class LpwSdxl:
             on_death=end_process,
             addons=find_installed(MODEL_ENTRY.path, ADDON_FOLDERS),
         )
-        self.batches = BatchMaker(self.engine, self._file, self.metrics.failed)
+        self.batches = BatchMaker(self.engine, self.file, self.metrics.failed)
         answer_promptly()
         self.drain = Drain(SETTINGS.drain_s, is_only_worker=SETTINGS.workers == 1)
         self.drain.install()
@@ -178,19 +179,19 @@ class LpwSdxl:
     @bentoml.api(input_spec=taking(GenerationRequest))
     async def generate(self, ctx: bentoml.Context) -> Image:
         """Make one image; the answer is its file, with the seed in the header `x-seed`."""
-        request = parsed(ctx.request.scope, GenerationRequest)
+        request = take_request(ctx.request.scope, GenerationRequest)
         try:
             image = await while_connected(ctx.request, self.engine.generate(request))
         except LpwSdxlError as error:
             return _error(ctx, error)
-        content = await asyncio.to_thread(self._file, image)
+        content = await asyncio.to_thread(self.file, image)
         media_type = MEDIA_TYPES[request.image_format]
         return _as_is(Response(content, media_type=media_type, headers={"x-seed": str(image.seed)}))
 
     @bentoml.api(input_spec=taking(BatchRequest))
     async def generate_batch(self, ctx: bentoml.Context) -> list[dict[str, Any]]:
         """Make several images; a bad item is an error at its place and spoils no other."""
-        batch = self.batches.make(parsed(ctx.request.scope, BatchRequest).requests)
+        batch = self.batches.make(take_request(ctx.request.scope, BatchRequest).requests)
         try:
             answers = await while_connected(ctx.request, batch)
         except LpwSdxlError as error:
@@ -200,7 +201,7 @@ class LpwSdxl:
     @bentoml.api(input_spec=taking(InspectionRequest))
     async def inspect_prompt(self, ctx: bentoml.Context) -> dict[str, Any]:
         """Say what the server makes of a prompt: spans, weights, tokens, chunks, warnings."""
-        request = parsed(ctx.request.scope, InspectionRequest)
+        request = take_request(ctx.request.scope, InspectionRequest)
         try:
             explanation = await asyncio.to_thread(self.engine.explain, request)
         except LpwSdxlError as error:
@@ -210,9 +211,10 @@ class LpwSdxl:
     @bentoml.api(input_spec=taking(InfoRequest))
     async def info(self) -> dict[str, Any]:
         """Say what is served: model, device, limits, schedulers, and what the engine has done."""
-        return dataclasses.asdict(self.engine.describe())
+        served = dataclasses.replace(self.engine.describe(), model_tag=str(MODEL_ENTRY.tag))
+        return dataclasses.asdict(served)
 
-    def _file(self, image: GeneratedImage) -> bytes:
+    def file(self, image: GeneratedImage) -> bytes:
         """Make an image's file; CPU work for a worker thread."""
         with self.timed_file():
             return image.encode()
@@ -252,15 +254,17 @@ def _count_error(code: str) -> None:
 
 def _error(ctx: bentoml.Context, error: LpwSdxlError) -> Any:
     """Answer with one of our errors."""
-    answer = ErrorAnswer.from_error(error)
-    ctx.response.status_code = answer.status  # else BentoML sets it to 200
-    return _as_is(Response(NATIVE.body(answer), answer.status, answer.headers, "application/json"))
+    call = find_call(ctx.request.scope)
+    assert call is not None
+    response = call.endpoint.dialect.response(ErrorAnswer.from_error(error))
+    ctx.response.status_code = response.status_code  # else BentoML sets it to 200
+    return _as_is(response)
 
 
 async def _json(value: object) -> Any:
     """Answer with JSON that a thread writes: an image in base64 takes milliseconds."""
     body = await asyncio.to_thread(lambda: json.dumps(value).encode())
-    return _as_is(Response(body, media_type="application/json"))
+    return _as_is(Response(body, media_type=JSON))
 
 
 def _as_is(response: Response) -> Any:

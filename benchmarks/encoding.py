@@ -23,8 +23,11 @@ import torch
 from common import ROOT, surroundings, write_result
 
 from lpw_sdxl.checkpoint.tokenizer import write_tokenizer
-from lpw_sdxl.conditioning import ClipTextEncoder, ClipTokenizer, PromptEncoder, PromptPair
+from lpw_sdxl.conditioning import PromptEncoder
 from lpw_sdxl.conditioning.chunking import chunk_pair
+from lpw_sdxl.conditioning.clip import ClipTextEncoder
+from lpw_sdxl.conditioning.pair import PromptPair
+from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 from lpw_sdxl.prompt import PromptStyle, parse
 
 PAD_TOKENS = ("<|endoftext|>", "!")

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,20 +10,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from conftest import ROOT
 from lpw_sdxl.lora.targets import encoder_widths, read_targets
 from lpw_sdxl.store.kind import AddonKind
+from stores import import_here
 from tests.forge.lora import LoraOptions, write_lora
-
-IMPORT_ALL = """
-import json, sys
-from model_import import main
-
-for words in json.loads(sys.argv[1]):
-    if status := main(words):
-        sys.exit(status)
-"""
-TAG = re.compile(r"(lora|embedding)-[a-z0-9._-]+:[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -49,10 +35,7 @@ class AddonFile:
 
 @dataclass
 class AddonMaker:
-    """Writes add-ons for a model and imports them.
-
-    One process runs the command for many files: most of an import's time is Python's start.
-    """
+    """Writes add-ons for a model and imports them."""
 
     model_directory: Path
     home: Path
@@ -81,19 +64,8 @@ class AddonMaker:
 
     def import_written(self) -> None:
         """Import all that was written since the last time."""
-        words = [[kind, str(path), "--name", name] for kind, name, path in self._written]
-        done = subprocess.run(
-            [sys.executable, "-c", IMPORT_ALL, json.dumps(words)],
-            cwd=ROOT,
-            env=dict(self.environment),
-            capture_output=True,
-            text=True,
-            timeout=60 + 5 * len(words),
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        tags = [line for line in done.stdout.splitlines() if TAG.fullmatch(line)]
-        for (_, name, path), tag in zip(self._written, tags, strict=True):
+        for kind, name, path in self._written:
+            tag = import_here(self.home, kind, str(path), "--name", name)
             sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
             entry = self.home / "models" / Path(*tag.split(":"))
             self.made[name] = AddonFile(name, sha256, entry, tag)

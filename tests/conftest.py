@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from forks import Forks
+from serving import Server, free_port, running
 
-pytest_plugins = ["tests.forge.fixtures", "stores"]
+pytest_plugins = ["tests.forge.fixtures", "stores", "processes", "scheduling"]
 
 ROOT = Path(__file__).parents[1]
 
@@ -78,10 +80,11 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Store:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A random model: its pictures are noise, in which every difference shows."""
     from lpw_sdxl.schema import ImageSize
     from lpw_sdxl.weights.dtypes import CheckpointDtype
+    from stores import import_here
     from tests.forge.checkpoint import SyntheticSize, write_checkpoint
 
     home = tmp_path_factory.mktemp("bentoml")
@@ -92,15 +95,36 @@ def store(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Store:
         dtype=CheckpointDtype.FLOAT32,
         native_size=ImageSize(128, 128),
     )
-    words = ("checkpoint", str(checkpoint), "--dtype", "fp32")
-    return Store(home, forks.do(words, store_environment(home)))
+    return Store(home, import_here(home, "checkpoint", str(checkpoint), "--dtype", "fp32"))
 
 
 @pytest.fixture(scope="session")
-def demo_store(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Store:
+def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """The demo model, which draws what it is told."""
+    from stores import import_here
+
     home = tmp_path_factory.mktemp("demo")
-    return Store(home, forks.do(("demo",), store_environment(home)))
+    return Store(home, import_here(home, "demo"))
+
+
+@pytest.fixture(scope="session")
+def plain_server(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """`bentoml serve` without a setting, on all addresses, for tests that leave it as it was.
+
+    It has a variable that set something once, of which it tells at its start.
+
+    All of a worker's tests share it, and its log: what a test looks for there must be its own.
+    """
+    home = tmp_path_factory.mktemp("plain")  # BentoML's metrics lie there, one server's at a time
+    shutil.copytree(store.home / "models", home / "models")
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "bentoml", "serve", "service:LpwSdxl"),
+        *("--host", "0.0.0.0", "--port", str(port)),
+    ]
+    environment = store_environment(home) | {"LPW_SDXL_COMPILE": "true"}
+    with running(command, port, ROOT, environment, home / "log") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

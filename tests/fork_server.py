@@ -11,17 +11,28 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+Command = Callable[[list[str]], int]
 
 
 def main() -> None:
+    serve(load_command())
+
+
+def load_command() -> Command:
+    """Load model_import.py, which is in no package, and give what it runs."""
     spec = importlib.util.spec_from_file_location("model_import", ROOT / "model_import.py")
     command_line = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(command_line)
+    return command_line.main
 
-    # What an import loads on its way. BentoML is left out: it reads its home when it is imported.
+
+def serve(command: Command) -> None:
+    """Load what a command does on its way, then run it for each order."""
+    # BentoML is left out: it reads its home when it is imported.
     import diffusers
     import transformers
 
@@ -34,7 +45,7 @@ def main() -> None:
         order = json.loads(line)
         process = os.fork()
         if process == 0:
-            run(command_line, order)
+            run(command, order)
         say(f"started {process}")
         say(f"ended {os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])}")
 
@@ -44,7 +55,7 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def run(command_line: object, order: dict[str, object]) -> None:
+def run(command: Command, order: dict[str, object]) -> None:
     status = 70
     try:
         os.environ.clear()
@@ -52,7 +63,7 @@ def run(command_line: object, order: dict[str, object]) -> None:
         for descriptor, path in ((1, order["output"]), (2, order["errors"])):
             with open(path, "a") as file:
                 os.dup2(file.fileno(), descriptor)
-        status = command_line.main(order["words"])
+        status = command(order["words"])
     except SystemExit as exit_:  # words that argparse can't understand
         status = exit_.code
     finally:

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +34,14 @@ class Forks:
 
     Args:
         folder: for what the commands print.
+        script: the server, whose command takes the words.
+        within: a command that runs it in surroundings of its own.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, script: Path = _SERVER, within: Sequence[str] = ()) -> None:
         self._output, self._errors = folder / "output", folder / "errors"
         self._server = subprocess.Popen(
-            [sys.executable, str(_SERVER)],
+            [*within, sys.executable, str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+
+from forks import Finished
 
 
 @contextmanager
@@ -28,6 +31,26 @@ def store_at(home: Path) -> Iterator[Path]:
         ):
             stack.enter_context(provider.patch(value))
         yield home
+
+
+def run_here(home: Path, *words: str) -> Finished:
+    """Run model_import.py's command in this process, on the store of a home.
+
+    A process of its own takes seconds to load what this one has loaded already.
+    """
+    from model_import import main
+
+    printed, sentence = io.StringIO(), io.StringIO()
+    with store_at(home), redirect_stdout(printed), redirect_stderr(sentence):
+        status = main([*words])
+    return Finished(status, printed.getvalue(), sentence.getvalue())
+
+
+def import_here(home: Path, *words: str) -> str:
+    """Run a command that succeeds in this process, and give the tag that it ends with."""
+    finished = run_here(home, *words)
+    assert finished.status == 0, finished.sentence
+    return finished.tag
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ import yaml
 
 from conftest import ROOT, Store
 
+pytestmark = pytest.mark.processes
+
 SHOW = """
 import json
 from bentoml._internal.configuration.containers import BentoMLContainer

@@ -6,7 +6,7 @@ import pytest
 
 from lpw_sdxl import errors
 from lpw_sdxl.api.dialect import NATIVE
-from lpw_sdxl.api.errors import STATUS_ANSWERS, ErrorAnswer
+from lpw_sdxl.api.errors import ErrorAnswer
 
 
 def all_errors(base: type[Exception] = errors.LpwSdxlError) -> list[type[Exception]]:
@@ -21,7 +21,7 @@ def test_every_error_is_drawn_in_the_tree(error_class: type[Exception]) -> None:
 def test_an_error_that_says_its_field_becomes_that_answer() -> None:
     answer = ErrorAnswer.from_error(errors.InvalidRequestError("too wide", field="width"))
     assert answer.status == 400
-    assert json.loads(NATIVE.body(answer)) == {
+    assert json.loads(NATIVE.response(answer).body) == {
         "error": {"code": "invalid_request", "message": "too wide", "field": "width"}
     }
 
@@ -35,4 +35,4 @@ def test_overload_tells_when_to_come_back() -> None:
 def test_an_error_that_is_not_for_clients_keeps_its_words(error: errors.LpwSdxlError) -> None:
     answer = ErrorAnswer.from_error(error)
     assert answer.status == 500
-    assert answer.message == STATUS_ANSWERS[500][1]
+    assert answer.message == errors.STATUS_ANSWERS[500][1]

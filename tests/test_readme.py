@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import ROOT, Store, run_import, store_environment
+from conftest import ROOT, Store, store_environment
 from demo.looking import look, nearest_colour
 from demo.scene import COLOURS, Scene
 from forks import Forks
 from serving import Server, free_port, running
 from tests.forge.checkpoint import SyntheticSize, write_checkpoint
+
+pytestmark = pytest.mark.processes
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ADDRESS = "http://localhost:3000"
@@ -161,7 +163,7 @@ def test_the_long_example_has_more_than_500_tokens(server: Server) -> None:
     assert explained["prompt"]["warnings"] == []
 
 
-def test_the_import_of_ones_own_checkpoint_works(tmp_path: Path) -> None:
+def test_the_import_of_ones_own_checkpoint_works(forks: Forks, tmp_path: Path) -> None:
     """README's block of commands, on a file of the name that it uses."""
     (block,) = [block for block in blocks("sh") if "my_model.safetensors" in block]
     commands = [line for line in block.splitlines() if "model_import.py" in line]
@@ -171,8 +173,9 @@ def test_the_import_of_ones_own_checkpoint_works(tmp_path: Path) -> None:
     for command in commands:
         arguments = command.partition("#")[0].split("model_import.py ")[1]
         arguments = arguments.replace("my_model", str(tmp_path / "my_model"))
-        last = run_import(arguments.split(), environment)
-    assert re.fullmatch(r"sdxl:[0-9a-f]{12}", last)
+        finished = forks.run(tuple(arguments.split()), environment)
+        assert finished.status == 0, finished.sentence
+    assert re.fullmatch(r"sdxl:[0-9a-f]{12}", finished.tag)
 
 
 def test_every_target_and_subcommand_that_readme_names_exists(store: Store) -> None:

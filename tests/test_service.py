@@ -22,20 +22,17 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, Store, store_environment
-from serving import Server, serving
+from serving import Server
+
+pytestmark = pytest.mark.processes
 
 SECRET = "zyzzyva"
 JSON = {"content-type": "application/json"}
 
 
-@pytest.fixture(scope="module")
-def server(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    log_file = tmp_path_factory.mktemp("service") / "log"
-    environment = store.environment | {"LPW_SDXL_COMPILE": "true"}  # which is gone
-    with serving(
-        "service:LpwSdxl", folder=ROOT, environment=environment, log_file=log_file
-    ) as server:
-        yield server
+@pytest.fixture
+def server(plain_server: Server) -> Server:
+    return plain_server
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from conftest import ROOT, Store, store_environment
 from serving import Server, serving
 from tests.forge.lora import LoraOptions
 
+pytestmark = pytest.mark.processes
+
 EVERY_CASE = [
     pytest.param(case, id=f"{title}: {case.name}")
     for title, cases in ALL_CASES.items()

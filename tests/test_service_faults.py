@@ -19,6 +19,8 @@ import pytest
 from conftest import ROOT, Store
 from serving import Server, serving
 
+pytestmark = pytest.mark.processes
+
 LONG = {"prompt": "a", "num_inference_steps": 150, "width": 64, "height": 64}
 SHORT = LONG | {"num_inference_steps": 2}
 HUGE = LONG | {"width": 512, "height": 512}
@@ -36,10 +38,9 @@ def service(
         yield server
 
 
-@pytest.fixture(scope="module")
-def server(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with service(store, tmp_path_factory.mktemp("service")) as server:
-        yield server
+@pytest.fixture
+def server(plain_server: Server) -> Server:
+    return plain_server
 
 
 @contextlib.asynccontextmanager
@@ -111,21 +112,43 @@ async def assert_it_comes_back(server: Server) -> None:
             await asyncio.sleep(0.2)
 
 
+@pytest.fixture(scope="module")
+def breakable(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose worker a test may end: each waits for the next one."""
+    folder = tmp_path_factory.mktemp("breakable")
+    with service(store, folder, "breakable_service:LpwSdxl", LPW_SDXL_STALL_S="2") as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("last_words", "line"),
+    [
+        pytest.param(DEADLY, "the engine's thread has ended", id="its thread ends"),
+        pytest.param(PARALYSING, "has not moved for 2 s", id="its thread hangs"),
+    ],
+)
 async def test_a_broken_engine_is_told_to_all_and_a_new_worker_serves_on(
-    store: Store, tmp_path: Path
+    breakable: Server, last_words: str, line: str
 ) -> None:
-    with service(store, tmp_path, "breakable_service:LpwSdxl", LPW_SDXL_STALL_S="2") as server:
-        for count, (last_words, line) in enumerate(
-            [(DEADLY, "the engine's thread has ended"), (PARALYSING, "has not moved for 2 s")], 1
-        ):
-            worker = worker_of(server)
-            async with client_of(server) as client:
-                await assert_everybody_is_told(client, last_words)
-            await asyncio.to_thread(worker.wait, 10)
-            await assert_it_comes_back(server)
-            assert f"{line}; this process ends" in server.log
-            assert server.log.count("model loaded in") == 1 + count
-        assert server.log.count("found and verified") == 1  # the supervisor is the same
+    worker = worker_of(breakable)
+    before = breakable.log
+    async with client_of(breakable) as client:
+        await assert_everybody_is_told(client, last_words)
+    await asyncio.to_thread(worker.wait, 10)
+    await assert_it_comes_back(breakable)
+    gained = breakable.log[len(before) :]
+    assert f"{line}; this process ends" in gained
+    assert gained.count("model loaded in") == 1
+    assert breakable.log.count("found and verified") == 1  # the supervisor is the same
+
+
+async def test_a_worker_that_is_told_to_end_alone_is_followed_by_one_that_listens(
+    breakable: Server,
+) -> None:
+    worker = worker_of(breakable)
+    worker.send_signal(signal.SIGTERM)
+    await asyncio.to_thread(worker.wait, 30)
+    await assert_it_comes_back(breakable)
 
 
 @pytest.mark.slow
@@ -140,6 +163,7 @@ async def test_in_a_container_a_broken_engine_ends_the_whole_command(
         await asyncio.to_thread(server.process.wait, 30)
 
 
+@pytest.mark.slow
 async def test_sigterm_answers_all_that_was_accepted(store: Store, tmp_path: Path) -> None:
     with service(store, tmp_path) as server:
         async with client_of(server) as client:

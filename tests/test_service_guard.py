@@ -6,7 +6,6 @@ import gc
 import json
 import os
 import random
-import shutil
 import socket
 import string
 import subprocess
@@ -24,7 +23,9 @@ from bentoml.exceptions import BentoMLException
 from PIL import Image
 
 from conftest import ROOT, Store, store_environment
-from serving import Server, free_port, running, serving
+from serving import Server, serving
+
+pytestmark = pytest.mark.processes
 
 FIRST, SECOND, ROTATED = ("token-of-settings-1", "token-of-settings-2", "token-of-the-file-1")
 PAGE = "https://app.example.org"
@@ -58,19 +59,10 @@ def guarded(
         yield server
 
 
-@pytest.fixture(scope="module")
-def exposed(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture
+def exposed(plain_server: Server) -> Server:
     """Without a token, on all addresses, as `bentoml serve` listens unless it is told otherwise."""
-    home = tmp_path_factory.mktemp("home")  # BentoML's metrics lie there, one server's at a time
-    shutil.copytree(store.home / "models", home / "models")
-    port = free_port()
-    command = [
-        *(sys.executable, "-m", "bentoml", "serve", "service:LpwSdxl"),
-        *("--host", "0.0.0.0", "--port", str(port)),
-    ]
-    log_file = tmp_path_factory.mktemp("exposed") / "log"
-    with running(command, port, ROOT, store_environment(home), log_file) as server:
-        yield server
+    return plain_server
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ from tests.forge.lora import LoraOptions
 from tests.forge.lora_factors import SyntheticKind as Kind
 from tests.forge.lora_names import SyntheticNaming as Naming
 
+pytestmark = pytest.mark.processes
+
 SECRET = "zyzzyva"
 MAX_LORAS = 4
 STEPS = 3

@@ -17,7 +17,7 @@ from serving import Server, serving
 from tests.forge.lora import LoraOptions
 from tests.forge.lora_factors import SyntheticKind as Kind
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 LORAS = 200
 KINDS = (Kind.LORA, Kind.LOCON, Kind.DORA, Kind.LOHA, Kind.LOKR)

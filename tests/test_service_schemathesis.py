@@ -24,6 +24,8 @@ from serving import Server, serving
 
 logger = logging.getLogger(__name__)
 
+pytestmark = pytest.mark.processes
+
 SETTINGS = {
     "LPW_SDXL_MAX_STEPS": "2",
     "LPW_SDXL_MAX_WIDTH": "64",

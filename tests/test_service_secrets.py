@@ -19,6 +19,8 @@ from conftest import ROOT, Store, store_environment
 from serving import Server, free_port, running
 from web import File, WebServer
 
+pytestmark = pytest.mark.processes
+
 CANARY = "qzcanaryzq77"  # no word of any vocabulary, and four times three characters for base64
 TOKENS = (f"{CANARY}-of-settings-1", f"{CANARY}-of-settings-2")
 FILE_TOKEN = f"{CANARY}-of-the-file-1"

@@ -20,6 +20,8 @@ import pytest
 from conftest import ROOT, Store
 from serving import Server, free_port, serving
 
+pytestmark = pytest.mark.processes
+
 REQUEST = {"prompt": "a fox", "num_inference_steps": 10, "width": 64, "height": 64}
 
 

@@ -7,7 +7,11 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from conftest import ROOT, Store
+
+pytestmark = pytest.mark.processes
 
 HEAVY = ("torch", "diffusers", "transformers", "scipy", "numpy", "tokenizers", "prometheus_client")
 REPORT = f"print(json.dumps([name for name in {HEAVY} if name in sys.modules]))"

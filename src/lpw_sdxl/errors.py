@@ -25,6 +25,28 @@ server, no secret and no prompt text belongs in a RequestError or GenerationErro
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
+STATUS_ANSWERS: Mapping[int, tuple[str, str]] = {
+    400: ("invalid_request", "the request was refused"),
+    401: ("unauthorized", "a valid token is needed: authorization: Bearer TOKEN"),
+    403: (
+        "origin_not_allowed",
+        "this server takes no requests of pages of this origin; LPW_SDXL_CORS_ORIGINS opens it",
+    ),
+    404: ("not_found", "there is nothing at this path; POST /generate makes an image"),
+    405: ("method_not_allowed", "this path does not take this method"),
+    408: ("timeout", "the request did not arrive in time"),
+    413: ("body_too_large", "the body is larger than this server accepts"),
+    415: ("unsupported_media_type", "the body must be application/json, in UTF-8"),
+    429: ("overloaded", "too many requests; try again later"),
+    431: ("headers_too_large", "the request's headers are too many or too large"),
+    500: ("internal", "something went wrong on the server; its log says what"),
+    503: ("unavailable", "the server is not ready"),
+    504: ("timeout", "the image was not done within the server's time limit"),
+}
+"""Code and sentence of an answer that is no error of ours, by its HTTP status."""
+
 
 class LpwSdxlError(Exception):
     """Base of every error that is ours."""
@@ -128,3 +150,23 @@ class SettingsError(LpwSdxlError):
 
 class ModelError(LpwSdxlError):
     """The model to serve is missing from the store, or damaged."""
+
+
+def error_codes() -> dict[int, tuple[str, ...]]:
+    """List every `code` that an error's answer can have, by its status."""
+    codes: dict[int, dict[str, None]] = {}
+    for status, code in (*_codes_of_statuses(), *_codes_of_errors(LpwSdxlError)):
+        codes.setdefault(status, {})[code] = None
+    return {status: tuple(found) for status, found in sorted(codes.items())}
+
+
+def _codes_of_statuses() -> Iterator[tuple[int, str]]:
+    return ((status, code) for status, (code, _) in STATUS_ANSWERS.items())
+
+
+def _codes_of_errors(error: type[LpwSdxlError]) -> Iterator[tuple[int, str]]:
+    """Yield status and code of an error and of all that are made from it."""
+    if code := getattr(error, "code", None):
+        yield getattr(error, "status"), code  # noqa: B009 - those with a code have both
+    for kind in error.__subclasses__():
+        yield from _codes_of_errors(kind)

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 
 from conftest import Store, store_environment
 from forks import Finished, Forks
-from lpw_sdxl.addon.manifest import AddonDetails, AddonManifest, write_addon_manifest
+from lpw_sdxl.addon.manifest import AddonDetails, AddonManifest
 from lpw_sdxl.store.kind import AddonKind, store_name
+from lpw_sdxl.store.manifest import write_manifest
 from lpw_sdxl.weights.files import record_file
 
 MANIFEST = AddonManifest(
@@ -48,7 +49,7 @@ def write_entry(tmp_path: Path) -> Write:
         file = directory / manifest.kind.file_name
         file.write_bytes(content)
         files = {file.name: record_file(file)}
-        write_addon_manifest(directory, replace(manifest, files=files))
+        write_manifest(directory, replace(manifest, files=files))
         return directory
 
     return write

@@ -10,11 +10,11 @@ import pytest
 from lpw_sdxl.addon.manifest import (
     AddonDetails,
     read_addon_manifest,
-    verify_addon_files,
 )
 from lpw_sdxl.embedding.preflight import embedding_fit
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.store.kind import AddonKind
+from lpw_sdxl.store.manifest import verify_files
 
 from .conftest import MANIFEST, Write
 
@@ -108,9 +108,9 @@ def test_a_manifest_that_lists_a_file_of_another_name_is_refused(write_entry: Wr
 def test_a_file_that_is_not_as_imported_is_named(write_entry: Write, damage, sentence: str):
     directory = write_entry()
     manifest = read_addon_manifest(directory)
-    verify_addon_files(directory, manifest)
+    verify_files(directory, manifest)
     damage(directory / "lora.safetensors")
     with pytest.raises(AddonError, match=sentence) as caught:
-        verify_addon_files(directory, manifest)
+        verify_files(directory, manifest)
     assert "lora FILE --name 'Add Detail XL' --force" in str(caught.value)
     assert str(directory) not in str(caught.value)

@@ -40,6 +40,7 @@ def home(store: Store, tmp_path: Path) -> Iterator[Path]:
         yield home
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "count", [40, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
 )

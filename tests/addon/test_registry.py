@@ -130,6 +130,7 @@ def test_an_embedding_whose_name_is_no_word_is_left_out(write_entry: Write, name
     assert "a name that no prompt can hold as a word" in registry.unusable[directory.parent.name]
 
 
+@pytest.mark.processes
 def test_nothing_heavy_is_imported():
     script = (
         "import sys, lpw_sdxl.addon.registry;"

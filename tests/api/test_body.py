@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from lpw_sdxl.api.border import endpoint_table
 from lpw_sdxl.api.endpoints import Body
 from lpw_sdxl.api.head import refuse_body_headers, refuse_headers
 from lpw_sdxl.api.native import native_endpoints
@@ -18,7 +19,8 @@ TAKEN = Body(lambda payload: payload, 1000)
 
 def body_limits(settings: Settings) -> dict[str, int]:
     rows = native_endpoints(ServedLimits.from_settings(settings, ImageSize(64, 64)))
-    return {row.path: row.body.limit for row in rows if row.body is not None}
+    table = endpoint_table(rows, settings)
+    return {row.path: row.body.limit for row in table if row.body is not None}
 
 
 def scope(*headers: tuple[str, str], **single: str) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 import lpw_sdxl
 from lpw_sdxl.api.dead_workers import forget_dead_workers
 
+pytestmark = pytest.mark.processes
+
 METRICS = Path(lpw_sdxl.__file__).parent / "engine" / "metrics.py"
 # The file by itself, because its package brings torch.
 WORKER = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 import jsonschema
 import pytest
+from bentoml._internal.server.http.traffic import TimeoutMiddleware
 from openapi_spec_validator import validate
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -27,6 +29,9 @@ from lpw_sdxl.api.endpoints import (
     Payload,
     Reading,
     field_names,
+    find_call,
+    put_call,
+    take_request,
 )
 from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.api.guard import Admission, RequestGuard
@@ -55,7 +60,15 @@ def test_a_path_is_found_with_its_parameters() -> None:
         found = table.find(path)
         assert found is not None
         assert (found.first.path, dict(found.parameters)) == (expected, parameters)
-    for path in ("/", "/jobs/", "/jobs/7/", "/job", "/jobs/7/preview/x", "/sd"):
+    for path in (
+        "/",
+        "/jobs/",
+        "/jobs/7/",
+        "/job",
+        "/jobs/7/preview/x",
+        "/jobs/7/preview\n",
+        "/sd",
+    ):
         assert table.find(path) is None
 
 
@@ -106,12 +119,15 @@ def parse_form(payload: Payload) -> list[bytes]:
 
 
 async def draw(call: Call, request: Request, backend: Backend) -> Response:
-    if b"busy" in call.request:
+    parts = take_request(request.scope, list)
+    if b"busy" in parts:
         raise OverloadedError("too much", retry_after_s=3)
+    if b"broken" in parts:
+        raise ValueError("a defect")
     place = call.parameters["id"], request.query_params.get("seed"), backend.engine
 
     async def events() -> AsyncIterator[str]:
-        for part in call.request:
+        for part in parts:
             yield f"data: {json.dumps([*place, part.decode()])}\n\n"
 
     return StreamingResponse(events(), media_type=EVENTS)
@@ -142,6 +158,9 @@ HARDEST = (
 
 class Service:
     engine = "the engine"
+
+    def file(self, image: Any) -> bytes:
+        raise NotImplementedError
 
 
 @pytest.fixture
@@ -188,6 +207,7 @@ async def test_another_method_of_the_path_has_a_handler_of_its_own(
     ("method", "files", "status", "code"),
     [
         ("POST", {"a": b"busy"}, 429, "overloaded"),
+        ("POST", {"a": b"broken"}, 500, "internal"),
         ("POST", None, 400, "invalid_request"),
         ("POST", {"a": b"x" * 1001}, 413, "body_too_large"),
         ("DELETE", None, 405, "method_not_allowed"),
@@ -206,6 +226,69 @@ async def test_every_error_of_a_row_has_its_dialect(
 
 async def test_a_path_that_is_nowhere_still_asks_for_a_token(client: httpx.AsyncClient) -> None:
     assert (await client.get("/nowhere")).status_code == 401
+
+
+async def test_a_request_that_came_past_the_guard_goes_on_to_bentoml() -> None:
+    """A service's own proxy, which it may have of itself, asks below the guard."""
+    asked: list[str] = []
+
+    async def bentoml(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope["path"])
+
+    await OwnRoutes(bentoml, Service)({"type": "http", "path": "/readyz"}, None, None)  # type: ignore[arg-type]
+    assert asked == ["/readyz"]
+
+
+async def test_a_handler_that_fails_is_answered_before_bentomls_time_limit() -> None:
+    async def fail(call: Call, request: Request, backend: Backend) -> Response:
+        raise ValueError("a defect")
+
+    async def never(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("BentoML was asked")
+
+    row = Endpoint(("GET",), "/a", "", Answer(""), handler=fail, dialect=PROBLEM)
+    limited = TimeoutMiddleware(OwnRoutes(never, Service), timeout=60)
+    guard = RequestGuard(limited, EndpointTable([row]), Admission())
+    transport = httpx.ASGITransport(app=guard)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with asyncio.timeout(5):
+            response = await client.get("/a")
+    assert (response.status_code, response.json()["kind"]) == (500, "internal")
+
+
+async def test_what_was_parsed_is_held_by_whoever_takes_it() -> None:
+    scope = put_call({"path": "/albums/1"}, Call(HARDEST[0], {"id": "1"}), ["a part"])
+    assert find_call(scope) is not None
+    assert take_request(scope, list) == ["a part"]
+    with pytest.raises(AssertionError, match="was not asked through the guard"):
+        take_request(scope, list)
+
+
+async def test_a_dialect_holds_for_paths_that_are_nowhere_and_for_tokens() -> None:
+    closed = Endpoint(("GET",), "/sd/a", "", Answer(""), handler=look, dialect=PROBLEM)
+    tokens = Tokens.from_settings(Settings(tokens="a-token-of-some-length"))
+    for admission, path, status in (
+        (Admission(), "/sd/b", 404),
+        (Admission(tokens), "/sd/b", 401),
+        (Admission(tokens), "/sd/a", 401),
+    ):
+        table = EndpointTable([closed], {"/sd/": PROBLEM})
+        guard = RequestGuard(OwnRoutes(None, Service), table, admission)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(app=guard)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            response = await client.get(path)
+            assert (response.status_code, "kind" in response.json()) == (status, True)
+            assert (await client.get("/elsewhere")).json().keys() == {"error"}
+
+
+def test_two_rows_of_one_request_bound_its_schema_once() -> None:
+    def bound(schema: dict[str, Any]) -> None:
+        schema["bounds"] = schema.get("bounds", 0) + 1
+
+    body = Body(lambda payload: payload, 10, GenerationRequest, bound=bound)
+    rows = [Endpoint(("POST",), path, "", Answer(""), body=body) for path in ("/a", "/v1/a")]
+    document = json.loads(write_document(rows, has_tokens=False))
+    assert document["components"]["schemas"]["GenerationRequest"]["bounds"] == 1
 
 
 async def test_the_metrics_see_the_path_without_its_parameters(client: httpx.AsyncClient) -> None:

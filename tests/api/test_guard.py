@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from lpw_sdxl.api.endpoints import Answer, Body, Endpoint, EndpointTable, Payload, call_of
+from lpw_sdxl.api.endpoints import Answer, Body, Endpoint, EndpointTable, Payload, take_request
 from lpw_sdxl.api.guard import Admission, RequestGuard
 from lpw_sdxl.api.operation import PROBES, operation_endpoints
 from lpw_sdxl.api.tokens import Tokens
-from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.errors import InvalidRequestError, UnavailableError
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import Settings, read_settings
 
@@ -24,7 +24,7 @@ TOKEN = "a-token-of-some-length"
 async def application(scope: Any, receive: Any, send: Any) -> None:
     """A small ASGI application that answers as BentoML would, in shapes that are not ours."""
     answers = {
-        "/generate": (200, call_of(scope).request),
+        "/generate": (200, take_request({**scope}, bytes) if scope["path"] == "/generate" else b""),
         "/missing": (404, b"Not Found"),
         "/generate/": (307, b""),
         "/listed": (400, b'[{"error": "a list"}]'),
@@ -181,6 +181,26 @@ async def test_a_field_that_a_client_made_up_is_not_logged(
     assert response.status_code == 400
     (record,) = caplog.records
     assert record.getMessage().startswith("POST /generate 400 invalid_request (unknown field)")
+
+
+@pytest.mark.parametrize("name", ["4111111111111111", "prompt.4111111111111111", "٣"])
+async def test_a_number_that_a_client_made_a_field_of_is_not_logged(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    with caplog.at_level(logging.INFO, logger="lpw_sdxl"):
+        await client.post("/generate", json={name: "forged"})
+    assert "(unknown field)" in caplog.records[-1].getMessage()
+
+
+async def test_any_error_of_ours_while_a_body_is_parsed_is_its_answer() -> None:
+    def busy(payload: Payload) -> object:
+        raise UnavailableError("not now")
+
+    row = Endpoint(("POST",), "/busy", "", Answer(""), body=Body(busy, 100))
+    transport = httpx.ASGITransport(app=guard_of(application, row))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        response = await client.post("/busy", json={})
+    assert (response.status_code, error_of(response)["code"]) == (503, "unavailable")
 
 
 async def test_an_application_that_fails_is_a_500_in_our_shape(client: httpx.AsyncClient) -> None:

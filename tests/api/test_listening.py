@@ -5,7 +5,11 @@ import socket
 
 import pytest
 
-from lpw_sdxl.api.listening import listening_addresses, warn_if_exposed
+from lpw_sdxl.api.listening import listening_sockets, warn_if_exposed
+
+
+def addresses() -> list[str]:
+    return [one.address for one in listening_sockets()]
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -16,18 +20,18 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_a_listener_on_all_addresses_is_told_loudly(caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("0.0.0.0", 0)) as server:
-        assert "0.0.0.0" in listening_addresses()
+        assert "0.0.0.0" in addresses()
         (warning,) = warnings(caplog)
         assert server.fileno() >= 0
     assert "0.0.0.0 WITHOUT A TOKEN" in warning
     assert "LPW_SDXL_TOKENS" in warning
-    assert "0.0.0.0" not in listening_addresses()
+    assert "0.0.0.0" not in addresses()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"])
 def test_a_listener_on_loopback_is_not(caplog: pytest.LogCaptureFixture, address: str) -> None:
     with socket.create_server((address, 0)):
-        assert address in listening_addresses()
+        assert address in addresses()
         assert warnings(caplog) == []
 
 

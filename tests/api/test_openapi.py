@@ -12,11 +12,12 @@ from openapi_spec_validator import validate
 from lpw_sdxl import errors
 from lpw_sdxl.api.dialect import NATIVE
 from lpw_sdxl.api.endpoints import Endpoint
-from lpw_sdxl.api.errors import STATUS_ANSWERS, ErrorAnswer
+from lpw_sdxl.api.errors import ErrorAnswer
 from lpw_sdxl.api.native import native_endpoints
 from lpw_sdxl.api.native_schemas import ServedLimits
 from lpw_sdxl.api.openapi import write_document
 from lpw_sdxl.api.operation import operation_endpoints, with_document
+from lpw_sdxl.errors import STATUS_ANSWERS
 from lpw_sdxl.request_limits import parse_request
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 from lpw_sdxl.settings import Settings
@@ -80,7 +81,7 @@ def test_every_error_has_its_response_and_its_headers(answer: ErrorAnswer) -> No
     written = document(has_tokens=True)
     response = written["components"]["responses"][str(answer.status)]
     schema = response["content"]["application/json"]["schema"]
-    body = json.loads(NATIVE.body(answer))
+    body = json.loads(NATIVE.response(answer).body)
     jsonschema.validate(body, schema)
     assert accepts(written, "Error", body)
     if answer.status in (429, 503):
@@ -90,7 +91,7 @@ def test_every_error_has_its_response_and_its_headers(answer: ErrorAnswer) -> No
 def test_a_code_of_another_status_does_not_fit() -> None:
     schema = document()["components"]["responses"]["429"]["content"]["application/json"]["schema"]
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(json.loads(NATIVE.body(ErrorAnswer.from_status(500))), schema)
+        jsonschema.validate(json.loads(NATIVE.response(ErrorAnswer.from_status(500)).body), schema)
 
 
 def test_a_request_is_bounded_as_the_settings_say() -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from conftest import ROOT
 
+pytestmark = pytest.mark.processes
+
 BENCHMARKS = {
     path.stem: path
     for path in sorted((ROOT / "benchmarks").glob("*.py"))

@@ -150,6 +150,7 @@ def test_the_bento_holds_what_it_needs_and_nothing_else(bento: Path) -> None:
     ours = {name.split("/")[1] for name in files if name.startswith("src/")}
     assert {"service.py", "configuration.yaml", "lpw_sdxl"} <= ours
     assert "src/lpw_sdxl/checkpoint/assets/clip_merges.txt" in files
+    assert "src/lpw_sdxl/checkpoint/assets/configs/unet.json" in files
     for name in files:
         parts = name.split("/")
         assert ".env" not in parts

@@ -19,10 +19,10 @@ from lpw_sdxl.checkpoint import skeleton
 from lpw_sdxl.checkpoint.convert import Conversion, convert, prepare
 from lpw_sdxl.checkpoint.importer import import_checkpoint
 from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
-from lpw_sdxl.checkpoint.provenance import provenance_of
 from lpw_sdxl.checkpoint.selection import Selection, open_checkpoint
 from lpw_sdxl.checkpoint.tokenizer import write_tokenizer
 from lpw_sdxl.store import entries
+from lpw_sdxl.store.origin import Origin
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import DTYPE_BYTES, CheckpointDtype
 from lpw_sdxl.weights.files import FileRecord
@@ -92,8 +92,7 @@ def import_file(
 ) -> ImportResult:
     """Import as the command line does."""
     checkpoint = open_checkpoint(path, selection)
-    provenance = provenance_of(f"file:{path.name}", checkpoint.header.metadata)
-    return import_checkpoint(checkpoint, options, provenance, progress)
+    return import_checkpoint(checkpoint, options, Origin(f"file:{path.name}"), progress)
 
 
 def weights_of(directory: Path) -> Weights:

@@ -1,22 +1,26 @@
-"""Run as a process of its own: one import on a small file system of its own, filled at one moment.
+"""Run as a process of its own: imports on small file systems, each filled at one moment.
 
-    unshare --mount --map-root-user python small_disk.py FOLDER MEGABYTES MOMENT WORDS...
+    unshare --mount --map-root-user python small_disk.py
 
-FOLDER gets a tmpfs of MEGABYTES with BENTOML_HOME, LPW_SDXL_DOWNLOADS and TMPDIR in it. When MOMENT
-comes (a stage of the import, `publish`, or `-` for never), a real file takes all room that is left.
-The last line of standard output is JSON: the exit status, and what is on the disk afterwards.
+It takes orders as fork_server.py does, whose words are FOLDER MEGABYTES MOMENT WORDS... FOLDER gets
+a tmpfs of MEGABYTES with BENTOML_HOME, LPW_SDXL_DOWNLOADS and TMPDIR in it. When MOMENT comes (a
+stage of the import, `publish`, or `-` for never), a real file takes all room that is left. The last
+line of standard output is JSON: the exit status, and what is on the disk afterwards.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from fork_server import Command, load_command, serve
+
 FILLER = "filler"
 
 
@@ -37,17 +41,19 @@ def fill(disk: Path) -> None:
             refusals += 1
 
 
-def main(folder: str, megabytes: str, moment: str, *words: str) -> None:
+def main() -> None:
+    command = load_command()
+    serve(lambda words: import_on_disk(command, *words))
+
+
+def import_on_disk(command: Command, folder: str, megabytes: str, moment: str, *words: str) -> int:
     disk = Path(folder)
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], check=True
     )
     os.environ["BENTOML_HOME"] = str(disk / "home")
     os.environ["LPW_SDXL_DOWNLOADS"] = str(disk / "downloads")
-    os.environ["TMPDIR"] = str(disk)
-    spec = importlib.util.spec_from_file_location("model_import", ROOT / "model_import.py")
-    command_line = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(command_line)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(disk)
 
     from lpw_sdxl.checkpoint import console
     from lpw_sdxl.store import publication
@@ -70,7 +76,7 @@ def main(folder: str, megabytes: str, moment: str, *words: str) -> None:
 
     console.ImportConsole.progress = watch
     publication.Publication.publish = publish_on_a_full_disk
-    status = command_line.main(list(words))
+    status = command(list(words))
     left = sorted(
         str(path.relative_to(disk))
         for path in disk.rglob("*")
@@ -80,7 +86,9 @@ def main(folder: str, megabytes: str, moment: str, *words: str) -> None:
     )
     was_filled = (disk / f"{FILLER}-1").exists()
     sys.stdout.write(json.dumps({"status": status, "left": left, "filled": was_filled}) + "\n")
+    subprocess.run(["umount", "--lazy", folder], check=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -200,6 +200,7 @@ def test_a_file_of_ones_own_is_never_removed(command_line: CommandLine, tiny_che
     assert tiny_checkpoint.is_file()
 
 
+@pytest.mark.processes
 def test_a_wrong_kind_is_refused_before_anything_heavy_is_imported(write_file):
     path = write_file({"a.lora_up.weight": (2, 2)}, name="style.safetensors")
     script = (

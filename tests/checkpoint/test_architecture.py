@@ -10,7 +10,7 @@ from lpw_sdxl.checkpoint.architecture import read_architecture
 from lpw_sdxl.checkpoint.configs import (
     Component,
     component_configs,
-    model_index,
+    read_config,
     scheduler_config,
 )
 from lpw_sdxl.checkpoint.inspect import Prediction, PredictionType, summarise
@@ -87,7 +87,7 @@ def test_full_size_configuration_is_sdxls_own():
     )
     for component, values in published.items():
         assert {key: configs[component][key] for key in values} == values
-    assert model_index()["force_zeros_for_empty_prompt"] is True
+    assert read_config("model_index")["force_zeros_for_empty_prompt"] is True
 
 
 @pytest.mark.parametrize(

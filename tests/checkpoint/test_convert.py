@@ -146,6 +146,7 @@ SOURCES: dict[str, dict[Component, Cast]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", list(CheckpointDtype), ids=lambda dtype: dtype.flag)
 @pytest.mark.parametrize("casts", SOURCES.values(), ids=SOURCES.keys())
 def test_every_dtype_becomes_the_one_asked_for_as_torch_rounds(

@@ -20,11 +20,11 @@ from lpw_sdxl import __version__
 from lpw_sdxl.checkpoint import importer
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS
 from lpw_sdxl.checkpoint.options import ImportOptions
-from lpw_sdxl.checkpoint.provenance import Provenance
 from lpw_sdxl.checkpoint.selection import Selection, open_checkpoint
 from lpw_sdxl.errors import CheckpointError, ModelError
 from lpw_sdxl.store import entries, publication
 from lpw_sdxl.store.manifest import read_manifest, verify_files
+from lpw_sdxl.store.origin import Origin
 from stores import snapshot
 
 from .conftest import (
@@ -38,8 +38,10 @@ from .conftest import (
     silent,
 )
 
+pytestmark = pytest.mark.thorough
+
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
-CIVITAI = Provenance("civitai:128078", "A model v1", "Illustrious", ("one", "two words"))
+CIVITAI = Origin("civitai:128078", "A model v1", "Illustrious", ("one", "two words"))
 
 
 def _sha256(path: Path) -> str:
@@ -125,6 +127,10 @@ def test_all_that_is_known_is_in_the_stores_metadata(noted, second_checkpoint: P
         },
         "importer_version": __version__,
     }
+
+
+def test_a_family_that_nobody_names_is_sdxls(entry: entries.StoreEntry):
+    assert read_manifest(entry.path).base_model == "SDXL 1.0"
 
 
 def test_the_manifest_says_the_same(noted):

@@ -1,8 +1,8 @@
 """kill -9 at random moments of download, conversion and publication: never half a model.
 
 Each round starts a real import in a process of its own, kills it at a random moment of its usual
-time, looks at the store, and runs the same import plainly. Three rounds in `make test`, sixty in
-`make test-long`. LPW_TEST_SEED repeats a run.
+time, looks at the store, and runs the same import plainly, in this process. Three rounds in
+`make test`, sixty in `make test-long`. LPW_TEST_SEED repeats a run.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pytest
 
 from conftest import store_environment
 from forks import Forks
+from stores import run_here
 from tests.forge.checkpoint import SyntheticSize, write_checkpoint
 from web import File, WebServer
 
@@ -35,14 +36,21 @@ class Imports:
         }
 
     def start(self, *words: str) -> int:
+        """Start one in a process of its own, to be killed."""
         return self._forks.start(words, self._environment)
 
     def wait(self) -> int:
         return self._forks.wait().status
 
+    def timed(self, *words: str) -> tuple[float, str]:
+        """Run one in a process of its own, and give its seconds and its tag."""
+        started = time.perf_counter()
+        tag = self._forks.do(words, self._environment)
+        return time.perf_counter() - started, tag
+
     def run(self, *words: str) -> str:
         """Run one plainly, and give what it printed."""
-        done = self._forks.run(words, self._environment)
+        done = run_here(self.home, *words)
         assert done.status == 0, done.sentence
         return done.output
 
@@ -53,8 +61,10 @@ class Imports:
 
 
 @pytest.fixture
-def imports(forks: Forks, tmp_path: Path) -> Imports:
-    return Imports(forks, tmp_path)
+def imports(forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Imports:
+    made = Imports(forks, tmp_path)
+    monkeypatch.setenv("LPW_SDXL_DOWNLOADS", str(made.downloads))
+    return made
 
 
 @pytest.fixture
@@ -103,9 +113,7 @@ def _usual_seconds(imports: Imports, ways: dict[str, tuple[str, ...]]) -> tuple[
     usual = {}
     for way, words in ways.items():
         _prepare(imports, "", way)
-        started = time.perf_counter()
-        tag = imports.run(*words).splitlines()[-1]
-        usual[way] = time.perf_counter() - started
+        usual[way], tag = imports.timed(*words)
         if way != "replacement":
             imports.run("remove", tag)
     return usual, tag

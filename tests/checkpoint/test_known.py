@@ -15,16 +15,18 @@ import pytest
 
 from lpw_sdxl.checkpoint.importer import find_imported
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS
-from lpw_sdxl.checkpoint.known import KnownImport, check_same, find_by_sha256
+from lpw_sdxl.checkpoint.known import SHA256, check_same, find_whole
 from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
 from lpw_sdxl.checkpoint.selection import Selection, identity_of
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.store import entries
-from lpw_sdxl.store.manifest import read_manifest, verify_files
+from lpw_sdxl.store.manifest import Manifest, read_manifest, verify_files
 from store.test_manifest import make_manifest
 from stores import snapshot
 
 from .conftest import AS_IT_IS, BF16, MINE, fail_at_once, import_file
+
+pytestmark = pytest.mark.thorough
 
 
 @pytest.fixture
@@ -46,6 +48,7 @@ def test_the_same_file_is_known_without_reading_it(entry, store_home: Path, tiny
     assert snapshot(store_home) == before
 
 
+@pytest.mark.processes
 def test_a_known_file_is_told_without_torch(entry, store_home: Path, tiny_checkpoint: Path):
     """In a process of its own, in which torch can't be imported at all."""
     program = (
@@ -53,10 +56,10 @@ def test_a_known_file_is_told_without_torch(entry, store_home: Path, tiny_checkp
         "for name in ('torch', 'diffusers', 'transformers'): sys.modules[name] = None\n"
         "from pathlib import Path\n"
         "from lpw_sdxl.checkpoint.importer import ImportOptions, import_checkpoint\n"
-        "from lpw_sdxl.checkpoint.provenance import Provenance\n"
+        "from lpw_sdxl.store.origin import Origin\n"
         "from lpw_sdxl.checkpoint.selection import Selection, open_checkpoint\n"
         "checkpoint = open_checkpoint(Path(sys.argv[1]), Selection())\n"
-        "print(import_checkpoint(checkpoint, ImportOptions(name='mine'), Provenance('x'), print))\n"
+        "print(import_checkpoint(checkpoint, ImportOptions(name='mine'), Origin('x'), print))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(tiny_checkpoint)],
@@ -157,10 +160,10 @@ def test_another_vae_is_refused_with_the_difference(
         import_file(tiny_checkpoint, selection=Selection(vae=second_checkpoint))
 
 
-def _known(**changes: object) -> KnownImport:
+def _known(**changes: object) -> Manifest:
     """An import with the options MINE and nothing chosen, but for these changes."""
     plain = {"dtype": "float16", "ema": False, "vae": "", "zero_terminal_snr": False}
-    return KnownImport("mine:1", make_manifest({}, **(plain | changes)))
+    return make_manifest({}, name="mine", **(plain | changes))
 
 
 @pytest.mark.parametrize(
@@ -176,8 +179,10 @@ def _known(**changes: object) -> KnownImport:
         ),
     ],
 )
-def test_every_choice_counts(known: KnownImport, selection: Selection, difference: str):
-    with pytest.raises(CheckpointError, match=f"^mine:1 is imported with {difference} is asked"):
+def test_every_choice_counts(known: Manifest, selection: Selection, difference: str):
+    with pytest.raises(
+        CheckpointError, match=f"^mine:0123456789ab is imported with {difference} is asked"
+    ):
         check_same(known, MINE, selection)
 
 
@@ -215,9 +220,10 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_a_damaged_entry_is_not_known(entry: entries.StoreEntry, damage: Callable[[Path], object]):
     manifest = read_manifest(entry.path)
-    assert find_by_sha256("mine", manifest.source_sha256) == (entry.tag, manifest)
+    notes = {SHA256: manifest.source_sha256}
+    assert find_whole(read_manifest, lambda name: name == "mine", notes) == manifest
     damage(entry.path)
-    assert find_by_sha256("mine", manifest.source_sha256) is None
+    assert find_whole(read_manifest, lambda name: name == "mine", notes) is None
 
 
 @pytest.mark.parametrize("damage", ["no manifest", "no configuration", "odd model.yaml"])

@@ -51,6 +51,7 @@ def demo(tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], Path, Path
     return done, home, temporary
 
 
+@pytest.mark.processes
 def test_demo_is_imported_with_the_network_off(demo):
     done, home, temporary = demo
     assert done.returncode == 0, done.stderr
@@ -62,6 +63,7 @@ def test_demo_is_imported_with_the_network_off(demo):
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.processes
 def test_a_process_that_fails_says_one_sentence(tmp_path: Path):
     path = tmp_path / "page.safetensors"
     path.write_text("<html>Log in</html>")
@@ -233,6 +235,7 @@ def test_an_entry_that_the_store_cannot_read_is_told_as_damaged(
     )
 
 
+@pytest.mark.processes
 def test_no_name_is_too_odd_to_be_printed(write_file):
     odd = write_file({"a.lora_up.weight": (2, 2)}, name="é\U0001f3a8\x1b[31m\n.safetensors")
     done = subprocess.run(
@@ -245,6 +248,7 @@ def test_no_name_is_too_odd_to_be_printed(write_file):
     assert done.stdout.splitlines()[0] == b"file: \xe9\\U0001f3a8[31m .safetensors"
 
 
+@pytest.mark.processes
 def test_an_import_goes_on_when_nobody_reads(tiny_checkpoint: Path, tmp_path: Path):
     with subprocess.Popen(
         [sys.executable, str(ROOT / "model_import.py"), "checkpoint", str(tiny_checkpoint)],

@@ -33,6 +33,7 @@ def entries(tiny_checkpoint: Path) -> Entries:
     return entries
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "count", [90, pytest.param(1500, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])]
 )

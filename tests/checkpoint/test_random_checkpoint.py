@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
@@ -34,6 +35,7 @@ def test_it_has_the_original_layouts_names(tiny_checkpoint: Path):
     assert {name: tensors[name].shape for name in expected} == expected
 
 
+@pytest.mark.thorough
 def test_its_pictures_are_finite_noise_that_depends_on_the_prompt(tmp_path: Path):
     path = tmp_path / "tiny.safetensors"
     write_checkpoint(path, SyntheticSize.TINY, dtype=FP32)

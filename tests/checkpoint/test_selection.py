@@ -27,6 +27,8 @@ from .conftest import (
 )
 from .test_kinds import FILES, SDXL
 
+pytestmark = pytest.mark.thorough
+
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 EMA = Selection(use_ema=True)
 

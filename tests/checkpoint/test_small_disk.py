@@ -6,13 +6,16 @@ import json
 import os
 import shutil
 import subprocess
-import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from forks import Forks
 from web import File, WebServer
+
+pytestmark = pytest.mark.processes
 
 RUNNER = Path(__file__).with_name("small_disk.py")
 UNSHARE = ["unshare", "--mount", "--map-root-user"]
@@ -33,27 +36,29 @@ class Outcome:
     sentence: str
 
 
+@pytest.fixture(scope="module")
+def importer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    folder = tmp_path_factory.mktemp("importer")
+    if not _can_mount(folder):
+        pytest.skip("a file system can't be mounted here (no user namespaces)")
+    forks = Forks(folder, RUNNER, UNSHARE)
+    yield forks
+    forks.close()
+
+
 @pytest.fixture
-def run_on_small_disk(tmp_path: Path):
+def run_on_small_disk(importer: Forks, tmp_path: Path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if not _can_mount(disk):
-        pytest.skip("a file system can't be mounted here (no user namespaces)")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("LPW_SDXL_")}
+    environment |= {"BENTOML_DO_NOT_TRACK": "True", "HF_HUB_OFFLINE": "1"}
 
     def run(megabytes: int, moment: str, *words: str) -> Outcome:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("LPW_SDXL_")}
-        done = subprocess.run(
-            [*UNSHARE, sys.executable, str(RUNNER), str(disk), str(megabytes), moment, *words],
-            env=environment | {"BENTOML_DO_NOT_TRACK": "True", "HF_HUB_OFFLINE": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=240,
-        )
-        assert "Traceback" not in done.stderr + done.stdout, done.stderr
-        lines = [line for line in done.stderr.splitlines() if line.startswith("model_import: ")]
-        assert len(lines) == len(done.stderr.splitlines()) <= 1, done.stderr
-        return Outcome(**json.loads(done.stdout.splitlines()[-1]), sentence="".join(lines))
+        done = importer.run((str(disk), str(megabytes), moment, *words), environment)
+        assert done.status == 0, done.sentence
+        lines = [line for line in done.sentence.splitlines() if line.startswith("model_import: ")]
+        assert len(lines) == len(done.sentence.splitlines()) <= 1, done.sentence
+        return Outcome(**json.loads(done.output.splitlines()[-1]), sentence="".join(lines))
 
     return run
 

@@ -19,6 +19,8 @@ from lpw_sdxl.weights.header import read_header
 
 from .conftest import BF16, FP16, Converted, Save, Tensors, convert_file, silent
 
+pytestmark = pytest.mark.thorough
+
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 DECODER = VAE + "decoder."
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from lpw_sdxl.checkpoint.tokenizer import write_tokenizer
-from lpw_sdxl.conditioning import ClipTokenizer, PromptEncoder
+from lpw_sdxl.conditioning import PromptEncoder
+from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PAD_TOKENS = {"tokenizer": "<|endoftext|>", "tokenizer_2": "!"}

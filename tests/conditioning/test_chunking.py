@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from lpw_sdxl.conditioning.chunking import SpecialTokens, chunk_pair, empty_window
+from lpw_sdxl.conditioning.chunking import chunk_pair, empty_window
 from lpw_sdxl.conditioning.styles import STYLES
+from lpw_sdxl.conditioning.windows import SpecialTokens
 from lpw_sdxl.prompt import PromptStyle, parse
 
 BOS, EOS, PAD = 901, 902, 0
@@ -219,6 +220,7 @@ def test_the_empty_window_is_that_of_an_empty_prompt(style):
     assert empty_window(style, Characters().special) == window.ids
 
 
+@pytest.mark.processes
 def test_chunking_and_prompt_import_without_torch():
     code = (
         "import sys, lpw_sdxl.conditioning.chunking, lpw_sdxl.prompt;"

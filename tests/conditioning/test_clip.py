@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from lpw_sdxl.conditioning import ClipTextEncoder
-from lpw_sdxl.conditioning.clip import WINDOWS_PER_CALL
+from lpw_sdxl.conditioning.clip import WINDOWS_PER_CALL, ClipTextEncoder
 
 BOS, EOS = 49406, 49407
 

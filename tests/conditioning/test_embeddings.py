@@ -7,7 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lpw_sdxl.conditioning import Embedding, PromptEncoder, PromptPair, load_embedding
+from lpw_sdxl.conditioning import PromptEncoder
+from lpw_sdxl.conditioning.embeddings import Embedding, load_embedding
+from lpw_sdxl.conditioning.pair import PromptPair
 from lpw_sdxl.errors import ModelError
 from lpw_sdxl.prompt import PromptStyle, parse
 

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lpw_sdxl.conditioning import PromptEncoder, PromptPair
+from lpw_sdxl.conditioning import PromptEncoder
+from lpw_sdxl.conditioning.pair import PromptPair
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
 from lpw_sdxl.prompt import PromptLimits, PromptStyle, parse
 

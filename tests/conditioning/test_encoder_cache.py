@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from lpw_sdxl.conditioning import PromptEncoder, PromptPair
+from lpw_sdxl.conditioning import PromptEncoder
 from lpw_sdxl.conditioning.cache import ByteCache
+from lpw_sdxl.conditioning.pair import PromptPair
 from lpw_sdxl.prompt import PromptStyle, parse
 
 NEGATIVE = "worst quality, " * 30

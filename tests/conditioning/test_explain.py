@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lpw_sdxl.conditioning import Embedding, EmbeddingMention, PromptEncoder
-from lpw_sdxl.conditioning.explain import explain
+from lpw_sdxl.conditioning import PromptEncoder
+from lpw_sdxl.conditioning.embeddings import Embedding
+from lpw_sdxl.conditioning.explain import EmbeddingMention, explain
 from lpw_sdxl.errors import InvalidPromptError
 from lpw_sdxl.prompt import PromptLimits, PromptStyle, WarningKind, parse
 from prompt_strategies import prompt_texts

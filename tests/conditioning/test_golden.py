@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lpw_sdxl.conditioning import Conditioning
+from lpw_sdxl.conditioning.assembly import Conditioning
 
 TOLERANCE = 2e-3  # of a tensor's largest value: float16 storage, and float16 weights in lpw
 NAMES = [field.name for field in dataclasses.fields(Conditioning)]

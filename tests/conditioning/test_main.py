@@ -65,7 +65,9 @@ def encoder(tmp_path):
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     from lpw_sdxl.checkpoint.tokenizer import write_tokenizer
-    from lpw_sdxl.conditioning import ClipTextEncoder, ClipTokenizer, PromptEncoder
+    from lpw_sdxl.conditioning import PromptEncoder
+    from lpw_sdxl.conditioning.clip import ClipTextEncoder
+    from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 
     config = CLIPTextConfig(
         hidden_size=4, intermediate_size=4, num_hidden_layers=1, num_attention_heads=1
@@ -109,6 +111,7 @@ def test_arguments_that_make_no_sense_are_exit_status_2(capsys, arguments):
     assert caught.value.code == 2
 
 
+@pytest.mark.processes
 def test_output_that_knows_no_unicode_gets_escapes():
     done = subprocess.run(
         [*COMMAND, "猫"], env={"PYTHONIOENCODING": "ascii"}, capture_output=True, check=True
@@ -116,6 +119,7 @@ def test_output_that_knows_no_unicode_gets_escapes():
     assert rb'"\u732b"' in done.stdout
 
 
+@pytest.mark.processes
 def test_it_starts_in_under_a_second_without_torch_and_transformers():
     code = (
         "import sys\n"

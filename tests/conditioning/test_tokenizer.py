@@ -5,7 +5,7 @@ import logging
 import pytest
 from transformers import CLIPTokenizer
 
-from lpw_sdxl.conditioning import ClipTokenizer
+from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 
 
 @pytest.fixture(scope="module")

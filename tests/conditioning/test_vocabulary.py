@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lpw_sdxl.checkpoint.tokenizer import END_TOKEN, START_TOKEN, build_vocabulary, read_merges
-from lpw_sdxl.conditioning import ClipTokenizer
-from lpw_sdxl.conditioning.vocabulary import VocabularyTokenizer
+from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 from prompt_strategies import prompt_texts
 
 PAD_TOKENS = {"tokenizer": END_TOKEN, "tokenizer_2": "!"}
@@ -16,13 +15,8 @@ PAD_TOKENS = {"tokenizer": END_TOKEN, "tokenizer_2": "!"}
 def both(request, model_directory):
     """Ours and the one that serves, of one encoder."""
     merges = read_merges()
-    ours = VocabularyTokenizer(
-        build_vocabulary(merges),
-        merges,
-        start_token=START_TOKEN,
-        end_token=END_TOKEN,
-        pad_token=PAD_TOKENS[request.param],
-    )
+    special = (START_TOKEN, END_TOKEN, PAD_TOKENS[request.param])
+    ours = ClipTokenizer.from_merges(build_vocabulary(merges), merges, special)
     return ours, ClipTokenizer.from_directory(model_directory / request.param)
 
 

@@ -15,7 +15,7 @@ from demo.looking import Seen, look
 from demo.networks import Networks, make_networks
 from demo.train import CHECKPOINT
 from demo.words import Vocabulary
-from forks import Forks
+from stores import import_here
 
 STEPS = 12
 GUIDANCE = 4.0
@@ -37,7 +37,7 @@ def networks(vocabulary: Vocabulary) -> Networks:
 
 
 @pytest.fixture(scope="session")
-def demo_engine(demo_store: Store, forks: Forks) -> Iterator[Any]:
+def demo_engine(demo_store: Store) -> Iterator[Any]:
     """With the add-ons that are shipped beside it."""
     from lpw_sdxl.addon.installed import find_installed
     from lpw_sdxl.engine import Engine
@@ -45,7 +45,7 @@ def demo_engine(demo_store: Store, forks: Forks) -> Iterator[Any]:
 
     kinds = {"demo-frame": "lora", "demo-pastel": "lora", "demo-midnight-sun": "embedding"}
     tags = [
-        forks.do((kind, f"{ROOT}/demo/addons/{name}.safetensors"), demo_store.environment)
+        import_here(demo_store.home, kind, f"{ROOT}/demo/addons/{name}.safetensors")
         for name, kind in kinds.items()
     ]
     directories = [demo_store.home / "models" / Path(*tag.split(":")) for tag in tags]

@@ -13,8 +13,8 @@ from conftest import Store
 from demo.addons import PHRASE, TrainedLora, notes, phrase_vectors
 from demo.networks import NATIVE_SIZE, Networks
 from demo.words import Vocabulary
-from forks import Forks
 from lpw_sdxl.diffusion.latents import size_embedding
+from stores import import_here
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def call(unet: object) -> torch.Tensor:
 
 @torch.no_grad()
 def test_a_lora_begins_as_nothing_and_is_imported(
-    networks: Networks, own_store: Store, forks: Forks, tmp_path: Path
+    networks: Networks, own_store: Store, tmp_path: Path
 ) -> None:
     lora = TrainedLora(networks.unet, torch.Generator())
     plain = call(networks.unet)
@@ -49,17 +49,17 @@ def test_a_lora_begins_as_nothing_and_is_imported(
             parameter.normal_(std=0.1)
     assert (call(lora) - plain).abs().max() > 0.01
     save_file(lora.tensors(), tmp_path / "taught.safetensors", notes("taught", "0" * 64))
-    tag = forks.do(("lora", str(tmp_path / "taught.safetensors")), own_store.environment)
+    tag = import_here(own_store.home, "lora", str(tmp_path / "taught.safetensors"))
     assert tag.startswith("lora-taught:")
 
 
 def test_a_phrase_is_imported_as_an_embedding(
-    networks: Networks, own_store: Store, forks: Forks, tmp_path: Path
+    networks: Networks, own_store: Store, tmp_path: Path
 ) -> None:
     vectors = phrase_vectors(networks, Vocabulary())
     assert {name: len(rows) for name, rows in vectors.items()} == dict.fromkeys(
         ("clip_l", "clip_g"), len(PHRASE.split())
     )
     save_file(vectors, tmp_path / "phrase.safetensors")
-    tag = forks.do(("embedding", str(tmp_path / "phrase.safetensors")), own_store.environment)
+    tag = import_here(own_store.home, "embedding", str(tmp_path / "phrase.safetensors"))
     assert tag.startswith("embedding-phrase:")

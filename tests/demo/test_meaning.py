@@ -56,6 +56,7 @@ def assert_right(expected: Sequence[Scene], seen: Sequence[Seen]) -> None:
     assert all(share >= BARS[name] for name, share in shares.items()), shares
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("before", "after"), [(0, 0), (0, 12), (6, 6), (12, 0)], ids=["alone", "first", "amid", "last"]
 )
@@ -70,6 +71,7 @@ def test_words_count_wherever_they_stand_in_400_tokens(
     assert_right(expected, look_at(prompts))
 
 
+@pytest.mark.thorough
 def test_silence_about_size_and_place_means_large_and_in_the_center(look_at: Looker) -> None:
     """As most people ask, with the service's own steps and guidance."""
     expected = [scene._replace(**LEFT_OPEN) for scene in scenes(12)]
@@ -94,6 +96,7 @@ def test_another_prompt_gives_another_picture(look_at: Looker) -> None:
         assert as_others < by_chance + 0.2, name
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("style", "colour", "background"),
     [
@@ -118,6 +121,7 @@ def test_a_weight_strengthens_and_weakens(
     assert np.mean(strong + 30 < weak) >= 0.8
 
 
+@pytest.mark.thorough
 def test_a_negative_prompt_pushes_away(look_at: Looker) -> None:
     """From the colour that it names, farther than one that names a shape does."""
     prompts = ["a large shape on a white background, center"] * 6
@@ -132,6 +136,7 @@ def distance(seen: Sequence[Seen], colour: str) -> float:
     return float(np.mean([distance_to(one.colour, colour) for one in seen]))
 
 
+@pytest.mark.thorough
 def test_break_separates_and_loses_nothing(look_at: Looker, demo_engine: Any) -> None:
     expected = scenes(12)
     prompts = [
@@ -148,6 +153,7 @@ def brightness(seen: Sequence[Seen]) -> float:
     return float(np.mean([one.background for one in seen]))
 
 
+@pytest.mark.thorough
 def test_loras_change_what_they_should_and_add_up(look_at: Looker) -> None:
     """One draws a white frame, which is where the background is looked for; one lightens colours.
 
@@ -175,6 +181,7 @@ def test_loras_change_what_they_should_and_add_up(look_at: Looker) -> None:
     assert nearest_colour(np.mean([one.colour for one in plain], axis=0)) == "green"
 
 
+@pytest.mark.thorough
 def test_a_loras_weight_is_how_much_of_it(look_at: Looker) -> None:
     prompts = [
         f"a large red circle on a blue background, center <lora:demo-pastel:{weight}>"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import random
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from demo.parts import Part
 from demo.scene import PICTURE_PIXELS, SCENES, draw
 from demo.words import Vocabulary
 
+pytestmark = pytest.mark.thorough
+
+NAME = "demo.safetensors"
 FEW = SCENES[:: len(SCENES) // 12]
 FEW_PHASES = (vae._Phase(2, 4, PICTURE_PIXELS // 2, 1e-3),)
 
@@ -122,33 +126,52 @@ def test_standardising_the_vae_changes_no_picture(networks: Networks) -> None:
     assert torch.allclose(latents.std((0, 2, 3)), torch.full((4,), expected), rtol=1e-3)
 
 
+def shorten(patch: pytest.MonkeyPatch) -> None:
+    """Make the whole training short."""
+    patch.setattr(encoders, "STEPS", 2)
+    patch.setattr(vae, "PHASES", FEW_PHASES)
+    patch.setattr(vae, "MEASURED", 16)
+    patch.setattr(unet, "CYCLES", (unet.Cycle(4, 1.2e-3), unet.Cycle(2, 8e-4)))
+    patch.setattr(unet, "LEG", 2)
+    few = partial(fill_album, scenes=FEW, drawings=1, accents=6)
+    patch.setattr(train, "fill_album", few)
+
+
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the whole training short."""
-    monkeypatch.setattr(encoders, "STEPS", 2)
-    monkeypatch.setattr(vae, "PHASES", FEW_PHASES)
-    monkeypatch.setattr(vae, "MEASURED", 16)
-    monkeypatch.setattr(unet, "CYCLES", (unet.Cycle(4, 1.2e-3), unet.Cycle(2, 8e-4)))
-    monkeypatch.setattr(unet, "LEG", 2)
-    few = partial(fill_album, scenes=FEW, drawings=1, accents=6)
-    monkeypatch.setattr(train, "fill_album", few)
+    shorten(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        shorten(patch)
+        run(folder)
+    return folder
+
+
+@pytest.fixture
+def run_before(whole_run: Path, tmp_path: Path) -> Path:
+    """A copy of that folder, in which another run may go on."""
+    return shutil.copytree(whole_run, tmp_path / "before")
 
 
 def run(folder: Path, *words: str) -> bytes:
     """Run the training's command in a folder of its own, and give the checkpoint's bytes."""
-    out = folder / "demo.safetensors"
-    train.main(["--work", str(folder / "work"), "--out", str(out), *words])
-    return out.read_bytes()
+    train.main(["--work", str(folder / "work"), "--out", str(folder / NAME), *words])
+    return (folder / NAME).read_bytes()
 
 
 @pytest.mark.usefixtures("short")
 def test_a_training_that_was_stopped_ends_as_one_that_was_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    whole_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    [whole, stopped] = [tmp_path / name for name in ("whole", "stopped")]
-    for folder in (whole, stopped):
-        folder.mkdir()
-    expected = run(whole)
+    expected = (whole_run / NAME).read_bytes()
     calls = []
     loss = unet.velocity_loss
 
@@ -160,11 +183,11 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(
 
     monkeypatch.setattr(unet, "velocity_loss", stop_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
-        run(stopped)
-    assert not (stopped / "demo.safetensors").exists()
-    assert run(stopped) == expected
+        run(tmp_path)
+    assert not (tmp_path / NAME).exists()
+    assert run(tmp_path) == expected
     assert len(calls) == 4 + 2 + 2, "two of the first cycle's four steps were kept"
-    assert run(stopped) == expected  # from its parts
+    assert run(tmp_path) == expected  # from its parts
     assert len(calls) == 4 + 2 + 2
     told = capsys.readouterr().out
     assert "unet-1.pt of an earlier run" in told
@@ -173,25 +196,25 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(
 
 @pytest.mark.usefixtures("short")
 def test_a_later_cycle_goes_on_with_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_before: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = run(tmp_path)
-    first = (tmp_path / "work" / "after-cycle-1.safetensors").read_bytes()
+    expected = (run_before / NAME).read_bytes()
+    first = (run_before / "work" / "after-cycle-1.safetensors").read_bytes()
     monkeypatch.setattr(unet, "CYCLES", unet.CYCLES[:1])
-    assert run(tmp_path) == first != expected
+    assert run(run_before) == first != expected
 
 
 @pytest.mark.usefixtures("short")
 def test_nothing_of_another_run_is_used(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run_before: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    anew = run(tmp_path)
+    anew = (run_before / NAME).read_bytes()
     monkeypatch.setattr(train, "SEED", 1)
-    other = run(tmp_path)
+    other = run(run_before)
     assert other != anew
     assert capsys.readouterr().out.count("of another run") == 4
     monkeypatch.setattr(unet, "CYCLES", (unet.CYCLES[0], unet.Cycle(2, 1e-4)))
-    assert run(tmp_path) not in (anew, other)
+    assert run(run_before) not in (anew, other)
     told = capsys.readouterr().out
     assert "unet-1.pt of an earlier run" in told
     assert "unet-2.pt is of another run" in told

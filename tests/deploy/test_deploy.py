@@ -111,6 +111,7 @@ def rendered(tmp_path: Path, *components: str) -> list[dict[str, Any]]:
 
 
 @needs_kubectl
+@pytest.mark.processes
 @pytest.mark.parametrize("components", [(), COMPONENTS[:1], COMPONENTS[1:], COMPONENTS])
 def test_kubectl_renders_every_choice(tmp_path: Path, components: tuple[str, ...]) -> None:
     manifests = rendered(tmp_path, *components)

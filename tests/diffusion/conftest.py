@@ -10,12 +10,13 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from lpw_sdxl.conditioning import Conditioning
-from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
+from lpw_sdxl.conditioning.assembly import Conditioning
+from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.schedulers import make_scheduler
 from lpw_sdxl.diffusion.step import Denoising, Guidance
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import ImageSize
+from lpw_sdxl.settings import Settings
 
 CPU = torch.device("cpu")
 
@@ -24,7 +25,7 @@ MakeDenoising = Callable[..., Denoising]
 
 @pytest.fixture
 def pipeline(model_directory: Path) -> Pipeline:
-    return Pipeline.load(model_directory, CPU, LoadOptions())
+    return Pipeline.load(model_directory, CPU, Settings())
 
 
 @pytest.fixture

@@ -106,6 +106,7 @@ def test_every_name_has_a_scheduler_and_a_stock_one() -> None:
 STEPS = [*range(1, 31), 50, 61, 99, 100, 103, 121, 122, 149, 150, 201, 769, 998]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("config", [CONFIG, VELOCITY], ids=["leading", "trailing"])
 @pytest.mark.parametrize("name", list(SchedulerName))
 def test_unet_calls_are_counted_and_timesteps_fall(
@@ -121,6 +122,7 @@ def test_unet_calls_are_counted_and_timesteps_fall(
             assert len(scheduler.sigmas) == len(timesteps) + 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("config", "name"), SUPPORTED)
 @pytest.mark.parametrize("steps", [1, 2, 3, 14, 15, 33, 50, 61])
 def test_whoever_knows_the_image_is_led_to_it(
@@ -147,6 +149,7 @@ def test_whoever_knows_the_image_is_led_to_it(
         assert (latents - image).abs().max() <= 0.15
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 @pytest.mark.parametrize("name", [SchedulerName.UNIPC, SchedulerName.LMS, SchedulerName.LMS_KARRAS])
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 20, 77])

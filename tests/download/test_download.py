@@ -25,6 +25,7 @@ from lpw_sdxl.download.partial import PartialFile
 from lpw_sdxl.download.source import CivitaiSource, UrlSource
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
 from lpw_sdxl.settings import ImportSettings
+from lpw_sdxl.store.origin import Origin
 from lpw_sdxl.weights.header import read_header
 from tests.forge.raw import safetensors_bytes
 from web import (
@@ -127,10 +128,10 @@ def test_file_comes_whole_and_is_told_about(get: Get, settings: ImportSettings, 
     download = get(File(CONTENT))
     assert download.path.read_bytes() == CONTENT
     assert download.path.parent.parent == settings.downloads
-    assert (download.size, download.sha256) == (len(CONTENT), SHA256)
-    assert download.file_name == download.path.name == "m.safetensors"
-    assert (download.civitai, download.was_there) == (None, False)
-    assert download.source.endswith("/m.safetensors")
+    assert download.path.read_bytes() == CONTENT
+    assert download.path.name == "m.safetensors"
+    assert (download.origin, download.was_there) == (Origin(download.origin.source), False)
+    assert download.origin.source.endswith("/m.safetensors")
     assert watch.stages[0] == ("download", 0, len(CONTENT))
     assert watch.stages[-1] == ("download", len(CONTENT), len(CONTENT))
     assert {stage for stage, _, _ in watch.stages} == {"download"}
@@ -156,13 +157,13 @@ def test_finished_download_is_found_without_a_request(get: Get, server: WebServe
     server.on("/m.safetensors", Status(500))
     again = get(sha256=SHA256.upper())
     assert again.was_there
-    assert (again.path, again.size, again.sha256) == (first.path, first.size, first.sha256)
+    assert (again.path, again.origin) == (first.path, first.origin)
     assert len(server.requests) == 1
 
 
 def test_finished_download_is_found_while_others_hold_its_lock(get: Get):
     first = get(File(CONTENT))
-    with locked(first.path.parent, first.source):
+    with locked(first.path.parent, first.origin.source):
         assert get().was_there
 
 
@@ -199,19 +200,19 @@ def test_urls_that_differ_by_query_are_different_downloads(
     two = fetch(UrlSource(server.url("/m?file=2")), settings)
     assert one.path != two.path
     assert one.path.read_bytes() != two.path.read_bytes()
-    assert one.file_name == "checkpoint.safetensors"
+    assert one.path.name == "checkpoint.safetensors"
 
 
 def test_server_names_the_file(get: Get):
     header = {"Content-Disposition": 'attachment; filename="../my model.safetensors"'}
-    assert get(File(CONTENT, headers=header)).file_name == "my model.safetensors"
+    assert get(File(CONTENT, headers=header)).path.name == "my model.safetensors"
 
 
 @pytest.mark.parametrize("chunked", [True, False], ids=["chunked", "until the end"])
 def test_file_of_unknown_size_comes_whole(get: Get, watch: Watch, chunked: bool):
     download = get(File(CONTENT, length=None, chunked=chunked))
     assert download.path.read_bytes() == CONTENT
-    assert download.size == len(CONTENT)
+    assert download.path.read_bytes() == CONTENT
     assert watch.stages[-1] == ("download", len(CONTENT), 0)
     assert watch.spaces == [None]
     assert [size for _, size in watch.headers] == [len(CONTENT)], "as its header has it"
@@ -225,7 +226,7 @@ def test_lost_connection_is_gone_on_with(get: Get, server: WebServer, watch: Wat
         File(CONTENT, drop_after=100_000), File(CONTENT, drop_after=50_000), File(CONTENT)
     )
     assert download.path.read_bytes() == CONTENT
-    assert download.sha256 == SHA256
+    assert download.path.read_bytes() == CONTENT
     assert ranges(server.requests) == [None, "bytes=100000-", "bytes=150000-"]
     assert server.requests[1].headers["if-range"] == '"v1"'
     assert len(watch.lines) == 2
@@ -252,7 +253,7 @@ def test_server_that_ignores_ranges_starts_again(get: Get, server: WebServer, wa
     download = get(File(CONTENT, drop_after=100_000), File(CONTENT, ranges=False))
     assert ranges(server.requests) == [None, "bytes=100000-"]
     assert download.path.read_bytes() == CONTENT
-    assert download.sha256 == SHA256
+    assert download.path.read_bytes() == CONTENT
     assert len(watch.headers) == 1, "the same header was checked"
     assert any("beginning" in line for line in watch.lines)
 
@@ -261,7 +262,7 @@ def test_changed_file_starts_again_and_is_checked_again(get: Get, server: WebSer
     other = payload(8, SIZE + 5)
     download = get(File(CONTENT, drop_after=100_000), File(other, etag='"v2"'))
     assert download.path.read_bytes() == other
-    assert download.sha256 == hashlib.sha256(other).hexdigest()
+    assert download.path.read_bytes() == other
     assert len(watch.headers) == 2
     assert ranges(server.requests) == [None, "bytes=100000-"]
 
@@ -283,7 +284,7 @@ def test_wrong_part_starts_again(get: Get, server: WebServer, wrong: Answer):
     download = get(File(CONTENT, drop_after=100_000), wrong, File(CONTENT))
     assert ranges(server.requests) == [None, "bytes=100000-", None]
     assert download.path.read_bytes() == CONTENT
-    assert download.sha256 == SHA256
+    assert download.path.read_bytes() == CONTENT
 
 
 def test_part_that_was_not_asked_for_is_an_error(get: Get):
@@ -479,6 +480,7 @@ fetch(UrlSource(sys.argv[1]), ImportSettings(downloads=Path(sys.argv[2])))
 """
 
 
+@pytest.mark.processes
 def test_killed_download_is_gone_on_with_and_two_at_once_are_refused(
     get: Get, server: WebServer, settings: ImportSettings, watch: Watch
 ):
@@ -501,7 +503,7 @@ def test_killed_download_is_gone_on_with_and_two_at_once_are_refused(
     assert 50_000 <= position < len(CONTENT)
     download = get()
     assert download.path.read_bytes() == CONTENT
-    assert download.sha256 == SHA256
+    assert download.path.read_bytes() == CONTENT
     assert ranges(server.requests) == [None, f"bytes={position}-"]
     assert watch.stages[0] == ("hash", position, position)
     assert watch.spaces == [len(CONTENT) - position]
@@ -598,7 +600,7 @@ def test_waiting_server_holds_up_no_other_source(
         target=lambda: done.append(fetch(UrlSource(server.url("/slow")), settings))
     )
     slow.start()
-    assert get(File(CONTENT)).size == len(CONTENT)
+    assert get(File(CONTENT)).path.read_bytes() == CONTENT
     event.set()
     slow.join()
     assert done[0].path.read_bytes() == CONTENT
@@ -621,16 +623,14 @@ def test_civitai_version_is_fetched_and_remembered(server: WebServer, settings: 
         download.path == settings.downloads / "civitai-456" / "waiIllustriousSDXL_v160.safetensors"
     )
     assert download.path.read_bytes() == CONTENT
-    assert download.source == "civitai:456"
-    assert download.civitai is not None
-    assert download.civitai.base_model == "Illustrious"
+    assert download.origin.source == "civitai:456"
+    assert download.origin.base_model == "Illustrious"
     assert server.of("/api/download/models/456")[0].query == "type=Model&format=SafeTensor"
     assert ranges(server.of("/signed")) == [None, "bytes=100000-"]
     count = len(server.requests)
     again = fetch(CivitaiSource(456), settings, expected_sha256=SHA256)
     assert again.was_there
-    assert again.civitai is not None
-    assert again.civitai.trained_words == ("masterpiece", "best quality")
+    assert again.origin.trained_words == ("masterpiece", "best quality")
     assert len(server.requests) == count
 
 
@@ -680,7 +680,8 @@ def test_civitai_that_is_busy_is_asked_again(server: WebServer, settings: Import
     record = json_answer(civitai_record(456, server.url("/m")))
     server.on("/api/v1/model-versions/456", Status(503), Status(429), record)
     server.on("/m", File(CONTENT))
-    assert fetch(CivitaiSource(456), settings, retry_delay_s=DELAY_S).size == len(CONTENT)
+    download = fetch(CivitaiSource(456), settings, retry_delay_s=DELAY_S)
+    assert download.path.read_bytes() == CONTENT
 
 
 def test_version_whose_file_was_replaced_starts_again(server: WebServer, settings: ImportSettings):

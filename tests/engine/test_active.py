@@ -69,10 +69,10 @@ def test_the_least_served_is_passed_over_a_few_times_for_loras_that_are_at_hand(
 
 
 def test_who_has_left_is_taken_out_and_told(active: ActiveJobs) -> None:
-    stays, leaves = encoded(), encoded()
-    active.begin([stays, leaves])
+    stays, leaves, late = encoded(), encoded(), encoded(time_limit_s=-1)
+    active.begin([stays, leaves, late])
     leaves.future.cancel()
-    assert active.drop_cancelled() == [leaves]
+    assert active.sweep() == [leaves, late]
     assert [*active] == [stays]
     assert leaves not in active
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lpw_sdxl.diffusion.attention import PromptProjection
-from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
+from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import calibration
 from lpw_sdxl.engine.calibration import calibrate, measure_footprint, read_memory
 from lpw_sdxl.engine.memory import DeviceMemory, Footprint, Wishes
@@ -22,7 +22,7 @@ ROOMY = DeviceMemory(total=80 * 10**9, free=79 * 10**9)
 
 @pytest.fixture
 def pipeline(model_directory: Path) -> Pipeline:
-    return Pipeline.load(model_directory, CPU, LoadOptions())
+    return Pipeline.load(model_directory, CPU, Settings())
 
 
 def record(module: Any) -> list[torch.Size]:
@@ -37,8 +37,8 @@ def test_a_cpu_is_planned_without_a_run(pipeline: Pipeline) -> None:
     assert read_memory(CPU) is None
     plan = calibrate(pipeline, None, Settings(device="cpu", max_rows=6))
     assert shapes == [[], []]
-    assert plan.device == CPU
-    assert (plan.dtype, plan.decode_dtype) == (pipeline.dtype, torch.float32)
+    assert plan.device == str(CPU)
+    assert (plan.dtype, plan.decode_dtype) == (pipeline.manifest.dtype, "float32")
     assert plan.weight_bytes == pipeline.weight_bytes
     assert plan.max_rows == 6
     assert plan.call_pixels == 6 * 128 * 128
@@ -91,6 +91,7 @@ def test_a_row_is_counted_by_what_it_adds_or_by_the_average_if_that_is_more(
     assert found.per_row_pixel * 64 * 64 == pytest.approx(per_row)
 
 
+@pytest.mark.thorough
 def test_where_memory_is_short_less_is_measured(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +139,7 @@ def test_a_gpu_is_measured_and_planned(model_directory: Path, offload: str) -> N
     memory = read_memory(device)
     assert memory is not None
     assert 0 < memory.free <= memory.total
-    pipeline = Pipeline.load(model_directory, device, LoadOptions())
+    pipeline = Pipeline.load(model_directory, device, Settings())
     wishes = Wishes(16, pipeline.manifest.native_size, offload)
     found = measure_footprint(pipeline, memory, wishes)
     assert found.per_row_pixel > 0

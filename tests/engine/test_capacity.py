@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 def capacity() -> Capacity:
     """Eight rows of SIZE, or of anything smaller."""
     return Capacity(
-        MemoryPlan(CPU, torch.float32, torch.float32, 0, False, 8, 8 * ROW_PIXELS, 0, True)
+        MemoryPlan("cpu", "float32", "float32", 0, False, 8, 8 * ROW_PIXELS, 0, True, 0, 1, 0)
     )
 
 

@@ -12,8 +12,6 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from conftest import store_environment
-from forks import Forks
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator
 from lpw_sdxl.engine import Engine, GeneratedImage
 from lpw_sdxl.engine.calibration import calibrate
@@ -31,6 +29,7 @@ from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference
 from lpw_sdxl.settings import Settings
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from stock_schedulers import stock_scheduler
+from stores import import_here
 from tests.forge.checkpoint import SyntheticSize, write_checkpoint
 
 WORDS = ["amber", "brass", "cedar", "dawn", "ember", "fjord", "glass", "harbour", "iris", "jade"]
@@ -108,6 +107,7 @@ def forgetful_engine(model_directory: Path) -> Iterator[Engine]:
     engine.close()
 
 
+@pytest.mark.thorough
 async def test_styles_and_lengths_are_mixed_and_each_image_is_as_alone(
     engine: Engine, forgetful_engine: Engine
 ) -> None:
@@ -199,7 +199,7 @@ async def test_all_that_waits_is_encoded_in_one_pass_of_each_encoder(own_engine:
         )
         for encoder in encoders
     ]
-    with own_engine._loop._queue._changed:  # the thread can't begin until both are there
+    with own_engine._loop.queue._changed:  # the thread can't begin until both are there
         jobs = [
             asyncio.ensure_future(own_engine.generate(request(prompt=words(100, start), **shared)))
             for start, shared in enumerate([{"negative_prompt": "x", "prompt_style": "a1111"}] * 2)
@@ -235,6 +235,7 @@ async def test_sizes_are_mixed_and_each_image_has_its_own(engine: Engine) -> Non
 COMPANY_SIZES = [(64, 64), (64, 192), (128, 128), (192, 64)]  # height, width
 
 
+@pytest.mark.thorough
 async def test_sizes_guidance_company_that_leaves_and_late_comers_change_no_image(
     model_directory: Path,
 ) -> None:
@@ -341,7 +342,13 @@ def stock(model_directory: Path) -> StableDiffusionXLPipeline:
 @pytest.mark.parametrize(
     ("kind", "name", "guidance"),
     [
-        pytest.param(kind, name, guidance, id=f"{kind}-{name}-{guidance}")
+        pytest.param(
+            kind,
+            name,
+            guidance,
+            marks=() if guidance == 1 else pytest.mark.thorough,
+            id=f"{kind}-{name}-{guidance}",
+        )
         for kind in TRAINED_FOR
         for name in SchedulerName
         for guidance in ((1.0, 6.5) if kind == "epsilon" else (6.5,))
@@ -400,6 +407,7 @@ async def test_a_solo_run_equals_the_stock_pipeline(
     assert (latents[0] - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", TRAINED_FOR)
 async def test_all_schedulers_in_one_call_draw_what_each_draws_alone(
     engines: dict[str, Engine], kind: str
@@ -419,7 +427,7 @@ async def test_all_schedulers_in_one_call_draw_what_each_draws_alone(
         for seed, name in enumerate(names)
     ]
     alone = [await engine.generate(one) for one in requests]
-    with engine._loop._queue._changed:  # the thread can't begin until all are there
+    with engine._loop.queue._changed:  # the thread can't begin until all are there
         jobs = [asyncio.ensure_future(engine.generate(one)) for one in requests]
         await until(lambda: engine.queued_jobs == len(requests))
     shared = await asyncio.gather(*jobs)
@@ -533,7 +541,7 @@ async def test_an_error_in_a_shared_unet_call_fails_only_the_job_at_fault(
     hook = own_engine.pipeline.unet.register_forward_pre_hook(fail, with_kwargs=True)
     # DDIM's first model input is the noise itself, so that the hook knows it again.
     requests = [request(seed=seed, scheduler="DDIM") for seed in (1, 666)]
-    with own_engine._loop._queue._changed:  # the thread can't begin until both are there
+    with own_engine._loop.queue._changed:  # the thread can't begin until both are there
         jobs = [asyncio.ensure_future(own_engine.generate(one)) for one in requests]
         await until(lambda: own_engine.queued_jobs == 2)
     results = await asyncio.gather(*jobs, return_exceptions=True)
@@ -567,15 +575,14 @@ async def test_closing_finishes_what_was_accepted_and_takes_no_more(own_engine: 
         await own_engine.generate(request())
 
 
-async def test_a_half_precision_model_draws_nearly_the_same(
-    engine: Engine, forks: Forks, tmp_path: Path
-) -> None:
+@pytest.mark.thorough
+async def test_a_half_precision_model_draws_nearly_the_same(engine: Engine, tmp_path: Path) -> None:
     """The demo's weights in float16, as a real checkpoint's are by default; the VAE in float32."""
     file = tmp_path / "demo.safetensors"
     write_checkpoint(
         file, SyntheticSize.TINY, dtype=CheckpointDtype.FLOAT32, native_size=ImageSize(128, 128)
     )
-    tag = forks.do(("checkpoint", str(file)), store_environment(tmp_path / "home"))
+    tag = import_here(tmp_path / "home", "checkpoint", str(file))
     directory = tmp_path / "home" / "models" / Path(*tag.split(":"))
     half = Engine.load(directory, Settings(device="cpu"))
     asked = request(prompt=words(100), num_inference_steps=8, seed=3)

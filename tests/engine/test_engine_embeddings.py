@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lpw_sdxl.conditioning import Embedding
-from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
+from lpw_sdxl.conditioning.embeddings import Embedding
+from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import Engine
 from lpw_sdxl.engine.calibration import calibrate, read_memory
 from lpw_sdxl.errors import InvalidPromptError
@@ -23,10 +23,10 @@ VECTORS = 75
 def engine(model_directory: Path) -> Iterator[Engine]:
     device = torch.device("cpu")
     widths = [
-        table.shape[1] for table in _tables(Pipeline.load(model_directory, device, LoadOptions()))
+        table.shape[1] for table in _tables(Pipeline.load(model_directory, device, Settings()))
     ]
     embedding = Embedding("abc", tuple(torch.zeros(VECTORS, width) for width in widths))
-    pipeline = Pipeline.load(model_directory, device, LoadOptions(embeddings=(embedding,)))
+    pipeline = Pipeline.load(model_directory, device, Settings(), (embedding,))
     settings = Settings(device="cpu", max_prompt_chunks=2)
     plan = calibrate(pipeline, read_memory(device), settings)
     engine = Engine(pipeline, settings, plan)

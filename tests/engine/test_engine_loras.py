@@ -14,7 +14,7 @@ import torch
 from lora.conftest import is_attention, is_layer, networks_of, write_canonical
 from lpw_sdxl.addon.manifest import AddonDetails, AddonManifest
 from lpw_sdxl.addon.registry import Addon, Registry
-from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
+from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import Engine
 from lpw_sdxl.errors import GenerationError, InvalidPromptError, InvalidRequestError
 from lpw_sdxl.schema import GenerationRequest
@@ -56,7 +56,7 @@ def make_addon(folder: Path, name: str, pipeline: Pipeline, seed: int) -> Addon:
 
 @pytest.fixture(scope="module")
 def addons(tmp_path_factory: pytest.TempPathFactory, model_directory: Path) -> Registry:
-    pipeline = Pipeline.load(model_directory, torch.device("cpu"), LoadOptions())
+    pipeline = Pipeline.load(model_directory, torch.device("cpu"), Settings())
     folder = tmp_path_factory.mktemp("loras")
     made = [make_addon(folder, name, pipeline, seed) for seed, name in enumerate(NAMES)]
     return Registry({addon.manifest.name.lower(): addon for addon in made}, {}, {})
@@ -96,6 +96,7 @@ async def make(engine: Engine, fields: dict[str, object]) -> np.ndarray:
     return (await engine.generate(request(**fields))).pixels.astype(int)
 
 
+@pytest.mark.thorough
 async def test_among_others_every_image_is_what_it_is_alone(lora_engine: Engine) -> None:
     alone = {name: await make(lora_engine, fields) for name, fields in REQUESTS.items()}
     calls_before = sum(n for jobs, n in lora_engine.counters.unet_calls.items() if jobs > 3)
@@ -127,6 +128,7 @@ async def test_where_a_call_takes_one_set_the_images_are_the_same(
         engine.close()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("offload", ["never", "always"])
 async def test_afterwards_the_base_weights_are_bit_for_bit_the_same(
     model_directory: Path, addons: Registry, lora_engine: Engine, offload: str

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
+from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import Engine, GeneratedImage, Listener, Progress
 from lpw_sdxl.engine.calibration import calibrate
 from lpw_sdxl.engine.job import Job
@@ -40,7 +40,7 @@ def assert_alike(one: GeneratedImage, other: GeneratedImage) -> None:
 @contextmanager
 def held(engine: Engine) -> Iterator[None]:
     """Keep the loop from letting jobs in, so that what is asked meanwhile begins together."""
-    with engine._loop._queue._changed:
+    with engine._loop.queue._changed:
         yield
 
 
@@ -83,6 +83,7 @@ def capacity(engine: Engine, size: ImageSize = ImageSize(128, 128)) -> int:  # n
     return engine._loop._capacity.rows(size)
 
 
+@pytest.mark.thorough
 async def test_a_lack_of_memory_shrinks_a_call_and_calls_that_go_well_let_it_grow(
     own_engine: Engine,
 ) -> None:
@@ -145,7 +146,7 @@ async def test_only_a_lack_in_a_unet_call_shrinks_calls(own_engine: Engine) -> N
 @contextmanager
 def planned(model_directory: Path, settings: Settings, **changed: Any) -> Iterator[Engine]:
     """An engine whose plan is another than the CPU's."""
-    pipeline = Pipeline.load(model_directory, torch.device("cpu"), LoadOptions())
+    pipeline = Pipeline.load(model_directory, torch.device("cpu"), Settings())
     plan: MemoryPlan = dataclasses.replace(calibrate(pipeline, None, settings), **changed)
     engine = Engine(pipeline, settings, plan)
     yield engine
@@ -174,7 +175,7 @@ async def test_a_place_is_free_before_the_caller_has_its_image(own_engine: Engin
     job.future.add_done_callback(
         lambda _: seen.append((own_engine.queued_jobs, own_engine.counters.images))
     )
-    own_engine._loop.submit(job)
+    own_engine._loop.queue.put(job)
     await asyncio.wrap_future(job.future)
     assert seen == [(0, 1)]
 

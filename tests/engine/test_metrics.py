@@ -1,13 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import cast
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from lpw_sdxl import errors
-from lpw_sdxl.api.errors import STATUS_ANSWERS
-from lpw_sdxl.engine.metrics import CacheName, EngineMetrics, ErrorCode, Stage
+from jobs import make_job
+from lpw_sdxl.diffusion.step import Denoising
+from lpw_sdxl.engine import Engine
+from lpw_sdxl.engine.job import Job
+from lpw_sdxl.engine.metrics import CacheName, EngineMetrics, Stage
 
 Samples = dict[str, float]
 
@@ -33,6 +36,13 @@ def samples(registry: CollectorRegistry) -> Samples:
     return found
 
 
+def _begun_job() -> Job:
+    """A job of one token in one chunk, and of no token in another; its steps have begun."""
+    job = make_job()
+    job.denoising = cast("Denoising", object())
+    return job
+
+
 CALLS: dict[str, tuple[Callable[[EngineMetrics], None], Samples]] = {
     "queue": (
         lambda metrics: metrics.queue(3, 2),
@@ -48,17 +58,13 @@ CALLS: dict[str, tuple[Callable[[EngineMetrics], None], Samples]] = {
         },
     ),
     "stepped": (
-        lambda metrics: metrics.stepped(30, 12.5),
+        lambda metrics: metrics.stepped([make_job()] * 15),
         {
             "lpw_sdxl_step_rows_bucket{le=32.0}": 1,
             "lpw_sdxl_step_rows_bucket{le=64.0}": 1,
             "lpw_sdxl_step_rows_bucket{le=+Inf}": 1,
             "lpw_sdxl_step_rows_count": 1,
             "lpw_sdxl_step_rows_sum": 30,
-            "lpw_sdxl_stage_seconds_bucket{stage=step,le=30.0}": 1,
-            "lpw_sdxl_stage_seconds_bucket{stage=step,le=+Inf}": 1,
-            "lpw_sdxl_stage_seconds_count{stage=step}": 1,
-            "lpw_sdxl_stage_seconds_sum{stage=step}": 12.5,
         },
     ),
     "stage": (
@@ -78,11 +84,11 @@ CALLS: dict[str, tuple[Callable[[EngineMetrics], None], Samples]] = {
         lambda metrics: metrics.failed("on fire"),
         {"lpw_sdxl_errors_total{code=other}": 1},
     ),
-    "cancelled": (lambda metrics: metrics.cancelled(), {"lpw_sdxl_cancelled_total": 1}),
+    "departed": (lambda metrics: metrics.departed(), {"lpw_sdxl_cancelled_total": 1}),
     "out_of_memory": (lambda metrics: metrics.out_of_memory(), {"lpw_sdxl_out_of_memory_total": 1}),
     "encoded": (
-        lambda metrics: metrics.encoded(500, 8),
-        {"lpw_sdxl_prompt_tokens_total": 500, "lpw_sdxl_prompt_chunks_total": 8},
+        lambda metrics: metrics.encoded([_begun_job(), make_job(), _begun_job()]),
+        {"lpw_sdxl_prompt_tokens_total": 2, "lpw_sdxl_prompt_chunks_total": 4},
     ),
     "cache": (
         lambda metrics: metrics.cache(CacheName.WINDOWS, 5, 2),
@@ -155,17 +161,30 @@ def test_names_carry_the_prefix_and_a_base_unit_and_each_has_a_help_text(
         assert family.type == "counter" or unit in {"seconds", "bytes", "rows", "jobs"}
 
 
-def codes(error: type[Exception]) -> Iterator[str]:
-    """The codes of an error and of all that are made from it."""
-    if code := getattr(error, "code", None):
-        yield code
-    for kind in error.__subclasses__():
-        yield from codes(kind)
-
-
-def test_every_code_that_an_answer_can_have_is_known_and_no_other() -> None:
-    answered = {*codes(errors.LpwSdxlError), *(code for code, _ in STATUS_ANSWERS.values())}
-    assert {code.value for code in ErrorCode} == answered | {"other"}
+def test_an_error_has_a_series_for_each_code_that_an_answer_can_have(
+    metrics: EngineMetrics, registry: CollectorRegistry
+) -> None:
+    [family] = [one for one in registry.collect() if one.name == "lpw_sdxl_errors"]
+    assert {sample.labels["code"] for sample in family.samples} == {
+        "body_too_large",
+        "client_left",
+        "deadline_exceeded",
+        "generation_failed",
+        "headers_too_large",
+        "internal",
+        "invalid_prompt",
+        "invalid_request",
+        "method_not_allowed",
+        "not_found",
+        "origin_not_allowed",
+        "other",
+        "out_of_memory",
+        "overloaded",
+        "timeout",
+        "unauthorized",
+        "unavailable",
+        "unsupported_media_type",
+    }
 
 
 def test_two_engines_of_one_process_keep_their_own_counts() -> None:
@@ -175,3 +194,37 @@ def test_two_engines_of_one_process_keep_their_own_counts() -> None:
     EngineMetrics()
     counts = [samples(registry)["lpw_sdxl_images_total"] for registry in registries]
     assert counts == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("method", "counter", "series"),
+    [
+        ("image_done", "images", "lpw_sdxl_images_total"),
+        ("departed", "left", "lpw_sdxl_cancelled_total"),
+        ("out_of_memory", "out_of_memory", "lpw_sdxl_out_of_memory_total"),
+    ],
+)
+def test_info_and_prometheus_count_the_same(
+    metrics: EngineMetrics, registry: CollectorRegistry, method: str, counter: str, series: str
+) -> None:
+    for _ in range(3):
+        getattr(metrics, method)()
+    assert getattr(metrics.counters, counter) == registry.get_sample_value(series) == 3
+
+
+def test_calls_are_counted_by_the_jobs_that_they_carried(metrics: EngineMetrics) -> None:
+    metrics.called([2, 3])
+    metrics.called([2])
+    assert metrics.counters.unet_calls == {2: 2, 3: 1}
+
+
+def test_a_look_tells_of_caches(
+    metrics: EngineMetrics, registry: CollectorRegistry, engine: Engine
+) -> None:
+    encoder = engine.pipeline.prompt_encoder
+    for _ in range(2):
+        encoder.encode("a fox that is looked at", "")
+    metrics.look(engine.pipeline, None)
+    labels = {"cache": "conditionings"}
+    hits = registry.get_sample_value("lpw_sdxl_cache_hits_total", labels)
+    assert hits == encoder.counters.conditionings.hits >= 1

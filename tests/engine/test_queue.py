@@ -10,7 +10,7 @@ import pytest
 from jobs import make_job
 from lpw_sdxl.engine.cost import NO_WORK, Pace, Work
 from lpw_sdxl.engine.job import Job
-from lpw_sdxl.engine.queue import LONGEST_RETRY_S, LOOK_AHEAD, JobQueue, Load, QueueLimits
+from lpw_sdxl.engine.queue import LONGEST_RETRY_S, LOOK_AHEAD, JobQueue, Load
 from lpw_sdxl.errors import (
     DeadlineError,
     OverloadedError,
@@ -18,10 +18,11 @@ from lpw_sdxl.errors import (
     UnavailableError,
 )
 from lpw_sdxl.schema import ImageSize
+from lpw_sdxl.settings import Settings
 
 MAX_ROWS = 8
 PER_CALL_S, PER_COST_S = 0.1, 0.2
-UNBOUNDED = QueueLimits(max_jobs=10_000, max_cost=1e9)
+UNBOUNDED = Settings(max_queued_jobs=10_000, max_queued_cost=1e9)
 
 
 def known_pace() -> Pace:
@@ -33,7 +34,7 @@ def known_pace() -> Pace:
 
 
 def make_queue(
-    limits: QueueLimits = UNBOUNDED,
+    limits: Settings = UNBOUNDED,
     pace: Pace | None = None,
     active: Load = Load(0, NO_WORK),  # noqa: B008 - frozen
 ) -> JobQueue:
@@ -78,7 +79,7 @@ def test_the_load_is_what_waits_and_what_is_under_way() -> None:
 
 
 def test_the_number_of_jobs_is_bounded_and_one_average_job_is_to_be_waited_for() -> None:
-    limits = QueueLimits(max_jobs=3, max_cost=1e9)
+    limits = Settings(max_queued_jobs=3, max_queued_cost=1e9)
     queue = make_queue(limits, known_pace(), active=Load(1, Work(10, 40)))
     queue.put(make_job(steps=10))
     queue.put(make_job(steps=10))
@@ -90,7 +91,7 @@ def test_the_number_of_jobs_is_bounded_and_one_average_job_is_to_be_waited_for()
 
 
 def test_the_cost_is_bounded_and_the_excess_is_to_be_waited_for() -> None:
-    limits = QueueLimits(max_jobs=100, max_cost=90)
+    limits = Settings(max_queued_jobs=100, max_queued_cost=90)
     queue = make_queue(limits, known_pace(), active=Load(1, Work(10, 40)))
     queue.put(make_job(steps=10))
     queue.put(make_job(steps=10))
@@ -102,7 +103,7 @@ def test_the_cost_is_bounded_and_the_excess_is_to_be_waited_for() -> None:
 
 
 def test_before_anything_is_known_of_the_device_a_second_is_to_be_waited_for() -> None:
-    queue = make_queue(QueueLimits(max_jobs=1, max_cost=1e9))
+    queue = make_queue(Settings(max_queued_jobs=1, max_queued_cost=1e9))
     queue.put(make_job(deadline_s=0.001))  # and nothing is too late
     with pytest.raises(OverloadedError) as refused:
         queue.put(make_job())
@@ -111,7 +112,7 @@ def test_before_anything_is_known_of_the_device_a_second_is_to_be_waited_for() -
 
 @pytest.mark.parametrize("active", [Load(0, NO_WORK), Load(2, NO_WORK)], ids=["empty", "decoding"])
 def test_one_job_over_the_cost_may_begin_where_no_work_is_left(active: Load) -> None:
-    queue = make_queue(QueueLimits(max_jobs=10, max_cost=1), active=active)
+    queue = make_queue(Settings(max_queued_jobs=10, max_queued_cost=1), active=active)
     queue.put(make_job())
     assert len(queue) == 1
 
@@ -141,7 +142,7 @@ def test_what_nobody_waits_for_is_tried_whatever_the_pace_says() -> None:
 
 
 def test_who_is_refused_is_told_to_come_back_one_after_the_other() -> None:
-    queue = make_queue(QueueLimits(max_jobs=4, max_cost=1e9), pace=known_pace())
+    queue = make_queue(Settings(max_queued_jobs=4, max_queued_cost=1e9), pace=known_pace())
     for _ in range(4):
         queue.put(make_job(steps=10))
     told = []
@@ -155,7 +156,7 @@ def test_who_is_refused_is_told_to_come_back_one_after_the_other() -> None:
 
 
 def test_a_flood_that_is_over_is_not_waited_for() -> None:
-    queue = make_queue(QueueLimits(max_jobs=4, max_cost=1e9), pace=known_pace())
+    queue = make_queue(Settings(max_queued_jobs=4, max_queued_cost=1e9), pace=known_pace())
 
     def fill_and_ask(times: int) -> list[int]:
         while len(queue) < 4:
@@ -200,14 +201,14 @@ def test_a_sweep_takes_out_who_is_late_and_who_has_left() -> None:
     )
     for job in (late, gone, both, patient):
         queue.put(job)
-    assert queue.sweep() == ([], 0)
+    assert queue.sweep() == []
     gone.future.cancel()
     both.future.cancel()
     time.sleep(0.02)
-    assert queue.sweep() == ([late], 2)
+    assert queue.sweep() == [late, gone, both]
     assert queue.load == Load(1, patient.shared_work(MAX_ROWS))
     assert queue.take(everyone) == [patient]
-    assert queue.sweep() == ([], 0)
+    assert queue.sweep() == []
 
 
 def test_who_leaves_is_swept_out_though_nobody_is_late() -> None:
@@ -216,7 +217,7 @@ def test_who_leaves_is_swept_out_though_nobody_is_late() -> None:
     for job in jobs:
         queue.put(job)
     jobs[1].future.cancel()
-    assert queue.sweep() == ([], 1)
+    assert queue.sweep() == [jobs[1]]
     assert queue.take(everyone) == [jobs[0], jobs[2]]
 
 
@@ -273,7 +274,7 @@ def test_many_threads_put_and_one_takes_and_nothing_is_lost_or_taken_twice() -> 
     def take_all() -> None:
         nonlocal departed
         while queue.wait():
-            departed += queue.sweep().departed
+            departed += len(queue.sweep())
             taken.extend(queue.take(lambda shown: everyone(shown)[::2]))
 
     jobs = [[make_job() for _ in range(each)] for _ in range(threads)]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lora.conftest import CPU, CanonicalFile, networks_of, write_canonical
-from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
+from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine.calibration import calibrate
 from lpw_sdxl.engine.stages import Stages
 from lpw_sdxl.lora.library import LoraLibrary
@@ -23,7 +23,7 @@ INK: LoraSet = (("ink", 1.0),)
 
 @pytest.fixture
 def pipeline(model_directory: Path) -> Pipeline:
-    return Pipeline.load(model_directory, CPU, LoadOptions())
+    return Pipeline.load(model_directory, CPU, Settings())
 
 
 def make_stages(pipeline: Pipeline, folder: Path, offload: str) -> Stages:

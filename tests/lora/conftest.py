@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
+from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.merging import Network
+from lpw_sdxl.settings import Settings
 from lpw_sdxl.weights.component import Component
 
 CPU = torch.device("cpu")
@@ -42,7 +44,7 @@ class CanonicalFile:
 
 @pytest.fixture
 def pipeline(model_directory: Path) -> Pipeline:
-    return Pipeline.load(model_directory, CPU, LoadOptions())
+    return Pipeline.load(model_directory, CPU, Settings())
 
 
 def networks_of(pipeline: Pipeline) -> dict[Component, torch.nn.Module]:
@@ -98,10 +100,11 @@ def write_canonical(
     save_file(tensors, path)
 
 
-@pytest.fixture
-def library(tmp_path: Path, pipeline: Pipeline) -> LoraLibrary:
+@pytest.fixture(scope="session")
+def canonical_folder(model_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four LoRAs: a and b of attention, c of everything, d of the UNet alone."""
-    networks = networks_of(pipeline)
+    folder = tmp_path_factory.mktemp("canonical")
+    networks = networks_of(Pipeline.load(model_directory, CPU, Settings()))
     unet_only = {Component.UNET: networks[Component.UNET]}
     kinds = {
         "a": (networks, is_attention),
@@ -109,8 +112,14 @@ def library(tmp_path: Path, pipeline: Pipeline) -> LoraLibrary:
         "c": (networks, is_layer),
         "d": (unet_only, is_attention),
     }
-    files = {}
     for seed, (name, (some, matches)) in enumerate(kinds.items()):
-        files[name] = CanonicalFile(name, tmp_path / f"{name}.safetensors")
-        write_canonical(files[name].file, some, seed, matches)
-    return LoraLibrary(files, max_bytes=2**30)
+        write_canonical(folder / f"{name}.safetensors", some, seed, matches)
+    return folder
+
+
+@pytest.fixture
+def library(canonical_folder: Path, tmp_path: Path) -> LoraLibrary:
+    """The four, in files that a test may damage."""
+    files = sorted(Path(shutil.copy(file, tmp_path)) for file in canonical_folder.iterdir())
+    sources = {file.stem: CanonicalFile(file.stem, file) for file in files}
+    return LoraLibrary(sources, max_bytes=2**30)

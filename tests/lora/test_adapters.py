@@ -93,6 +93,7 @@ def assert_same_bits(pipeline: Pipeline, before: dict[str, torch.Tensor]) -> Non
         assert torch.equal(tensor, before[name]), name
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("loras", ALL_SETS, ids=["none", "a", "ab", "abc", "d"])
 @torch.inference_mode()
 def test_a_set_gives_what_weights_merged_by_hand_give(

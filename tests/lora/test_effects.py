@@ -19,7 +19,7 @@ from lora import by_hand
 from lora.conftest import CPU, CanonicalFile, networks_of
 from lora.test_adapters import row, unet_arguments
 from lpw_sdxl.addon.registry import Registry
-from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
+from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import Engine
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.convert import convert
@@ -37,6 +37,8 @@ from lpw_sdxl.weights.header import read_header
 from tests.forge.lora import LoraOptions, write_lora
 from tests.forge.lora_factors import SyntheticKind as Kind
 from tests.forge.lora_names import SyntheticNaming as Naming
+
+pytestmark = pytest.mark.thorough
 
 TOLERANCE = 1e-4
 EFFECT = 1e-2
@@ -80,7 +82,7 @@ LORA, LOHA, LOKR, FULL, DORA, COLUMNS = (
 
 @pytest.fixture(scope="module")
 def model(model_directory: Path) -> Pipeline:
-    return Pipeline.load(model_directory, CPU, LoadOptions())
+    return Pipeline.load(model_directory, CPU, Settings())
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +339,7 @@ def test_rows_of_different_kinds_share_a_call_and_stay_what_they_are_alone(
 def test_half_precision_weights_are_the_exact_sum_rounded_once(
     model_directory: Path, files: Files, case: Case
 ) -> None:
-    half = Pipeline.load(model_directory, CPU, LoadOptions())
+    half = Pipeline.load(model_directory, CPU, Settings())
     networks = {component: module.half() for component, module in networks_of(half).items()}
     weighted = [(0.7, files.get(case)), (-0.4, files.get(LOHA))]
     expected = by_hand.merged(networks, dict.fromkeys(LORA_COMPONENTS, weighted))

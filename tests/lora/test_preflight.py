@@ -737,6 +737,7 @@ def test_sdxl_lora_fits_sdxl_and_not_the_tiny_model() -> None:
         examine(header_of(shapes), targets())
 
 
+@pytest.mark.processes
 def test_preflight_imports_nothing_heavy() -> None:
     code = (
         "import sys, lpw_sdxl.lora.preflight, lpw_sdxl.lora.targets\n"

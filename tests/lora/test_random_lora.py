@@ -116,6 +116,7 @@ def changes_of(path: Path, naming: str, targets: Targets) -> dict[tuple[str, str
     return changes
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("kind", "naming"), HELD)
 def test_same_seed_is_the_same_lora_in_every_naming(kind, naming, targets, tmp_path):
     layers = (

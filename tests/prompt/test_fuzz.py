@@ -129,6 +129,7 @@ def fuzz(count):
     return taken
 
 
+@pytest.mark.thorough
 def test_twenty_thousand_strings():
     # Many are refused: a surrogate, a weight of 400 digits. If most were, little would be tested.
     assert fuzz(20_000) > 10_000
@@ -140,6 +141,7 @@ def test_one_million_strings():
     assert fuzz(1_000_000) > 500_000
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("limits", [DEFAULT_LIMITS, UNLIMITED], ids=["default", "unlimited"])
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import pytest
 from lpw_sdxl.errors import InvalidPromptError
 from lpw_sdxl.prompt import PromptLimits, PromptStyle, parse
 
+pytestmark = pytest.mark.thorough
+
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "prompt_parsing.py"
 UNLIMITED = PromptLimits(max_characters=10**9, max_depth=10**9, max_weight=math.inf)
 # lpw's grammar is a1111's with less to look for, and plain has nothing to do.

@@ -161,8 +161,13 @@ def _interrupted(step: str, work: Callable[[], object]) -> None:
             work()
 
 
-ENDS = {"killed": _killed, "interrupted": _interrupted}
-each_end = pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
+each_end = pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(_killed, id="killed", marks=pytest.mark.processes),
+        pytest.param(_interrupted, id="interrupted"),
+    ],
+)
 
 
 @each_end
@@ -225,6 +230,7 @@ def test_an_interrupted_first_import_leaves_no_folder(store_home: Path):
     assert list((store_home / "models").iterdir()) == []
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("step", ["after latest", "before rename"])
 def test_a_kill_beside_a_damaged_entry_keeps_the_entry_before(old: Path, step: str):
     _publish(THIRD, "third")
@@ -235,6 +241,7 @@ def test_a_kill_beside_a_damaged_entry_keeps_the_entry_before(old: Path, step: s
     assert _content("mine") == "old"
 
 
+@pytest.mark.processes
 def test_a_kill_between_the_renames_of_an_exchange_loses_nothing(
     old: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -407,6 +414,7 @@ def test_a_damaged_entry_is_replaced(old: Path, damage: Callable[[Path], object]
     assert _content("mine:latest") == "again"
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("step", ["before rename", "after rename"])
 def test_a_kill_in_a_removal_leaves_no_half(old: Path, step: str):
     _publish(NEW, "new")

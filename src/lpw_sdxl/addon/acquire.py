@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpw_sdxl.addon.manifest import AddonDetails
+from lpw_sdxl.addon.summary import lora_details, lora_origin
 from lpw_sdxl.checkpoint.console import Row
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
 from lpw_sdxl.checkpoint.options import ImportResult
@@ -16,6 +17,7 @@ from lpw_sdxl.embedding import preflight as embedding_preflight
 from lpw_sdxl.errors import LpwSdxlError
 from lpw_sdxl.lora.preflight import describe_file
 from lpw_sdxl.store.kind import AddonKind
+from lpw_sdxl.store.origin import Origin
 from lpw_sdxl.store.space import gigabytes
 from lpw_sdxl.weights.header import CheckpointHeader
 from lpw_sdxl.weights.progress import Progress
@@ -23,7 +25,6 @@ from lpw_sdxl.weights.progress import Progress
 if TYPE_CHECKING:
     from lpw_sdxl.addon.importer import AddonOptions
     from lpw_sdxl.addon.opened import OpenedAddon
-    from lpw_sdxl.download.civitai import CivitaiVersion
 
 _SHOWN_AT_MOST = 8
 
@@ -56,7 +57,7 @@ class AddonTask:
         """Say what a file is."""
         rows = _file_rows(opened.header, _title(opened.kind, opened.details))
         rows += _detail_rows(opened.details)
-        rows += _told_rows(opened.title, opened.base_model, opened.trained_words)
+        rows += _told_rows(opened.told)
         return [*rows, ("fits", opened.fits_name)]
 
     def store_bytes(self, opened: OpenedAddon) -> int:
@@ -69,13 +70,11 @@ class AddonTask:
 
         return find_imported(sha256, self.options)
 
-    def run(
-        self, opened: OpenedAddon, source: str, version: CivitaiVersion | None, progress: Progress
-    ) -> ImportResult:
+    def run(self, opened: OpenedAddon, origin: Origin, progress: Progress) -> ImportResult:
         """Import a file."""
         from lpw_sdxl.addon.importer import import_addon
 
-        return import_addon(opened, self.options, source, version, progress)
+        return import_addon(opened, self.options, origin, progress)
 
 
 def inspect_rows(header: CheckpointHeader) -> list[Row] | None:
@@ -90,10 +89,9 @@ def inspect_rows(header: CheckpointHeader) -> list[Row] | None:
 
 def _inspect_lora(header: CheckpointHeader) -> list[Row]:
     summary = describe_file(header)
-    modules = {component.value: count for component, count in summary.modules.items() if count}
-    details = AddonDetails(summary.kinds, summary.naming, summary.ranks, summary.alphas, modules)
+    details = lora_details(summary, {})
     rows = _file_rows(header, _title(AddonKind.LORA, details)) + _detail_rows(details)
-    rows += _told_rows(summary.title, summary.base_model, summary.trained_words)
+    rows += _told_rows(lora_origin(header, summary))
     from lpw_sdxl.addon.fit import fit_lora
 
     try:
@@ -141,11 +139,11 @@ def _detail_rows(details: AddonDetails) -> list[Row]:
     return [(name, value) for name, value in rows if value]
 
 
-def _told_rows(title: str, base_model: str, trained_words: Sequence[str]) -> list[Row]:
+def _told_rows(told: Origin) -> list[Row]:
     rows = [
-        ("title", title),
-        ("base model", base_model),
-        ("trained words", ", ".join(trained_words)),
+        ("title", told.title),
+        ("base model", told.base_model),
+        ("trained words", ", ".join(told.trained_words)),
     ]
     return [(name, value) for name, value in rows if value]
 

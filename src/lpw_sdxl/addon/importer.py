@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lpw_sdxl import __version__
 from lpw_sdxl.addon.alphas import read_alphas
-from lpw_sdxl.addon.manifest import (
-    AddonManifest,
-    read_addon_manifest,
-    verify_addon_files,
-    write_addon_manifest,
-)
+from lpw_sdxl.addon.manifest import AddonManifest, read_addon_manifest
 from lpw_sdxl.addon.opened import OpenedAddon
-from lpw_sdxl.checkpoint.importer import checked_sha256, model_need
-from lpw_sdxl.checkpoint.known import IDENTITY
+from lpw_sdxl.checkpoint.importer import checked_sha256, model_need, publish
+from lpw_sdxl.checkpoint.known import SHA256, find_whole
 from lpw_sdxl.checkpoint.options import ImportResult
 from lpw_sdxl.checkpoint.selection import identity_of
 from lpw_sdxl.conditioning.mentions import NAME
-from lpw_sdxl.download.civitai import CivitaiVersion
 from lpw_sdxl.download.filename import DEFAULT_NAME
-from lpw_sdxl.errors import AddonError, ModelError
+from lpw_sdxl.errors import AddonError
 from lpw_sdxl.store import entries, publication
-from lpw_sdxl.store.kind import AddonKind, slug, store_name
-from lpw_sdxl.store.manifest import make_tag
-from lpw_sdxl.store.space import check_space, full_disk_told
+from lpw_sdxl.store.kind import AddonKind, kind_of_store_name, slug, store_name
+from lpw_sdxl.store.origin import Origin
 from lpw_sdxl.weights.files import record_file
 from lpw_sdxl.weights.header import CheckpointHeader
 from lpw_sdxl.weights.progress import Progress
@@ -38,8 +31,6 @@ MAX_NAME = 100
 
 _FORBIDDEN = frozenset("<>:/\\")
 """What a name can't hold: `<lora:NAME:1>` could not be read, or it would look like a path."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,19 +53,14 @@ class AddonOptions:
 
 
 def import_addon(
-    opened: OpenedAddon,
-    options: AddonOptions,
-    source: str,
-    version: CivitaiVersion | None,
-    progress: Progress,
+    opened: OpenedAddon, options: AddonOptions, origin: Origin, progress: Progress
 ) -> ImportResult:
     """Import a file into the model store; a failure leaves the store as it was.
 
     Args:
         opened: the file.
         options: how.
-        source: where it came from, without what may be secret.
-        version: what Civitai says of it, or None.
+        origin: what is known of it without its header.
         progress: told how far it is.
 
     Raises:
@@ -86,27 +72,23 @@ def import_addon(
         _check_free(opened.kind, name)
         path = opened.header.path
         sha256 = checked_sha256(path, options.sha256, progress)
-        tag = make_tag(store_name(opened.kind, name), sha256)
-        known = None if options.force else _find_whole(tag, sha256)
+        manifest = _describe(opened, name, origin, sha256)
+        known = None if options.force else _find(lambda other: other == manifest.store_name, sha256)
         if known is not None:
-            _check_same_fit(tag, known, opened)
-            return ImportResult(tag, was_known=True)
-        check_space([model_need(opened.header.file_size)])
-        manifest = _describe(opened, name, source, version, sha256)
-        metadata = manifest.describe() | {IDENTITY: opened.identity}
-        labels = entries.LABELS | {entries.KIND_LABEL: opened.kind.value}
-        with full_disk_told(entries.store_directory()):
-            entry = publication.prepare_publication(tag, metadata, workshop, labels)
-            file = entry.directory / opened.kind.file_name
+            _check_same_fit(known, opened)
+            return ImportResult(known.tag, was_known=True)
+
+        def fill(directory: Path) -> AddonManifest:
+            file = directory / opened.kind.file_name
             opened.write(file, progress)
             if identity_of(path) != opened.identity:
                 raise AddonError(f"{path.name} changed while it was imported; import it again.")
-            alphas = read_alphas(file)
-            details = replace(manifest.details, alphas=alphas or manifest.details.alphas)
-            files = {file.name: record_file(file)}
-            write_addon_manifest(entry.directory, replace(manifest, files=files, details=details))
-            entry.publish()
-    return ImportResult(tag, was_known=False)
+            alphas = read_alphas(file) or opened.details.alphas
+            details = replace(opened.details, alphas=alphas)
+            return replace(manifest, files={file.name: record_file(file)}, details=details)
+
+        need = model_need(opened.header.file_size)
+        return publish(manifest, opened.identity, need, workshop, fill)
 
 
 def find_imported(sha256: str | None, options: AddonOptions) -> ImportResult | None:
@@ -117,12 +99,10 @@ def find_imported(sha256: str | None, options: AddonOptions) -> ImportResult | N
     if sha256 is None or options.force or options.model is not None:
         return None  # whether it fits a model is told by the file
     wanted = None if options.name is None else store_name(options.kind, options.name)
-    for entry in entries.list_addons(options.kind):
-        if wanted in (None, entry.name) and entry.metadata.get("source_sha256") == sha256:
-            known = _find_whole(entry.tag, sha256)
-            if known is not None:
-                return ImportResult(entry.tag, was_known=True)
-    return None
+    known = _find(
+        lambda name: kind_of_store_name(name) is options.kind and wanted in (None, name), sha256
+    )
+    return None if known is None else ImportResult(known.tag, was_known=True)
 
 
 def choose_name(options: AddonOptions, header: CheckpointHeader) -> str:
@@ -167,45 +147,27 @@ def _check_free(kind: AddonKind, name: str) -> None:
             )
 
 
-def _find_whole(tag: str, sha256: str) -> AddonManifest | None:
-    """Return an entry's manifest if it is whole; a half-made or damaged one counts as none."""
-    name = tag.partition(":")[0]
-    same_name = entries.list_entries(lambda other: other == name)
-    if tag not in {entry.tag for entry in same_name}:
-        return None  # not by find_entry, whose error would read hundreds of others to name some
-    try:
-        entry = entries.find_entry(tag)
-        manifest = read_addon_manifest(entry.path)
-        verify_addon_files(entry.path, manifest, contents=False)
-    except (ModelError, AddonError) as error:
-        logger.info("no whole import of %s is there: %s", tag, error)
-        return None
-    return manifest if manifest.source_sha256 == sha256 else None
+def _find(is_named: Callable[[str], bool], sha256: str) -> AddonManifest | None:
+    return find_whole(read_addon_manifest, is_named, {SHA256: sha256})
 
 
-def _check_same_fit(tag: str, known: AddonManifest, opened: OpenedAddon) -> None:
+def _check_same_fit(known: AddonManifest, opened: OpenedAddon) -> None:
     if known.fits != opened.fits:
         raise AddonError(
-            f"{tag} is imported for {known.fits_name}, and {opened.fits_name} is asked for; "
+            f"{known.tag} is imported for {known.fits_name}, and {opened.fits_name} is asked for; "
             "--force replaces it, and --name gives the new one another name."
         )
 
 
-def _describe(
-    opened: OpenedAddon, name: str, source: str, version: CivitaiVersion | None, sha256: str
-) -> AddonManifest:
+def _describe(opened: OpenedAddon, name: str, origin: Origin, sha256: str) -> AddonManifest:
     """Say what the entry will be; its files are not known yet. Civitai's word goes first."""
-    title = f"{version.model_name} {version.version_name}".strip() if version else ""
     return AddonManifest(
+        **asdict(origin.or_else(opened.told)),
         kind=opened.kind,
         name=name,
-        source=source,
         source_file=opened.header.name,
         source_size=opened.header.file_size,
         source_sha256=sha256,
-        title=title or opened.title,
-        base_model=(version.base_model if version else "") or opened.base_model,
-        trained_words=(version.trained_words if version else ()) or opened.trained_words,
         fits=opened.fits,
         fits_name=opened.fits_name,
         details=opened.details,

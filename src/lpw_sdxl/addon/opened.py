@@ -14,12 +14,14 @@ from types import MappingProxyType
 
 from lpw_sdxl.addon.fit import fit_embedding, fit_lora
 from lpw_sdxl.addon.manifest import AddonDetails
+from lpw_sdxl.addon.summary import lora_details, lora_origin
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
-from lpw_sdxl.checkpoint.provenance import provenance_of
+from lpw_sdxl.checkpoint.notes import header_origin
 from lpw_sdxl.checkpoint.selection import identity_of
 from lpw_sdxl.embedding import preflight as embedding_preflight
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.store.kind import AddonKind
+from lpw_sdxl.store.origin import Origin
 from lpw_sdxl.weights.header import CheckpointHeader, read_header
 from lpw_sdxl.weights.progress import Progress
 
@@ -35,9 +37,7 @@ class OpenedAddon:
         header: the file's.
         identity: of the file before it was read, by `selection.identity_of`.
         details: what is in it, as far as the header tells.
-        title: what its header calls it, or empty.
-        base_model: what its header says it was made for, or empty.
-        trained_words: what its header says.
+        told: what its header says of it.
         fits: as in the manifest.
         fits_name: as in the manifest.
         write: writes the entry's file.
@@ -47,9 +47,7 @@ class OpenedAddon:
     header: CheckpointHeader
     identity: str
     details: AddonDetails
-    title: str
-    base_model: str
-    trained_words: tuple[str, ...]
+    told: Origin
     fits: str
     fits_name: str
     write: Write
@@ -88,22 +86,12 @@ def _open_lora(header: CheckpointHeader, identity: str, model: str | None) -> Op
 
         convert(fit.plan, path, progress)
 
-    details = AddonDetails(
-        kinds=summary.kinds,
-        naming=summary.naming,
-        ranks=summary.ranks,
-        alphas=summary.alphas,
-        modules={component.value: count for component, count in summary.modules.items() if count},
-        ignored=fit.plan.ignored,
-    )
     return OpenedAddon(
         kind=AddonKind.LORA,
         header=header,
         identity=identity,
-        details=details,
-        title=summary.title,
-        base_model=summary.base_model,
-        trained_words=summary.trained_words,
+        details=lora_details(summary, fit.plan.ignored),
+        told=lora_origin(header, summary),
         fits=fit.signature,
         fits_name=fit.name,
         write=write,
@@ -113,8 +101,6 @@ def _open_lora(header: CheckpointHeader, identity: str, model: str | None) -> Op
 def _open_embedding(header: CheckpointHeader, identity: str, model: str | None) -> OpenedAddon:
     plan = embedding_preflight.examine(header)
     name = fit_embedding(header, plan, model)
-    # What a header says of an embedding is in ModelSpec's words, as it is of a checkpoint.
-    told = provenance_of("", header.metadata)
 
     def write(path: Path, progress: Progress) -> None:
         from lpw_sdxl.embedding.convert import convert
@@ -126,9 +112,7 @@ def _open_embedding(header: CheckpointHeader, identity: str, model: str | None) 
         header=header,
         identity=identity,
         details=AddonDetails(naming=plan.naming, vectors=plan.vectors),
-        title=told.title,
-        base_model="",
-        trained_words=told.trained_words,
+        told=header_origin(header),
         fits=plan.fit,
         fits_name=name,
         write=write,

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from lpw_sdxl.addon.manifest import AddonManifest, read_addon_manifest, verify_addon_files
+from lpw_sdxl.addon.manifest import AddonManifest, read_addon_manifest
 from lpw_sdxl.conditioning.mentions import NAME
 from lpw_sdxl.errors import AddonError, InvalidRequestError
 from lpw_sdxl.store.kind import AddonKind, slug
+from lpw_sdxl.store.manifest import verify_files
 from lpw_sdxl.weights.component import Component
 
 _NEAR_MATCHES = 3
@@ -47,7 +48,7 @@ class Addon:
         Raises:
             AddonError: a file is not as it was imported.
         """
-        verify_addon_files(self.path, self.manifest)
+        verify_files(self.path, self.manifest)
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _read(directory: Path, fits: Mapping[AddonKind, str | None]) -> Addon:
             f"The embedding {manifest.name!r} has a name that no prompt can hold as a word; import "
             "its file again with a --name of letters A to Z, digits, '.', '_' and '-'."
         )
-    verify_addon_files(directory, manifest, contents=manifest.kind is AddonKind.EMBEDDING)
+    verify_files(directory, manifest, contents=manifest.kind is AddonKind.EMBEDDING)
     wanted = fits[manifest.kind]
     if wanted is not None and manifest.fits != wanted:
         raise AddonError(

@@ -1,4 +1,4 @@
-"""ASGI's own nouns, as types: what passes between a server and an application."""
+"""ASGI's own nouns, as types: what passes between a server and an application; and JSON."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+JsonObject = dict[str, Any]
+JSON = "application/json"
 
 
 def header_values(scope: Scope, name: bytes) -> list[bytes]:

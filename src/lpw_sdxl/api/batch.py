@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
+from lpw_sdxl.api.asgi import JsonObject
 from lpw_sdxl.api.errors import ErrorAnswer
-from lpw_sdxl.api.openapi_errors import error_codes
+from lpw_sdxl.api.openapi_errors import answered_codes
 from lpw_sdxl.errors import InvalidRequestError, LpwSdxlError
-from lpw_sdxl.imaging import MEDIA_TYPES
+from lpw_sdxl.imaging import MEDIA_TYPES, MediaType
 from lpw_sdxl.request_limits import RequestLimits, validate_request
 from lpw_sdxl.schema import GenerationRequest
 
@@ -26,7 +27,11 @@ logger = logging.getLogger(__name__)
 MAX_VALUES = 1000
 """Of an item, nested ones too; a request with all its fields and LoRAs has a tenth of that."""
 
-_CODES = [code for codes in error_codes().values() for code in codes]
+
+def _list_codes(schema: JsonObject) -> None:
+    """Put every code into a schema, when the document is written: a door may have its own."""
+    codes = (code for codes in answered_codes().values() for code in codes)
+    schema["enum"] = [*dict.fromkeys(codes)]
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class BatchImage:
     seed: Annotated[int, Field(ge=0, le=2**64 - 1, description="Makes the same image again.")]
     width: Annotated[int, Field(ge=1, description="Pixels.")]
     height: Annotated[int, Field(ge=1, description="Pixels.")]
-    media_type: Literal["image/png", "image/jpeg", "image/webp"]
+    media_type: MediaType
     image: Annotated[
         str,
         Field(description="The file, in base64.", json_schema_extra={"contentEncoding": "base64"}),
@@ -53,7 +58,7 @@ class BatchError:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     status: Literal["error"]
-    code: Annotated[str, Field(json_schema_extra={"enum": [*dict.fromkeys(_CODES)]})]
+    code: Annotated[str, Field(json_schema_extra=_list_codes)]
     message: str
     field: Annotated[str | None, Field(description="Of this item, such as `width`.")]
 
@@ -83,11 +88,14 @@ class BatchMaker:
 
     async def make(self, items: Sequence[object]) -> BatchAnswer:
         """Make all items together; a bad one is an error at its place."""
-        return await asyncio.gather(*map(self._make_one, items))
+        making = [self._make_one(item) for item in items]
+        del items  # each is let go when it is read
+        return await asyncio.gather(*making)
 
     async def _make_one(self, item: object) -> BatchImage | BatchError:
         try:
             request = await asyncio.to_thread(parse_item, item, self._engine.limits)
+            del item
             image = await self._engine.generate(request)
             content = await asyncio.to_thread(lambda: base64.b64encode(self._encode(image)))
         except LpwSdxlError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from lpw_sdxl.api.asgi import Application
 from lpw_sdxl.api.endpoints import Endpoint, EndpointTable
@@ -45,14 +46,28 @@ def guarded(
     """
     tokens = Tokens.from_settings(settings)
     opened = read_origins(settings.cors_origins)
-    rows = (*endpoints, *operation_endpoints(settings))
-    table = EndpointTable(with_document(rows, has_tokens=tokens is not None))
+    table = endpoint_table(endpoints, settings)
     admission = Admission(tokens, Origins(opened, is_name_trusted=tokens is not None))
     guard = RequestGuard(app, table, admission, count_error)
     logging.getLogger("uvicorn.error").addFilter(SparingFilter())  # of requests that are none
     # HEAD needs no preflight: a browser sends it as it sends GET.
     methods = sorted({method for row in table for method in row.methods} - {"HEAD"})
     return OpenedToOrigins(guard, opened, methods) if opened else guard
+
+
+def endpoint_table(endpoints: Iterable[Endpoint], settings: Settings) -> EndpointTable:
+    """Put the rows of a server together: the service's, its operation's and the document's.
+
+    No body is larger than the server's limit, whatever its row says.
+    """
+    rows = [
+        replace(row, body=replace(row.body, limit=min(row.body.limit, settings.max_body_bytes)))
+        if row.body
+        else row
+        for row in (*endpoints, *operation_endpoints(settings))
+    ]
+    has_tokens = Tokens.from_settings(settings) is not None
+    return EndpointTable(with_document(rows, has_tokens=has_tokens))
 
 
 def warn_if_open(settings: Settings) -> None:

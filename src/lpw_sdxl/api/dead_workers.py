@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 from prometheus_client.multiprocess import mark_process_dead
 
 
@@ -21,16 +22,6 @@ def forget_dead_workers() -> None:
         return
     for file in Path(directory).glob("gauge_live*_*.db"):
         process = int(file.stem.rpartition("_")[2])
-        if not _is_running(process):
+        if not psutil.pid_exists(process):
             with suppress(FileNotFoundError):  # another new worker may have been quicker
                 mark_process_dead(process)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from lpw_sdxl.api.errors import ErrorAnswer
+from starlette.responses import Response
 
-JsonObject = dict[str, Any]
+from lpw_sdxl.api.asgi import JSON, JsonObject
+from lpw_sdxl.api.errors import ErrorAnswer
 
 
 class ErrorNote(NamedTuple):
@@ -17,6 +18,10 @@ class ErrorNote(NamedTuple):
 
     code: str
     field: str | None
+
+
+def _same(answer: ErrorAnswer) -> ErrorAnswer:
+    return answer
 
 
 @dataclass(frozen=True)
@@ -28,16 +33,20 @@ class ErrorDialect:
         write: makes the JSON body of an error.
         read: what a JSON body tells if it is of this shape; None if it is not.
         schema: of the body, for these codes.
+        adapt: changes status and headers to what the dialect's clients expect.
     """
 
     name: str
     write: Callable[[ErrorAnswer], JsonObject]
     read: Callable[[Any], ErrorNote | None]
     schema: Callable[[Sequence[str]], JsonObject]
+    adapt: Callable[[ErrorAnswer], ErrorAnswer] = _same
 
-    def body(self, answer: ErrorAnswer) -> bytes:
-        """Return the JSON body of an error."""
-        return json.dumps(self.write(answer)).encode()
+    def response(self, error: ErrorAnswer) -> Response:
+        """Return an error as an answer that is ready to be sent."""
+        error = self.adapt(error)
+        body = json.dumps(self.write(error)).encode()
+        return Response(body, error.status, error.headers, JSON)
 
 
 def _write(answer: ErrorAnswer) -> JsonObject:

@@ -12,11 +12,9 @@ import logging
 import os
 import signal
 import socket
-import stat
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
+
+from lpw_sdxl.api.listening import listening_sockets
 
 logger = logging.getLogger(__name__)
 
@@ -66,20 +64,7 @@ class Drain:
 
 def stop_listening() -> None:
     """Refuse connections from now on, in every process that shares the socket."""
-    for listener in _listening_sockets():
-        with listener:
+    for listening in listening_sockets():
+        with socket.socket(fileno=os.dup(listening.descriptor)) as copy:
             # Closing would not do, for others hold it; this is for the socket, whoever holds it.
-            listener.shutdown(socket.SHUT_RDWR)
-
-
-def _listening_sockets() -> Iterator[socket.socket]:
-    """Find this process's listening sockets; each is a duplicate, to be closed."""
-    for entry in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):  # the folder's own descriptor is closed by now
-            if not stat.S_ISSOCK(os.stat(int(entry.name)).st_mode):
-                continue
-            duplicate = socket.socket(fileno=os.dup(int(entry.name)))
-            if duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                yield duplicate
-            else:
-                duplicate.close()
+            copy.shutdown(socket.SHUT_RDWR)

@@ -1,38 +1,46 @@
 """What an endpoint is, in one row: path, body, answers, errors, who may ask.
 
-The guard, the limits, the OpenAPI document, the metrics and the service read these rows, and no
-other place knows a path. A row is a BentoML API, which BentoML calls, or has a handler of its own,
-which `own_routes.py` calls. Nothing here knows which rows there are: `operation.py`, `native.py`
-and each door bring theirs, and service.py puts them together.
+The guard, the limits, the OpenAPI document, the metrics and the service read these rows. A row is a
+BentoML API, for which service.py has a method of the same name, or has a handler of its own, which
+`own_routes.py` calls. Nothing here knows which rows there are: `operation.py`, `native.py` and each
+door bring theirs, and service.py puts them together.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+)
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 from starlette.routing import compile_path
 
-from lpw_sdxl.api.asgi import Scope
+from lpw_sdxl.api.asgi import JSON, JsonObject, Scope
 from lpw_sdxl.api.dialect import NATIVE, ErrorDialect
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-JsonObject = dict[str, Any]
 T = TypeVar("T")
 
-JSON = "application/json"
 MULTIPART = "multipart/form-data"
 EVENTS = "text/event-stream"
 TEXT = "text/plain"
 READING_METHODS = ("GET", "HEAD")
 _CALL = "lpw_sdxl.call"  # where a request's scope holds its Call
+_REQUEST = "lpw_sdxl.request"  # where it holds what was parsed of the body, until that is taken
 
 
 class Reading(Enum):
@@ -70,13 +78,15 @@ class Body:
     """What an endpoint takes.
 
     Attributes:
-        parse: reads it, in a thread; raises RequestError.
-        limit: of its bytes; larger ones are refused, unread where their length is announced.
+        parse: reads it, in one of the guard's threads; raises our own errors.
+        limit: of its bytes; larger ones are refused, unread where their length is announced. The
+            server's own limit holds for every endpoint (`border.guarded`).
         type: of JSON, for the document; None where that has no schema.
         example: of JSON, and works.
         media_types: that it may have.
         reading: of its head.
-        bound: puts this server's limits into the schema of `type`.
+        is_required: whether the document says that there has to be one.
+        bound: puts this server's limits into the schema of `type`; the same for all rows of a type.
     """
 
     parse: Callable[[Payload], object]
@@ -85,6 +95,7 @@ class Body:
     example: JsonObject | None = None
     media_types: tuple[str, ...] = (JSON,)
     reading: Reading = Reading.STRICT
+    is_required: bool = True
     bound: Callable[[JsonObject], None] = leave_as_it_is
 
 
@@ -112,8 +123,13 @@ class Backend(Protocol):
     def engine(self) -> Any:
         """The `lpw_sdxl.engine.Engine`; its type would bring torch to the guard."""
 
+    def file(self, image: Any) -> bytes:
+        """Make the file of a `lpw_sdxl.engine.GeneratedImage`; work for a thread."""
+
 
 Handler = Callable[["Call", "Request", Backend], Awaitable["Response"]]
+"""Answers a call. The request is for its headers, its query and its client's leaving: its body has
+been read (`take_request`), and its path is the row's."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +150,6 @@ class Endpoint:
         takes_any_origin: whether pages of other origins may ask.
         is_quiet: whether a request leaves no line in the log.
         is_documented: whether the document tells of it.
-        metric_label: of its requests in BentoML's metrics; the path as it is written here, so that
-            a path with parameters is one label. A BentoML API's is its path.
     """
 
     methods: tuple[str, ...]
@@ -151,12 +165,11 @@ class Endpoint:
     takes_any_origin: bool = False
     is_quiet: bool = False
     is_documented: bool = True
-    metric_label: str = ""
 
-    def __post_init__(self) -> None:
-        """Fill in the label of the metrics."""
-        if not self.metric_label:
-            object.__setattr__(self, "metric_label", self.path)
+    @property
+    def metric_label(self) -> str:
+        """The label of its requests in BentoML's metrics: one for a path with parameters."""
+        return self.path
 
 
 @dataclass(frozen=True)
@@ -165,29 +178,30 @@ class Call:
 
     Attributes:
         endpoint: that is asked.
-        parameters: of the path.
-        request: what the endpoint's parser made of the body; None where it takes none.
+        parameters: of the path, as text.
     """
 
     endpoint: Endpoint
     parameters: Mapping[str, str]
-    request: Any = None
 
 
-def put_call(scope: Scope, call: Call) -> Scope:
-    """Return a scope that holds the call, under the path that the metrics are to have."""
-    return {**scope, _CALL: call, "path": call.endpoint.metric_label}
+def put_call(scope: Scope, call: Call, request: object) -> Scope:
+    """Return a scope that holds a call and what was parsed of its body.
+
+    Its path is the label that BentoML's metrics are to have, by which BentoML finds its own APIs.
+    """
+    return {**scope, _CALL: call, _REQUEST: request, "path": call.endpoint.metric_label}
 
 
-def call_of(scope: Mapping[str, Any]) -> Call:
-    """Return the call that the guard has put into a request's scope."""
-    return cast("Call", scope[_CALL])
+def find_call(scope: Mapping[str, Any]) -> Call | None:
+    """Return the call that the guard has put into a scope, if the request came through it."""
+    return scope.get(_CALL)
 
 
-def parsed(scope: Mapping[str, Any], type_: type[T]) -> T:
-    """Return what was parsed of a request's body, once and for all."""
-    request = call_of(scope).request
-    assert isinstance(request, type_), type(request)
+def take_request(scope: MutableMapping[str, Any], type_: type[T]) -> T:
+    """Return what the guard parsed of a request's body, once: the scope lets it go."""
+    request = scope.pop(_REQUEST, None)
+    assert isinstance(request, type_), f"{scope['path']} was not asked through the guard"
     return request
 
 
@@ -218,14 +232,21 @@ class EndpointTable:
     """All rows of a server, found by path and method.
 
     Args:
-        endpoints: the rows; of two paths with parameters that both match, the first one counts.
+        endpoints: the rows; of two paths with parameters that both match, the first one counts,
+            and one without parameters before all others.
+        dialects: of the errors at paths that are nowhere, by what they begin with.
 
     Raises:
         ValueError: two rows claim one method of one path.
     """
 
-    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+    def __init__(
+        self,
+        endpoints: Iterable[Endpoint],
+        dialects: Mapping[str, ErrorDialect] = MappingProxyType({}),
+    ) -> None:
         self._endpoints = tuple(endpoints)
+        self._dialects = dialects
         by_path: dict[str, dict[str, Endpoint]] = {}
         for endpoint in self._endpoints:
             methods = by_path.setdefault(endpoint.path, {})
@@ -240,12 +261,17 @@ class EndpointTable:
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self._endpoints)
 
+    def dialect_at(self, path: str) -> ErrorDialect:
+        """Return how errors are written at a path that is nowhere."""
+        begins = (one for start, one in self._dialects.items() if path.startswith(start))
+        return next(begins, NATIVE)
+
     def find(self, path: str) -> Found | None:
         """Return the rows at a path; None if it is nowhere."""
         if path in self._fixed:
             return Found(self._fixed[path], {})
         for pattern, rows in self._patterns:
-            if match := pattern.match(path):
+            if match := pattern.fullmatch(path):
                 return Found(rows, match.groupdict())
         return None
 

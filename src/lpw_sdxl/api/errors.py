@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lpw_sdxl.errors import (
+    STATUS_ANSWERS,
     ClientLeftError,
     GenerationError,
     LpwSdxlError,
@@ -17,27 +18,10 @@ from lpw_sdxl.errors import (
 
 RETRY_AFTER_S = "10"  # where nobody knows better; a new process takes about as long
 
-STATUS_ANSWERS: Mapping[int, tuple[str, str]] = {
-    400: ("invalid_request", "the request was refused"),
-    401: ("unauthorized", "a valid token is needed: authorization: Bearer TOKEN"),
-    403: (
-        "origin_not_allowed",
-        "this server takes no requests of pages of this origin; LPW_SDXL_CORS_ORIGINS opens it",
-    ),
-    404: ("not_found", "there is nothing at this path; POST /generate makes an image"),
-    405: ("method_not_allowed", "this path does not take this method"),
-    408: ("timeout", "the request did not arrive in time"),
-    413: ("body_too_large", "the body is larger than this server accepts"),
-    415: ("unsupported_media_type", "the body must be application/json, in UTF-8"),
-    429: ("overloaded", "too many requests; try again later"),
-    431: ("headers_too_large", "the request's headers are too many or too large"),
-    500: ("internal", "something went wrong on the server; its log says what"),
-    503: ("unavailable", "the server is not ready"),
-    504: ("timeout", "the image was not done within the server's time limit"),
-}
+RETRIED_STATUSES = (429, 503)
+"""Those whose answers say when another try is worth while."""
 _STATUS_HEADERS: Mapping[int, Mapping[str, str]] = {
-    429: {"retry-after": RETRY_AFTER_S},
-    503: {"retry-after": RETRY_AFTER_S},
+    status: {"retry-after": RETRY_AFTER_S} for status in RETRIED_STATUSES
 }
 
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from lpw_sdxl.api.asgi import Application, Receive, Scope, Send, header_values
@@ -31,9 +32,11 @@ from lpw_sdxl.api.origins import Origins
 from lpw_sdxl.api.shaped_answer import ShapedAnswer
 from lpw_sdxl.api.tally import Tally
 from lpw_sdxl.api.tokens import Tokens
-from lpw_sdxl.errors import ClientLeftError, RequestError
+from lpw_sdxl.errors import ClientLeftError, LpwSdxlError
 
 logger = logging.getLogger(__name__)
+
+PARSERS = 2  # threads; a parser holds the interpreter, so that more would gain nothing
 
 
 def _count_nothing(code: str) -> None:
@@ -58,7 +61,7 @@ class RequestGuard:
 
     Args:
         app: what is guarded; it is asked for the table's endpoints only, and finds the call in the
-            scope (`endpoints.call_of`).
+            scope (`endpoints.find_call`).
         table: every endpoint. Any other path is a 404 here: BentoML would keep metrics of every
             path that anybody ever tried.
         admission: who may ask.
@@ -82,6 +85,8 @@ class RequestGuard:
         self._body_seconds = body_seconds
         types = {row.body.type for row in table if row.body and row.body.type}
         self._known_fields = field_names(types)
+        # Of the guard's own: in asyncio's pool a body would wait behind prompts and image files.
+        self._parsers = ThreadPoolExecutor(PARSERS, thread_name_prefix="lpw-sdxl-parser")
         self._strangers = Tally(logger, "%d requests without a valid token, the last from %s")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,10 +100,12 @@ class RequestGuard:
         found = self._table.find(scope["path"])
         endpoint = None if found is None else found.by_method.get(scope["method"], found.first)
         answer = ShapedAnswer(
-            send, self._count_error, self._known_fields, is_closing=not is_small(scope)
+            send,
+            self._count_error,
+            self._known_fields,
+            self._table.dialect_at(scope["path"]) if endpoint is None else endpoint.dialect,
+            is_closing=not is_small(scope),
         )
-        if endpoint is not None:
-            answer.dialect = endpoint.dialect
         if not self._is_admitted(scope, endpoint):
             self._strangers.add(_for_log(scope["client"][0] if scope.get("client") else "nowhere"))
             await answer.refuse(_unauthorized())
@@ -114,7 +121,7 @@ class RequestGuard:
                 logger.info(
                     "%s %s %s %.0f ms",
                     scope["method"][:16],
-                    _for_log(scope["path"]),
+                    _for_log(scope["path"] if endpoint is None else endpoint.path),
                     answer.summary,
                     (time.monotonic() - started) * 1000,
                 )
@@ -133,21 +140,31 @@ class RequestGuard:
         if isinstance(judged, ErrorAnswer):
             await answer.refuse(judged)
             return
-        call = judged
-        if call.endpoint.body is not None:
-            content = await self._read(receive, answer, call.endpoint.body)
-            if content is None:
-                return
-            payload = Payload(content, content_type(scope), scope.get("query_string", b""))
-            del content  # what the parser lets go is gone
-            try:
-                request = await asyncio.to_thread(call.endpoint.body.parse, payload)
-            except RequestError as error:
-                await answer.refuse(ErrorAnswer.from_error(error))
-                return
-            del payload
-            call = Call(call.endpoint, call.parameters, request)
-        await self._app(put_call(scope, call), receive, answer.send)
+        admitted = await self._parse(scope, receive, answer, judged)
+        if admitted is not None:
+            await self._app(admitted, receive, answer.send)
+
+    async def _parse(
+        self, scope: Scope, receive: Receive, answer: ShapedAnswer, call: Call
+    ) -> Scope | None:
+        """Read and parse a body; None if it was refused, or its client has left.
+
+        What is parsed is in the scope alone, for whoever takes it to be the only one to hold it.
+        """
+        body = call.endpoint.body
+        if body is None:
+            return put_call(scope, call, None)
+        content = await self._read(receive, answer, body)
+        if content is None:
+            return None
+        payload = Payload(content, content_type(scope), scope.get("query_string", b""))
+        loop = asyncio.get_running_loop()
+        try:
+            request = await loop.run_in_executor(self._parsers, body.parse, payload)
+        except LpwSdxlError as error:
+            await answer.refuse(ErrorAnswer.from_error(error))
+            return None
+        return put_call(scope, call, request)
 
     def _judge(self, scope: Scope, found: Found | None) -> Call | ErrorAnswer:
         """Find the call, or refuse what can be told to be wrong without the body."""

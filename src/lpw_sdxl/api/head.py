@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lpw_sdxl.api.asgi import Scope, header_values
+from lpw_sdxl.api.asgi import JSON, Scope, header_values
 from lpw_sdxl.api.body import too_large
 from lpw_sdxl.api.endpoints import Body, Reading
 from lpw_sdxl.api.errors import ErrorAnswer
@@ -82,7 +82,7 @@ def _is_taken(scope: Scope, body: Body) -> bool:
     media_type, *parameters = (part.strip() for part in content_type(scope).lower().split(";"))
     if media_type not in body.media_types:
         return False
-    if media_type != "application/json":
+    if media_type != JSON:
         return True
     if parameters and not parameters[-1]:
         parameters.pop()

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import logging
-import os
-import socket
-import stat
+from typing import NamedTuple
+
+import psutil
 
 logger = logging.getLogger(__name__)
 
-_OPEN_FILES = "/proc/self/fd"  # Linux
+
+class ListeningSocket(NamedTuple):
+    """A socket of this process that takes connections."""
+
+    descriptor: int
+    address: str
 
 
 def warn_if_exposed() -> None:
     """Say loudly that whoever reaches this server may use it, if more than this machine does."""
-    exposed = [address for address in listening_addresses() if not _is_loopback(address)]
+    addresses = [one.address for one in listening_sockets()]
+    exposed = [address for address in addresses if not _is_loopback(address)]
     if exposed:
         logger.warning(
             "LISTENING ON %s WITHOUT A TOKEN: whoever reaches this port may use this server."
@@ -25,25 +30,14 @@ def warn_if_exposed() -> None:
         )
 
 
-def listening_addresses() -> list[str]:
-    """Give the IP addresses that this process has listening sockets on."""
-    addresses = []
-    with contextlib.suppress(OSError):
-        for name in os.listdir(_OPEN_FILES):
-            with contextlib.suppress(OSError):
-                addresses.extend(_address(int(name)))
-    return addresses
-
-
-def _address(descriptor: int) -> list[str]:
-    """Give a descriptor's address if it is a socket that listens for TCP."""
-    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-        return []
-    with socket.socket(fileno=os.dup(descriptor)) as copy:
-        if copy.family not in (socket.AF_INET, socket.AF_INET6):
-            return []
-        is_listening = copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        return [copy.getsockname()[0]] if is_listening else []
+def listening_sockets() -> list[ListeningSocket]:
+    """List this process's sockets that listen for TCP."""
+    connections = psutil.Process().net_connections("inet")
+    return [
+        ListeningSocket(one.fd, one.laddr.ip)
+        for one in connections
+        if one.status == psutil.CONN_LISTEN
+    ]
 
 
 def _is_loopback(address: str) -> bool:

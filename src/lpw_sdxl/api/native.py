@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from lpw_sdxl.api.asgi import JSON
 from lpw_sdxl.api.batch import BatchAnswer
-from lpw_sdxl.api.endpoints import JSON, Answer, Body, Endpoint, Payload
+from lpw_sdxl.api.endpoints import Answer, Body, Endpoint, Payload
 from lpw_sdxl.api.native_schemas import (
     ServedLimits,
     bound_batch,
@@ -34,7 +35,7 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
     """Write the rows of our own endpoints under this server's limits."""
     limits = served.request
     prompts = 2 * limits.max_prompt_characters * ESCAPED_CHARACTER_BYTES
-    with_prompts = min(prompts + OTHER_FIELDS_BYTES, served.max_body_bytes)
+    with_prompts = prompts + OTHER_FIELDS_BYTES
     example = example_request(served)
     return (
         _endpoint(
@@ -54,7 +55,7 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
         ),
         _endpoint(
             "generate_batch",
-            "Make several images; a bad item is an error in its place and spoils no other.",
+            "Make several images; a bad item is an error at its place and spoils no other.",
             Body(
                 _content_by(partial(parse_batch, limits=limits)),
                 served.max_body_bytes,
@@ -79,7 +80,7 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
         _endpoint(
             "info",
             "Say what is served: model, device, limits, schedulers, and what the engine has done.",
-            Body(_content_by(parse_info), min(INFO_BYTES, served.max_body_bytes), InfoRequest, {}),
+            Body(_content_by(parse_info), INFO_BYTES, InfoRequest, {}),
             Answer("What is served.", (JSON,), EngineDescription),
         ),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lpw_sdxl.api.endpoints import JsonObject
+from lpw_sdxl.api.asgi import JsonObject
 from lpw_sdxl.request_limits import RequestLimits
 from lpw_sdxl.scheduler_table import SCHEDULER_ALIASES
 from lpw_sdxl.schema import GenerationRequest, ImageSize

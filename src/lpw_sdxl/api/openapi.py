@@ -11,24 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from starlette.routing import compile_path
 
 from lpw_sdxl import __version__
+from lpw_sdxl.api.asgi import JSON, JsonObject
 from lpw_sdxl.api.dialect import NATIVE
-from lpw_sdxl.api.endpoints import (
-    JSON,
-    READING_METHODS,
-    Answer,
-    Body,
-    Endpoint,
-    JsonObject,
-    operation_name,
-)
+from lpw_sdxl.api.endpoints import READING_METHODS, Answer, Body, Endpoint, operation_name
 from lpw_sdxl.api.openapi_errors import (
     BODY_STATUSES,
     HEAD_STATUSES,
-    error_codes,
+    answered_codes,
     error_responses,
     response_name,
 )
@@ -59,7 +52,7 @@ def _document(rows: Sequence[Endpoint], has_tokens: bool) -> JsonObject:
     paths: dict[str, JsonObject] = {}
     for row in rows:
         operation = _operation(row, schemas, has_tokens)
-        paths.setdefault(row.path, {}).update(
+        paths.setdefault(compile_path(row.path)[1], {}).update(
             {method: dict(operation) for method in _documented_methods(row)}
         )
     for path, operations in paths.items():
@@ -93,35 +86,35 @@ class _Schemas:
 
     Attributes:
         components: by their names in the document.
-        requests: by `str` of the type, a reference to it.
-        answers: likewise; where a type has no name, its schema.
+        requests: a reference to each request's type.
+        answers: a reference to each answer's type; where a type has no name, its schema. By `str`
+            of the type, for not every type can be a key.
     """
 
     components: JsonObject
-    requests: Mapping[str, JsonObject]
+    requests: Mapping[type[BaseModel], JsonObject]
     answers: Mapping[str, JsonObject]
 
     @classmethod
     def of(cls, rows: Sequence[Endpoint]) -> _Schemas:
         """Write the schemas, with this server's limits put into those of requests."""
-        bodies = [row.body for row in rows if row.body and row.body.type]
-        requests, components = _schemas_of([body.type for body in bodies], "validation")
-        answers, more = _schemas_of([row.answer.type for row in rows], "serialization")
-        components |= more
-        for body in bodies:
-            assert body.type is not None
-            body.bound(components[body.type.__name__])
-        codes = tuple(dict.fromkeys(code for codes in error_codes().values() for code in codes))
-        return cls(components | {"Error": NATIVE.schema(codes)}, requests, answers)
-
-
-def _schemas_of(types: Sequence[Any], mode: Any) -> tuple[dict[str, JsonObject], JsonObject]:
-    """Return each type's schema, mostly a reference, and the schemas that are referred to."""
-    told = [type_ for type_ in types if type_ is not None]
-    inputs = [(index, mode, TypeAdapter(type_)) for index, type_ in enumerate(told)]
-    schemas, definitions = TypeAdapter.json_schemas(inputs, ref_template=_REFERENCE)
-    by_type = [(type_, schemas[index, mode]) for index, type_ in enumerate(told)]
-    return {str(type_): schema for type_, schema in by_type}, definitions.get("$defs", {})
+        bodies = {row.body.type: row.body for row in rows if row.body and row.body.type}
+        answers = {str(row.answer.type): row.answer.type for row in rows if row.answer.type}
+        inputs: list[tuple[Any, Any, TypeAdapter[Any]]] = [
+            *((type_, "validation", TypeAdapter(type_)) for type_ in bodies),
+            *((name, "serialization", TypeAdapter(type_)) for name, type_ in answers.items()),
+        ]
+        schemas, definitions = TypeAdapter.json_schemas(inputs, ref_template=_REFERENCE)
+        components: JsonObject = definitions.get("$defs", {})
+        requests = {type_: schemas[type_, "validation"] for type_ in bodies}
+        for type_, body in bodies.items():
+            body.bound(components[requests[type_]["$ref"].rpartition("/")[2]])
+        codes = tuple(dict.fromkeys(code for codes in answered_codes().values() for code in codes))
+        return cls(
+            components | {"Error": NATIVE.schema(codes)},
+            requests,
+            {name: schemas[name, "serialization"] for name in answers},
+        )
 
 
 def _documented_methods(row: Endpoint) -> list[str]:
@@ -150,10 +143,11 @@ def _operation(row: Endpoint, schemas: _Schemas, has_tokens: bool) -> JsonObject
 
 
 def _request_body(body: Body, schemas: _Schemas) -> JsonObject:
-    media: JsonObject = {"schema": schemas.requests.get(str(body.type), {"type": "object"})}
+    schema = {"type": "object"} if body.type is None else schemas.requests[body.type]
+    media: JsonObject = {"schema": schema}
     if body.example is not None:
         media["example"] = body.example
-    return {"required": True, "content": dict.fromkeys(body.media_types, media)}
+    return {"required": body.is_required, "content": dict.fromkeys(body.media_types, media)}
 
 
 def _success(answer: Answer, schemas: _Schemas) -> JsonObject:
@@ -172,7 +166,7 @@ def _content(answer: Answer, media_type: str, schemas: _Schemas) -> JsonObject:
 def _errors(row: Endpoint, is_closed: bool) -> JsonObject:
     """Refer to the errors' responses; 401 only where it can be."""
     statuses = row.statuses | HEAD_STATUSES | (BODY_STATUSES if row.body else frozenset())
-    answered = statuses & error_codes().keys()
+    answered = statuses & answered_codes().keys()
     if not is_closed:
         answered = answered - {401}
     return {

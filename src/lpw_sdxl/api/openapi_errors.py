@@ -5,25 +5,14 @@ An error class or a status that is added there is in the document without a word
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
+from lpw_sdxl.api.asgi import JSON, JsonObject
 from lpw_sdxl.api.dialect import ErrorDialect
-from lpw_sdxl.api.errors import STATUS_ANSWERS, ErrorAnswer
-from lpw_sdxl.errors import (
-    ClientLeftError,
-    GenerationError,
-    LpwSdxlError,
-    RequestError,
-    UnavailableError,
-)
-
-JsonObject = dict[str, Any]
+from lpw_sdxl.api.errors import RETRIED_STATUSES, ErrorAnswer
+from lpw_sdxl.errors import STATUS_ANSWERS, ClientLeftError, error_codes
 
 # What the guard answers before anything below it is asked: for its head, and for its body.
 HEAD_STATUSES = frozenset({400, 401, 403, 413, 431})
 BODY_STATUSES = frozenset({408, 415})
-_ANSWERED = (RequestError, GenerationError, UnavailableError)
 _HEADERS: dict[int, JsonObject] = {
     401: {
         "www-authenticate": {
@@ -47,17 +36,15 @@ _HEADERS: dict[int, JsonObject] = {
             "description": "Seconds after which another try is worth while.",
         }
     }
-    for status in (429, 503)
+    for status in RETRIED_STATUSES
 }
 
 
-def error_codes() -> dict[int, tuple[str, ...]]:
-    """List every code that a client can be answered with, by its status."""
-    codes: dict[int, list[str]] = {}
-    for status, code in (*_codes_of_statuses(), *_codes_of_errors()):
-        if code not in codes.setdefault(status, []):
-            codes[status].append(code)
-    return {status: tuple(found) for status, found in sorted(codes.items())}
+def answered_codes() -> dict[int, tuple[str, ...]]:
+    """List every code that a client can read, by its status."""
+    codes = error_codes()
+    del codes[ClientLeftError.status]
+    return codes
 
 
 def error_responses(dialect: ErrorDialect, *, has_tokens: bool) -> JsonObject:
@@ -69,7 +56,7 @@ def error_responses(dialect: ErrorDialect, *, has_tokens: bool) -> JsonObject:
     """
     return {
         response_name(dialect, status): _response(dialect, status, codes)
-        for status, codes in error_codes().items()
+        for status, codes in answered_codes().items()
         if status != 401 or has_tokens
     }
 
@@ -81,21 +68,6 @@ def response_name(dialect: ErrorDialect, status: int) -> str:
 
 def _response(dialect: ErrorDialect, status: int, codes: tuple[str, ...]) -> JsonObject:
     example = dialect.write(ErrorAnswer(status, *STATUS_ANSWERS[status]))
-    content = {"application/json": {"schema": dialect.schema(codes), "example": example}}
+    content = {JSON: {"schema": dialect.schema(codes), "example": example}}
     headers = {"headers": _HEADERS[status]} if status in _HEADERS else {}
     return {"description": ", ".join(codes), "content": content, **headers}
-
-
-def _codes_of_statuses() -> Iterator[tuple[int, str]]:
-    for status, (code, _) in STATUS_ANSWERS.items():
-        yield status, code
-
-
-def _codes_of_errors() -> Iterator[tuple[int, str]]:
-    """Walk down the errors that become answers; who left reads none."""
-    waiting: list[type[LpwSdxlError]] = [*_ANSWERED]
-    while waiting:
-        error = waiting.pop(0)
-        waiting += error.__subclasses__()
-        if issubclass(error, _ANSWERED) and not issubclass(error, ClientLeftError):
-            yield error.status, error.code

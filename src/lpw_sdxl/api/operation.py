@@ -8,7 +8,8 @@ from dataclasses import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lpw_sdxl.api.endpoints import JSON, READING_METHODS, TEXT, Answer, Backend, Call, Endpoint
+from lpw_sdxl.api.asgi import JSON
+from lpw_sdxl.api.endpoints import READING_METHODS, TEXT, Answer, Backend, Call, Endpoint
 from lpw_sdxl.api.openapi import write_document
 from lpw_sdxl.settings import Settings
 

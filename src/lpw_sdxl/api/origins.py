@@ -114,7 +114,9 @@ class OpenedToOrigins(CORSMiddleware):
                 f"pages may {self._methods}, with authorization and content-type",
             )
         headers = {k: v for k, v in response.headers.items() if not k.startswith("content-")}
-        return Response(NATIVE.body(answer), answer.status, headers, "application/json")
+        refusal = NATIVE.response(answer)
+        refusal.headers.update(headers)
+        return refusal
 
 
 def _is_address(origin: str) -> bool:

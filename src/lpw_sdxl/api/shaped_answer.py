@@ -6,7 +6,8 @@ It knows nothing of why something was refused, and sums the answer up for the lo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from lpw_sdxl.api.asgi import Message, Send
@@ -16,6 +17,7 @@ from lpw_sdxl.api.errors import ErrorAnswer
 FIRST_ERROR_STATUS = 400
 REDIRECTS = frozenset({307, 308})  # Starlette's for a slash too many, to whatever Host was sent
 LARGEST_ERROR_BYTES = 64 * 1024
+_PLACE = re.compile("[0-9]{1,4}")  # in a list
 
 
 @dataclass
@@ -40,11 +42,17 @@ class ShapedAnswer:
 
     async def refuse(self, error: ErrorAnswer) -> None:
         """Answer with an error."""
-        self.summary = self._summary(error.status, ErrorNote(error.code, error.field))
+        response = self.dialect.response(error)
+        self.summary = self._summary(response.status_code, ErrorNote(error.code, error.field))
+        self._count_error(error.code)
         if self._is_begun:
             return  # the client has part of another answer; there is no way back
-        self._count_error(error.code)
-        await self._send_whole(error.status, self.dialect.body(error), error.headers)
+        self._is_begun = True
+        if self.is_closing:
+            response.headers["connection"] = "close"
+        start = {"status": response.status_code, "headers": response.raw_headers}
+        await self._send({"type": "http.response.start", **start})
+        await self._send({"type": "http.response.body", "body": response.body, "more_body": False})
 
     def leave(self, status: int, code: str) -> None:
         """Note that nobody is there to be answered."""
@@ -68,18 +76,6 @@ class ShapedAnswer:
             self._error_body += message.get("body", b"")
         if not message.get("more_body", False):
             await self._send_error(self._held)
-
-    async def _send_whole(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        self._is_begun = True
-        all_headers = {
-            "content-type": "application/json",
-            "content-length": str(len(body)),
-            **headers,
-            **({"connection": "close"} if self.is_closing else {}),
-        }
-        raw = [(name.encode(), value.encode()) for name, value in all_headers.items()]
-        await self._send({"type": "http.response.start", "status": status, "headers": raw})
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _send_error(self, start: Message) -> None:
         """Send the held error, as it is if it is in its endpoint's shape."""
@@ -106,6 +102,8 @@ class ShapedAnswer:
         """Write an error for the log; a field that a client made up is not written down."""
         if note.field is None:
             return f"{status} {note.code}"
-        parts = note.field.split(".")
-        is_known = all(part.isdecimal() or part in self._known_fields for part in parts)
+        first, *inner = note.field.split(".")
+        is_known = first in self._known_fields and all(
+            part in self._known_fields or _PLACE.fullmatch(part) for part in inner
+        )
         return f"{status} {note.code} {note.field if is_known else '(unknown field)'}"

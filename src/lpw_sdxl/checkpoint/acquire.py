@@ -14,10 +14,10 @@ from typing import Generic, Protocol, TypeVar
 
 from lpw_sdxl.checkpoint.console import Row
 from lpw_sdxl.checkpoint.options import ImportResult
-from lpw_sdxl.download.civitai import CivitaiVersion
 from lpw_sdxl.download.source import CivitaiSource, LocalSource, UrlSource, parse_source
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.settings import ImportSettings
+from lpw_sdxl.store.origin import Origin
 from lpw_sdxl.weights.progress import Progress
 
 Opened = TypeVar("Opened")
@@ -56,10 +56,8 @@ class Task(Protocol[Opened]):
     def find(self, sha256: str | None) -> ImportResult | None:
         """Find the import of a file that need not be downloaded."""
 
-    def run(
-        self, opened: Opened, source: str, version: CivitaiVersion | None, progress: Progress
-    ) -> ImportResult:
-        """Import a file; `source` is what may be told of where it came from."""
+    def run(self, opened: Opened, origin: Origin, progress: Progress) -> ImportResult:
+        """Import a file; `origin` is what is known of it without its header."""
 
 
 class Acquisition(Generic[Opened]):
@@ -98,7 +96,7 @@ class Acquisition(Generic[Opened]):
                 )
             opened = self.task.open(source.path)
             self._show(opened)
-            return self.task.run(opened, source.public, None, self.audience.progress)
+            return self.task.run(opened, Origin(source.public), self.audience.progress)
         return self._import_download(source, remove_source=remove_source)
 
     def _import_download(
@@ -126,7 +124,7 @@ class Acquisition(Generic[Opened]):
             self.audience.say(f"downloaded earlier: {fetched.path}")
         opened = self.task.open(fetched.path)
         self._show(opened)
-        result = self.task.run(opened, fetched.source, fetched.civitai, self.audience.progress)
+        result = self.task.run(opened, fetched.origin, self.audience.progress)
         if remove_source:
             download.remove(fetched.path)
         return result

@@ -14,12 +14,7 @@ from pathlib import Path
 import torch
 
 from lpw_sdxl.checkpoint.architecture import read_architecture
-from lpw_sdxl.checkpoint.configs import (
-    Config,
-    component_configs,
-    model_index,
-    scheduler_config,
-)
+from lpw_sdxl.checkpoint.configs import Config, component_configs, read_config, scheduler_config
 from lpw_sdxl.checkpoint.inspect import CheckpointSummary
 from lpw_sdxl.checkpoint.keys import Transform
 from lpw_sdxl.checkpoint.plan import ConversionPlan, TensorPlan, plan_conversion
@@ -69,7 +64,7 @@ def prepare(
     networks = component_configs(read_architecture(header), summary.native_size, dtype)
     plan = plan_conversion(header, parameter_shapes(networks))
     configs = {
-        "model_index.json": model_index(),
+        "model_index.json": read_config("model_index"),
         "scheduler/scheduler_config.json": scheduler_config(summary),
         **{component.config_file: config for component, config in networks.items()},
     }

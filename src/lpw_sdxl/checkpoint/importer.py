@@ -8,37 +8,39 @@ Torch is imported only when a conversion follows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lpw_sdxl import __version__
-from lpw_sdxl.checkpoint.known import (
-    IDENTITY,
-    KnownImport,
-    check_same,
-    find_by_identity,
-    find_by_sha256,
-    vae_label,
-)
+from lpw_sdxl.checkpoint.known import IDENTITY, SHA256, check_same, find_whole, vae_label
+from lpw_sdxl.checkpoint.notes import header_origin
 from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
-from lpw_sdxl.checkpoint.provenance import Provenance, provenance_of
 from lpw_sdxl.checkpoint.selection import Checkpoint, Selection, identity_of, open_checkpoint
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.store import entries, publication
-from lpw_sdxl.store.manifest import DEMO_SOURCE, Manifest, make_tag, write_manifest
+from lpw_sdxl.store.manifest import (
+    DEMO_SOURCE,
+    EntryManifest,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
+from lpw_sdxl.store.origin import Origin
 from lpw_sdxl.store.space import Need, check_space, full_disk_told
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.files import hash_file
 from lpw_sdxl.weights.progress import Progress
 
+BASE_MODEL = "SDXL 1.0"
+"""What every checkpoint that is served descends from, where nobody names a later family."""
 SPARE_BYTES = 64 * 1024 * 1024
 """Configuration, tokenizers and the file system's own needs."""
 
 
 def import_checkpoint(
-    checkpoint: Checkpoint, options: ImportOptions, provenance: Provenance, progress: Progress
+    checkpoint: Checkpoint, options: ImportOptions, origin: Origin, progress: Progress
 ) -> ImportResult:
     """Import a checkpoint into the model store; a failure leaves the store as it was.
 
@@ -47,7 +49,7 @@ def import_checkpoint(
     """
     entries.check_name(options.name)
     with publication.exclusive_import() as workshop:
-        return _import(checkpoint, options, provenance, progress, workshop)
+        return _import(checkpoint, options, origin, progress, workshop)
 
 
 def import_demo(path: Path, *, force: bool, progress: Progress) -> ImportResult:
@@ -60,42 +62,65 @@ def import_demo(path: Path, *, force: bool, progress: Progress) -> ImportResult:
         raise CheckpointError(f"{path} is missing; it comes with a clone of the repository.")
     checkpoint = open_checkpoint(path, Selection())
     options = ImportOptions(dtype=CheckpointDtype.FLOAT32, force=force)
-    provenance = provenance_of(DEMO_SOURCE, checkpoint.header.metadata)
-    return import_checkpoint(checkpoint, options, provenance, progress)
+    return import_checkpoint(checkpoint, options, Origin(DEMO_SOURCE), progress)
 
 
 def _import(
     checkpoint: Checkpoint,
     options: ImportOptions,
-    provenance: Provenance,
+    origin: Origin,
     progress: Progress,
     workshop: Path,
 ) -> ImportResult:
     """Import a checkpoint while the store's lock is held."""
-    known = None if options.force else find_by_identity(options.name, checkpoint.identity)
-    if known is not None and options.sha256 in (None, known.manifest.source_sha256):
-        return _known(known, options, checkpoint.selection)
+    asked = {SHA256: options.sha256} if options.sha256 else {}
+    known = _find({IDENTITY: checkpoint.identity} | asked, options, checkpoint.selection)
+    if known is not None:
+        return known
 
     from lpw_sdxl.checkpoint.convert import convert, prepare
     from lpw_sdxl.checkpoint.verify import verify_directory
 
     conversion = prepare(checkpoint.header, checkpoint.summary, options.dtype)
     sha256 = checked_sha256(checkpoint.path, options.sha256, progress)
-    known = None if options.force else find_by_sha256(options.name, sha256)
+    known = _find({SHA256: sha256}, options, checkpoint.selection)
     if known is not None:
-        return _known(known, options, checkpoint.selection)
-    check_space([model_need(conversion.weight_bytes)])
-    manifest = _describe(checkpoint, options, provenance, conversion.plan.ignored, sha256)
-    tag = make_tag(options.name, sha256)
-    metadata = manifest.describe() | {IDENTITY: checkpoint.identity}
-    with full_disk_told(entries.store_directory()):
-        entry = publication.prepare_publication(tag, metadata, workshop)
-        files = convert(conversion, entry.directory, progress)
-        verify_directory(entry.directory, conversion, progress)
+        return known
+    manifest = _describe(checkpoint, options, origin, conversion.plan.ignored, sha256)
+
+    def fill(directory: Path) -> Manifest:
+        files = convert(conversion, directory, progress)
+        verify_directory(directory, conversion, progress)
         _check_unchanged(checkpoint)
-        write_manifest(entry.directory, replace(manifest, files=files))
+        return replace(manifest, files=files)
+
+    need = model_need(conversion.weight_bytes)
+    return publish(manifest, checkpoint.identity, need, workshop, fill)
+
+
+def publish(
+    manifest: EntryManifest,
+    identity: str,
+    need: Need,
+    workshop: Path,
+    fill: Callable[[Path], EntryManifest],
+) -> ImportResult:
+    """Make an entry of the store.
+
+    Args:
+        manifest: what it will be; its files are not known yet.
+        identity: of the file that it is made from, by `selection.identity_of`.
+        need: the room that it takes.
+        workshop: the folder of `exclusive_import`.
+        fill: writes the files into a directory and returns the whole manifest.
+    """
+    check_space([need])
+    metadata = manifest.describe() | {IDENTITY: identity}
+    with full_disk_told(entries.store_directory()):
+        entry = publication.prepare_publication(manifest.tag, metadata, workshop)
+        write_manifest(entry.directory, fill(entry.directory))
         entry.publish()
-    return ImportResult(tag, was_known=False)
+    return ImportResult(manifest.tag, was_known=False)
 
 
 def find_imported(
@@ -107,10 +132,19 @@ def find_imported(
         CheckpointError: it was made with other options.
     """
     entries.check_name(options.name)
-    if sha256 is None or options.force:
+    return None if sha256 is None else _find({SHA256: sha256}, options, selection)
+
+
+def _find(
+    notes: Mapping[str, str], options: ImportOptions, selection: Selection
+) -> ImportResult | None:
+    if options.force:
         return None
-    known = find_by_sha256(options.name, sha256)
-    return None if known is None else _known(known, options, selection)
+    known = find_whole(read_manifest, lambda name: name == options.name, notes)
+    if known is None:
+        return None
+    check_same(known, options, selection)
+    return ImportResult(known.tag, was_known=True)
 
 
 def model_need(weight_bytes: int) -> Need:
@@ -135,29 +169,22 @@ def checked_sha256(path: Path, expected: str | None, progress: Progress) -> str:
     return found
 
 
-def _known(known: KnownImport, options: ImportOptions, selection: Selection) -> ImportResult:
-    check_same(known, options, selection)
-    return ImportResult(known.tag, was_known=True)
-
-
 def _describe(
     checkpoint: Checkpoint,
     options: ImportOptions,
-    provenance: Provenance,
+    origin: Origin,
     ignored: Mapping[str, int],
     sha256: str,
 ) -> Manifest:
     """Say what the entry will be; its files are not known yet."""
     summary, selection = checkpoint.summary, checkpoint.selection
+    told = origin.or_else(header_origin(checkpoint.header)).or_else(Origin("", "", BASE_MODEL))
     return Manifest(
+        **asdict(told),
         name=options.name,
-        source=provenance.source,
         source_file=checkpoint.header.name,
         source_size=checkpoint.header.file_size,
         source_sha256=sha256,
-        title=provenance.title,
-        base_model=provenance.base_model,
-        trained_words=provenance.trained_words,
         native_size=summary.native_size,
         dtype=options.dtype.value,
         prediction_type=summary.prediction.type.value,

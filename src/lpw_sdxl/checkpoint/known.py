@@ -3,55 +3,61 @@
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from lpw_sdxl.checkpoint.inspect import Prediction, PredictionType
 from lpw_sdxl.checkpoint.options import ImportOptions
 from lpw_sdxl.checkpoint.selection import Selection
-from lpw_sdxl.errors import CheckpointError, ModelError
+from lpw_sdxl.errors import CheckpointError, LpwSdxlError
 from lpw_sdxl.store import entries
-from lpw_sdxl.store.manifest import Manifest, make_tag, read_manifest, verify_files
+from lpw_sdxl.store.manifest import Kind, Manifest, verify_files
 from lpw_sdxl.weights.files import hash_file
 
 IDENTITY = "source_identity"
 """The store entry's note of which file it was made from, by `selection.identity_of`."""
+SHA256 = "source_sha256"
+"""Its note of that file's SHA-256."""
 
 logger = logging.getLogger(__name__)
 
 
-class KnownImport(NamedTuple):
-    """A whole entry of the store and its manifest."""
+def find_whole(
+    read: Callable[[Path], Kind], is_named: Callable[[str], bool], notes: Mapping[str, str]
+) -> Kind | None:
+    """Return the manifest of the first whole entry with these notes.
 
-    tag: str
-    manifest: Manifest
+    A half-made or damaged one counts as none. Sizes alone are checked, so that the answer is quick;
+    `verify TAG` reads every byte.
 
-
-def find_by_identity(name: str, identity: str) -> KnownImport | None:
-    """Return the whole entry of this name that was made from this very file."""
-    for entry in entries.list_entries():
-        if entry.tag.startswith(f"{name}:") and entry.metadata.get(IDENTITY) == identity:
-            return _find_whole(entry.tag)
+    Args:
+        read: reads the manifest of an entry's directory.
+        is_named: tells by an entry's name whether it may be the one.
+        notes: what the store must know of it.
+    """
+    for entry in entries.list_entries(is_named):
+        if all(entry.metadata.get(note) == value for note, value in notes.items()):
+            try:
+                manifest = read(entry.path)
+                verify_files(entry.path, manifest, contents=False)
+            except LpwSdxlError as error:
+                logger.info("no whole import of %s is there: %s", entry.tag, error)
+            else:
+                return manifest
     return None
 
 
-def find_by_sha256(name: str, sha256: str) -> KnownImport | None:
-    """Return the whole entry of this name that was made from a file with this SHA-256."""
-    known = _find_whole(make_tag(name, sha256))
-    return known if known and known.manifest.source_sha256 == sha256 else None
-
-
-def check_same(known: KnownImport, options: ImportOptions, selection: Selection) -> None:
+def check_same(known: Manifest, options: ImportOptions, selection: Selection) -> None:
     """Check that a known import was made with these options; a prediction not given is any.
 
     Raises:
         CheckpointError: it was made with others; the first difference is named.
     """
-    manifest = known.manifest
-    prediction = Prediction(PredictionType(manifest.prediction_type), manifest.zero_terminal_snr)
+    prediction = Prediction(PredictionType(known.prediction_type), known.zero_terminal_snr)
     pairs = (
-        (f"dtype {manifest.dtype}", f"dtype {options.dtype}"),
-        (_weights(manifest.ema), _weights(selection.use_ema)),
-        (_vae(manifest.vae), _vae(vae_label(selection))),
+        (f"dtype {known.dtype}", f"dtype {options.dtype}"),
+        (_weights(known.ema), _weights(selection.use_ema)),
+        (_vae(known.vae), _vae(vae_label(selection))),
         (_predicts(prediction), _predicts(selection.prediction or prediction)),
     )
     for there, asked in pairs:
@@ -66,21 +72,6 @@ def vae_label(selection: Selection) -> str:
     """Return name and SHA-256 of the file that the VAE is taken from, or empty."""
     vae = selection.vae
     return "" if vae is None else f"{vae.name}, SHA-256 {hash_file(vae)}"
-
-
-def _find_whole(tag: str) -> KnownImport | None:
-    """Return an entry if it is whole; a half-made or damaged one counts as none.
-
-    Sizes alone are checked, so that the answer is quick; `verify TAG` reads every byte.
-    """
-    try:
-        entry = entries.find(tag)
-        manifest = read_manifest(entry.path)
-        verify_files(entry.path, manifest, contents=False)
-    except ModelError as error:
-        logger.info("no whole import of %s is there: %s", tag, error)
-        return None
-    return KnownImport(tag, manifest)
 
 
 def _weights(ema: bool) -> str:

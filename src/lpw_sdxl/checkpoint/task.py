@@ -8,9 +8,8 @@ from pathlib import Path
 
 from lpw_sdxl.checkpoint.console import Row, summary_rows
 from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
-from lpw_sdxl.checkpoint.provenance import provenance_of
 from lpw_sdxl.checkpoint.selection import Checkpoint, Selection, open_checkpoint
-from lpw_sdxl.download.civitai import CivitaiVersion
+from lpw_sdxl.store.origin import Origin
 from lpw_sdxl.weights.progress import Progress
 
 
@@ -49,11 +48,8 @@ class CheckpointTask:
 
         return find_imported(sha256, self.options, self.selection)
 
-    def run(
-        self, opened: Checkpoint, source: str, version: CivitaiVersion | None, progress: Progress
-    ) -> ImportResult:
+    def run(self, opened: Checkpoint, origin: Origin, progress: Progress) -> ImportResult:
         """Import a checkpoint."""
         from lpw_sdxl.checkpoint.importer import import_checkpoint
 
-        provenance = provenance_of(source, opened.header.metadata, version)
-        return import_checkpoint(opened, self.options, provenance, progress)
+        return import_checkpoint(opened, self.options, origin, progress)

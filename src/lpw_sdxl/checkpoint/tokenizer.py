@@ -12,6 +12,8 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
+from lpw_sdxl.checkpoint.configs import read_config
+
 START_TOKEN = "<|startoftext|>"  # noqa: S105 - not a secret: 49406, opens every prompt
 END_TOKEN = "<|endoftext|>"  # noqa: S105 - 49407, closes every prompt
 MAX_LENGTH = 77
@@ -30,8 +32,8 @@ def write_tokenizer(directory: Path, *, pad_token: str) -> None:
     _write_json(directory / "vocab.json", build_vocabulary(merges))
     # Readers of merges.txt skip the first line, as in OpenAI's file.
     (directory / "merges.txt").write_bytes(("#version: 0.2\n" + "\n".join(merges) + "\n").encode())
-    _write_json(directory / "special_tokens_map.json", _special_tokens(pad_token))
-    _write_json(directory / "tokenizer_config.json", _tokenizer_config(pad_token))
+    for name in ("special_tokens_map", "tokenizer_config"):
+        _write_json(directory / f"{name}.json", read_config(name) | {"pad_token": pad_token})
 
 
 def read_merges() -> list[str]:
@@ -54,40 +56,6 @@ def _byte_symbols() -> list[str]:
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = 256 - len(printable)
     return [chr(byte) for byte in printable] + [chr(0x100 + index) for index in range(others)]
-
-
-def _special_tokens(pad_token: str) -> dict[str, object]:
-    def marked(content: str, *, normalized: bool) -> dict[str, object]:
-        return {
-            "content": content,
-            "lstrip": False,
-            "normalized": normalized,
-            "rstrip": False,
-            "single_word": False,
-        }
-
-    return {
-        "bos_token": marked(START_TOKEN, normalized=True),
-        "eos_token": marked(END_TOKEN, normalized=True),
-        "pad_token": pad_token,
-        "unk_token": marked(END_TOKEN, normalized=True),
-    }
-
-
-def _tokenizer_config(pad_token: str) -> dict[str, object]:
-    special = {
-        name: {"__type": "AddedToken", **token} if isinstance(token, dict) else token
-        for name, token in _special_tokens(pad_token).items()
-    }
-    return {
-        "add_prefix_space": False,
-        "clean_up_tokenization_spaces": True,
-        "do_lower_case": True,
-        "errors": "replace",
-        "model_max_length": MAX_LENGTH,
-        **special,
-        "tokenizer_class": "CLIPTokenizer",
-    }
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from lpw_sdxl.checkpoint.tokenizer import END_TOKEN, START_TOKEN, build_vocabulary, read_merges
 from lpw_sdxl.conditioning.explain import ExplainedPrompt, PromptExplanation, explain
-from lpw_sdxl.conditioning.vocabulary import VocabularyTokenizer
+from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 from lpw_sdxl.errors import InvalidPromptError
 from lpw_sdxl.prompt.grammar import PromptStyle
 from lpw_sdxl.prompt.parser import parse
@@ -70,13 +70,11 @@ def _read_text(text: str) -> str:
     return sys.stdin.buffer.read().decode(errors="surrogateescape").removesuffix("\n")
 
 
-def _build_tokenizers() -> list[VocabularyTokenizer]:
+def _build_tokenizers() -> list[ClipTokenizer]:
     merges = read_merges()
     vocabulary = build_vocabulary(merges)
     return [
-        VocabularyTokenizer(
-            vocabulary, merges, start_token=START_TOKEN, end_token=END_TOKEN, pad_token=pad_token
-        )
+        ClipTokenizer.from_merges(vocabulary, merges, (START_TOKEN, END_TOKEN, pad_token))
         for pad_token in _PAD_TOKENS
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -37,12 +37,7 @@ class Conditioning:
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """All four."""
-        return (
-            self.prompt_embeds,
-            self.negative_prompt_embeds,
-            self.pooled_prompt_embeds,
-            self.negative_pooled_prompt_embeds,
-        )
+        return tuple(getattr(self, field.name) for field in fields(self))
 
 
 WindowKey = tuple[int, tuple[int, ...]]

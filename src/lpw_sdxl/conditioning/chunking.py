@@ -5,27 +5,21 @@ A prompt and its negative prompt are taken together, because a style may fit one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import NamedTuple, Protocol
 
 from lpw_sdxl.conditioning.cutting import cut, tokenize
-from lpw_sdxl.conditioning.styles import STYLES, PooledChoice, StyleRules
-from lpw_sdxl.conditioning.windows import WINDOW_TOKENS, SpecialTokens, Window, Windows
+from lpw_sdxl.conditioning.styles import STYLES, StyleRules
+from lpw_sdxl.conditioning.windows import (
+    PooledChoice,
+    SpecialTokens,
+    Window,
+    Windows,
+    last_of_text,
+)
 from lpw_sdxl.prompt import Prompt, PromptStyle
-
-__all__ = [
-    "WINDOW_TOKENS",
-    "ChunkedPair",
-    "SpecialTokens",
-    "TokenChunks",
-    "Tokenizer",
-    "Window",
-    "chunk_for_encoders",
-    "chunk_pair",
-    "empty_window",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +79,7 @@ def chunk_pair(
     sides = zip(rules.fit(cuts, tokenizer.special), rules.pooled, strict=True)
     return ChunkedPair(
         *(
-            TokenChunks(windows, _POOLED[pooled](windows), _count_own(windows, rules))
+            TokenChunks(windows, pooled(windows), _count_own(windows, rules))
             for windows, pooled in sides
         )
     )
@@ -103,7 +97,7 @@ def chunk_for_encoders(
     pairs = [chunk_pair(prompt, negative_prompt, style, tokenizer) for tokenizer in tokenizers]
     specials = [tokenizer.special for tokenizer in tokenizers]
     sides = [
-        _align(side, style, specials, _POOLED[pooled])
+        _align(side, style, specials, pooled)
         for side, pooled in zip(zip(*pairs, strict=True), STYLES[style].pooled, strict=True)
     ]
     return tuple(map(ChunkedPair, *sides))
@@ -119,7 +113,7 @@ def _align(
     side: Sequence[TokenChunks],
     style: PromptStyle,
     specials: Sequence[SpecialTokens],
-    pooled: Callable[[Windows], int],
+    pooled: PooledChoice,
 ) -> tuple[TokenChunks, ...]:
     """Give one prompt's windows the same lengths for all encoders."""
     shapes = [[len(window.ids) for window in chunks.windows] for chunks in side]
@@ -152,15 +146,4 @@ def _widen(
 
 
 def _count_own(windows: Windows, rules: StyleRules) -> int:
-    return len(windows) if rules.keeps_empty_chunks else _last_of_text(windows) + 1
-
-
-def _last_of_text(windows: Windows) -> int:
-    return max((index for index, window in enumerate(windows) if window.text_count), default=0)
-
-
-_POOLED: Mapping[PooledChoice, Callable[[Windows], int]] = {
-    PooledChoice.FIRST: lambda _: 0,
-    PooledChoice.LAST_OF_TEXT: _last_of_text,
-    PooledChoice.LAST: lambda windows: len(windows) - 1,
-}
+    return len(windows) if rules.keeps_empty_chunks else last_of_text(windows) + 1

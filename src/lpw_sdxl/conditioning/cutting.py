@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from types import MappingProxyType
 
 from lpw_sdxl.conditioning.windows import WINDOW_TOKENS, Segment, WeightedToken
-from lpw_sdxl.prompt import Break, Prompt, Span
+from lpw_sdxl.prompt import LoraTag, Prompt, Span
 
 COMMA_BACKTRACK = 20
 """A chunk ends behind a comma that is among its last so many tokens (AUTOMATIC1111's default)."""
@@ -141,21 +141,12 @@ def _is_border(before: int, id_: int, places_in_embeddings: Mapping[int, int]) -
 
 def _texts(prompt: Prompt) -> Iterator[tuple[str | None, float]]:
     """Yield texts with their weights, joined over LoRA tags, and None for a break."""
-    run: list[Span] = []
-    for node in prompt.nodes:
-        if isinstance(node, Span) and (not run or node.weight == run[0].weight):
-            run.append(node)
-        elif isinstance(node, Span | Break):
-            yield from _joined(run)
-            run = [node] if isinstance(node, Span) else []
-            if not run:
-                yield None, 1.0
-    yield from _joined(run)
-
-
-def _joined(run: Sequence[Span]) -> Iterator[tuple[str, float]]:
-    if run:
-        yield "".join(span.text for span in run), run[0].weight
+    nodes = (node for node in prompt.nodes if not isinstance(node, LoraTag))
+    for weight, run in groupby(nodes, key=lambda node: getattr(node, "weight", None)):
+        if weight is None:
+            yield from ((None, 1.0) for _ in run)
+        else:
+            yield "".join(node.text for node in run if isinstance(node, Span)), weight
 
 
 def _cut_segment(segment: Segment, border: Border) -> Iterator[Segment]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from lpw_sdxl.conditioning.explain import ExplainingTokenizer
 from lpw_sdxl.conditioning.mentions import MentionFinder, MentionForm
-from lpw_sdxl.conditioning.pieces import TokenPiece
+from lpw_sdxl.conditioning.tokenizer import TokenPiece
 
 
 class EmbeddingTokenizer:

@@ -8,8 +8,9 @@ from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 from lpw_sdxl.conditioning.chunking import TokenChunks, Tokenizer, chunk_for_encoders
+from lpw_sdxl.conditioning.cutting import texts
 from lpw_sdxl.conditioning.mentions import EMBEDDING_PREFIX
-from lpw_sdxl.conditioning.pieces import TokenPiece
+from lpw_sdxl.conditioning.tokenizer import TokenPiece
 from lpw_sdxl.prompt import (
     Break,
     LoraTag,
@@ -170,7 +171,7 @@ class _PlacedToken(NamedTuple):
 def _place(prompt: Prompt, tokenizer: ExplainingTokenizer) -> Iterator[_PlacedToken]:
     extents = prompt.extents()
     offset = word_start = 0
-    for text in _texts(prompt):
+    for text in texts(prompt):
         for piece in tokenizer.pieces(text):
             start = extents[offset + piece.start][0]
             end = extents[offset + piece.end - 1][1]
@@ -179,20 +180,6 @@ def _place(prompt: Prompt, tokenizer: ExplainingTokenizer) -> Iterator[_PlacedTo
                 piece.id, start, end, None if piece.starts_word else word_start, piece.embedding
             )
         offset += len(text)
-
-
-def _texts(prompt: Prompt) -> list[str]:
-    """Return what is tokenised in one piece: spans, joined over LoRA tags if of equal weight."""
-    texts: list[str] = []
-    weight = None
-    for node in prompt.nodes:
-        if isinstance(node, Span) and node.weight == weight:
-            texts[-1] += node.text
-        elif isinstance(node, Span):
-            texts.append(node.text)
-        if not isinstance(node, LoraTag):
-            weight = node.weight if isinstance(node, Span) else None
-    return texts
 
 
 def _text_ids(chunks: TokenChunks) -> list[int]:

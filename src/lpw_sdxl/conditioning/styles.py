@@ -19,9 +19,13 @@ from lpw_sdxl.conditioning.cutting import (
 from lpw_sdxl.conditioning.mentions import MentionForm
 from lpw_sdxl.conditioning.windows import (
     Fit,
+    PooledChoice,
+    first_window,
     fit_alone_padded_after_eos,
     fit_alone_padded_after_text,
     fit_pair,
+    last_of_text,
+    last_window,
 )
 from lpw_sdxl.prompt import PromptStyle
 
@@ -36,14 +40,6 @@ class EmphasisName(Enum):
     FROM_EMPTY_PROMPT = auto()
 
 
-class PooledChoice(Enum):
-    """Which window gives the pooled vector."""
-
-    FIRST = auto()
-    LAST_OF_TEXT = auto()
-    LAST = auto()
-
-
 class PooledChoices(NamedTuple):
     """The choice for each prompt of a pair."""
 
@@ -51,7 +47,7 @@ class PooledChoices(NamedTuple):
     negative_prompt: PooledChoice
 
 
-_BOTH_FIRST = PooledChoices(PooledChoice.FIRST, PooledChoice.FIRST)
+_BOTH_FIRST = PooledChoices(first_window, first_window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +87,7 @@ STYLES: Mapping[PromptStyle, StyleRules] = {
         fit=fit_pair,
         # A long negative prompt must not replace the prompt's vector by that of the empty string,
         # as it does in the community pipeline; the negative one's is as there.
-        pooled=PooledChoices(PooledChoice.LAST_OF_TEXT, PooledChoice.LAST),
+        pooled=PooledChoices(last_of_text, last_window),
         emphasis=EmphasisName.FROM_WINDOW_END,
     ),
     PromptStyle.A1111: StyleRules(

@@ -58,6 +58,8 @@ class Window:
 Windows = tuple[Window, ...]
 Fit = Callable[[Sequence[Sequence[Segment]], SpecialTokens], Iterator[Windows]]
 """How chunks become windows, of a prompt and its negative prompt together."""
+PooledChoice = Callable[[Windows], int]
+"""Which window gives the pooled vector: its index."""
 Padding = Callable[[tuple[int, ...], int, SpecialTokens], tuple[int, ...]]
 """What fills a window: `(ids filled with EOS, ids up to the text's end, special)` to ids."""
 
@@ -96,6 +98,21 @@ def fit_alone_padded_after_eos(
     `<|endoftext|>`: an encoder whose padding is not EOS then reads nothing behind it.
     """
     return _fit_alone(prompts, special, _pad_after_eos)
+
+
+def first_window(_: Windows) -> int:
+    """Take the pooled vector of the first window."""
+    return 0
+
+
+def last_of_text(windows: Windows) -> int:
+    """Take the pooled vector of the last window with any text, or the first."""
+    return max((index for index, window in enumerate(windows) if window.text_count), default=0)
+
+
+def last_window(windows: Windows) -> int:
+    """Take the pooled vector of the last window."""
+    return len(windows) - 1
 
 
 def _position_count(chunks: Sequence[Segment]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,28 +13,11 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers.utils import logging as transformers_logging
 
-from lpw_sdxl.conditioning import DEFAULT_CACHE_BYTES, Embedding, PromptEncoder
+from lpw_sdxl.conditioning import PromptEncoder
+from lpw_sdxl.conditioning.embeddings import Embedding
 from lpw_sdxl.errors import ModelError
-from lpw_sdxl.prompt import DEFAULT_LIMITS, PromptLimits
+from lpw_sdxl.settings import Settings
 from lpw_sdxl.store.manifest import Manifest, read_manifest
-
-
-@dataclass(frozen=True)
-class LoadOptions:
-    """How a model is loaded.
-
-    Attributes:
-        prompt_limits: for prompts that the encoder is given as text.
-        conditioning_cache_bytes: what the encoder remembers; 0 is nothing.
-        decodes_in_half: whether the VAE of a half-precision model runs in that precision first;
-            else in float32, because SDXL's own overflows in float16.
-        embeddings: textual inversions that prompts may name.
-    """
-
-    prompt_limits: PromptLimits = DEFAULT_LIMITS
-    conditioning_cache_bytes: int = DEFAULT_CACHE_BYTES
-    decodes_in_half: bool = False
-    embeddings: tuple[Embedding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,20 +41,28 @@ class Pipeline:
     dtype: torch.dtype
 
     @classmethod
-    def load(cls, model_directory: Path, device: torch.device, options: LoadOptions) -> Pipeline:
+    def load(
+        cls,
+        model_directory: Path,
+        device: torch.device,
+        settings: Settings,
+        embeddings: Sequence[Embedding] = (),
+    ) -> Pipeline:
         """Load every part in the dtype it is saved in (a cast while loading costs 20 times that).
 
         Args:
             model_directory: what the import made.
             device: where everything will run; all is loaded into the CPU's memory.
-            options: how.
+            settings: what is remembered of prompts, and whether a half-precision model's VAE runs
+                in that precision first; else in float32, because SDXL's own overflows in float16.
+            embeddings: textual inversions that prompts may name.
 
         Raises:
             ModelError: if the directory has no readable manifest, or a network lacks a tensor.
         """
         manifest = read_manifest(model_directory)
         dtype = getattr(torch, manifest.dtype)
-        vae_dtype = dtype if options.decodes_in_half else torch.float32
+        vae_dtype = dtype if settings.half_decode else torch.float32
         unet = _load(UNet2DConditionModel, model_directory / "unet", dtype)
         vae = _load(AutoencoderKL, model_directory / "vae", vae_dtype)
         with _no_progress_bars():
@@ -79,9 +70,8 @@ class Pipeline:
                 model_directory,
                 "cpu",
                 dtype,
-                options.prompt_limits,
-                options.conditioning_cache_bytes,
-                embeddings=options.embeddings,
+                cache_bytes=settings.conditioning_cache_bytes,
+                embeddings=embeddings,
             )
         config_file = model_directory / "scheduler" / "scheduler_config.json"
         return cls(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lpw_sdxl.conditioning import Conditioning
+from lpw_sdxl.conditioning.assembly import Conditioning
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator, size_embedding
 from lpw_sdxl.diffusion.noise import bind_step, send
 from lpw_sdxl.diffusion.schedulers import Scheduler

@@ -20,6 +20,7 @@ from lpw_sdxl.download.http import Client, Response
 from lpw_sdxl.download.source import check_url
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
 from lpw_sdxl.settings import ImportSettings
+from lpw_sdxl.store.origin import Origin
 from lpw_sdxl.weights.text import clean_text
 
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
@@ -58,6 +59,12 @@ class CivitaiVersion:
     size: int | None
     sha256: str | None
     download_url: str = field(repr=False)
+
+    @property
+    def origin(self) -> Origin:
+        """Return what an import keeps of it."""
+        title = f"{self.model_name} {self.version_name}".strip()
+        return Origin(f"civitai:{self.version_id}", title, self.base_model, self.trained_words)
 
 
 def fetch_version(client: Client, settings: ImportSettings, version_id: int) -> CivitaiVersion:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lpw_sdxl.download.civitai import CivitaiVersion, fetch_version
+from lpw_sdxl.download.civitai import fetch_version
 from lpw_sdxl.download.hooks import DownloadHooks
 from lpw_sdxl.download.http import Client, open_client
 from lpw_sdxl.download.notes import Notes, clear_folder, locked, read_notes
@@ -24,6 +24,7 @@ from lpw_sdxl.download.source import CivitaiSource, UrlSource
 from lpw_sdxl.download.transfer import Order, Transfer
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.settings import ImportSettings
+from lpw_sdxl.store.origin import Origin
 
 RETRY_DELAY_S = 1.0
 
@@ -36,21 +37,12 @@ class Download:
 
     Attributes:
         path: where it is.
-        size: bytes.
-        sha256: lower-case hexadecimal digits.
-        source: where it came from, without what may be secret.
-        file_name: `path`'s last part.
-        civitai: what Civitai says about it, or None; its `download_url` has no query if the
-            file was there.
+        origin: where it came from, and what Civitai says about it.
         was_there: whether it was finished earlier; then nothing was asked for.
     """
 
     path: Path
-    size: int
-    sha256: str
-    source: str
-    file_name: str
-    civitai: CivitaiVersion | None
+    origin: Origin
     was_there: bool
 
 
@@ -154,17 +146,8 @@ def _order(
 
 
 def _download(folder: Path, notes: Notes, *, was_there: bool) -> Download:
-    assert notes.size is not None
-    assert notes.sha256 is not None
-    return Download(
-        path=folder / notes.file_name,
-        size=notes.size,
-        sha256=notes.sha256,
-        source=notes.source,
-        file_name=notes.file_name,
-        civitai=notes.civitai,
-        was_there=was_there,
-    )
+    origin = notes.civitai.origin if notes.civitai else Origin(notes.source)
+    return Download(folder / notes.file_name, origin, was_there)
 
 
 @contextmanager

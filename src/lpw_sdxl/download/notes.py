@@ -19,6 +19,7 @@ from lpw_sdxl.download.civitai import CivitaiVersion
 from lpw_sdxl.download.filename import safe_file_name
 from lpw_sdxl.download.source import without_query
 from lpw_sdxl.errors import CheckpointError
+from lpw_sdxl.store.manifest import write_json
 
 NOTES_FILE = "download.json"
 LOCK_FILE = "lock"
@@ -77,13 +78,7 @@ def write_notes(folder: Path, notes: Notes) -> None:
         "format_version": FORMAT_VERSION,
         "state": _FINISHED if notes.sha256 else _PARTIAL,
     }
-    partial = folder / f"{NOTES_FILE}{PARTIAL_SUFFIX}"
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, sort_keys=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / NOTES_FILE)
+    write_json(folder / NOTES_FILE, content)
     sync_folder(folder)
 
 

@@ -1,10 +1,11 @@
 """The jobs under way, and whose turn it is; what is decided of them is decided in policy.py.
 
-Knows nothing of the device, and of time only what a job has been served.
+Knows nothing of the device.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from functools import reduce
 
@@ -90,11 +91,13 @@ class ActiveJobs:
         """Take one out: it is done, or has failed."""
         self._jobs.remove(job)
 
-    def drop_cancelled(self) -> list[Job]:
-        """Take out the jobs whose caller has gone, and give them."""
-        gone = [job for job in self._jobs if job.is_cancelled]
-        self._jobs = [job for job in self._jobs if not job.is_cancelled]
-        return gone
+    def sweep(self) -> list[Job]:
+        """Take out the jobs whose time has run out or whose caller has gone, and give them."""
+        now = time.monotonic()
+        over = [job for job in self._jobs if job.is_over(now)]
+        for job in over:
+            self._jobs.remove(job)
+        return over
 
     def drain(self) -> list[Job]:
         """Take all out, and give them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from lpw_sdxl.schema import ImageSize
@@ -36,7 +35,6 @@ def step_cost(size: ImageSize, rows: int) -> float:
     return size.height * size.width * rows / MEGA
 
 
-@dataclass
 class Pace:
     """How long the device takes for a UNet call and for what is in it, from what it did lately.
 
@@ -46,45 +44,25 @@ class Pace:
     the time is then counted for the call or for its cost, whichever is in the job's favour.
     """
 
-    _calls: float = 0.0
-    _cost: float = 0.0
-    _cost_squared: float = 0.0
-    _seconds: float = 0.0
-    _seconds_cost: float = 0.0
+    def __init__(self) -> None:
+        # Of the calls seen: their number, cost, cost squared, seconds, and seconds times cost.
+        self._sums = (0.0,) * 5
 
     def add(self, cost: float, seconds: float) -> None:
         """Note one UNet call: megapixels of rows in it, and the seconds that it took."""
         kept = 0.5 ** (seconds / HALF_LIFE_S)
-        self._calls = self._calls * kept + 1
-        self._cost = self._cost * kept + cost
-        self._cost_squared = self._cost_squared * kept + cost**2
-        self._seconds = self._seconds * kept + seconds
-        self._seconds_cost = self._seconds_cost * kept + seconds * cost
+        seen = (1.0, cost, cost**2, seconds, seconds * cost)
+        self._sums = tuple(old * kept + new for old, new in zip(self._sums, seen, strict=True))
 
     def seconds_for(self, work: Work) -> float | None:
         """Say how long so much work takes at this pace; None while nothing has been seen."""
-        if not self._cost:
+        calls, cost, cost_squared, seconds, seconds_cost = self._sums
+        if not cost:
             return None
-        if not self._is_varied:
-            return min(self._seconds / self._calls * work.calls, self._per_cost * work.cost)
-        per_call, per_cost = self._fit()
+        spread = calls * cost_squared - cost**2
+        if spread <= LEAST_VARIATION * cost**2:
+            return min(seconds / calls * work.calls, seconds / cost * work.cost)
+        slope = (calls * seconds_cost - cost * seconds) / spread
+        per_cost = max(0.0, min(slope, seconds / cost))
+        per_call = max(0.0, (seconds - per_cost * cost) / calls)
         return per_call * work.calls + per_cost * work.cost
-
-    @property
-    def _is_varied(self) -> bool:
-        """Tell whether the calls seen differ enough in cost to know what the cost does."""
-        return self._spread > LEAST_VARIATION * self._cost**2
-
-    @property
-    def _spread(self) -> float:
-        return self._calls * self._cost_squared - self._cost**2
-
-    @property
-    def _per_cost(self) -> float:
-        return self._seconds / self._cost
-
-    def _fit(self) -> tuple[float, float]:
-        """Fit both coefficients, neither of them negative."""
-        slope = (self._calls * self._seconds_cost - self._cost * self._seconds) / self._spread
-        slope = max(0.0, min(slope, self._per_cost))
-        return max(0.0, (self._seconds - slope * self._cost) / self._calls), slope

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from functools import partial
 
 from lpw_sdxl.addon.registry import Registry
-from lpw_sdxl.conditioning import PromptExplanation
-from lpw_sdxl.conditioning.chunking import WINDOW_TOKENS, ChunkedPair
+from lpw_sdxl.conditioning.chunking import ChunkedPair
+from lpw_sdxl.conditioning.explain import PromptExplanation
+from lpw_sdxl.conditioning.windows import WINDOW_TOKENS
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import check_scheduler
 from lpw_sdxl.diffusion.schedulers import own_scheduler, unet_calls
@@ -29,15 +30,6 @@ from lpw_sdxl.settings import Settings
 DRAWN_SEED_BITS = 32  # a seed that JavaScript and every A1111 tool can hold
 
 
-def prompt_limits(settings: Settings) -> PromptLimits:
-    """Take the limits of parsing from the settings."""
-    return PromptLimits(
-        max_characters=settings.max_prompt_characters,
-        max_depth=settings.max_prompt_depth,
-        max_weight=settings.max_prompt_weight,
-    )
-
-
 class Decider:
     """Turns requests into specifications of jobs, or refuses them.
 
@@ -51,15 +43,11 @@ class Decider:
         self._pipeline = pipeline
         self._addons = addons
         self.limits = RequestLimits.from_settings(settings)
-        self._prompt_limits = prompt_limits(settings)
-        self.max_prompt_chunks = settings.max_prompt_chunks
-        self.max_queued_cost = settings.max_queued_cost
+        self._settings = settings
+        self._prompt_limits = PromptLimits(
+            settings.max_prompt_characters, settings.max_prompt_depth, settings.max_prompt_weight
+        )
         self.own_scheduler = own_scheduler(pipeline.scheduler_config)
-
-    @property
-    def native_size(self) -> ImageSize:
-        """Give the size that the model was trained for, the default of a request."""
-        return self._pipeline.manifest.native_size
 
     def decide(self, request: GenerationRequest) -> JobSpec:
         """Hold a request against every limit and decide all that it left open.
@@ -82,8 +70,8 @@ class Decider:
             request=request,
             seed=secrets.randbits(DRAWN_SEED_BITS) if request.seed is None else request.seed,
             size=ImageSize(
-                height=request.height or self.native_size.height,
-                width=request.width or self.native_size.width,
+                height=request.height or manifest.native_size.height,
+                width=request.width or manifest.native_size.width,
             ),
             scheduler=scheduler,
             model_name=manifest.name,
@@ -151,10 +139,10 @@ class Decider:
 
     def _check_chunks(self, field: str, count: int) -> None:
         """Refuse a prompt of so many chunks, or more, if they are too many."""
-        if count > self.max_prompt_chunks:
+        if count > self._settings.max_prompt_chunks:
             raise InvalidPromptError(
                 f"{field} fills {count} chunks of 75 tokens; at most"
-                f" {self.max_prompt_chunks} are accepted here",
+                f" {self._settings.max_prompt_chunks} are accepted here",
                 field=field,
             )
 
@@ -175,11 +163,11 @@ class Decider:
     def _check_cost(self, spec: JobSpec) -> None:
         """Refuse one image that is more than the whole queue may hold."""
         cost = step_cost(spec.record.size, spec.rows) * spec.unet_calls
-        if cost > self.max_queued_cost:
+        if cost > (most := self._settings.max_queued_cost):
             raise InvalidRequestError(
                 f"an image of {spec.record.size} in {spec.unet_calls} steps is {cost:.0f} megapixel"
-                f" steps; at most {self.max_queued_cost:.0f} are accepted here; fewer steps or a"
-                " smaller size would be right",
+                f" steps; at most {most:.0f} are accepted here; fewer steps or a smaller size would"
+                " be right",
                 field="num_inference_steps",
             )
 

@@ -5,7 +5,6 @@ These types are what /info answers with, and its schema in the OpenAPI document.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -14,11 +13,11 @@ from pydantic import ConfigDict, Field
 
 from lpw_sdxl.addon.registry import Addon
 from lpw_sdxl.conditioning.cache import CacheCounters
-from lpw_sdxl.engine.memory import MemoryPlan
-from lpw_sdxl.engine.observation import LoopCounters
+from lpw_sdxl.engine.metrics import LoopCounters
 from lpw_sdxl.prompt.grammar import PromptStyle
-from lpw_sdxl.request_limits import RequestLimits
 from lpw_sdxl.scheduler_table import SchedulerName
+from lpw_sdxl.schema import ImageSize
+from lpw_sdxl.settings import Settings
 from lpw_sdxl.store.manifest import Manifest
 
 Count = Annotated[int, Field(ge=0)]
@@ -89,17 +88,11 @@ class LimitsDescription(_Closed):
     time_limit_s: float
 
     @classmethod
-    def of(
-        cls, limits: RequestLimits, *, chunks: int, queued_cost: float, time_limit_s: float
-    ) -> LimitsDescription:
-        """Put a request's limits beside those of the engine."""
-        own = dataclasses.asdict(limits) | {"max_size": str(limits.max_size)}
-        return cls(
-            **own,
-            max_prompt_chunks=chunks,
-            max_queued_cost=queued_cost,
-            time_limit_s=time_limit_s,
-        )
+    def of(cls, settings: Settings) -> LimitsDescription:
+        """Take the limits from the settings, which have the same names."""
+        facts: dict[str, Any] = {name: one for name, one in settings if name in cls.__annotations__}
+        size = ImageSize(settings.max_height, settings.max_width)
+        return cls(**facts, max_size=str(size))
 
 
 @dataclass(frozen=True)
@@ -185,11 +178,6 @@ def describe_model(manifest: Manifest) -> ModelDescription:
     """Tell what a manifest says of a model."""
     facts: dict[str, Any] = manifest.describe()
     return ModelDescription(**facts)
-
-
-def describe_memory(plan: MemoryPlan) -> MemoryDescription:
-    """Tell a plan."""
-    return MemoryDescription(**plan.describe())
 
 
 def describe_loras(addons: Mapping[str, Addon]) -> list[LoraDescription]:

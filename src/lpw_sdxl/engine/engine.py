@@ -15,11 +15,12 @@ from pathlib import Path
 
 from lpw_sdxl import __version__
 from lpw_sdxl.addon.registry import NO_ADDONS, Addon, Registry
-from lpw_sdxl.conditioning import Embedding, PromptExplanation, load_embedding
-from lpw_sdxl.diffusion.pipeline import LoadOptions, Pipeline
+from lpw_sdxl.conditioning.embeddings import Embedding, load_embedding
+from lpw_sdxl.conditioning.explain import PromptExplanation
+from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import supported_schedulers
 from lpw_sdxl.engine.calibration import calibrate, read_memory
-from lpw_sdxl.engine.decision import Decider, prompt_limits
+from lpw_sdxl.engine.decision import Decider
 from lpw_sdxl.engine.description import (
     EngineCounters,
     EngineDescription,
@@ -27,15 +28,12 @@ from lpw_sdxl.engine.description import (
     PromptCache,
     describe_embeddings,
     describe_loras,
-    describe_memory,
     describe_model,
 )
 from lpw_sdxl.engine.job import GeneratedImage, Job, JobSpec, Listener
-from lpw_sdxl.engine.loop import LoopOptions, StepLoop
+from lpw_sdxl.engine.loop import StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
-from lpw_sdxl.engine.metrics import EngineMetrics
-from lpw_sdxl.engine.observation import LoopCounters
-from lpw_sdxl.engine.queue import QueueLimits
+from lpw_sdxl.engine.metrics import EngineMetrics, LoopCounters
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import NOWHERE, LoraSets
 from lpw_sdxl.prompt import PromptStyle
@@ -75,14 +73,16 @@ class Engine:
         )
         self.plan = plan
         self._decider = Decider(pipeline, addons, settings)
-        self.time_limit_s = settings.time_limit_s
-        options = LoopOptions(
-            plan=plan,
-            queue_limits=QueueLimits(settings.max_queued_jobs, settings.max_queued_cost),
-            stall_s=settings.stall_s,
+        self._settings = settings
+        self._metrics = metrics or EngineMetrics()
+        self._loop = StepLoop(
+            pipeline,
+            plan,
+            settings,
+            self._metrics,
+            on_death,
             library=self._library if addons.loras else None,
         )
-        self._loop = StepLoop(pipeline, options, metrics or EngineMetrics(), on_death)
         self._loop.start()
 
     @classmethod
@@ -114,13 +114,8 @@ class Engine:
         started = time.monotonic()
         device = choose_device(settings.device)
         memory = read_memory(device)
-        options = LoadOptions(
-            prompt_limits=prompt_limits(settings),
-            conditioning_cache_bytes=settings.conditioning_cache_bytes,
-            decodes_in_half=settings.half_decode,
-            embeddings=tuple(map(_load_embedding, addons.embeddings.values())),
-        )
-        pipeline = Pipeline.load(Path(model_directory), device, options)
+        embeddings = [*map(_load_embedding, addons.embeddings.values())]
+        pipeline = Pipeline.load(Path(model_directory), device, settings, embeddings)
         plan = calibrate(pipeline, memory, settings, has_loras=bool(addons.loras))
         engine = cls(pipeline, settings, plan, metrics, on_death, addons=addons)
         logger.info("model loaded in %.1f s", time.monotonic() - started)
@@ -135,7 +130,7 @@ class Engine:
     @property
     def native_size(self) -> ImageSize:
         """Give the size that the model was trained for, the default of a request."""
-        return self._decider.native_size
+        return self.pipeline.manifest.native_size
 
     @property
     def limits(self) -> RequestLimits:
@@ -150,12 +145,12 @@ class Engine:
     @property
     def counters(self) -> LoopCounters:
         """Give the loop's counters."""
-        return self._loop.counters
+        return self._metrics.counters
 
     @property
     def queued_jobs(self) -> int:
         """Count the jobs accepted and not finished."""
-        return self._loop.queued_jobs
+        return self._loop.queue.load.jobs
 
     async def generate(
         self, request: GenerationRequest, listener: Listener | None = None
@@ -172,13 +167,13 @@ class Engine:
             UnavailableError: if the engine is stopping.
         """
         accepted_at = time.monotonic()
-        self._loop.check_open()
+        self._loop.queue.check_open()
         # Reading a long prompt takes milliseconds, in which no other request should wait.
         spec = await asyncio.to_thread(self.decide, request)
         if spec.loras != NOWHERE:  # read here, a LoRA's file keeps nobody else waiting
             await asyncio.to_thread(self._read_loras, spec.loras)
-        job = Job(spec, accepted_at, self.time_limit_s, listener)
-        self._loop.submit(job)
+        job = Job(spec, accepted_at, self._settings.time_limit_s, listener)
+        self._loop.queue.put(job)
         return await asyncio.wrap_future(job.future)
 
     def decide(self, request: GenerationRequest) -> JobSpec:
@@ -204,17 +199,12 @@ class Engine:
             model_tag=manifest.tag,
             version=__version__,
             model=describe_model(manifest),
-            device=str(self.plan.device),
-            memory=describe_memory(self.plan),
+            device=self.plan.device,
+            memory=self.plan,
             schedulers=[*supported_schedulers(self.pipeline.scheduler_config)],
             own_scheduler=self._decider.own_scheduler,
             prompt_styles=[*PromptStyle],
-            limits=LimitsDescription.of(
-                self.limits,
-                chunks=self._decider.max_prompt_chunks,
-                queued_cost=self._decider.max_queued_cost,
-                time_limit_s=self.time_limit_s,
-            ),
+            limits=LimitsDescription.of(self._settings),
             loras=describe_loras(self.addons.loras),
             embeddings=describe_embeddings(self.addons.embeddings),
             engine=EngineCounters.of(self.counters, self.queued_jobs),

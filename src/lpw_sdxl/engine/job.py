@@ -203,6 +203,10 @@ class Job:
         """Tell whether its time has run out at `now` (time.monotonic)."""
         return now > self._deadline
 
+    def is_over(self, now: float) -> bool:
+        """Tell whether whoever asked has gone, or its time has run out at `now`."""
+        return self.is_cancelled or self.is_late(now)
+
     def late_error(self, why: str) -> LpwSdxlError:
         """Say by whose limit it is late: the request's own or the server's."""
         if self._has_own_deadline:

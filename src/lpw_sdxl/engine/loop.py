@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -24,15 +23,15 @@ from lpw_sdxl.engine.cost import Pace
 from lpw_sdxl.engine.faults import DeviceLostError, Isolation
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.memory import MemoryPlan
-from lpw_sdxl.engine.metrics import EngineMetrics
-from lpw_sdxl.engine.observation import LoopCounters, Observer
+from lpw_sdxl.engine.metrics import EngineMetrics, Stage
 from lpw_sdxl.engine.policy import Phase
-from lpw_sdxl.engine.queue import JobQueue, QueueLimits
+from lpw_sdxl.engine.queue import JobQueue
 from lpw_sdxl.engine.stages import Stages
 from lpw_sdxl.engine.watchdog import Pulse, Watchdog
 from lpw_sdxl.errors import LpwSdxlError, UnavailableError
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.library import LoraLibrary
+from lpw_sdxl.settings import Settings
 from lpw_sdxl.weights.component import Component
 
 logger = logging.getLogger(__name__)
@@ -40,61 +39,48 @@ logger = logging.getLogger(__name__)
 ALL_PHASES = frozenset(Phase)
 
 
-@dataclass(frozen=True)
-class LoopOptions:
-    """How the loop runs.
-
-    Attributes:
-        plan: how memory is used.
-        queue_limits: what is taken on.
-        stall_s: one piece of work may last so long, seconds; longer is a stall.
-        library: the LoRAs that jobs may name; None where there are none.
-    """
-
-    plan: MemoryPlan
-    queue_limits: QueueLimits
-    stall_s: float
-    library: LoraLibrary | None = None
-
-
 class StepLoop:
     """Steps jobs on one pipeline in a thread of its own.
 
     Args:
         pipeline: the loaded model.
-        options: how.
+        plan: how memory is used.
+        settings: what is taken on, and how long one piece of work may last.
         metrics: what is counted for Prometheus.
         on_death: called once if the thread dies or stalls, with what happened, from another thread.
+        library: the LoRAs that jobs may name; None where there are none.
+
+    Attributes:
+        queue: where jobs are put in, by any thread.
     """
 
     def __init__(
         self,
         pipeline: Pipeline,
-        options: LoopOptions,
+        plan: MemoryPlan,
+        settings: Settings,
         metrics: EngineMetrics,
         on_death: Callable[[str], None],
+        *,
+        library: LoraLibrary | None = None,
     ) -> None:
-        self.stages = Stages(pipeline, options.plan, options.library)
-        self._observer = Observer(pipeline, self.stages.adapters, metrics)
+        self.stages = Stages(pipeline, plan, library)
+        self._metrics = metrics
         self._pipeline = pipeline
-        self._plan = options.plan
+        self._plan = plan
         self._pace = Pace()
-        self._capacity = Capacity(options.plan)
+        self._capacity = Capacity(plan)
         self._active = ActiveJobs(
-            options.plan.max_rows,
-            self._capacity.rows,
-            _lora_mixing(self.stages.adapters, options.plan),
+            plan.max_rows, self._capacity.rows, _lora_mixing(self.stages.adapters, plan)
         )
-        self._queue = JobQueue(
-            options.queue_limits, options.plan.max_rows, self._pace, self._active.load
-        )
+        self.queue = JobQueue(settings, plan.max_rows, self._pace, self._active.load)
         self._launched_cost = 0.0  # of the turn before, on a CUDA device
         self._isolation = Isolation(pipeline.device, self._fail, self._note_no_room)
         self._on_death = on_death
         self._pulse = Pulse()
         self._is_dead = False
         self._thread = threading.Thread(target=self._run, name="lpw-sdxl-engine", daemon=True)
-        self._watchdog = Watchdog(self._thread, self._pulse, options.stall_s, self._die)
+        self._watchdog = Watchdog(self._thread, self._pulse, settings.stall_s, self._die)
 
     def start(self) -> None:
         """Start the thread, and the one that watches it."""
@@ -102,44 +88,14 @@ class StepLoop:
         self._watchdog.start()
 
     @property
-    def counters(self) -> LoopCounters:
-        """Give what the loop has done."""
-        return self._observer.counters
-
-    @property
     def is_alive(self) -> bool:
         """Tell whether the thread runs and takes jobs."""
-        return self._thread.is_alive() and not self._queue.is_closed and not self._is_dead
-
-    @property
-    def queued_jobs(self) -> int:
-        """Count the jobs accepted and not finished."""
-        return self._queue.load.jobs
-
-    def check_open(self) -> None:
-        """Refuse at once, before any work, if no job is taken now.
-
-        Raises:
-            OverloadedError: if the queue is full.
-            UnavailableError: if the loop is closing or has ended.
-        """
-        self._queue.check_open()
-
-    def submit(self, job: Job) -> None:
-        """Take a job.
-
-        Raises:
-            OverloadedError: if there is no room for it, or its turn would come too late.
-            DeadlineError: if it could not be done within its `deadline_s` even alone.
-            TimeLimitError: if it could not be done within the server's limit even alone.
-            UnavailableError: if the loop is closing or has ended.
-        """
-        self._queue.put(job)
+        return self._thread.is_alive() and not self.queue.is_closed and not self._is_dead
 
     def close(self, timeout_s: float) -> None:
         """Take no more jobs, finish those taken, and end the thread."""
         self._watchdog.stop()
-        self._queue.close()
+        self.queue.close()
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             logger.warning("the engine was stopped before it had finished")
@@ -165,7 +121,7 @@ class StepLoop:
         self._on_death(reason)
 
     def _abandon_all(self) -> None:
-        for job in [*self._queue.drain(), *self._active.drain()]:
+        for job in [*self.queue.drain(), *self._active.drain()]:
             job.fail(UnavailableError("the engine stopped before this image was done"))
 
     def _wait_for_work(self) -> bool:
@@ -178,7 +134,7 @@ class StepLoop:
         self._launched_cost = 0.0
         self._pulse.rest()
         self._observe()
-        return self._queue.wait()
+        return self.queue.wait()
 
     def _turn(self) -> None:
         """Do one turn of the loop."""
@@ -187,7 +143,7 @@ class StepLoop:
         self._drop_departed()
         phases = self._phases()
         if Phase.ENCODE in phases:
-            self._begin(self._queue.take(self._active.admit))
+            self._begin(self.queue.take(self._active.admit))
         cost = self._step(self._active.next_group()) if Phase.STEP in phases else 0.0
         if Phase.DECODE in phases:
             for job in self._active.finished():
@@ -207,18 +163,19 @@ class StepLoop:
 
     def _observe(self) -> None:
         """Bring the metrics up to date that tell how things are now."""
-        self._observer.look(len(self._queue), len(self._active))
+        self._observe_jobs()
+        self._metrics.look(self._pipeline, self.stages.adapters)
 
     def _observe_jobs(self) -> None:
         """Tell how many jobs there are: who asks for it when he is answered finds his own gone."""
-        self._observer.jobs(len(self._queue), len(self._active))
+        self._metrics.queue(len(self.queue), len(self._active))
 
     def _phases(self) -> frozenset[Phase]:
         """Choose what is done in this turn: all, or what the component on the device can do."""
         if not self._plan.is_offloading:
             return ALL_PHASES
         work = {
-            Phase.ENCODE: bool(self._queue.peek(self._active.admit)),
+            Phase.ENCODE: bool(self.queue.peek(self._active.admit)),
             Phase.STEP: len(self._active.finished()) < len(self._active),
             Phase.DECODE: bool(self._active.finished()),
         }
@@ -232,13 +189,12 @@ class StepLoop:
 
     def _drop_departed(self) -> None:
         """Drop the jobs whose caller has gone or whose time has run out."""
-        now = time.monotonic()
-        swept = self._queue.sweep()
-        gone = self._active.drop_cancelled()
-        for job in [*swept.late, *(job for job in self._active if job.is_late(now))]:
-            self._fail(job, job.late_error("the time for this image ran out before it was done"))
-        for _ in range(len(gone) + swept.departed):
-            self._observer.departed()
+        for job in [*self.queue.sweep(), *self._active.sweep()]:
+            if job.is_cancelled:
+                self._metrics.departed()
+            else:
+                late = "the time for this image ran out before it was done"
+                self._fail(job, job.late_error(late))
 
     def _begin(self, jobs: Sequence[Job]) -> None:
         """Encode the prompts of new jobs together; they are served from now on."""
@@ -247,28 +203,29 @@ class StepLoop:
         started = time.monotonic()
         self._active.begin(jobs)
         for job in jobs:
-            self._observer.waited(started - job.accepted_at)
-        self._isolation.together(jobs, self.stages.encode)
-        self._observer.encoded(jobs, time.monotonic() - started)
+            self._metrics.waited(started - job.accepted_at)
+        with self._metrics.timed(Stage.ENCODE):
+            self._isolation.together(jobs, self.stages.encode)
+        self._metrics.encoded(jobs)
 
     def _step(self, group: Sequence[Job]) -> float:
         """Predict for the group and advance each of its jobs; give what it cost."""
         if not group:
             return 0.0
         self._pulse.beat()
-        started = time.monotonic()
         size = group[0].spec.record.size
         call_pixels = self._capacity.call_pixels
-        self._isolation.together(
-            group,
-            lambda jobs: self._call_unet(jobs, self._capacity.rows(size)),
-            last_resort=lambda jobs: self._call_unet(jobs, 1),
-        )
+        with self._metrics.timed(Stage.STEP):
+            self._isolation.together(
+                group,
+                lambda jobs: self._call_unet(jobs, self._capacity.rows(size)),
+                last_resort=lambda jobs: self._call_unet(jobs, 1),
+            )
         self._capacity.end()
         if any(job not in self._active for job in group):
             # Who fails even alone says nothing of the others.
             self._capacity.restore(call_pixels)
-        self._observer.stepped(group, time.monotonic() - started)
+        self._metrics.stepped(group)
         self._active.note_served(group)
         for job in group:
             if job in self._active:  # who fails is taken out
@@ -278,7 +235,7 @@ class StepLoop:
     def _call_unet(self, jobs: Sequence[Job], max_rows: int) -> None:
         rows = min(max_rows, sum(job.spec.rows for job in jobs))
         self._capacity.begin(jobs[0].spec.record.size, rows)
-        self._observer.called(self.stages.step(jobs, max_rows, self._isolation.alone))
+        self._metrics.called(self.stages.step(jobs, max_rows, self._isolation.alone))
         self._capacity.grow()
 
     def _finish(self, job: Job) -> None:
@@ -291,26 +248,25 @@ class StepLoop:
     def _decode(self, jobs: Sequence[Job], *, in_tiles: bool = False) -> None:
         """Decode one job, and answer when its place is free: its caller may ask again at once."""
         [job] = jobs
-        started = time.monotonic()
-        pixels = self.stages.decode(job, in_tiles=in_tiles)
-        self._observer.decoded(time.monotonic() - started)
+        with self._metrics.timed(Stage.DECODE):
+            pixels = self.stages.decode(job, in_tiles=in_tiles)
         if job not in self._active:
             return  # everybody has been answered meanwhile
         self._active.remove(job)
         if job.is_cancelled:
-            self._observer.departed()
+            self._metrics.departed()
             return
-        self._observer.image_done()
+        self._metrics.image_done()
         self._observe_jobs()
         job.finish(pixels)
 
     def _note_no_room(self) -> None:
-        self._observer.out_of_memory()
+        self._metrics.out_of_memory()
         self.stages.make_room()
         self._capacity.shrink()
 
     def _fail(self, job: Job, error: LpwSdxlError) -> None:
-        self._observer.failed()
+        self._metrics.job_failed()
         if job in self._active:
             self._active.remove(job)
         self._observe_jobs()

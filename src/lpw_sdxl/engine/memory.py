@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from lpw_sdxl.diffusion.decoder import SMALL_TILE_PIXELS
 from lpw_sdxl.diffusion.denoiser import LONGEST_KEPT_TOKENS
 from lpw_sdxl.diffusion.graphs import MOST_GRAPHS
+from lpw_sdxl.engine.description import MemoryDescription
 from lpw_sdxl.engine.policy import ACTIVE_CALLS
 from lpw_sdxl.errors import ModelError, SettingsError
 from lpw_sdxl.schema import ImageSize
@@ -81,13 +80,13 @@ class Footprint:
 
 
 @dataclass(frozen=True)
-class MemoryPlan:
+class MemoryPlan(MemoryDescription):
     """What the engine may do at once.
 
     Attributes:
-        device: where it computes.
-        dtype: of UNet and text encoders.
-        decode_dtype: of the VAE.
+        device: where it computes, by torch's name.
+        dtype: of UNet and text encoders, by torch's name.
+        decode_dtype: of the VAE, likewise.
         weight_bytes: of all components.
         is_offloading: whether only the component at work is on the device.
         max_rows: rows of one UNet call at native size or below.
@@ -98,19 +97,6 @@ class MemoryPlan:
         max_lora_sets: that one UNet call may have, no LoRAs at all counted as one.
         graph_pixels: of all rows of a UNet call that is replayed as a CUDA graph; 0 for none.
     """
-
-    device: torch.device
-    dtype: torch.dtype
-    decode_dtype: torch.dtype
-    weight_bytes: int
-    is_offloading: bool
-    max_rows: int
-    call_pixels: int
-    tile_above_pixels: int
-    keeps_projections: bool
-    merged_bytes: int = 0
-    max_lora_sets: int = 1
-    graph_pixels: int = 0
 
     def rows_for(self, size: ImageSize) -> int:
         """Say how many rows of a size one UNet call holds, at least 1."""
@@ -124,16 +110,11 @@ class MemoryPlan:
             else f"everything stays on {self.device}"
         )
         return (
-            f"{place}, in {_name(self.dtype)} ({self.weight_bytes / GIB:.2f} GiB of weights), up to"
+            f"{place}, in {self.dtype} ({self.weight_bytes / GIB:.2f} GiB of weights), up to"
             f" {self.max_rows} rows and {self.call_pixels / 1e6:.2f} megapixels a UNet call, images"
-            f" decoded one by one in {_name(self.decode_dtype)}, in tiles above"
+            f" decoded one by one in {self.decode_dtype}, in tiles above"
             f" {self.tile_above_pixels / 1e6:.2f} megapixels"
         )
-
-    def describe(self) -> dict[str, Any]:
-        """Say the plan in plain JSON values."""
-        names = {"device": str(self.device), "dtype": _name(self.dtype)}
-        return dataclasses.asdict(self) | names | {"decode_dtype": _name(self.decode_dtype)}
 
 
 @dataclass(frozen=True)
@@ -240,9 +221,9 @@ def plan_memory(
                 " a larger GPU, or one that nobody else uses, would be right"
             )
     return MemoryPlan(
-        device=device,
-        dtype=dtypes[0],
-        decode_dtype=dtypes[1],
+        device=str(device),
+        dtype=_name(dtypes[0]),
+        decode_dtype=_name(dtypes[1]),
         weight_bytes=weight_bytes,
         is_offloading=is_offloading,
         max_rows=min(wishes.max_rows, max(1, pixels // wishes.native_pixels)),

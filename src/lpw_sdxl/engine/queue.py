@@ -11,28 +11,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import islice
-from typing import NamedTuple
 
 from lpw_sdxl.engine.cost import NO_WORK, Pace, Work
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.errors import OverloadedError, UnavailableError
+from lpw_sdxl.settings import Settings
 
 LONGEST_RETRY_S = 120
 LOOK_AHEAD = 256  # waiting jobs that the policy is shown: more than can begin in one turn
-
-
-@dataclass(frozen=True)
-class QueueLimits:
-    """What the engine takes on at most, of jobs accepted and not finished.
-
-    Attributes:
-        max_jobs: their number.
-        max_cost: their cost, megapixels of UNet rows.
-    """
-
-    max_jobs: int
-    max_cost: float
 
 
 @dataclass(frozen=True)
@@ -48,18 +34,11 @@ class Load:
     work: Work
 
 
-class Swept(NamedTuple):
-    """Jobs that have left the queue undone: those that are late, and how many were cancelled."""
-
-    late: list[Job]
-    departed: int
-
-
 class JobQueue:
     """Waiting jobs, oldest first.
 
     Args:
-        limits: what is taken on at most.
+        settings: what is taken on at most, of jobs accepted and not finished.
         max_rows: of a full UNet call.
         pace: how fast the device works.
         active_load: tells what has begun and is not finished.
@@ -67,12 +46,13 @@ class JobQueue:
 
     def __init__(
         self,
-        limits: QueueLimits,
+        settings: Settings,
         max_rows: int,
         pace: Pace,
         active_load: Callable[[], Load],
     ) -> None:
-        self.limits = limits
+        self._max_jobs = settings.max_queued_jobs
+        self._max_cost = settings.max_queued_cost  # megapixels of UNet rows
         self._max_rows = max_rows
         self._pace = pace
         self._active_load = active_load
@@ -80,7 +60,6 @@ class JobQueue:
         self._work = NO_WORK
         self._is_closed = False
         self._promised_until = 0.0  # time.monotonic: when the last one told to come back will
-        self._has_departed = False
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
@@ -121,12 +100,11 @@ class JobQueue:
             self._check_open()
             self._check_room(job)
             self._check_time(job)
-            if self.load.jobs < self.limits.max_jobs // 2:
+            if self.load.jobs < self._max_jobs // 2:
                 self._promised_until = 0.0  # there is room for whoever was told to come back
             self._jobs.append(job)
             self._work = self._work.plus(job.shared_work(self._max_rows))
             self._changed.notify()
-        job.future.add_done_callback(self._note_departure)
 
     def wait(self) -> bool:
         """Sleep until a job waits; False when closed and none does."""
@@ -138,32 +116,28 @@ class JobQueue:
     def take(self, choose: Callable[[Sequence[Job]], list[int]]) -> list[Job]:
         """Take out the jobs that `choose` points at, among the oldest."""
         with self._changed:
-            shown = list(islice(self._jobs, LOOK_AHEAD))
-            chosen = set(choose(shown)) if shown else set()
-            taken = [shown[index] for index in sorted(chosen)]
+            chosen = {*self._choose(choose)}
+            taken = [self._jobs[index] for index in sorted(chosen)]
             if taken:
-                rest = [job for index, job in enumerate(shown) if index not in chosen]
-                self._set(rest + self._jobs[len(shown) :])
+                self._set([job for index, job in enumerate(self._jobs) if index not in chosen])
         return taken
 
     def peek(self, choose: Callable[[Sequence[Job]], list[int]]) -> bool:
         """Tell whether `take` would take any."""
         with self._changed:
-            shown = list(islice(self._jobs, LOOK_AHEAD))
-            return bool(shown and choose(shown))
+            return bool(self._choose(choose))
 
-    def sweep(self) -> Swept:
-        """Take out the jobs whose time has run out, and those whose caller has gone."""
+    def sweep(self) -> list[Job]:
+        """Take out the jobs whose time has run out or whose caller has gone, and give them."""
         now = time.monotonic()
+        over: list[Job] = []
+        kept: list[Job] = []
         with self._changed:
-            late = [job for job in self._jobs if job.is_late(now) and not job.is_cancelled]
-            departed = 0
-            if late or self._has_departed:
-                self._has_departed = False
-                before = len(self._jobs)
-                self._set([j for j in self._jobs if not j.is_cancelled and not j.is_late(now)])
-                departed = before - len(self._jobs) - len(late)
-        return Swept(late, departed)
+            for job in self._jobs:
+                (over if job.is_over(now) else kept).append(job)
+            if over:
+                self._set(kept)
+        return over
 
     def close(self) -> None:
         """Take no more jobs in."""
@@ -184,29 +158,28 @@ class JobQueue:
         self._jobs = jobs
         self._work = reduce(Work.plus, (job.shared_work(self._max_rows) for job in jobs), NO_WORK)
 
-    def _note_departure(self, future: object) -> None:
-        del future
-        self._has_departed = True
+    def _choose(self, choose: Callable[[Sequence[Job]], list[int]]) -> list[int]:
+        return choose(self._jobs[:LOOK_AHEAD]) if self._jobs else []
 
     def _check_open(self) -> None:
         if self._is_closed:
             raise UnavailableError("the engine is stopping; ask another replica, or later")
         load = self.load
-        if load.jobs >= self.limits.max_jobs:
+        if load.jobs >= self._max_jobs:
             one = Work(load.work.calls / load.jobs, load.work.cost / load.jobs)
             raise OverloadedError(
-                f"the queue holds {load.jobs} of at most {self.limits.max_jobs} jobs",
+                f"the queue holds {load.jobs} of at most {self._max_jobs} jobs",
                 retry_after_s=self._promise(self._seconds(one), self._seconds(one)),
             )
 
     def _check_room(self, job: Job) -> None:
         load = self.load
         cost = job.work.cost
-        excess = load.work.cost + cost - self.limits.max_cost
+        excess = load.work.cost + cost - self._max_cost
         if excess > 0 and load.work.cost > 0:  # where nothing is left to wait for, it may begin
             share = min(1.0, excess / load.work.cost)
             raise OverloadedError(
-                f"the queue holds {load.work.cost:.0f} of at most {self.limits.max_cost:.0f}"
+                f"the queue holds {load.work.cost:.0f} of at most {self._max_cost:.0f}"
                 f" megapixel steps, and this image needs {cost:.0f}",
                 retry_after_s=self._promise(
                     self._seconds(Work(load.work.calls * share, load.work.cost * share)),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from lpw_sdxl.conditioning import PromptPair
+from lpw_sdxl.conditioning.pair import PromptPair
 from lpw_sdxl.diffusion.decoder import Decoder, Pixels
 from lpw_sdxl.diffusion.denoiser import Denoiser
 from lpw_sdxl.diffusion.pipeline import Pipeline

@@ -1,12 +1,13 @@
 """Pixels to the bytes of an image file that says how it was made."""
 
-from lpw_sdxl.imaging.files import MEDIA_TYPES, check_fits, check_texts, encode_image
+from lpw_sdxl.imaging.files import MEDIA_TYPES, MediaType, check_fits, check_texts, encode_image
 from lpw_sdxl.imaging.record import EmbeddingUse, ImageRecord, parameters_text
 
 __all__ = [
     "MEDIA_TYPES",
     "EmbeddingUse",
     "ImageRecord",
+    "MediaType",
     "check_fits",
     "check_texts",
     "encode_image",

@@ -1,24 +1,27 @@
-"""The list of a model directory's files with sizes and SHA-256, and what the model is.
+"""The list of an entry's files with sizes and SHA-256, and what the entry is.
 
-It is written last, so a directory without it is half-made. Standard library only: the service
-checks it before anything heavy is imported.
+It is written last, so a directory without it is half-made. The service checks it before anything
+heavy is imported.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from abc import abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar, Self, TypeVar
 
-from lpw_sdxl.errors import ModelError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from lpw_sdxl.errors import LpwSdxlError, ModelError
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.weights.files import FileRecord, hash_file
 
 MANIFEST_FILE = "manifest.json"
-FORMAT_VERSION = 2
 DEMO_SOURCE = "demo"
 """Of the demo checkpoint, which comes with the repository."""
 NOT_LISTED = frozenset({MANIFEST_FILE, "model.yaml"})
@@ -27,30 +30,28 @@ NOT_LISTED = frozenset({MANIFEST_FILE, "model.yaml"})
 _HASH_THREADS = 4
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What a model directory holds and where it came from.
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, kw_only=True)
+class EntryManifest:
+    """What an entry of the store holds and where it came from, a model or not.
+
+    A base class, because the file that it is kept in has all of it on one level.
 
     Attributes:
-        name: the model's name in the store.
-        source: where the checkpoint came from, such as `civitai:128078`; no query, no key.
-        source_file: name of the checkpoint's file, without its folder.
-        source_size: of the checkpoint's file, bytes.
-        source_sha256: of the checkpoint's file.
+        name: a model's in the store, a LoRA's or an embedding's as users write it.
+        source: where the file came from, such as `civitai:128078`; no query, no key.
+        source_file: the file's name, without its folder.
+        source_size: of the file, bytes.
+        source_sha256: of the file.
         title: what its makers call it, or empty.
-        base_model: the family the checkpoint belongs to.
+        base_model: the family that it belongs to or was made for, or empty.
         trained_words: words that it was trained to react to.
-        native_size: pixels; the default of a request.
-        dtype: torch's name of the weights' dtype, such as `float16`.
-        prediction_type: Diffusers' name of what the UNet predicts.
-        zero_terminal_snr: whether the noise schedule ends in pure noise.
-        ema: whether the UNet has the checkpoint's averaged weights.
-        vae: name and SHA-256 of the file that the VAE was taken from, or empty for the checkpoint.
-        ignored: number of unused tensors by the reason that they are harmless.
         created: when it was imported, ISO 8601 in UTC.
         importer_version: our version at that time.
         files: every other file by its path within the directory, with `/` between parts.
     """
+
+    FORMAT_VERSION: ClassVar[int]
 
     name: str
     source: str
@@ -60,6 +61,62 @@ class Manifest:
     title: str
     base_model: str
     trained_words: tuple[str, ...]
+    created: str
+    importer_version: str
+    files: Mapping[str, FileRecord]
+
+    @property
+    def store_name(self) -> str:
+        """Return the first part of the entry's tag."""
+        return self.name
+
+    @property
+    def tag(self) -> str:
+        """Return the entry's tag in the store: its name and 12 digits of its SHA-256."""
+        return f"{self.store_name}:{self.source_sha256[:12]}"
+
+    @property
+    def autov2(self) -> str:
+        """Return the short hash that Civitai and A1111 call a file by."""
+        return self.source_sha256[:10].upper()
+
+    @classmethod
+    @abstractmethod
+    def unusable(cls, directory: Path, what: str, known: Self | None = None) -> LpwSdxlError:
+        """Say what is wrong with an entry, and the command that mends it.
+
+        Args:
+            directory: the entry's.
+            what: the end of a sentence that begins with the entry's name.
+            known: its manifest, if that can be read.
+        """
+
+    def describe(self) -> dict[str, object]:
+        """Return what the entry is as plain JSON values, without its files."""
+        values: dict[str, object] = json.loads(json.dumps(asdict(self)))
+        del values["files"]
+        return values | {"source_autov2": self.autov2}
+
+
+Kind = TypeVar("Kind", bound=EntryManifest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest(EntryManifest):
+    """What a model directory holds and where it came from.
+
+    Attributes:
+        native_size: pixels; the default of a request.
+        dtype: torch's name of the weights' dtype, such as `float16`.
+        prediction_type: Diffusers' name of what the UNet predicts.
+        zero_terminal_snr: whether the noise schedule ends in pure noise.
+        ema: whether the UNet has the checkpoint's averaged weights.
+        vae: name and SHA-256 of the file that the VAE was taken from, or empty for the checkpoint.
+        ignored: number of unused tensors by the reason that they are harmless.
+    """
+
+    FORMAT_VERSION = 2
+
     native_size: ImageSize
     dtype: str
     prediction_type: str
@@ -67,43 +124,36 @@ class Manifest:
     ema: bool
     vae: str
     ignored: Mapping[str, int]
-    created: str
-    importer_version: str
-    files: Mapping[str, FileRecord]
 
-    @property
-    def tag(self) -> str:
-        """Return the entry's tag in the store."""
-        return make_tag(self.name, self.source_sha256)
-
-    @property
-    def autov2(self) -> str:
-        """Return the short hash that Civitai and A1111 call a checkpoint by."""
-        return self.source_sha256[:10].upper()
+    @classmethod
+    def unusable(cls, directory: Path, what: str, known: Self | None = None) -> ModelError:
+        """Say what is wrong with a model, and the command that imports it again."""
+        name = directory.parent.name
+        if known is not None and known.source == DEMO_SOURCE:
+            command = "demo --force"
+        else:
+            command = f"checkpoint FILE --name {name}{known._options() if known else ''} --force"
+        return ModelError(
+            f"The model {name}:{directory.name} {what}; import its checkpoint again with "
+            f"`python model_import.py {command}`."
+        )
 
     def describe(self) -> dict[str, object]:
         """Return what the model is as plain JSON values, without its files."""
-        values = asdict(self) | {
-            "native_size": str(self.native_size),
-            "trained_words": list(self.trained_words),
-            "source_autov2": self.autov2,
-        }
-        del values["files"]
-        return values
+        return super().describe() | {"native_size": str(self.native_size)}
+
+    def _options(self) -> str:
+        """Write the options that an import was made with, but for those that are the defaults."""
+        flags = {"bfloat16": " --dtype bf16", "float32": " --dtype fp32"}
+        vae = f" --vae {self.vae.partition(',')[0]}" if self.vae else ""
+        return flags.get(self.dtype, "") + (" --ema" if self.ema else "") + vae
 
 
-def make_tag(name: str, source_sha256: str) -> str:
-    """Return the tag of an entry: its name and the first 12 digits of its SHA-256."""
-    return f"{name}:{source_sha256[:12]}"
-
-
-def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write the manifest in one move: it is there whole, or not at all."""
-    content = asdict(manifest) | {
-        "format_version": FORMAT_VERSION,
-        "native_size": manifest.native_size._asdict(),
-        "files": {path: record._asdict() for path, record in sorted(manifest.files.items())},
-    }
+def write_manifest(directory: Path, manifest: EntryManifest) -> None:
+    """Write a manifest in one move: it is there whole, or not at all."""
+    content = asdict(manifest) | {"format_version": manifest.FORMAT_VERSION}
+    if isinstance(manifest, Manifest):
+        content["native_size"] = manifest.native_size._asdict()
     write_json(directory / MANIFEST_FILE, content)
 
 
@@ -124,27 +174,23 @@ def read_manifest(directory: Path) -> Manifest:
     Raises:
         ModelError: it is missing, of another format version, or damaged.
     """
-    path = directory / MANIFEST_FILE
+    return read_entry(Manifest, directory)
+
+
+def read_entry(kind: type[Kind], directory: Path) -> Kind:
+    """Read an entry's manifest; what is wrong with it is raised as its `unusable`."""
     try:
-        content = json.loads(path.read_bytes())
-        version = content.pop("format_version")
+        content = (directory / MANIFEST_FILE).read_bytes()
     except OSError as error:
-        raise _unusable(directory, f"has no {MANIFEST_FILE} that can be read") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _unusable(directory, f"has a damaged {MANIFEST_FILE}") from error
-    if version != FORMAT_VERSION:
-        raise _unusable(directory, f"has a manifest of another format ({version!r:.20})")
+        raise kind.unusable(directory, f"has no {MANIFEST_FILE} that can be read") from error
     try:
-        return Manifest(
-            **content
-            | {
-                "native_size": ImageSize(**content["native_size"]),
-                "trained_words": tuple(content["trained_words"]),
-                "files": {key: FileRecord(**value) for key, value in content["files"].items()},
-            }
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise _unusable(directory, f"has a damaged {MANIFEST_FILE}") from error
+        values = _JSON.validate_json(content)
+        version = values.pop("format_version", None)
+        if version != kind.FORMAT_VERSION:
+            raise kind.unusable(directory, f"has a manifest of another format ({version!r:.20})")
+        return TypeAdapter(kind).validate_python(values)
+    except (ValidationError, RecursionError) as error:
+        raise kind.unusable(directory, f"has a damaged {MANIFEST_FILE}") from error
 
 
 def list_files(directory: Path) -> dict[str, Path]:
@@ -154,33 +200,25 @@ def list_files(directory: Path) -> dict[str, Path]:
     return {name: path for name, path in names.items() if name not in NOT_LISTED}
 
 
-def verify_files(directory: Path, manifest: Manifest, *, contents: bool = True) -> None:
+def verify_files(directory: Path, manifest: EntryManifest, *, contents: bool = True) -> None:
     """Check that a directory holds exactly what its manifest lists.
 
     Args:
-        directory: the model directory.
+        directory: the entry's directory.
         manifest: its manifest.
         contents: whether SHA-256 is checked too; without it, names and sizes only.
 
     Raises:
-        ModelError: a file is missing, unexpected or different; the first one is named.
+        ModelError: a model's file is missing, unexpected or different; the first one is named.
+        AddonError: likewise, of a LoRA or an embedding.
     """
-    flaw = find_flaw(directory, manifest.files, contents=contents)
+    flaw = _find_flaw(directory, manifest.files, contents=contents)
     if flaw:
-        raise _unusable(directory, flaw, manifest)
+        raise manifest.unusable(directory, flaw, manifest)
 
 
-def find_flaw(directory: Path, files: Mapping[str, FileRecord], *, contents: bool) -> str:
-    """Say in what a directory differs first from the list of its files.
-
-    Args:
-        directory: the entry's directory.
-        files: what its manifest lists.
-        contents: whether SHA-256 is checked too; without it, names and sizes only.
-
-    Returns:
-        The end of a sentence that begins with the entry's name, or an empty text.
-    """
+def _find_flaw(directory: Path, files: Mapping[str, FileRecord], *, contents: bool) -> str:
+    """Say in what a directory differs first from the list of its files; empty: in nothing."""
     found = list_files(directory)
     for name in sorted(files.keys() - found.keys()):
         return f"lacks its file {name}"
@@ -199,22 +237,4 @@ def find_flaw(directory: Path, files: Mapping[str, FileRecord], *, contents: boo
     return ""
 
 
-def _unusable(directory: Path, what: str, manifest: Manifest | None = None) -> ModelError:
-    name = directory.parent.name
-    if manifest is not None and manifest.source == DEMO_SOURCE:
-        command = "demo --force"
-    else:
-        command = f"checkpoint FILE --name {name}{_options(manifest)} --force"
-    return ModelError(
-        f"The model {name}:{directory.name} {what}; import its checkpoint again with "
-        f"`python model_import.py {command}`."
-    )
-
-
-def _options(manifest: Manifest | None) -> str:
-    """Write the options that an import was made with, but for those that are the defaults."""
-    if manifest is None:
-        return ""
-    flags = {"bfloat16": " --dtype bf16", "float32": " --dtype fp32"}
-    vae = f" --vae {manifest.vae.partition(',')[0]}" if manifest.vae else ""
-    return flags.get(manifest.dtype, "") + (" --ema" if manifest.ema else "") + vae
+_JSON: TypeAdapter[dict[str, object]] = TypeAdapter(dict[str, object])

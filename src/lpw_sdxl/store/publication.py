@@ -21,6 +21,7 @@ from bentoml._internal.models import ModelStore
 
 from lpw_sdxl.errors import CheckpointError, ModelError
 from lpw_sdxl.store.entries import (
+    KIND_LABEL,
     LABELS,
     StoreEntry,
     find_entry,
@@ -29,6 +30,7 @@ from lpw_sdxl.store.entries import (
     store_directory,
 )
 from lpw_sdxl.store.exchange import ASIDE_SUFFIX, exchange
+from lpw_sdxl.store.kind import kind_of_store_name
 
 _STAGING_PREFIX = "lpw-sdxl-import-"
 _SCRATCH_STORE = "store"
@@ -156,22 +158,18 @@ def _layers_told(tag: str) -> Iterator[None]:
         ) from error
 
 
-def prepare_publication(
-    tag: str,
-    metadata: Mapping[str, object],
-    workshop: Path,
-    labels: Mapping[str, str] = LABELS,
-) -> Publication:
+def prepare_publication(tag: str, metadata: Mapping[str, object], workshop: Path) -> Publication:
     """Give a directory to fill and publish, within the folder of `exclusive_import`."""
     # BentoML writes its model.yaml into a store of one entry, which is then filled.
     scratch_folder = workshop / _SCRATCH_STORE
     scratch_folder.mkdir()
     scratch = ModelStore(scratch_folder)
+    kind = kind_of_store_name(tag)
+    labels = LABELS | ({KIND_LABEL: kind.value} if kind else {})
+    create = bentoml.models.create
     with (
         _temporary_files_in(workshop),
-        bentoml.models.create(
-            tag, labels=dict(labels), metadata=dict(metadata), _model_store=scratch
-        ),
+        create(tag, labels=labels, metadata=dict(metadata), _model_store=scratch),
     ):
         pass
     return Publication(tag, Path(scratch.get(tag).path), store_directory())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 _CHUNK_BYTES = 1024 * 1024  # what is larger, Python has from the system anew for each chunk
 
 
-class FileRecord(NamedTuple):
+@dataclass(frozen=True)
+class FileRecord:
     """A file's size in bytes and its SHA-256 in lower-case hexadecimal digits."""
 
     size: int

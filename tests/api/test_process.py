@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lpw_sdxl.api.garbage import uncollected
+from lpw_sdxl.api.process import uncollected
 
 
 class Knot:
