@@ -122,16 +122,10 @@ class Decider:
             )
 
     def _read_prompts(self, request: GenerationRequest | InspectionRequest) -> PromptTexts:
+        read = partial(parse, limits=self._prompt_limits, style=request.prompt_style)
         return PromptTexts(
-            *(
-                parse(
-                    getattr(request, field),
-                    self._prompt_limits,
-                    style=request.prompt_style,
-                    field=field,
-                )
-                for field in PromptTexts._fields
-            )
+            read(request.prompt, field="prompt"),
+            read(request.negative_prompt, field="negative_prompt"),
         )
 
     def _chunk(self, prompts: PromptTexts, style: PromptStyle) -> ChunkedPair:
