@@ -208,10 +208,3 @@ def test_an_unknown_embedding_is_warned_of(model_directory, style):
     assert explained.prompt.warnings == (told(17, WarningKind.UNKNOWN_EMBEDDING) + " (2 times)",)
     assert explained.negative_prompt.warnings == (told(0, WarningKind.UNKNOWN_EMBEDDING),)
     assert [mention.name for mention in explained.prompt.embeddings] == ["glow"]
-
-
-def test_a_reason_for_no_image_comes_first(encoder):
-    explained = encoder.explain("(cat", "dog").refused("it is told here", None)
-    assert explained.prompt.warnings[0] == "no image is made of it: it is told here"
-    assert len(explained.prompt.warnings) == 2
-    assert explained.negative_prompt.warnings == ()

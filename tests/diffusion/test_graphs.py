@@ -55,7 +55,7 @@ def test_calls_that_are_too_large_are_never_recorded() -> None:
     for _ in range(SEEN_BEFORE + 2):
         given = arguments(1)
         assert torch.equal(graphed(**given)[0], network(**given)[0])
-    assert graphed.recorded == 0
+    assert len(graphed._recorded) == 0
 
 
 def test_what_can_not_be_recorded_is_called_as_ever(
@@ -93,7 +93,7 @@ def test_a_replay_gives_what_the_call_gives() -> None:
         for tokens in (7, 9):
             given = arguments(rows, tokens=tokens, device="cuda")
             kept.append((graphed(**given)[0], copy.deepcopy(network)(**given)[0]))
-    assert graphed.recorded == 6  # 4 rows are too many
+    assert len(graphed._recorded) == 6  # 4 rows are too many
     calls = network.calls
     graphed(**arguments(2, device="cuda"))
     assert network.calls == calls  # replayed
@@ -109,4 +109,4 @@ def test_only_the_latest_shapes_are_kept() -> None:
     for tokens in range(1, MOST_GRAPHS + 5):
         for _ in range(SEEN_BEFORE + 1):
             graphed(**arguments(1, tokens=tokens, device="cuda"))
-    assert graphed.recorded == MOST_GRAPHS
+    assert len(graphed._recorded) == MOST_GRAPHS

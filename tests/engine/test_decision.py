@@ -65,8 +65,11 @@ def test_an_image_that_no_queue_could_hold_is_refused_with_its_cost(engine: Engi
 
 
 def test_an_inspection_tells_what_would_be_refused(engine: Engine) -> None:
-    asked = InspectionRequest(prompt="a fox <lora:ink>", negative_prompt="b <lora:ink>")
+    asked = InspectionRequest(prompt="(a fox <lora:ink>", negative_prompt="b <lora:ink>")
     explained = decider(engine).explain(asked)
-    assert "'ink'" in str(explained.prompt.warnings)
+    obstacle, unclosed = explained.prompt.warnings
+    assert obstacle.startswith("no image is made of it: ")
+    assert "'ink'" in obstacle
+    assert not unclosed.startswith("no image")
     assert explained.prompt.token_count == 2
     assert explained.negative_prompt.warnings

@@ -32,9 +32,7 @@ class ClipTextEncoder:
     """A tokenizer and its text model; the model's dtype and device are the results'."""
 
     def __init__(
-        self,
-        tokenizer: ClipTokenizer,
-        model: CLIPTextModel | CLIPTextModelWithProjection,
+        self, tokenizer: ClipTokenizer, model: CLIPTextModel | CLIPTextModelWithProjection
     ) -> None:
         self.tokenizer = tokenizer
         self.model = model.eval().requires_grad_(requires_grad=False)
@@ -42,8 +40,7 @@ class ClipTextEncoder:
     @property
     def weight_bytes(self) -> int:
         """Bytes of the model's weights."""
-        parameters = self.model.parameters()
-        return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+        return sum(parameter.nbytes for parameter in self.model.parameters())
 
     @property
     def max_clip_skip(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import accumulate
 from typing import NamedTuple
 
 from lpw_sdxl.conditioning.explain import ExplainingTokenizer
@@ -35,11 +34,10 @@ class EmbeddingTokenizer:
         self.special = plain.special
         self._plain = plain
         self._finder = MentionFinder(vector_counts, form)
-        starts = accumulate(vector_counts.values(), initial=first_id)
-        self._ids = {
-            name: range(start, start + count)
-            for (name, count), start in zip(vector_counts.items(), starts, strict=False)
-        }
+        self._ids: dict[str, range] = {}
+        for name, count in vector_counts.items():
+            self._ids[name] = range(first_id, first_id + count)
+            first_id += count
         self._vectors = {
             id_: _Vector(name, place)
             for name, ids in self._ids.items()

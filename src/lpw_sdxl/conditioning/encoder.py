@@ -62,7 +62,6 @@ class PromptEncoder:
             MentionForm, tuple(encoder.tokenizer for encoder in self._encoders)
         )
         self._embedding_names: Mapping[int, str] = {}  # by token id
-        self._counters: Mapping[MentionForm, Callable[[str], int]] = {}
         self._limits = limits
         half = cache_bytes // 2
         self._conditionings: ByteCache[PairKey, Conditioning] = ByteCache(half)
@@ -104,15 +103,13 @@ class PromptEncoder:
         counts = {one.name: one.vector_count for one in embeddings}
         names = chain.from_iterable(repeat(one.name, one.vector_count) for one in embeddings)
         self._embedding_names = dict(enumerate(names, start=len(tables[0])))
-        tokenizers = {
+        self._tokenizers = {
             form: [
                 EmbeddingTokenizer(encoder.tokenizer, counts, len(table), form)
                 for encoder, table in zip(self._encoders, tables, strict=True)
             ]
             for form in MentionForm
         }
-        self._tokenizers = tokenizers
-        self._counters = {form: first.vector_count for form, (first, *_) in tokenizers.items()}
 
     @property
     def models(self) -> tuple[torch.nn.Module, ...]:
@@ -123,11 +120,6 @@ class PromptEncoder:
     def weight_bytes(self) -> int:
         """Bytes of all text encoders' weights."""
         return sum(encoder.weight_bytes for encoder in self._encoders)
-
-    def to(self, device: str | torch.device) -> None:
-        """Move the text encoders to a device; what is remembered stays where it is."""
-        for encoder in self._encoders:
-            encoder.model.to(device)
 
     @property
     def max_clip_skip(self) -> int:
@@ -236,8 +228,10 @@ class PromptEncoder:
         A name of three letters may be 75 tokens: chunking a prompt of nothing else makes a hundred
         times as many as any other text of its length has.
         """
-        count = self._counters.get(STYLES[style].mentions)
-        return sum(map(count, texts(prompt))) if count else 0
+        tokenizer = self._tokenizers[STYLES[style].mentions][0]
+        if not isinstance(tokenizer, EmbeddingTokenizer):
+            return 0
+        return sum(map(tokenizer.vector_count, texts(prompt)))
 
     def named_embeddings(self, chunked: ChunkedPair) -> tuple[str, ...]:
         """Name the embeddings in what `chunk` gave, each once, sorted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
@@ -88,12 +88,6 @@ class ExplainedPrompt:
     windows: tuple[ExplainedWindow, ...]
     warnings: tuple[str, ...]
 
-    def refused(self, reason: str | None) -> ExplainedPrompt:
-        """Add to the warnings why no image would be made of it; None is no reason."""
-        if reason is None:
-            return self
-        return replace(self, warnings=(f"no image is made of it: {reason}", *self.warnings))
-
 
 @dataclass(frozen=True, slots=True)
 class PromptExplanation:
@@ -102,14 +96,6 @@ class PromptExplanation:
     style: PromptStyle
     prompt: ExplainedPrompt
     negative_prompt: ExplainedPrompt
-
-    def refused(self, prompt: str | None, negative_prompt: str | None) -> PromptExplanation:
-        """Add to each prompt's warnings why no image would be made of it; None is no reason."""
-        return replace(
-            self,
-            prompt=self.prompt.refused(prompt),
-            negative_prompt=self.negative_prompt.refused(negative_prompt),
-        )
 
 
 def explain(
@@ -194,29 +180,25 @@ def _find_mentions(tokens: Sequence[_PlacedToken]) -> Iterator[EmbeddingMention]
 
 def _find_unknown_embeddings(
     prompt: Prompt, tokens: Sequence[_PlacedToken]
-) -> tuple[PromptWarning, ...]:
+) -> Iterator[PromptWarning]:
     """Find what a style's users write for an embedding where none is named."""
     known = {mention.start for mention in _find_mentions(tokens)}
     extents = prompt.extents()
     text = "".join(span.text for span in prompt.spans)
     places = (extents[match.start()][0] for match in EMBEDDING_PREFIX.finditer(text))
-    unknown = [place for place in places if place not in known]
-    if not unknown:
-        return ()
-    return (PromptWarning(WarningKind.UNKNOWN_EMBEDDING, unknown[0], len(unknown)),)
+    if unknown := [place for place in places if place not in known]:
+        yield PromptWarning(WarningKind.UNKNOWN_EMBEDDING, unknown[0], len(unknown))
 
 
 def _find_split_words(
     tokens: Sequence[_PlacedToken], chunks: TokenChunks
-) -> tuple[PromptWarning, ...]:
+) -> Iterator[PromptWarning]:
     borders = list(accumulate(window.text_count for window in chunks.windows))
     # A window without text begins with the same token as the next, or with none.
     first_tokens = (tokens[index] for index in sorted(set(borders)) if index < len(tokens))
-    split = [token.word_start for token in first_tokens if token.word_start is not None]
-    if not split:
-        return ()
-    # A word of more than 75 tokens is split more than once, and is one word.
-    return (PromptWarning(WarningKind.SPLIT_WORD, split[0], len(set(split))),)
+    if split := [token.word_start for token in first_tokens if token.word_start is not None]:
+        # A word of more than 75 tokens is split more than once, and is one word.
+        yield PromptWarning(WarningKind.SPLIT_WORD, split[0], len(set(split)))
 
 
 def _explain_windows(

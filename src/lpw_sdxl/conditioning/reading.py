@@ -76,7 +76,7 @@ class WindowReader:
 
 def count_bytes(tensors: Iterable[Tensor | None]) -> int:
     """Count what tensors take on their device."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors if tensor is not None)
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 class _StoredKey(NamedTuple):

@@ -103,17 +103,13 @@ class PromptProjection:
         self._layers = [
             module for name, module in unet.named_modules() if name.endswith(CROSS_ATTENTION)
         ]
-        channels = [layer.to_k.out_features for layer in self._layers]
-        self.width = 2 * sum(channels)
-        starts = iter(2 * sum(channels[:index]) for index in range(len(channels)))
-        unet.set_attn_processor(
-            {
-                name: CrossAttention(next(starts), _channels(unet, name), self.width)
-                if f".{CROSS_ATTENTION}." in name
-                else SelfAttention()
-                for name in unet.attn_processors
-            }
-        )
+        self.width = 2 * sum(layer.to_k.out_features for layer in self._layers)
+        unet.set_attn_processor(SelfAttention())
+        start = 0
+        for layer in self._layers:
+            channels = layer.to_k.out_features
+            layer.set_processor(CrossAttention(start, channels, self.width))
+            start += 2 * channels
 
     def __call__(self, prompt_embeds: torch.Tensor) -> torch.Tensor:
         """Project prompts: `[..., tokens, 2048]` to `[..., tokens, width]`."""
@@ -125,8 +121,3 @@ class PromptProjection:
             ],
             dim=-1,
         )
-
-
-def _channels(unet: Any, processor_name: str) -> int:
-    layer = unet.get_submodule(processor_name.removesuffix(".processor"))
-    return int(layer.to_k.out_features)

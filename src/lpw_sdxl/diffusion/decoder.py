@@ -19,9 +19,8 @@ logger = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]  # [height, width, 3]
 
-SMALL_TILE_PIXELS = (
-    512  # one side of a tile where one of the model's own size takes too much memory
-)
+# One side of a tile, where a tile of the model's own size takes too much memory.
+SMALL_TILE_PIXELS = 512
 
 
 class Decoder:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -23,19 +22,6 @@ from lpw_sdxl.weights.component import Component
 # Longer prompts are projected in every call: their keys and values are 0.33 MB a token in float16
 # at SDXL's size, for each row that keeps them.
 LONGEST_KEPT_TOKENS = 308
-
-
-@dataclass(frozen=True)
-class Stacked:
-    """What a UNet call is given that stays the same while the same rows step together.
-
-    Attributes:
-        sides: whose it is, a row each.
-        arguments: of the UNet.
-    """
-
-    sides: tuple[PromptSide, ...]
-    arguments: dict[str, Any]
 
 
 class Denoiser:
@@ -67,7 +53,9 @@ class Denoiser:
         part_gates(unet)
         self._longest_kept = LONGEST_KEPT_TOKENS if keeps_projections else 0
         self._fence = Fence(device)
-        self._stacked: Stacked | None = None  # of the last call
+        # Of the last call: whose rows it had, and what stays the same while they step together.
+        self._sides: tuple[PromptSide, ...] = ()
+        self._stacked: dict[str, Any] = {}
 
     @torch.inference_mode()
     def predict(
@@ -107,13 +95,14 @@ class Denoiser:
         275.4 ms with one and 274.8 without, benchmarks/results/gpu_kernels.json.)
         """
         sides = tuple(row.prompt for row in rows)
-        if self._stacked is None or self._stacked.sides != sides:
-            self._stacked = None  # frees it before its successor is made
+        if self._sides != sides:
+            self.forget()  # frees it before its successor is made
             self._stacked = self._stack(sides, [row.time_ids for row in rows])
+            self._sides = sides
         return {
             "sample": torch.cat([row.latents for row in rows]).to(self._dtype),
             "timestep": send(torch.stack([row.timestep.float() for row in rows]), self._device),
-            **self._stacked.arguments,
+            **self._stacked,
         }
 
     def _sort_by_loras(self, call: Sequence[int], rows: Sequence[Row]) -> list[int]:
@@ -141,13 +130,15 @@ class Denoiser:
 
     def forget(self) -> None:
         """Let go of the last call's prompts: nobody is under way."""
-        self._stacked = None
+        self._sides, self._stacked = (), {}
 
     def make_room(self) -> None:
         """Let go of recorded calls: memory is short."""
         self._graphed.forget()
 
-    def _stack(self, sides: tuple[PromptSide, ...], time_ids: Sequence[torch.Tensor]) -> Stacked:
+    def _stack(
+        self, sides: tuple[PromptSide, ...], time_ids: Sequence[torch.Tensor]
+    ) -> dict[str, Any]:
         lengths = [side.tokens for side in sides]
         longest = max(lengths)
         if longest <= self._longest_kept:
@@ -166,7 +157,7 @@ class Denoiser:
             positions = torch.arange(longest)
             mask = positions[None, :] < torch.tensor(lengths)[:, None]  # [rows, tokens]
             arguments["encoder_attention_mask"] = send(mask, self._device)
-        return Stacked(sides, arguments)
+        return arguments
 
     def _projected(self, side: PromptSide) -> torch.Tensor:
         """Give a prompt's keys and values, made with its own LoRAs."""

@@ -41,11 +41,6 @@ class GraphedUnet:
         self._seen: Counter[Shapes] = Counter()
         self._pool: Any = None
 
-    @property
-    def recorded(self) -> int:
-        """Count the shapes that are replayed."""
-        return len(self._recorded)
-
     def __call__(self, **arguments: Any) -> Any:
         """Call the UNet; takes what it does, and gives a tuple of its prediction."""
         rows, _, height, width = arguments["sample"].shape
@@ -130,12 +125,8 @@ def tensors_of(arguments: Mapping[str, Any]) -> Iterator[torch.Tensor]:
             yield value
 
 
-def _copied(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: _copied(value)
-        if isinstance(value, Mapping)
-        else value.clone()
-        if isinstance(value, torch.Tensor)
-        else value
-        for name, value in arguments.items()
-    }
+def _copied(value: Any) -> Any:
+    """Copy all tensors of a call."""
+    if isinstance(value, Mapping):
+        return {name: _copied(one) for name, one in value.items()}
+    return value.clone() if isinstance(value, torch.Tensor) else value

@@ -88,8 +88,7 @@ class Pipeline:
     def weight_bytes(self) -> int:
         """Count the bytes of all weights."""
         parameters = [*self.unet.parameters(), *self.vae.parameters()]
-        own = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
-        return own + self.prompt_encoder.weight_bytes
+        return sum(one.nbytes for one in parameters) + self.prompt_encoder.weight_bytes
 
 
 def _load(model_class: Any, directory: Path, dtype: torch.dtype) -> Any:

@@ -43,7 +43,7 @@ class Residence:
         self.current: str | None = None
         self.travel_s = 0.0
         self.since = time.monotonic()
-        self.before_travel: Callable[[], None] = _nothing
+        self.before_travel: Callable[[], None] = lambda: None
         place = self._device if shares_device else HOME
         for modules in self._components.values():
             for module in modules:
@@ -95,7 +95,3 @@ def _belongings(modules: Sequence[nn.Module]) -> Iterator[_Belonging]:
                 for name, tensor in owners.items():
                     if tensor is not None:
                         yield _Belonging(owners, name, tensor, tensor.data)
-
-
-def _nothing() -> None:
-    """Do nothing."""

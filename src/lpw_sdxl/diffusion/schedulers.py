@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import diffusers
 import torch
@@ -77,8 +77,7 @@ def make_scheduler(
     # DDIM counts no steps. The others would look their first timestep up.
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(0)
-    made: Scheduler = scheduler
-    return made
+    return cast("Scheduler", scheduler)
 
 
 def unet_calls(name: SchedulerName, num_inference_steps: int) -> int:

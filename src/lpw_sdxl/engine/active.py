@@ -50,12 +50,9 @@ class ActiveJobs:
 
     def admit(self, waiting: Sequence[Job]) -> list[int]:
         """Choose which waiting jobs begin now: indexes into `waiting`, ascending."""
-        return policy.admit(
-            [job.standing for job in waiting],
-            [job.standing for job in self._jobs],
-            self._max_rows,
-            self._capacity,
-        )
+        come = [job.standing for job in waiting]
+        begun = [job.standing for job in self._jobs]
+        return policy.admit(come, begun, self._max_rows, self._capacity)
 
     def begin(self, jobs: Sequence[Job]) -> None:
         """Take jobs in; they are served from now on."""

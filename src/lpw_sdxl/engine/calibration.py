@@ -185,4 +185,4 @@ def _run_vae(pipeline: Pipeline, size: ImageSize) -> None:
 
 
 def _bytes(module: torch.nn.Module) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+    return sum(parameter.nbytes for parameter in module.parameters())

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from lpw_sdxl.addon.registry import Registry
 from lpw_sdxl.conditioning.chunking import ChunkedPair
-from lpw_sdxl.conditioning.explain import PromptExplanation
+from lpw_sdxl.conditioning.explain import ExplainedPrompt, PromptExplanation
 from lpw_sdxl.conditioning.windows import WINDOW_TOKENS
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import check_scheduler
@@ -102,7 +103,14 @@ class Decider:
         prompts = self._read_prompts(request)
         self._chunk(prompts, request.prompt_style)
         explanation = self._pipeline.prompt_encoder.explain(*prompts, request.prompt_style)
-        return explanation.refused(*self._lora_obstacles(prompts))
+        limit = self.limits.max_loras
+        positive = partial(collect, (), prompts.prompt.lora_tags, self._addons.lora, limit)
+        negative = partial(refuse_in_negative, prompts.negative_prompt)
+        return replace(
+            explanation,
+            prompt=_tell_obstacle(explanation.prompt, positive),
+            negative_prompt=_tell_obstacle(explanation.negative_prompt, negative),
+        )
 
     def _check_clip_skip(self, clip_skip: int | None) -> None:
         deepest = self._pipeline.prompt_encoder.max_clip_skip
@@ -114,16 +122,10 @@ class Decider:
             )
 
     def _read_prompts(self, request: GenerationRequest | InspectionRequest) -> PromptTexts:
+        read = partial(parse, limits=self._prompt_limits, style=request.prompt_style)
         return PromptTexts(
-            *(
-                parse(
-                    getattr(request, field),
-                    self._prompt_limits,
-                    style=request.prompt_style,
-                    field=field,
-                )
-                for field in PromptTexts._fields
-            )
+            read(request.prompt, field="prompt"),
+            read(request.negative_prompt, field="negative_prompt"),
         )
 
     def _chunk(self, prompts: PromptTexts, style: PromptStyle) -> ChunkedPair:
@@ -171,22 +173,15 @@ class Decider:
                 field="num_inference_steps",
             )
 
-    def _lora_obstacles(self, prompts: PromptTexts) -> tuple[str | None, str | None]:
-        """Say for each prompt what keeps its LoRA tags from an image, or None."""
-        positive = partial(
-            collect, (), prompts.prompt.lora_tags, self._addons.lora, self.limits.max_loras
-        )
-        negative = partial(refuse_in_negative, prompts.negative_prompt)
-        return _refusal(positive), _refusal(negative)
 
-
-def _refusal(check: Callable[[], object]) -> str | None:
-    """Return what a check raises against a request, or None."""
+def _tell_obstacle(prompt: ExplainedPrompt, check: Callable[[], object]) -> ExplainedPrompt:
+    """Put before a prompt's warnings why no image would be made of it, if a check refuses it."""
     try:
         check()
     except RequestError as error:
-        return error.message
-    return None
+        obstacle = f"no image is made of it: {error.message}"
+        return replace(prompt, warnings=(obstacle, *prompt.warnings))
+    return prompt
 
 
 def _count(chunked: ChunkedPair) -> TextCounts:

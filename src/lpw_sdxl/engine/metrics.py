@@ -18,8 +18,8 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-import prometheus_client
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import Counter as CounterMetric
 
 from lpw_sdxl.errors import error_codes
 
@@ -86,15 +86,10 @@ class EngineMetrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.counters = LoopCounters()
         registry = registry or CollectorRegistry()
-        counter = partial(prometheus_client.Counter, namespace=PREFIX, registry=registry)
-        histogram = partial(prometheus_client.Histogram, namespace=PREFIX, registry=registry)
+        counter = partial(CounterMetric, namespace=PREFIX, registry=registry)
+        histogram = partial(Histogram, namespace=PREFIX, registry=registry)
         # Summed over the workers that live: the default has a series for each that ever lived.
-        gauge = partial(
-            prometheus_client.Gauge,
-            namespace=PREFIX,
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
+        gauge = partial(Gauge, namespace=PREFIX, registry=registry, multiprocess_mode="livesum")
         self._waiting = gauge("queue_jobs", "Jobs that wait to begin.")
         self._active = gauge("active_jobs", "Jobs under way.")
         self._allocated = gauge("device_memory_allocated_bytes", "Device memory that tensors take.")
@@ -124,7 +119,7 @@ class EngineMetrics:
         hits = counter("cache_hits", "Lookups that found something.", ["cache"])
         misses = counter("cache_misses", "Lookups that found nothing.", ["cache"])
         self._lookups = {name: (hits.labels(name), misses.labels(name)) for name in CacheName}
-        self._counted: Counter[prometheus_client.Counter] = Counter()
+        self._counted: Counter[CounterMetric] = Counter()
         self.queue(0, 0)  # a process may get the number, and with it the files, of one that died
         self.device_memory(0, 0)
 

@@ -45,11 +45,7 @@ class JobQueue:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        max_rows: int,
-        pace: Pace,
-        active_load: Callable[[], Load],
+        self, settings: Settings, max_rows: int, pace: Pace, active_load: Callable[[], Load]
     ) -> None:
         self._max_jobs = settings.max_queued_jobs
         self._max_cost = settings.max_queued_cost  # megapixels of UNet rows
