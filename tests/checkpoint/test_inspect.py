@@ -6,12 +6,12 @@ import pytest
 
 from lpw_sdxl.checkpoint.inspect import (
     PREDICTIONS,
-    CheckpointKind,
     Prediction,
     PredictionType,
     recognise,
     summarise,
 )
+from lpw_sdxl.checkpoint.kinds import CheckpointKind
 from lpw_sdxl.schema import ImageSize
 
 from .conftest import Shapes, header_of

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from lpw_sdxl.checkpoint.inspect import CheckpointKind, recognise
-from lpw_sdxl.checkpoint.kinds import QUANTISATION_NOTE, kind_of
+from lpw_sdxl.checkpoint.inspect import recognise
+from lpw_sdxl.checkpoint.kinds import QUANTISATION_NOTE, CheckpointKind, kind_of
 from lpw_sdxl.checkpoint.layout import standardise
 from lpw_sdxl.errors import UnsupportedCheckpointError
 

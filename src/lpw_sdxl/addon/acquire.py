@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpw_sdxl.addon.manifest import AddonDetails
-from lpw_sdxl.addon.summary import lora_details, lora_origin
 from lpw_sdxl.checkpoint.console import Row
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
+from lpw_sdxl.checkpoint.notes import header_origin
 from lpw_sdxl.checkpoint.options import ImportResult
 from lpw_sdxl.embedding import preflight as embedding_preflight
 from lpw_sdxl.errors import LpwSdxlError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _SHOWN_AT_MOST = 8
 
 
+@dataclass(frozen=True)
 class AddonTask:
     """A LoRA or an embedding is imported.
 
@@ -36,8 +38,7 @@ class AddonTask:
         options: how.
     """
 
-    def __init__(self, options: AddonOptions) -> None:
-        self.options = options
+    options: AddonOptions
 
     @property
     def sha256(self) -> str | None:
@@ -55,9 +56,7 @@ class AddonTask:
 
     def rows(self, opened: OpenedAddon) -> list[Row]:
         """Say what a file is."""
-        rows = _file_rows(opened.header, _title(opened.kind, opened.details))
-        rows += _detail_rows(opened.details)
-        rows += _told_rows(opened.told)
+        rows = _rows(opened.header, opened.kind, opened.details, opened.told)
         return [*rows, ("fits", opened.fits_name)]
 
     def store_bytes(self, opened: OpenedAddon) -> int:
@@ -88,12 +87,12 @@ def inspect_rows(header: CheckpointHeader) -> list[Row] | None:
 
 
 def _inspect_lora(header: CheckpointHeader) -> list[Row]:
+    from lpw_sdxl.addon.fit import fit_lora
+    from lpw_sdxl.addon.opened import lora_details, lora_origin
+
     summary = describe_file(header)
     details = lora_details(summary, {})
-    rows = _file_rows(header, _title(AddonKind.LORA, details)) + _detail_rows(details)
-    rows += _told_rows(lora_origin(header, summary))
-    from lpw_sdxl.addon.fit import fit_lora
-
+    rows = _rows(header, AddonKind.LORA, details, lora_origin(header, summary))
     try:
         fit = fit_lora(header, None)
     except LpwSdxlError as error:
@@ -109,38 +108,27 @@ def _inspect_embedding(header: CheckpointHeader) -> list[Row]:
     plan = embedding_preflight.examine(header)
     details = AddonDetails(naming=plan.naming, vectors=plan.vectors)
     return [
-        *_file_rows(header, _title(AddonKind.EMBEDDING, details)),
-        *_detail_rows(details),
+        *_rows(header, AddonKind.EMBEDDING, details, header_origin(header)),
         ("text encoders", f"of the widths {plan.widths[0]} and {plan.widths[1]}"),
         ("import it with", f"python model_import.py {AddonKind.EMBEDDING} FILE"),
     ]
 
 
-def _title(kind: AddonKind, details: AddonDetails) -> str:
+def _rows(
+    header: CheckpointHeader, kind: AddonKind, details: AddonDetails, told: Origin
+) -> list[Row]:
+    """Say what a file is and holds, leaving out what doesn't belong to the kind or nobody tells."""
     kinds = ", ".join(details.kinds)
-    return f"{kind.with_article} ({kinds})" if kinds else kind.with_article
-
-
-def _file_rows(header: CheckpointHeader, title: str) -> list[Row]:
-    size = f"{gigabytes(header.file_size)}, {header.file_size:,} bytes"
-    return [("file", header.name), ("is", title), ("size", size)]
-
-
-def _detail_rows(details: AddonDetails) -> list[Row]:
-    """Say what is inside, leaving out what doesn't belong to the kind."""
     rows = [
+        ("file", header.name),
+        ("is", f"{kind.with_article} ({kinds})" if kinds else kind.with_article),
+        ("size", f"{gigabytes(header.file_size)}, {header.file_size:,} bytes"),
         ("names", details.naming),
         ("modules", _counts(details.modules)),
         ("rank", _numbers(details.ranks)),
         ("alpha", _numbers(details.alphas)),
         ("vectors", str(details.vectors or "")),
         ("left out", _counts(details.ignored)),
-    ]
-    return [(name, value) for name, value in rows if value]
-
-
-def _told_rows(told: Origin) -> list[Row]:
-    rows = [
         ("title", told.title),
         ("base model", told.base_model),
         ("trained words", ", ".join(told.trained_words)),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lpw_sdxl import __version__
-from lpw_sdxl.addon.alphas import read_alphas
 from lpw_sdxl.addon.manifest import AddonManifest, read_addon_manifest
 from lpw_sdxl.addon.opened import OpenedAddon
 from lpw_sdxl.checkpoint.importer import checked_sha256, model_need, publish
@@ -22,12 +22,15 @@ from lpw_sdxl.store import entries, publication
 from lpw_sdxl.store.kind import AddonKind, kind_of_store_name, slug, store_name
 from lpw_sdxl.store.origin import Origin
 from lpw_sdxl.weights.files import record_file
-from lpw_sdxl.weights.header import CheckpointHeader
+from lpw_sdxl.weights.header import CheckpointHeader, read_header
 from lpw_sdxl.weights.progress import Progress
 from lpw_sdxl.weights.text import clean_text
 
 MAX_NAME = 100
 """Characters of a name."""
+
+_ALPHA = "/alpha"
+_ALPHAS_AT_MOST = 64
 
 _FORBIDDEN = frozenset("<>:/\\")
 """What a name can't hold: `<lora:NAME:1>` could not be read, or it would look like a path."""
@@ -73,7 +76,8 @@ def import_addon(
         path = opened.header.path
         sha256 = checked_sha256(path, options.sha256, progress)
         manifest = _describe(opened, name, origin, sha256)
-        known = None if options.force else _find(lambda other: other == manifest.store_name, sha256)
+        own = store_name(opened.kind, name)
+        known = None if options.force else _find(lambda other: other == own, sha256)
         if known is not None:
             _check_same_fit(known, opened)
             return ImportResult(known.tag, was_known=True)
@@ -83,7 +87,7 @@ def import_addon(
             opened.write(file, progress)
             if identity_of(path) != opened.identity:
                 raise AddonError(f"{path.name} changed while it was imported; import it again.")
-            alphas = read_alphas(file) or opened.details.alphas
+            alphas = _read_alphas(file) or opened.details.alphas
             details = replace(opened.details, alphas=alphas)
             return replace(manifest, files={file.name: record_file(file)}, details=details)
 
@@ -175,3 +179,14 @@ def _describe(opened: OpenedAddon, name: str, origin: Origin, sha256: str) -> Ad
         importer_version=__version__,
         files={},
     )
+
+
+def _read_alphas(path: Path) -> tuple[float, ...]:
+    """Return the different alphas of a canonical LoRA file, sorted; the first 64 of very many."""
+    values = set()
+    with path.open("rb") as file:
+        for name, info in read_header(path).tensors.items():
+            if name.endswith(_ALPHA) and info.dtype == "F32":
+                file.seek(info.start)
+                values.add(struct.unpack("<f", file.read(4))[0])
+    return tuple(sorted(values)[:_ALPHAS_AT_MOST])

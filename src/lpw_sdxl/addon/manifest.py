@@ -60,9 +60,9 @@ class AddonManifest(EntryManifest):
     details: AddonDetails
 
     @property
-    def store_name(self) -> str:
-        """Return the first part of the entry's tag."""
-        return store_name(self.kind, self.name)
+    def tag(self) -> str:
+        """Return the entry's tag in the store."""
+        return f"{store_name(self.kind, self.name)}:{self.source_sha256[:12]}"
 
     @classmethod
     def unusable(cls, directory: Path, what: str, known: Self | None = None) -> AddonError:

@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from lpw_sdxl.addon.fit import fit_embedding, fit_lora
 from lpw_sdxl.addon.manifest import AddonDetails
-from lpw_sdxl.addon.summary import lora_details, lora_origin
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
 from lpw_sdxl.checkpoint.notes import header_origin
 from lpw_sdxl.checkpoint.selection import identity_of
 from lpw_sdxl.embedding import preflight as embedding_preflight
 from lpw_sdxl.errors import AddonError
+from lpw_sdxl.lora.plan import LoraSummary
 from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.store.origin import Origin
 from lpw_sdxl.weights.header import CheckpointHeader, read_header
@@ -70,8 +69,27 @@ def open_addon(
         ModelError: the model is not in the store.
     """
     # Taken first: a file that is replaced meanwhile must not pass for the one that was judged.
-    identity = identity_of(path) if path.is_file() else ""
-    return _OPEN[kind](read_header(path, full_size), identity, model)
+    identity = identity_of(path)
+    open_kind = {AddonKind.LORA: _open_lora, AddonKind.EMBEDDING: _open_embedding}[kind]
+    return open_kind(read_header(path, full_size), identity, model)
+
+
+def lora_details(summary: LoraSummary, ignored: Mapping[str, int]) -> AddonDetails:
+    """Return what is in a LoRA's file; `ignored` counts the tensors of no use by their reason."""
+    return AddonDetails(
+        kinds=summary.kinds,
+        naming=summary.naming,
+        ranks=summary.ranks,
+        alphas=summary.alphas,
+        modules={component.value: count for component, count in summary.modules.items() if count},
+        ignored=ignored,
+    )
+
+
+def lora_origin(header: CheckpointHeader, summary: LoraSummary) -> Origin:
+    """Return what a LoRA's header says of it."""
+    source = f"file:{header.name}"
+    return Origin(source, summary.title, summary.base_model, summary.trained_words)
 
 
 def _open_lora(header: CheckpointHeader, identity: str, model: str | None) -> OpenedAddon:
@@ -117,9 +135,3 @@ def _open_embedding(header: CheckpointHeader, identity: str, model: str | None) 
         fits_name=name,
         write=write,
     )
-
-
-_Open = Callable[[CheckpointHeader, str, str | None], OpenedAddon]
-_OPEN: Mapping[AddonKind, _Open] = MappingProxyType(
-    {AddonKind.LORA: _open_lora, AddonKind.EMBEDDING: _open_embedding}
-)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from lpw_sdxl.errors import ModelError, SettingsError
-from lpw_sdxl.store.entries import find_entry, list_addons
+from lpw_sdxl.store.entries import bento_tags, find_entry, list_addons
 from lpw_sdxl.store.kind import kind_of_store_name
 
 
@@ -22,9 +20,8 @@ def built_in_tags(argument: str, folder: Path) -> list[str]:
     Raises:
         ModelError: one is not in the store, or is neither a LoRA nor an embedding.
     """
-    if _is_bento(folder):
-        services = yaml.safe_load(_bento_file(folder).read_text(encoding="utf-8"))["services"]
-        tags = [str(model["tag"]) for model in services[0]["models"]]
+    tags = bento_tags(folder)
+    if tags is not None:
         return [tag for tag in tags if kind_of_store_name(tag) is not None]
     names = [name.strip() for name in argument.split(",") if name.strip()]
     for name in names:
@@ -48,19 +45,11 @@ def served_directories(tags: list[str], folder: Path, mounted: Path | None) -> l
         ModelError: an entry of the bento is missing.
         SettingsError: the mounted folder is not there.
     """
-    if tags or _is_bento(folder):
+    if tags or bento_tags(folder) is not None:
         own = [find_entry(tag).path for tag in tags]
     else:
         own = [entry.path for entry in list_addons()]
     return [*own, *_mounted_directories(mounted)]
-
-
-def _bento_file(folder: Path) -> Path:
-    return folder.parent / "bento.yaml"
-
-
-def _is_bento(folder: Path) -> bool:
-    return _bento_file(folder).is_file()
 
 
 def _mounted_directories(folder: Path | None) -> list[Path]:

@@ -9,10 +9,11 @@ soon as its first bytes are there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from lpw_sdxl.checkpoint.console import Row
+from lpw_sdxl.checkpoint.console import ImportConsole, Row
 from lpw_sdxl.checkpoint.options import ImportResult
 from lpw_sdxl.download.source import CivitaiSource, LocalSource, UrlSource, parse_source
 from lpw_sdxl.errors import CheckpointError
@@ -22,19 +23,6 @@ from lpw_sdxl.weights.progress import Progress
 
 Opened = TypeVar("Opened")
 """A file whose header was judged, and found to be what is imported."""
-
-
-class Audience(Protocol):
-    """Who follows an import."""
-
-    def show(self, rows: Sequence[Row]) -> None:
-        """Show a table of names and values."""
-
-    def say(self, line: str) -> None:
-        """Show one line."""
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        """Show how far a stage is."""
 
 
 class Task(Protocol[Opened]):
@@ -60,20 +48,20 @@ class Task(Protocol[Opened]):
         """Import a file; `origin` is what is known of it without its header."""
 
 
+@dataclass
 class Acquisition(Generic[Opened]):
     """One import from a source.
 
     Attributes:
         task: what is imported.
         settings: where downloads go, and the key.
-        audience: who is told.
+        console: where it is shown.
     """
 
-    def __init__(self, task: Task[Opened], settings: ImportSettings, audience: Audience) -> None:
-        self.task = task
-        self.settings = settings
-        self.audience = audience
-        self._is_shown = False
+    task: Task[Opened]
+    settings: ImportSettings
+    console: ImportConsole
+    _is_shown: bool = field(default=False, init=False)
 
     def import_source(self, text: str, *, remove_source: bool = False) -> ImportResult:
         """Import what the user named.
@@ -96,7 +84,7 @@ class Acquisition(Generic[Opened]):
                 )
             opened = self.task.open(source.path)
             self._show(opened)
-            return self.task.run(opened, Origin(source.public), self.audience.progress)
+            return self.task.run(opened, Origin(source.public), self.console.progress)
         return self._import_download(source, remove_source=remove_source)
 
     def _import_download(
@@ -108,11 +96,11 @@ class Acquisition(Generic[Opened]):
         if known is not None:
             return known
         hooks = download.DownloadHooks(
-            progress=self.audience.progress,
+            progress=self.console.progress,
             check_version=self._check_version,
             check_header=self._check_header,
             check_space=self._check_space,
-            note=self.audience.say,
+            note=self.console.say,
         )
         try:
             fetched = download.fetch(
@@ -121,10 +109,10 @@ class Acquisition(Generic[Opened]):
         except _KnownError as error:
             return error.result
         if fetched.was_there:
-            self.audience.say(f"downloaded earlier: {fetched.path}")
+            self.console.say(f"downloaded earlier: {fetched.path}")
         opened = self.task.open(fetched.path)
         self._show(opened)
-        result = self.task.run(opened, fetched.origin, self.audience.progress)
+        result = self.task.run(opened, fetched.origin, self.console.progress)
         if remove_source:
             download.remove(fetched.path)
         return result
@@ -158,7 +146,7 @@ class Acquisition(Generic[Opened]):
         if self._is_shown:
             return
         self._is_shown = True
-        self.audience.show(self.task.rows(opened))
+        self.console.show(self.task.rows(opened))
 
 
 class _KnownError(Exception):

@@ -65,11 +65,6 @@ class UNetSizes:
         head_width = _SDXL_HEAD_WIDTH if self.widths[0] == _SDXL_WIDTH else _SMALL_HEAD_WIDTH
         return tuple(width // head_width for width in self.widths)
 
-    @property
-    def norm_groups(self) -> int:
-        """Return in how many groups its channels are normalised."""
-        return _norm_groups(self.widths)
-
 
 @dataclass(frozen=True)
 class TextEncoderSizes:
@@ -109,11 +104,6 @@ class VaeSizes:
     widths: tuple[int, ...]
     latent_channels: int
 
-    @property
-    def norm_groups(self) -> int:
-        """Return in how many groups its channels are normalised."""
-        return _norm_groups(self.widths)
-
 
 @dataclass(frozen=True)
 class Architecture:
@@ -140,10 +130,11 @@ SDXL = Architecture(
 """SDXL's own sizes (Podell et al., "SDXL", 2023, table 1, and the published configurations)."""
 
 
-def _norm_groups(widths: tuple[int, ...]) -> int:
-    """Return SDXL's 32 groups, or as many as leave the finest level four channels in each.
+def norm_groups(widths: tuple[int, ...]) -> int:
+    """Return in how many groups a network's channels are normalised.
 
-    A group of one channel would lose its mean, and with it a flat picture's colour.
+    SDXL's 32, or as many as leave the finest level four channels in each. A group of one channel
+    would lose its mean, and with it a flat picture's colour.
     """
     return min(MAX_NORM_GROUPS, max(1, widths[0] // MIN_GROUP_WIDTH))
 
@@ -171,10 +162,6 @@ class _Shapes:
     def __init__(self, header: CheckpointHeader) -> None:
         self._file_of = header.file_of
         self._tensors = header.tensors
-
-    def has(self, name: str) -> bool:
-        """Tell whether there is a tensor of this name."""
-        return name in self._tensors
 
     def size(self, name: str, dimension: int, *, dimensions: int) -> int:
         """Return one size of a tensor that must have so many dimensions."""
@@ -246,7 +233,7 @@ def _read_transformers_encoder(
 def _projection_width(shapes: _Shapes) -> int:
     """Read the width of the pooled output; Transformers' matrix has it first, OpenCLIP's last."""
     transformers_name = f"{SECOND_ENCODER_TRANSFORMERS}text_projection.weight"
-    if shapes.has(transformers_name):
+    if shapes.count(transformers_name):
         return shapes.size(transformers_name, 0, dimensions=2)
     return shapes.size(f"{SECOND_ENCODER}text_projection", 1, dimensions=2)
 
@@ -275,11 +262,11 @@ def _check(architecture: Architecture, header: CheckpointHeader) -> None:
         f"{UNET}label_emb.0.0.weight must take {added_width} numbers, pooled text and sizes": (
             unet.added_width == added_width
         ),
-        f"{UNET}* must have widths that are multiples of {unet.norm_groups}": all(
-            width % unet.norm_groups == 0 for width in unet.widths
+        f"{UNET}* must have widths that are multiples of {norm_groups(unet.widths)}": all(
+            width % norm_groups(unet.widths) == 0 for width in unet.widths
         ),
-        f"{VAE}* must have widths that are multiples of {vae.norm_groups}": all(
-            width % vae.norm_groups == 0 for width in vae.widths
+        f"{VAE}* must have widths that are multiples of {norm_groups(vae.widths)}": all(
+            width % norm_groups(vae.widths) == 0 for width in vae.widths
         ),
         f"{VAE}* must have four levels and four latent channels": (
             len(vae.widths) == 4 and vae.latent_channels == 4

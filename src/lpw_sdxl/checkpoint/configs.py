@@ -8,7 +8,13 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 
-from lpw_sdxl.checkpoint.architecture import Architecture, TextEncoderSizes, UNetSizes, VaeSizes
+from lpw_sdxl.checkpoint.architecture import (
+    Architecture,
+    TextEncoderSizes,
+    UNetSizes,
+    VaeSizes,
+    norm_groups,
+)
 from lpw_sdxl.checkpoint.inspect import CheckpointSummary, PredictionType
 from lpw_sdxl.schema import LATENT_SCALE, ImageSize
 from lpw_sdxl.weights.component import Component
@@ -66,7 +72,7 @@ def _unet_sizes(sizes: UNetSizes, native_size: ImageSize) -> Config:
         "block_out_channels": list(sizes.widths),
         "cross_attention_dim": sizes.context_width,
         "down_block_types": ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends],
-        "norm_num_groups": sizes.norm_groups,
+        "norm_num_groups": norm_groups(sizes.widths),
         "projection_class_embeddings_input_dim": sizes.added_width,
         "sample_size": max(native_size) // LATENT_SCALE,
         # A level without attention has a depth all the same; SDXL's file says 1.
@@ -78,7 +84,7 @@ def _unet_sizes(sizes: UNetSizes, native_size: ImageSize) -> Config:
 def _vae_sizes(sizes: VaeSizes, native_size: ImageSize) -> Config:
     return {
         "block_out_channels": list(sizes.widths),
-        "norm_num_groups": sizes.norm_groups,
+        "norm_num_groups": norm_groups(sizes.widths),
         "sample_size": max(native_size),
     }
 

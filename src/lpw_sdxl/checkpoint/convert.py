@@ -7,7 +7,7 @@ this package; nothing is downloaded, guessed or left for later.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,40 +90,29 @@ def _write_weights(
 ) -> dict[str, FileRecord]:
     total, done = conversion.weight_bytes, 0
     records = {}
+
+    def contents(plans: Sequence[TensorPlan]) -> Iterator[memoryview]:
+        """Yield the bytes of one target after the other."""
+        nonlocal done
+        for plan in plans:
+            content = tensor_bytes(read_planned(reader, plan, conversion.dtype))
+            yield content
+            done += content.nbytes
+            progress("convert", done, total)
+
     with TensorReader() as reader:
         for component in Component:
             plans = [plan for plan in conversion.plan.tensors if plan.component is component]
             specs = [_spec(plan, conversion.dtype) for plan in plans]
-
-            def report(written: int, before: int = done) -> None:
-                progress("convert", before + written, total)
-
-            contents = _contents(reader, plans, conversion.dtype, report)
             path = directory / component.weights_file
             # Transformers refuses weights that don't say which library's layout they have.
-            record = write_safetensors(path, specs, contents, {"format": "pt"})
+            record = write_safetensors(path, specs, contents(plans), {"format": "pt"})
             records[component.weights_file] = record
-            done += sum(spec.size for spec in specs)
     return records
 
 
 def _spec(plan: TensorPlan, dtype: CheckpointDtype) -> TensorSpec:
     return TensorSpec(plan.target_key, dtype.code, plan.shape)
-
-
-def _contents(
-    reader: TensorReader,
-    plans: Sequence[TensorPlan],
-    dtype: CheckpointDtype,
-    report: Callable[[int], None],
-) -> Iterator[memoryview]:
-    """Yield the bytes of one target after the other."""
-    written = 0
-    for plan in plans:
-        content = tensor_bytes(read_planned(reader, plan, dtype))
-        yield content
-        written += content.nbytes
-        report(written)
 
 
 def read_planned(reader: TensorReader, plan: TensorPlan, dtype: CheckpointDtype) -> torch.Tensor:

@@ -49,7 +49,29 @@ def import_checkpoint(
     """
     entries.check_name(options.name)
     with publication.exclusive_import() as workshop:
-        return _import(checkpoint, options, origin, progress, workshop)
+        asked = {SHA256: options.sha256} if options.sha256 else {}
+        known = _find({IDENTITY: checkpoint.identity} | asked, options, checkpoint.selection)
+        if known is not None:
+            return known
+
+        from lpw_sdxl.checkpoint.convert import convert, prepare
+        from lpw_sdxl.checkpoint.verify import verify_directory
+
+        conversion = prepare(checkpoint.header, checkpoint.summary, options.dtype)
+        sha256 = checked_sha256(checkpoint.header.path, options.sha256, progress)
+        known = _find({SHA256: sha256}, options, checkpoint.selection)
+        if known is not None:
+            return known
+        manifest = _describe(checkpoint, options, origin, conversion.plan.ignored, sha256)
+
+        def fill(directory: Path) -> Manifest:
+            files = convert(conversion, directory, progress)
+            verify_directory(directory, conversion, progress)
+            _check_unchanged(checkpoint)
+            return replace(manifest, files=files)
+
+        need = model_need(conversion.weight_bytes)
+        return publish(manifest, checkpoint.identity, need, workshop, fill)
 
 
 def import_demo(path: Path, *, force: bool, progress: Progress) -> ImportResult:
@@ -63,39 +85,6 @@ def import_demo(path: Path, *, force: bool, progress: Progress) -> ImportResult:
     checkpoint = open_checkpoint(path, Selection())
     options = ImportOptions(dtype=CheckpointDtype.FLOAT32, force=force)
     return import_checkpoint(checkpoint, options, Origin(DEMO_SOURCE), progress)
-
-
-def _import(
-    checkpoint: Checkpoint,
-    options: ImportOptions,
-    origin: Origin,
-    progress: Progress,
-    workshop: Path,
-) -> ImportResult:
-    """Import a checkpoint while the store's lock is held."""
-    asked = {SHA256: options.sha256} if options.sha256 else {}
-    known = _find({IDENTITY: checkpoint.identity} | asked, options, checkpoint.selection)
-    if known is not None:
-        return known
-
-    from lpw_sdxl.checkpoint.convert import convert, prepare
-    from lpw_sdxl.checkpoint.verify import verify_directory
-
-    conversion = prepare(checkpoint.header, checkpoint.summary, options.dtype)
-    sha256 = checked_sha256(checkpoint.path, options.sha256, progress)
-    known = _find({SHA256: sha256}, options, checkpoint.selection)
-    if known is not None:
-        return known
-    manifest = _describe(checkpoint, options, origin, conversion.plan.ignored, sha256)
-
-    def fill(directory: Path) -> Manifest:
-        files = convert(conversion, directory, progress)
-        verify_directory(directory, conversion, progress)
-        _check_unchanged(checkpoint)
-        return replace(manifest, files=files)
-
-    need = model_need(conversion.weight_bytes)
-    return publish(manifest, checkpoint.identity, need, workshop, fill)
 
 
 def publish(
@@ -199,7 +188,7 @@ def _describe(
 
 
 def _check_unchanged(checkpoint: Checkpoint) -> None:
-    files = {checkpoint.path: checkpoint.identity}
+    files = {checkpoint.header.path: checkpoint.identity}
     if checkpoint.selection.vae is not None:
         files[checkpoint.selection.vae] = checkpoint.vae_identity
     for path, identity in files.items():

@@ -16,18 +16,7 @@ from typing import NamedTuple
 from lpw_sdxl.checkpoint.kinds import EMA, VAE, CheckpointKind, kind_of
 from lpw_sdxl.errors import UnsupportedCheckpointError
 from lpw_sdxl.schema import LATENT_SCALE, MAX_IMAGE_PIXELS, MIN_IMAGE_PIXELS, ImageSize
-from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo, read_header
-
-__all__ = [
-    "CheckpointHeader",
-    "CheckpointKind",
-    "CheckpointSummary",
-    "PredictionType",
-    "TensorInfo",
-    "read_header",
-    "recognise",
-    "summarise",
-]
+from lpw_sdxl.weights.header import CheckpointHeader
 
 SDXL_SIZE = ImageSize(height=1024, width=1024)
 SIZE_RANGE = range(MIN_IMAGE_PIXELS, MAX_IMAGE_PIXELS + 1)

@@ -98,7 +98,9 @@ def _first_encoder_source(key: str) -> Source:
 
 def _second_encoder_source(key: str) -> Source:
     if key in _OPENCLIP_TENSORS:
-        return _OPENCLIP_TENSORS[key]
+        # OpenCLIP multiplies from the right: x @ text_projection.
+        transform = Transform.TRANSPOSE if key == _PROJECTION else Transform.KEEP
+        return Source(SECOND_ENCODER + _OPENCLIP_TENSORS[key], transform)
     layer, _, rest = key.removeprefix(_CLIP_LAYERS).partition(".")
     module, _, kind = rest.rpartition(".")
     prefix = f"{SECOND_ENCODER}transformer.resblocks.{layer}."
@@ -192,6 +194,7 @@ _VAE_ATTENTION = {
     "to_v": "v",
     "to_out.0": "proj_out",
 }
+_PROJECTION = "text_projection.weight"
 _CLIP_LAYERS = "text_model.encoder.layers."
 _OPENCLIP_LAYER = {
     "layer_norm1": "ln_1",
@@ -206,16 +209,11 @@ _OPENCLIP_FUSED = {
     "self_attn.v_proj": Transform.VALUE,
 }
 _OPENCLIP_TENSORS = {
-    "text_model.embeddings.token_embedding.weight": Source(
-        f"{SECOND_ENCODER}token_embedding.weight"
-    ),
-    "text_model.embeddings.position_embedding.weight": Source(
-        f"{SECOND_ENCODER}positional_embedding"
-    ),
-    "text_model.final_layer_norm.weight": Source(f"{SECOND_ENCODER}ln_final.weight"),
-    "text_model.final_layer_norm.bias": Source(f"{SECOND_ENCODER}ln_final.bias"),
-    # OpenCLIP multiplies from the right: x @ text_projection.
-    "text_projection.weight": Source(f"{SECOND_ENCODER}text_projection", Transform.TRANSPOSE),
+    "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
+    "text_model.embeddings.position_embedding.weight": "positional_embedding",
+    "text_model.final_layer_norm.weight": "ln_final.weight",
+    "text_model.final_layer_norm.bias": "ln_final.bias",
+    _PROJECTION: "text_projection",
 }
 _SOURCES = {
     Component.UNET: _unet_source,

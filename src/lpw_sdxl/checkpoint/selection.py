@@ -15,7 +15,6 @@ from lpw_sdxl.checkpoint.kinds import EMA, UNET, VAE, CheckpointKind, kind_of
 from lpw_sdxl.checkpoint.layout import standardise, standardise_vae
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
 from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo, read_header
-from lpw_sdxl.weights.text import clean_text
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,6 @@ class Checkpoint:
     identity: str
     vae_identity: str = ""
 
-    @property
-    def path(self) -> Path:
-        """Return the checkpoint's file."""
-        return self.header.path
-
 
 def open_checkpoint(path: Path, selection: Selection, full_size: int | None = None) -> Checkpoint:
     """Read a checkpoint's header and choose its tensors.
@@ -70,14 +64,14 @@ def open_checkpoint(path: Path, selection: Selection, full_size: int | None = No
             chosen.
         CheckpointError: it is damaged.
     """
-    identity = _identity_of(path)
+    identity = identity_of(path)
     header = standardise(read_header(path, full_size))
     summary = recognise(header)
     if selection.use_ema:
         header = _with_ema(header)
     vae_identity = ""
     if selection.vae is not None:
-        vae_identity = _identity_of(selection.vae)
+        vae_identity = identity_of(selection.vae)
         header = _with_vae(header, selection.vae)
     elif not summary.has_vae:
         raise UnsupportedCheckpointError(
@@ -93,21 +87,15 @@ def identity_of(path: Path) -> str:
     """Return what tells an unchanged file of this machine without reading it.
 
     Device, inode, size and the times of the last change of contents and of inode, as git keeps them
-    for its index: a changed file has another one.
+    for its index: a changed file has another one. Empty for a file that can't be found.
     """
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
     return ":".join(
         map(str, (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
     )
-
-
-def _identity_of(path: Path) -> str:
-    try:
-        return identity_of(path)
-    except OSError as error:
-        raise CheckpointError(
-            f"{clean_text(str(path))} can't be read: {error.strerror}."
-        ) from error
 
 
 def _with_ema(header: CheckpointHeader) -> CheckpointHeader:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from lpw_sdxl.checkpoint.console import Row, summary_rows
@@ -13,6 +14,7 @@ from lpw_sdxl.store.origin import Origin
 from lpw_sdxl.weights.progress import Progress
 
 
+@dataclass(frozen=True)
 class CheckpointTask:
     """A checkpoint is imported.
 
@@ -21,9 +23,8 @@ class CheckpointTask:
         selection: which tensors serve.
     """
 
-    def __init__(self, options: ImportOptions, selection: Selection) -> None:
-        self.options = options
-        self.selection = selection
+    options: ImportOptions
+    selection: Selection
 
     @property
     def sha256(self) -> str | None:

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ def verify_directory(directory: Path, conversion: Conversion, progress: Progress
     """
     _verify_configs(directory, conversion)
     verify_headers(directory, conversion.dtype)
-    with _quiet_libraries():
+    with _quiet(diffusers_logging), _quiet(transformers_logging):
         pipeline = _load(directory, conversion.dtype)
         _verify_values(pipeline, conversion, progress)
         progress("generate", 0, 1)
@@ -173,18 +174,14 @@ def _verify_generation(pipeline: Pipeline, dtype: CheckpointDtype) -> None:
 
 
 @contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Keep Diffusers' and Transformers' progress bars and advice out of the import's output."""
-    logs = (diffusers_logging, transformers_logging)
-    levels = [log.get_verbosity() for log in logs]
-    had_bars = [log.is_progress_bar_enabled() for log in logs]
-    for log in logs:
-        log.set_verbosity(logging.ERROR)
-        log.disable_progress_bar()
+def _quiet(library: ModuleType) -> Iterator[None]:
+    """Keep Diffusers' or Transformers' progress bars and advice out of the import's output."""
+    level, had_bar = library.get_verbosity(), library.is_progress_bar_enabled()
+    library.set_verbosity(logging.ERROR)
+    library.disable_progress_bar()
     try:
         yield
     finally:
-        for log, level, had_bar in zip(logs, levels, had_bars, strict=True):
-            log.set_verbosity(level)
-            if had_bar:
-                log.enable_progress_bar()
+        library.set_verbosity(level)
+        if had_bar:
+            library.enable_progress_bar()

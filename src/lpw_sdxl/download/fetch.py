@@ -6,7 +6,6 @@ again without a request; its URL's query is never written down, printed or logge
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import re
 from collections.abc import Iterator
@@ -25,10 +24,9 @@ from lpw_sdxl.download.transfer import Order, Transfer
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.settings import ImportSettings
 from lpw_sdxl.store.origin import Origin
+from lpw_sdxl.store.space import is_full
 
 RETRY_DELAY_S = 1.0
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ def _cleared_when_full(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if is_full(error):
             clear_folder(folder)
         raise
 
@@ -166,7 +164,7 @@ def _folder_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if is_full(error):
             raise CheckpointError(
                 f"The disk of {folder} is full; what had come was removed: make room, or set "
                 "LPW_SDXL_DOWNLOADS to a folder on a larger disk."

@@ -13,9 +13,10 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import httpx
@@ -33,14 +34,10 @@ MAX_REDIRECTS = 10
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LOGIN = re.compile(r"/(login|log-in|signin|sign-in|sign_in)(/|$)", re.I)
-_LOGGERS = (
-    "httpx",
-    "httpcore.connection",
-    "httpcore.http11",
-    "httpcore.http2",
-    "httpcore.proxy",
-    "httpcore.socks",
-)
+_HTTPCORES = ("connection", "http11", "http2", "proxy", "socks")
+_LOGGERS = ("httpx", *(f"httpcore.{part}" for part in _HTTPCORES))
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -66,17 +63,7 @@ class Response:
             TransientError: the connection was lost before the body's end.
         """
         parts = self.stream.iter_raw()
-        while True:
-            # Raised outside of `except`: httpx's errors carry the URL, and would hang on to ours.
-            failure = None
-            try:
-                part = next(parts, None)
-            except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-                failure = _name_failure(error, self.host)
-            if failure:
-                raise failure
-            if part is None:
-                return
+        while (part := _with_named_failures(self.host, lambda: next(parts, None))) is not None:
             yield part
 
 
@@ -121,15 +108,13 @@ class Client:
         )
 
     def _send(self, url: str, headers: Mapping[str, str], asked: Asked) -> httpx.Response:
-        failure: CheckpointError
-        try:
+        def send() -> httpx.Response:
             request = self._client.build_request("GET", url, headers=dict(headers))
             if asked.has_key:
                 request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
             return self._client.send(request, stream=True)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
-            failure = _name_failure(error, asked.host)
-        raise failure  # here, because httpx's errors carry the URL and the key
+
+        return _with_named_failures(asked.host, send)
 
 
 @contextmanager
@@ -226,6 +211,15 @@ def _origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
     return parts.scheme, parts.hostname or "", port
+
+
+def _with_named_failures(host: str, call: Callable[[], Result]) -> Result:
+    """Call httpx, and say in one sentence what its error means."""
+    try:
+        return call()
+    except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, ValueError, OSError) as error:
+        failure = _name_failure(error, host)
+    raise failure  # not within `except`: httpx's errors carry URL and key, and ours would hold them
 
 
 def _name_failure(error: Exception, host: str) -> CheckpointError:

@@ -49,10 +49,6 @@ class PartialFile:
 
     def start(self) -> None:
         """Begin with nothing."""
-        self.close()
-        self.position = 0
-        self._digest = hashlib.sha256()
-        self._header_end = None
         self._file = self.path.open("w+b", buffering=0)
 
     def append(self, chunk: bytes) -> None:

@@ -98,8 +98,7 @@ def parse_source(text: str, civitai_url: str = "https://civitai.com") -> Source:
         raise CheckpointError(f"A source of {scheme[1]}: is not supported; {_WHAT_IS_RIGHT}.")
     parts = check_url(text)
     _refuse_keys(parts)
-    host = (parts.hostname, parts.port)
-    if parts.hostname in _CIVITAI_HOSTS or host == _host_and_port(civitai_url):
+    if parts.hostname in _CIVITAI_HOSTS or parts.netloc == check_url(civitai_url).netloc:
         version_id = _version_in_address(parts)
         if version_id is not None:
             return CivitaiSource(version_id)
@@ -172,11 +171,6 @@ def _refuse_keys(parts: SplitResult) -> None:
                 f"The URL of {parts.hostname} has a parameter {name!r}, which looks like a key; "
                 "leave it out (Civitai's key goes into the environment, as CIVITAI_TOKEN)."
             )
-
-
-def _host_and_port(url: str) -> tuple[str | None, int | None]:
-    parts = check_url(url)
-    return parts.hostname, parts.port
 
 
 def _version_in_address(parts: SplitResult) -> int | None:

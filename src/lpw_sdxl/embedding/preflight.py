@@ -82,11 +82,11 @@ def examine(header: CheckpointHeader) -> EmbeddingPlan:
     pair = next((pair for pair in _PAIRS if set(pair) & set(tensors)), None)
     if pair is None:
         _refuse_other(header)
-    for key in pair:
+    for present, key in (pair, pair[::-1]):
         if key not in tensors:
             raise AddonError(
                 f"{header.name} holds an embedding for one of SDXL's two text encoders: "
-                f"{_other(pair, key)} is there, and {key} is missing."
+                f"{present} is there, and {key} is missing."
             )
     for key in tensors:
         if key not in pair:
@@ -123,10 +123,6 @@ def _vectors(header: CheckpointHeader, tensor: TensorInfo) -> int:
             "of one chunk of a prompt."
         )
     return shape[0]
-
-
-def _other(pair: tuple[str, str], key: str) -> str:
-    return pair[1] if key == pair[0] else pair[0]
 
 
 def _refuse_other(header: CheckpointHeader) -> NoReturn:

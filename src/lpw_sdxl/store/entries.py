@@ -179,12 +179,23 @@ def served_tag(setting: str, argument: str, folder: Path) -> str:
         return setting or DEFAULT_TAG
     if setting or argument:
         return setting or argument
+    tags = bento_tags(folder)
+    if tags is None:
+        return DEFAULT_TAG
+    return next(tag for tag in tags if kind_of_store_name(tag) is None)
+
+
+def bento_tags(folder: Path) -> list[str] | None:
+    """Return the tags of all that the bento holds, or None outside of one.
+
+    Args:
+        folder: where service.py lies; in a bento, `bento.yaml` lies above it.
+    """
     bento_file = folder.parent / "bento.yaml"
-    if bento_file.is_file():
-        services = yaml.safe_load(bento_file.read_text(encoding="utf-8"))["services"]
-        tags = [str(model["tag"]) for model in services[0]["models"]]
-        return next(tag for tag in tags if kind_of_store_name(tag) is None)
-    return DEFAULT_TAG
+    if not bento_file.is_file():
+        return None
+    services = yaml.safe_load(bento_file.read_text(encoding="utf-8"))["services"]
+    return [str(model["tag"]) for model in services[0]["models"]]
 
 
 def find_served(setting: str, argument: str, folder: Path) -> StoreEntry:
@@ -195,8 +206,7 @@ def find_served(setting: str, argument: str, folder: Path) -> StoreEntry:
     Raises:
         ModelError: there is none, or the store can't read it.
     """
-    is_built = argument == MOUNTED and not (folder.parent / "bento.yaml").is_file()
-    if is_built:
+    if argument == MOUNTED and bento_tags(folder) is None:
         return StoreEntry(MOUNTED, Path(), {})
     return find(served_tag(setting, argument, folder))
 

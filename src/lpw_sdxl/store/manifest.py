@@ -66,14 +66,9 @@ class EntryManifest:
     files: Mapping[str, FileRecord]
 
     @property
-    def store_name(self) -> str:
-        """Return the first part of the entry's tag."""
-        return self.name
-
-    @property
     def tag(self) -> str:
-        """Return the entry's tag in the store: its name and 12 digits of its SHA-256."""
-        return f"{self.store_name}:{self.source_sha256[:12]}"
+        """Return the entry's tag in the store: its name there and 12 digits of its SHA-256."""
+        return f"{self.name}:{self.source_sha256[:12]}"
 
     @property
     def autov2(self) -> str:

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import bentoml
@@ -37,6 +38,7 @@ _SCRATCH_STORE = "store"
 _LATEST_FILE = "latest"
 
 
+@dataclass(frozen=True)
 class Publication:
     """A model directory on its way into the store.
 
@@ -45,10 +47,8 @@ class Publication:
         directory: fill it, its manifest last; it is on the store's file system.
     """
 
-    def __init__(self, tag: str, directory: Path, store: Path) -> None:
-        self.tag = tag
-        self.directory = directory
-        self._store = store
+    tag: str
+    directory: Path
 
     def publish(self) -> StoreEntry:
         """Move the directory into the store, in the place of an entry of the same tag.
@@ -57,7 +57,7 @@ class Publication:
         when the file names one that is not there, so the name comes before the entry.
         """
         name, version = self.tag.split(":")
-        target = self._store / name / version
+        target = store_directory() / name / version
         latest = target.parent / _LATEST_FILE
         target.parent.mkdir(parents=True, exist_ok=True)
         latest_before = latest.read_bytes() if latest.exists() else None
@@ -172,7 +172,7 @@ def prepare_publication(tag: str, metadata: Mapping[str, object], workshop: Path
         create(tag, labels=labels, metadata=dict(metadata), _model_store=scratch),
     ):
         pass
-    return Publication(tag, Path(scratch.get(tag).path), store_directory())
+    return Publication(tag, Path(scratch.get(tag).path))
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def full_disk_told(folder: Path, setting: str = "BENTOML_HOME") -> Iterator[None
     try:
         yield
     except OSError as error:
-        if not _is_full(error):
+        if not is_full(error):
             raise
         raise CheckpointError(
             f"The disk of {folder} is full; what was written is removed and the model store is as "
@@ -67,7 +67,8 @@ def full_disk_told(folder: Path, setting: str = "BENTOML_HOME") -> Iterator[None
         ) from error
 
 
-def _is_full(error: OSError) -> bool:
+def is_full(error: OSError) -> bool:
+    """Tell whether a write failed because its disk, or its user's part of it, is full."""
     if isinstance(error, shutil.Error):  # of a folder's copy: a list of texts, without a number
         return os.strerror(errno.ENOSPC) in str(error)
     return error.errno in (errno.ENOSPC, errno.EDQUOT)

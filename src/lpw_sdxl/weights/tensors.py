@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from io import BufferedReader
 from pathlib import Path
-from types import TracebackType
 
 import torch
 
@@ -29,28 +28,17 @@ _BUFFERS = 2
 _FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
-class TensorReader:
+class TensorReader(ExitStack):
     """Open checkpoint files, read one tensor at a time into two buffers that take turns.
 
     Fresh memory for each tensor would cost as much time as reading does.
     """
 
     def __init__(self) -> None:
-        self._stack = ExitStack()
+        super().__init__()
         self._files: dict[Path, BufferedReader] = {}
         self._buffers = [bytearray() for _ in range(_BUFFERS)]
         self._turn = 0
-
-    def __enter__(self) -> TensorReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
 
     def read(self, info: TensorInfo) -> torch.Tensor:
         """Return a tensor as the file holds it; it is overwritten by the read after the next one.
@@ -65,7 +53,7 @@ class TensorReader:
         view = memoryview(self._buffers[self._turn])[:size]
         file = self._files.get(info.path)
         if file is None:
-            file = self._files[info.path] = self._stack.enter_context(info.path.open("rb"))
+            file = self._files[info.path] = self.enter_context(info.path.open("rb"))
         file.seek(info.start)
         if file.readinto(view) != size:
             raise CheckpointError(f"{info.path.name} changed while it was read; import it again.")
