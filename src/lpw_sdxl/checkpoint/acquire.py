@@ -82,9 +82,7 @@ class Acquisition(Generic[Opened]):
                     f"--remove-source is for downloads; {source.path.name} is a file of yours and "
                     "stays: leave it out."
                 )
-            opened = self.task.open(source.path)
-            self._show(opened)
-            return self.task.run(opened, Origin(source.public), self.console.progress)
+            return self._import(source.path, Origin(source.public))
         return self._import_download(source, remove_source=remove_source)
 
     def _import_download(
@@ -110,12 +108,15 @@ class Acquisition(Generic[Opened]):
             return error.result
         if fetched.was_there:
             self.console.say(f"downloaded earlier: {fetched.path}")
-        opened = self.task.open(fetched.path)
-        self._show(opened)
-        result = self.task.run(opened, fetched.origin, self.console.progress)
+        result = self._import(fetched.path, fetched.origin)
         if remove_source:
             download.remove(fetched.path)
         return result
+
+    def _import(self, path: Path, origin: Origin) -> ImportResult:
+        opened = self.task.open(path)
+        self._show(opened)
+        return self.task.run(opened, origin, self.console.progress)
 
     def _check_version(self, sha256: str | None) -> None:
         """Leave the download when the store has the file that Civitai would send."""
@@ -127,20 +128,18 @@ class Acquisition(Generic[Opened]):
         """Judge a download by its first bytes."""
         opened = self.task.open(path, full_size)
         self._show(opened)
-        self._check_room(full_size - path.stat().st_size, self.task.store_bytes(opened))
+        self._check_space(full_size - path.stat().st_size, self.task.store_bytes(opened))
 
-    def _check_space(self, missing_bytes: int | None) -> None:
-        """Check the room for what is known to come; the header tells more."""
-        if missing_bytes is not None:
-            self._check_room(missing_bytes, missing_bytes)
-
-    def _check_room(self, download_bytes: int, weight_bytes: int) -> None:
+    def _check_space(self, missing_bytes: int | None, weight_bytes: int | None = None) -> None:
+        """Check the room for what is known to come; only the header tells the size of the model."""
+        if missing_bytes is None:
+            return
         from lpw_sdxl.checkpoint.importer import model_need
         from lpw_sdxl.store.space import Need, check_space
 
         folder, setting = self.settings.downloads, "LPW_SDXL_DOWNLOADS"
-        needs = [Need("the download", folder, download_bytes, setting), model_need(weight_bytes)]
-        check_space(needs)
+        model = model_need(missing_bytes if weight_bytes is None else weight_bytes)
+        check_space([Need("the download", folder, missing_bytes, setting), model])
 
     def _show(self, opened: Opened) -> None:
         if self._is_shown:

@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import httpx
@@ -40,6 +40,21 @@ _LOGGERS = ("httpx", *(f"httpcore.{part}" for part in _HTTPCORES))
 Result = TypeVar("Result")
 
 
+# What an answer's headers say about its bytes (RFC 9110 sections 8.6, 8.8 and 14.4); what is not as
+# the RFC has it counts as not said.
+_NUMBER = re.compile("[0-9]{1,18}")
+_CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)")
+_STRONG_ETAG = re.compile(r'"[!#-~]{0,200}"')
+_DATE = re.compile(r"[A-Za-z0-9:, +-]{1,40}")
+
+
+class ContentRange(NamedTuple):
+    """Where an answer's first byte is in the file, and the file's size; None if it is not said."""
+
+    start: int | None
+    size: int | None
+
+
 @dataclass(frozen=True)
 class Response:
     """An answer that may hold a file: 200, 206 or 416.
@@ -55,6 +70,37 @@ class Response:
     headers: Mapping[str, str]
     host: str
     stream: httpx.Response
+
+    @property
+    def length(self) -> int | None:
+        """Return how many bytes the answer declares, or None."""
+        length = self.headers.get("content-length", "")
+        return int(length) if _NUMBER.fullmatch(length) else None
+
+    @property
+    def content_range(self) -> ContentRange:
+        """Return which part of the file the answer holds."""
+        match = _CONTENT_RANGE.fullmatch(self.headers.get("content-range", ""))
+        start, size = match.groups() if match else (None, None)
+        return ContentRange(
+            start=int(start) if start else None, size=int(size) if size and size != "*" else None
+        )
+
+    @property
+    def validator(self) -> str | None:
+        """Return what tells whether the file is the same: its strong ETag, else its date."""
+        etag, date = self.headers.get("etag", ""), self.headers.get("last-modified", "")
+        if _STRONG_ETAG.fullmatch(etag):
+            return etag
+        return date if _DATE.fullmatch(date) else None
+
+    def contradicts(self, validator: str | None) -> bool:
+        """Tell whether the answer is of another file than the one with the validator."""
+        if self.validator is None or validator is None:
+            return False
+        # A date and an ETag say nothing about each other.
+        is_comparable = self.validator.startswith('"') == validator.startswith('"')
+        return is_comparable and self.validator != validator
 
     def chunks(self) -> Iterator[bytes]:
         """Return the body's bytes as they arrive.

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from lpw_sdxl.download.civitai import CivitaiVersion
 from lpw_sdxl.download.filename import safe_file_name
@@ -61,9 +61,7 @@ def read_notes(folder: Path) -> Notes | None:
         content = json.loads((folder / NOTES_FILE).read_bytes())
         version, state = content.pop("format_version"), content.pop("state")
         notes = TypeAdapter(Notes).validate_json(json.dumps(content), strict=True)
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError):
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     is_sound = version == FORMAT_VERSION and (state == _FINISHED) == (notes.sha256 is not None)
     return notes if is_sound and safe_file_name(notes.file_name) == notes.file_name else None

@@ -25,12 +25,6 @@ from lpw_sdxl.download.notes import (
     write_notes,
 )
 from lpw_sdxl.download.partial import PartialFile, size_by_header
-from lpw_sdxl.download.ranges import (
-    contradicts,
-    read_content_range,
-    read_length,
-    read_validator,
-)
 from lpw_sdxl.download.retries import Retries
 from lpw_sdxl.errors import CheckpointError
 
@@ -128,13 +122,13 @@ class Transfer:
                 elif response.status == 206:
                     self._continue(response)
                     self._receive(response)
-                elif notes.size or read_content_range(response.headers).size != position:
+                elif notes.size or response.content_range.size != position:
                     self._start_over(f"{response.host} does not have the rest of the file")
         self._check_end()
 
     def _begin(self, response: Response) -> None:
         """Take an answer that starts at the first byte."""
-        size = read_length(response.headers)
+        size = response.length
         self._check_size(size, response.host)
         if self._part.position:
             self._retries.note(f"{response.host} starts at the beginning of the file again.")
@@ -143,7 +137,7 @@ class Transfer:
         civitai = self._order.civitai
         disposition = response.headers.get("content-disposition", "")
         name = civitai.file_name if civitai else name_download(self._order.url, disposition)
-        self._notes = self._new_notes(name, size, read_validator(response.headers))
+        self._notes = self._new_notes(name, size, response.validator)
         self._part = PartialFile(self._folder / f"{name}{PARTIAL_SUFFIX}")
         self._part.start()
         write_notes(self._folder, self._notes)
@@ -151,8 +145,8 @@ class Transfer:
     def _continue(self, response: Response) -> None:
         """Take an answer that starts behind the bytes that are there."""
         position, size = self._part.position, self._notes.size
-        found = read_content_range(response.headers)
-        if found.start != position or contradicts(response.headers, self._notes.validator):
+        found = response.content_range
+        if found.start != position or response.contradicts(self._notes.validator):
             self._start_over(f"{response.host} sent another part of the file than was asked for")
         if found.size is not None and size is not None and found.size != size:
             self._start_over(f"{response.host} has a file of another size now")

@@ -156,10 +156,9 @@ def list_entries(is_wanted: Callable[[str], bool] = lambda _: True) -> list[Stor
     return [entry for _, _, entry in sorted(entries, key=lambda known: known[:2])]
 
 
-def list_addons(kind: AddonKind | None = None) -> list[StoreEntry]:
-    """Return the LoRAs and embeddings of the store, or those of one kind, by name and age."""
-    kinds = tuple(AddonKind) if kind is None else (kind,)
-    return list_entries(lambda name: kind_of_store_name(name) in kinds)
+def list_addons() -> list[StoreEntry]:
+    """Return the LoRAs and embeddings of the store, by name and age."""
+    return list_entries(lambda name: kind_of_store_name(name) is not None)
 
 
 def list_models() -> list[StoreEntry]:
@@ -236,7 +235,8 @@ def _not_found(tag: str) -> ModelError:
             f"No model {tag} is in the store, which has {others}; "
             "name one of them (the service takes it from LPW_SDXL_MODEL), or import another."
         )
-    others = ", ".join(entry.tag for entry in list_addons(kind)[-_NAMED_AT_MOST:])
+    same_kind = list_entries(lambda name: kind_of_store_name(name) is kind)
+    others = ", ".join(entry.tag for entry in same_kind[-_NAMED_AT_MOST:])
     return ModelError(
         f"No {kind.noun} {tag} is in the store, which has {others or 'none'}; "
         f"`python model_import.py list` names them all."

@@ -48,12 +48,11 @@ def _exchange_by_renames(one: Path, other: Path) -> None:
     other.rename(aside)
     try:
         one.rename(other)
+        try:
+            aside.rename(one)
+        except BaseException:
+            other.rename(one)
+            raise
     except BaseException:
-        aside.rename(other)
-        raise
-    try:
-        aside.rename(one)
-    except BaseException:
-        other.rename(one)
         aside.rename(other)
         raise
