@@ -1,6 +1,6 @@
 """Downloads of checkpoints: from an https URL or Civitai into a folder, resumed and verified.
 
-`fetch.py` is the way in; `http.py` is the only module that knows httpx. Nothing here knows what is
+`fetch.py` is the way in; `http.py` and `failures.py` alone know httpx. Nothing here knows what is
 in a file.
 """
 

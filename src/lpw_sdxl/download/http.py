@@ -1,6 +1,6 @@
 """One careful HTTP client: where the key goes, which redirects are followed, failures by name.
 
-The only module that knows httpx. The key is sent in a header, to the origin of `civitai_url` only,
+The key is sent in a header, to the origin of `civitai_url` only,
 and only while a chain of redirects that began there has not left it: a chain that comes back goes
 on without the key. httpx reads no .netrc unless it is asked to (0.28.1), and a user or password in
 a redirect is refused, so nothing else is ever sent as a credential.
@@ -8,36 +8,30 @@ a redirect is refused, so nothing else is ever sent as a credential.
 
 from __future__ import annotations
 
-import errno
 import logging
 import re
-import socket
-import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 from pydantic import SecretStr
 
 from lpw_sdxl import __version__
-from lpw_sdxl.download.answers import Asked, TransientError, check_answer, login_needed
+from lpw_sdxl.download.answers import Asked, check_answer, login_needed
+from lpw_sdxl.download.failures import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, with_named_failures
 from lpw_sdxl.download.source import check_url, is_loopback
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.settings import ImportSettings
 
-CONNECT_TIMEOUT_S = 15.0
-READ_TIMEOUT_S = 60.0
 MAX_REDIRECTS = 10
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LOGIN = re.compile(r"/(login|log-in|signin|sign-in|sign_in)(/|$)", re.I)
 _HTTPCORES = ("connection", "http11", "http2", "proxy", "socks")
 _LOGGERS = ("httpx", *(f"httpcore.{part}" for part in _HTTPCORES))
-
-Result = TypeVar("Result")
 
 
 # What an answer's headers say about its bytes (RFC 9110 sections 8.6, 8.8 and 14.4); what is not as
@@ -109,7 +103,7 @@ class Response:
             TransientError: the connection was lost before the body's end.
         """
         parts = self.stream.iter_raw()
-        while (part := _with_named_failures(self.host, lambda: next(parts, None))) is not None:
+        while (part := with_named_failures(self.host, lambda: next(parts, None))) is not None:
             yield part
 
 
@@ -160,7 +154,7 @@ class Client:
                 request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
             return self._client.send(request, stream=True)
 
-        return _with_named_failures(asked.host, send)
+        return with_named_failures(asked.host, send)
 
 
 @contextmanager
@@ -257,52 +251,3 @@ def _origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
     return parts.scheme, parts.hostname or "", port
-
-
-def _with_named_failures(host: str, call: Callable[[], Result]) -> Result:
-    """Call httpx, and say in one sentence what its error means."""
-    try:
-        return call()
-    except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, ValueError, OSError) as error:
-        failure = _name_failure(error, host)
-    raise failure  # not within `except`: httpx's errors carry URL and key, and ours would hold them
-
-
-def _name_failure(error: Exception, host: str) -> CheckpointError:
-    """Say in one sentence what httpx's error means; its own text may hold the URL."""
-    causes = list(_causes(error))
-    if isinstance(error, httpx.ConnectTimeout):
-        return TransientError(f"{host} did not answer within {CONNECT_TIMEOUT_S:g} s.")
-    if isinstance(error, httpx.TimeoutException):
-        return TransientError(f"{host} sent nothing for {READ_TIMEOUT_S:g} s.")
-    if isinstance(error, httpx.ProxyError):
-        return CheckpointError(f"The proxy does not connect to {host}; check HTTPS_PROXY.")
-    if isinstance(error, httpx.ConnectError):
-        return _name_connect_failure(causes, host)
-    # Without a cause it is httpx's own complaint, not httpcore's: about the Location header.
-    is_location = isinstance(error, httpx.RemoteProtocolError) and error.__cause__ is None
-    is_lost = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError | OSError)
-    if is_lost and not is_location:
-        return TransientError(f"{host} closed the connection early.")
-    what = "redirects to an address that can't be read" if is_location else "can't be asked for it"
-    return CheckpointError(f"{host} {what}; check the URL.")
-
-
-def _name_connect_failure(causes: list[BaseException], host: str) -> CheckpointError:
-    for cause in causes:
-        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
-            reason = getattr(cause, "verify_message", "") or "the encryption failed"
-            return CheckpointError(
-                f"{host} can't be trusted ({reason}); check the URL, the clock and SSL_CERT_FILE."
-            )
-        if isinstance(cause, socket.gaierror):
-            return TransientError(f"{host} can't be found; check its name and the network.")
-        if isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED:
-            return TransientError(f"{host} refuses the connection; check the URL's port.")
-    return TransientError(f"{host} can't be reached; check the network.")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
