@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lpw_sdxl.download import DownloadHooks, fetch, http
+from lpw_sdxl.download import DownloadHooks, failures, fetch, http
 from lpw_sdxl.download.answers import Asked, RefusedError, TransientError
 from lpw_sdxl.download.http import open_client
 from lpw_sdxl.download.source import CivitaiSource, UrlSource
