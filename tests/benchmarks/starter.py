@@ -11,8 +11,9 @@ import os
 import runpy
 import sys
 import tempfile
+import traceback
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 
 def main(files: list[str]) -> None:
@@ -35,14 +36,24 @@ def main(files: list[str]) -> None:
         sys.stdout.flush()  # or the next fork would write it too
 
 
-def ask_for_help(file: str, output: BinaryIO) -> None:
-    """Become `python FILE --help`, and end as it does."""
+def ask_for_help(file: str, output: BinaryIO) -> NoReturn:
+    """Become `python FILE --help`, and end with its status; Python's own end takes a second."""
     for descriptor in (1, 2):
         os.dup2(output.fileno(), descriptor)
     sys.path[0] = str(Path(file).parent)
     sys.argv = [file, "--help"]
-    runpy.run_path(file, run_name="__main__")
-    sys.exit()
+    status = 1
+    try:
+        runpy.run_path(file, run_name="__main__")
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception:  # noqa: BLE001 - told as Python tells it
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 if __name__ == "__main__":
