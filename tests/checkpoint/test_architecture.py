@@ -10,10 +10,10 @@ from lpw_sdxl.checkpoint.architecture import read_architecture
 from lpw_sdxl.checkpoint.configs import (
     Component,
     component_configs,
-    read_config,
     scheduler_config,
 )
 from lpw_sdxl.checkpoint.inspect import Prediction, PredictionType, summarise
+from lpw_sdxl.checkpoint.published import read_config
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.weights.dtypes import CheckpointDtype

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
+from lpw_sdxl.weights.files import FileRecord
 from tests.forge.checkpoint import SyntheticSize, write_checkpoint
 
 from .conftest import (
@@ -87,9 +88,8 @@ def test_diffusers_loads_the_directory_without_a_complaint(converted: Converted,
 
 def test_digests_are_those_of_the_files(converted: Converted):
     on_disk = {
-        path.relative_to(converted.directory).as_posix(): (
-            path.stat().st_size,
-            hashlib.sha256(path.read_bytes()).hexdigest(),
+        path.relative_to(converted.directory).as_posix(): FileRecord(
+            path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
         )
         for path in converted.directory.rglob("*")
         if path.is_file()

@@ -163,6 +163,10 @@ class _Shapes:
         self._file_of = header.file_of
         self._tensors = header.tensors
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is a tensor of this name."""
+        return name in self._tensors
+
     def size(self, name: str, dimension: int, *, dimensions: int) -> int:
         """Return one size of a tensor that must have so many dimensions."""
         tensor = self._tensors.get(name)
@@ -233,7 +237,7 @@ def _read_transformers_encoder(
 def _projection_width(shapes: _Shapes) -> int:
     """Read the width of the pooled output; Transformers' matrix has it first, OpenCLIP's last."""
     transformers_name = f"{SECOND_ENCODER_TRANSFORMERS}text_projection.weight"
-    if shapes.count(transformers_name):
+    if shapes.has(transformers_name):
         return shapes.size(transformers_name, 0, dimensions=2)
     return shapes.size(f"{SECOND_ENCODER}text_projection", 1, dimensions=2)
 

@@ -1,12 +1,9 @@
 """Diffusers' and Transformers' configuration files for an SDXL model; pure, no torch.
 
-`assets/configs` has the files of SDXL base 1.0; what depends on the checkpoint is put in here.
+`published.py` has the files of SDXL base 1.0; what depends on the checkpoint is put in here.
 """
 
 from __future__ import annotations
-
-import json
-from importlib.resources import files
 
 from lpw_sdxl.checkpoint.architecture import (
     Architecture,
@@ -16,24 +13,10 @@ from lpw_sdxl.checkpoint.architecture import (
     norm_groups,
 )
 from lpw_sdxl.checkpoint.inspect import CheckpointSummary, PredictionType
+from lpw_sdxl.checkpoint.published import Config, read_config
 from lpw_sdxl.schema import LATENT_SCALE, ImageSize
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
-
-Config = dict[str, object]
-
-
-def read_config(name: str) -> Config:
-    """Read one of SDXL base 1.0's files.
-
-    `_diffusers_version` is the version whose layout the files follow: Diffusers mends files that
-    name an old one. The text encoders have CLIP's old token ids, as SDXL ships them: Transformers
-    reads an `eos_token_id` of 2 as "pool at the highest id". The VAE has `force_upcast`, because it
-    overflows in float16.
-    """
-    path = files("lpw_sdxl.checkpoint") / "assets" / "configs" / f"{name}.json"
-    config: Config = json.loads(path.read_bytes())
-    return config
 
 
 def component_configs(

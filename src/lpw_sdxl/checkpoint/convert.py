@@ -14,10 +14,11 @@ from pathlib import Path
 import torch
 
 from lpw_sdxl.checkpoint.architecture import read_architecture
-from lpw_sdxl.checkpoint.configs import Config, component_configs, read_config, scheduler_config
+from lpw_sdxl.checkpoint.configs import component_configs, scheduler_config
 from lpw_sdxl.checkpoint.inspect import CheckpointSummary
 from lpw_sdxl.checkpoint.keys import Transform
 from lpw_sdxl.checkpoint.plan import ConversionPlan, TensorPlan, plan_conversion
+from lpw_sdxl.checkpoint.published import Config, read_config
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
 from lpw_sdxl.checkpoint.tokenizer import END_TOKEN, write_tokenizer
 from lpw_sdxl.store.manifest import list_files

@@ -11,8 +11,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from lpw_sdxl.checkpoint.configs import Config
 from lpw_sdxl.checkpoint.keys import Shape
+from lpw_sdxl.checkpoint.published import Config
 from lpw_sdxl.weights.component import Component
 
 

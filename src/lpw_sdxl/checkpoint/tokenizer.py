@@ -12,7 +12,7 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
-from lpw_sdxl.checkpoint.configs import read_config
+from lpw_sdxl.checkpoint.published import read_config
 
 START_TOKEN = "<|startoftext|>"  # noqa: S105 - not a secret: 49406, opens every prompt
 END_TOKEN = "<|endoftext|>"  # noqa: S105 - 49407, closes every prompt
