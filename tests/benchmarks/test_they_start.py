@@ -44,7 +44,12 @@ def test_it_tells_how_it_is_used(name: str, helped: dict[str, tuple[int, str]]) 
 
 def test_make_lists_them_with_their_questions() -> None:
     done = subprocess.run(
-        ["make", "bench"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        ["make", "--no-print-directory", "bench"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     assert [line.split()[0] for line in done.stdout.splitlines()] == [*BENCHMARKS]
     assert all(line.endswith("?") for line in done.stdout.splitlines())
