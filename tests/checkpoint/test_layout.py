@@ -18,6 +18,8 @@ from tests.forge.checkpoint import SyntheticSize, tensor_shapes
 
 from .conftest import Converted, Save, Shapes, Tensors, Weights, convert_file, header_of
 
+pytestmark = pytest.mark.thorough
+
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 FIRST = "conditioner.embedders.0.transformer.text_model."
 OPENCLIP = "conditioner.embedders.1.model."

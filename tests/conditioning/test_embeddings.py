@@ -356,6 +356,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("embeddings", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_does_not_fit_is_a_model_error(model_directory, embeddings, message):
     encoder = PromptEncoder.from_model_directory(model_directory)

@@ -55,6 +55,7 @@ def test_shapes(encoder, style, count, windows):
     }
 
 
+@pytest.mark.thorough
 def test_lpw_length_of_every_prompt_of_1_to_600_tokens(encoder):
     pairs = [PromptPair("cat " * count, "dog") for count in range(1, 601)]
     for count, conditioning in enumerate(encoder.encode_many(pairs), start=1):

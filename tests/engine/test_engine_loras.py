@@ -113,6 +113,7 @@ async def test_among_others_every_image_is_what_it_is_alone(lora_engine: Engine)
             assert np.abs(alone[one] - alone[other]).max() > 2, (one, other)
 
 
+@pytest.mark.thorough
 async def test_where_a_call_takes_one_set_the_images_are_the_same(
     model_directory: Path, addons: Registry, lora_engine: Engine
 ) -> None:
@@ -210,6 +211,7 @@ async def test_a_damaged_lora_fails_its_own_requests_only(
         engine.close()
 
 
+@pytest.mark.thorough
 async def test_where_merged_weights_leave_no_memory_for_a_call_they_go(
     model_directory: Path, addons: Registry, lora_engine: Engine
 ) -> None:

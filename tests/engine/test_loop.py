@@ -107,6 +107,7 @@ async def test_a_lack_of_memory_shrinks_a_call_and_calls_that_go_well_let_it_gro
     assert own_engine.counters.failed == 0
 
 
+@pytest.mark.thorough
 async def test_an_image_that_lacks_memory_row_by_row_fails_alone(own_engine: Engine) -> None:
     def large_ones_lack(sample: torch.Tensor) -> None:
         if sample.shape[-1] > 8:
@@ -326,6 +327,7 @@ def record_calls(engine: Engine) -> list[str]:
     return came
 
 
+@pytest.mark.thorough
 async def test_offloading_changes_no_image(engine: Engine, offloading: Engine) -> None:
     requests = [
         request(seed=1, prompt="fox " * 100),

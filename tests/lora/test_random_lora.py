@@ -138,6 +138,7 @@ def test_same_seed_is_the_same_lora_in_every_naming(kind, naming, targets, tmp_p
     assert all(torch.equal(ours[module], theirs[module]) for module in ours)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["lora", "locon", "loha", "lokr", "full"])
 @pytest.mark.parametrize("tucker", [False, True], ids=["plain", "tucker"])
 def test_change_has_the_strength_that_was_asked_for(kind, tucker, targets, tmp_path):
