@@ -13,8 +13,10 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Iterable
+from functools import partial
 
-from lpw_sdxl.api.listening import listening_sockets
+from lpw_sdxl.api.listening import ListeningSocket, listening_sockets
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +54,10 @@ class Drain:
 
     def _close(self, loop: asyncio.AbstractEventLoop) -> None:
         # In the turn after the next one: the next accepts who is waiting already. Whoever has sent
-        # no request by then is reset all the same; a delay is what spares them.
+        # no request by then is reset all the same; a delay is what spares them. The sockets are
+        # found beforehand: the search takes milliseconds, in which more would come.
         if self._is_only_worker:
-            loop.call_soon(loop.call_soon, stop_listening)
+            loop.call_soon(loop.call_soon, partial(stop_listening, listening_sockets()))
         loop.call_soon(loop.call_soon, self._hand_over)
 
     def _hand_over(self) -> None:
@@ -62,9 +65,9 @@ class Drain:
             self._previous(signal.SIGTERM, None)
 
 
-def stop_listening() -> None:
-    """Refuse connections from now on, in every process that shares the socket."""
-    for listening in listening_sockets():
+def stop_listening(sockets: Iterable[ListeningSocket]) -> None:
+    """Refuse connections from now on, in every process that shares the sockets."""
+    for listening in sockets:
         with socket.socket(fileno=os.dup(listening.descriptor)) as copy:
             # Closing would not do, for others hold it; this is for the socket, whoever holds it.
             copy.shutdown(socket.SHUT_RDWR)
