@@ -124,7 +124,7 @@ def own_python(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def newer(bento: Path, inside: AddonFile, addons: AddonMaker) -> AddonFile:
     """Another file under the name of the bento's LoRA, imported after the bento was built."""
-    addons.lora("inside", seed=9)
+    addons.lora("inside", LoraOptions(seed=9))
     addons.import_written()
     return addons.made["inside"]
 
