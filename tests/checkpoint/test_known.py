@@ -17,10 +17,11 @@ from lpw_sdxl.checkpoint.importer import find_imported
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS
 from lpw_sdxl.checkpoint.known import SHA256, check_same, find_whole
 from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
-from lpw_sdxl.checkpoint.selection import Selection, identity_of
+from lpw_sdxl.checkpoint.selection import Selection
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.store import entries
 from lpw_sdxl.store.manifest import Manifest, read_manifest, verify_files
+from lpw_sdxl.weights.files import file_stamp
 from store.test_manifest import make_manifest
 from stores import snapshot
 
@@ -93,14 +94,14 @@ def test_a_touched_file_is_known_by_its_bytes(store_home: Path, copied: Path):
 
 
 def test_any_change_of_a_file_changes_its_identity(copied: Path):
-    identity = identity_of(copied)
+    identity = file_stamp(copied)
     stat = copied.stat()
     with copied.open("r+b") as file:
         file.write(b"\x00")
     # Even where whoever changed it puts the time back.
     os.utime(copied, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert copied.stat().st_mtime_ns == stat.st_mtime_ns
-    assert identity_of(copied) != identity
+    assert file_stamp(copied) != identity
 
 
 def test_another_file_at_the_same_place_is_imported(

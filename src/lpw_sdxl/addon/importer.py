@@ -14,14 +14,13 @@ from lpw_sdxl.addon.opened import OpenedAddon
 from lpw_sdxl.checkpoint.importer import checked_sha256, model_need, publish
 from lpw_sdxl.checkpoint.known import SHA256, find_whole
 from lpw_sdxl.checkpoint.options import ImportResult
-from lpw_sdxl.checkpoint.selection import identity_of
 from lpw_sdxl.conditioning.mentions import NAME
 from lpw_sdxl.download.filename import DEFAULT_NAME
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.store import entries, publication
 from lpw_sdxl.store.kind import AddonKind, kind_of_store_name, slug, store_name
 from lpw_sdxl.store.origin import Origin
-from lpw_sdxl.weights.files import record_file
+from lpw_sdxl.weights.files import file_stamp, record_file
 from lpw_sdxl.weights.header import CheckpointHeader, read_header
 from lpw_sdxl.weights.progress import Progress
 from lpw_sdxl.weights.text import clean_text
@@ -85,7 +84,7 @@ def import_addon(
         def fill(directory: Path) -> AddonManifest:
             file = directory / opened.kind.file_name
             opened.write(file, progress)
-            if identity_of(path) != opened.identity:
+            if file_stamp(path) != opened.identity:
                 raise AddonError(f"{path.name} changed while it was imported; import it again.")
             alphas = _read_alphas(file) or opened.details.alphas
             details = replace(opened.details, alphas=alphas)

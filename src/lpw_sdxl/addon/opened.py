@@ -15,12 +15,12 @@ from lpw_sdxl.addon.fit import fit_embedding, fit_lora
 from lpw_sdxl.addon.manifest import AddonDetails
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
 from lpw_sdxl.checkpoint.notes import header_origin
-from lpw_sdxl.checkpoint.selection import identity_of
 from lpw_sdxl.embedding import preflight as embedding_preflight
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.lora.plan import LoraSummary
 from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.store.origin import Origin
+from lpw_sdxl.weights.files import file_stamp
 from lpw_sdxl.weights.header import CheckpointHeader, read_header
 from lpw_sdxl.weights.progress import Progress
 
@@ -34,7 +34,7 @@ class OpenedAddon:
     Attributes:
         kind: what it is.
         header: the file's.
-        identity: of the file before it was read, by `selection.identity_of`.
+        identity: of the file before it was read, by `weights.files.file_stamp`.
         details: what is in it, as far as the header tells.
         told: what its header says of it.
         fits: as in the manifest.
@@ -69,7 +69,7 @@ def open_addon(
         ModelError: the model is not in the store.
     """
     # Taken first: a file that is replaced meanwhile must not pass for the one that was judged.
-    identity = identity_of(path)
+    identity = file_stamp(path)
     open_kind = {AddonKind.LORA: _open_lora, AddonKind.EMBEDDING: _open_embedding}[kind]
     return open_kind(read_header(path, full_size), identity, model)
 

@@ -17,7 +17,7 @@ from lpw_sdxl import __version__
 from lpw_sdxl.checkpoint.known import IDENTITY, SHA256, check_same, find_whole, vae_label
 from lpw_sdxl.checkpoint.notes import header_origin
 from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
-from lpw_sdxl.checkpoint.selection import Checkpoint, Selection, identity_of, open_checkpoint
+from lpw_sdxl.checkpoint.selection import Checkpoint, Selection, open_checkpoint
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.store import entries, publication
 from lpw_sdxl.store.manifest import (
@@ -30,7 +30,7 @@ from lpw_sdxl.store.manifest import (
 from lpw_sdxl.store.origin import Origin
 from lpw_sdxl.store.space import Need, check_space, full_disk_told
 from lpw_sdxl.weights.dtypes import CheckpointDtype
-from lpw_sdxl.weights.files import hash_file
+from lpw_sdxl.weights.files import file_stamp, hash_file
 from lpw_sdxl.weights.progress import Progress
 
 BASE_MODEL = "SDXL 1.0"
@@ -98,7 +98,7 @@ def publish(
 
     Args:
         manifest: what it will be; its files are not known yet.
-        identity: of the file that it is made from, by `selection.identity_of`.
+        identity: of the file that it is made from, by `weights.files.file_stamp`.
         need: the room that it takes.
         workshop: the folder of `exclusive_import`.
         fill: writes the files into a directory and returns the whole manifest.
@@ -192,5 +192,5 @@ def _check_unchanged(checkpoint: Checkpoint) -> None:
     if checkpoint.selection.vae is not None:
         files[checkpoint.selection.vae] = checkpoint.vae_identity
     for path, identity in files.items():
-        if identity_of(path) != identity:
+        if file_stamp(path) != identity:
             raise CheckpointError(f"{path.name} changed while it was imported; import it again.")

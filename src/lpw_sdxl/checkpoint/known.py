@@ -15,7 +15,7 @@ from lpw_sdxl.store.manifest import Kind, Manifest, verify_files
 from lpw_sdxl.weights.files import hash_file
 
 IDENTITY = "source_identity"
-"""The store entry's note of which file it was made from, by `selection.identity_of`."""
+"""The store entry's note of which file it was made from, by `weights.files.file_stamp`."""
 SHA256 = "source_sha256"
 """Its note of that file's SHA-256."""
 

@@ -14,6 +14,7 @@ from lpw_sdxl.checkpoint.inspect import CheckpointSummary, Prediction, recognise
 from lpw_sdxl.checkpoint.kinds import EMA, UNET, VAE, CheckpointKind, kind_of
 from lpw_sdxl.checkpoint.layout import standardise, standardise_vae
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
+from lpw_sdxl.weights.files import file_stamp
 from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo, read_header
 
 
@@ -40,7 +41,7 @@ class Checkpoint:
         header: the file's, with the tensors that serve.
         summary: what the file is; its prediction is the one that is served.
         selection: what was chosen.
-        identity: of the file before it was read, by `identity_of`.
+        identity: of the file before it was read, by `file_stamp`.
         vae_identity: likewise of `selection.vae`, or empty.
     """
 
@@ -64,14 +65,14 @@ def open_checkpoint(path: Path, selection: Selection, full_size: int | None = No
             chosen.
         CheckpointError: it is damaged.
     """
-    identity = identity_of(path)
+    identity = file_stamp(path)
     header = standardise(read_header(path, full_size))
     summary = recognise(header)
     if selection.use_ema:
         header = _with_ema(header)
     vae_identity = ""
     if selection.vae is not None:
-        vae_identity = identity_of(selection.vae)
+        vae_identity = file_stamp(selection.vae)
         header = _with_vae(header, selection.vae)
     elif not summary.has_vae:
         raise UnsupportedCheckpointError(
@@ -81,21 +82,6 @@ def open_checkpoint(path: Path, selection: Selection, full_size: int | None = No
     if selection.prediction is not None:
         summary = replace(summary, prediction=selection.prediction)
     return Checkpoint(header, summary, selection, identity, vae_identity)
-
-
-def identity_of(path: Path) -> str:
-    """Return what tells an unchanged file of this machine without reading it.
-
-    Device, inode, size and the times of the last change of contents and of inode, as git keeps them
-    for its index: a changed file has another one. Empty for a file that can't be found.
-    """
-    try:
-        stat = path.stat()
-    except OSError:
-        return ""
-    return ":".join(
-        map(str, (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
-    )
 
 
 def _with_ema(header: CheckpointHeader) -> CheckpointHeader:

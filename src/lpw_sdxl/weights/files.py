@@ -1,4 +1,4 @@
-"""A file's size and SHA-256."""
+"""A file's size, its SHA-256, and a stamp of its state on this machine."""
 
 from __future__ import annotations
 
@@ -33,6 +33,21 @@ def hash_file(path: Path, report: Callable[[int], None] | None = None) -> str:
             if report is not None:
                 report(done)
     return digest.hexdigest()
+
+
+def file_stamp(path: Path) -> str:
+    """Return a stamp that changes whenever the file does, without reading it.
+
+    Device, inode, size (bytes) and the times (ns) of the last change of contents and of inode, as
+    git keeps them for its index. Empty for a file that can't be found.
+    """
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    return ":".join(
+        map(str, (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+    )
 
 
 def record_file(path: Path) -> FileRecord:
