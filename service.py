@@ -31,14 +31,14 @@ from lpw_sdxl.addon.served import built_in_tags, served_directories
 from lpw_sdxl.api.asgi import JSON, Application
 from lpw_sdxl.api.batch import BatchMaker
 from lpw_sdxl.api.border import check_border, guarded, warn_if_open
-from lpw_sdxl.api.departure import while_connected
+from lpw_sdxl.api.disconnect import cancel_on_disconnect
 from lpw_sdxl.api.drain import Drain
 from lpw_sdxl.api.endpoints import find_call, take_request
-from lpw_sdxl.api.errors import ErrorAnswer
+from lpw_sdxl.api.error_answer import ErrorAnswer
+from lpw_sdxl.api.handlers import HandlerMiddleware
 from lpw_sdxl.api.json_logs import log_as_json
-from lpw_sdxl.api.own_routes import OwnRoutes
-from lpw_sdxl.api.process import ANSWER_SECONDS, answer_promptly, end_process, uncollected
-from lpw_sdxl.api.worker_device import show_own_device
+from lpw_sdxl.api.process import ANSWER_SECONDS, end_process, tune_interpreter, without_collection
+from lpw_sdxl.api.worker_device import restrict_to_own_gpu
 from lpw_sdxl.errors import LpwSdxlError, ModelError, SettingsError
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.schema import BatchRequest, GenerationRequest, InfoRequest, InspectionRequest
@@ -79,8 +79,8 @@ class GuardedService(Service):
 
     def to_asgi(self, is_main: bool = True) -> Application:
         """Wrap BentoML's application in the guard, or end: an open border is not served."""
-        show_own_device(os.environ, bentoml.server_context.worker_index or 1, SETTINGS.workers)
-        with uncollected():
+        restrict_to_own_gpu(os.environ, bentoml.server_context.worker_index or 1, SETTINGS.workers)
+        with without_collection():
             # The rows hold the engine's types, and so import torch, which only a worker needs.
             from lpw_sdxl.api.native import native_endpoints  # noqa: PLC0415
             from lpw_sdxl.api.native_schemas import ServedLimits  # noqa: PLC0415
@@ -172,7 +172,7 @@ class LpwSdxl:
             addons=find_installed(MODEL_ENTRY.path, ADDON_FOLDERS),
         )
         self.batches = BatchMaker(self.engine, self.file, self.metrics.failed)
-        answer_promptly()
+        tune_interpreter()
         self.drain = Drain(SETTINGS.drain_s, is_only_worker=SETTINGS.workers == 1)
         self.drain.install()
 
@@ -181,7 +181,7 @@ class LpwSdxl:
         """Make one image; the answer is its file, with the seed in the header `x-seed`."""
         request = take_request(ctx.request.scope, GenerationRequest)
         try:
-            image = await while_connected(ctx.request, self.engine.generate(request))
+            image = await cancel_on_disconnect(ctx.request, self.engine.generate(request))
         except LpwSdxlError as error:
             return _error(ctx, error)
         content = await asyncio.to_thread(self.file, image)
@@ -193,7 +193,7 @@ class LpwSdxl:
         """Make several images; a bad item is an error at its place and spoils no other."""
         batch = self.batches.make(take_request(ctx.request.scope, BatchRequest).requests)
         try:
-            answers = await while_connected(ctx.request, batch)
+            answers = await cancel_on_disconnect(ctx.request, batch)
         except LpwSdxlError as error:
             return _error(ctx, error)
         return await _json([*map(dataclasses.asdict, answers)])
@@ -234,7 +234,7 @@ class LpwSdxl:
 
 
 SERVICE = cast("Service[Any]", LpwSdxl)
-SERVICE.add_asgi_middleware(OwnRoutes, backend=bentoml.get_current_service)
+SERVICE.add_asgi_middleware(HandlerMiddleware, backend=bentoml.get_current_service)
 # A bento carries what its service names; these are no attributes, for their number is not known.
 BUILT_IN = ADDON_TAGS if ARGUMENTS.model == MOUNTED else [MODEL_ENTRY.tag, *ADDON_TAGS]
 SERVICE.models.extend(BentoModel(tag) for tag in BUILT_IN)

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.library import LoraTensors
 from lpw_sdxl.lora.sets import NO_LORAS
-from lpw_sdxl.lora.targets import Target
+from lpw_sdxl.lora.targets import TargetModule
 from lpw_sdxl.weights.component import Component
 from tests.forge.lora_factors import Recipe, SyntheticKind, draw_factors
 
@@ -69,7 +69,7 @@ class DrawnLoras:
             modules: dict[str, dict[str, Tensor]] = {}
             for number, (path, layer) in enumerate(self._layers.items()):
                 if any(mark in f".{path}" for mark in marks[: None if kind == "locon" else 1]):
-                    target = Target(tuple(layer.weight.shape), None)
+                    target = TargetModule(tuple(layer.weight.shape), None)
                     modules[path] = {
                         name: factor if name == "alpha" else factor.to(torch.float16)
                         for name, factor in draw_factors(recipe, target, number).items()

@@ -6,7 +6,7 @@ import pytest
 
 from lpw_sdxl import errors
 from lpw_sdxl.api.dialect import NATIVE
-from lpw_sdxl.api.errors import ErrorAnswer
+from lpw_sdxl.api.error_answer import ErrorAnswer
 
 
 def all_errors(base: type[Exception] = errors.LpwSdxlError) -> list[type[Exception]]:

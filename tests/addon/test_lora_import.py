@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from conftest import ROOT, Store
 from lpw_sdxl.addon import fit
 from lpw_sdxl.addon.registry import Registry
-from lpw_sdxl.lora.targets import Targets, encoder_widths, read_targets, signature
+from lpw_sdxl.lora.targets import TargetModules, encoder_widths, read_targets, signature
 from lpw_sdxl.weights.component import Component
 from tests.forge.lora import LoraOptions, write_lora
 from tests.forge.lora_factors import SyntheticKind as Kind
@@ -30,16 +30,16 @@ ATTENTION = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 
 
 @pytest.fixture(scope="session")
-def targets(store: Store) -> Targets:
+def targets(store: Store) -> TargetModules:
     return read_targets(store.model_directory)
 
 
 @pytest.fixture(scope="session")
-def full_targets() -> Targets:
+def full_targets() -> TargetModules:
     return fit.sdxl_targets()
 
 
-def few(targets: Targets) -> Targets:
+def few(targets: TargetModules) -> TargetModules:
     """Two modules, so that a file for SDXL's own size is small."""
     unet = {path: t for path, t in targets[Component.UNET].items() if path.startswith(ATTENTION)}
     assert unet
@@ -50,7 +50,7 @@ def few(targets: Targets) -> Targets:
     }
 
 
-def test_a_lora_goes_all_the_way(command_line: CommandLine, targets: Targets, tmp_path: Path):
+def test_a_lora_goes_all_the_way(command_line: CommandLine, targets: TargetModules, tmp_path: Path):
     path = tmp_path / "Add Detail.safetensors"
     write_lora(path, targets, LoraOptions(metadata={"ss_base_model_version": "sdxl_base_v1-0"}))
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -89,7 +89,7 @@ def test_a_lora_goes_all_the_way(command_line: CommandLine, targets: Targets, tm
 
 
 def test_a_lora_for_sdxl_is_imported_beside_a_tiny_model(
-    command_line: CommandLine, full_targets: Targets, tmp_path: Path
+    command_line: CommandLine, full_targets: TargetModules, tmp_path: Path
 ):
     path = tmp_path / "style.safetensors"
     write_lora(path, few(full_targets))
@@ -107,14 +107,16 @@ def test_a_lora_for_sdxl_is_imported_beside_a_tiny_model(
     assert (again.status, command_line.snapshot()) == (1, before)
 
 
-def test_models_of_sdxls_own_size_are_called_sdxl(full_targets: Targets, targets: Targets):
+def test_models_of_sdxls_own_size_are_called_sdxl(
+    full_targets: TargetModules, targets: TargetModules
+):
     assert fit._is_sdxl(full_targets)
     assert encoder_widths(full_targets) == fit.SDXL_WIDTHS
     assert not fit._is_sdxl(targets)
 
 
 def test_an_empty_store_takes_a_lora_for_sdxl(
-    command_line: CommandLine, full_targets: Targets, tmp_path: Path
+    command_line: CommandLine, full_targets: TargetModules, tmp_path: Path
 ):
     path = tmp_path / "style.safetensors"
     write_lora(path, few(full_targets))
@@ -160,7 +162,9 @@ def test_another_base_a_pickle_and_another_kind_are_refused_by_name(
     assert "Stable Diffusion 1" in told
 
 
-def test_inspect_shows_what_a_lora_is(command_line: CommandLine, targets: Targets, tmp_path: Path):
+def test_inspect_shows_what_a_lora_is(
+    command_line: CommandLine, targets: TargetModules, tmp_path: Path
+):
     path = tmp_path / "style.safetensors"
     write_lora(path, targets, LoraOptions(kind=Kind.LOHA, rank=2))
     done = command_line.run("inspect", str(path))
@@ -171,7 +175,7 @@ def test_inspect_shows_what_a_lora_is(command_line: CommandLine, targets: Target
 
 
 def test_the_service_is_told_that_a_loras_tag_is_no_model(
-    command_line: CommandLine, targets: Targets, tmp_path: Path
+    command_line: CommandLine, targets: TargetModules, tmp_path: Path
 ):
     path = tmp_path / "style.safetensors"
     write_lora(path, targets, LoraOptions(components=(Component.TEXT_ENCODER,)))
@@ -192,7 +196,7 @@ def test_the_service_is_told_that_a_loras_tag_is_no_model(
 
 @pytest.mark.parametrize("share", [0.75, 0.9])
 def test_a_kill_leaves_nothing(
-    command_line: CommandLine, targets: Targets, tmp_path: Path, share: float
+    command_line: CommandLine, targets: TargetModules, tmp_path: Path, share: float
 ):
     """Killed when the entry's file is being made in the staging area, or soon after."""
     path = tmp_path / "style.safetensors"

@@ -15,6 +15,7 @@ from openapi_spec_validator import validate
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
+from lpw_sdxl.api.access_tokens import AccessTokens
 from lpw_sdxl.api.dialect import ErrorDialect, ErrorNote
 from lpw_sdxl.api.endpoints import (
     EVENTS,
@@ -26,18 +27,17 @@ from lpw_sdxl.api.endpoints import (
     Call,
     Endpoint,
     EndpointTable,
+    HeadCheck,
     Payload,
-    Reading,
     field_names,
     find_call,
     put_call,
     take_request,
 )
-from lpw_sdxl.api.errors import ErrorAnswer
+from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.api.guard import Admission, RequestGuard
+from lpw_sdxl.api.handlers import HandlerMiddleware
 from lpw_sdxl.api.openapi import write_document
-from lpw_sdxl.api.own_routes import OwnRoutes
-from lpw_sdxl.api.tokens import Tokens
 from lpw_sdxl.errors import InvalidRequestError, OverloadedError
 from lpw_sdxl.schema import BatchRequest, GenerationRequest
 from lpw_sdxl.settings import Settings
@@ -143,7 +143,7 @@ HARDEST = (
         "/albums/{id}",
         "Draw what a form holds.",
         Answer("A picture an event.", (EVENTS,)),
-        body=Body(parse_form, 1000, media_types=(MULTIPART,), reading=Reading.TOLERANT),
+        body=Body(parse_form, 1000, media_types=(MULTIPART,), head_check=HeadCheck.TOLERANT),
         handler=draw,
         dialect=PROBLEM,
         statuses=frozenset({429}),
@@ -171,13 +171,13 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     async def bentoml(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError(f"BentoML was asked for {scope['path']}")
 
-    routes = OwnRoutes(bentoml, Service)
+    routes = HandlerMiddleware(bentoml, Service)
 
     async def noting(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope["path"])
         await routes(scope, receive, send)
 
-    tokens = Tokens.from_settings(Settings(tokens="a-token-of-some-length"))
+    tokens = AccessTokens.from_settings(Settings(tokens="a-token-of-some-length"))
     guard = RequestGuard(noting, EndpointTable(HARDEST), Admission(tokens))
     transport = httpx.ASGITransport(app=guard)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -235,7 +235,7 @@ async def test_a_request_that_came_past_the_guard_goes_on_to_bentoml() -> None:
     async def bentoml(scope: Any, receive: Any, send: Any) -> None:
         asked.append(scope["path"])
 
-    await OwnRoutes(bentoml, Service)({"type": "http", "path": "/readyz"}, None, None)  # type: ignore[arg-type]
+    await HandlerMiddleware(bentoml, Service)({"type": "http", "path": "/readyz"}, None, None)  # type: ignore[arg-type]
     assert asked == ["/readyz"]
 
 
@@ -247,7 +247,7 @@ async def test_a_handler_that_fails_is_answered_before_bentomls_time_limit() -> 
         raise AssertionError("BentoML was asked")
 
     row = Endpoint(("GET",), "/a", "", Answer(""), handler=fail, dialect=PROBLEM)
-    limited = TimeoutMiddleware(OwnRoutes(never, Service), timeout=60)
+    limited = TimeoutMiddleware(HandlerMiddleware(never, Service), timeout=60)
     guard = RequestGuard(limited, EndpointTable([row]), Admission())
     transport = httpx.ASGITransport(app=guard)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -266,14 +266,14 @@ async def test_what_was_parsed_is_held_by_whoever_takes_it() -> None:
 
 async def test_a_dialect_holds_for_paths_that_are_nowhere_and_for_tokens() -> None:
     closed = Endpoint(("GET",), "/sd/a", "", Answer(""), handler=look, dialect=PROBLEM)
-    tokens = Tokens.from_settings(Settings(tokens="a-token-of-some-length"))
+    tokens = AccessTokens.from_settings(Settings(tokens="a-token-of-some-length"))
     for admission, path, status in (
         (Admission(), "/sd/b", 404),
         (Admission(tokens), "/sd/b", 401),
         (Admission(tokens), "/sd/a", 401),
     ):
         table = EndpointTable([closed], {"/sd/": PROBLEM})
-        guard = RequestGuard(OwnRoutes(None, Service), table, admission)  # type: ignore[arg-type]
+        guard = RequestGuard(HandlerMiddleware(None, Service), table, admission)  # type: ignore[arg-type]
         transport = httpx.ASGITransport(app=guard)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             response = await client.get(path)

@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from lpw_sdxl.api.access_tokens import AccessTokens
 from lpw_sdxl.api.endpoints import Answer, Body, Endpoint, EndpointTable, Payload, take_request
 from lpw_sdxl.api.guard import Admission, RequestGuard
 from lpw_sdxl.api.operation import PROBES, operation_endpoints
-from lpw_sdxl.api.tokens import Tokens
 from lpw_sdxl.errors import InvalidRequestError, UnavailableError
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import Settings, read_settings
@@ -59,7 +59,7 @@ OTHERS = [*map(reading, ("/missing", "/generate/", "/listed", "/broken", "/odd",
 
 
 def guard_of(
-    app: Any, *rows: Endpoint, tokens: Tokens | None = None, **options: Any
+    app: Any, *rows: Endpoint, tokens: AccessTokens | None = None, **options: Any
 ) -> RequestGuard:
     return RequestGuard(app, EndpointTable(rows), Admission(tokens), **options)
 
@@ -254,9 +254,9 @@ async def plain(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": scope["path"].encode()})
 
 
-def tokens_of(monkeypatch: pytest.MonkeyPatch) -> Tokens:
+def tokens_of(monkeypatch: pytest.MonkeyPatch) -> AccessTokens:
     monkeypatch.setenv("LPW_SDXL_TOKENS", TOKEN)
-    tokens = Tokens.from_settings(read_settings())
+    tokens = AccessTokens.from_settings(read_settings())
     assert tokens is not None
     return tokens
 

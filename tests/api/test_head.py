@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lpw_sdxl.api.endpoints import MULTIPART, Body, Reading
+from lpw_sdxl.api.endpoints import MULTIPART, Body, HeadCheck
 from lpw_sdxl.api.head import refuse_body_headers
 
 JSON = (b"content-type", b"application/json")
@@ -35,7 +35,7 @@ def test_a_head_is_refused_for_what_nobody_reads(
 def test_a_tolerant_endpoint_takes_any_media_type_and_a_query(
     headers: list[tuple[bytes, bytes]],
 ) -> None:
-    body = Body(lambda payload: payload, 1000, reading=Reading.TOLERANT)
+    body = Body(lambda payload: payload, 1000, head_check=HeadCheck.TOLERANT)
     assert refuse_body_headers({"headers": headers, "query_string": b"seed=7"}, body) is None
 
 

@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 from lpw_sdxl import errors
 from lpw_sdxl.api.dialect import NATIVE
 from lpw_sdxl.api.endpoints import Endpoint
-from lpw_sdxl.api.errors import ErrorAnswer
+from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.api.native import native_endpoints
 from lpw_sdxl.api.native_schemas import ServedLimits
 from lpw_sdxl.api.openapi import write_document

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lpw_sdxl.api.process import uncollected
+from lpw_sdxl.api.process import without_collection
 
 
 class Knot:
@@ -23,13 +23,13 @@ def thawed() -> Iterator[None]:
 
 
 def test_nothing_is_collected_meanwhile() -> None:
-    with uncollected():
+    with without_collection():
         assert not gc.isenabled()
     assert gc.isenabled()
 
 
 def test_what_is_there_at_the_end_stays_and_what_comes_later_does_not() -> None:
-    with uncollected():
+    with without_collection():
         early = weakref.ref(Knot())
     late = weakref.ref(Knot())
     gc.collect()
@@ -38,6 +38,6 @@ def test_what_is_there_at_the_end_stays_and_what_comes_later_does_not() -> None:
 
 
 def test_garbage_is_collected_again_after_an_error() -> None:
-    with pytest.raises(ImportError), uncollected():
+    with pytest.raises(ImportError), without_collection():
         raise ImportError
     assert gc.isenabled()

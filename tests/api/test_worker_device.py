@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lpw_sdxl.api.worker_device import show_own_device
+from lpw_sdxl.api.worker_device import restrict_to_own_gpu
 
 
 @pytest.mark.parametrize(
@@ -23,5 +23,5 @@ def test_each_worker_sees_the_gpu_of_its_number(
     told: str | None, worker: int, workers: int, seen: str | None
 ) -> None:
     environment = {} if told is None else {"CUDA_VISIBLE_DEVICES": told}
-    show_own_device(environment, worker, workers)
+    restrict_to_own_gpu(environment, worker, workers)
     assert environment.get("CUDA_VISIBLE_DEVICES") == seen

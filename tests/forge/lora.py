@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lpw_sdxl.lora.targets import LORA_COMPONENTS, Target, Targets
+from lpw_sdxl.lora.targets import LORA_COMPONENTS, TargetModule, TargetModules
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.files import FileRecord
@@ -53,7 +53,7 @@ class Module(NamedTuple):
 
     component: Component
     path: str
-    target: Target
+    target: TargetModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ class LoraOptions:
 _USUAL = LoraOptions()
 
 
-def write_lora(path: Path, targets: Targets, options: LoraOptions = _USUAL) -> FileRecord:
+def write_lora(path: Path, targets: TargetModules, options: LoraOptions = _USUAL) -> FileRecord:
     """Write a random LoRA for these modules of a model; return its size and SHA-256.
 
     The file's folder exists. All of it is in memory once.
@@ -135,7 +135,7 @@ def write_lora(path: Path, targets: Targets, options: LoraOptions = _USUAL) -> F
     return _write(path, tensors, _notes(naming, recipe, modules) | dict(options.metadata))
 
 
-def _modules(targets: Targets, options: LoraOptions) -> Iterator[Module]:
+def _modules(targets: TargetModules, options: LoraOptions) -> Iterator[Module]:
     has_norms = options.kind is SyntheticKind.FULL
     for component in options.components:
         for path, target in targets[component].items():

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from lpw_sdxl.lora.targets import Target
+    from lpw_sdxl.lora.targets import TargetModule
 
 Shape = tuple[int, ...]
 Factors = dict[str, Tensor]
@@ -63,7 +63,7 @@ class Recipe:
         return self.alpha / self.rank
 
 
-def draw_factors(recipe: Recipe, target: Target, seed: int) -> Factors:
+def draw_factors(recipe: Recipe, target: TargetModule, seed: int) -> Factors:
     """Return a module's factors by their canonical names, in float32.
 
     Args:

@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from lpw_sdxl.lora.targets import LORA_COMPONENTS, Targets
+from lpw_sdxl.lora.targets import LORA_COMPONENTS, TargetModules
 from lpw_sdxl.weights.component import Component
 from tests.forge.lora_names import SyntheticNaming, tensor_name
 
@@ -35,7 +35,7 @@ UNNAMED = {  # what some conventions have no name for
 Modules = dict[tuple[Component, str], dict[str, Tensor]]
 
 
-def read(file: Path, targets: Targets, naming: SyntheticNaming) -> Modules:
+def read(file: Path, targets: TargetModules, naming: SyntheticNaming) -> Modules:
     """Read a LoRA's factors in float64 by module, the untold alpha among them."""
     owners = {
         tensor_name(naming, component, path, factor): (component, path, factor)

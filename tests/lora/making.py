@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from lpw_sdxl.checkpoint.configs import component_configs
 from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
-from lpw_sdxl.lora.targets import LORA_COMPONENTS, Targets, targets_of
+from lpw_sdxl.lora.targets import LORA_COMPONENTS, TargetModules, targets_of
 from lpw_sdxl.weights.dtypes import DTYPE_BYTES, CheckpointDtype
 from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo
 from tests.forge.checkpoint import SyntheticSize
@@ -30,7 +30,7 @@ MODULE = FULL_KOHYA
 
 
 @lru_cache
-def targets(size: SyntheticSize = SyntheticSize.TINY) -> Targets:
+def targets(size: SyntheticSize = SyntheticSize.TINY) -> TargetModules:
     configs = component_configs(size.value, SDXL_SIZE, CheckpointDtype.FLOAT32)
     shapes = parameter_shapes(configs)
     named = {component.value: shapes[component] for component in shapes}

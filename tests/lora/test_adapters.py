@@ -19,7 +19,7 @@ from lpw_sdxl.lora import patched
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.merging import Network
-from lpw_sdxl.lora.patched import Segment
+from lpw_sdxl.lora.patched import RowRun
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.lora.targets import LORA_COMPONENTS
 from lpw_sdxl.weights.component import Component
@@ -125,19 +125,19 @@ def test_a_set_gives_what_weights_merged_by_hand_give(
 def test_rows_of_different_sets_share_a_call_and_stay_what_they_are_alone(
     pipeline: Pipeline, adapters: Adapters
 ) -> None:
-    segments = [Segment(A, 2), Segment(NO_LORAS, 1), Segment(ABC, 3), Segment(AB, 1)]
+    runs = [RowRun(A, 2), RowRun(NO_LORAS, 1), RowRun(ABC, 3), RowRun(AB, 1)]
     arguments = unet_arguments(7, pipeline.unet)
-    adapters.divide(Component.UNET, segments)
+    adapters.divide(Component.UNET, runs)
     together = pipeline.unet(**arguments)[0]
     again = pipeline.unet(**arguments)[0]
     assert torch.equal(together, again)
     start = 0
-    for segment in segments:
-        adapters.use(Component.UNET, segment.loras)
-        alone = pipeline.unet(**row(arguments, start, start + segment.rows))[0]
-        part = together[start : start + segment.rows]
+    for run in runs:
+        adapters.use(Component.UNET, run.loras)
+        alone = pipeline.unet(**row(arguments, start, start + run.rows))[0]
+        part = together[start : start + run.rows]
         torch.testing.assert_close(part, alone, rtol=1e-4, atol=1e-5)
-        start += segment.rows
+        start += run.rows
 
 
 @torch.inference_mode()
@@ -148,11 +148,11 @@ def test_after_every_change_the_base_is_bit_for_bit_what_it_was(
     for loras in [*ALL_SETS, *reversed(ALL_SETS)]:
         for component in LORA_COMPONENTS:
             adapters.use(component, loras)
-        adapters.divide(Component.UNET, [Segment(loras, 2), Segment((("b", 3.0),), 2)])
+        adapters.divide(Component.UNET, [RowRun(loras, 2), RowRun((("b", 3.0),), 2)])
     for component in LORA_COMPONENTS:
         adapters.use(component, NO_LORAS)
     assert_same_bits(pipeline, before)
-    adapters.divide(Component.UNET, [Segment(A, 1), Segment(AB, 1)])
+    adapters.divide(Component.UNET, [RowRun(A, 1), RowRun(AB, 1)])
     adapters.use_in_encoders(ABC)
     adapters.reset()
     assert_same_bits(pipeline, before)
@@ -202,7 +202,7 @@ def test_a_damaged_lora_fails_by_name_and_leaves_the_network_usable(
     with pytest.raises(GenerationError, match="the LoRA b is damaged"):
         adapters.use(Component.UNET, AB)
     with pytest.raises(GenerationError, match="the LoRA b is damaged"):
-        adapters.divide(Component.UNET, [Segment(A, 1), Segment(AB, 1)])
+        adapters.divide(Component.UNET, [RowRun(A, 1), RowRun(AB, 1)])
     adapters.use(Component.UNET, A)
     adapters.use(Component.UNET, NO_LORAS)
     assert_same_bits(pipeline, before)
@@ -221,7 +221,7 @@ def bytes_in_use(pipeline: Pipeline, known: set[int]) -> int:
 
 
 def weights_at_work(layer: torch.nn.Module) -> list[torch.Tensor]:
-    """The layer's own parameters, and those of the segments that it is divided into."""
+    """The layer's own parameters, and those of the runs that it is divided into."""
     divided = vars(layer).get("forward")
     cells = {} if divided is None else getclosurevars(divided).nonlocals
     parts = [tensor for part in cells.get("weights", ()) for tensor in part]
@@ -264,7 +264,7 @@ def test_what_is_in_use_is_within_the_memory_for_sets(
         patch.setattr(Network, "merge", watched)
         for tenth in range(1, 8):
             sets = [(("c", tenth / 10),), (("c", -tenth / 10),)]
-            adapters.divide(Component.UNET, [Segment(loras, 1) for loras in sets])
+            adapters.divide(Component.UNET, [RowRun(loras, 1) for loras in sets])
             adapters.use_in_encoders(sets[0])
     assert 0 < peak <= limit
 
@@ -302,7 +302,7 @@ def test_where_memory_is_short_all_merged_weights_go(
     pipeline: Pipeline, adapters: Adapters
 ) -> None:
     before = states(pipeline)
-    adapters.divide(Component.UNET, [Segment(A, 1), Segment(AB, 1)])
+    adapters.divide(Component.UNET, [RowRun(A, 1), RowRun(AB, 1)])
     adapters.use_in_encoders(ABC)
     assert adapters.counters.bytes > 0
     adapters.forget()

@@ -24,11 +24,11 @@ from lpw_sdxl.engine import Engine
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.convert import convert
 from lpw_sdxl.lora.library import LoraLibrary
-from lpw_sdxl.lora.patched import Segment
+from lpw_sdxl.lora.patched import RowRun
 from lpw_sdxl.lora.preflight import examine
 from lpw_sdxl.lora.request import collect
 from lpw_sdxl.lora.sets import LoraSet, LoraSets, sets_of
-from lpw_sdxl.lora.targets import LORA_COMPONENTS, Targets, read_targets
+from lpw_sdxl.lora.targets import LORA_COMPONENTS, TargetModules, read_targets
 from lpw_sdxl.schema import LoraReference
 from lpw_sdxl.settings import Settings
 from lpw_sdxl.weights.component import Component
@@ -86,7 +86,7 @@ def model(model_directory: Path) -> Pipeline:
 
 
 @pytest.fixture(scope="module")
-def targets(model_directory: Path) -> Targets:
+def targets(model_directory: Path) -> TargetModules:
     return read_targets(model_directory)
 
 
@@ -99,7 +99,7 @@ def without(model: Pipeline) -> dict[str, Tensor]:
 class Files:
     """Writes and converts each case's file once."""
 
-    def __init__(self, folder: Path, targets: Targets) -> None:
+    def __init__(self, folder: Path, targets: TargetModules) -> None:
         self._folder = folder
         self._targets = targets
         self._known: dict[Case, by_hand.Modules] = {}
@@ -136,7 +136,7 @@ def case_key(case: Case) -> str:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory, targets: Targets) -> Files:
+def files(tmp_path_factory: pytest.TempPathFactory, targets: TargetModules) -> Files:
     return Files(tmp_path_factory.mktemp("effects"), targets)
 
 
@@ -311,27 +311,27 @@ def test_rows_of_different_kinds_share_a_call_and_stay_what_they_are_alone(
 ) -> None:
     for case in (LORA, LOHA, LOKR, FULL, DORA, COLUMNS):
         files.get(case)
-    segments = [
-        Segment(one_set((1.0, FULL)), 1),
-        Segment((), 2),
-        Segment(one_set((0.8, LOHA), (-0.5, COLUMNS)), 2),
-        Segment(one_set((0.7, FULL), (1.0, LOKR)), 1),
-        Segment(one_set((-1.0, DORA), (0.3, LORA)), 1),
+    runs = [
+        RowRun(one_set((1.0, FULL)), 1),
+        RowRun((), 2),
+        RowRun(one_set((0.8, LOHA), (-0.5, COLUMNS)), 2),
+        RowRun(one_set((0.7, FULL), (1.0, LOKR)), 1),
+        RowRun(one_set((-1.0, DORA), (0.3, LORA)), 1),
     ]
-    rows = sum(segment.rows for segment in segments)
+    rows = sum(run.rows for run in runs)
     arguments = unet_arguments(rows, model.unet)
     adapters.reset()
     plain = model.unet(**arguments)[0]
-    adapters.divide(Component.UNET, segments)
+    adapters.divide(Component.UNET, runs)
     together = model.unet(**arguments)[0]
     start = 0
-    for segment in segments:
-        stop = start + segment.rows
-        adapters.use(Component.UNET, segment.loras)
+    for run in runs:
+        stop = start + run.rows
+        adapters.use(Component.UNET, run.loras)
         alone = model.unet(**row(arguments, start, stop))[0]
         assert distance(together[start:stop], alone.double()) <= TOLERANCE
         changed = distance(plain[start:stop], alone.double())
-        assert changed > EFFECT if segment.loras else changed <= TOLERANCE
+        assert changed > EFFECT if run.loras else changed <= TOLERANCE
         start = stop
 
 

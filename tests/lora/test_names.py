@@ -13,7 +13,7 @@ from diffusers.loaders.lora_conversion_utils import (
 
 from lpw_sdxl.checkpoint.keys import sources_of
 from lpw_sdxl.checkpoint.kinds import UNET as STABILITY
-from lpw_sdxl.lora.names import Factor, ModuleNames, Naming, Place, component_of, split
+from lpw_sdxl.lora.names import Factor, FoundModule, ModuleNames, Naming, component_of, split
 from lpw_sdxl.lora.targets import LORA_COMPONENTS, signature
 from lpw_sdxl.weights.component import Component
 from tests.forge.checkpoint import SyntheticSize
@@ -293,7 +293,7 @@ def test_real_names_are_understood(
     assert found is not None
     assert found.factor is factor
     for size in SyntheticSize:
-        assert ModuleNames(targets(size)).find(found.module) == Place(component, path, naming)
+        assert ModuleNames(targets(size)).find(found.module) == FoundModule(component, path, naming)
     assert component_of(found.module) == (component, naming)
 
 
@@ -337,12 +337,12 @@ def test_numbers_of_blocks_agree_with_diffusers() -> None:
     """Diffusers renames sd-scripts' file by its own rules; both names must be the same module."""
     full, names = targets(FULL), ModuleNames(targets(FULL))
     layers = {
-        f"lora_unet_{stability(path)}".replace(".", "_"): Place(UNET, path, Naming.DIFFUSERS)
+        f"lora_unet_{stability(path)}".replace(".", "_"): FoundModule(UNET, path, Naming.DIFFUSERS)
         for path, target in full[UNET].items()
         if "attentions" in path and len(target.weight) == 2
     }
     layers |= {
-        f"lora_{short}_{clip(path)}".replace(".", "_"): Place(part, path, Naming.DIFFUSERS)
+        f"lora_{short}_{clip(path)}".replace(".", "_"): FoundModule(part, path, Naming.DIFFUSERS)
         for short, part in (("te1", FIRST), ("te2", SECOND))
         for path in full[part]
         if path.endswith(("_proj", "fc1", "fc2"))

@@ -18,7 +18,7 @@ from lpw_sdxl.lora.plan import LoraPlan
 from lpw_sdxl.lora.preflight import examine
 from lpw_sdxl.lora.targets import (
     LORA_COMPONENTS,
-    Targets,
+    TargetModules,
     encoder_widths,
     read_targets,
     signature,
@@ -38,7 +38,7 @@ class Candidate(NamedTuple):
     """A model that may be fitted: its tag or `SDXL`, and what its modules are."""
 
     name: str
-    targets: Targets
+    targets: TargetModules
 
 
 class LoraFit(NamedTuple):
@@ -122,7 +122,7 @@ def candidates(model: str | None, *, has_sdxl: bool = True) -> Iterator[Candidat
         yield Candidate(SDXL, sdxl_targets())
 
 
-def sdxl_targets() -> Targets:
+def sdxl_targets() -> TargetModules:
     """Return what SDXL's own modules are, as a model of its size in the store has them."""
     from lpw_sdxl.checkpoint.configs import component_configs
     from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
@@ -140,7 +140,7 @@ def _newest_models() -> list[entries.StoreEntry]:
     return sorted(models, key=lambda entry: str(entry.metadata.get("created")), reverse=True)
 
 
-def _is_sdxl(targets: Targets) -> bool:
+def _is_sdxl(targets: TargetModules) -> bool:
     """Tell SDXL's own size from those that tests and the demo make; imports refuse all others."""
     channels, *_ = targets[Component.UNET]["conv_in"].weight
     return (channels, encoder_widths(targets)) == (architecture.SDXL.unet.widths[0], SDXL_WIDTHS)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from lpw_sdxl.api.asgi import JsonObject
-from lpw_sdxl.api.errors import ErrorAnswer
+from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.api.openapi_errors import answered_codes
 from lpw_sdxl.errors import InvalidRequestError, LpwSdxlError
 from lpw_sdxl.imaging import MEDIA_TYPES, MediaType

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lpw_sdxl.api.asgi import Receive
-from lpw_sdxl.api.errors import ErrorAnswer
+from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.errors import ClientLeftError
 
 

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from lpw_sdxl.api.access_tokens import AccessTokens
 from lpw_sdxl.api.asgi import Application
 from lpw_sdxl.api.endpoints import Endpoint, EndpointTable
 from lpw_sdxl.api.guard import Admission, RequestGuard
 from lpw_sdxl.api.listening import warn_if_exposed
 from lpw_sdxl.api.operation import operation_endpoints, with_document
 from lpw_sdxl.api.origins import OpenedToOrigins, Origins, read_origins
-from lpw_sdxl.api.tally import SparingFilter
-from lpw_sdxl.api.tokens import Tokens
+from lpw_sdxl.api.sparse_warning import SparseWarningFilter
 from lpw_sdxl.settings import Settings
 
 
@@ -23,7 +23,7 @@ def check_border(settings: Settings) -> None:
     Raises:
         SettingsError: tokens, their file or an origin can't be used.
     """
-    Tokens.from_settings(settings)
+    AccessTokens.from_settings(settings)
     read_origins(settings.cors_origins)
 
 
@@ -44,12 +44,12 @@ def guarded(
     Raises:
         SettingsError: as `check_border`.
     """
-    tokens = Tokens.from_settings(settings)
+    tokens = AccessTokens.from_settings(settings)
     opened = read_origins(settings.cors_origins)
     table = endpoint_table(endpoints, settings)
     admission = Admission(tokens, Origins(opened, is_name_trusted=tokens is not None))
     guard = RequestGuard(app, table, admission, count_error)
-    logging.getLogger("uvicorn.error").addFilter(SparingFilter())  # of requests that are none
+    logging.getLogger("uvicorn.error").addFilter(SparseWarningFilter())  # of requests that are none
     # HEAD needs no preflight: a browser sends it as it sends GET.
     methods = sorted({method for row in table for method in row.methods} - {"HEAD"})
     return OpenedToOrigins(guard, opened, methods) if opened else guard
@@ -66,11 +66,11 @@ def endpoint_table(endpoints: Iterable[Endpoint], settings: Settings) -> Endpoin
         else row
         for row in (*endpoints, *operation_endpoints(settings))
     ]
-    has_tokens = Tokens.from_settings(settings) is not None
+    has_tokens = AccessTokens.from_settings(settings) is not None
     return EndpointTable(with_document(rows, has_tokens=has_tokens))
 
 
 def warn_if_open(settings: Settings) -> None:
     """Say loudly that strangers can use the server, if they can."""
-    if Tokens.from_settings(settings) is None:
+    if AccessTokens.from_settings(settings) is None:
         warn_if_exposed()

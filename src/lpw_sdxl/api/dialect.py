@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from starlette.responses import Response
 
 from lpw_sdxl.api.asgi import JSON, JsonObject
-from lpw_sdxl.api.errors import ErrorAnswer
+from lpw_sdxl.api.error_answer import ErrorAnswer
 
 
 class ErrorNote(NamedTuple):

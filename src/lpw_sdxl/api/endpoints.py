@@ -2,7 +2,7 @@
 
 The guard, the limits, the OpenAPI document, the metrics and the service read these rows. A row is a
 BentoML API, for which service.py has a method of the same name, or has a handler of its own, which
-`own_routes.py` calls. Nothing here knows which rows there are: `operation.py`, `native.py` and each
+`handlers.py` calls. Nothing here knows which rows there are: `operation.py`, `native.py` and each
 door bring theirs, and service.py puts them together.
 """
 
@@ -43,7 +43,7 @@ _CALL = "lpw_sdxl.call"  # where a request's scope holds its Call
 _REQUEST = "lpw_sdxl.request"  # where it holds what was parsed of the body, until that is taken
 
 
-class Reading(Enum):
+class HeadCheck(Enum):
     """How the head of a request with a body is judged.
 
     A strict endpoint refuses other media types than its own, and a query. A tolerant one takes
@@ -94,7 +94,7 @@ class Body:
     type: type[BaseModel] | None = None
     example: JsonObject | None = None
     media_types: tuple[str, ...] = (JSON,)
-    reading: Reading = Reading.STRICT
+    head_check: HeadCheck = HeadCheck.STRICT
     is_required: bool = True
     bound: Callable[[JsonObject], None] = leave_as_it_is
 
@@ -206,7 +206,7 @@ def take_request(scope: MutableMapping[str, Any], type_: type[T]) -> T:
 
 
 @dataclass(frozen=True)
-class Found:
+class PathRows:
     """The rows at one path.
 
     Attributes:
@@ -266,13 +266,13 @@ class EndpointTable:
         begins = (one for start, one in self._dialects.items() if path.startswith(start))
         return next(begins, NATIVE)
 
-    def find(self, path: str) -> Found | None:
+    def find(self, path: str) -> PathRows | None:
         """Return the rows at a path; None if it is nowhere."""
         if path in self._fixed:
-            return Found(self._fixed[path], {})
+            return PathRows(self._fixed[path], {})
         for pattern, rows in self._patterns:
             if match := pattern.fullmatch(path):
-                return Found(rows, match.groupdict())
+                return PathRows(rows, match.groupdict())
         return None
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from lpw_sdxl.api.access_tokens import AccessTokens
 from lpw_sdxl.api.asgi import Application, Receive, Scope, Send, header_values
 from lpw_sdxl.api.body import read_body, too_large
 from lpw_sdxl.api.endpoints import (
@@ -21,17 +22,16 @@ from lpw_sdxl.api.endpoints import (
     Call,
     Endpoint,
     EndpointTable,
-    Found,
+    PathRows,
     Payload,
     field_names,
     put_call,
 )
-from lpw_sdxl.api.errors import ErrorAnswer
-from lpw_sdxl.api.head import content_type, is_small, refuse_body_headers, refuse_headers
+from lpw_sdxl.api.error_answer import ErrorAnswer
+from lpw_sdxl.api.head import content_type, has_small_body, refuse_body_headers, refuse_headers
 from lpw_sdxl.api.origins import Origins
 from lpw_sdxl.api.shaped_answer import ShapedAnswer
-from lpw_sdxl.api.tally import Tally
-from lpw_sdxl.api.tokens import Tokens
+from lpw_sdxl.api.sparse_warning import SparseWarning
 from lpw_sdxl.errors import ClientLeftError, LpwSdxlError
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Admission:
         origins: whose web pages may.
     """
 
-    tokens: Tokens | None = None
+    tokens: AccessTokens | None = None
     origins: Origins = field(default_factory=Origins)
 
 
@@ -87,7 +87,9 @@ class RequestGuard:
         self._known_fields = field_names(types)
         # Of the guard's own: in asyncio's pool a body would wait behind prompts and image files.
         self._parsers = ThreadPoolExecutor(PARSERS, thread_name_prefix="lpw-sdxl-parser")
-        self._strangers = Tally(logger, "%d requests without a valid token, the last from %s")
+        self._strangers = SparseWarning(
+            logger, "%d requests without a valid token, the last from %s"
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -104,7 +106,7 @@ class RequestGuard:
             self._count_error,
             self._known_fields,
             self._table.dialect_at(scope["path"]) if endpoint is None else endpoint.dialect,
-            is_closing=not is_small(scope),
+            is_closing=not has_small_body(scope),
         )
         if not self._is_admitted(scope, endpoint):
             self._strangers.add(_for_log(scope["client"][0] if scope.get("client") else "nowhere"))
@@ -134,7 +136,7 @@ class RequestGuard:
         return tokens.allow(header_values(scope, b"authorization"))
 
     async def _serve(
-        self, scope: Scope, receive: Receive, answer: ShapedAnswer, found: Found | None
+        self, scope: Scope, receive: Receive, answer: ShapedAnswer, found: PathRows | None
     ) -> None:
         judged = self._judge(scope, found)
         if isinstance(judged, ErrorAnswer):
@@ -166,7 +168,7 @@ class RequestGuard:
             return None
         return put_call(scope, call, request)
 
-    def _judge(self, scope: Scope, found: Found | None) -> Call | ErrorAnswer:
+    def _judge(self, scope: Scope, found: PathRows | None) -> Call | ErrorAnswer:
         """Find the call, or refuse what can be told to be wrong without the body."""
         refusal = refuse_headers(scope)
         if refusal is not None:

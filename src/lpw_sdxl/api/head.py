@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lpw_sdxl.api.asgi import JSON, Scope, header_values
 from lpw_sdxl.api.body import too_large
-from lpw_sdxl.api.endpoints import Body, Reading
-from lpw_sdxl.api.errors import ErrorAnswer
+from lpw_sdxl.api.endpoints import Body, HeadCheck
+from lpw_sdxl.api.error_answer import ErrorAnswer
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024  # names and values together
@@ -38,7 +38,7 @@ def refuse_body_headers(scope: Scope, body: Body | None) -> ErrorAnswer | None:
     if body is None:
         has_none = announced == 0
         return None if has_none else ErrorAnswer(413, "body_too_large", "this path takes no body")
-    if body.reading is Reading.STRICT and not _is_taken(scope, body):
+    if body.head_check is HeadCheck.STRICT and not _is_accepted_type(scope, body):
         return ErrorAnswer.from_status(415)
     if any(value.lower() != b"identity" for value in header_values(scope, b"content-encoding")):
         return ErrorAnswer(
@@ -46,7 +46,7 @@ def refuse_body_headers(scope: Scope, body: Body | None) -> ErrorAnswer | None:
             "unsupported_media_type",
             "a body with a content-encoding is not read; it must be sent as plain JSON",
         )
-    if body.reading is Reading.STRICT and scope.get("query_string"):
+    if body.head_check is HeadCheck.STRICT and scope.get("query_string"):
         return ErrorAnswer(  # else fields that are written there would be ignored
             400,
             "invalid_request",
@@ -65,7 +65,7 @@ def announced_bytes(scope: Scope) -> int | None:
     return int(lengths[0]) if lengths else 0  # the server below us has refused what is no number
 
 
-def is_small(scope: Scope) -> bool:
+def has_small_body(scope: Scope) -> bool:
     """Tell whether a body is so small that it need not cost the client its connection."""
     announced = announced_bytes(scope)
     return announced is not None and announced <= SMALL_BODY_BYTES
@@ -77,7 +77,7 @@ def content_type(scope: Scope) -> str:
     return types[0].decode("latin-1").strip() if len(types) == 1 else ""
 
 
-def _is_taken(scope: Scope, body: Body) -> bool:
+def _is_accepted_type(scope: Scope, body: Body) -> bool:
     """Tell whether the body says that it is what is taken; of JSON, in an encoding that is read."""
     media_type, *parameters = (part.strip() for part in content_type(scope).lower().split(";"))
     if media_type not in body.media_types:

@@ -14,10 +14,10 @@ from lpw_sdxl.api.batch import BatchAnswer
 from lpw_sdxl.api.endpoints import Answer, Body, Endpoint, Payload
 from lpw_sdxl.api.native_schemas import (
     ServedLimits,
-    bound_batch,
-    bound_inspection,
-    bound_request,
     example_request,
+    limit_batch,
+    limit_inspection,
+    limit_request,
     seed_header,
 )
 from lpw_sdxl.conditioning.explain import PromptExplanation
@@ -46,7 +46,7 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
                 with_prompts,
                 GenerationRequest,
                 example,
-                bound=partial(bound_request, served=served),
+                bound=partial(limit_request, served=served),
             ),
             Answer(
                 "The image's file.", tuple(MEDIA_TYPES.values()), headers={"x-seed": seed_header()}
@@ -61,7 +61,7 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
                 served.max_body_bytes,
                 BatchRequest,
                 {"requests": [example]},
-                bound=partial(bound_batch, served=served),
+                bound=partial(limit_batch, served=served),
             ),
             Answer("An answer for each request, in their order.", (JSON,), BatchAnswer),
         ),
@@ -73,7 +73,7 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
                 with_prompts,
                 InspectionRequest,
                 {"prompt": "a (red:1.3) fox BREAK deep snow"},
-                bound=partial(bound_inspection, served=served),
+                bound=partial(limit_inspection, served=served),
             ),
             Answer("How both prompts are read.", (JSON,), PromptExplanation),
         ),

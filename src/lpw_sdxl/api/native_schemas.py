@@ -50,7 +50,7 @@ def example_request(served: ServedLimits) -> JsonObject:
         "seed": 7,
     }
     return example | {
-        field: getattr(most.max_size, field) // 8 * 8 for field in _sizes_to_be_told(served)
+        field: getattr(most.max_size, field) // 8 * 8 for field in _required_sides(served)
     }
 
 
@@ -63,7 +63,7 @@ def seed_header() -> JsonObject:
     }
 
 
-def bound_request(schema: JsonObject, served: ServedLimits) -> None:
+def limit_request(schema: JsonObject, served: ServedLimits) -> None:
     """Put the limits of one image's request into its schema."""
     properties, most = schema["properties"], served.request
     _bound_prompts(properties, served)
@@ -76,7 +76,7 @@ def bound_request(schema: JsonObject, served: ServedLimits) -> None:
         side["maximum"] = min(side["maximum"], getattr(most.max_size, field))
         native = getattr(served.native_size, field)
         properties[field]["description"] = f"Pixels, a multiple of 8; {native} by default."
-    for field in _sizes_to_be_told(served):
+    for field in _required_sides(served):
         properties[field] = side = properties[field]["anyOf"][0]
         _require(schema, field, side)
     aliases = {"enum": [*SCHEDULER_ALIASES], "description": "The same in other people's names."}
@@ -84,12 +84,12 @@ def bound_request(schema: JsonObject, served: ServedLimits) -> None:
     properties["loras"]["description"] += f" At most {most.max_loras} different ones."
 
 
-def bound_inspection(schema: JsonObject, served: ServedLimits) -> None:
+def limit_inspection(schema: JsonObject, served: ServedLimits) -> None:
     """Put the limits of an inspection into its schema."""
     _bound_prompts(schema["properties"], served)
 
 
-def bound_batch(schema: JsonObject, served: ServedLimits) -> None:
+def limit_batch(schema: JsonObject, served: ServedLimits) -> None:
     """Say what an item should be, and that anything else is an error in its place, not a 400."""
     requests = schema["properties"]["requests"]
     requests["maxItems"] = served.request.max_batch_items
@@ -101,7 +101,7 @@ def bound_batch(schema: JsonObject, served: ServedLimits) -> None:
     }
 
 
-def _sizes_to_be_told(served: ServedLimits) -> list[str]:
+def _required_sides(served: ServedLimits) -> list[str]:
     """Name the sides that the model's native size has too long for this server."""
     pairs = zip(ImageSize._fields, served.native_size, served.request.max_size, strict=True)
     return [field for field, native, most in pairs if native > most]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from lpw_sdxl.api.asgi import JSON, JsonObject
 from lpw_sdxl.api.dialect import ErrorDialect
-from lpw_sdxl.api.errors import RETRIED_STATUSES, ErrorAnswer
+from lpw_sdxl.api.error_answer import RETRIED_STATUSES, ErrorAnswer
 from lpw_sdxl.errors import STATUS_ANSWERS, ClientLeftError, error_codes
 
 # What the guard answers before anything below it is asked: for its head, and for its body.

@@ -29,7 +29,7 @@ def operation_endpoints(settings: Settings) -> tuple[Endpoint, ...]:
     """Write the rows of what BentoML itself answers."""
     probes = [
         replace(
-            _reading(path, summary, TEXT),
+            _read_only_row(path, summary, TEXT),
             statuses=frozenset({500, 503}),
             needs_token=not settings.open_probes,
             takes_any_origin=True,
@@ -38,15 +38,17 @@ def operation_endpoints(settings: Settings) -> tuple[Endpoint, ...]:
         for path, summary in PROBES.items()
     ]
     metrics = replace(
-        _reading("/metrics", "Prometheus' metrics.", TEXT),
+        _read_only_row("/metrics", "Prometheus' metrics.", TEXT),
         needs_token=not settings.open_metrics,
         is_quiet=True,
     )
     page = [
-        replace(_reading(path, "BentoML's page of endpoints.", "text/html"), is_documented=False)
+        replace(
+            _read_only_row(path, "BentoML's page of endpoints.", "text/html"), is_documented=False
+        )
         for path in ("/", *(f"/static_content/{name}" for name in PAGE_FILES))
     ]
-    return (*probes, metrics, _reading("/schema.json", "For BentoML's clients.", JSON), *page)
+    return (*probes, metrics, _read_only_row("/schema.json", "For BentoML's clients.", JSON), *page)
 
 
 def with_document(endpoints: Iterable[Endpoint], *, has_tokens: bool) -> tuple[Endpoint, ...]:
@@ -56,7 +58,7 @@ def with_document(endpoints: Iterable[Endpoint], *, has_tokens: bool) -> tuple[E
         endpoints: all others.
         has_tokens: whether the server asks for tokens.
     """
-    row = _reading("/docs.json", "This document.", JSON)
+    row = _read_only_row("/docs.json", "This document.", JSON)
     rows = (*endpoints, row)
     document = write_document(rows, has_tokens=has_tokens)
 
@@ -66,7 +68,7 @@ def with_document(endpoints: Iterable[Endpoint], *, has_tokens: bool) -> tuple[E
     return (*rows[:-1], replace(row, handler=answer))
 
 
-def _reading(path: str, summary: str, media_type: str) -> Endpoint:
+def _read_only_row(path: str, summary: str, media_type: str) -> Endpoint:
     """Write a row of something that is read."""
     answer = Answer(summary, (media_type,))
     return Endpoint(READING_METHODS, path, summary, answer, statuses=frozenset({500}))

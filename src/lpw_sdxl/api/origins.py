@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from lpw_sdxl.api.asgi import Application, Scope, header_values
 from lpw_sdxl.api.dialect import NATIVE
-from lpw_sdxl.api.errors import ErrorAnswer
+from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.errors import SettingsError
 from lpw_sdxl.settings import ENVIRONMENT_PREFIX
 

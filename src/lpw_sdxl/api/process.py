@@ -16,7 +16,7 @@ SWITCH_SECONDS = 0.001  # Python's own 0.005 add up: an answer takes its turn se
 ANSWER_SECONDS = 5  # for answers that are decided to reach their clients
 
 
-def answer_promptly() -> None:
+def tune_interpreter() -> None:
     """Keep requests from waiting for the engine's thread, with which they share an interpreter."""
     sys.setswitchinterval(SWITCH_SECONDS)
     # What is loaded by now stays: to look through it all for garbage would stop everyone for 0.3 s.
@@ -25,7 +25,7 @@ def answer_promptly() -> None:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def without_collection() -> Iterator[None]:
     """Look for no garbage in the meantime, nor ever again in what is there at the end.
 
     For a worker's imports: torch, Diffusers and Transformers make half a million objects that stay,

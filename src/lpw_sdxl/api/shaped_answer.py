@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lpw_sdxl.api.asgi import Message, Send
 from lpw_sdxl.api.dialect import NATIVE, ErrorDialect, ErrorNote
-from lpw_sdxl.api.errors import ErrorAnswer
+from lpw_sdxl.api.error_answer import ErrorAnswer
 
 FIRST_ERROR_STATUS = 400
 REDIRECTS = frozenset({307, 308})  # Starlette's for a slash too many, to whatever Host was sent

@@ -11,7 +11,7 @@ from collections.abc import MutableMapping
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-def show_own_device(environment: MutableMapping[str, str], worker: int, workers: int) -> None:
+def restrict_to_own_gpu(environment: MutableMapping[str, str], worker: int, workers: int) -> None:
     """Leave a worker its own GPU of those that are visible; before torch first looks.
 
     Args:

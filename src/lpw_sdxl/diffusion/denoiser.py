@@ -15,7 +15,7 @@ from lpw_sdxl.diffusion.graphs import GraphedUnet
 from lpw_sdxl.diffusion.noise import send
 from lpw_sdxl.diffusion.step import Denoising, PromptSide, Row
 from lpw_sdxl.lora.adapters import Adapters
-from lpw_sdxl.lora.patched import Segment
+from lpw_sdxl.lora.patched import RowRun
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.weights.component import Component
 
@@ -120,12 +120,12 @@ class Denoiser:
         """Give the UNet the rows' LoRAs, and say how it is to be called."""
         if self._adapters is None:
             return self._graphed
-        segments = [
-            Segment(loras, len([*some]))
+        runs = [
+            RowRun(loras, len([*some]))
             for loras, some in groupby(rows, key=lambda row: row.prompt.loras)
         ]
-        self._adapters.divide(Component.UNET, segments)
-        has_loras = any(segment.loras != NO_LORAS for segment in segments)
+        self._adapters.divide(Component.UNET, runs)
+        has_loras = any(run.loras != NO_LORAS for run in runs)
         return self._unet if has_loras else self._graphed
 
     def forget(self) -> None:

@@ -35,7 +35,7 @@ from lpw_sdxl.engine.loop import StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics, LoopCounters
 from lpw_sdxl.lora.library import LoraLibrary
-from lpw_sdxl.lora.sets import NOWHERE, LoraSets
+from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
 from lpw_sdxl.prompt import PromptStyle
 from lpw_sdxl.request_limits import RequestLimits
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
@@ -170,7 +170,7 @@ class Engine:
         self._loop.queue.check_open()
         # Reading a long prompt takes milliseconds, in which no other request should wait.
         spec = await asyncio.to_thread(self.decide, request)
-        if spec.loras != NOWHERE:  # read here, a LoRA's file keeps nobody else waiting
+        if spec.loras != NO_LORA_SETS:  # read here, a LoRA's file keeps nobody else waiting
             await asyncio.to_thread(self._read_loras, spec.loras)
         job = Job(spec, accepted_at, self._settings.time_limit_s, listener)
         self._loop.queue.put(job)

@@ -16,7 +16,7 @@ from lpw_sdxl.engine.cost import Work, step_cost
 from lpw_sdxl.engine.policy import Standing, StepKey
 from lpw_sdxl.errors import DeadlineError, LpwSdxlError, TimeLimitError
 from lpw_sdxl.imaging import ImageRecord, encode_image
-from lpw_sdxl.lora.sets import NOWHERE, LoraSets
+from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
 from lpw_sdxl.prompt import Prompt
 from lpw_sdxl.schema import GenerationRequest
 
@@ -82,7 +82,7 @@ class JobSpec:
     prompts: PromptTexts
     counts: TextCounts
     unet_calls: int
-    loras: LoraSets = NOWHERE
+    loras: LoraSets = NO_LORA_SETS
 
     @property
     def request(self) -> GenerationRequest:

@@ -20,7 +20,7 @@ from torch import nn
 from lpw_sdxl.conditioning.cache import ByteCache, CacheCounters
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.merging import MergedWeights, Network
-from lpw_sdxl.lora.patched import PatchedNetwork, Segment
+from lpw_sdxl.lora.patched import PatchedNetwork, RowRun
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.weights.component import Component
 
@@ -73,7 +73,7 @@ class Adapters:
         patched = self._networks[component]
         if patched.loras != loras:
             [weights] = self._gather([(component, loras)])
-            patched.take(loras, weights)
+            patched.apply(loras, weights)
 
     def use_in_encoders(self, loras: LoraSet) -> None:
         """Give both text encoders the weights of one set.
@@ -84,25 +84,25 @@ class Adapters:
         if any(self._networks[encoder].loras != loras for encoder in TEXT_ENCODERS):
             weights = self._gather([(encoder, loras) for encoder in TEXT_ENCODERS])
             for encoder, some in zip(TEXT_ENCODERS, weights, strict=True):
-                self._networks[encoder].take(loras, some)
+                self._networks[encoder].apply(loras, some)
 
-    def divide(self, component: Component, segments: Sequence[Segment]) -> None:
+    def divide(self, component: Component, runs: Sequence[RowRun]) -> None:
         """Give a network the weights of several sets, each for its rows of the next calls.
 
         Args:
             component: the network; its layers take rows as their first dimension.
-            segments: in the order of the rows; neighbours differ.
+            runs: in the order of the rows; neighbours differ.
 
         Raises:
             GenerationError: a LoRA can't be read; the network is as it was.
         """
-        if len(segments) == 1:
-            self.use(component, segments[0].loras)
+        if len(runs) == 1:
+            self.use(component, runs[0].loras)
             return
         patched = self._networks[component]
-        if patched.segments != tuple(segments):
-            weights = self._gather([(component, segment.loras) for segment in segments])
-            patched.divide(tuple(segments), weights)
+        if patched.runs != tuple(runs):
+            weights = self._gather([(component, run.loras) for run in runs])
+            patched.divide(tuple(runs), weights)
 
     def reset(self) -> None:
         """Give every network its base weights, without moving any: it leaves, or is idle."""
@@ -163,5 +163,5 @@ class Adapters:
         self._merged.make_room(size)
         for component, patched in self._networks.items():
             is_kept = all((component, loras) in self._merged for loras in patched.sets)
-            if patched.is_torn or not is_kept:
-                patched.take(NO_LORAS, {})
+            if patched.is_inconsistent or not is_kept:
+                patched.apply(NO_LORAS, {})

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
-from lpw_sdxl.lora.module_tensors import Tensors, refuse_shape, size_of
+from lpw_sdxl.lora.module_tensors import ModuleTensors, refuse_shape, size_of
 from lpw_sdxl.lora.names import Factor
 from lpw_sdxl.lora.targets import Shape
 
@@ -33,12 +33,12 @@ class Form:
     title: str
     marks: Factors
     choices: tuple[tuple[Factors, ...], ...]
-    read: Callable[[Tensors, Shape], tuple[int | None, dict[Factor, Shape]]]
+    read: Callable[[ModuleTensors, Shape], tuple[int | None, dict[Factor, Shape]]]
     pair: Factors = ()
     may_have_dora: bool = True
 
 
-def _read_lora(tensors: Tensors, weight: Shape) -> tuple[int, dict[Factor, Shape]]:
+def _read_lora(tensors: ModuleTensors, weight: Shape) -> tuple[int, dict[Factor, Shape]]:
     rank = size_of(tensors[Factor.DOWN], 0)
     pointwise = (1,) * len(weight[2:])
     shapes = {Factor.DOWN: (rank, *weight[1:]), Factor.UP: (weight[0], rank, *pointwise)}
@@ -48,7 +48,7 @@ def _read_lora(tensors: Tensors, weight: Shape) -> tuple[int, dict[Factor, Shape
     return rank, shapes
 
 
-def _read_loha(tensors: Tensors, weight: Shape) -> tuple[int, dict[Factor, Shape]]:
+def _read_loha(tensors: ModuleTensors, weight: Shape) -> tuple[int, dict[Factor, Shape]]:
     rank = size_of(tensors[Factor.HADA_W1_B], 0)
     shapes: dict[Factor, Shape] = {}
     for a, b, core in (
@@ -59,7 +59,7 @@ def _read_loha(tensors: Tensors, weight: Shape) -> tuple[int, dict[Factor, Shape
     return rank, shapes
 
 
-def _read_lokr(tensors: Tensors, weight: Shape) -> tuple[int | None, dict[Factor, Shape]]:
+def _read_lokr(tensors: ModuleTensors, weight: Shape) -> tuple[int | None, dict[Factor, Shape]]:
     """Read kron(w1, w2): w1 is [a, c], w2 [b, d, k, k], the weight [ab, cd, k, k]."""
     rows, columns = (tensors.get(Factor.LOKR_W1) or tensors[half] for half in _W1)
     a, c = size_of(rows, 0), size_of(columns, 1)
@@ -82,7 +82,9 @@ def _read_lokr(tensors: Tensors, weight: Shape) -> tuple[int | None, dict[Factor
     return rank, shapes
 
 
-def _product(tensors: Tensors, names: Factors, weight: Shape, rank: int) -> dict[Factor, Shape]:
+def _product(
+    tensors: ModuleTensors, names: Factors, weight: Shape, rank: int
+) -> dict[Factor, Shape]:
     """Return the shapes of a product: [out, r] times [r, in k k], or with a Tucker core."""
     a, b, *cores = names
     if not tensors.keys().isdisjoint(cores):
@@ -90,7 +92,7 @@ def _product(tensors: Tensors, names: Factors, weight: Shape, rank: int) -> dict
     return {a: (weight[0], rank), b: (rank, prod(weight[1:]))}
 
 
-def _read_full(tensors: Tensors, weight: Shape) -> tuple[None, dict[Factor, Shape]]:
+def _read_full(tensors: ModuleTensors, weight: Shape) -> tuple[None, dict[Factor, Shape]]:
     return None, ({Factor.DIFF: weight} if Factor.DIFF in tensors else {})
 
 

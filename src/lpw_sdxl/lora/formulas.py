@@ -28,7 +28,7 @@ from torch import Tensor
 
 from lpw_sdxl.errors import AddonError
 
-Factors = Mapping[str, Tensor]
+FactorTensors = Mapping[str, Tensor]
 """One module's factors by name, as the canonical file has them."""
 
 _ALPHA = "alpha"
@@ -36,7 +36,7 @@ _BIAS = "diff_b"
 _MAGNITUDE = "dora_scale"
 
 
-def change(weight: Tensor, factors: Factors) -> Tensor:
+def change(weight: Tensor, factors: FactorTensors) -> Tensor:
     """Return what a module's factors add to its weight at multiplier 1.
 
     Args:
@@ -73,7 +73,7 @@ def change(weight: Tensor, factors: Factors) -> Tensor:
     return plain if magnitude is None else _decomposed(weight.to(dtype), plain, magnitude)
 
 
-def bias_change(factors: Factors) -> Tensor | None:
+def bias_change(factors: FactorTensors) -> Tensor | None:
     """Return what a module's factors add to its bias at multiplier 1, `[out]`, or None.
 
     It is float64 if the factor is, else float32, and on the factor's device.
@@ -84,7 +84,7 @@ def bias_change(factors: Factors) -> Tensor | None:
     return bias.to(torch.promote_types(bias.dtype, torch.float32), copy=True)
 
 
-def _low_rank(factors: Factors) -> Tensor:
+def _low_rank(factors: FactorTensors) -> Tensor:
     """LoRA and LoCon: down `[r, in, ...]`, up `[out, r, ...]`.
 
     In Tucker's form both have 1x1 kernels, and mid is `[r, r, height, width]`.
@@ -96,7 +96,7 @@ def _low_rank(factors: Factors) -> Tensor:
     return up @ down if core is None else _tucker(core, up, down)
 
 
-def _hadamard(factors: Factors) -> Tensor:
+def _hadamard(factors: FactorTensors) -> Tensor:
     """LoHa: the product by elements of two products, of the factors 1 and 2."""
     scale = _scale(factors, factors["hada_w1_b"].shape[0])
     left = _product(factors["hada_w1_a"] * scale, factors["hada_w1_b"], factors.get("hada_t1"))
@@ -109,7 +109,7 @@ def _hadamard(factors: Factors) -> Tensor:
     return left.mul_(right)
 
 
-def _kronecker(factors: Factors) -> Tensor:
+def _kronecker(factors: FactorTensors) -> Tensor:
     """LoKr: w1 `[out1, in1]`, w2 `[out2, in2 * height * width]`, out1 out2 = out, in1 in2 = in."""
     left, right = _side(factors, "lokr_w1") * _kronecker_scale(factors), _side(factors, "lokr_w2")
     # [out1, out2, in1, in2 * height * width]
@@ -117,7 +117,7 @@ def _kronecker(factors: Factors) -> Tensor:
     return blocks.reshape(left.shape[0] * right.shape[0], -1)
 
 
-def _kronecker_scale(factors: Factors) -> Tensor | float:
+def _kronecker_scale(factors: FactorTensors) -> Tensor | float:
     """Return alpha over the rank of the sides that are products, or 1 if neither is.
 
     LyCORIS' alpha means nothing where both sides are whole; it writes the rank that was asked for.
@@ -132,7 +132,7 @@ def _kronecker_scale(factors: Factors) -> Tensor | float:
     return _scale(factors, ranks.pop()) if ranks else 1.0
 
 
-def _side(factors: Factors, name: str) -> Tensor:
+def _side(factors: FactorTensors, name: str) -> Tensor:
     """Return a side of LoKr's product, which is whole or a product itself."""
     if name in factors:
         return _matrix(factors[name])
@@ -140,7 +140,7 @@ def _side(factors: Factors, name: str) -> Tensor:
     return _product(factors[f"{name}_a"], factors[f"{name}_b"], core)
 
 
-def _whole(factors: Factors) -> Tensor:
+def _whole(factors: FactorTensors) -> Tensor:
     return factors["diff"].clone()
 
 
@@ -168,7 +168,7 @@ def _decomposed(weight: Tensor, plain: Tensor, magnitude: Tensor) -> Tensor:
     return torch.addcmul(plain * gain.to(plain.dtype), weight, (gain - 1).to(plain.dtype))
 
 
-def _scale(factors: Factors, rank: int) -> Tensor:
+def _scale(factors: FactorTensors, rank: int) -> Tensor:
     """Return alpha / rank as a scalar tensor; reading its number would wait for the device."""
     return factors[_ALPHA].reshape(()) / rank
 
@@ -198,7 +198,7 @@ _SECOND_SIDES = (
     {"lokr_w2_a", "lokr_w2_b"},
     {"lokr_t2", "lokr_w2_a", "lokr_w2_b"},
 )
-_ROWS: Sequence[tuple[set[str], Callable[[Factors], Tensor]]] = (
+_ROWS: Sequence[tuple[set[str], Callable[[FactorTensors], Tensor]]] = (
     ({"lora_down", "lora_up", _ALPHA}, _low_rank),
     ({"lora_down", "lora_mid", "lora_up", _ALPHA}, _low_rank),
     (_LOHA, _hadamard),

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from lpw_sdxl.conditioning.cache import ByteCache, CacheCounters
 from lpw_sdxl.errors import GenerationError, LpwSdxlError
-from lpw_sdxl.lora.formulas import Factors
-from lpw_sdxl.lora.request import Resolved
+from lpw_sdxl.lora.formulas import FactorTensors
+from lpw_sdxl.lora.request import ResolvedLora
 from lpw_sdxl.weights.component import Component
 
 logger = logging.getLogger(__name__)
 
 
-class Source(Resolved, Protocol):
+class LoraEntry(ResolvedLora, Protocol):
     """An imported LoRA: the registry's entry."""
 
     @property
@@ -44,10 +44,10 @@ class LoraTensors:
         size: bytes.
     """
 
-    modules: Mapping[Component, Mapping[str, Factors]]
+    modules: Mapping[Component, Mapping[str, FactorTensors]]
     size: int
 
-    def of(self, component: Component) -> Mapping[str, Factors]:
+    def of(self, component: Component) -> Mapping[str, FactorTensors]:
         """Give the factors for one network; none if it leaves that as it is."""
         return self.modules.get(component, {})
 
@@ -56,12 +56,12 @@ class LoraLibrary:
     """Reads LoRAs and remembers those used last; any thread may ask.
 
     Args:
-        sources: by the SHA-256 of the file that each was imported from.
+        entries: by the SHA-256 of the file that each was imported from.
         max_bytes: of what is remembered.
     """
 
-    def __init__(self, sources: Mapping[str, Source], max_bytes: int) -> None:
-        self._sources = sources
+    def __init__(self, entries: Mapping[str, LoraEntry], max_bytes: int) -> None:
+        self._entries = entries
         self._cache: ByteCache[str, LoraTensors] = ByteCache(max_bytes)
         self._verified: set[str] = set()
         self._lock = threading.Lock()
@@ -96,23 +96,23 @@ class LoraLibrary:
             return tensors
 
     def _read(self, sha256: str) -> LoraTensors:
-        source = self._sources[sha256]
+        entry = self._entries[sha256]
         started = time.monotonic()
         try:
             if sha256 not in self._verified:
-                source.verify()
+                entry.verify()
             # Not mapped into memory: whoever rewrote the file of a mounted folder would end us.
-            tensors = _sorted_out(load(source.file.read_bytes()))
+            tensors = _sorted_out(load(entry.file.read_bytes()))
         except (LpwSdxlError, OSError, SafetensorError, ValueError) as error:
-            logger.error("LoRA %s can't be read: %s", source.manifest.name, error)
+            logger.error("LoRA %s can't be read: %s", entry.manifest.name, error)
             raise GenerationError(
-                f"the LoRA {source.manifest.name} is damaged on this server; it has to be imported"
+                f"the LoRA {entry.manifest.name} is damaged on this server; it has to be imported"
                 " again"
             ) from error
         self._verified.add(sha256)
         logger.info(
             "LoRA %s: %.1f MB read in %.2f s",
-            source.manifest.name,
+            entry.manifest.name,
             tensors.size / 1e6,
             time.monotonic() - started,
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lpw_sdxl.lora.formulas import Factors, bias_change, change
+from lpw_sdxl.lora.formulas import FactorTensors, bias_change, change
 from lpw_sdxl.lora.library import LoraLibrary, layer_name
 from lpw_sdxl.lora.sets import LoraSet
 from lpw_sdxl.weights.component import Component
@@ -74,14 +74,14 @@ class Network:
         Raises:
             GenerationError: a LoRA of the set can't be read.
         """
-        parts: dict[str, list[tuple[float, Factors]]] = defaultdict(list)
+        parts: dict[str, list[tuple[float, FactorTensors]]] = defaultdict(list)
         for sha256, strength in loras:
             for path, factors in library.get(sha256).of(self.component).items():
                 parts[path].append((strength, factors))
         return {path: self._merge_layer(path, some, device) for path, some in parts.items()}
 
     def _merge_layer(
-        self, path: str, parts: list[tuple[float, Factors]], device: torch.device
+        self, path: str, parts: list[tuple[float, FactorTensors]], device: torch.device
     ) -> LayerWeights:
         with torch.no_grad():
             base = self.base[path].to(device)

@@ -10,7 +10,7 @@ from lpw_sdxl.lora.names import Factor
 from lpw_sdxl.weights.header import TensorInfo
 from lpw_sdxl.weights.text import clean_text
 
-Tensors = Mapping[Factor, TensorInfo]
+ModuleTensors = Mapping[Factor, TensorInfo]
 """One module's tensors."""
 
 _LONGEST_NAME = 200

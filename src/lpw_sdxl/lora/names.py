@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from lpw_sdxl.checkpoint.keys import sources_of
 from lpw_sdxl.checkpoint.kinds import UNET
-from lpw_sdxl.lora.targets import LORA_COMPONENTS, Targets
+from lpw_sdxl.lora.targets import LORA_COMPONENTS, TargetModules
 from lpw_sdxl.weights.component import Component
 
 
@@ -61,7 +61,7 @@ class TensorName(NamedTuple):
     factor: Factor
 
 
-class Place(NamedTuple):
+class FoundModule(NamedTuple):
     """A module of the model, and the convention that it was found by."""
 
     component: Component
@@ -163,18 +163,18 @@ def component_of(module: str) -> tuple[Component, Naming]:
 class ModuleNames:
     """The modules of a model by the names that they have in each convention."""
 
-    def __init__(self, targets: Targets) -> None:
+    def __init__(self, targets: TargetModules) -> None:
         self._paths = {
             component: _index(component, list(targets[component])) for component in targets
         }
 
-    def find(self, module: str) -> Place | None:
+    def find(self, module: str) -> FoundModule | None:
         """Return where a module of a file is in the model; None for a name that no module has."""
         for prefix in filter(module.startswith, _LONGEST_FIRST):
             component, naming = _PREFIXES[prefix]
             path = self._paths[component].get(_fold(module[len(prefix) :]))
             if path is not None:
-                return Place(component, path, naming)
+                return FoundModule(component, path, naming)
         return None
 
 

@@ -18,7 +18,7 @@ from lpw_sdxl.lora.merging import LayerWeights, MergedWeights, Network
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 
 
-class Segment(NamedTuple):
+class RowRun(NamedTuple):
     """Neighbouring rows of a call that have one set."""
 
     loras: LoraSet
@@ -36,7 +36,7 @@ class PatchedNetwork:
     def __init__(self, network: Network, device: torch.device) -> None:
         self.network = network
         self.loras: LoraSet | None = NO_LORAS  # None while it is divided, or torn
-        self.segments: tuple[Segment, ...] = ()
+        self.runs: tuple[RowRun, ...] = ()
         self._device = device
         self._changed: set[str] = set()  # layers that have not the base's weights
         self._divided: list[nn.Module] = []
@@ -44,15 +44,15 @@ class PatchedNetwork:
     @property
     def sets(self) -> frozenset[LoraSet]:
         """Give the sets whose merged weights are in it."""
-        sets = {segment.loras for segment in self.segments} | {self.loras or NO_LORAS}
+        sets = {run.loras for run in self.runs} | {self.loras or NO_LORAS}
         return frozenset(sets - {NO_LORAS})
 
     @property
-    def is_torn(self) -> bool:
+    def is_inconsistent(self) -> bool:
         """Tell whether an exchange broke off, so that the weights are of no one set."""
-        return self.loras is None and not self.segments
+        return self.loras is None and not self.runs
 
-    def take(self, loras: LoraSet, merged: MergedWeights) -> None:
+    def apply(self, loras: LoraSet, merged: MergedWeights) -> None:
         """Put a set's weights into every layer that it changes, and the base's into the others."""
         self._unite()
         before, self._changed = self._changed, self._changed | merged.keys()
@@ -63,17 +63,17 @@ class PatchedNetwork:
         self._changed = set(merged)
         self.loras = loras
 
-    def divide(self, segments: tuple[Segment, ...], merged: Sequence[MergedWeights]) -> None:
-        """Have each layer that some set changes compute the segments one by one."""
-        self.take(NO_LORAS, {})
+    def divide(self, runs: tuple[RowRun, ...], merged: Sequence[MergedWeights]) -> None:
+        """Have each layer that some set changes compute the runs one by one."""
+        self.apply(NO_LORAS, {})
         self.loras = None
-        rows = [segment.rows for segment in segments]
+        rows = [run.rows for run in runs]
         for path in sorted(set().union(*merged)):
             base, layer = self.network.base[path], self.network.layers[path]
             parts = [weights.get(path, base) for weights in merged]
             layer.forward = _divided_forward(layer, rows, parts)
             self._divided.append(layer)
-        self.segments = segments
+        self.runs = runs
 
     def restore(self) -> None:
         """Put the base's own tensors back, wherever they are."""
@@ -87,7 +87,7 @@ class PatchedNetwork:
         for layer in self._divided:
             del layer.forward  # the class's own comes to light again
         self._divided = []
-        self.segments = ()
+        self.runs = ()
         self.loras = None
 
     def _put(self, path: str, weights: LayerWeights) -> None:

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from lpw_sdxl.errors import AddonError
-from lpw_sdxl.lora import notes
-from lpw_sdxl.lora.foreign import refuse_foreign, refuse_told
-from lpw_sdxl.lora.module_tensors import Tensors, shown
+from lpw_sdxl.lora import metadata
+from lpw_sdxl.lora.module_form import ModuleForm, find_form, kinds_of, rank_of
+from lpw_sdxl.lora.module_tensors import ModuleTensors, shown
 from lpw_sdxl.lora.names import Factor, ModuleNames, Naming, component_of, split
 from lpw_sdxl.lora.peft_config import AdapterConfig, read_adapter_configs
 from lpw_sdxl.lora.plan import LoraPlan, LoraSummary, TensorPlan
-from lpw_sdxl.lora.shapes import ModuleShapes, kinds_of, rank_of, read_module
-from lpw_sdxl.lora.targets import Targets
+from lpw_sdxl.lora.refusals import refuse_by_metadata, refuse_by_tensors
+from lpw_sdxl.lora.targets import TargetModules
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo
 
@@ -35,7 +35,7 @@ _IGNORED = {
 _NO_SCALE = "alphas of modules whose formula has no scale"
 
 
-def examine(header: CheckpointHeader, targets: Targets) -> LoraPlan:
+def examine(header: CheckpointHeader, targets: TargetModules) -> LoraPlan:
     """Plan the conversion of a LoRA file for models of these modules.
 
     Raises:
@@ -44,16 +44,16 @@ def examine(header: CheckpointHeader, targets: Targets) -> LoraPlan:
         AddonError: a tensor is unknown, missing its partner, of the wrong shape or defined twice;
             it is named.
     """
-    refuse_foreign(header, targets)
+    refuse_by_tensors(header, targets)
     modules, ignored, naming = _match(header, ModuleNames(targets))
-    refuse_told(header, has_unet=any(key.component is Component.UNET for key in modules))
+    refuse_by_metadata(header, has_unet=any(key.component is Component.UNET for key in modules))
     configs = read_adapter_configs(header)
     factors: list[TensorPlan] = []
     alphas: list[TensorPlan] = []
-    shapes: list[ModuleShapes] = []
+    shapes: list[ModuleForm] = []
     for key in sorted(modules):
         tensors = modules[key]
-        module = read_module(tensors, targets[key.component][key.path])
+        module = find_form(tensors, targets[key.component][key.path])
         shapes.append(module)
         for factor, shape in sorted(module.shapes.items()):
             canonical = Factor.DORA_SCALE if factor is Factor.MAGNITUDE else factor
@@ -68,7 +68,7 @@ def examine(header: CheckpointHeader, targets: Targets) -> LoraPlan:
         naming=naming,
         components=(key.component for key in modules),
         ranks=(shape.rank for shape in shapes),
-        alphas=notes.alphas(header)
+        alphas=metadata.alphas(header)
         + tuple(plan.value for plan in alphas if plan.value is not None),
     )
     return LoraPlan(summary, tuple(factors), tuple(alphas), dict(ignored))
@@ -88,7 +88,7 @@ def describe_file(header: CheckpointHeader) -> LoraSummary:
         naming=Counter(naming for _, naming in places),
         components=(component for component, _ in places),
         ranks=(rank_of(tensors) for tensors in modules.values()),
-        alphas=notes.alphas(header),
+        alphas=metadata.alphas(header),
     )
 
 
@@ -146,7 +146,7 @@ def _ignored_as(name: str) -> str | None:
 def _alpha(
     header: CheckpointHeader,
     key: _Key,
-    tensors: Tensors,
+    tensors: ModuleTensors,
     rank: int,
     configs: Mapping[Component, AdapterConfig],
 ) -> TensorPlan:
@@ -185,9 +185,9 @@ def _summary(
         modules=dict(sorted(Counter(components).items())),
         ranks=tuple(sorted({rank for rank in ranks if rank is not None})),
         alphas=tuple(sorted(set(alphas))),
-        base_model=notes.base_model(header),
-        title=notes.title(header),
-        trained_words=notes.trained_words(header),
+        base_model=metadata.base_model(header),
+        title=metadata.title(header),
+        trained_words=metadata.trained_words(header),
     )
 
 

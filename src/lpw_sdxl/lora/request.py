@@ -37,7 +37,7 @@ class LoraUse:
     strength: LoraStrength
 
 
-class NamedSource(Protocol):
+class LoraIdentity(Protocol):
     """What a manifest tells of a LoRA."""
 
     @property
@@ -49,15 +49,15 @@ class NamedSource(Protocol):
         """The imported file's hash, hex."""
 
 
-class Resolved(Protocol):
+class ResolvedLora(Protocol):
     """An entry of the registry."""
 
     @property
-    def manifest(self) -> NamedSource:
+    def manifest(self) -> LoraIdentity:
         """Its manifest."""
 
 
-Resolve = Callable[[str, str], Resolved]
+Resolve = Callable[[str, str], ResolvedLora]
 """Finds a LoRA by a name and the request's field that holds it, or raises InvalidRequestError."""
 
 
@@ -134,7 +134,7 @@ def _mentions(references: Sequence[LoraReference], tags: Sequence[LoraTag]) -> I
 class _Gathered:
     """All that a request says of one LoRA."""
 
-    manifest: NamedSource
+    manifest: LoraIdentity
     field: str
     strengths: list[LoraStrength]
 

@@ -25,7 +25,7 @@ class LoraSets(NamedTuple):
     text_encoders: LoraSet
 
 
-NOWHERE = LoraSets(NO_LORAS, NO_LORAS)
+NO_LORA_SETS = LoraSets(NO_LORAS, NO_LORAS)
 """The sets of an image without LoRAs."""
 
 

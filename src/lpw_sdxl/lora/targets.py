@@ -18,7 +18,7 @@ _WEIGHT = ".weight"
 _WORDS = "embeddings.token_embedding"
 
 
-class Target(NamedTuple):
+class TargetModule(NamedTuple):
     """The shapes of one module's weight and bias; None for no bias."""
 
     weight: Shape
@@ -28,11 +28,11 @@ class Target(NamedTuple):
 LORA_COMPONENTS = (Component.UNET, Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
 """The networks that a LoRA may change."""
 
-Targets = Mapping[Component, Mapping[str, Target]]
+TargetModules = Mapping[Component, Mapping[str, TargetModule]]
 """Every module that has a weight, by component and by its path within the component."""
 
 
-def read_targets(model_directory: Path) -> Targets:
+def read_targets(model_directory: Path) -> TargetModules:
     """Read the modules of a model directory from the headers of its weights' files.
 
     Raises:
@@ -46,12 +46,12 @@ def read_targets(model_directory: Path) -> Targets:
     return targets_of(shapes)
 
 
-def targets_of(shapes: Mapping[Component, Mapping[str, Shape]]) -> Targets:
+def targets_of(shapes: Mapping[Component, Mapping[str, Shape]]) -> TargetModules:
     """Return the modules that parameters of these names and shapes belong to, sorted by path."""
     return {component: _modules(shapes[component]) for component in LORA_COMPONENTS}
 
 
-def signature(targets: Targets) -> str:
+def signature(targets: TargetModules) -> str:
     """Return what tells the models apart that a LoRA fits: SHA-256 of all paths and shapes."""
     listed = [
         (component.value, path, target.weight, target.bias)
@@ -61,7 +61,7 @@ def signature(targets: Targets) -> str:
     return hashlib.sha256(json.dumps(listed, separators=(",", ":")).encode()).hexdigest()
 
 
-def encoder_widths(targets: Targets) -> tuple[int, int]:
+def encoder_widths(targets: TargetModules) -> tuple[int, int]:
     """Return the widths of both text encoders' hidden states."""
     first, second = (
         target.weight[1]
@@ -72,6 +72,8 @@ def encoder_widths(targets: Targets) -> tuple[int, int]:
     return first, second
 
 
-def _modules(shapes: Mapping[str, Shape]) -> dict[str, Target]:
+def _modules(shapes: Mapping[str, Shape]) -> dict[str, TargetModule]:
     paths = sorted(name.removesuffix(_WEIGHT) for name in shapes if name.endswith(_WEIGHT))
-    return {path: Target(shapes[path + _WEIGHT], shapes.get(f"{path}.bias")) for path in paths}
+    return {
+        path: TargetModule(shapes[path + _WEIGHT], shapes.get(f"{path}.bias")) for path in paths
+    }

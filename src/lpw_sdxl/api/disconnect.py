@@ -20,7 +20,7 @@ class ConnectedRequest(Protocol):
         """Wait for the connection's next message."""
 
 
-async def while_connected(request: ConnectedRequest, work: Awaitable[T]) -> T:
+async def cancel_on_disconnect(request: ConnectedRequest, work: Awaitable[T]) -> T:
     """Await the work, and cancel it when the client goes.
 
     Raises:

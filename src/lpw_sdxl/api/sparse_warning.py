@@ -7,7 +7,7 @@ import logging
 import time
 
 
-class Tally:
+class SparseWarning:
     """Tells the first of a kind at once, and those that follow as a number.
 
     Args:
@@ -41,7 +41,7 @@ class Tally:
         self._timer = asyncio.get_running_loop().call_later(self._seconds, self._tell)
 
 
-class SparingFilter(logging.Filter):
+class SparseWarningFilter(logging.Filter):
     """Lets a warning through once in a while; for a logger whose warnings any client can cause.
 
     Args:

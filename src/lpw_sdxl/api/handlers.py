@@ -14,13 +14,13 @@ from starlette.responses import Response
 
 from lpw_sdxl.api.asgi import Application, Receive, Scope, Send
 from lpw_sdxl.api.endpoints import Backend, Call, Handler, find_call
-from lpw_sdxl.api.errors import ErrorAnswer
+from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.errors import LpwSdxlError
 
 logger = logging.getLogger(__name__)
 
 
-class OwnRoutes:
+class HandlerMiddleware:
     """Wraps BentoML's routes.
 
     Args:

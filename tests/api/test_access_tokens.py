@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from lpw_sdxl.api.tokens import LOOK_SECONDS, Tokens
+from lpw_sdxl.api.access_tokens import LOOK_SECONDS, AccessTokens
 from lpw_sdxl.errors import SettingsError
 from lpw_sdxl.settings import Settings
 
@@ -23,7 +23,7 @@ def settings(**values: object) -> Settings:
     return Settings(**values)  # type: ignore[arg-type]
 
 
-def is_allowed(tokens: Tokens | None, token: str) -> bool:
+def is_allowed(tokens: AccessTokens | None, token: str) -> bool:
     assert tokens is not None
     return tokens.allow([f"Bearer {token}".encode()])
 
@@ -52,14 +52,14 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("gap", [",", " ", ", ", "\n", " ,,\t"])
 def test_each_of_several_tokens_is_allowed(gap: str) -> None:
-    tokens = Tokens.from_settings(settings(tokens=gap.join([FIRST, SECOND])))
+    tokens = AccessTokens.from_settings(settings(tokens=gap.join([FIRST, SECOND])))
     assert is_allowed(tokens, FIRST)
     assert is_allowed(tokens, SECOND)
     assert not is_allowed(tokens, THIRD)
 
 
 def test_no_setting_asks_for_no_token() -> None:
-    assert Tokens.from_settings(Settings()) is None
+    assert AccessTokens.from_settings(Settings()) is None
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_no_setting_asks_for_no_token() -> None:
     ],
 )
 def test_what_is_not_exactly_one_bearer_token_is_refused(headers: list[bytes]) -> None:
-    tokens = Tokens.from_settings(settings(tokens=f"{FIRST},{SECOND}"))
+    tokens = AccessTokens.from_settings(settings(tokens=f"{FIRST},{SECOND}"))
     assert tokens is not None
     assert not tokens.allow(headers)
 
@@ -99,7 +99,7 @@ def test_every_token_is_compared_in_constant_time(
         compared.append((one, other))
         return compare(one, other)
 
-    tokens = Tokens.from_settings(settings(tokens=f"{FIRST},{SECOND},{THIRD}"))
+    tokens = AccessTokens.from_settings(settings(tokens=f"{FIRST},{SECOND},{THIRD}"))
     monkeypatch.setattr(hmac, "compare_digest", record)
     assert is_allowed(tokens, token) == (token in (FIRST, THIRD))
     assert len(compared) == 3
@@ -108,7 +108,7 @@ def test_every_token_is_compared_in_constant_time(
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])
 def test_the_scheme_may_be_written_in_any_case(scheme: str) -> None:
-    tokens = Tokens.from_settings(settings(tokens=FIRST))
+    tokens = AccessTokens.from_settings(settings(tokens=FIRST))
     assert tokens is not None
     assert tokens.allow([f"{scheme}{FIRST}".encode()])
 
@@ -126,7 +126,7 @@ BAD = {
 @pytest.mark.parametrize(("text", "words"), BAD.values(), ids=BAD.keys())
 def test_a_list_that_cannot_be_used_is_refused_without_its_words(text: str, words: str) -> None:
     with pytest.raises(SettingsError, match=f"LPW_SDXL_TOKENS.*{words}") as refusal:
-        Tokens.from_settings(settings(tokens=text))
+        AccessTokens.from_settings(settings(tokens=text))
     assert "canary" not in str(refusal.value)
     assert "nary" not in str(refusal.value)
 
@@ -150,23 +150,23 @@ def test_a_file_that_cannot_be_used_is_refused(
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(SettingsError, match=f"LPW_SDXL_TOKENS_FILE.*{words}") as refusal:
-        Tokens.from_settings(settings(tokens_file=file))
+        AccessTokens.from_settings(settings(tokens_file=file))
     assert "canary" not in str(refusal.value)
 
 
 def test_a_folder_is_no_file_of_tokens(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"LPW_SDXL_TOKENS_FILE.*Is a directory"):
-        Tokens.from_settings(settings(tokens_file=tmp_path))
+        AccessTokens.from_settings(settings(tokens_file=tmp_path))
 
 
 def test_the_settings_and_the_file_count_together(file: Path) -> None:
-    tokens = Tokens.from_settings(settings(tokens=THIRD, tokens_file=file))
+    tokens = AccessTokens.from_settings(settings(tokens=THIRD, tokens_file=file))
     assert all(is_allowed(tokens, token) for token in (FIRST, SECOND, THIRD))
     assert not is_allowed(tokens, "# of the first client")
 
 
 def test_a_file_that_changes_is_read_again_after_a_second(file: Path, clock: Clock) -> None:
-    tokens = Tokens(frozenset(), file, clock)
+    tokens = AccessTokens(frozenset(), file, clock)
     os.replace(_written(file.with_name("new"), THIRD), file)
     assert is_allowed(tokens, FIRST)
     clock.seconds = LOOK_SECONDS
@@ -178,7 +178,7 @@ def test_a_link_that_points_elsewhere_is_a_change(tmp_path: Path, file: Path, cl
     """As Kubernetes renews a mounted secret."""
     link = tmp_path / "link"
     link.symlink_to(file)
-    tokens = Tokens(frozenset(), link, clock)
+    tokens = AccessTokens(frozenset(), link, clock)
     newer = tmp_path / "newer"
     newer.symlink_to(_written(tmp_path / "other", THIRD))
     os.replace(newer, link)
@@ -191,7 +191,7 @@ def test_a_link_that_points_elsewhere_is_a_change(tmp_path: Path, file: Path, cl
 def test_a_file_that_becomes_bad_leaves_the_old_tokens_and_is_told_once(
     file: Path, clock: Clock, caplog: pytest.LogCaptureFixture, content: str | None
 ) -> None:
-    tokens = Tokens(frozenset(), file, clock)
+    tokens = AccessTokens(frozenset(), file, clock)
     file.unlink()
     if content is not None:
         file.write_text(content)
@@ -209,7 +209,7 @@ def test_a_file_that_becomes_bad_leaves_the_old_tokens_and_is_told_once(
 
 def test_no_token_is_written_out(file: Path) -> None:
     chosen = settings(tokens=THIRD, tokens_file=file)
-    tokens = Tokens.from_settings(chosen)
+    tokens = AccessTokens.from_settings(chosen)
     assert tokens is not None
     shown = f"{chosen!r} {chosen} {chosen.model_dump()} {tokens!r} {vars(tokens)}"
     assert not any(token in shown for token in (FIRST, SECOND, THIRD))

@@ -6,11 +6,13 @@ import time
 
 import pytest
 
-from lpw_sdxl.api.tally import SparingFilter, Tally
+from lpw_sdxl.api.sparse_warning import SparseWarning, SparseWarningFilter
 
 
 async def test_a_thousand_of_a_kind_are_two_lines(caplog: pytest.LogCaptureFixture) -> None:
-    tally = Tally(logging.getLogger("lpw_sdxl.test"), "%d came, the last from %s", seconds=0.1)
+    tally = SparseWarning(
+        logging.getLogger("lpw_sdxl.test"), "%d came, the last from %s", seconds=0.1
+    )
     for number in range(1000):
         tally.add(f"host {number}")
     assert [record.getMessage() for record in caplog.records] == ["1 came, the last from host 0"]
@@ -28,7 +30,7 @@ def test_warnings_of_the_same_words_are_told_once_in_a_while(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     logger = logging.getLogger("lpw_sdxl.test.sparing")
-    logger.addFilter(SparingFilter(seconds=0.1))
+    logger.addFilter(SparseWarningFilter(seconds=0.1))
     for number in range(100):
         logger.warning("bad request %d", number)
         logger.warning("another")

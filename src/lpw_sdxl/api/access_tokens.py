@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lpw_sdxl.errors import SettingsError
 from lpw_sdxl.settings import ENVIRONMENT_PREFIX, Settings
+from lpw_sdxl.weights.files import file_stamp
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ _BEARER = re.compile(rb"(?i:bearer) +([!-~]+) *")
 Digests = frozenset[bytes]
 
 
-class Tokens:
+class AccessTokens:
     """The tokens that this server takes; a file's change counts within a second.
 
     Args:
@@ -48,11 +49,11 @@ class Tokens:
         self._file = file
         self._clock = clock
         self._looked_at = clock()
-        self._stamp = None if file is None else _stamp(file)  # before reading: a change is seen
+        self._stamp = None if file is None else file_stamp(file)  # before reading: a change is seen
         self._digests = fixed if file is None else fixed | _read_file(file)
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Tokens | None:
+    def from_settings(cls, settings: Settings) -> AccessTokens | None:
         """Take the tokens that the settings name; None where they name none at all.
 
         Raises:
@@ -84,7 +85,7 @@ class Tokens:
         if self._file is None or self._clock() - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = self._clock()
-        stamp = _stamp(self._file)
+        stamp = file_stamp(self._file)
         if stamp == self._stamp:
             return
         self._stamp = stamp  # also of what can't be used: it is told once
@@ -94,15 +95,6 @@ class Tokens:
             logger.error("%s; the tokens are those of before", obstacle)
             return
         logger.info("tokens read again: %d now", len(self._digests))
-
-
-def _stamp(file: Path) -> tuple[int, ...] | None:
-    """Give what changes with a file's content; None if there is none."""
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _read_file(file: Path) -> Digests:

@@ -13,10 +13,10 @@ from typing import NoReturn
 
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
 from lpw_sdxl.errors import UnsupportedCheckpointError
+from lpw_sdxl.lora.metadata import architecture
 from lpw_sdxl.lora.module_tensors import shown
 from lpw_sdxl.lora.names import Factor, split
-from lpw_sdxl.lora.notes import architecture
-from lpw_sdxl.lora.targets import Targets
+from lpw_sdxl.lora.targets import TargetModules
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.header import CheckpointHeader
 
@@ -100,7 +100,7 @@ _TOLD_LIKENESS = {
 _HYPERNETWORK = r"^(320|640|768|1024|1280)\.[01]?\.?linear"
 
 
-def refuse_foreign(header: CheckpointHeader, targets: Targets) -> None:
+def refuse_by_tensors(header: CheckpointHeader, targets: TargetModules) -> None:
     """Refuse a file that is recognised as something else than a LoRA for these modules.
 
     Raises:
@@ -115,7 +115,7 @@ def refuse_foreign(header: CheckpointHeader, targets: Targets) -> None:
     _refuse_by(_OLD_DIFFUSION, header, names)
 
 
-def refuse_told(header: CheckpointHeader, *, has_unet: bool) -> None:
+def refuse_by_metadata(header: CheckpointHeader, *, has_unet: bool) -> None:
     """Refuse a file that fits, by what its metadata says that it was trained on.
 
     Args:
@@ -163,7 +163,7 @@ _OTHER_COMMANDS = {
 }
 
 
-def _refuse_text_width(header: CheckpointHeader, targets: Targets) -> None:
+def _refuse_text_width(header: CheckpointHeader, targets: TargetModules) -> None:
     """Refuse another base, told by the width of the text, which attn2's keys and values take."""
     right = {
         target.weight[1]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from lpw_sdxl.api.departure import while_connected
+from lpw_sdxl.api.disconnect import cancel_on_disconnect
 from lpw_sdxl.errors import ClientLeftError
 
 
@@ -20,7 +20,7 @@ class Client:
 
 
 async def test_work_of_a_client_that_stays_is_answered() -> None:
-    assert await while_connected(Client(), asyncio.sleep(0.01, result=7)) == 7
+    assert await cancel_on_disconnect(Client(), asyncio.sleep(0.01, result=7)) == 7
 
 
 async def test_an_error_of_the_work_reaches_the_caller() -> None:
@@ -28,7 +28,7 @@ async def test_an_error_of_the_work_reaches_the_caller() -> None:
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        await while_connected(Client(), fail())
+        await cancel_on_disconnect(Client(), fail())
 
 
 async def test_a_client_that_leaves_takes_its_work_along() -> None:
@@ -41,7 +41,7 @@ async def test_a_client_that_leaves_takes_its_work_along() -> None:
             cancelled.set()
             raise
 
-    waiting = asyncio.ensure_future(while_connected(client, work()))
+    waiting = asyncio.ensure_future(cancel_on_disconnect(client, work()))
     await asyncio.sleep(0.05)
     client.leaves.set()
     with pytest.raises(ClientLeftError):

@@ -9,15 +9,15 @@ from math import prod
 from lpw_sdxl.checkpoint.plan import WEIGHT_DTYPES
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.lora.forms import FORMS, FULL, Factors, Form
-from lpw_sdxl.lora.module_tensors import Tensors, named, refuse_dtype, refuse_shape
+from lpw_sdxl.lora.module_tensors import ModuleTensors, named, refuse_dtype, refuse_shape
 from lpw_sdxl.lora.names import Factor
-from lpw_sdxl.lora.targets import Shape, Target
+from lpw_sdxl.lora.targets import Shape, TargetModule
 
 ALPHA_DTYPES = (*WEIGHT_DTYPES, "I64", "I32")
 
 
 @dataclass(frozen=True)
-class ModuleShapes:
+class ModuleForm:
     """What one module's factors are.
 
     Attributes:
@@ -31,7 +31,7 @@ class ModuleShapes:
     shapes: Mapping[Factor, Shape]
 
 
-def read_module(tensors: Tensors, target: Target) -> ModuleShapes:
+def find_form(tensors: ModuleTensors, target: TargetModule) -> ModuleForm:
     """Tell the kinds of a module's factors and check that they fit it.
 
     Raises:
@@ -55,10 +55,10 @@ def read_module(tensors: Tensors, target: Target) -> ModuleShapes:
             refuse_dtype(tensor, f"{', '.join(WEIGHT_DTYPES)} can be imported")
     _check_alpha(tensors)
     titles = _titles(form, tensors, has_kernel=len(target.weight) > 2)
-    return ModuleShapes(titles, rank, shapes)
+    return ModuleForm(titles, rank, shapes)
 
 
-def kinds_of(tensors: Tensors) -> tuple[str, ...]:
+def kinds_of(tensors: ModuleTensors) -> tuple[str, ...]:
     """Say what people call a module's factors, without the module to hold them against."""
     form = next((form for form in FORMS if not tensors.keys().isdisjoint(form.marks)), None)
     if form is None:
@@ -68,14 +68,14 @@ def kinds_of(tensors: Tensors) -> tuple[str, ...]:
     return _titles(form, tensors, has_kernel=is_kernel)
 
 
-def rank_of(tensors: Tensors) -> int | None:
+def rank_of(tensors: ModuleTensors) -> int | None:
     """Return the rank of a module's factors as their shapes tell it; None for none."""
     by_rank = (Factor.DOWN, Factor.HADA_W1_B, Factor.LOKR_W1_B, Factor.LOKR_W2_B)
     shapes = (tensors[factor].shape for factor in by_rank if factor in tensors)
     return next((shape[0] for shape in shapes if shape), None)
 
 
-def _form(tensors: Tensors) -> Form:
+def _form(tensors: ModuleTensors) -> Form:
     forms = [form for form in FORMS if not tensors.keys().isdisjoint(form.marks)]
     if len(forms) > 1 and Factor.DIFF not in tensors:
         forms = [form for form in forms if form is not FULL]  # a bias goes with any form
@@ -90,7 +90,7 @@ def _form(tensors: Tensors) -> Form:
     return forms[0]
 
 
-def _check_complete(tensors: Tensors, form: Form) -> None:
+def _check_complete(tensors: ModuleTensors, form: Form) -> None:
     """Refuse a module that has a part of a set of factors, or two sets where one is right.
 
     A bias alone is complete: some tools save the changes of weights and biases as they find them.
@@ -113,14 +113,14 @@ def _check_complete(tensors: Tensors, form: Form) -> None:
         raise AddonError(f"{named(tensors[factor])} has no meaning beside {form.title}.")
 
 
-def _check_present(tensors: Tensors, wanted: Factors) -> None:
+def _check_present(tensors: ModuleTensors, wanted: Factors) -> None:
     missing = sorted(set(wanted) - tensors.keys())
     if missing:
         present = tensors[min(tensors.keys() & wanted or tensors)]
         raise AddonError(f"{named(present)} has no {missing[0].value} beside it; both are needed.")
 
 
-def _titles(form: Form, tensors: Tensors, *, has_kernel: bool) -> tuple[str, ...]:
+def _titles(form: Form, tensors: ModuleTensors, *, has_kernel: bool) -> tuple[str, ...]:
     title = "LoCon" if form.title == "LoRA" and has_kernel else form.title
     has_dora = Factor.DORA_SCALE in tensors or Factor.MAGNITUDE in tensors
     if not has_dora:
@@ -128,7 +128,7 @@ def _titles(form: Form, tensors: Tensors, *, has_kernel: bool) -> tuple[str, ...
     return ("DoRA",) if title == "LoRA" else (title, "DoRA")
 
 
-def _bias(tensors: Tensors, target: Target) -> dict[Factor, Shape]:
+def _bias(tensors: ModuleTensors, target: TargetModule) -> dict[Factor, Shape]:
     if Factor.DIFF_B not in tensors:
         return {}
     if target.bias is None:
@@ -136,7 +136,7 @@ def _bias(tensors: Tensors, target: Target) -> dict[Factor, Shape]:
     return {Factor.DIFF_B: target.bias}
 
 
-def _scales(tensors: Tensors, weight: Shape) -> dict[Factor, Shape]:
+def _scales(tensors: ModuleTensors, weight: Shape) -> dict[Factor, Shape]:
     """Return the shape of DoRA's scale: a number for each row, or for each column."""
     shapes: dict[Factor, Shape] = {}
     row = (weight[0], *(1,) * len(weight[1:]))
@@ -154,7 +154,7 @@ def _scales(tensors: Tensors, weight: Shape) -> dict[Factor, Shape]:
     return shapes
 
 
-def _check_alpha(tensors: Tensors) -> None:
+def _check_alpha(tensors: ModuleTensors) -> None:
     alpha = tensors.get(Factor.ALPHA)
     if alpha is None:
         return
