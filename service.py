@@ -1,6 +1,6 @@
-"""The HTTP border: which model is served, the engine's start and stop, the endpoints.
+"""The BentoML service: the served model, the engine's start and stop, the endpoints.
 
-Torch is imported by a worker alone, so that the supervisor and `bentoml build` start without it.
+Only a worker imports torch, so that the supervisor and `bentoml build` start without it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lpw_sdxl.addon.installed import find_installed
 from lpw_sdxl.addon.served import built_in_tags, served_directories
 from lpw_sdxl.api.asgi import JSON, Application
 from lpw_sdxl.api.batch import BatchMaker
-from lpw_sdxl.api.border import check_border, guarded, warn_if_open
+from lpw_sdxl.api.border import check_border, guard_application, warn_if_unprotected
 from lpw_sdxl.api.disconnect import cancel_on_disconnect
 from lpw_sdxl.api.drain import Drain
 from lpw_sdxl.api.endpoints import find_call, take_request
@@ -55,13 +55,13 @@ logger = logging.getLogger("lpw_sdxl.service")
 
 
 class ServiceArguments(BaseModel):
-    """What `bentoml build --arg` may fix in a bento."""
+    """Arguments that `bentoml build --arg` fixes in a bento."""
 
-    model: str = ""  # a tag, or `mounted` for none
-    addons: str = ""  # tags of LoRAs and embeddings, with commas between them
+    model: str = ""  # a tag, or `mounted` for no built-in model
+    addons: str = ""  # comma-separated tags of LoRAs and embeddings
 
 
-# The model must be known while the class is made: a bento carries what its class names.
+# The model must be known when the class is made: a bento carries the models that its class names.
 ARGUMENTS = bentoml.use_arguments(ServiceArguments)
 try:
     if read_log_settings().log_format == "json":
@@ -70,49 +70,49 @@ try:
     MODEL_ENTRY = find_served(SETTINGS.model, ARGUMENTS.model, Path(__file__).parent)
     ADDON_TAGS = built_in_tags(ARGUMENTS.addons, Path(__file__).parent)
     ADDON_FOLDERS = served_directories(ADDON_TAGS, Path(__file__).parent, SETTINGS.addons)
-except (SettingsError, ModelError) as obstacle:
-    sys.exit(f"lpw-sdxl: {obstacle}")
+except (SettingsError, ModelError) as error:
+    sys.exit(f"lpw-sdxl: {error}")
 
 
 class GuardedService(Service):
-    """A BentoML service whose outermost layer is ours."""
+    """A BentoML service whose application is wrapped in our guard."""
 
     def to_asgi(self, is_main: bool = True) -> Application:
-        """Wrap BentoML's application in the guard, or end: an open border is not served."""
+        """Wrap BentoML's application in the guard; end the process if that is impossible."""
         restrict_to_own_gpu(os.environ, bentoml.server_context.worker_index or 1, SETTINGS.workers)
         with without_collection():
-            # The rows hold the engine's types, and so import torch, which only a worker needs.
+            # The rows hold the engine's types and so import torch, which only a worker needs.
             from lpw_sdxl.api.native import native_endpoints  # noqa: PLC0415
             from lpw_sdxl.api.native_schemas import ServedLimits  # noqa: PLC0415
 
-            app = super().to_asgi(is_main)  # it imports, too
+            app = super().to_asgi(is_main)  # imports more
         served = ServedLimits.from_settings(SETTINGS, read_manifest(MODEL_ENTRY.path).native_size)
         rows = native_endpoints(served)
         routes = {api.route for api in self.apis.values()}
         assert routes == {row.path for row in rows if row.handler is None}, routes
         try:
-            guard = guarded(app, rows, SETTINGS, _count_error)
-        except SettingsError as obstacle:
-            sys.exit(f"lpw-sdxl: {obstacle}")
+            guard = guard_application(app, rows, SETTINGS, _count_error)
+        except SettingsError as error:
+            sys.exit(f"lpw-sdxl: {error}")
         if bentoml.server_context.worker_index in (None, 1):
-            warn_if_open(SETTINGS)
+            warn_if_unprotected(SETTINGS)
         return guard
 
 
-def taking(request: type[BaseModel]) -> type[IOMixin]:
-    """Describe a request to BentoML, which does not read it: the guard has, and kept the result."""
+def described(request: type[BaseModel]) -> type[IOMixin]:
+    """Return a request's input spec for BentoML, which does not parse it: the guard has."""
 
     class Described(IOMixin, request):  # type: ignore[valid-type,misc]
         @classmethod
-        async def from_http_request(cls, _request: object, _serde: object) -> Nothing:
-            return Nothing()
+        async def from_http_request(cls, _request: object, _serde: object) -> Unparsed:
+            return Unparsed()
 
     Described.__name__ = f"{request.__name__}IODescriptor"
     return Described
 
 
-class Nothing(BaseModel):
-    """What BentoML is told that was read; the endpoints take what the guard parsed."""
+class Unparsed(BaseModel):
+    """The empty result of BentoML's parsing; endpoints take the guard's (`take_request`)."""
 
 
 @bentoml.service(
@@ -120,12 +120,12 @@ class Nothing(BaseModel):
     service_class=GuardedService,
     workers=SETTINGS.workers,
     resources={"gpu": SETTINGS.workers},
-    # Seconds; BentoML would take 60, less than a queue. Our own limit ends first, with our error.
+    # Seconds; BentoML's default of 60 is less than a full queue takes. Our own limit ends first.
     traffic={"timeout": math.ceil(SETTINGS.time_limit_s) + ANSWER_SECONDS},
     logging={"access": {"enabled": False}},  # the guard writes one line a request
 )
 class LpwSdxl:
-    """Makes pictures from prompts of any length, many requests at a time."""
+    """A service that makes images from prompts of any length, many requests at a time."""
 
     @bentoml.on_deployment
     @staticmethod
@@ -144,8 +144,8 @@ class LpwSdxl:
                 from lpw_sdxl.engine.memory import choose_device  # noqa: PLC0415
 
                 choose_device(SETTINGS.device, SETTINGS.workers)
-        except (SettingsError, ModelError) as obstacle:
-            sys.exit(f"lpw-sdxl: {obstacle}")
+        except (SettingsError, ModelError) as error:
+            sys.exit(f"lpw-sdxl: {error}")
         logger.info(
             "model %s found and verified: %d files in %.1f s; %d LoRAs, %d embeddings",
             MODEL_ENTRY.tag,
@@ -156,14 +156,14 @@ class LpwSdxl:
         )
 
     def __init__(self) -> None:
-        # See the module's docstring; prometheus_client, too, is to be imported in a worker only.
-        from lpw_sdxl.api.dead_workers import forget_dead_workers  # noqa: PLC0415
+        # Imported in a worker only, as the module's docstring says; so is prometheus_client.
+        from lpw_sdxl.api.dead_workers import remove_dead_gauges  # noqa: PLC0415
         from lpw_sdxl.engine import Engine  # noqa: PLC0415
         from lpw_sdxl.engine.metrics import Stage  # noqa: PLC0415
 
-        forget_dead_workers()
+        remove_dead_gauges()
         self.metrics = _worker_metrics()
-        self.timed_file = partial(self.metrics.timed, Stage.FILE)
+        self.time_file = partial(self.metrics.timed, Stage.FILE)
         self.engine = Engine.load(
             MODEL_ENTRY.path,
             SETTINGS,
@@ -171,12 +171,12 @@ class LpwSdxl:
             on_death=end_process,
             addons=find_installed(MODEL_ENTRY.path, ADDON_FOLDERS),
         )
-        self.batches = BatchMaker(self.engine, self.file, self.metrics.failed)
+        self.batches = BatchMaker(self.engine, self.encode_file, self.metrics.failed)
         tune_interpreter()
         self.drain = Drain(SETTINGS.drain_s, is_only_worker=SETTINGS.workers == 1)
         self.drain.install()
 
-    @bentoml.api(input_spec=taking(GenerationRequest))
+    @bentoml.api(input_spec=described(GenerationRequest))
     async def generate(self, ctx: bentoml.Context) -> Image:
         """Make one image; the answer is its file, with the seed in the header `x-seed`."""
         request = take_request(ctx.request.scope, GenerationRequest)
@@ -184,13 +184,15 @@ class LpwSdxl:
             image = await cancel_on_disconnect(ctx.request, self.engine.generate(request))
         except LpwSdxlError as error:
             return _error(ctx, error)
-        content = await asyncio.to_thread(self.file, image)
+        content = await asyncio.to_thread(self.encode_file, image)
         media_type = MEDIA_TYPES[request.image_format]
-        return _as_is(Response(content, media_type=media_type, headers={"x-seed": str(image.seed)}))
+        return _passed_through(
+            Response(content, media_type=media_type, headers={"x-seed": str(image.seed)})
+        )
 
-    @bentoml.api(input_spec=taking(BatchRequest))
+    @bentoml.api(input_spec=described(BatchRequest))
     async def generate_batch(self, ctx: bentoml.Context) -> list[dict[str, Any]]:
-        """Make several images; a bad item is an error at its place and spoils no other."""
+        """Make several images; a bad item becomes an error at its index, the others are made."""
         batch = self.batches.make(take_request(ctx.request.scope, BatchRequest).requests)
         try:
             answers = await cancel_on_disconnect(ctx.request, batch)
@@ -198,9 +200,9 @@ class LpwSdxl:
             return _error(ctx, error)
         return await _json([*map(dataclasses.asdict, answers)])
 
-    @bentoml.api(input_spec=taking(InspectionRequest))
+    @bentoml.api(input_spec=described(InspectionRequest))
     async def inspect_prompt(self, ctx: bentoml.Context) -> dict[str, Any]:
-        """Say what the server makes of a prompt: spans, weights, tokens, chunks, warnings."""
+        """Explain how the server reads a prompt: spans, weights, tokens, chunks, warnings."""
         request = take_request(ctx.request.scope, InspectionRequest)
         try:
             explanation = await asyncio.to_thread(self.engine.explain, request)
@@ -208,41 +210,42 @@ class LpwSdxl:
             return _error(ctx, error)
         return dataclasses.asdict(explanation)
 
-    @bentoml.api(input_spec=taking(InfoRequest))
+    @bentoml.api(input_spec=described(InfoRequest))
     async def info(self) -> dict[str, Any]:
-        """Say what is served: model, device, limits, schedulers, and what the engine has done."""
+        """Describe what is served: model, device, limits, schedulers, and the engine's counts."""
         served = dataclasses.replace(self.engine.describe(), model_tag=str(MODEL_ENTRY.tag))
         return dataclasses.asdict(served)
 
-    def file(self, image: GeneratedImage) -> bytes:
-        """Make an image's file; CPU work for a worker thread."""
-        with self.timed_file():
+    def encode_file(self, image: GeneratedImage) -> bytes:
+        """Encode an image as a file; CPU work for a thread."""
+        with self.time_file():
             return image.encode()
 
     def __is_alive__(self) -> bool:
-        """Liveness: the engine's thread runs."""
+        """Return whether the engine's thread runs (liveness)."""
         return self.engine.is_alive
 
     def __is_ready__(self) -> bool:
-        """Readiness: the engine takes requests, and will go on to."""
+        """Return whether the engine accepts requests and no SIGTERM has come (readiness)."""
         return self.engine.is_alive and not self.drain.is_leaving
 
     @bentoml.on_shutdown
     def stop(self) -> None:
-        """Finish what was accepted, then stop the engine."""
+        """Finish the accepted requests, then stop the engine."""
         self.engine.close()
 
 
 SERVICE = cast("Service[Any]", LpwSdxl)
 SERVICE.add_asgi_middleware(HandlerMiddleware, backend=bentoml.get_current_service)
-# A bento carries what its service names; these are no attributes, for their number is not known.
+# A bento carries the models that its service names. These are not attributes of the class, because
+# their number is not known.
 BUILT_IN = ADDON_TAGS if ARGUMENTS.model == MOUNTED else [MODEL_ENTRY.tag, *ADDON_TAGS]
 SERVICE.models.extend(BentoModel(tag) for tag in BUILT_IN)
 
 
 @functools.cache
 def _worker_metrics() -> EngineMetrics:
-    """Make this worker's metrics, once; prometheus_client is to be imported in a worker only."""
+    """Create this worker's metrics, once; prometheus_client is to be imported in a worker only."""
     from lpw_sdxl.engine.metrics import EngineMetrics  # noqa: PLC0415
 
     return EngineMetrics()
@@ -258,19 +261,19 @@ def _error(ctx: bentoml.Context, error: LpwSdxlError) -> Any:
     assert call is not None
     response = call.endpoint.dialect.response(ErrorAnswer.from_error(error))
     ctx.response.status_code = response.status_code  # else BentoML sets it to 200
-    return _as_is(response)
+    return _passed_through(response)
 
 
 async def _json(value: object) -> Any:
     """Answer with JSON that a thread writes: an image in base64 takes milliseconds."""
     body = await asyncio.to_thread(lambda: json.dumps(value).encode())
-    return _as_is(Response(body, media_type=JSON))
+    return _passed_through(Response(body, media_type=JSON))
 
 
-def _as_is(response: Response) -> Any:
-    """Answer with bytes that are ready.
+def _passed_through(response: Response) -> Any:
+    """Return a response typed as any endpoint's answer.
 
     BentoML passes a Response through; an endpoint's annotation is for its schema and client. A
-    returned PIL image would be encoded on the event loop, and everybody would wait.
+    returned PIL image would be encoded on the event loop, and all clients would wait.
     """
     return response

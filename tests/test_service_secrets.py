@@ -127,7 +127,7 @@ def test_every_way_of_asking_was_tried(scene: Scene) -> None:
 def test_the_log_has_no_secret_at_debug(scene: Scene) -> None:
     log = scene.server.log
     assert "[DEBUG]" in log
-    assert "the tokens are those of before" in log
+    assert "the previous tokens stay valid" in log
     assert not found_in(log.encode())
 
 

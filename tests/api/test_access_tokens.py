@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from lpw_sdxl.api.access_tokens import LOOK_SECONDS, AccessTokens
+from lpw_sdxl.api.access_tokens import MIN_CHECK_INTERVAL_S, AccessTokens
 from lpw_sdxl.errors import SettingsError
 from lpw_sdxl.settings import Settings
 
@@ -169,7 +169,7 @@ def test_a_file_that_changes_is_read_again_after_a_second(file: Path, clock: Clo
     tokens = AccessTokens(frozenset(), file, clock)
     os.replace(_written(file.with_name("new"), THIRD), file)
     assert is_allowed(tokens, FIRST)
-    clock.seconds = LOOK_SECONDS
+    clock.seconds = MIN_CHECK_INTERVAL_S
     assert not is_allowed(tokens, FIRST)
     assert is_allowed(tokens, THIRD)
 
@@ -182,7 +182,7 @@ def test_a_link_that_points_elsewhere_is_a_change(tmp_path: Path, file: Path, cl
     newer = tmp_path / "newer"
     newer.symlink_to(_written(tmp_path / "other", THIRD))
     os.replace(newer, link)
-    clock.seconds = LOOK_SECONDS
+    clock.seconds = MIN_CHECK_INTERVAL_S
     assert is_allowed(tokens, THIRD)
     assert not is_allowed(tokens, FIRST)
 
@@ -199,7 +199,7 @@ def test_a_file_that_becomes_bad_leaves_the_old_tokens_and_is_told_once(
         assert is_allowed(tokens, FIRST)
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
-    assert re.search("LPW_SDXL_TOKENS_FILE.*the tokens are those of before", record.getMessage())
+    assert re.search("LPW_SDXL_TOKENS_FILE.*the previous tokens stay valid", record.getMessage())
     assert "canary" not in record.getMessage()
     _written(file, THIRD)
     clock.seconds = 4

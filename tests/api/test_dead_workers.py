@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
 import lpw_sdxl
-from lpw_sdxl.api.dead_workers import forget_dead_workers
+from lpw_sdxl.api.dead_workers import remove_dead_gauges
 
 pytestmark = pytest.mark.processes
 
@@ -70,13 +70,13 @@ def test_a_killed_workers_gauges_go_and_its_counters_stay(
         assert served(tmp_path)["lpw_sdxl_queue_jobs"] == 12
         end(workers[0], signal.SIGKILL)
         assert served(tmp_path)["lpw_sdxl_queue_jobs"] == 12  # what is to be mended
-        forget_dead_workers()
+        remove_dead_gauges()
         after = served(tmp_path)
         assert after["lpw_sdxl_queue_jobs"] == 7
         assert after["lpw_sdxl_active_jobs"] == 2
         assert after["lpw_sdxl_images_total"] == 2
         assert after["lpw_sdxl_queue_wait_seconds_count"] == 2
-        forget_dead_workers()
+        remove_dead_gauges()
         assert served(tmp_path) == after
     finally:
         for worker in workers:
@@ -85,4 +85,4 @@ def test_a_killed_workers_gauges_go_and_its_counters_stay(
 
 def test_without_such_a_folder_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    forget_dead_workers()
+    remove_dead_gauges()

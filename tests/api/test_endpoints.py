@@ -159,7 +159,7 @@ HARDEST = (
 class Service:
     engine = "the engine"
 
-    def file(self, image: Any) -> bytes:
+    def encode_file(self, image: Any) -> bytes:
         raise NotImplementedError
 
 
@@ -256,11 +256,11 @@ async def test_a_handler_that_fails_is_answered_before_bentomls_time_limit() -> 
     assert (response.status_code, response.json()["kind"]) == (500, "internal")
 
 
-async def test_what_was_parsed_is_held_by_whoever_takes_it() -> None:
+async def test_only_the_endpoint_that_takes_a_parsed_request_holds_it() -> None:
     scope = put_call({"path": "/albums/1"}, Call(HARDEST[0], {"id": "1"}), ["a part"])
     assert find_call(scope) is not None
     assert take_request(scope, list) == ["a part"]
-    with pytest.raises(AssertionError, match="was not asked through the guard"):
+    with pytest.raises(AssertionError, match="was not called through the guard"):
         take_request(scope, list)
 
 
@@ -285,7 +285,7 @@ def test_two_rows_of_one_request_bound_its_schema_once() -> None:
     def bound(schema: dict[str, Any]) -> None:
         schema["bounds"] = schema.get("bounds", 0) + 1
 
-    body = Body(lambda payload: payload, 10, GenerationRequest, bound=bound)
+    body = Body(lambda payload: payload, 10, GenerationRequest, add_limits=bound)
     rows = [Endpoint(("POST",), path, "", Answer(""), body=body) for path in ("/a", "/v1/a")]
     document = json.loads(write_document(rows, has_tokens=False))
     assert document["components"]["schemas"]["GenerationRequest"]["bounds"] == 1

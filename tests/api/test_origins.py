@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lpw_sdxl.api.origins import OpenedToOrigins, Origins, read_origins
+from lpw_sdxl.api.origins import OriginMiddleware, Origins, read_origins
 from lpw_sdxl.errors import SettingsError
 
 PAGE = "https://app.example.org"
@@ -103,7 +103,7 @@ def ask(opened: tuple[str, ...], method: str, **headers: str) -> httpx.Request:
 
 
 async def sent(opened: tuple[str, ...], method: str, **headers: str) -> httpx.Response:
-    transport = httpx.ASGITransport(app=OpenedToOrigins(answered, opened, ("GET", "POST")))
+    transport = httpx.ASGITransport(app=OriginMiddleware(answered, opened, ("GET", "POST")))
     async with httpx.AsyncClient(transport=transport) as client:
         return await client.send(ask(opened, method, **headers))
 

@@ -1,1 +1,1 @@
-"""The border's parts that are not BentoML endpoints."""
+"""The HTTP border: endpoints, the guard before them, errors and the OpenAPI document."""

@@ -1,7 +1,7 @@
-"""Who may ask: bearer tokens from a setting and from a file, compared in constant time.
+"""Bearer tokens that clients need, from a setting and a file, compared in constant time.
 
-It knows nothing of HTTP but the header's value. Tokens are kept as digests, and no message holds
-one.
+It knows nothing of HTTP but the header's value. Tokens are kept as digests, and no log line or
+error message holds one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MIN_CHARACTERS = 16
 MAX_CHARACTERS = 512
 MAX_TOKENS = 1000
 MAX_FILE_BYTES = 1024 * 1024
-LOOK_SECONDS = 1.0  # how often a file of tokens is looked at, at most
+MIN_CHECK_INTERVAL_S = 1.0  # between two checks of the file of tokens
 _SETTING = f"{ENVIRONMENT_PREFIX}TOKENS"
 _FILE_SETTING = f"{ENVIRONMENT_PREFIX}TOKENS_FILE"
 _TOKEN = re.compile(r"[!-~]+")  # what a header can carry: visible ASCII
@@ -34,12 +34,12 @@ Digests = frozenset[bytes]
 
 
 class AccessTokens:
-    """The tokens that this server takes; a file's change counts within a second.
+    """The tokens that this server accepts; a changed file takes effect within a second.
 
     Args:
-        fixed: digests of those that stand in the settings.
-        file: of more, one a line; looked at again whenever its date, size or place changes.
-        clock: seconds.
+        fixed: digests of the tokens in the settings.
+        file: more tokens, one a line; read again whenever its stamp changes (`file_stamp`).
+        clock: returns the time in seconds.
     """
 
     def __init__(
@@ -48,13 +48,15 @@ class AccessTokens:
         self._fixed = fixed
         self._file = file
         self._clock = clock
-        self._looked_at = clock()
-        self._stamp = None if file is None else file_stamp(file)  # before reading: a change is seen
+        self._checked_at = clock()
+        self._stamp = (
+            None if file is None else file_stamp(file)
+        )  # taken before reading, so no change is missed
         self._digests = fixed if file is None else fixed | _read_file(file)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> AccessTokens | None:
-        """Take the tokens that the settings name; None where they name none at all.
+        """Read the tokens that the settings name; return None if they name none at all.
 
         Raises:
             SettingsError: a token that is too short, a list without any, a file that can't be read.
@@ -68,31 +70,31 @@ class AccessTokens:
         return cls(fixed, settings.tokens_file)
 
     def allow(self, authorization: list[bytes]) -> bool:
-        """Tell whether a request's Authorization headers hold one of the tokens.
+        """Return whether a request's Authorization headers hold one of the tokens.
 
-        The time depends on the number of tokens and the length of what was sent, on nothing else.
+        The time it takes depends only on the number of tokens and the length of what was sent.
         """
-        self._look()
+        self._reload_if_changed()
         bearer = _BEARER.fullmatch(authorization[0]) if len(authorization) == 1 else None
         presented = hashlib.sha256(bearer[1] if bearer else b"").digest()
         is_known = False
-        for digest in self._digests:  # all of them, whichever it is
+        for digest in self._digests:  # all of them: stopping at a match would show in the time
             is_known |= hmac.compare_digest(presented, digest)
         return is_known & (bearer is not None)
 
-    def _look(self) -> None:
+    def _reload_if_changed(self) -> None:
         """Read the file again if it has changed; keep the old tokens if it can't be read."""
-        if self._file is None or self._clock() - self._looked_at < LOOK_SECONDS:
+        if self._file is None or self._clock() - self._checked_at < MIN_CHECK_INTERVAL_S:
             return
-        self._looked_at = self._clock()
+        self._checked_at = self._clock()
         stamp = file_stamp(self._file)
         if stamp == self._stamp:
             return
-        self._stamp = stamp  # also of what can't be used: it is told once
+        self._stamp = stamp  # also of a file that can't be used, so that it is logged once
         try:
             self._digests = self._fixed | _read_file(self._file)
-        except SettingsError as obstacle:
-            logger.error("%s; the tokens are those of before", obstacle)
+        except SettingsError as error:
+            logger.error("%s; the previous tokens stay valid", error)
             return
         logger.info("tokens read again: %d now", len(self._digests))
 
@@ -113,13 +115,13 @@ def _read_file(file: Path) -> Digests:
 
 
 def _digests(tokens: list[str], source: str) -> Digests:
-    """Check tokens and give their digests; an error names a token by its place only."""
+    """Check tokens and return their digests; an error names a token by its position only."""
     if not tokens:
-        raise SettingsError(f"{source} holds no token; unset it for a server that asks for none")
+        raise SettingsError(f"{source} holds no token; unset it for a server that needs no token")
     if len(tokens) > MAX_TOKENS:
         raise SettingsError(f"{source} holds {len(tokens)} tokens; at most {MAX_TOKENS} are read")
-    for place, token in enumerate(tokens, start=1):
-        which = f"{source}: token {place} of {len(tokens)}"
+    for position, token in enumerate(tokens, start=1):
+        which = f"{source}: token {position} of {len(tokens)}"
         if not _TOKEN.fullmatch(token):
             raise SettingsError(f"{which} has characters other than visible ASCII")
         if not MIN_CHARACTERS <= len(token) <= MAX_CHARACTERS:

@@ -1,4 +1,4 @@
-"""ASGI's own nouns, as types: what passes between a server and an application; and JSON."""
+"""Types of ASGI and JSON: what passes between a server and an application."""
 
 from __future__ import annotations
 
@@ -15,5 +15,10 @@ JSON = "application/json"
 
 
 def header_values(scope: Scope, name: bytes) -> list[bytes]:
-    """Give every value that a request has for a header; its name in lower case."""
+    """Return every value of a request's header.
+
+    Args:
+        scope: the request's.
+        name: of the header, in lower case.
+    """
     return [value for key, value in scope["headers"] if key.lower() == name]

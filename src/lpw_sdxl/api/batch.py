@@ -1,4 +1,4 @@
-"""A batch: each item is read at a bounded cost, made on its own, and answered at its place."""
+"""A batch: each item is parsed at a bounded cost, made on its own, and answered at its index."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_VALUES = 1000
-"""Of an item, nested ones too; a request with all its fields and LoRAs has a tenth of that."""
+"""JSON values in one item, nested ones included; a full request with all LoRAs has 100 or so."""
 
 
 def _list_codes(schema: JsonObject) -> None:
-    """Put every code into a schema, when the document is written: a door may have its own."""
+    """Put every error code into a schema; called late, since APIs may add codes of their own."""
     codes = (code for codes in answered_codes().values() for code in codes)
     schema["enum"] = [*dict.fromkeys(codes)]
 
 
 @dataclass(frozen=True)
 class BatchImage:
-    """An item of a batch that became an image."""
+    """The answer to an item of a batch that became an image."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -53,7 +53,7 @@ class BatchImage:
 
 @dataclass(frozen=True)
 class BatchError:
-    """An item of a batch that failed; the others did not."""
+    """The answer to an item of a batch that failed, without effect on the others."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -64,16 +64,16 @@ class BatchError:
 
 
 BatchAnswer = list[BatchImage | BatchError]
-"""One item for each request, in their order."""
+"""One answer for each request, in their order."""
 
 
 class BatchMaker:
-    """Makes batches.
+    """Turns the items of a batch into answers, each on its own.
 
     Args:
         engine: makes the images.
-        encode: makes an image's file; work for a thread.
-        count_error: is given the code of every item's error.
+        encode: encodes an image as a file; CPU work, called in a thread.
+        count_error: called with the code of every item's error.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class BatchMaker:
         self._count_error = count_error
 
     async def make(self, items: Sequence[object]) -> BatchAnswer:
-        """Make all items together; a bad one is an error at its place."""
+        """Make all items concurrently; a bad one becomes an error at its index."""
         making = [self._make_one(item) for item in items]
-        del items  # each is let go when it is read
+        del items  # so that each item is freed once it is parsed
         return await asyncio.gather(*making)
 
     async def _make_one(self, item: object) -> BatchImage | BatchError:
@@ -113,12 +113,13 @@ class BatchMaker:
 
 
 def parse_item(item: object, limits: RequestLimits) -> GenerationRequest:
-    """Read an item as /generate reads its body.
+    """Parse an item as /generate parses its body.
 
-    A million unknown fields would each become an error with a sentence, while every client waits.
+    The number of values is bounded first: each of a million unknown fields would become an error
+    with a sentence of its own, while every client waits.
 
     Raises:
-        RequestError: it is no object, has too many values, or is no valid request.
+        RequestError: the item is no object, has too many values, or is no valid request.
     """
     if not isinstance(item, dict):
         raise InvalidRequestError("an item of requests is an object, as /generate takes it")
@@ -130,7 +131,7 @@ def parse_item(item: object, limits: RequestLimits) -> GenerationRequest:
 
 
 def _has_more_values(value: object, bound: int) -> bool:
-    """Tell whether a JSON value holds more values than that; stops at the bound."""
+    """Return whether a JSON value holds more than `bound` values; the count stops there."""
     waiting, count = [value], 0
     while waiting:
         inner = waiting.pop()

@@ -1,4 +1,4 @@
-"""A request's body: how it is read from the connection."""
+"""Reading of a request's body from the connection, under a limit."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.errors import ClientLeftError
 
 
-def too_large(limit: int) -> ErrorAnswer:
-    """Refuse a body of more bytes than the limit."""
+def body_too_large(limit: int) -> ErrorAnswer:
+    """Build the error for a body of more bytes than the limit."""
     message = f"the body is larger than the {limit} bytes accepted here"
     return ErrorAnswer(413, "body_too_large", message)
 
 
 async def read_body(receive: Receive, limit: int) -> bytes | None:
-    """Read the whole body, or None as soon as it is over the limit (bytes).
+    """Read the whole body; return None as soon as it exceeds the limit (bytes).
 
     Raises:
-        ClientLeftError: if the client leaves before it is here.
+        ClientLeftError: if the client disconnects before the end of the body.
     """
     chunks: list[bytes] = []
     size = 0

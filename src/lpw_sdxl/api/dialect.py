@@ -1,4 +1,4 @@
-"""How an endpoint writes its errors: our one shape, or that of a door's dialect."""
+"""The shape of an endpoint's errors: our own, or that of another API whose clients it serves."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from lpw_sdxl.api.error_answer import ErrorAnswer
 
 
 class ErrorNote(NamedTuple):
-    """What the log and the metrics tell of an error."""
+    """The part of an error that is logged and counted."""
 
     code: str
     field: str | None
 
 
-def _same(answer: ErrorAnswer) -> ErrorAnswer:
+def _unchanged(answer: ErrorAnswer) -> ErrorAnswer:
     return answer
 
 
 @dataclass(frozen=True)
 class ErrorDialect:
-    """A shape of errors.
+    """A shape of errors, written and read.
 
     Attributes:
-        name: begins the names of its responses in the OpenAPI document; empty for our own.
-        write: makes the JSON body of an error.
-        read: what a JSON body tells if it is of this shape; None if it is not.
-        schema: of the body, for these codes.
+        name: prefix of its responses' names in the OpenAPI document; empty for our own.
+        write: builds the JSON body of an error.
+        read: extracts code and field from a JSON body; None if it has another shape.
+        schema: builds the body's JSON schema for some codes.
         adapt: changes status and headers to what the dialect's clients expect.
     """
 
@@ -40,10 +40,10 @@ class ErrorDialect:
     write: Callable[[ErrorAnswer], JsonObject]
     read: Callable[[Any], ErrorNote | None]
     schema: Callable[[Sequence[str]], JsonObject]
-    adapt: Callable[[ErrorAnswer], ErrorAnswer] = _same
+    adapt: Callable[[ErrorAnswer], ErrorAnswer] = _unchanged
 
     def response(self, error: ErrorAnswer) -> Response:
-        """Return an error as an answer that is ready to be sent."""
+        """Return the HTTP response for an error."""
         error = self.adapt(error)
         body = json.dumps(self.write(error)).encode()
         return Response(body, error.status, error.headers, JSON)

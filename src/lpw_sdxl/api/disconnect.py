@@ -1,4 +1,4 @@
-"""A client that leaves takes its request along: BentoML does not tell an endpoint of it."""
+"""Cancellation of a request's work when its client disconnects, which BentoML does not report."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ T = TypeVar("T")
 
 
 class ConnectedRequest(Protocol):
-    """The part of Starlette's Request that is needed here; its body has been read."""
+    """The part of Starlette's Request that is used here; its body has been read."""
 
     @property
     def receive(self) -> Callable[[], Awaitable[MutableMapping[str, Any]]]:
-        """Wait for the connection's next message."""
+        """Return the function that awaits the connection's next message."""
 
 
 async def cancel_on_disconnect(request: ConnectedRequest, work: Awaitable[T]) -> T:
-    """Await the work, and cancel it when the client goes.
+    """Return the result of a request's work; cancel the work if the client disconnects first.
 
     Raises:
-        ClientLeftError: if the client left first; the work has been cancelled.
+        ClientLeftError: if the client disconnected first; the work has been cancelled.
     """
     working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_departure(request))
+    disconnecting = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise ClientLeftError("the client left before the answer")
         return await working
     finally:
-        for task in (working, leaving):
+        for task in (working, disconnecting):
             if not task.done():
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
 
 
-async def _departure(request: ConnectedRequest) -> None:
+async def _wait_for_disconnect(request: ConnectedRequest) -> None:
     """Wait until the client closes the connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

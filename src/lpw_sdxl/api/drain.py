@@ -1,8 +1,9 @@
-"""SIGTERM in a worker: first unready, then closed, then done.
+"""Orderly end of a worker on SIGTERM: first not ready, then closed to connections, then ended.
 
-uvicorn stops accepting at once, but BentoML's supervisor still holds the listening socket: whoever
-connects while the last requests are finished waits for them, and is reset when the supervisor ends.
-Here the socket itself stops listening, so that a connection is refused and may safely go elsewhere.
+uvicorn stops accepting at once, but BentoML's supervisor still holds the listening socket: a client
+that connects while the last requests are finished waits for them, and is reset when the supervisor
+ends. Here the socket itself stops listening, so that a connection is refused and can safely be made
+elsewhere.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ logger = logging.getLogger(__name__)
 
 
 class Drain:
-    """Stands between SIGTERM and the handler that was there before, which is uvicorn's.
+    """A handler of SIGTERM that delays the previous one, which is uvicorn's.
 
     Args:
-        delay_s: seconds in which requests are still taken while `is_leaving` says otherwise, for a
-            balancer that asks /readyz to notice.
-        is_only_worker: whether nobody shares the listening socket, so that it may be closed.
+        delay_s: how long requests are still accepted after `is_leaving` is set, seconds, so that a
+            load balancer that polls /readyz notices.
+        is_only_worker: whether no other worker shares the listening socket, so that it may be
+            closed.
     """
 
     def __init__(self, delay_s: float, *, is_only_worker: bool) -> None:
@@ -37,7 +39,7 @@ class Drain:
         self._previous: object = None
 
     def install(self) -> None:
-        """Take SIGTERM over; called in the running event loop, after uvicorn took it."""
+        """Install the handler; call in the running event loop, after uvicorn installed its own."""
         if threading.current_thread() is not threading.main_thread():
             return  # a test's application has no signals
         loop = asyncio.get_running_loop()
@@ -47,15 +49,18 @@ class Drain:
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.is_leaving:
-            return  # told twice
+            return  # a second SIGTERM
         self.is_leaving = True
-        logger.info("SIGTERM: unready, and closed to new requests in %g s", self._delay_s)
+        logger.info(
+            "SIGTERM: not ready any more, and closed to new requests in %g s", self._delay_s
+        )
         loop.call_later(self._delay_s, self._close, loop)
 
     def _close(self, loop: asyncio.AbstractEventLoop) -> None:
-        # In the turn after the next one: the next accepts who is waiting already. Whoever has sent
-        # no request by then is reset all the same; a delay is what spares them. The sockets are
-        # found beforehand: the search takes milliseconds, in which more would come.
+        # In the event loop's turn after the next one: the next turn accepts the connections that
+        # wait already. A client that has sent no request by then is reset all the same; only the
+        # delay avoids that. The sockets are found beforehand, because the search takes
+        # milliseconds, in which more clients would connect.
         if self._is_only_worker:
             loop.call_soon(loop.call_soon, partial(stop_listening, listening_sockets()))
         loop.call_soon(loop.call_soon, self._hand_over)
@@ -66,8 +71,8 @@ class Drain:
 
 
 def stop_listening(sockets: Iterable[ListeningSocket]) -> None:
-    """Refuse connections from now on, in every process that shares the sockets."""
+    """Make sockets refuse connections from now on, in every process that shares them."""
     for listening in sockets:
         with socket.socket(fileno=os.dup(listening.descriptor)) as copy:
-            # Closing would not do, for others hold it; this is for the socket, whoever holds it.
+            # Closing has no effect while other processes hold the socket; a shutdown has.
             copy.shutdown(socket.SHUT_RDWR)

@@ -1,9 +1,9 @@
-"""What an endpoint is, in one row: path, body, answers, errors, who may ask.
+"""An endpoint as one row of a table: path, body, answers, errors, access.
 
 The guard, the limits, the OpenAPI document, the metrics and the service read these rows. A row is a
 BentoML API, for which service.py has a method of the same name, or has a handler of its own, which
-`handlers.py` calls. Nothing here knows which rows there are: `operation.py`, `native.py` and each
-door bring theirs, and service.py puts them together.
+`handlers.py` calls. The rows themselves are in `operation.py`, `native.py` and, for other APIs,
+modules of their own; service.py puts them together.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ MULTIPART = "multipart/form-data"
 EVENTS = "text/event-stream"
 TEXT = "text/plain"
 READING_METHODS = ("GET", "HEAD")
-_CALL = "lpw_sdxl.call"  # where a request's scope holds its Call
-_REQUEST = "lpw_sdxl.request"  # where it holds what was parsed of the body, until that is taken
+_CALL = "lpw_sdxl.call"  # the scope's key of a request's Call
+_REQUEST = "lpw_sdxl.request"  # the key of its parsed body, until that is taken
 
 
 class HeadCheck(Enum):
-    """How the head of a request with a body is judged.
+    """Strictness with the head of a request that has a body.
 
-    A strict endpoint refuses other media types than its own, and a query. A tolerant one takes
+    A strict endpoint refuses other media types than its own, and a query. A tolerant one accepts
     what the clients of its dialect send: any media type, any query.
     """
 
@@ -56,12 +56,12 @@ class HeadCheck(Enum):
 
 @dataclass(frozen=True)
 class Payload:
-    """A request's body as it arrived, and what a parser needs of the head.
+    """A request's body as it arrived, and the part of the head that a parser needs.
 
     Attributes:
         content: the body.
         content_type: as the client sent it; empty where there is none.
-        query: of the address, not decoded.
+        query: the query string of the address, not decoded.
     """
 
     content: bytes
@@ -69,24 +69,25 @@ class Payload:
     query: bytes
 
 
-def leave_as_it_is(schema: JsonObject) -> None:
-    """Put no limit into a schema."""
+def add_no_limits(schema: JsonObject) -> None:
+    """Leave a schema as it is."""
 
 
 @dataclass(frozen=True)
 class Body:
-    """What an endpoint takes.
+    """The body that an endpoint accepts.
 
     Attributes:
-        parse: reads it, in one of the guard's threads; raises our own errors.
-        limit: of its bytes; larger ones are refused, unread where their length is announced. The
-            server's own limit holds for every endpoint (`border.guarded`).
-        type: of JSON, for the document; None where that has no schema.
-        example: of JSON, and works.
-        media_types: that it may have.
-        reading: of its head.
-        is_required: whether the document says that there has to be one.
-        bound: puts this server's limits into the schema of `type`; the same for all rows of a type.
+        parse: parses it, in one of the guard's threads; raises our own errors.
+        limit: bytes; a larger body is refused, unread if its length is announced. The server's own
+            limit holds for every endpoint (`border.endpoint_table`).
+        type: the model of a JSON body, for the document; None if that has no schema.
+        example: a JSON body that works.
+        media_types: accepted media types.
+        head_check: how strictly the request's head is checked.
+        is_required: whether the document says that a body is required.
+        add_limits: puts this server's limits into the schema of `type`; the same for all rows of a
+            type.
     """
 
     parse: Callable[[Payload], object]
@@ -96,18 +97,18 @@ class Body:
     media_types: tuple[str, ...] = (JSON,)
     head_check: HeadCheck = HeadCheck.STRICT
     is_required: bool = True
-    bound: Callable[[JsonObject], None] = leave_as_it_is
+    add_limits: Callable[[JsonObject], None] = add_no_limits
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an endpoint answers with status 200.
+    """The answer of an endpoint with status 200.
 
     Attributes:
         description: one line, for the document.
-        media_types: that it may have.
-        type: of JSON; the answer is made from it.
-        headers: its own, as the document describes them.
+        media_types: possible media types.
+        type: the type that a JSON answer is made from.
+        headers: additional headers, as the document describes them.
     """
 
     description: str
@@ -117,19 +118,19 @@ class Answer:
 
 
 class Backend(Protocol):
-    """What handlers are given to answer with: the running service."""
+    """The running service, as handlers use it."""
 
     @property
     def engine(self) -> Any:
-        """The `lpw_sdxl.engine.Engine`; its type would bring torch to the guard."""
+        """The `lpw_sdxl.engine.Engine`; importing its type would import torch for the guard."""
 
-    def file(self, image: Any) -> bytes:
-        """Make the file of a `lpw_sdxl.engine.GeneratedImage`; work for a thread."""
+    def encode_file(self, image: Any) -> bytes:
+        """Encode a `lpw_sdxl.engine.GeneratedImage` as a file; CPU work for a thread."""
 
 
 Handler = Callable[["Call", "Request", Backend], Awaitable["Response"]]
-"""Answers a call. The request is for its headers, its query and its client's leaving: its body has
-been read (`take_request`), and its path is the row's."""
+"""Answers a call. The request gives headers, query and disconnection; its body has been read
+(`take_request`), and its path is the row's."""
 
 
 @dataclass(frozen=True)
@@ -137,19 +138,20 @@ class Endpoint:
     """One row: some methods of one path.
 
     Attributes:
-        methods: that it answers.
+        methods: HTTP methods that it answers.
         path: with parameters as Starlette writes them, such as `/jobs/{id}`.
         summary: one line.
         answer: of status 200.
-        tag: that the document lists it under.
-        body: what it takes; None for nothing.
-        handler: answers it, below the guard; None for a BentoML API, and for BentoML's own paths.
+        tag: heading under which the document lists it.
+        body: what it accepts; None for no body.
+        handler: answers its calls, below the guard; None for a BentoML API, and for BentoML's own
+            paths.
         dialect: of its errors.
         statuses: of its errors, beside those that the guard decides.
-        needs_token: where the server has tokens.
-        takes_any_origin: whether pages of other origins may ask.
-        is_quiet: whether a request leaves no line in the log.
-        is_documented: whether the document tells of it.
+        needs_token: whether a client needs a token, on a server that has tokens.
+        takes_any_origin: whether pages of other origins may call it.
+        is_quiet: whether its requests are not logged.
+        is_documented: whether the document lists it.
     """
 
     methods: tuple[str, ...]
@@ -168,17 +170,17 @@ class Endpoint:
 
     @property
     def metric_label(self) -> str:
-        """The label of its requests in BentoML's metrics: one for a path with parameters."""
+        """The label of its requests in BentoML's metrics: one for all values of path parameters."""
         return self.path
 
 
 @dataclass(frozen=True)
 class Call:
-    """A request that was let in.
+    """A request that the guard admitted.
 
     Attributes:
-        endpoint: that is asked.
-        parameters: of the path, as text.
+        endpoint: the row that answers it.
+        parameters: path parameters, as text.
     """
 
     endpoint: Endpoint
@@ -186,22 +188,23 @@ class Call:
 
 
 def put_call(scope: Scope, call: Call, request: object) -> Scope:
-    """Return a scope that holds a call and what was parsed of its body.
+    """Return a scope that holds a call and its parsed body.
 
-    Its path is the label that BentoML's metrics are to have, by which BentoML finds its own APIs.
+    Its path becomes the row's metric label: BentoML labels its metrics with the path and finds its
+    own APIs by it.
     """
     return {**scope, _CALL: call, _REQUEST: request, "path": call.endpoint.metric_label}
 
 
 def find_call(scope: Mapping[str, Any]) -> Call | None:
-    """Return the call that the guard has put into a scope, if the request came through it."""
+    """Return the call that the guard has put into a scope; None if it did not pass the guard."""
     return scope.get(_CALL)
 
 
 def take_request(scope: MutableMapping[str, Any], type_: type[T]) -> T:
-    """Return what the guard parsed of a request's body, once: the scope lets it go."""
+    """Return a request's parsed body and remove it from the scope, so that it can be freed."""
     request = scope.pop(_REQUEST, None)
-    assert isinstance(request, type_), f"{scope['path']} was not asked through the guard"
+    assert isinstance(request, type_), f"{scope['path']} was not called through the guard"
     return request
 
 
@@ -210,8 +213,8 @@ class PathRows:
     """The rows at one path.
 
     Attributes:
-        by_method: at least one.
-        parameters: of the path.
+        by_method: the row of each method; at least one.
+        parameters: path parameters, as text.
     """
 
     by_method: Mapping[str, Endpoint]
@@ -219,12 +222,12 @@ class PathRows:
 
     @property
     def first(self) -> Endpoint:
-        """The row that speaks for the path where no method is known."""
+        """The first row, which stands for the path if no row has the request's method."""
         return next(iter(self.by_method.values()))
 
     @property
     def allow(self) -> str:
-        """The methods, as the header Allow lists them."""
+        """The methods, as the Allow header lists them."""
         return ", ".join(self.by_method)
 
 
@@ -232,9 +235,9 @@ class EndpointTable:
     """All rows of a server, found by path and method.
 
     Args:
-        endpoints: the rows; of two paths with parameters that both match, the first one counts,
-            and one without parameters before all others.
-        dialects: of the errors at paths that are nowhere, by what they begin with.
+        endpoints: the rows; a path without parameters goes before one with parameters, and of two
+            matching paths with parameters the first one counts.
+        dialects: of the errors at paths that no row has, by the beginning of the path.
 
     Raises:
         ValueError: two rows claim one method of one path.
@@ -262,12 +265,12 @@ class EndpointTable:
         return iter(self._endpoints)
 
     def dialect_at(self, path: str) -> ErrorDialect:
-        """Return how errors are written at a path that is nowhere."""
-        begins = (one for start, one in self._dialects.items() if path.startswith(start))
-        return next(begins, NATIVE)
+        """Return the dialect of errors at a path that no row has."""
+        matching = (one for start, one in self._dialects.items() if path.startswith(start))
+        return next(matching, NATIVE)
 
     def find(self, path: str) -> PathRows | None:
-        """Return the rows at a path; None if it is nowhere."""
+        """Return the rows at a path; None if there are none."""
         if path in self._fixed:
             return PathRows(self._fixed[path], {})
         for pattern, rows in self._patterns:
@@ -277,7 +280,7 @@ class EndpointTable:
 
 
 def field_names(types: Collection[type[BaseModel]]) -> frozenset[str]:
-    """Return the names of all fields of some models, of those inside them too."""
+    """Return the names of all fields of some models, nested models included."""
     names: set[str] = set()
     waiting: list[object] = [type_.model_json_schema() for type_ in types]
     while waiting:
@@ -291,5 +294,5 @@ def field_names(types: Collection[type[BaseModel]]) -> frozenset[str]:
 
 
 def operation_name(path: str) -> str:
-    """Return a path as a name, such as `jobs_id` for `/jobs/{id}`."""
+    """Build an operation's name from its path, such as `jobs_id` from `/jobs/{id}`."""
     return "_".join(re.findall(r"\w+", path))

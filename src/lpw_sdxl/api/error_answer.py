@@ -1,4 +1,4 @@
-"""Every error that a client sees: status, code, message, field; `dialect.py` says in what shape."""
+"""Errors as clients receive them: status, code, message, field; `dialect.py` has their shapes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lpw_sdxl.errors import (
     UnavailableError,
 )
 
-RETRY_AFTER_S = "10"  # where nobody knows better; a new process takes about as long
+RETRY_AFTER_S = "10"  # if no better estimate is known; a new process takes about as long
 
 RETRIED_STATUSES = (429, 503)
-"""Those whose answers say when another try is worth while."""
+"""Statuses whose answers have a Retry-After header."""
 _STATUS_HEADERS: Mapping[int, Mapping[str, str]] = {
     status: {"retry-after": RETRY_AFTER_S} for status in RETRIED_STATUSES
 }
@@ -27,7 +27,7 @@ _STATUS_HEADERS: Mapping[int, Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class ErrorAnswer:
-    """An error as it goes over the wire.
+    """An error as it is sent to a client.
 
     Attributes:
         status: HTTP status.
@@ -45,7 +45,7 @@ class ErrorAnswer:
 
     @classmethod
     def from_error(cls, error: LpwSdxlError) -> ErrorAnswer:
-        """Turn one of our errors into its answer."""
+        """Build the answer to one of our errors."""
         match error:
             case OverloadedError():
                 headers = {"retry-after": str(error.retry_after_s)}
@@ -60,21 +60,21 @@ class ErrorAnswer:
 
     @classmethod
     def from_status(cls, status: int) -> ErrorAnswer:
-        """Answer for a status that was decided below us, in a shape that is not ours."""
+        """Build the answer for a status that BentoML or Starlette decided, in another shape."""
         fallback = STATUS_ANSWERS[500 if status >= 500 else 400]
         headers = _STATUS_HEADERS.get(status, {})
         return cls(status, *STATUS_ANSWERS.get(status, fallback), headers=headers)
 
     @classmethod
     def for_methods(cls, allowed: str) -> ErrorAnswer:
-        """Answer for a method that a path doesn't take.
+        """Build the answer to a method that a path does not support.
 
         Args:
-            allowed: those it takes, as the header Allow lists them.
+            allowed: the methods that it supports, as the Allow header lists them.
         """
         code, message = STATUS_ANSWERS[405]
         return cls(405, code, f"{message}; it takes {allowed}", headers={"allow": allowed})
 
     def detail(self) -> dict[str, str | None]:
-        """Give code, message and field."""
+        """Return code, message and field."""
         return {"code": self.code, "message": self.message, "field": self.field}

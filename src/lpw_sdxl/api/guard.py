@@ -1,8 +1,8 @@
 """The outermost layer of the HTTP border, before BentoML's own.
 
-It finds the endpoint, asks for a token, bounds headers and body, refuses pages of other origins and
-bad requests before anything below sees them, gives every error its endpoint's shape, and writes one
-log line a request. Pure ASGI; no BentoML, no torch.
+It finds the endpoint, checks the token, limits headers and body, refuses pages of other origins and
+bad requests before anything below receives them, puts every error into its endpoint's shape, and
+writes one log line a request. Pure ASGI; no BentoML, no torch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from lpw_sdxl.api.access_tokens import AccessTokens
 from lpw_sdxl.api.asgi import Application, Receive, Scope, Send, header_values
-from lpw_sdxl.api.body import read_body, too_large
+from lpw_sdxl.api.body import body_too_large, read_body
 from lpw_sdxl.api.endpoints import (
     Body,
     Call,
@@ -36,20 +36,20 @@ from lpw_sdxl.errors import ClientLeftError, LpwSdxlError
 
 logger = logging.getLogger(__name__)
 
-PARSERS = 2  # threads; a parser holds the interpreter, so that more would gain nothing
+PARSERS = 2  # threads; a parser holds the interpreter's lock, so more would gain nothing
 
 
 def _count_nothing(code: str) -> None:
-    """Keep no count."""
+    """Ignore an error's code."""
 
 
 @dataclass(frozen=True)
 class Admission:
-    """Who may ask.
+    """The access to a server.
 
     Attributes:
-        tokens: of those who may; None for anyone.
-        origins: whose web pages may.
+        tokens: one of these is needed; None if no token is.
+        origins: web pages of these may send requests.
     """
 
     tokens: AccessTokens | None = None
@@ -57,16 +57,16 @@ class Admission:
 
 
 class RequestGuard:
-    """Wraps an ASGI application.
+    """An ASGI application that passes only admitted requests on to another one.
 
     Args:
-        app: what is guarded; it is asked for the table's endpoints only, and finds the call in the
-            scope (`endpoints.find_call`).
+        app: the guarded application; it is called for the table's endpoints only, and finds the
+            call in the scope (`endpoints.find_call`).
         table: every endpoint. Any other path is a 404 here: BentoML would keep metrics of every
-            path that anybody ever tried.
-        admission: who may ask.
-        count_error: is given the code of every error that is answered.
-        body_seconds: a body that is not here after so long is refused.
+            path that a client ever tried.
+        admission: tokens and origins.
+        count_error: called with the code of every error that is answered.
+        body_seconds: time limit for the arrival of a body.
     """
 
     def __init__(
@@ -85,16 +85,16 @@ class RequestGuard:
         self._body_seconds = body_seconds
         types = {row.body.type for row in table if row.body and row.body.type}
         self._known_fields = field_names(types)
-        # Of the guard's own: in asyncio's pool a body would wait behind prompts and image files.
+        # Separate threads: in asyncio's pool a body would wait behind prompts and image files.
         self._parsers = ThreadPoolExecutor(PARSERS, thread_name_prefix="lpw-sdxl-parser")
-        self._strangers = SparseWarning(
+        self._unauthorized = SparseWarning(
             logger, "%d requests without a valid token, the last from %s"
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})  # nothing here speaks it
+            await send({"type": "websocket.close", "code": 1008})  # no endpoint has WebSockets
             return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -109,7 +109,9 @@ class RequestGuard:
             is_closing=not has_small_body(scope),
         )
         if not self._is_admitted(scope, endpoint):
-            self._strangers.add(_for_log(scope["client"][0] if scope.get("client") else "nowhere"))
+            self._unauthorized.add(
+                _for_log(scope["client"][0] if scope.get("client") else "nowhere")
+            )
             await answer.refuse(_unauthorized())
             return
         started = time.monotonic()
@@ -129,7 +131,7 @@ class RequestGuard:
                 )
 
     def _is_admitted(self, scope: Scope, endpoint: Endpoint | None) -> bool:
-        """Tell whether a request may ask anything at all."""
+        """Return whether a request has a valid token or needs none."""
         tokens = self._admission.tokens
         if tokens is None or (endpoint is not None and not endpoint.needs_token):
             return True
@@ -149,9 +151,9 @@ class RequestGuard:
     async def _parse(
         self, scope: Scope, receive: Receive, answer: ShapedAnswer, call: Call
     ) -> Scope | None:
-        """Read and parse a body; None if it was refused, or its client has left.
+        """Read and parse a body; return None if it was refused or its client disconnected.
 
-        What is parsed is in the scope alone, for whoever takes it to be the only one to hold it.
+        Only the scope holds the parsed request, so that it is freed by the endpoint that takes it.
         """
         body = call.endpoint.body
         if body is None:
@@ -169,7 +171,7 @@ class RequestGuard:
         return put_call(scope, call, request)
 
     def _judge(self, scope: Scope, found: PathRows | None) -> Call | ErrorAnswer:
-        """Find the call, or refuse what can be told to be wrong without the body."""
+        """Find the call, or refuse a request that is wrong by its head alone."""
         refusal = refuse_headers(scope)
         if refusal is not None:
             return refusal
@@ -183,7 +185,7 @@ class RequestGuard:
         return refusal or Call(endpoint, found.parameters)
 
     async def _read(self, receive: Receive, answer: ShapedAnswer, body: Body) -> bytes | None:
-        """Read a body; None if it was refused, or its client has left."""
+        """Read a body; return None if it was refused or its client disconnected."""
         try:
             async with asyncio.timeout(self._body_seconds):
                 content = await read_body(receive, body.limit)
@@ -192,17 +194,17 @@ class RequestGuard:
             await answer.refuse(ErrorAnswer.from_status(408))
             return None
         except ClientLeftError as error:
-            answer.leave(error.status, error.code)
+            answer.note_disconnect(error.status, error.code)
             return None
         if content is None:
-            await answer.refuse(too_large(body.limit))
+            await answer.refuse(body_too_large(body.limit))
             return None
         answer.is_closing = False
         return content
 
 
 def _for_log(text: str) -> str:
-    """Bound and escape what a client made up; its address too, which a proxy may only pass on."""
+    """Shorten and escape client input; its address too, which a proxy may copy from a header."""
     return text[:64].encode("unicode_escape").decode()
 
 

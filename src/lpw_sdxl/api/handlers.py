@@ -1,7 +1,7 @@
-"""Calls the endpoints that have a handler of their own; the others go on to BentoML.
+"""A middleware that calls the endpoints with a handler of their own, and else BentoML.
 
-It stands among BentoML's own middlewares: its metrics and traces hold for both, and its time limit,
-which ends with the first byte of an answer.
+It stands behind BentoML's middlewares, so that metrics, traces and the time limit (up to the first
+byte of an answer) hold for both.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ logger = logging.getLogger(__name__)
 
 
 class HandlerMiddleware:
-    """Wraps BentoML's routes.
+    """An ASGI middleware in front of BentoML's routes.
 
     Args:
-        app: BentoML's own.
-        backend: gives what handlers answer with; asked at each request, for there is none before
+        app: BentoML's routes.
+        backend: returns the running service; called for each request, since there is none before
             the service is made.
     """
 
@@ -35,7 +35,7 @@ class HandlerMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        call = find_call(scope)  # none for a request of this process to itself
+        call = find_call(scope)  # None for a request of this process to itself
         handler = None if call is None else call.endpoint.handler
         if call is None or handler is None:
             await self._app(scope, receive, send)
@@ -44,7 +44,7 @@ class HandlerMiddleware:
         await response(scope, receive, send)
 
     async def _answer(self, call: Call, handler: Handler, request: Request) -> Response:
-        """Have a handler answer; where it fails, BentoML would keep the client waiting."""
+        """Call a handler; answer for it if it fails, as BentoML would keep the client waiting."""
         try:
             return await handler(call, request, self._backend())
         except LpwSdxlError as error:

@@ -1,20 +1,20 @@
-"""What is refused by its headers and address alone, before a byte of the body is read."""
+"""Checks of a request's headers and address, before a byte of the body is read."""
 
 from __future__ import annotations
 
 from lpw_sdxl.api.asgi import JSON, Scope, header_values
-from lpw_sdxl.api.body import too_large
+from lpw_sdxl.api.body import body_too_large
 from lpw_sdxl.api.endpoints import Body, HeadCheck
 from lpw_sdxl.api.error_answer import ErrorAnswer
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024  # names and values together
-SMALL_BODY_BYTES = 64 * 1024  # what the server has in its buffer anyway, read or not
+SMALL_BODY_BYTES = 64 * 1024  # as much is in the server's buffer anyway, read or not
 _CHARSETS = frozenset({"utf-8", '"utf-8"', "us-ascii", '"us-ascii"'})
 
 
 def refuse_headers(scope: Scope) -> ErrorAnswer | None:
-    """Refuse headers that are too many or too large, or two lengths for one body."""
+    """Refuse headers that are too many or too large, or that give a body two lengths."""
     size = sum(len(name) + len(value) for name, value in scope["headers"])
     if size > MAX_HEADER_BYTES or len(scope["headers"]) > MAX_HEADERS:
         return ErrorAnswer.from_status(431)
@@ -28,11 +28,11 @@ def refuse_headers(scope: Scope) -> ErrorAnswer | None:
 
 
 def refuse_body_headers(scope: Scope, body: Body | None) -> ErrorAnswer | None:
-    """Refuse a request by what its address and headers say of its fields and body.
+    """Refuse a request whose headers or address announce a body that its endpoint does not accept.
 
     Args:
         scope: the request's.
-        body: what the endpoint takes; None for nothing.
+        body: what the endpoint accepts; None for no body.
     """
     announced = announced_bytes(scope)
     if body is None:
@@ -47,38 +47,38 @@ def refuse_body_headers(scope: Scope, body: Body | None) -> ErrorAnswer | None:
             "a body with a content-encoding is not read; it must be sent as plain JSON",
         )
     if body.head_check is HeadCheck.STRICT and scope.get("query_string"):
-        return ErrorAnswer(  # else fields that are written there would be ignored
+        return ErrorAnswer(  # without this, fields in the query would be ignored
             400,
             "invalid_request",
             "the address has a query, which is not read; fields belong into the JSON body",
         )
     if announced is not None and announced > body.limit:
-        return too_large(body.limit)
+        return body_too_large(body.limit)
     return None
 
 
 def announced_bytes(scope: Scope) -> int | None:
-    """Return the body's length as the headers tell it; None for a chunked body, which has none."""
+    """Return the body's length in bytes by the headers; None for a chunked body, which has none."""
     if header_values(scope, b"transfer-encoding"):
         return None
     lengths = header_values(scope, b"content-length")
-    return int(lengths[0]) if lengths else 0  # the server below us has refused what is no number
+    return int(lengths[0]) if lengths else 0  # uvicorn has refused what is no number
 
 
 def has_small_body(scope: Scope) -> bool:
-    """Tell whether a body is so small that it need not cost the client its connection."""
+    """Return whether a body is so small that its connection can stay open after a refusal."""
     announced = announced_bytes(scope)
     return announced is not None and announced <= SMALL_BODY_BYTES
 
 
 def content_type(scope: Scope) -> str:
-    """Return what the request says that its body is; empty where it doesn't, or says it twice."""
+    """Return the Content-Type of a request; empty if it has none, or more than one."""
     types = header_values(scope, b"content-type")
     return types[0].decode("latin-1").strip() if len(types) == 1 else ""
 
 
 def _is_accepted_type(scope: Scope, body: Body) -> bool:
-    """Tell whether the body says that it is what is taken; of JSON, in an encoding that is read."""
+    """Return whether the Content-Type is accepted; JSON also needs a supported charset."""
     media_type, *parameters = (part.strip() for part in content_type(scope).lower().split(";"))
     if media_type not in body.media_types:
         return False

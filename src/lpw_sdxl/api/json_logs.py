@@ -1,6 +1,6 @@
-"""Logs as lines of JSON: one object a line, whoever wrote it.
+"""Logs as lines of JSON: one object a line, from every logger and from print.
 
-Knows nothing of BentoML: what has configured logging by now keeps its levels and its streams, and
+It knows nothing of BentoML: logging that is configured by now keeps its levels and streams, and
 only the form of the lines changes. Nothing happens before `log_as_json` is called.
 """
 
@@ -18,7 +18,11 @@ from typing import TextIO
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as one line: `time`, `level`, `logger`, `process`, `message`, `exception`."""
+    """A formatter of a record as one JSON object.
+
+    Its keys are `time`, `level`, `logger`, `process`, `message`, and `exception` and `stack` where
+    the record has them.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as a JSON object without line breaks."""
@@ -39,9 +43,9 @@ class JsonFormatter(logging.Formatter):
 def log_as_json() -> None:
     """Turn everything that this process writes from Python into lines of JSON.
 
-    Log records, warnings, exceptions that nobody caught, and whatever is printed: a library's
-    `print` and the sentence of a `sys.exit` become records of the loggers `stdout` and `stderr`.
-    What is not Python writes past this: a CUDA library's last words, a shell's `echo`.
+    That is log records, warnings, uncaught exceptions, and printed text: a library's `print` and
+    the sentence of a `sys.exit` become records of the loggers `stdout` and `stderr`. Output from
+    outside Python stays as it is, such as a CUDA library's last message or a shell's `echo`.
     """
     formatter = JsonFormatter()
     for handler in _handlers():
@@ -49,8 +53,8 @@ def log_as_json() -> None:
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
-    sys.stdout = _stream_to_log("stdout", logging.INFO, sys.stdout)
-    sys.stderr = _stream_to_log("stderr", logging.ERROR, sys.stderr)
+    sys.stdout = _wrap("stdout", logging.INFO, sys.stdout)
+    sys.stderr = _wrap("stderr", logging.ERROR, sys.stderr)
 
 
 class LineStream(io.TextIOBase):
@@ -65,7 +69,7 @@ class LineStream(io.TextIOBase):
         self._lock = threading.RLock()
 
     def write(self, text: str) -> int:
-        """Log the lines that are complete; keep the rest."""
+        """Log the complete lines and keep the rest."""
         with self._lock:
             *lines, self._rest = (self._rest + text).split("\n")
             for line in lines:
@@ -73,35 +77,35 @@ class LineStream(io.TextIOBase):
         return len(text)
 
     def finish(self) -> None:
-        """Log what has no line's end."""
+        """Log the last line, which has no line end."""
         with self._lock:
             rest, self._rest = self._rest, ""
             self._log(rest)
 
     def fileno(self) -> int:
-        """Return the original's: `faulthandler` and child processes write there."""
+        """Return the original's descriptor: `faulthandler` and child processes write there."""
         return self._original.fileno()
 
     def isatty(self) -> bool:
-        """Say that nobody is watching: no colours, no progress bars."""
+        """Return False, so that libraries write no colours and no progress bars."""
         return False
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """Return what libraries that ask are to encode with."""
+        """Return the encoding, for libraries that read it."""
         return "utf-8"
 
     def _log(self, line: str) -> None:
-        text = line.rpartition("\r")[2].rstrip()  # of a progress bar, its last state
+        text = line.rpartition("\r")[2].rstrip()  # the last state of a progress bar
         if text:
             self._logger.log(self._level, "%s", text)
 
 
-def _stream_to_log(name: str, level: int, original: TextIO) -> TextIO:
-    """Make a stream whose lines become records that go where the lines would have gone."""
+def _wrap(name: str, level: int, original: TextIO) -> TextIO:
+    """Wrap a stream so that each line is written to it as a JSON record."""
     logger = logging.getLogger(name)
     logger.setLevel(logging.INFO)
-    logger.propagate = False  # the root's handlers may be anywhere, and have a level
+    logger.propagate = False  # the root's handlers may write elsewhere, or drop a level
     handler = logging.StreamHandler(original)
     handler.setFormatter(JsonFormatter())
     logger.handlers = [handler]

@@ -1,4 +1,4 @@
-"""Where this process listens: BentoML's worker is given a socket, and not told its address."""
+"""The addresses that this process listens on: BentoML passes a worker a socket, no address."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ logger = logging.getLogger(__name__)
 
 
 class ListeningSocket(NamedTuple):
-    """A socket of this process that takes connections."""
+    """A socket of this process that accepts connections."""
 
     descriptor: int
     address: str
 
 
 def warn_if_exposed() -> None:
-    """Say loudly that whoever reaches this server may use it, if more than this machine does."""
+    """Log a warning if this process listens on an address that other machines may reach."""
     addresses = [one.address for one in listening_sockets()]
     exposed = [address for address in addresses if not _is_loopback(address)]
     if exposed:
         logger.warning(
-            "LISTENING ON %s WITHOUT A TOKEN: whoever reaches this port may use this server."
+            "LISTENING ON %s WITHOUT A TOKEN: every client that reaches this port is served."
             " Set LPW_SDXL_TOKENS or LPW_SDXL_TOKENS_FILE, or serve with --host 127.0.0.1.",
             ", ".join(sorted(set(exposed))),
         )

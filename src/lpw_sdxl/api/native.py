@@ -1,7 +1,7 @@
-"""The rows of our own endpoints: what each takes, answers and costs at most.
+"""The rows of our own endpoints: body, answer and limits of each.
 
-Each is a BentoML API; service.py has a method of the same name for it. A new one is a row here and
-a method there.
+Each is a BentoML API: service.py has a method of the same name. A new one is a row here and a
+method there.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.request_limits import parse_batch, parse_info, parse_inspection, parse_request
 from lpw_sdxl.schema import BatchRequest, GenerationRequest, InfoRequest, InspectionRequest
 
-ESCAPED_CHARACTER_BYTES = 12  # JSON's longest way to write one: a pair of \uXXXX
-OTHER_FIELDS_BYTES = 64 * 1024  # all but the prompts; 16 LoRAs with escaped names are a third of it
-INFO_BYTES = 1024  # it takes {}
+ESCAPED_CHARACTER_BYTES = 12  # its longest form in JSON: a pair of \uXXXX
+OTHER_FIELDS_BYTES = 64 * 1024  # all but the prompts; 16 LoRAs with escaped names take a third
+INFO_BYTES = 1024  # its body is {}
 
 
 def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
-    """Write the rows of our own endpoints under this server's limits."""
+    """Build the rows of our own endpoints under this server's limits."""
     limits = served.request
     prompts = 2 * limits.max_prompt_characters * ESCAPED_CHARACTER_BYTES
     with_prompts = prompts + OTHER_FIELDS_BYTES
@@ -46,7 +46,7 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
                 with_prompts,
                 GenerationRequest,
                 example,
-                bound=partial(limit_request, served=served),
+                add_limits=partial(limit_request, served=served),
             ),
             Answer(
                 "The image's file.", tuple(MEDIA_TYPES.values()), headers={"x-seed": seed_header()}
@@ -55,31 +55,31 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
         ),
         _endpoint(
             "generate_batch",
-            "Make several images; a bad item is an error at its place and spoils no other.",
+            "Make several images; a bad item becomes an error at its index, the others are made.",
             Body(
                 _content_by(partial(parse_batch, limits=limits)),
                 served.max_body_bytes,
                 BatchRequest,
                 {"requests": [example]},
-                bound=partial(limit_batch, served=served),
+                add_limits=partial(limit_batch, served=served),
             ),
             Answer("An answer for each request, in their order.", (JSON,), BatchAnswer),
         ),
         _endpoint(
             "inspect_prompt",
-            "Say what the server makes of a prompt: spans, weights, tokens, chunks, warnings.",
+            "Explain how the server reads a prompt: spans, weights, tokens, chunks, warnings.",
             Body(
                 _content_by(partial(parse_inspection, limits=limits)),
                 with_prompts,
                 InspectionRequest,
                 {"prompt": "a (red:1.3) fox BREAK deep snow"},
-                bound=partial(limit_inspection, served=served),
+                add_limits=partial(limit_inspection, served=served),
             ),
             Answer("How both prompts are read.", (JSON,), PromptExplanation),
         ),
         _endpoint(
             "info",
-            "Say what is served: model, device, limits, schedulers, and what the engine has done.",
+            "Describe what is served: model, device, limits, schedulers, and the engine's counts.",
             Body(_content_by(parse_info), INFO_BYTES, InfoRequest, {}),
             Answer("What is served.", (JSON,), EngineDescription),
         ),
@@ -89,7 +89,7 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
 def _endpoint(
     name: str, summary: str, body: Body, answer: Answer, statuses: frozenset[int] = frozenset()
 ) -> Endpoint:
-    """Write the row of a BentoML API, which all can be refused, late or broken."""
+    """Build the row of a BentoML API; each can fail (500) or be late (504)."""
     return Endpoint(
         ("POST",),
         f"/{name}",
@@ -102,5 +102,5 @@ def _endpoint(
 
 
 def _content_by(parse: Callable[[bytes], object]) -> Callable[[Payload], object]:
-    """Parse a body by its content alone."""
+    """Adapt a parser of bytes to one of a payload, whose head it ignores."""
     return lambda payload: parse(payload.content)

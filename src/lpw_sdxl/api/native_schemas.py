@@ -1,4 +1,4 @@
-"""The server's limits, put into the schemas of our own requests, and an example that keeps them."""
+"""The server's limits in the schemas of our own requests, and an example within them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _NO_NUL = "^[^\\u0000]*$"
 
 @dataclass(frozen=True)
 class ServedLimits:
-    """What a request is held against.
+    """The limits that a request is checked against.
 
     Attributes:
         request: the limits of the settings.
-        native_size: of the served model; what a request has that names no size.
+        native_size: of the served model; the size of a request that names none.
         max_prompt_chunks: of each prompt.
-        max_body_bytes: of any body.
+        max_body_bytes: of any request.
     """
 
     request: RequestLimits
@@ -31,7 +31,7 @@ class ServedLimits:
 
     @classmethod
     def from_settings(cls, settings: Settings, native_size: ImageSize) -> ServedLimits:
-        """Take the limits that the settings name."""
+        """Read the limits from the settings."""
         return cls(
             RequestLimits.from_settings(settings),
             native_size,
@@ -41,7 +41,7 @@ class ServedLimits:
 
 
 def example_request(served: ServedLimits) -> JsonObject:
-    """Write a request that this server takes."""
+    """Build a request that this server accepts."""
     most = served.request
     steps = GenerationRequest.model_fields["num_inference_steps"].default
     example = {
@@ -55,7 +55,7 @@ def example_request(served: ServedLimits) -> JsonObject:
 
 
 def seed_header() -> JsonObject:
-    """Describe the header that tells an image's seed."""
+    """Describe the header that holds an image's seed."""
     return {
         "required": True,
         "description": "The seed; sent again, it makes the same image.",
@@ -79,7 +79,10 @@ def limit_request(schema: JsonObject, served: ServedLimits) -> None:
     for field in _required_sides(served):
         properties[field] = side = properties[field]["anyOf"][0]
         _require(schema, field, side)
-    aliases = {"enum": [*SCHEDULER_ALIASES], "description": "The same in other people's names."}
+    aliases = {
+        "enum": [*SCHEDULER_ALIASES],
+        "description": "The same schedulers by the names that other tools use.",
+    }
     properties["scheduler"]["anyOf"].insert(1, aliases)
     properties["loras"]["description"] += f" At most {most.max_loras} different ones."
 
@@ -90,25 +93,25 @@ def limit_inspection(schema: JsonObject, served: ServedLimits) -> None:
 
 
 def limit_batch(schema: JsonObject, served: ServedLimits) -> None:
-    """Say what an item should be, and that anything else is an error in its place, not a 400."""
+    """Describe a batch's items: requests; anything else is an error at its index, not a 400."""
     requests = schema["properties"]["requests"]
     requests["maxItems"] = served.request.max_batch_items
     requests["items"] = {
         "anyOf": [
             {"$ref": f"#/components/schemas/{GenerationRequest.__name__}"},
-            {"description": "Anything else is answered with an error in its place."},
+            {"description": "Anything else is answered with an error at its index."},
         ]
     }
 
 
 def _required_sides(served: ServedLimits) -> list[str]:
-    """Name the sides that the model's native size has too long for this server."""
+    """List the fields of the sides whose native length is over this server's limit."""
     pairs = zip(ImageSize._fields, served.native_size, served.request.max_size, strict=True)
     return [field for field, native, most in pairs if native > most]
 
 
 def _require(schema: JsonObject, field: str, value: JsonObject) -> None:
-    """Have a field told, since what would be taken without it is over a limit."""
+    """Make a field required, since its default is over a limit."""
     schema["required"].append(field)
     value.pop("default", None)
 

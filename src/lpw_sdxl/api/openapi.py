@@ -1,7 +1,7 @@
 """The OpenAPI document, made once at start from the rows of the endpoints.
 
 BentoML's own lists four statuses and no limit. This one holds every status that an operation can
-answer, with the codes of its errors, and each request's schema as this server's settings bound it.
+answer, with the codes of its errors, and each request's schema with this server's limits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lpw_sdxl.api.openapi_errors import (
     response_name,
 )
 
-OPENAPI_VERSION = "3.1.0"  # whose schemas are JSON Schema's, as pydantic writes them
+OPENAPI_VERSION = "3.1.0"  # its schemas are JSON Schema, which pydantic writes
 _REFERENCE = "#/components/schemas/{model}"
 _DESCRIPTION = (
     "Makes pictures from prompts of any length, many requests at a time. Every error is"
@@ -41,7 +41,7 @@ def write_document(endpoints: Iterable[Endpoint], *, has_tokens: bool) -> bytes:
 
     Args:
         endpoints: all rows; those that are not documented are left out.
-        has_tokens: whether the server asks for tokens.
+        has_tokens: whether the server requires tokens.
     """
     rows = [endpoint for endpoint in endpoints if endpoint.is_documented]
     return json.dumps(_document(rows, has_tokens)).encode()
@@ -87,8 +87,8 @@ class _Schemas:
     Attributes:
         components: by their names in the document.
         requests: a reference to each request's type.
-        answers: a reference to each answer's type; where a type has no name, its schema. By `str`
-            of the type, for not every type can be a key.
+        answers: a reference to each answer's type, or the schema of a type without a name; by
+            `str` of the type, since not every type can be a key.
     """
 
     components: JsonObject
@@ -97,7 +97,7 @@ class _Schemas:
 
     @classmethod
     def of(cls, rows: Sequence[Endpoint]) -> _Schemas:
-        """Write the schemas, with this server's limits put into those of requests."""
+        """Build the schemas, with this server's limits in those of requests."""
         bodies = {row.body.type: row.body for row in rows if row.body and row.body.type}
         answers = {str(row.answer.type): row.answer.type for row in rows if row.answer.type}
         inputs: list[tuple[Any, Any, TypeAdapter[Any]]] = [
@@ -108,7 +108,7 @@ class _Schemas:
         components: JsonObject = definitions.get("$defs", {})
         requests = {type_: schemas[type_, "validation"] for type_ in bodies}
         for type_, body in bodies.items():
-            body.bound(components[requests[type_]["$ref"].rpartition("/")[2]])
+            body.add_limits(components[requests[type_]["$ref"].rpartition("/")[2]])
         codes = tuple(dict.fromkeys(code for codes in answered_codes().values() for code in codes))
         return cls(
             components | {"Error": NATIVE.schema(codes)},
@@ -118,7 +118,7 @@ class _Schemas:
 
 
 def _documented_methods(row: Endpoint) -> list[str]:
-    """List a row's methods as the document has them; a HEAD beside a GET goes without saying."""
+    """List a row's methods as the document has them; a HEAD beside a GET is left out."""
     return [
         method.lower()
         for method in row.methods
@@ -164,7 +164,7 @@ def _content(answer: Answer, media_type: str, schemas: _Schemas) -> JsonObject:
 
 
 def _errors(row: Endpoint, is_closed: bool) -> JsonObject:
-    """Refer to the errors' responses; 401 only where it can be."""
+    """Build references to the errors' responses; 401 only if the row needs a token."""
     statuses = row.statuses | HEAD_STATUSES | (BODY_STATUSES if row.body else frozenset())
     answered = statuses & answered_codes().keys()
     if not is_closed:

@@ -1,6 +1,6 @@
-"""The errors' part of the OpenAPI document, read from the same tables that the answers are.
+"""The errors' part of the OpenAPI document, read from the tables that answers are made from.
 
-An error class or a status that is added there is in the document without a word here.
+An error class or a status that is added there appears in the document without a change here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from lpw_sdxl.api.dialect import ErrorDialect
 from lpw_sdxl.api.error_answer import RETRIED_STATUSES, ErrorAnswer
 from lpw_sdxl.errors import STATUS_ANSWERS, ClientLeftError, error_codes
 
-# What the guard answers before anything below it is asked: for its head, and for its body.
+# Statuses that the guard decides by itself, by a request's head and by its body.
 HEAD_STATUSES = frozenset({400, 401, 403, 413, 431})
 BODY_STATUSES = frozenset({408, 415})
 _HEADERS: dict[int, JsonObject] = {
@@ -41,18 +41,18 @@ _HEADERS: dict[int, JsonObject] = {
 
 
 def answered_codes() -> dict[int, tuple[str, ...]]:
-    """List every code that a client can read, by its status."""
+    """List every error code that a client can receive, by status."""
     codes = error_codes()
     del codes[ClientLeftError.status]
     return codes
 
 
 def error_responses(dialect: ErrorDialect, *, has_tokens: bool) -> JsonObject:
-    """Write each status's response in a dialect, for the document's components.
+    """Build each status's response in a dialect, for the document's components.
 
     Args:
-        dialect: whose shape the bodies have.
-        has_tokens: whether requests need one; without, nothing is a 401.
+        dialect: the shape of the bodies.
+        has_tokens: whether requests need a token; if not, there is no 401.
     """
     return {
         response_name(dialect, status): _response(dialect, status, codes)
@@ -62,7 +62,7 @@ def error_responses(dialect: ErrorDialect, *, has_tokens: bool) -> JsonObject:
 
 
 def response_name(dialect: ErrorDialect, status: int) -> str:
-    """Return what a status's response is called among the document's components."""
+    """Build the name of a status's response among the document's components."""
     return f"{dialect.name}.{status}" if dialect.name else str(status)
 
 

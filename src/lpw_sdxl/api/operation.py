@@ -1,4 +1,4 @@
-"""The rows of what is read about a running server: probes, metrics, documents, BentoML's page."""
+"""The rows for operating a server: probes, metrics, documents, BentoML's page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ PROBES = {
     "/readyz": "Whether requests are taken.",
     "/healthz": "The same as /livez.",
 }
-# What BentoML's page of endpoints is made of, by name: of a folder, any name would be a metric.
+# The files of BentoML's page of endpoints, one by one: a row for their folder would let clients
+# create a metric for any name.
 PAGE_FILES = (
     *("swagger-ui.css", "index.css", "favicon-light-32x32.png", "favicon-dark-32x32.png"),
     *("swagger-ui-bundle.js", "swagger-ui-standalone-preset.js", "swagger-initializer.js"),
@@ -26,7 +27,7 @@ PAGE_FILES = (
 
 
 def operation_endpoints(settings: Settings) -> tuple[Endpoint, ...]:
-    """Write the rows of what BentoML itself answers."""
+    """Build the rows that BentoML itself answers."""
     probes = [
         replace(
             _read_only_row(path, summary, TEXT),
@@ -55,8 +56,8 @@ def with_document(endpoints: Iterable[Endpoint], *, has_tokens: bool) -> tuple[E
     """Add the row of the OpenAPI document, which describes all rows and itself.
 
     Args:
-        endpoints: all others.
-        has_tokens: whether the server asks for tokens.
+        endpoints: all other rows.
+        has_tokens: whether the server requires tokens.
     """
     row = _read_only_row("/docs.json", "This document.", JSON)
     rows = (*endpoints, row)
@@ -69,6 +70,6 @@ def with_document(endpoints: Iterable[Endpoint], *, has_tokens: bool) -> tuple[E
 
 
 def _read_only_row(path: str, summary: str, media_type: str) -> Endpoint:
-    """Write a row of something that is read."""
+    """Build a row for GET and HEAD."""
     answer = Answer(summary, (media_type,))
     return Endpoint(READING_METHODS, path, summary, answer, statuses=frozenset({500}))

@@ -1,8 +1,8 @@
-"""Which web pages may ask, for a browser sends a page's requests to any server it can reach.
+"""The web pages that may send requests: a browser passes them on to any server it can reach.
 
-A page's origin is ours if it is the host that was asked, by its address or as localhost. A name is
-not enough: whoever owns it can let it point here (DNS rebinding), which a token alone withstands.
-Other origins are opened by name, and Starlette answers their preflights.
+A page's origin is ours if it is the host that the request names, by its address or as localhost. A
+name is not enough: its owner can point it to this server (DNS rebinding), which only a token
+prevents. Other origins are opened by name, and Starlette answers their preflights.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 
 @dataclass(frozen=True)
 class Origins:
-    """Whose pages may ask.
+    """The origins whose pages may send requests.
 
     Attributes:
         opened: origins as a browser writes them, or `*` alone.
-        is_name_trusted: whether a page is also ours by a host's name: where tokens are asked for,
+        is_name_trusted: whether a page is also ours by a host's name, as on a server with tokens,
             which a page under a rebound name does not have.
     """
 
@@ -43,7 +43,7 @@ class Origins:
     is_name_trusted: bool = False
 
     def refuse(self, scope: Scope) -> ErrorAnswer | None:
-        """Refuse a request that a browser sends for a page of somebody else."""
+        """Refuse a request that a browser sends for a page of an origin that is not opened."""
         origins = header_values(scope, b"origin")
         if not origins or ANY_ORIGIN in self.opened:
             return None
@@ -61,10 +61,10 @@ class Origins:
 
 
 def read_origins(text: str) -> tuple[str, ...]:
-    """Read the origins of the setting, with commas or blanks between them.
+    """Parse the origins in the setting, with commas or blanks between them.
 
     Raises:
-        SettingsError: one is no origin; it is named, and what would be right.
+        SettingsError: one is no origin; the message names it and shows a right one.
     """
     origins = tuple(word for word in re.split(r"[,\s]+", text) if word)
     for origin in origins:
@@ -79,13 +79,13 @@ def read_origins(text: str) -> tuple[str, ...]:
     return origins
 
 
-class OpenedToOrigins(CORSMiddleware):
-    """Answers preflights of the opened origins, and lets their pages read every answer.
+class OriginMiddleware(CORSMiddleware):
+    """A middleware that answers preflights of opened origins and lets their pages read answers.
 
     Args:
-        app: what is opened.
+        app: the wrapped application.
         opened: origins, as `Origins` has them.
-        methods: that pages may use.
+        methods: HTTP methods that pages may use.
     """
 
     def __init__(self, app: Application, opened: Collection[str], methods: Sequence[str]) -> None:
@@ -101,7 +101,7 @@ class OpenedToOrigins(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Answer a preflight; a refusal is in our shape."""
+        """Answer a preflight; a refusal has our error's shape."""
         response = super().preflight_response(request_headers)
         if response.status_code == 200:
             return response
@@ -120,8 +120,8 @@ class OpenedToOrigins(CORSMiddleware):
 
 
 def _is_address(origin: str) -> bool:
-    """Tell whether an origin's host can't be pointed elsewhere: an address, or localhost."""
-    with contextlib.suppress(ValueError):  # of either: brackets around no address, or a name
+    """Return whether an origin's host is an address or localhost, which no DNS entry can change."""
+    with contextlib.suppress(ValueError):  # raised by either: brackets around no address, or a name
         host = urlsplit(origin).hostname
         if host != "localhost":
             ipaddress.ip_address(host or "")

@@ -1,4 +1,4 @@
-"""The worker's process: made to answer beside the engine's thread; ended when a device dies."""
+"""The worker's process: tuned to answer beside the engine's thread; ended when a device fails."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from contextlib import contextmanager
 
 logger = logging.getLogger(__name__)
 
-SWITCH_SECONDS = 0.001  # Python's own 0.005 add up: an answer takes its turn several times
-ANSWER_SECONDS = 5  # for answers that are decided to reach their clients
+SWITCH_SECONDS = (
+    0.001  # Python's default of 0.005 adds up: an answer waits for its turn several times
+)
+ANSWER_SECONDS = 5  # for the last answers to reach their clients
 
 
 def tune_interpreter() -> None:
-    """Keep requests from waiting for the engine's thread, with which they share an interpreter."""
+    """Shorten the time that requests wait for the engine's thread in the shared interpreter."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    # What is loaded by now stays: to look through it all for garbage would stop everyone for 0.3 s.
+    # All that is loaded by now stays: to search it for garbage would stop all threads for 0.3 s.
     gc.collect()
     gc.freeze()
 
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Look for no garbage in the meantime, nor ever again in what is there at the end.
+    """Suspend garbage collection, and exempt every object that exists at the end from it for good.
 
     For a worker's imports: torch, Diffusers and Transformers make half a million objects that stay,
     and the collector would walk through them again and again, in all for a fifth of a start's CPU
@@ -41,9 +43,9 @@ def without_collection() -> Iterator[None]:
 
 
 def end_process(reason: str) -> None:
-    """End this process, so that its supervisor starts a new one: nothing else brings a device back.
+    """End this process for its supervisor to start a new one: nothing else revives a device.
 
-    Called when every caller has its error, in a thread that nobody waits for.
+    To be called when every caller has its error, in a thread that no other thread waits for.
     """
     logger.critical("%s; this process ends, for a new one to start", reason)
     time.sleep(ANSWER_SECONDS)  # the answers go out

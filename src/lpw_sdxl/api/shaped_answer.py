@@ -1,6 +1,6 @@
-"""An answer on its way out: an error that is not in its endpoint's shape is put into it.
+"""The answer to one request: its errors are put into the endpoint's shape, and it is summed up.
 
-It knows nothing of why something was refused, and sums the answer up for the log.
+It knows nothing of the reasons of a refusal.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from lpw_sdxl.api.dialect import NATIVE, ErrorDialect, ErrorNote
 from lpw_sdxl.api.error_answer import ErrorAnswer
 
 FIRST_ERROR_STATUS = 400
-REDIRECTS = frozenset({307, 308})  # Starlette's for a slash too many, to whatever Host was sent
+REDIRECTS = frozenset({307, 308})  # Starlette's for a slash too many, to the Host that was sent
 LARGEST_ERROR_BYTES = 64 * 1024
-_PLACE = re.compile("[0-9]{1,4}")  # in a list
+_INDEX = re.compile("[0-9]{1,4}")  # in a list
 
 
 @dataclass
 class ShapedAnswer:
-    """Passes an answer on; an error that is not in its endpoint's shape is put into it first.
+    """A sender of one answer that first puts an error into its endpoint's shape.
 
     Attributes:
         dialect: the shape.
         summary: status, code and field, for the log.
-        is_closing: whether the connection ends with an error, for its request was not read.
+        is_closing: whether an error closes the connection, because its request was not read.
     """
 
     _send: Send
@@ -36,7 +36,7 @@ class ShapedAnswer:
     dialect: ErrorDialect = NATIVE
     summary: str = "no answer"
     is_closing: bool = False
-    _held: Message | None = None  # the start of an error answer, until its body is here
+    _held: Message | None = None  # the start of an error answer, until its body is complete
     _error_body: bytes = b""
     _is_begun: bool = False  # whether anything has been sent
 
@@ -46,7 +46,7 @@ class ShapedAnswer:
         self.summary = self._summary(response.status_code, ErrorNote(error.code, error.field))
         self._count_error(error.code)
         if self._is_begun:
-            return  # the client has part of another answer; there is no way back
+            return  # the client has part of another answer, which can't be undone
         self._is_begun = True
         if self.is_closing:
             response.headers["connection"] = "close"
@@ -54,13 +54,13 @@ class ShapedAnswer:
         await self._send({"type": "http.response.start", **start})
         await self._send({"type": "http.response.body", "body": response.body, "more_body": False})
 
-    def leave(self, status: int, code: str) -> None:
-        """Note that nobody is there to be answered."""
+    def note_disconnect(self, status: int, code: str) -> None:
+        """Log and count a client that disconnected before its answer."""
         self.summary = self._summary(status, ErrorNote(code, None))
         self._count_error(code)
 
     async def send(self, message: Message) -> None:
-        """Take one message of the application's answer."""
+        """Process one message of the application's answer."""
         if message["type"] == "http.response.start":
             if message["status"] in REDIRECTS:
                 message = {**message, "status": 404}
@@ -78,7 +78,7 @@ class ShapedAnswer:
             await self._send_error(self._held)
 
     async def _send_error(self, start: Message) -> None:
-        """Send the held error, as it is if it is in its endpoint's shape."""
+        """Send the held error: unchanged if it has the endpoint's shape, else as our own."""
         note = self._read_error()
         if note is None:
             await self.refuse(ErrorAnswer.from_status(start["status"]))
@@ -92,18 +92,18 @@ class ShapedAnswer:
         )
 
     def _read_error(self) -> ErrorNote | None:
-        """Read the held body if it is in the endpoint's shape."""
+        """Read code and field of the held error; None if it has another shape."""
         try:
             return self.dialect.read(json.loads(self._error_body))
         except ValueError:
             return None
 
     def _summary(self, status: int, note: ErrorNote) -> str:
-        """Write an error for the log; a field that a client made up is not written down."""
+        """Format an error for the log; a field name that a client made up is left out."""
         if note.field is None:
             return f"{status} {note.code}"
         first, *inner = note.field.split(".")
         is_known = first in self._known_fields and all(
-            part in self._known_fields or _PLACE.fullmatch(part) for part in inner
+            part in self._known_fields or _INDEX.fullmatch(part) for part in inner
         )
         return f"{status} {note.code} {note.field if is_known else '(unknown field)'}"

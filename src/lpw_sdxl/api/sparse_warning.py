@@ -1,4 +1,4 @@
-"""Counts what would flood the log, and tells it once in a while."""
+"""Warnings that clients can cause at will, kept from flooding the log."""
 
 from __future__ import annotations
 
@@ -8,62 +8,63 @@ import time
 
 
 class SparseWarning:
-    """Tells the first of a kind at once, and those that follow as a number.
+    """A warning about repeated events: logs the first at once, then a count once a minute.
 
     Args:
-        logger: where it is told.
-        words: a sentence with `%d` for the number and `%s` for who was the last.
-        seconds: between two lines, at least.
+        logger: writes the warnings.
+        template: a sentence with `%d` for the number of events and `%s` for the last one's cause.
+        seconds: minimum between two lines.
     """
 
-    def __init__(self, logger: logging.Logger, words: str, seconds: float = 60.0) -> None:
+    def __init__(self, logger: logging.Logger, template: str, seconds: float = 60.0) -> None:
         self._logger = logger
-        self._words = words
+        self._template = template
         self._seconds = seconds
         self._count = 0
         self._last = ""
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, who: str) -> None:
-        """Count one more; for an event loop's thread."""
+    def add(self, cause: str) -> None:
+        """Count one event; to be called in the event loop's thread."""
         self._count += 1
-        self._last = who
+        self._last = cause
         if self._timer is None:
-            self._tell()
+            self._log()
 
-    def _tell(self) -> None:
-        """Tell what has come, and look again later; rest when nothing came."""
+    def _log(self) -> None:
+        """Log the count and start the timer again; stop the timer if there was no event."""
         if not self._count:
             self._timer = None
             return
-        self._logger.warning(self._words, self._count, self._last)
+        self._logger.warning(self._template, self._count, self._last)
         self._count = 0
-        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._tell)
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._log)
 
 
 class SparseWarningFilter(logging.Filter):
-    """Lets a warning through once in a while; for a logger whose warnings any client can cause.
+    """A filter that passes each kind of warning once a minute.
 
     Args:
-        seconds: between two warnings of the same words, at least.
+        seconds: minimum between two warnings of the same message template.
     """
 
     def __init__(self, seconds: float = 60.0) -> None:
         super().__init__()
         self._seconds = seconds
-        self._told: dict[str, tuple[float, int]] = {}  # by words: when told, how many since
+        # By template: when it was last logged (seconds), how many were dropped since.
+        self._logged: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record is written; anything but a warning is."""
+        """Return whether a record is logged; all but warnings are."""
         if record.levelno != logging.WARNING:
             return True
-        kind = str(record.msg)  # before its values are put in: there are few
+        template = str(record.msg)  # without its values, so that there are few
         now = time.monotonic()
-        told_at, silent = self._told.get(kind, (-self._seconds, 0))
-        if now - told_at < self._seconds:
-            self._told[kind] = (told_at, silent + 1)
+        logged_at, dropped = self._logged.get(template, (-self._seconds, 0))
+        if now - logged_at < self._seconds:
+            self._logged[template] = (logged_at, dropped + 1)
             return False
-        self._told[kind] = (now, 0)
-        if silent:
-            record.msg, record.args = f"{record.getMessage()} ({silent} more before)", ()
+        self._logged[template] = (now, 0)
+        if dropped:
+            record.msg, record.args = f"{record.getMessage()} ({dropped} more before)", ()
         return True

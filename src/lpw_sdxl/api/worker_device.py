@@ -1,27 +1,27 @@
-"""Several workers on one machine: each sees one GPU, that of its number.
+"""One GPU for each of several workers on one machine, by the worker's number.
 
-BentoML shows all its workers all GPUs that it took for the service. Whoever sees one alone can use
-no other by mistake, in whatever thread or library.
+BentoML shows each of its workers all GPUs of the service. A worker that sees only its own can use
+no other by mistake, in any thread or library.
 """
 
 from __future__ import annotations
 
 from collections.abc import MutableMapping
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def restrict_to_own_gpu(environment: MutableMapping[str, str], worker: int, workers: int) -> None:
-    """Leave a worker its own GPU of those that are visible; before torch first looks.
+    """Make only a worker's own GPU visible to it; to be called before torch is imported.
 
     Args:
         environment: of the process; changed.
         worker: its number, 1 to `workers`.
-        workers: how many share the machine; one alone keeps what it sees.
+        workers: how many share the machine; a single one keeps all GPUs.
     """
     if workers == 1:
         return
-    told = environment.get(VISIBLE)
-    names = [str(number) for number in range(workers)] if told is None else told.split(",")
+    visible = environment.get(_VISIBLE)
+    names = [str(number) for number in range(workers)] if visible is None else visible.split(",")
     if worker <= len(names):
-        environment[VISIBLE] = names[worker - 1].strip()
+        environment[_VISIBLE] = names[worker - 1].strip()
