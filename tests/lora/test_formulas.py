@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lpw_sdxl.errors import AddonError
-from lpw_sdxl.lora.formulas import bias_change, change
+from lpw_sdxl.lora.formulas import compute_bias_change, compute_weight_change
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "lora.safetensors")
 CASES = sorted(name.removesuffix("/change") for name in GOLDEN if name.endswith("/change"))
@@ -198,7 +198,7 @@ def base_weight(like: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def test_every_kind_equals_its_definition(kind):
     factors, expected = kind
-    got = change(base_weight(expected), factors)
+    got = compute_weight_change(base_weight(expected), factors)
     assert got.shape == expected.shape
     assert got.dtype == torch.float32
     assert relative_error(got, expected) < 1e-6
@@ -206,7 +206,7 @@ def test_every_kind_equals_its_definition(kind):
 
 def test_a_weight_in_float64_is_changed_in_float64(kind):
     factors, expected = kind
-    got = change(base_weight(expected, torch.float64), factors)
+    got = compute_weight_change(base_weight(expected, torch.float64), factors)
     assert got.dtype == torch.float64
     assert relative_error(got, expected) < 1e-14
 
@@ -216,9 +216,9 @@ def test_factors_in_half_precision_are_widened_before_they_are_multiplied(kind, 
     factors, expected = kind
     halves = {name: factor.to(dtype) for name, factor in factors.items()}
     widened = {name: factor.double() for name, factor in halves.items()}
-    got = change(base_weight(expected, dtype), halves)
+    got = compute_weight_change(base_weight(expected, dtype), halves)
     assert got.dtype == torch.float32
-    exact = change(base_weight(expected, torch.float64), widened)
+    exact = compute_weight_change(base_weight(expected, torch.float64), widened)
     assert relative_error(got, exact) < 1e-6
 
 
@@ -235,7 +235,7 @@ def test_dora_gives_the_changed_weight_its_magnitudes(kind, axis):
         part = merged.select(axis, index)
         length = math.sqrt(sum(float(value) ** 2 for value in part.flatten()))
         expected.select(axis, index).copy_(part / length * float(magnitude.flatten()[index]))
-    got = change(weight, factors | {"dora_scale": magnitude})
+    got = compute_weight_change(weight, factors | {"dora_scale": magnitude})
     assert relative_error(got, expected - weight.double()) < 1e-6
 
 
@@ -248,14 +248,14 @@ def test_dora_keeps_a_change_exact_that_is_small_against_the_weight(axis):
     merged = weight.double() + plain
     norm = merged.square().sum(dim=1 - axis, keepdim=True).sqrt()
     expected = magnitude.double() * merged / norm - weight.double()
-    got = change(weight, {"diff": plain, "dora_scale": magnitude})
+    got = compute_weight_change(weight, {"diff": plain, "dora_scale": magnitude})
     assert relative_error(got, expected) < 1e-5
 
 
 def test_dora_leaves_a_row_of_zeros_one():
     weight = torch.zeros(OUT, IN)
     factors = {"diff": torch.zeros(OUT, IN), "dora_scale": torch.ones(OUT, 1)}
-    assert torch.equal(change(weight, factors), weight)
+    assert torch.equal(compute_weight_change(weight, factors), weight)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -266,7 +266,10 @@ def test_change_is_that_of_lycoris(case):
         for name, tensor in GOLDEN.items()
         if name.startswith(f"{case}/") and not name.endswith("/change")
     }
-    assert relative_error(change(weight, factors), GOLDEN[f"{case}/change"].double()) < 1e-6
+    assert (
+        relative_error(compute_weight_change(weight, factors), GOLDEN[f"{case}/change"].double())
+        < 1e-6
+    )
 
 
 def test_golden_file_has_every_kind():
@@ -277,7 +280,9 @@ def test_golden_file_has_every_kind():
 def test_change_is_linear_in_alpha():
     factors, _ = lora_linear()
     weight = base_weight(torch.empty(OUT, IN))
-    once, twice = (change(weight, with_alpha(factors, alpha)) for alpha in (1.0, 2.0))
+    once, twice = (
+        compute_weight_change(weight, with_alpha(factors, alpha)) for alpha in (1.0, 2.0)
+    )
     assert torch.equal(twice, 2 * once)
 
 
@@ -286,15 +291,15 @@ def test_alpha_means_nothing_where_both_sides_of_a_lokr_are_whole(alpha):
     factors, expected = lokr("whole", "whole", ())
     if alpha is not None:
         factors = with_alpha(factors, alpha)
-    assert relative_error(change(base_weight(expected), factors), expected) < 1e-6
+    assert relative_error(compute_weight_change(base_weight(expected), factors), expected) < 1e-6
 
 
 def test_factors_of_a_pointwise_convolution_fit_a_linear_layer_and_back():
     factors, expected = lora_linear()
     pointwise = {name: factor[..., None, None] for name, factor in factors.items()}
-    got = change(base_weight(expected), with_alpha(pointwise))
+    got = compute_weight_change(base_weight(expected), with_alpha(pointwise))
     assert relative_error(got, expected) < 1e-6
-    back = change(base_weight(expected[..., None, None]), with_alpha(factors))
+    back = compute_weight_change(base_weight(expected[..., None, None]), with_alpha(factors))
     assert back.shape == (OUT, IN, 1, 1)
     assert relative_error(back[..., 0, 0], expected) < 1e-6
 
@@ -304,7 +309,7 @@ def test_neither_weight_nor_factors_are_written_to(kind):
     weight = base_weight(expected)
     before = {name: factor.clone() for name, factor in factors.items()}
     kept = weight.clone()
-    change(weight, factors).fill_(math.nan)
+    compute_weight_change(weight, factors).fill_(math.nan)
     assert torch.equal(weight, kept)
     assert all(torch.equal(factors[name], before[name]) for name in before)
 
@@ -312,8 +317,8 @@ def test_neither_weight_nor_factors_are_written_to(kind):
 def test_norm_is_changed_by_a_difference():
     diff, weight, bias = draw((IN,), (IN,), (IN,))
     factors = {"diff": diff, "diff_b": bias.half()}
-    assert torch.equal(change(weight, factors), diff)
-    got = bias_change(factors)
+    assert torch.equal(compute_weight_change(weight, factors), diff)
+    got = compute_bias_change(factors)
     assert got is not None
     assert got.dtype == torch.float32
     assert torch.equal(got, bias.half().float())
@@ -321,20 +326,24 @@ def test_norm_is_changed_by_a_difference():
 
 def test_bias_alone_leaves_the_weight():
     (bias,) = draw((OUT,))
-    assert torch.equal(change(torch.ones(OUT, IN), {"diff_b": bias}), torch.zeros(OUT, IN))
+    assert torch.equal(
+        compute_weight_change(torch.ones(OUT, IN), {"diff_b": bias}), torch.zeros(OUT, IN)
+    )
 
 
 def test_bias_goes_with_every_kind(kind):
     factors, expected = kind
-    assert bias_change(factors) is None
+    assert compute_bias_change(factors) is None
     (bias,) = draw((OUT,), seed=3)
     with_bias = factors | {"diff_b": bias}
-    got = bias_change(with_bias)
+    got = compute_bias_change(with_bias)
     assert got is not None
     assert torch.equal(got, bias)
     assert got.data_ptr() != bias.data_ptr()
     weight = base_weight(expected)
-    assert torch.equal(change(weight, with_bias), change(weight, factors))
+    assert torch.equal(
+        compute_weight_change(weight, with_bias), compute_weight_change(weight, factors)
+    )
 
 
 @pytest.mark.parametrize(
@@ -359,7 +368,7 @@ def test_bias_goes_with_every_kind(kind):
 )
 def test_factors_that_no_formula_takes_are_refused(names):
     with pytest.raises(AddonError, match="No formula takes the factors"):
-        change(torch.ones(OUT, IN), {name: torch.ones(OUT, IN) for name in names})
+        compute_weight_change(torch.ones(OUT, IN), {name: torch.ones(OUT, IN) for name in names})
 
 
 @pytest.mark.parametrize(
@@ -406,4 +415,4 @@ def test_factors_that_no_formula_takes_are_refused(names):
 )
 def test_factors_that_do_not_fit_are_refused(factors, message):
     with pytest.raises(AddonError, match=message):
-        change(torch.ones(OUT, IN), factors | {"alpha": torch.tensor(ALPHA)})
+        compute_weight_change(torch.ones(OUT, IN), factors | {"alpha": torch.tensor(ALPHA)})

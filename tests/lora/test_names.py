@@ -13,7 +13,7 @@ from diffusers.loaders.lora_conversion_utils import (
 
 from lpw_sdxl.checkpoint.keys import sources_of
 from lpw_sdxl.checkpoint.kinds import UNET as STABILITY
-from lpw_sdxl.lora.names import Factor, FoundModule, ModuleNames, Naming, component_of, split
+from lpw_sdxl.lora.names import Factor, FoundModule, ModuleNames, Naming, component_of, split_name
 from lpw_sdxl.lora.targets import LORA_COMPONENTS, signature
 from lpw_sdxl.weights.component import Component
 from tests.forge.checkpoint import SyntheticSize
@@ -289,7 +289,7 @@ def clip(path: str) -> str:
 def test_real_names_are_understood(
     name: str, component: Component, path: str, factor: Factor, naming: Naming
 ) -> None:
-    found = split(name)
+    found = split_name(name)
     assert found is not None
     assert found.factor is factor
     for size in SyntheticSize:
@@ -354,7 +354,7 @@ def test_numbers_of_blocks_agree_with_diffusers() -> None:
         renamed, _ = _convert_non_diffusers_lora_to_diffusers(state)
         assert len(renamed) == 2
         for theirs in renamed:
-            found = split(theirs)
+            found = split_name(theirs)
             assert found is not None
             assert names.find(found.module) == place, theirs
 
@@ -370,7 +370,7 @@ def test_numbers_of_blocks_agree_with_diffusers() -> None:
     ],
 )
 def test_other_ends_of_names_are_not_taken_for_factors(name: str) -> None:
-    assert split(name) is None
+    assert split_name(name) is None
 
 
 @pytest.mark.parametrize(

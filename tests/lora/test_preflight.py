@@ -346,7 +346,9 @@ def test_wrong_peft_configurations_are_refused(metadata: Mapping[str, str], mess
 
 def test_alpha_in_the_file_and_in_the_configuration_is_refused() -> None:
     header = header_of({**peft(), f"{DIFFUSERS}.alpha": ()}, metadata=noted())
-    with pytest.raises(AddonError, match=r"is told by the file and by the metadata of a PEFT LoRA"):
+    with pytest.raises(
+        AddonError, match=r"is given both by the file and by the metadata of a PEFT LoRA"
+    ):
         examine(header, targets())
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from lpw_sdxl.checkpoint.configs import component_configs
 from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
-from lpw_sdxl.lora.formulas import change
+from lpw_sdxl.lora.formulas import compute_weight_change
 from lpw_sdxl.lora.targets import LORA_COMPONENTS
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
@@ -112,7 +112,9 @@ def changes_of(path: Path, naming: str, targets: Targets) -> dict[tuple[str, str
     for (component, module), factors in sorted(modules_of(path, naming, targets).items()):
         shape = targets[Component(component)][module].weight
         weight = torch.randn(shape, generator=generator) / math.sqrt(math.prod(shape[1:]))
-        changes[component, module] = change(weight, canonical(factors, naming, shape, 2.0))
+        changes[component, module] = compute_weight_change(
+            weight, canonical(factors, naming, shape, 2.0)
+        )
     return changes
 
 

@@ -112,7 +112,7 @@ class Denoiser:
         order: dict[LoraSet, tuple[int, int]] = {}
         for index in call:
             loras = rows[index].prompt.loras
-            changed = self._adapters.changed_layers(Component.UNET, loras)
+            changed = self._adapters.count_changed_layers(Component.UNET, loras)
             order.setdefault(loras, (changed, len(order)))
         return sorted(call, key=lambda index: order[rows[index].prompt.loras])
 

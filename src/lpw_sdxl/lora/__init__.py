@@ -1,1 +1,1 @@
-"""LoRA files: what is in one, whether it fits SDXL, and what it does to the weights."""
+"""LoRA files: their contents, their fit to SDXL, and their effect on the weights."""

@@ -1,10 +1,10 @@
 """LoRAs in the networks of one model, each image with its own set.
 
-The weights of a set are made beside the base's and put in its place by exchanging pointers: a
-base's tensor is never written, so it is bit for bit what was loaded, and a set that is at hand
-costs a fraction of a millisecond. Rows of different sets share a call of the network: the layers
-that a set changes are then computed for each set's rows, and all else for all rows together.
-(A low-rank term for each row costs more on a CPU, and can't stand for DoRA, LoHa or LoKr;
+A set's weights are computed as new tensors and exchanged for the base's by pointer. A base tensor
+is never written, so it stays bit for bit as it was loaded, and a set whose weights are kept is in
+use after a fraction of a millisecond. Rows of different sets share a call of the network: the
+layers that a set changes are computed for each set's rows, and all others for all rows together. (A
+low-rank term for each row costs more on a CPU, and can't express DoRA, LoHa or LoKr;
 benchmarks/README.md has the figures.)
 """
 
@@ -26,19 +26,20 @@ from lpw_sdxl.weights.component import Component
 
 logger = logging.getLogger(__name__)
 
-REMEMBERED_COUNTS = 1000
+MAX_LAYER_COUNTS = 1000
 TEXT_ENCODERS = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
 
 
 class Adapters:
-    """Puts sets of LoRAs into a model's networks; for the thread that owns the device.
+    """The LoRA sets in a model's networks; for the thread that owns the device.
 
     Args:
-        networks: of the model, with their base weights, where they stay or come home to.
+        networks: of the model, with their base weights, on the device where they stay or to which
+            they return.
         library: the LoRAs.
         device: where the networks are when they are called.
-        max_merged_bytes: of the merged weights that are kept, those in use among them. Where not
-            even one set fits, the one in use is there all the same.
+        max_merged_bytes: limit of the merged weights that are kept, those in use included. A single
+            set in use may be larger.
     """
 
     def __init__(
@@ -61,11 +62,11 @@ class Adapters:
 
     @property
     def counters(self) -> CacheCounters:
-        """What the memory of merged weights has done."""
+        """The counters of the cache of merged weights."""
         return self._merged.counters
 
     def use(self, component: Component, loras: LoraSet) -> None:
-        """Give a network the weights of one set.
+        """Put the weights of one set into a network.
 
         Raises:
             GenerationError: a LoRA can't be read; the network is as it was.
@@ -76,7 +77,7 @@ class Adapters:
             patched.apply(loras, weights)
 
     def use_in_encoders(self, loras: LoraSet) -> None:
-        """Give both text encoders the weights of one set.
+        """Put the weights of one set into both text encoders.
 
         Raises:
             GenerationError: a LoRA can't be read.
@@ -87,11 +88,11 @@ class Adapters:
                 self._networks[encoder].apply(loras, some)
 
     def divide(self, component: Component, runs: Sequence[RowRun]) -> None:
-        """Give a network the weights of several sets, each for its rows of the next calls.
+        """Put the weights of several sets into a network, each for its own rows of the next calls.
 
         Args:
-            component: the network; its layers take rows as their first dimension.
-            runs: in the order of the rows; neighbours differ.
+            component: the network; the first dimension of its layers' input is the rows.
+            runs: in the order of the rows; neighbouring runs have different sets.
 
         Raises:
             GenerationError: a LoRA can't be read; the network is as it was.
@@ -105,33 +106,33 @@ class Adapters:
             patched.divide(tuple(runs), weights)
 
     def reset(self) -> None:
-        """Give every network its base weights, without moving any: it leaves, or is idle."""
+        """Put the base weights back into every network, on the device where each of them is."""
         for patched in self._networks.values():
             patched.restore()
 
     def forget(self) -> None:
-        """Let go of all merged weights, as memory is short; all networks are on the device."""
+        """Free all merged weights because memory is short; all networks are on the device."""
         self._merged.make_room(self._merged.max_bytes + 1)
         self.reset()
 
     def is_at_hand(self, component: Component, loras: LoraSet) -> bool:
-        """Tell whether a set's weights are there, or none are needed."""
+        """Return whether a set's weights are kept, or none are needed."""
         patched = self._networks[component]
         return not loras or patched.loras == loras or (component, loras) in self._merged
 
-    def changed_layers(self, component: Component, loras: LoraSet) -> int:
-        """Count the layers that a set changes, as far as that is at hand; else 0.
+    def count_changed_layers(self, component: Component, loras: LoraSet) -> int:
+        """Count the layers that a set changes; 0 if it was not merged lately.
 
-        Where sets that change few layers are neighbours, more layers have the base's weights for
-        all of them, and are computed together.
+        If sets that change few layers are neighbours, more layers have the base's weights for all
+        of their rows, and are computed together.
         """
         return self._layer_counts.get((component, loras), 0)
 
     def _gather(self, wanted: Sequence[tuple[Component, LoraSet]]) -> list[MergedWeights]:
-        """Get the weights of sets that shall be in use together; others may go out of use."""
+        """Return the weights of sets to be used together; other sets may be taken out of use."""
         for other, patched in self._networks.items():
             for loras in patched.sets:
-                self._merged.touch((other, loras))  # a network at work goes on with them
+                self._merged.touch((other, loras))  # most recently used, as networks still use them
         return [self._weights(component, loras) for component, loras in wanted]
 
     def _weights(self, component: Component, loras: LoraSet) -> MergedWeights:
@@ -146,7 +147,7 @@ class Adapters:
         self._make_room(network.weight_bytes)
         merged = network.merge(loras, self.library, self._device)
         self._merged.put(key, merged, sum(weights.size for weights in merged.values()))
-        if len(self._layer_counts) >= REMEMBERED_COUNTS:
+        if len(self._layer_counts) >= MAX_LAYER_COUNTS:
             self._layer_counts.clear()
         self._layer_counts[key] = len(merged)
         logger.debug(
@@ -159,7 +160,7 @@ class Adapters:
         return merged
 
     def _make_room(self, size: int) -> None:
-        """Forget as many sets as must go for one of `size` bytes, and take them out of use."""
+        """Drop as many sets as it takes to keep one of `size` bytes, and take them out of use."""
         self._merged.make_room(size)
         for component, patched in self._networks.items():
             is_kept = all((component, loras) in self._merged for loras in patched.sets)

@@ -1,6 +1,6 @@
-"""A LoRA file in any naming becomes the canonical one, tensor by tensor, and is read again.
+"""Conversion of a LoRA file in any naming to the canonical file, which is then verified.
 
-Numbers are the source's bit for bit; only float64 and 8-bit floats change their format.
+Numbers stay the source's bit for bit; only float64 and 8-bit floats change their format.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from lpw_sdxl.errors import AddonError, CheckpointError
-from lpw_sdxl.lora.module_tensors import shown
+from lpw_sdxl.lora.module_tensors import shorten
 from lpw_sdxl.lora.names import Factor
 from lpw_sdxl.lora.plan import LoraPlan, TensorPlan
 from lpw_sdxl.weights.dtypes import CheckpointDtype
@@ -27,7 +27,7 @@ _DTYPES = {
     "BF16": CheckpointDtype.BFLOAT16,
     "F32": CheckpointDtype.FLOAT32,
     "F64": CheckpointDtype.FLOAT32,
-    # float16 holds every number of both 8-bit formats.
+    # float16 represents every number of both 8-bit formats.
     "F8_E4M3": CheckpointDtype.FLOAT16,
     "F8_E5M2": CheckpointDtype.FLOAT16,
 }
@@ -37,16 +37,16 @@ def convert(plan: LoraPlan, path: Path, progress: Progress) -> FileRecord:
     """Write the canonical file, read it again and return its size and SHA-256.
 
     Raises:
-        CheckpointError: a tensor holds NaN or infinity, the source changed meanwhile, or what was
-            written is not what is read.
-        AddonError: an alpha is 0, which tools read in two ways.
+        CheckpointError: a tensor holds NaN or infinity, the source changed meanwhile, or the
+            written file differs from what was to be written.
+        AddonError: an alpha is 0, which tools interpret in two ways.
     """
     items = sorted((*plan.factors, *plan.alphas), key=lambda item: item.name)
     specs = [TensorSpec(item.name, _dtype(item).code, item.shape) for item in items]
     total = sum(spec.size for spec in specs)
     with TensorReader() as reader:
         contents = _contents(reader, items, lambda done: progress("convert", done, total))
-        # The format is safetensors' mark for tensors in torch's layout.
+        # This entry marks tensors in torch's layout, by safetensors' convention.
         record = write_safetensors(path, specs, contents, {"format": "pt"})
     _verify(items, specs, path, lambda done: progress("verify", done, total))
     return record
@@ -79,8 +79,8 @@ def _read(reader: TensorReader, item: TensorPlan) -> torch.Tensor:
         tensor = cast_finite(source, _dtype(item), item.source)
     if item.factor is Factor.ALPHA and not float(tensor):
         raise AddonError(
-            f"alpha {shown((item.source or item).name)} is 0, which some tools read as no effect "
-            "and others as full effect; any other number is right."
+            f"alpha {shorten((item.source or item).name)} is 0, which some tools read as no "
+            "effect and others as full effect; any other number is right."
         )
     return tensor
 
@@ -88,7 +88,7 @@ def _read(reader: TensorReader, item: TensorPlan) -> torch.Tensor:
 def _verify(
     items: list[TensorPlan], specs: list[TensorSpec], path: Path, report: Callable[[int], None]
 ) -> None:
-    """Hold what lies on the disk against the source, bit for bit."""
+    """Compare the written file with the source, bit for bit."""
     written = read_header(path).tensors
     if list(written) != [spec.name for spec in specs]:
         raise CheckpointError("The conversion failed: the written file has other tensors.")

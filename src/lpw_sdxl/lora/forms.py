@@ -1,7 +1,8 @@
-"""The forms of a LoRA: which factors make a change of a weight, and what shapes they need.
+"""The registry of a LoRA's forms: the factors of each and the shapes that they need.
 
-Pure, no torch. The letters of LyCORIS: a weight is [out, in] or [out, in, k, k] and r is the rank
-(Yeh et al., "Navigating Text-To-Image Customization", 2023).
+Pure, no torch; `module_form.py` finds a module's form in this registry. Letters are those of
+LyCORIS: a weight is [out, in] or [out, in, k, k], and r is the rank (Yeh et al., "Navigating
+Text-To-Image Customization", 2023).
 """
 
 from __future__ import annotations
@@ -19,21 +20,22 @@ Factors = tuple[Factor, ...]
 
 @dataclass(frozen=True)
 class Form:
-    """A way to make a change of a weight from factors.
+    """A way to compute the change of a weight from factors.
 
     Attributes:
-        title: what people call it.
+        title: the usual name.
         marks: the factors that only this form has.
-        choices: groups of factors, one of which must be there in full and no part of the others.
-        read: returns the rank and the shapes of the marks.
-        pair: factors that are there in full or not at all.
-        may_have_dora: it may have a `dora_scale`.
+        choices: alternative sets of factors, once for each part; a module has exactly one complete
+            set of each part, and nothing of the other sets.
+        read_shapes: returns the rank and the shapes of the marks.
+        pair: factors of which a module has all or none.
+        may_have_dora: whether it may have a `dora_scale`.
     """
 
     title: str
     marks: Factors
     choices: tuple[tuple[Factors, ...], ...]
-    read: Callable[[ModuleTensors, Shape], tuple[int | None, dict[Factor, Shape]]]
+    read_shapes: Callable[[ModuleTensors, Shape], tuple[int | None, dict[Factor, Shape]]]
     pair: Factors = ()
     may_have_dora: bool = True
 
@@ -42,7 +44,7 @@ def _read_lora(tensors: ModuleTensors, weight: Shape) -> tuple[int, dict[Factor,
     rank = size_of(tensors[Factor.DOWN], 0)
     pointwise = (1,) * len(weight[2:])
     shapes = {Factor.DOWN: (rank, *weight[1:]), Factor.UP: (weight[0], rank, *pointwise)}
-    if Factor.MID in tensors:  # Tucker: the kernel is in the middle
+    if Factor.MID in tensors:  # Tucker form: the kernel is in the middle
         shapes[Factor.DOWN] = (rank, weight[1], *pointwise) if len(weight) > 1 else weight
         shapes[Factor.MID] = (rank, rank, *weight[2:])
     return rank, shapes
@@ -60,7 +62,7 @@ def _read_loha(tensors: ModuleTensors, weight: Shape) -> tuple[int, dict[Factor,
 
 
 def _read_lokr(tensors: ModuleTensors, weight: Shape) -> tuple[int | None, dict[Factor, Shape]]:
-    """Read kron(w1, w2): w1 is [a, c], w2 [b, d, k, k], the weight [ab, cd, k, k]."""
+    """Read the shapes of kron(w1, w2): w1 [a, c], w2 [b, d, k, k], the weight [ab, cd, k, k]."""
     rows, columns = (tensors.get(Factor.LOKR_W1) or tensors[half] for half in _W1)
     a, c = size_of(rows, 0), size_of(columns, 1)
     if weight[0] % a or weight[1] % c:
@@ -85,7 +87,7 @@ def _read_lokr(tensors: ModuleTensors, weight: Shape) -> tuple[int | None, dict[
 def _product(
     tensors: ModuleTensors, names: Factors, weight: Shape, rank: int
 ) -> dict[Factor, Shape]:
-    """Return the shapes of a product: [out, r] times [r, in k k], or with a Tucker core."""
+    """Return the shapes of a product: [out, r] times [r, in k k], or those with a Tucker core."""
     a, b, *cores = names
     if not tensors.keys().isdisjoint(cores):
         return {a: (rank, weight[0]), b: (rank, weight[1]), cores[0]: (rank, rank, *weight[2:])}

@@ -1,4 +1,4 @@
-"""What a LoRA adds to one layer's weight, from the layer's factors; knows no files and no model.
+"""Formulas of a layer's change of weight from its factors; it knows nothing of files or models.
 
 The factors carry LyCORIS' names. In the formulas below W is the layer's weight, D the plain change,
 r a rank, s = alpha / r. The plain kinds:
@@ -8,9 +8,9 @@ r a rank, s = alpha / r. The plain kinds:
     LoKr   D = s w1 (x) w2                     Yeh et al., arXiv 2309.14859, section 3.2
     full   D = diff
 
-o is the product by elements and (x) Kronecker's. A convolution's kernel is a matrix here too, of
-one row per output channel: [out, in * height * width] (LoCon; 2309.14859, section 3.1). Kernels may
-instead be kept in Tucker's form (2108.06098, proposition 2; LyCORIS' `rebuild_tucker`): a core
+o is the element-wise product, (x) Kronecker's product. A convolution's kernel is a matrix here too,
+of one row per output channel: [out, in * height * width] (LoCon; 2309.14859, section 3.1). Kernels
+may instead be kept in Tucker's form (2108.06098, proposition 2; LyCORIS' `rebuild_tucker`): a core
 [p, q, height, width] between a matrix for the output channels and one for the input channels.
 
 On top of any of them comes DoRA (Liu et al., arXiv 2402.09353, section 4), a magnitude m per row or
@@ -36,8 +36,8 @@ _BIAS = "diff_b"
 _MAGNITUDE = "dora_scale"
 
 
-def change(weight: Tensor, factors: FactorTensors) -> Tensor:
-    """Return what a module's factors add to its weight at multiplier 1.
+def compute_weight_change(weight: Tensor, factors: FactorTensors) -> Tensor:
+    """Compute the change that a module's factors make to its weight, at strength 1.
 
     Args:
         weight: of the layer, `[out, in]`, `[out, in, height, width]` or, of a norm, `[channels]`;
@@ -49,7 +49,7 @@ def change(weight: Tensor, factors: FactorTensors) -> Tensor:
         It shares no memory with the factors.
 
     Raises:
-        AddonError: no formula takes these factors, or they don't make the weight's shape.
+        AddonError: no formula takes these factors, or their product does not have the weight's shape.
     """
     dtype = torch.promote_types(weight.dtype, torch.float32)
     if set(factors) == {_BIAS}:
@@ -60,7 +60,7 @@ def change(weight: Tensor, factors: FactorTensors) -> Tensor:
             f"No formula takes the factors {', '.join(sorted(factors)) or '(none)'} together; one "
             "is unknown, missing or too many."
         )
-    # First to the device, then to the wider dtype: half the bytes travel.
+    # First to the device, then to the wider dtype: half the bytes to transfer.
     ready = {name: factor.to(weight.device).to(dtype) for name, factor in factors.items()}
     plain = formula(ready)
     if plain.shape[0] != weight.shape[0] or plain.numel() != weight.numel():
@@ -70,11 +70,11 @@ def change(weight: Tensor, factors: FactorTensors) -> Tensor:
         )
     plain = plain.reshape(weight.shape)
     magnitude = ready.get(_MAGNITUDE)
-    return plain if magnitude is None else _decomposed(weight.to(dtype), plain, magnitude)
+    return plain if magnitude is None else _apply_magnitude(weight.to(dtype), plain, magnitude)
 
 
-def bias_change(factors: FactorTensors) -> Tensor | None:
-    """Return what a module's factors add to its bias at multiplier 1, `[out]`, or None.
+def compute_bias_change(factors: FactorTensors) -> Tensor | None:
+    """Return the change that a module's factors make to its bias, `[out]` at strength 1, or None.
 
     It is float64 if the factor is, else float32, and on the factor's device.
     """
@@ -85,19 +85,19 @@ def bias_change(factors: FactorTensors) -> Tensor | None:
 
 
 def _low_rank(factors: FactorTensors) -> Tensor:
-    """LoRA and LoCon: down `[r, in, ...]`, up `[out, r, ...]`.
+    """Compute LoRA and LoCon: down `[r, in, ...]`, up `[out, r, ...]`.
 
     In Tucker's form both have 1x1 kernels, and mid is `[r, r, height, width]`.
     """
     down, up = _matrix(factors["lora_down"]), _matrix(factors["lora_up"])
-    # The scale goes to the small factor: then the product alone is as large as the weight.
+    # The small factor is scaled, so that only the product is as large as the weight.
     up = up * _scale(factors, down.shape[0])
     core = factors.get("lora_mid")
     return up @ down if core is None else _tucker(core, up, down)
 
 
 def _hadamard(factors: FactorTensors) -> Tensor:
-    """LoHa: the product by elements of two products, of the factors 1 and 2."""
+    """Compute LoHa: the element-wise product of two products, of the factors w1 and w2."""
     scale = _scale(factors, factors["hada_w1_b"].shape[0])
     left = _product(factors["hada_w1_a"] * scale, factors["hada_w1_b"], factors.get("hada_t1"))
     right = _product(factors["hada_w2_a"], factors["hada_w2_b"], factors.get("hada_t2"))
@@ -110,7 +110,10 @@ def _hadamard(factors: FactorTensors) -> Tensor:
 
 
 def _kronecker(factors: FactorTensors) -> Tensor:
-    """LoKr: w1 `[out1, in1]`, w2 `[out2, in2 * height * width]`, out1 out2 = out, in1 in2 = in."""
+    """Compute LoKr: w1 `[out1, in1]`, w2 `[out2, in2 * height * width]`.
+
+    out1 * out2 is out, in1 * in2 is in.
+    """
     left, right = _side(factors, "lokr_w1") * _kronecker_scale(factors), _side(factors, "lokr_w2")
     # [out1, out2, in1, in2 * height * width]
     blocks = left[:, None, :, None] * right[None, :, None, :]
@@ -120,20 +123,20 @@ def _kronecker(factors: FactorTensors) -> Tensor:
 def _kronecker_scale(factors: FactorTensors) -> Tensor | float:
     """Return alpha over the rank of the sides that are products, or 1 if neither is.
 
-    LyCORIS' alpha means nothing where both sides are whole; it writes the rank that was asked for.
+    Where both sides are whole, LyCORIS ignores alpha; it writes the requested rank there.
     """
     names = ("lokr_w1_b", "lokr_w2_b")
     ranks = {factors[name].shape[0] for name in names if name in factors}
     if len(ranks) > 1:
         raise AddonError(
             f"A LoKr's two sides have the ranks {' and '.join(map(str, sorted(ranks)))}; its scale "
-            "is told only where they are the same."
+            "is defined only where they are the same."
         )
     return _scale(factors, ranks.pop()) if ranks else 1.0
 
 
 def _side(factors: FactorTensors, name: str) -> Tensor:
-    """Return a side of LoKr's product, which is whole or a product itself."""
+    """Return a side of LoKr's product, which is stored whole or as a product itself."""
     if name in factors:
         return _matrix(factors[name])
     core = factors.get("lokr_t2") if name == "lokr_w2" else None
@@ -144,8 +147,8 @@ def _whole(factors: FactorTensors) -> Tensor:
     return factors["diff"].clone()
 
 
-def _decomposed(weight: Tensor, plain: Tensor, magnitude: Tensor) -> Tensor:
-    """DoRA: give the changed weight these norms, and return the change.
+def _apply_magnitude(weight: Tensor, plain: Tensor, magnitude: Tensor) -> Tensor:
+    """Compute the change by DoRA, which gives the changed weight the norms `magnitude`.
 
     Args:
         weight: of the layer.
@@ -161,15 +164,15 @@ def _decomposed(weight: Tensor, plain: Tensor, magnitude: Tensor) -> Tensor:
             f"{list(weight.shape)} it must be {list(shapes[0])} or {list(shapes[1])}."
         )
     others = [axis for axis, length in enumerate(magnitude.shape) if length == 1]
-    # Summed in float64: gain - 1 is small, and the whole weight is multiplied by its error.
+    # Summed in float64: gain - 1 is small, and its error is multiplied by the whole weight.
     norm = torch.linalg.vector_norm(weight + plain, dim=others, keepdim=True, dtype=torch.float64)
-    gain = magnitude / norm.clamp_min(torch.finfo(weight.dtype).tiny)  # a row of zeros stays one
-    # gain (W + D) - W, without the difference of two large numbers.
+    gain = magnitude / norm.clamp_min(torch.finfo(weight.dtype).tiny)  # a row of zeros stays zero
+    # gain (W + D) - W, without a difference of two large numbers.
     return torch.addcmul(plain * gain.to(plain.dtype), weight, (gain - 1).to(plain.dtype))
 
 
 def _scale(factors: FactorTensors, rank: int) -> Tensor:
-    """Return alpha / rank as a scalar tensor; reading its number would wait for the device."""
+    """Return alpha / rank as a scalar tensor; reading the number would wait for the device."""
     return factors[_ALPHA].reshape(()) / rank
 
 
@@ -192,8 +195,8 @@ def _product(a: Tensor, b: Tensor, core: Tensor | None) -> Tensor:
 
 
 _LOHA = {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", _ALPHA}
-_FIRST_SIDES = ({"lokr_w1"}, {"lokr_w1_a", "lokr_w1_b"})
-_SECOND_SIDES = (
+_W1_CHOICES = ({"lokr_w1"}, {"lokr_w1_a", "lokr_w1_b"})
+_W2_CHOICES = (
     {"lokr_w2"},
     {"lokr_w2_a", "lokr_w2_b"},
     {"lokr_t2", "lokr_w2_a", "lokr_w2_b"},
@@ -203,13 +206,9 @@ _ROWS: Sequence[tuple[set[str], Callable[[FactorTensors], Tensor]]] = (
     ({"lora_down", "lora_mid", "lora_up", _ALPHA}, _low_rank),
     (_LOHA, _hadamard),
     (_LOHA | {"hada_t1", "hada_t2"}, _hadamard),
-    *(
-        (first | second | {_ALPHA}, _kronecker)
-        for first in _FIRST_SIDES
-        for second in _SECOND_SIDES
-    ),
+    *((first | second | {_ALPHA}, _kronecker) for first in _W1_CHOICES for second in _W2_CHOICES),
     ({"lokr_w1", "lokr_w2"}, _kronecker),
     ({"diff"}, _whole),
 )
 _FORMULAS = {frozenset(names): formula for names, formula in _ROWS}
-"""The formula for each set of factors, magnitude and bias aside: they go with any."""
+"""The formula of each set of factors, without magnitude and bias, which any set may have."""

@@ -1,4 +1,4 @@
-"""The imported LoRAs' tensors, read when they are first needed; nothing is applied here."""
+"""The imported LoRAs' tensors, read when they are first needed, not yet applied."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ logger = logging.getLogger(__name__)
 
 
 class LoraEntry(ResolvedLora, Protocol):
-    """An imported LoRA: the registry's entry."""
+    """A registry's entry of an imported LoRA."""
 
     @property
     def file(self) -> Path:
-        """Give the canonical file."""
+        """Return the canonical file."""
 
     def verify(self) -> None:
-        """Check that every byte is as it was imported; an error of ours if not."""
+        """Check that every byte is as it was imported; raise an error of ours if not."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,16 @@ class LoraTensors:
     size: int
 
     def of(self, component: Component) -> Mapping[str, FactorTensors]:
-        """Give the factors for one network; none if it leaves that as it is."""
+        """Return the factors for one network; none if it does not change that network."""
         return self.modules.get(component, {})
 
 
 class LoraLibrary:
-    """Reads LoRAs and remembers those used last; any thread may ask.
+    """The tensors of all LoRAs, with a cache of those used last; thread-safe.
 
     Args:
         entries: by the SHA-256 of the file that each was imported from.
-        max_bytes: of what is remembered.
+        max_bytes: limit of the cache.
     """
 
     def __init__(self, entries: Mapping[str, LoraEntry], max_bytes: int) -> None:
@@ -65,28 +65,28 @@ class LoraLibrary:
         self._cache: ByteCache[str, LoraTensors] = ByteCache(max_bytes)
         self._verified: set[str] = set()
         self._lock = threading.Lock()
-        self._reading = threading.Lock()  # one at a time: what is read has no other bound
+        self._reading = threading.Lock()  # one file at a time: nothing else bounds their memory
 
     @property
     def counters(self) -> CacheCounters:
-        """What the memory has done."""
+        """The counters of the cache."""
         return self._cache.counters
 
     def get(self, sha256: str) -> LoraTensors:
-        """Give a LoRA's tensors, from the disk if they are not at hand.
+        """Return a LoRA's tensors, read from the disk if they are not cached.
 
-        The file's bytes are held against its manifest when it is read for the first time. Who asks
-        for a LoRA that is at hand never waits for another's file.
+        When a file is read for the first time, its bytes are checked against its manifest. A caller
+        whose LoRA is cached never waits for another's file.
 
         Raises:
-            GenerationError: its entry is damaged or gone.
+            GenerationError: its file is damaged or missing.
         """
         with self._lock:
             known = self._cache.get(sha256)
         if known is not None:
             return known
         with self._reading:
-            with self._lock:  # somebody may have read it meanwhile
+            with self._lock:  # another thread may have read it meanwhile
                 known = self._cache.get(sha256) if sha256 in self._cache else None
             if known is not None:
                 return known
@@ -101,8 +101,8 @@ class LoraLibrary:
         try:
             if sha256 not in self._verified:
                 entry.verify()
-            # Not mapped into memory: whoever rewrote the file of a mounted folder would end us.
-            tensors = _sorted_out(load(entry.file.read_bytes()))
+            # Not mapped into memory: if a mounted file were rewritten, the process would be killed.
+            tensors = _group_by_layer(load(entry.file.read_bytes()))
         except (LpwSdxlError, OSError, SafetensorError, ValueError) as error:
             logger.error("LoRA %s can't be read: %s", entry.manifest.name, error)
             raise GenerationError(
@@ -120,12 +120,12 @@ class LoraLibrary:
 
 
 def layer_name(path: str) -> str:
-    """Name a layer by its path, without the level that Transformers 5.6 left out of CLIP."""
+    """Return a layer's path without the level that Transformers 5.6 removed from CLIP."""
     return path.removeprefix("text_model.")
 
 
-def _sorted_out(tensors: Mapping[str, Tensor]) -> LoraTensors:
-    """Sort a canonical file's tensors, `<component>/<path>/<factor>`, by network and layer."""
+def _group_by_layer(tensors: Mapping[str, Tensor]) -> LoraTensors:
+    """Group a canonical file's tensors, `<component>/<path>/<factor>`, by network and layer."""
     modules: dict[Component, dict[str, dict[str, Tensor]]] = defaultdict(lambda: defaultdict(dict))
     for name, tensor in tensors.items():
         component, path, factor = name.split("/")

@@ -1,4 +1,4 @@
-"""A set of LoRAs and a network's own weights, put together; nothing is put in its place here."""
+"""Merging of a set of LoRAs with a network's base weights; the network itself is not changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lpw_sdxl.lora.formulas import FactorTensors, bias_change, change
+from lpw_sdxl.lora.formulas import FactorTensors, compute_bias_change, compute_weight_change
 from lpw_sdxl.lora.library import LoraLibrary, layer_name
 from lpw_sdxl.lora.sets import LoraSet
 from lpw_sdxl.weights.component import Component
@@ -24,26 +24,26 @@ class LayerWeights:
 
     @property
     def size(self) -> int:
-        """Count its bytes."""
+        """The size in bytes."""
         return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
 
     def to(self, device: torch.device) -> LayerWeights:
-        """Give the same on a device; what is there is not copied."""
+        """Return the same on a device; tensors that are there already are not copied."""
         return LayerWeights(
             self.weight.to(device), None if self.bias is None else self.bias.to(device)
         )
 
 
 MergedWeights = Mapping[str, LayerWeights]
-"""What a set changes in one network, by the layer's path."""
+"""The layers of one network that a set changes, by `layer_name`."""
 
 
 class Network:
-    """One network of a model and the weights that it came with.
+    """One network of a model and its base weights.
 
     Args:
-        component: which one.
-        module: its weights are taken for the base's now, and never written.
+        component: which network.
+        module: its weights now are the base weights; they are never written.
 
     Attributes:
         layers: every module that has a weight, by `layer_name` of its path.
@@ -57,19 +57,19 @@ class Network:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of what a set may change."""
+        """Bytes of all weights that a set may change."""
         return sum(weights.size for weights in self.base.values())
 
     def merge(self, loras: LoraSet, library: LoraLibrary, device: torch.device) -> MergedWeights:
-        """Make the weights of a set, in the base's dtype and memory format.
+        """Compute the weights of a set, in the base's dtype and memory format.
 
-        Each LoRA's change is that of the base, so that their order does not matter:
+        Each LoRA's change is computed from the base, so that their order does not matter:
         `W + sum(strength * change(W))`, summed in float32 and rounded once.
 
         Args:
             loras: the set.
             library: where its tensors are.
-            device: where the result shall be.
+            device: of the result.
 
         Raises:
             GenerationError: a LoRA of the set can't be read.
@@ -90,8 +90,8 @@ class Network:
             bias = None if base.bias is None else base.bias.float().clone()
             for strength, stored in parts:
                 factors = {name: factor.to(device) for name, factor in stored.items()}
-                weight.add_(change(own, factors), alpha=strength)
-                shift = bias_change(factors)
+                weight.add_(compute_weight_change(own, factors), alpha=strength)
+                shift = compute_bias_change(factors)
                 if bias is not None and shift is not None:
                     bias.add_(shift, alpha=strength)
             return LayerWeights(weight.to(own.dtype), None if bias is None else bias.to(own.dtype))

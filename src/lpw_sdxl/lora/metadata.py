@@ -1,4 +1,4 @@
-"""What a LoRA's writer noted in its metadata: hearsay for people, cleaned and kept short.
+"""A LoRA's description in its file's metadata: unverified, for people, cleaned and shortened.
 
 The keys are those of sd-scripts (`ss_`) and of the ModelSpec standard 1.0.1 (`modelspec.`).
 """
@@ -10,38 +10,38 @@ import math
 from lpw_sdxl.weights.header import CheckpointHeader
 from lpw_sdxl.weights.text import clean_text
 
-_LONGEST = 200
-_MOST_WORDS = 50
+_MAX_CHARACTERS = 200
+_MAX_WORDS = 50
 
 
 def architecture(header: CheckpointHeader) -> str:
-    """Return the kind of model that it was trained on in the writer's words, or nothing."""
+    """Return the kind of its base model as the metadata names it; empty if it does not."""
     return _first(header, "modelspec.architecture", "ss_base_model_version")
 
 
 def base_model(header: CheckpointHeader) -> str:
-    """Return kind and file of the model that it was trained on, as far as they are told."""
+    """Return kind and file of its base model, as far as the metadata names them."""
     kind, file = architecture(header), _first(header, "ss_sd_model_name")
     return f"{kind} ({file})" if kind and file else kind or file
 
 
 def title(header: CheckpointHeader) -> str:
-    """Return what the writer calls it, or nothing."""
+    """Return its title; empty if there is none."""
     return _first(header, "modelspec.title", "ss_output_name")
 
 
 def trained_words(header: CheckpointHeader) -> tuple[str, ...]:
-    """Return what to write in a prompt, where the writer says it.
+    """Return the trigger words for a prompt, if the metadata lists them.
 
-    `ss_tag_frequency` is not read: a frequent tag (`1girl`) is mostly one that the model knew.
+    `ss_tag_frequency` is not read: its most frequent tags (`1girl`) are mostly ordinary words.
     """
     text = header.metadata.get("modelspec.trigger_phrase", "")
-    words = (clean_text(word)[:_LONGEST] for word in text.split(","))
-    return tuple(dict.fromkeys(word for word in words if word))[:_MOST_WORDS]
+    words = (clean_text(word)[:_MAX_CHARACTERS] for word in text.split(","))
+    return tuple(dict.fromkeys(word for word in words if word))[:_MAX_WORDS]
 
 
 def alphas(header: CheckpointHeader) -> tuple[float, ...]:
-    """Return sd-scripts' note of alpha, if it is a number."""
+    """Return the alpha that sd-scripts noted, if it is a number."""
     try:
         alpha = float(header.metadata.get("ss_network_alpha", ""))
     except ValueError:
@@ -50,5 +50,5 @@ def alphas(header: CheckpointHeader) -> tuple[float, ...]:
 
 
 def _first(header: CheckpointHeader, *keys: str) -> str:
-    texts = (clean_text(header.metadata.get(key, ""))[:_LONGEST].strip('" ') for key in keys)
+    texts = (clean_text(header.metadata.get(key, ""))[:_MAX_CHARACTERS].strip('" ') for key in keys)
     return next((text for text in texts if text and text != "None"), "")

@@ -1,4 +1,4 @@
-"""What one module's factors are: kinds, rank, and the shapes that fit it; pure, no torch."""
+"""The form of one module's factors: found in `forms.py`, checked to fit the module; no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from math import prod
 from lpw_sdxl.checkpoint.plan import WEIGHT_DTYPES
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.lora.forms import FORMS, FULL, Factors, Form
-from lpw_sdxl.lora.module_tensors import ModuleTensors, named, refuse_dtype, refuse_shape
+from lpw_sdxl.lora.module_tensors import ModuleTensors, describe_tensor, refuse_dtype, refuse_shape
 from lpw_sdxl.lora.names import Factor
 from lpw_sdxl.lora.targets import Shape, TargetModule
 
@@ -18,12 +18,12 @@ ALPHA_DTYPES = (*WEIGHT_DTYPES, "I64", "I32")
 
 @dataclass(frozen=True)
 class ModuleForm:
-    """What one module's factors are.
+    """The form of one module's factors.
 
     Attributes:
-        kinds: what people call them, such as `LoCon` and `DoRA`.
-        rank: that alpha is divided by; None where the formula has no scale.
-        shapes: the canonical shape of each factor, by its name in the file; none for alpha.
+        kinds: the usual names, such as `LoCon` and `DoRA`.
+        rank: divides alpha; None if the formula has no scale.
+        shapes: the canonical shape of each factor but alpha, by its name in the file.
     """
 
     kinds: tuple[str, ...]
@@ -32,24 +32,25 @@ class ModuleForm:
 
 
 def find_form(tensors: ModuleTensors, target: TargetModule) -> ModuleForm:
-    """Tell the kinds of a module's factors and check that they fit it.
+    """Find the form of a module's factors and check that they fit the module.
 
     Raises:
-        AddonError: a factor is missing, too many, of a wrong shape or dtype; it is named.
+        AddonError: a factor is missing, superfluous, or of a wrong shape or dtype; the message
+            names it.
     """
-    form = _form(tensors)
+    form = _choose_form(tensors)
     _check_complete(tensors, form)
     if len(target.weight) < 2 and form is not FULL:
         refuse_shape(
             tensors[min(tensors)], f"its module has a vector {list(target.weight)}, for a diff"
         )
-    rank, shapes = form.read(tensors, target.weight)
-    shapes |= _bias(tensors, target) | _scales(tensors, target.weight)
+    rank, shapes = form.read_shapes(tensors, target.weight)
+    shapes |= _bias_shape(tensors, target) | _magnitude_shapes(tensors, target.weight)
     for factor in sorted(tensors.keys() - shapes.keys() - {Factor.ALPHA}):
-        raise AddonError(f"{named(tensors[factor])} has no meaning beside the others.")
+        raise AddonError(f"{describe_tensor(tensors[factor])} has no meaning beside the others.")
     for factor, shape in shapes.items():
         tensor = tensors[factor]
-        if factor is not Factor.MAGNITUDE and not _holds(tensor.shape, shape):
+        if factor is not Factor.MAGNITUDE and not _fits(tensor.shape, shape):
             refuse_shape(tensor, f"{list(shape)} would fit its module's {list(target.weight)}")
         if tensor.dtype not in WEIGHT_DTYPES:
             refuse_dtype(tensor, f"{', '.join(WEIGHT_DTYPES)} can be imported")
@@ -59,41 +60,43 @@ def find_form(tensors: ModuleTensors, target: TargetModule) -> ModuleForm:
 
 
 def kinds_of(tensors: ModuleTensors) -> tuple[str, ...]:
-    """Say what people call a module's factors, without the module to hold them against."""
+    """Return the usual names of a module's factors, without the module to check them with."""
     form = next((form for form in FORMS if not tensors.keys().isdisjoint(form.marks)), None)
     if form is None:
         return ()
     down = tensors.get(Factor.DOWN)
-    is_kernel = Factor.MID in tensors or (down is not None and len(_trimmed(down.shape)) > 2)
+    is_kernel = Factor.MID in tensors or (down is not None and len(_trim_ones(down.shape)) > 2)
     return _titles(form, tensors, has_kernel=is_kernel)
 
 
 def rank_of(tensors: ModuleTensors) -> int | None:
-    """Return the rank of a module's factors as their shapes tell it; None for none."""
+    """Return the rank of a module's factors, read from their shapes; None if they have none."""
     by_rank = (Factor.DOWN, Factor.HADA_W1_B, Factor.LOKR_W1_B, Factor.LOKR_W2_B)
     shapes = (tensors[factor].shape for factor in by_rank if factor in tensors)
     return next((shape[0] for shape in shapes if shape), None)
 
 
-def _form(tensors: ModuleTensors) -> Form:
+def _choose_form(tensors: ModuleTensors) -> Form:
     forms = [form for form in FORMS if not tensors.keys().isdisjoint(form.marks)]
     if len(forms) > 1 and Factor.DIFF not in tensors:
         forms = [form for form in forms if form is not FULL]  # a bias goes with any form
     first = next(iter(tensors.values()))
     if not forms:
-        raise AddonError(f"{named(first)} stands alone; the factors that it belongs to are needed.")
+        raise AddonError(
+            f"{describe_tensor(first)} stands alone; the factors that it belongs to are needed."
+        )
     if len(forms) > 1:
         raise AddonError(
-            f"{named(first)}: its module is changed as {forms[0].title} and as {forms[1].title}; "
-            "one of them is needed."
+            f"{describe_tensor(first)}: its module is changed as {forms[0].title} and as "
+            f"{forms[1].title}; one of them is needed."
         )
     return forms[0]
 
 
 def _check_complete(tensors: ModuleTensors, form: Form) -> None:
-    """Refuse a module that has a part of a set of factors, or two sets where one is right.
+    """Refuse a module whose set of factors is incomplete, or that has two sets for one part.
 
-    A bias alone is complete: some tools save the changes of weights and biases as they find them.
+    A bias alone is complete: some tools save changes of weights and of biases independently.
     """
     if tensors.keys() == {Factor.DIFF_B}:
         return
@@ -102,7 +105,9 @@ def _check_complete(tensors: ModuleTensors, form: Form) -> None:
         wanted = begun[0] if begun else choices[0]
         if len(begun) > 1:
             other = next(tensors[factor] for factor in sorted(begun[1]) if factor in tensors)
-            raise AddonError(f"{named(other)}: its module has the same part in another form.")
+            raise AddonError(
+                f"{describe_tensor(other)}: its module has the same part in another form."
+            )
         _check_present(tensors, wanted)
     if not tensors.keys().isdisjoint(form.pair):
         _check_present(tensors, form.pair)
@@ -110,14 +115,16 @@ def _check_complete(tensors: ModuleTensors, form: Form) -> None:
     if form.may_have_dora:
         allowed |= {Factor.DORA_SCALE, Factor.MAGNITUDE}
     for factor in sorted(tensors.keys() - allowed):
-        raise AddonError(f"{named(tensors[factor])} has no meaning beside {form.title}.")
+        raise AddonError(f"{describe_tensor(tensors[factor])} has no meaning beside {form.title}.")
 
 
 def _check_present(tensors: ModuleTensors, wanted: Factors) -> None:
     missing = sorted(set(wanted) - tensors.keys())
     if missing:
         present = tensors[min(tensors.keys() & wanted or tensors)]
-        raise AddonError(f"{named(present)} has no {missing[0].value} beside it; both are needed.")
+        raise AddonError(
+            f"{describe_tensor(present)} has no {missing[0].value} beside it; both are needed."
+        )
 
 
 def _titles(form: Form, tensors: ModuleTensors, *, has_kernel: bool) -> tuple[str, ...]:
@@ -128,7 +135,7 @@ def _titles(form: Form, tensors: ModuleTensors, *, has_kernel: bool) -> tuple[st
     return ("DoRA",) if title == "LoRA" else (title, "DoRA")
 
 
-def _bias(tensors: ModuleTensors, target: TargetModule) -> dict[Factor, Shape]:
+def _bias_shape(tensors: ModuleTensors, target: TargetModule) -> dict[Factor, Shape]:
     if Factor.DIFF_B not in tensors:
         return {}
     if target.bias is None:
@@ -136,8 +143,8 @@ def _bias(tensors: ModuleTensors, target: TargetModule) -> dict[Factor, Shape]:
     return {Factor.DIFF_B: target.bias}
 
 
-def _scales(tensors: ModuleTensors, weight: Shape) -> dict[Factor, Shape]:
-    """Return the shape of DoRA's scale: a number for each row, or for each column."""
+def _magnitude_shapes(tensors: ModuleTensors, weight: Shape) -> dict[Factor, Shape]:
+    """Return the shape of DoRA's magnitude: one number for each row, or for each column."""
     shapes: dict[Factor, Shape] = {}
     row = (weight[0], *(1,) * len(weight[1:]))
     if Factor.MAGNITUDE in tensors:
@@ -150,7 +157,7 @@ def _scales(tensors: ModuleTensors, weight: Shape) -> dict[Factor, Shape]:
     if Factor.DORA_SCALE in tensors:
         tensor = tensors[Factor.DORA_SCALE]
         column = (1, *weight[1:2], *row[2:])
-        shapes[Factor.DORA_SCALE] = row if _holds(tensor.shape, row) else column
+        shapes[Factor.DORA_SCALE] = row if _fits(tensor.shape, row) else column
     return shapes
 
 
@@ -164,17 +171,17 @@ def _check_alpha(tensors: ModuleTensors) -> None:
         refuse_dtype(alpha, f"{', '.join(ALPHA_DTYPES)} can be imported")
 
 
-def _holds(shape: Shape, canonical: Shape) -> bool:
-    """Tell whether a tensor of this shape has the canonical shape's numbers in the same order.
+def _fits(shape: Shape, canonical: Shape) -> bool:
+    """Return whether a shape has the canonical shape's numbers in the same order.
 
     The same matrix is a linear layer's in one tool and a pointwise convolution's in another, and
     some tools save a convolution's kernel as a matrix.
     """
     flat = (canonical[0], prod(canonical[1:])) if len(canonical) > 1 else canonical
-    return shape == canonical or _trimmed(shape) in (_trimmed(canonical), flat)
+    return shape == canonical or _trim_ones(shape) in (_trim_ones(canonical), flat)
 
 
-def _trimmed(shape: Shape) -> Shape:
+def _trim_ones(shape: Shape) -> Shape:
     while len(shape) > 2 and shape[-1] == 1:
         shape = shape[:-1]
     return shape

@@ -1,4 +1,4 @@
-"""One module's tensors as a file has them, and how a refusal names one of them; pure, no torch."""
+"""One module's tensors as a file has them, and refusals that name one of them; pure, no torch."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from lpw_sdxl.weights.header import TensorInfo
 from lpw_sdxl.weights.text import clean_text
 
 ModuleTensors = Mapping[Factor, TensorInfo]
-"""One module's tensors."""
+"""The tensors of one module, by what each is to the module."""
 
-_LONGEST_NAME = 200
+_MAX_NAME_CHARACTERS = 200
 
 
 def size_of(tensor: TensorInfo, dimension: int) -> int:
-    """Return one size of a factor.
+    """Return the length of one dimension of a factor.
 
     Raises:
-        AddonError: the tensor has too few dimensions, or no numbers.
+        AddonError: the tensor has too few dimensions, or no elements.
     """
     if len(tensor.shape) <= dimension or 0 in tensor.shape:
         refuse_shape(tensor, "it needs two dimensions and more, none of them 0")
@@ -28,20 +28,20 @@ def size_of(tensor: TensorInfo, dimension: int) -> int:
 
 
 def refuse_shape(tensor: TensorInfo, right: str) -> NoReturn:
-    """Refuse a tensor's shape, and say what would be right."""
-    raise AddonError(f"{named(tensor)} has the shape {list(tensor.shape)}; {right}.")
+    """Refuse a tensor's shape; `right` states what would be right."""
+    raise AddonError(f"{describe_tensor(tensor)} has the shape {list(tensor.shape)}; {right}.")
 
 
 def refuse_dtype(tensor: TensorInfo, right: str) -> NoReturn:
-    """Refuse a tensor's dtype, and say what would be right."""
-    raise AddonError(f"{named(tensor)} has the dtype {tensor.dtype}; {right}.")
+    """Refuse a tensor's dtype; `right` states what would be right."""
+    raise AddonError(f"{describe_tensor(tensor)} has the dtype {tensor.dtype}; {right}.")
 
 
-def named(tensor: TensorInfo) -> str:
-    """Name a tensor and its file, as a sentence begins with them."""
-    return f"{clean_text(tensor.path.name.removesuffix('.part'))}: tensor {shown(tensor.name)}"
+def describe_tensor(tensor: TensorInfo) -> str:
+    """Return the beginning of a sentence, which names a tensor and its file."""
+    return f"{clean_text(tensor.path.name.removesuffix('.part'))}: tensor {shorten(tensor.name)}"
 
 
-def shown(name: str) -> str:
-    """Return a tensor's name as far as a sentence shows it."""
-    return clean_text(name)[:_LONGEST_NAME]
+def shorten(name: str) -> str:
+    """Return a tensor's name, cleaned and shortened for a message."""
+    return clean_text(name)[:_MAX_NAME_CHARACTERS]

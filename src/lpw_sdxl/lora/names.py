@@ -1,8 +1,8 @@
-"""What a tensor of a LoRA file is called in each convention; pure, no torch.
+"""The names of a LoRA file's tensors in each convention; pure, no torch.
 
 A name is a prefix for the component, the module's path and the factor: `lora_unet_` +
-`input_blocks_4_1_proj_in` + `lora_down.weight`. Prefixes and factors are tables; paths are never
-taken apart, but looked up among the names that the target's own modules have in each convention.
+`input_blocks_4_1_proj_in` + `lora_down.weight`. Prefixes and factors are tables. Paths
+are never parsed, but looked up among the names of the model's own modules in each convention.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lpw_sdxl.weights.component import Component
 
 
 class Naming(StrEnum):
-    """Whose names they are; the value is for people."""
+    """A convention of names; the value is for people to read."""
 
     KOHYA = "kohya"
     LYCORIS = "LyCORIS"
@@ -28,7 +28,7 @@ class Naming(StrEnum):
 
 
 class Factor(StrEnum):
-    """A part of what a LoRA does to one module; the value is the canonical file's name for it."""
+    """A tensor's role in the change of one module; the value is its name in the canonical file."""
 
     DOWN = "lora_down"
     UP = "lora_up"
@@ -51,18 +51,18 @@ class Factor(StrEnum):
     DIFF_B = "diff_b"
     ALPHA = "alpha"
     MAGNITUDE = "lora_magnitude_vector"
-    """PEFT's `dora_scale`: always one number for each row. The canonical file hasn't got it."""
+    """PEFT's `dora_scale`: always one number for each row. The canonical file has none."""
 
 
 class TensorName(NamedTuple):
-    """A tensor's name in two: the module's name in the file, and what of it the tensor is."""
+    """A tensor's name in two parts: the module's name in the file, and the tensor's role."""
 
     module: str
     factor: Factor
 
 
 class FoundModule(NamedTuple):
-    """A module of the model, and the convention that it was found by."""
+    """A module of the model, and the convention by which it was found."""
 
     component: Component
     path: str
@@ -70,7 +70,7 @@ class FoundModule(NamedTuple):
 
 
 _ENDINGS = {
-    # Every tool has `.weight` behind these three.
+    # Every tool appends `.weight` to these three.
     **{factor.value: factor for factor in set(Factor) - {Factor.DOWN, Factor.UP, Factor.MID}},
     "lora_down.weight": Factor.DOWN,
     "lora_up.weight": Factor.UP,
@@ -88,7 +88,7 @@ _ENDINGS = {
     "b_norm": Factor.DIFF_B,
 }
 _WITH_ADAPTER = ("lora_A", "lora_B", "lora_magnitude_vector")
-"""PEFT puts the adapter's name, mostly `default`, behind these where it doesn't strip it."""
+"""PEFT inserts the adapter's name, mostly `default`, behind these unless it strips it."""
 
 _PROCESSOR_LAYERS = {
     f"to_{layer}_lora.{half}.weight": (path, factor)
@@ -116,7 +116,7 @@ _CONVENTIONS: Sequence[tuple[Naming, Mapping[str, Component], Sequence[str]]] = 
     # A UNet's file that `save_attn_procs` or `save_lora_adapter` wrote.
     (Naming.DIFFUSERS, _UNET_ALONE, ("{}",)),
 )
-"""What a convention calls the components, and how it begins a name with that."""
+"""For each convention, the names of the components and the prefixes built from them."""
 
 _PREFIXES = {
     beginning.format(name): (component, naming)
@@ -136,8 +136,8 @@ _CLIP_ATTENTION = {
 }
 
 
-def split(name: str) -> TensorName | None:
-    """Split a tensor's name behind its module; None where no convention knows its end."""
+def split_name(name: str) -> TensorName | None:
+    """Split a tensor's name into module and factor; None if no convention has its ending."""
     parts = name.split(".")
     if len(parts) > 3 and parts[-1] == "weight" and parts[-3] in _WITH_ADAPTER:
         del parts[-2]
@@ -156,12 +156,12 @@ def split(name: str) -> TensorName | None:
 
 
 def component_of(module: str) -> tuple[Component, Naming]:
-    """Tell a module's component and the naming by the beginning of its name alone."""
+    """Return the component and the naming of a module by the beginning of its name alone."""
     return next(_PREFIXES[prefix] for prefix in _LONGEST_FIRST if module.startswith(prefix))
 
 
 class ModuleNames:
-    """The modules of a model by the names that they have in each convention."""
+    """The modules of a model, by their names in each convention."""
 
     def __init__(self, targets: TargetModules) -> None:
         self._paths = {
@@ -169,7 +169,7 @@ class ModuleNames:
         }
 
     def find(self, module: str) -> FoundModule | None:
-        """Return where a module of a file is in the model; None for a name that no module has."""
+        """Find the model's module by its name in a file; None if no module has that name."""
         for prefix in filter(module.startswith, _LONGEST_FIRST):
             component, naming = _PREFIXES[prefix]
             path = self._paths[component].get(_fold(module[len(prefix) :]))
@@ -184,13 +184,13 @@ def _index(component: Component, paths: list[str]) -> dict[str, str]:
     spellings = _unet_spellings if component is Component.UNET else _encoder_spellings
     for path in paths:
         for name in spellings(path):
-            # Two modules of one name would make a file's meaning a matter of chance.
+            # Two modules of one name would make a file ambiguous.
             assert index.setdefault(_fold(name), path) == path, name
     return index
 
 
 def _fold(name: str) -> str:
-    """Return a name as kohya's tools write it; they can't tell its dots from its underscores."""
+    """Return a name as kohya's tools write it, with underscores for dots."""
     return name.replace(".", "_")
 
 
@@ -202,10 +202,10 @@ def _unet_spellings(path: str) -> Iterator[str]:
 
 
 def _encoder_spellings(path: str) -> Iterator[str]:
-    """Yield a path with and without `text_model`, which Transformers' CLIP lost in 5.6."""
+    """Yield a path with and without `text_model`, which Transformers 5.6 removed from CLIP."""
     inner = path.removeprefix(_CLIP)
     for name in (inner, _CLIP + inner):
         yield name
-        for ours, theirs in _CLIP_ATTENTION.items():
-            if name.endswith(ours):
-                yield name.removesuffix(ours) + theirs
+        for new, old in _CLIP_ATTENTION.items():
+            if name.endswith(new):
+                yield name.removesuffix(new) + old

@@ -1,7 +1,7 @@
-"""One network of the model, and which weights are in it now: a set's, several sets', the base's.
+"""One network whose weights can be exchanged: for a set's, for several sets', for the base's.
 
-Weights are put into a network by exchanging pointers, so the base's own are there to come back. It
-knows nothing of how a set's weights are made, or of what is remembered of them.
+Weights are exchanged by pointer, so the base's own are kept and can be put back. It knows nothing
+of how a set's weights are computed or cached.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 
 
 class RowRun(NamedTuple):
-    """Neighbouring rows of a call that have one set."""
+    """Neighbouring rows of a call that share one set."""
 
     loras: LoraSet
     rows: int
 
 
 class PatchedNetwork:
-    """A network whose layers are given other weights, and its own again.
+    """A network whose layers have other weights for a while.
 
     Args:
         network: with its base weights.
@@ -35,21 +35,21 @@ class PatchedNetwork:
 
     def __init__(self, network: Network, device: torch.device) -> None:
         self.network = network
-        self.loras: LoraSet | None = NO_LORAS  # None while it is divided, or torn
+        self.loras: LoraSet | None = NO_LORAS  # None while it is divided, or inconsistent
         self.runs: tuple[RowRun, ...] = ()
         self._device = device
-        self._changed: set[str] = set()  # layers that have not the base's weights
+        self._changed: set[str] = set()  # layers whose weights are not the base's
         self._divided: list[nn.Module] = []
 
     @property
     def sets(self) -> frozenset[LoraSet]:
-        """Give the sets whose merged weights are in it."""
+        """Return the sets whose merged weights are in use."""
         sets = {run.loras for run in self.runs} | {self.loras or NO_LORAS}
         return frozenset(sets - {NO_LORAS})
 
     @property
     def is_inconsistent(self) -> bool:
-        """Tell whether an exchange broke off, so that the weights are of no one set."""
+        """Return whether an exchange failed midway, so that its weights belong to no single set."""
         return self.loras is None and not self.runs
 
     def apply(self, loras: LoraSet, merged: MergedWeights) -> None:
@@ -64,7 +64,7 @@ class PatchedNetwork:
         self.loras = loras
 
     def divide(self, runs: tuple[RowRun, ...], merged: Sequence[MergedWeights]) -> None:
-        """Have each layer that some set changes compute the runs one by one."""
+        """Make each layer that some set changes compute the runs one by one."""
         self.apply(NO_LORAS, {})
         self.loras = None
         rows = [run.rows for run in runs]
@@ -85,13 +85,13 @@ class PatchedNetwork:
 
     def _unite(self) -> None:
         for layer in self._divided:
-            del layer.forward  # the class's own comes to light again
+            del layer.forward  # uncovers the method of the class
         self._divided = []
         self.runs = ()
         self.loras = None
 
     def _put(self, path: str, weights: LayerWeights) -> None:
-        # No copy if they are there.
+        # Copies nothing if they are on the device already.
         _exchange(self.network.layers[path], weights.to(self._device))
 
 
@@ -113,15 +113,21 @@ _COMPUTE: Mapping[type[nn.Module], Callable[[Any, Tensor, LayerWeights], Tensor]
         rows, layer.normalized_shape, own.weight, own.bias, layer.eps
     ),
 }
-"""How a layer of a UNet computes with given weights."""
+"""The computation of each kind of layer in a UNet, with given weights."""
 
 
 def _divided_forward(
     layer: nn.Module, rows: Iterable[int], parts: Iterable[LayerWeights]
 ) -> Callable[..., Tensor]:
-    """Make a layer's forward that has other weights for other rows."""
+    """Build a layer's forward with different weights for different rows.
+
+    Args:
+        layer: of a kind in `_COMPUTE`.
+        rows: number of rows of each run.
+        parts: weights of each run.
+    """
     compute = _COMPUTE[type(layer)]
-    # Neighbours that leave the layer as it is have the base's weights, and are one run.
+    # Neighbouring runs that do not change the layer share the base's weights: one call for both.
     pairs = groupby(zip(parts, rows, strict=True), key=lambda pair: id(pair[0]))
     runs = [list(run) for _, run in pairs]
     sizes = [sum(count for _, count in run) for run in runs]

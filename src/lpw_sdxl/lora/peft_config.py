@@ -1,6 +1,6 @@
 """PEFT's configuration of an adapter, as Diffusers keeps it in a file's metadata; no torch.
 
-Without it, a Diffusers file can't say more of alpha than that it equals the rank.
+A Diffusers file has no tensor for alpha: without this configuration, alpha equals the rank.
 """
 
 from __future__ import annotations
@@ -20,25 +20,26 @@ from lpw_sdxl.weights.text import clean_text
 
 _NOTE = "lora_adapter_metadata"
 _CLIP = "text_model."
-_LARGEST = 1e9
+_MAX_NUMBER = 1e9
 _PLAIN_PATTERN = re.compile(r"\^?[A-Za-z0-9_.]+")
-# These begin from weights that they change themselves: without the changed base, the effect of the
-# factors is another one (PEFT's documentation of `init_lora_weights`).
+# These initialisations change the base's weights: on an unchanged base, the factors have another
+# effect (PEFT's documentation of `init_lora_weights`).
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq")
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What PEFT's configuration says about the modules of one component.
+    """PEFT's configuration of the modules of one component.
 
     Attributes:
         file: the file's name, for messages.
-        rank: of the modules without a pattern.
-        alpha: of the modules without a pattern.
+        rank: of modules that match no pattern.
+        alpha: of modules that match no pattern.
         rank_patterns: ranks by the ends of module paths.
         alpha_patterns: alphas by the ends of module paths.
-        has_root_scale: alpha is divided by the root of the rank (rsLoRA; Kalajdzievski, 2023).
-        is_dora: every module has a magnitude.
+        has_root_scale: whether alpha is divided by the root of the rank (rsLoRA; Kalajdzievski,
+            2023).
+        is_dora: whether every module has a magnitude.
     """
 
     file: str
@@ -50,30 +51,30 @@ class AdapterConfig:
     is_dora: bool
 
     def alpha_of(self, path: str, rank: int, *, has_magnitude: bool) -> float:
-        """Return a module's alpha as the canonical file means it: divided by the rank.
+        """Return a module's alpha for the canonical file, where alpha / rank is the scale.
 
         Raises:
-            AddonError: the tensors are not what the configuration says.
+            AddonError: the tensors do not match the configuration.
         """
-        told = _matching(self.rank_patterns, path, self.rank)
-        if told != rank:
+        configured = _match_pattern(self.rank_patterns, path, self.rank)
+        if configured != rank:
             raise AddonError(
-                f"{self.file}: the metadata says rank {told:g} for {path} and its tensors have "
-                f"{rank}; both must agree."
+                f"{self.file}: the metadata says rank {configured:g} for {path} and its tensors "
+                f"have {rank}; both must agree."
             )
         if self.is_dora and not has_magnitude:
             raise AddonError(
                 f"{self.file}: the metadata says DoRA and {path} has no lora_magnitude_vector."
             )
-        alpha = float(_matching(self.alpha_patterns, path, self.alpha))
+        alpha = float(_match_pattern(self.alpha_patterns, path, self.alpha))
         return alpha * math.sqrt(rank) if self.has_root_scale else alpha
 
 
 def read_adapter_configs(header: CheckpointHeader) -> Mapping[Component, AdapterConfig]:
-    """Read the configurations that a file's metadata holds, by component; mostly there are none.
+    """Read the configurations in a file's metadata, by component; most files have none.
 
     Raises:
-        AddonError: the note is not what Diffusers writes, or names a form that is not served.
+        AddonError: the note is not in Diffusers' format, or names a form that is not served.
     """
     if _NOTE not in header.metadata:
         return {}
@@ -99,11 +100,11 @@ def read_adapter_configs(header: CheckpointHeader) -> Mapping[Component, Adapter
 def _config(file: str, entries: Mapping[str, object]) -> AdapterConfig:
     kind = entries.get("peft_type", "LORA")
     if kind != "LORA":
-        raise AddonError(f"{file}: its note {_NOTE} is of PEFT's {_shown(kind)}, not of LORA.")
+        raise AddonError(f"{file}: its note {_NOTE} is of PEFT's {_quote(kind)}, not of LORA.")
     start = entries.get("init_lora_weights", True)
     if isinstance(start, str) and start.lower().startswith(_CHANGES_BASE):
         raise AddonError(
-            f"{file} was trained with {_shown(start)}, which changes the base model; convert it "
+            f"{file} was trained with {_quote(start)}, which changes the base model; convert it "
             "to an ordinary LoRA with PEFT first."
         )
     return AdapterConfig(
@@ -120,27 +121,27 @@ def _config(file: str, entries: Mapping[str, object]) -> AdapterConfig:
 def _patterns(file: str, name: str, patterns: object) -> dict[str, float]:
     """Return patterns that are ends of module paths; other regular expressions are refused.
 
-    What a stranger's expression would cost to match is unknown, and no tool writes one here.
+    An unknown expression may take very long to match, and no tool writes one here.
     """
     if patterns is None:
         return {}
     if not isinstance(patterns, dict):
-        _wrong(file, name, patterns)
+        _refuse(file, name, patterns)
     for pattern in patterns:
         if not _PLAIN_PATTERN.fullmatch(pattern):
-            _wrong(file, name, pattern)
+            _refuse(file, name, pattern)
     return {pattern: _number(file, name, value) for pattern, value in patterns.items()}
 
 
 def _number(file: str, name: str, value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
-        _wrong(file, name, value)
-    if not 0 < abs(value) < _LARGEST:
-        _wrong(file, name, value)
+        _refuse(file, name, value)
+    if not 0 < abs(value) < _MAX_NUMBER:
+        _refuse(file, name, value)
     return value
 
 
-def _matching(patterns: Mapping[str, float], path: str, otherwise: float) -> float:
+def _match_pattern(patterns: Mapping[str, float], path: str, otherwise: float) -> float:
     """Return the value of the first pattern that a path ends with, as PEFT matches them."""
     for pattern, value in patterns.items():
         whole = pattern.removeprefix("^")
@@ -151,9 +152,9 @@ def _matching(patterns: Mapping[str, float], path: str, otherwise: float) -> flo
     return otherwise
 
 
-def _wrong(file: str, name: str, value: object) -> NoReturn:
-    raise AddonError(f"{file}: its note {_NOTE} has {name} {_shown(value)}, which can't be right.")
+def _refuse(file: str, name: str, value: object) -> NoReturn:
+    raise AddonError(f"{file}: its note {_NOTE} has {name} {_quote(value)}, which can't be right.")
 
 
-def _shown(value: object) -> str:
+def _quote(value: object) -> str:
     return clean_text(repr(value))[:60]

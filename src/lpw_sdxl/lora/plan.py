@@ -1,4 +1,4 @@
-"""What a LoRA file is, and all that its conversion will write; no torch, and nothing is read."""
+"""Types: the summary of a LoRA file and the plan of its conversion; no torch."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lpw_sdxl.weights.header import TensorInfo
 
 @dataclass(frozen=True)
 class LoraSummary:
-    """What a LoRA file is, in words for people.
+    """A description of a LoRA file, for people.
 
     Attributes:
         kinds: of its modules, such as `LoRA`, `LoCon`, `DoRA`, `LoHa`, `LoKr`, `full`.
-        naming: whose names its tensors have, such as `kohya`, `Diffusers`, `PEFT`.
-        modules: number of changed modules in each component that has some.
+        naming: the convention of its tensors' names, such as `kohya`, `Diffusers`, `PEFT`.
+        modules: number of changed modules of each component that has any.
         ranks: the ranks that occur, ascending.
-        alphas: the alphas that the metadata tells, ascending; the tensors may hold others.
-        base_model: what it was trained on in the writer's words; empty if untold.
-        title: in the writer's words; empty if untold.
-        trained_words: what to write in a prompt, in the writer's words.
+        alphas: the alphas in the metadata, ascending; the tensors may hold others.
+        base_model: from the metadata; empty if not stated there.
+        title: from the metadata; empty if not stated there.
+        trained_words: trigger words for a prompt, from the metadata.
     """
 
     kinds: tuple[str, ...]
@@ -38,15 +38,16 @@ class LoraSummary:
 
 @dataclass(frozen=True)
 class TensorPlan:
-    """One tensor of the canonical file and where it comes from.
+    """One tensor of the canonical file and its origin.
 
     Attributes:
-        component: whose module it changes.
+        component: the network of the changed module.
         path: of that module within the component.
-        factor: what it is to that module, by the canonical name.
+        factor: its role for that module.
         shape: the canonical shape; the source's has the same numbers in the same order.
-        source: its place in the source file; None for an alpha that is a number of the header.
-        value: that number.
+        source: the tensor of the source file; None for an alpha that comes from the metadata or the
+            rank.
+        value: the number of such an alpha; else None.
     """
 
     component: Component
@@ -58,19 +59,19 @@ class TensorPlan:
 
     @property
     def name(self) -> str:
-        """Return what the canonical file calls it."""
+        """The tensor's name in the canonical file."""
         return f"{self.component.value}/{self.path}/{self.factor.value}"
 
 
 @dataclass(frozen=True)
 class LoraPlan:
-    """All that a conversion will write, decided from the header alone.
+    """All that a conversion is to write, decided from the header alone.
 
     Attributes:
         summary: of the file.
         factors: every tensor of the canonical file but the alphas.
         alphas: one for each module whose formula has a scale.
-        ignored: number of unused tensors by the reason that they are harmless.
+        ignored: number of unused tensors, by the reason why leaving them out is harmless.
     """
 
     summary: LoraSummary

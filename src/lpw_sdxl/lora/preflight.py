@@ -1,4 +1,4 @@
-"""What is in a LoRA file and whether it fits a model, from its header alone; no torch."""
+"""Examination of a LoRA file by its header alone: its contents, its fit to a model; no torch."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import NamedTuple
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.lora import metadata
 from lpw_sdxl.lora.module_form import ModuleForm, find_form, kinds_of, rank_of
-from lpw_sdxl.lora.module_tensors import ModuleTensors, shown
-from lpw_sdxl.lora.names import Factor, ModuleNames, Naming, component_of, split
+from lpw_sdxl.lora.module_tensors import ModuleTensors, shorten
+from lpw_sdxl.lora.names import Factor, ModuleNames, Naming, component_of, split_name
 from lpw_sdxl.lora.peft_config import AdapterConfig, read_adapter_configs
 from lpw_sdxl.lora.plan import LoraPlan, LoraSummary, TensorPlan
 from lpw_sdxl.lora.refusals import refuse_by_metadata, refuse_by_tensors
@@ -21,7 +21,7 @@ from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo
 
 _IGNORED = {
     # Trained together with the LoRA and meant for its prompts (OneTrainer pull request 278); A1111
-    # gives them names while the LoRA is on, other tools leave them out.
+    # makes them usable while the LoRA is active, other tools ignore them.
     "embeddings bundled with it, which `embedding` imports from a file of their own": (
         r"bundle_emb\..*"
     ),
@@ -31,43 +31,43 @@ _IGNORED = {
         r"(text_model[_.])?text_projection\..*"
     ),
 }
-"""Tensors that are left out, by the reason that they are harmless."""
+"""Patterns of tensors that are left out, by the reason why that is harmless."""
 _NO_SCALE = "alphas of modules whose formula has no scale"
 
 
 def examine(header: CheckpointHeader, targets: TargetModules) -> LoraPlan:
-    """Plan the conversion of a LoRA file for models of these modules.
+    """Plan the conversion of a LoRA file for models with these modules.
 
     Raises:
-        UnsupportedCheckpointError: the file is something else, of another base, or of a kind that
-            is not served; the sentence names it.
-        AddonError: a tensor is unknown, missing its partner, of the wrong shape or defined twice;
-            it is named.
+        UnsupportedCheckpointError: the file is something else, for another base model, or of a
+            form that is not served; the message names it.
+        AddonError: a tensor is unknown, lacks its partner, has a wrong shape or is there twice; the
+            message names it.
     """
     refuse_by_tensors(header, targets)
-    modules, ignored, naming = _match(header, ModuleNames(targets))
+    modules, ignored, naming = _match_tensors(header, ModuleNames(targets))
     refuse_by_metadata(header, has_unet=any(key.component is Component.UNET for key in modules))
     configs = read_adapter_configs(header)
     factors: list[TensorPlan] = []
     alphas: list[TensorPlan] = []
-    shapes: list[ModuleForm] = []
+    forms: list[ModuleForm] = []
     for key in sorted(modules):
         tensors = modules[key]
-        module = find_form(tensors, targets[key.component][key.path])
-        shapes.append(module)
-        for factor, shape in sorted(module.shapes.items()):
+        form = find_form(tensors, targets[key.component][key.path])
+        forms.append(form)
+        for factor, shape in sorted(form.shapes.items()):
             canonical = Factor.DORA_SCALE if factor is Factor.MAGNITUDE else factor
             factors.append(TensorPlan(*key, canonical, shape, tensors[factor]))
-        if module.rank is not None:
-            alphas.append(_alpha(header, key, tensors, module.rank, configs))
+        if form.rank is not None:
+            alphas.append(_alpha(header, key, tensors, form.rank, configs))
         elif Factor.ALPHA in tensors:
             ignored[_NO_SCALE] += 1
     summary = _summary(
         header,
-        kinds=(kind for shape in shapes for kind in shape.kinds),
+        kinds=(kind for form in forms for kind in form.kinds),
         naming=naming,
         components=(key.component for key in modules),
-        ranks=(shape.rank for shape in shapes),
+        ranks=(form.rank for form in forms),
         alphas=metadata.alphas(header)
         + tuple(plan.value for plan in alphas if plan.value is not None),
     )
@@ -75,10 +75,10 @@ def examine(header: CheckpointHeader, targets: TargetModules) -> LoraPlan:
 
 
 def describe_file(header: CheckpointHeader) -> LoraSummary:
-    """Say what a LoRA file is without a model to hold it against, as far as its header tells."""
+    """Describe a LoRA file by its header, without a model to check it with."""
     modules: dict[str, dict[Factor, TensorInfo]] = defaultdict(dict)
     for name, tensor in header.tensors.items():
-        found = split(name)
+        found = split_name(name)
         if found is not None and _ignored_as(name) is None:
             modules[found.module][found.factor] = tensor
     places = [component_of(module) for module in modules]
@@ -92,22 +92,22 @@ def describe_file(header: CheckpointHeader) -> LoraSummary:
     )
 
 
-class _Key(NamedTuple):
-    """A module of the model."""
+class _ModuleKey(NamedTuple):
+    """A module of the model, as a key that sorts."""
 
     component: Component
     path: str
 
 
-def _match(
+def _match_tensors(
     header: CheckpointHeader, names: ModuleNames
-) -> tuple[dict[_Key, dict[Factor, TensorInfo]], Counter[str], Counter[Naming]]:
-    """Return the tensors of each module, the unused ones by reason, and the conventions seen.
+) -> tuple[dict[_ModuleKey, dict[Factor, TensorInfo]], Counter[str], Counter[Naming]]:
+    """Return the tensors of each module, and counts: of unused tensors by reason, of conventions.
 
     Raises:
-        AddonError: no module has a tensor's name, or two tensors are the same part of one.
+        AddonError: a tensor belongs to no module, or two tensors are the same factor of one.
     """
-    modules: dict[_Key, dict[Factor, TensorInfo]] = defaultdict(dict)
+    modules: dict[_ModuleKey, dict[Factor, TensorInfo]] = defaultdict(dict)
     ignored: Counter[str] = Counter()
     namings: Counter[Naming] = Counter()
     for name, tensor in header.tensors.items():
@@ -115,19 +115,19 @@ def _match(
         if reason is not None:
             ignored[reason] += 1
             continue
-        found = split(name)
+        found = split_name(name)
         place = found and names.find(found.module)
         if not found or not place:
             raise AddonError(
-                f"{header.name}: tensor {shown(name)} belongs to no module of SDXL's UNet or text "
-                "encoders in any naming that we know; every tensor must."
+                f"{header.name}: tensor {shorten(name)} belongs to no module of SDXL's UNet or "
+                "text encoders in any naming that we know; every tensor must."
             )
-        tensors = modules[_Key(place.component, place.path)]
+        tensors = modules[_ModuleKey(place.component, place.path)]
         twin = tensors.get(found.factor) or tensors.get(_TWINS.get(found.factor, found.factor))
         if twin is not None:
             raise AddonError(
-                f"{header.name}: tensors {shown(twin.name)} and {shown(name)} are the same part "
-                "of one module; one of them is needed."
+                f"{header.name}: tensors {shorten(twin.name)} and {shorten(name)} are the same "
+                "part of one module; one of them is needed."
             )
         tensors[found.factor] = tensor
         namings[place.naming] += 1
@@ -145,7 +145,7 @@ def _ignored_as(name: str) -> str | None:
 
 def _alpha(
     header: CheckpointHeader,
-    key: _Key,
+    key: _ModuleKey,
     tensors: ModuleTensors,
     rank: int,
     configs: Mapping[Component, AdapterConfig],
@@ -153,17 +153,17 @@ def _alpha(
     """Return a module's alpha: the tensor's, PEFT's, or the rank, which makes the scale 1.
 
     Raises:
-        AddonError: a tensor and the metadata both tell it, or they don't fit.
+        AddonError: both a tensor and the metadata give it, or they contradict each other.
     """
     source, config = tensors.get(Factor.ALPHA), configs.get(key.component)
     if config is None:
         return TensorPlan(*key, Factor.ALPHA, (), source, None if source else float(rank))
     if source is not None or Factor.DOWN not in tensors:
-        # Diffusers refuses both together, too: nobody knows which one is meant.
+        # Diffusers refuses both together, too, since it is not clear which one counts.
         extra = source or next(iter(tensors.values()))
         raise AddonError(
-            f"{header.name}: the scale of tensor {shown(extra.name)} is told by the file and by "
-            "the metadata of a PEFT LoRA; one of them is needed."
+            f"{header.name}: the scale of tensor {shorten(extra.name)} is given both by the file "
+            "and by the metadata of a PEFT LoRA; one of them is needed."
         )
     has_magnitude = not tensors.keys().isdisjoint(_TWINS)
     value = config.alpha_of(key.path, rank, has_magnitude=has_magnitude)

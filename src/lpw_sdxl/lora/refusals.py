@@ -1,8 +1,8 @@
-"""Files that are no LoRA for SDXL: told by their tensors' names and shapes, refused by name.
+"""Recognition of files that are no LoRA for SDXL, for a refusal that names what they are.
 
-Tables of what things are called, by a pattern that tells them and is searched in all names at once,
-a name a line: that is quick. The first row that fits names the file. Content decides; what the
-metadata says counts where the content can't tell. No torch.
+The tables map a pattern to the name of what it recognises. A pattern is searched in all tensor
+names at once, one a line, because that is fast; the first row that matches names the file. Names
+and shapes decide; the metadata counts only if they can't. No torch.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import NoReturn
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
 from lpw_sdxl.errors import UnsupportedCheckpointError
 from lpw_sdxl.lora.metadata import architecture
-from lpw_sdxl.lora.module_tensors import shown
-from lpw_sdxl.lora.names import Factor, split
+from lpw_sdxl.lora.module_tensors import shorten
+from lpw_sdxl.lora.names import Factor, split_name
 from lpw_sdxl.lora.targets import TargetModules
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.header import CheckpointHeader
@@ -23,7 +23,7 @@ from lpw_sdxl.weights.header import CheckpointHeader
 _NEEDED = "a LoRA for SDXL is needed"
 _SERVED = "LoRA, LoCon, DoRA, LoHa, LoKr and full differences can be imported"
 
-_KINDS = {
+_UNSERVED_FORMS = {
     r"\.(oft_|boft_)\w+": "OFT or BOFT, which turns the weights and adds nothing to them",
     r"\.(a1|a2|b1|b2|bm)\.weight$": "GLoRA, which few tools read",
     r"\.on_input$": "IA3, which few tools read",
@@ -40,10 +40,10 @@ _KINDS = {
         "a text encoder in OpenCLIP's names, which hold three matrices in one"
     ),
 }
-"""By the names of tensors: what a file may hold beside or instead of what is served."""
+"""By tensor names: forms that are not served."""
 
 _TRANSFORMER = "a LoRA for Flux, Stable Diffusion 3 or another transformer"
-_FAMILIES = {
+_OTHER_NETWORKS = {
     r"^lllite_": "a ControlNet-LLLite",
     r"^lora_controlnet|^control_model\.": "a ControlNet's LoRA",
     r"\bcontrolnet_cond_embedding\b|\binput_hint_block\b": "a ControlNet's LoRA",
@@ -61,93 +61,93 @@ _FAMILIES = {
     r"^(lora_|lycoris_)?transformer[._]": _TRANSFORMER,
     r"^diffusion_model\.(transformer_)?(blocks|layers)\.": _TRANSFORMER,
 }
-"""By the names of tensors: LoRAs for other networks."""
+"""By tensor names: LoRAs for other networks."""
 
-_OLD = "a LoRA for Stable Diffusion 1.x or 2.x"
-_OLD_DIFFUSION = {
+_SD_1_OR_2 = "a LoRA for Stable Diffusion 1.x or 2.x"
+_SD_1_OR_2_MODULES = {
     # Four levels, the finest of which has attention; SDXL has three, and none in the finest.
-    r"down_blocks[._](0[._]attentions|3)[._]|up_blocks[._]3[._]": _OLD,
-    r"input_blocks[._]([12][._]1|9|1[01])[._]|output_blocks[._](9|1[01])[._]": _OLD,
+    r"down_blocks[._](0[._]attentions|3)[._]|up_blocks[._]3[._]": _SD_1_OR_2,
+    r"input_blocks[._]([12][._]1|9|1[01])[._]|output_blocks[._](9|1[01])[._]": _SD_1_OR_2,
     # The only text encoder of 1.x and 2.x; SDXL's are te1 and te2.
-    r"^(lora|lycoris)_te[._]": _OLD,
+    r"^(lora|lycoris)_te[._]": _SD_1_OR_2,
 }
-"""By the names of modules, where no shape has told more."""
+"""By module names, if no shape has identified the model."""
 
 _TEXT_WIDTHS = {
     768: "a LoRA for Stable Diffusion 1.x",
     1024: "a LoRA for Stable Diffusion 2.x",
     1280: "a LoRA for the SDXL refiner",
 }
-"""By the width of the text that the UNet attends to."""
+"""By the width of the text embeddings that the UNet attends to."""
 
-_TOLD = {
+_OTHER_MODELS = {
     r"stable-diffusion-v1|sd_v1|sd_?1\.?[45]": "a LoRA for Stable Diffusion 1.x",
     r"stable-diffusion-v2|sd_v2|sd_?2\.?[01]": "a LoRA for Stable Diffusion 2.x",
     r"stable-diffusion-3|sd3": "a LoRA for Stable Diffusion 3",
     r"flux": "a LoRA for Flux",
     r"pixart|auraflow|hunyuan|lumina|qwen|wan2|cascade|chroma|anima\b": "a LoRA for another model",
 }
-"""By the metadata, which is copied from file to file: it counts where no UNet part says better."""
+"""By the metadata, which is copied from file to file: it counts only for a file without UNet."""
 
-_TOLD_LIKENESS = {
+_SDXL_LOOKALIKES = {
     r"kolors": "a LoRA for Kolors",
     r"playground": "a LoRA for Playground",
     r"ssd-?1b|segmind|vega\b": "a LoRA for a pruned SDXL (SSD-1B or Segmind Vega)",
     r"refiner": "a LoRA for the SDXL refiner",
 }
-"""By the metadata: models whose UNets have SDXL's names and shapes, or a part of them."""
+"""By the metadata: models whose UNets have SDXL's names and shapes, or some of them."""
 
 _HYPERNETWORK = r"^(320|640|768|1024|1280)\.[01]?\.?linear"
 
 
 def refuse_by_tensors(header: CheckpointHeader, targets: TargetModules) -> None:
-    """Refuse a file that is recognised as something else than a LoRA for these modules.
+    """Refuse a file whose tensors show that it is something else than a LoRA for these modules.
 
     Raises:
-        UnsupportedCheckpointError: it is; the sentence names it.
+        UnsupportedCheckpointError: it is something else; the message names it.
     """
     names = "\n".join(header.tensors)
-    if not any(map(split, header.tensors)):
+    if not any(map(split_name, header.tensors)):
         _refuse_other_file(header, names)
-    _refuse_by(_FAMILIES, header, names)
+    _refuse_by(_OTHER_NETWORKS, header, names)
     _refuse_kind(header, names)
     _refuse_text_width(header, targets)
-    _refuse_by(_OLD_DIFFUSION, header, names)
+    _refuse_by(_SD_1_OR_2_MODULES, header, names)
 
 
 def refuse_by_metadata(header: CheckpointHeader, *, has_unet: bool) -> None:
-    """Refuse a file that fits, by what its metadata says that it was trained on.
+    """Refuse a file that fits, but whose metadata names another base model.
 
     Args:
         header: of the file.
         has_unet: some of its modules are the UNet's. SD 1.x's text encoder is SDXL's first one, so
-            without them only the metadata can tell.
+            only the metadata can distinguish files without UNet modules.
 
     Raises:
         UnsupportedCheckpointError: it was trained on another model.
     """
-    rows = _TOLD_LIKENESS if has_unet else _TOLD_LIKENESS | _TOLD
+    rows = _SDXL_LOOKALIKES if has_unet else _SDXL_LOOKALIKES | _OTHER_MODELS
     _refuse_by(rows, header, architecture(header).lower())
 
 
 def _refuse_by(rows: Mapping[str, str], header: CheckpointHeader, text: str) -> None:
     for pattern, title in rows.items():
         if re.search(pattern, text, re.MULTILINE):
-            raise _foreign(header, title)
+            raise _wrong_model(header, title)
 
 
 def _refuse_kind(header: CheckpointHeader, names: str) -> None:
-    for pattern, title in _KINDS.items():
+    for pattern, title in _UNSERVED_FORMS.items():
         match = re.search(pattern, names, re.MULTILINE)
         if match:
             name = names[names.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0]
             raise UnsupportedCheckpointError(
-                f"{header.name}: tensor {shown(name)} belongs to {title}; {_SERVED}."
+                f"{header.name}: tensor {shorten(name)} belongs to {title}; {_SERVED}."
             )
 
 
 def _refuse_other_file(header: CheckpointHeader, names: str) -> NoReturn:
-    """Refuse a file without any factor that we know."""
+    """Refuse a file without any known factor."""
     kind = kind_of(header.tensors, header.metadata)
     title, advice = kind.title, _OTHER_COMMANDS.get(kind, _NEEDED)
     if kind in (CheckpointKind.LORA, CheckpointKind.UNKNOWN):
@@ -164,25 +164,25 @@ _OTHER_COMMANDS = {
 
 
 def _refuse_text_width(header: CheckpointHeader, targets: TargetModules) -> None:
-    """Refuse another base, told by the width of the text, which attn2's keys and values take."""
+    """Refuse another base model by its text width, the input size of attn2's keys and values."""
     right = {
         target.weight[1]
         for path, target in targets[Component.UNET].items()
         if path.endswith("attn2.to_k")
     }
     for name, tensor in header.tensors.items():
-        found = split(name)
+        found = split_name(name)
         if found is None or len(tensor.shape) < 2:
             continue
         takes_text = found.module.endswith(("attn2_to_k", "attn2.to_k", "attn2_to_v", "attn2.to_v"))
         is_input = found.factor in (Factor.DOWN, Factor.HADA_W1_B, Factor.DIFF)
         if takes_text and is_input and tensor.shape[1] not in right:
             if tensor.shape[1] in _TEXT_WIDTHS:
-                raise _foreign(header, _TEXT_WIDTHS[tensor.shape[1]])
+                raise _wrong_model(header, _TEXT_WIDTHS[tensor.shape[1]])
             return
 
 
-def _foreign(header: CheckpointHeader, title: str) -> UnsupportedCheckpointError:
-    told = architecture(header)
-    says = f" (its metadata says {told})" if told else ""
-    return UnsupportedCheckpointError(f"{header.name} is {title}{says}; {_NEEDED}.")
+def _wrong_model(header: CheckpointHeader, title: str) -> UnsupportedCheckpointError:
+    stated = architecture(header)
+    note = f" (its metadata says {stated})" if stated else ""
+    return UnsupportedCheckpointError(f"{header.name} is {title}{note}; {_NEEDED}.")

@@ -1,6 +1,6 @@
-"""What LoRAs a request asks for: the body's and the prompt's tags, merged into one set.
+"""The LoRAs of a request: those in its body and the tags of its prompt, merged into one set.
 
-Pure: how a name is looked up is told by the caller, and no weights are known here.
+Pure: the caller supplies the look-up of names. It knows nothing of weights.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lpw_sdxl.schema import MAX_STRENGTH, LoraReference
 
 
 class LoraStrength(NamedTuple):
-    """What a LoRA's changes are multiplied by, in the UNet and in both text encoders."""
+    """The factors of a LoRA's changes, in the UNet and in both text encoders."""
 
     unet: float
     text_encoder: float
@@ -24,12 +24,12 @@ class LoraStrength(NamedTuple):
 
 @dataclass(frozen=True)
 class LoraUse:
-    """One LoRA of a set, and how strong it is.
+    """One LoRA of a set, with its strengths.
 
     Attributes:
-        name: the registry's own.
-        sha256: of the imported file, hex.
-        strength: of which at least one is not 0, each within 10 of 0.
+        name: in the registry.
+        sha256: of the imported file, lower-case hexadecimal digits.
+        strength: each -10 to 10, at least one not 0.
     """
 
     name: str
@@ -38,7 +38,7 @@ class LoraUse:
 
 
 class LoraIdentity(Protocol):
-    """What a manifest tells of a LoRA."""
+    """The part of a LoRA's manifest that identifies it."""
 
     @property
     def name(self) -> str:
@@ -46,11 +46,11 @@ class LoraIdentity(Protocol):
 
     @property
     def source_sha256(self) -> str:
-        """The imported file's hash, hex."""
+        """SHA-256 of the imported file, lower-case hexadecimal digits."""
 
 
 class ResolvedLora(Protocol):
-    """An entry of the registry."""
+    """A registry's entry, found by a name."""
 
     @property
     def manifest(self) -> LoraIdentity:
@@ -67,21 +67,21 @@ def collect(
     resolve: Resolve,
     limit: int,
 ) -> tuple[LoraUse, ...]:
-    """Merge what the body and the prompt name into one set.
+    """Merge the LoRAs of the body and of the prompt into one set, ordered by name.
 
-    A LoRA that is named more than once has the sum of its strengths, and one whose strengths are
-    both 0 is left out. The sums and the order, which is that of the names, don't depend on the
-    order that a request was written in, so that equal sets are equal.
+    The strengths of a LoRA that is named more than once are added; one whose strengths are both 0
+    is left out. The result does not depend on the order in the request, so that the same LoRAs are
+    always the same set.
 
     Args:
-        references: the body's.
-        tags: the prompt's.
-        resolve: gives a name's entry.
-        limit: how many different ones are accepted.
+        references: in the body.
+        tags: in the prompt.
+        resolve: finds the entry of a name.
+        limit: maximum number of different LoRAs.
 
     Raises:
         InvalidRequestError: a name is unknown (`resolve` raises it), a sum of strengths is beyond
-            10, or there are more than `limit`.
+            -10 to 10, or there are more than `limit`.
     """
     gathered: dict[str, _Gathered] = {}
     for mention in _mentions(references, tags):
@@ -102,7 +102,7 @@ def refuse_in_negative(prompt: Prompt) -> None:
     """Refuse LoRA tags in a negative prompt: a LoRA changes the model for both prompts.
 
     Raises:
-        InvalidPromptError: there is one; its position is told.
+        InvalidPromptError: there is one; the message gives its position.
     """
     for tag in prompt.lora_tags:
         raise InvalidPromptError(
@@ -114,7 +114,7 @@ def refuse_in_negative(prompt: Prompt) -> None:
 
 
 class _Mention(NamedTuple):
-    """A LoRA as it is named in one place of a request."""
+    """One mention of a LoRA in a request."""
 
     name: str
     field: str
@@ -123,8 +123,8 @@ class _Mention(NamedTuple):
 
 def _mentions(references: Sequence[LoraReference], tags: Sequence[LoraTag]) -> Iterator[_Mention]:
     for index, one in enumerate(references):
-        told = one.text_encoder_weight
-        strength = LoraStrength(one.weight, one.weight if told is None else told)
+        own = one.text_encoder_weight
+        strength = LoraStrength(one.weight, one.weight if own is None else own)
         yield _Mention(one.name, f"loras.{index}.name", strength)
     for tag in tags:
         yield _Mention(tag.name, "prompt", LoraStrength(tag.weight, tag.text_encoder_weight))
@@ -132,7 +132,7 @@ def _mentions(references: Sequence[LoraReference], tags: Sequence[LoraTag]) -> I
 
 @dataclass
 class _Gathered:
-    """All that a request says of one LoRA."""
+    """All mentions of one LoRA in a request."""
 
     manifest: LoraIdentity
     field: str

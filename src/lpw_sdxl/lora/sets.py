@@ -1,4 +1,4 @@
-"""Which LoRAs a network has, and how strong: what images are told apart by. Pure, no torch."""
+"""The sets of LoRAs in each network, by which images are grouped. Pure, no torch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from lpw_sdxl.lora.request import LoraUse
 from lpw_sdxl.weights.component import Component
 
 LoraSet = tuple[tuple[str, float], ...]
-"""LoRAs by their source's SHA-256, each with its strength; sorted, none twice and none of 0."""
+"""SHA-256 of the imported file and strength of each LoRA; sorted, none twice, no strength of 0."""
 NO_LORAS: LoraSet = ()
 
 
 class LoraSets(NamedTuple):
-    """The sets of one image; a LoRA is in one only if it changes something there.
+    """The sets of one image; a set holds only LoRAs that change something in its networks.
 
     Attributes:
         unet: for the UNet.
@@ -32,11 +32,11 @@ NO_LORA_SETS = LoraSets(NO_LORAS, NO_LORAS)
 def sets_of(
     uses: Sequence[LoraUse], changed_networks: Callable[[str], Collection[Component]]
 ) -> LoraSets:
-    """Say which LoRAs each network has for an image.
+    """Sort an image's LoRAs into the sets of each network.
 
     Args:
         uses: the image's LoRAs.
-        changed_networks: says which networks the LoRA of a name changes.
+        changed_networks: returns the networks that the LoRA of a name changes.
     """
     unet, text_encoders = [], []
     for use in uses:

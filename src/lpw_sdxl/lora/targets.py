@@ -1,4 +1,4 @@
-"""What of a model a LoRA can change: its modules' paths and shapes; no torch, no weights read."""
+"""The modules of a model that a LoRA can change: paths and shapes; no torch, no weights read."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lpw_sdxl.weights.header import read_header
 Shape = tuple[int, ...]
 
 _WEIGHT = ".weight"
-# Transformers 5.6 names the first encoder's without the `text_model.` before it.
-_WORDS = "embeddings.token_embedding"
+# Transformers 5.6 names the first encoder's table without the `text_model.` before it.
+_EMBEDDING_TABLE = "embeddings.token_embedding"
 
 
 class TargetModule(NamedTuple):
@@ -33,7 +33,7 @@ TargetModules = Mapping[Component, Mapping[str, TargetModule]]
 
 
 def read_targets(model_directory: Path) -> TargetModules:
-    """Read the modules of a model directory from the headers of its weights' files.
+    """Read the modules of a model directory from the headers of its weight files.
 
     Raises:
         CheckpointError: a file is missing or damaged.
@@ -52,7 +52,7 @@ def targets_of(shapes: Mapping[Component, Mapping[str, Shape]]) -> TargetModules
 
 
 def signature(targets: TargetModules) -> str:
-    """Return what tells the models apart that a LoRA fits: SHA-256 of all paths and shapes."""
+    """Return the SHA-256 of all paths and shapes: models that agree in it take the same LoRAs."""
     listed = [
         (component.value, path, target.weight, target.bias)
         for component, modules in sorted(targets.items())
@@ -62,12 +62,12 @@ def signature(targets: TargetModules) -> str:
 
 
 def encoder_widths(targets: TargetModules) -> tuple[int, int]:
-    """Return the widths of both text encoders' hidden states."""
+    """Return the widths of both text encoders' hidden states, in numbers a token."""
     first, second = (
         target.weight[1]
         for encoder in (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
         for path, target in targets[encoder].items()
-        if path.endswith(_WORDS)
+        if path.endswith(_EMBEDDING_TABLE)
     )
     return first, second
 
