@@ -93,7 +93,7 @@ BAD = {
 
 
 def new_lines(server: Server, before: str) -> list[str]:
-    """What the log has gained; the request's own line comes just after the answer."""
+    """Return the new part of the log; a request's line is written just after the answer."""
     deadline = time.monotonic() + 5
     while "POST /" not in server.log[len(before) :] and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -157,7 +157,7 @@ def test_an_empty_batch_is_refused(client: httpx.Client) -> None:
 
 
 def mixed_requests() -> list[dict[str, Any]]:
-    """Eight requests that differ in everything; prompts of 1 to 400 tokens."""
+    """Build eight requests that differ in everything; prompts of 1 to 400 tokens."""
     schedulers = ["Euler", "Euler a", "DPM++ 2M Karras", "DDIM", "DPM++ 2M"]
     lengths = [1, 400, 20, 75, 76, 150, 230, 310]
     return [
@@ -253,7 +253,7 @@ def test_probes_and_metrics_answer(client: httpx.Client) -> None:
 
 
 def series(client: httpx.Client) -> dict[str, float]:
-    """Our own part of /metrics."""
+    """Read our own part of /metrics."""
     lines = client.get("/metrics").text.splitlines()
     pairs = [line.rsplit(" ", 1) for line in lines if line.startswith("lpw_sdxl_")]
     assert len(dict(pairs)) == len(pairs)  # one worker, one series

@@ -1,4 +1,4 @@
-"""Bad requests to a real server: each gets its exact answer, which the OpenAPI document knows."""
+"""Bad requests to a real server: each gets its exact answer, which the OpenAPI document has."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_bad_request_gets_its_exact_answer(
 
 
 def assert_documented(case: Bad, answer: Answer, document: Mapping[str, Any]) -> None:
-    """Hold an answer against the document: its operation's, or what it says of any path."""
+    """Check an answer against the document: its operation's, or the statement about any path."""
     responses = document["components"]["responses"]
     request = case.request
     if isinstance(request, Http):
@@ -102,7 +102,7 @@ def assert_fits(
     content: bytes,
     document: Mapping[str, Any],
 ) -> None:
-    """Hold an answer against one response of the document."""
+    """Check an answer against one response of the document."""
     if "$ref" in response:
         response = document["components"]["responses"][response["$ref"].rpartition("/")[2]]
     media_type = headers["content-type"].partition(";")[0]
@@ -172,7 +172,7 @@ def test_the_document_tells_the_limits_in_force(document: Mapping[str, Any]) -> 
 
 
 def test_the_page_shows_the_document(client: httpx.Client) -> None:
-    """Swagger's page asks for it by this name, and is of a version that reads OpenAPI 3.1."""
+    """Swagger's page loads it by this name; its version supports OpenAPI 3.1."""
     assert "swagger-initializer.js" in client.get("/").text
     assert '"./docs.json"' in client.get("/static_content/swagger-initializer.js").text
     assert "isOAS31" in client.get("/static_content/swagger-ui-bundle.js").text
@@ -185,7 +185,8 @@ def test_bentomls_client_needs_no_document(server: Server) -> None:
         assert base64.b64decode(answer["image"]).startswith(b"\x89PNG")
 
 
-# What is no error and seldom meant: AUTOMATIC1111 draws it too, and /inspect_prompt tells.
+# Prompts that are no error but seldom intended: AUTOMATIC1111 draws them too, and /inspect_prompt
+# warns.
 SUSPICIOUS: Mapping[str, tuple[str, str]] = {
     "a weight with an exponent": ("<lora:detail:1e1>", TAG_IS_TEXT),
     "a weight that is no number": ("<lora:detail:nan>", TAG_IS_TEXT),

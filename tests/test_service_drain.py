@@ -22,7 +22,7 @@ REQUEST = {"prompt": "a fox", "num_inference_steps": 20, "width": 64, "height": 
 
 
 class Load:
-    """Clients that ask again and again, each on a new connection, until nobody listens."""
+    """Clients that send requests again and again, each on a new connection, until it is refused."""
 
     def __init__(self, url: str) -> None:
         self.outcomes: list[str] = []
@@ -48,7 +48,9 @@ class Load:
             self.outcomes.append(outcome)
 
 
-def test_sigterm_under_load_answers_whoever_was_not_refused(store: Store, tmp_path: Path) -> None:
+def test_sigterm_under_load_answers_every_client_that_was_not_refused(
+    store: Store, tmp_path: Path
+) -> None:
     with serving(
         "service:LpwSdxl", folder=ROOT, environment=store.environment, log_file=tmp_path / "log"
     ) as server:
@@ -87,7 +89,7 @@ def log_lines(server: Server) -> list[dict[str, object]]:
 def test_every_line_of_the_log_is_an_object_if_asked(store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "more"
     folder.mkdir()
-    # What a library may do: print, warn, and fail in a thread, in supervisor and worker alike.
+    # As a library may: print, warn, and fail in a thread, in supervisor and worker alike.
     (folder / "sitecustomize.py").write_text(
         "import sys, threading, time, warnings\n"
         "def noise():\n"

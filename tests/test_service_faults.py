@@ -1,4 +1,4 @@
-"""The real service where things go wrong: its engine ends, its clients leave, too many come."""
+"""The real service where things go wrong: its engine ends, clients disconnect, too many come."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def counters(client: httpx.AsyncClient) -> dict[str, Any]:
 async def until(
     client: httpx.AsyncClient, happened: Callable[[dict[str, Any]], bool], seconds: float = 60
 ) -> None:
-    """Wait until the engine's counters are so."""
+    """Wait until the engine's counters have these values."""
     async with asyncio.timeout(seconds):
         while not happened(await counters(client)):
             await asyncio.sleep(0.02)
@@ -71,7 +71,7 @@ async def until(
 async def start(
     client: httpx.AsyncClient, count: int, fields: dict[str, Any] = LONG
 ) -> list[asyncio.Task[httpx.Response]]:
-    """Send requests and wait until the engine has all of them, and steps some."""
+    """Send requests and wait until the engine has all of them and computes steps of some."""
     before = await counters(client)
     tasks = [asyncio.create_task(generate(client, fields | {"seed": n})) for n in range(count)]
     await until(client, lambda now: now["queued_jobs"] == before["queued_jobs"] + count)
@@ -92,8 +92,8 @@ def worker_of(server: Server) -> psutil.Process:
     return worker
 
 
-async def assert_everybody_is_told(client: httpx.AsyncClient, last_words: str) -> None:
-    """Break the engine amid work: all callers hear it, and so do the probes."""
+async def assert_all_clients_get_the_error(client: httpx.AsyncClient, last_words: str) -> None:
+    """Break the engine during work: all clients get the error, and the probes fail."""
     tasks = await start(client, FULL + 2)
     tasks.append(asyncio.create_task(generate(client, SHORT | {"prompt": last_words})))
     answers = await asyncio.wait_for(asyncio.gather(*tasks), 20)
@@ -114,7 +114,7 @@ async def assert_it_comes_back(server: Server) -> None:
 
 @pytest.fixture(scope="module")
 def breakable(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose worker a test may end: each waits for the next one."""
+    """Start a server whose worker a test may end: each test waits for the next one."""
     folder = tmp_path_factory.mktemp("breakable")
     with service(store, folder, "breakable_service:LpwSdxl", LPW_SDXL_STALL_S="2") as server:
         yield server
@@ -133,7 +133,7 @@ async def test_a_broken_engine_is_told_to_all_and_a_new_worker_serves_on(
     worker = worker_of(breakable)
     before = breakable.log
     async with client_of(breakable) as client:
-        await assert_everybody_is_told(client, last_words)
+        await assert_all_clients_get_the_error(client, last_words)
     await asyncio.to_thread(worker.wait, 10)
     await assert_it_comes_back(breakable)
     gained = breakable.log[len(before) :]
@@ -159,7 +159,7 @@ async def test_in_a_container_a_broken_engine_ends_the_whole_command(
         store, tmp_path, "breakable_service:LpwSdxl", BENTOML_CONTAINERIZED="true"
     ) as server:
         async with client_of(server) as client:
-            await assert_everybody_is_told(client, DEADLY)
+            await assert_all_clients_get_the_error(client, DEADLY)
         await asyncio.to_thread(server.process.wait, 30)
 
 
@@ -247,7 +247,7 @@ async def test_the_servers_time_limit_is_told_and_frees_the_device(
 
 @pytest.fixture(scope="module")
 def small_server(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that takes little on: 16 images, 100 megapixel steps."""
+    """Start a server that accepts little work: 16 images, 100 megapixel steps."""
     folder = tmp_path_factory.mktemp("service")
     limits = {"LPW_SDXL_MAX_QUEUED_JOBS": str(2 * FULL), "LPW_SDXL_MAX_QUEUED_COST": "100"}
     with service(store, folder, **limits) as server:

@@ -1,4 +1,4 @@
-"""The border as strangers meet it: a real `bentoml serve` with tokens, and one without."""
+"""The border in front of clients: a real `bentoml serve` with tokens, and one without."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PATHS = {
 @pytest.fixture(scope="module")
 def tokens_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("tokens") / "tokens"
-    file.write_text("# of nobody yet\nanother-token-of-file\n")
+    file.write_text("# without tokens yet\nanother-token-of-file\n")
     return file
 
 
@@ -61,7 +61,7 @@ def guarded(
 
 @pytest.fixture
 def exposed(plain_server: Server) -> Server:
-    """Without a token, on all addresses, as `bentoml serve` listens unless it is told otherwise."""
+    """Start a server without tokens on all addresses, the default of `bentoml serve`."""
     return plain_server
 
 
@@ -88,7 +88,7 @@ def code(response: httpx.Response) -> str:
 
 
 def raw(server: Server, request: bytes, *, seconds: float = 20) -> bytes:
-    """Send bytes and give all that comes until the server closes the connection."""
+    """Send bytes and return all that comes until the server closes the connection."""
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname, address.port), seconds) as connection:
         connection.sendall(request)
@@ -99,7 +99,7 @@ def raw(server: Server, request: bytes, *, seconds: float = 20) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "headers", [{}, bearer("token-of-nobody-at-all"), {"authorization": f"Basic {FIRST}"}]
+    "headers", [{}, bearer("token-that-is-unknown-at-all"), {"authorization": f"Basic {FIRST}"}]
 )
 @pytest.mark.parametrize(
     ("method", "path"),
@@ -130,14 +130,14 @@ def test_each_token_opens_everything(client: httpx.Client, token: str) -> None:
     assert response.status_code == 200
 
 
-# BentoML's client leaves its connection to the garbage collector where it gets no schema.
+# BentoML's client leaves its connection to the garbage collector if it gets no schema.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_bentomls_own_client_brings_its_token(guarded: Server) -> None:
     with bentoml.SyncHTTPClient(guarded.url, token=FIRST, timeout=120) as client:
         image = client.generate(prompt="a", num_inference_steps=2)
         assert isinstance(image, Image.Image)
     with pytest.raises(BentoMLException, match="schema"):
-        bentoml.SyncHTTPClient(guarded.url, token="token-of-nobody-at-all", timeout=10)
+        bentoml.SyncHTTPClient(guarded.url, token="token-that-is-unknown-at-all", timeout=10)
     gc.collect()
 
 
@@ -158,7 +158,7 @@ def test_a_thousand_wrong_tokens_are_a_line_or_two(guarded: Server) -> None:
     before = guarded.log
     with httpx.Client(base_url=guarded.url) as client:
         for number in range(1000):
-            headers = bearer(f"token-of-nobody-{number}")
+            headers = bearer(f"token-that-is-unknown-{number}")
             assert client.post("/generate", json={}, headers=headers).status_code == 401
     # An answer's line is written after the answer: one of an earlier request may come late.
     lines = [line for line in guarded.log[len(before) :].splitlines() if "/info 200" not in line]
@@ -166,7 +166,7 @@ def test_a_thousand_wrong_tokens_are_a_line_or_two(guarded: Server) -> None:
     assert all(
         "requests without a valid token, the last from 127.0.0.1" in line for line in lines
     ), lines
-    assert "token-of-nobody" not in guarded.log
+    assert "token-that-is-unknown" not in guarded.log
 
 
 def test_a_hundred_requests_that_are_none_are_a_line_or_two(exposed: Server) -> None:

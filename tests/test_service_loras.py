@@ -89,7 +89,7 @@ def client(server: Server) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def plain(server: Server) -> np.ndarray[Any, Any]:
-    """The picture without any LoRA, made before all others."""
+    """Make the picture without any LoRA, before all others."""
     with httpx.Client(base_url=server.url, timeout=120) as client:
         return picture(client)
 
@@ -118,7 +118,7 @@ def named(name: str, weight: float = 1.0, text_encoder: float | None = None) -> 
 
 
 def distance(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
-    """Grey levels, on average."""
+    """Compute the mean difference in grey levels."""
     return float(np.abs(one - other).mean())
 
 
@@ -286,17 +286,17 @@ def test_an_embedding_and_a_lora_work_together(client: httpx.Client) -> None:
 
 def test_an_inspection_tells_tags_and_embeddings(client: httpx.Client) -> None:
     prompt = "a fox <lora:ink:0.5:0.8> (Bad-Hands:1.2)"
-    told = client.post("/inspect_prompt", json={"prompt": prompt}).json()["prompt"]
-    assert told["lora_tags"] == [
+    explained = client.post("/inspect_prompt", json={"prompt": prompt}).json()["prompt"]
+    assert explained["lora_tags"] == [
         {"name": "ink", "weight": 0.8, "text_encoder_weight": 0.5, "start": 6, "end": 24}
     ]
-    assert told["embeddings"] == [{"name": "bad-hands", "start": 26, "end": 35}]
-    assert told["token_counts"] == [5, 5]  # two words, three vectors
+    assert explained["embeddings"] == [{"name": "bad-hands", "start": 26, "end": 35}]
+    assert explained["token_counts"] == [5, 5]  # two words, three vectors
 
 
 def test_info_lists_what_can_be_named(client: httpx.Client, addons: AddonMaker) -> None:
-    told = client.post("/info", json={}).json()
-    loras = {lora["name"]: lora for lora in told["loras"]}
+    info = client.post("/info", json={}).json()
+    loras = {lora["name"]: lora for lora in info["loras"]}
     assert set(loras) == {*LORAS, "spoilt"}
     for name, lora in loras.items():
         assert lora["sha256"] == addons.made[name].sha256
@@ -307,7 +307,7 @@ def test_info_lists_what_can_be_named(client: httpx.Client, addons: AddonMaker) 
     kinds = {name: lora["kinds"] for name, lora in loras.items()}
     assert kinds["detail"] == kinds["detail-again"] == ["LoRA"]
     assert kinds["pixel"] == ["LoHa"]
-    embeddings = {one["name"]: one for one in told["embeddings"]}
+    embeddings = {one["name"]: one for one in info["embeddings"]}
     assert {name: one["vectors"] for name, one in embeddings.items()} == {"bad-hands": 3, "glow": 1}
     assert embeddings["glow"]["sha256"] == addons.made["glow"].sha256
 

@@ -1,4 +1,4 @@
-"""Two hundred LoRAs: what a service remembers of them stays within its settings."""
+"""Two hundred LoRAs: a service's caches of them stay within the settings."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def test_memory_stays_within_its_bounds(server: Server) -> None:
             assert client.post("/generate", json=request).status_code == 200
             if number % SAMPLE_EVERY == 0:
                 samples.append(worker.memory_info().rss / MEGABYTE)
-        told = client.post("/info", json={}).json()
-    assert len(told["loras"]) == LORAS
-    files = told["lora_files"]
+        info = client.post("/info", json={}).json()
+    assert len(info["loras"]) == LORAS
+    files = info["lora_files"]
     assert files["bytes"] <= 4 * MEGABYTE
     assert files["misses"] > LORAS / 2  # they were read, and made room for each other
     # The allocator comes to keep some room of tensors of many sizes, 10 to 26 MB, no more after 700

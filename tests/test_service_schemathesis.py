@@ -36,10 +36,10 @@ SEED = "20261124"
 HANG_S = "15"
 OPERATIONS = 10
 LONG_RUN_CASES = 10_000
-# What fits the schema may be refused all the same: a schema knows neither which LoRAs there are nor
-# how many tokens a text has, nor whether a nanosecond is enough. All other checks are made.
+# A request that fits the schema may still be refused: a schema can't express which LoRAs there are,
+# how many tokens a text has, or whether a nanosecond is enough. All other checks are made.
 LEFT_OUT = "positive_data_acceptance"
-# A wrong body may also be refused for its length, before anybody looks at its type.
+# A wrong body may also be refused for its length, before its type is checked.
 CONFIGURATION = """
 [checks]
 negative_data_rejection.expected-statuses = [400, 404, 405, 413, 415, 429]
@@ -59,7 +59,7 @@ def server(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 def fuzz(server: Server, folder: Path, *options: str, timeout_s: float) -> dict[str, Any]:
-    """Run schemathesis to its end and give its report."""
+    """Run schemathesis to its end and return its report."""
     report, configuration = folder / "report.json", folder / "schemathesis.toml"
     configuration.write_text(CONFIGURATION)
     done = subprocess.run(
@@ -78,19 +78,19 @@ def fuzz(server: Server, folder: Path, *options: str, timeout_s: float) -> dict[
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2000:]
-    told: dict[str, Any] = json.loads(report.read_text())
-    assert told["failures"] == told["errors"] == []
-    assert told["complete"]
-    return told
+    result: dict[str, Any] = json.loads(report.read_text())
+    assert result["failures"] == result["errors"] == []
+    assert result["complete"]
+    return result
 
 
 def answered(server: Server) -> Counter[str]:
-    """Count the statuses of all that the server's own log tells."""
+    """Count the statuses in the server's own log."""
     return Counter(status for _, status in LINE.findall(server.log))
 
 
 def test_a_native_size_over_the_limit_is_refused(server: Server) -> None:
-    """The demo model's is 128; the document has it that the size must be told."""
+    """The demo model's is 128; by the document, the size is then required."""
     response = httpx.post(
         f"{server.url}/generate", json={"prompt": "a", "num_inference_steps": 1, "width": 64}
     )

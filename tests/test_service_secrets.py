@@ -1,4 +1,4 @@
-"""A canary in every secret is looked for wherever a server at DEBUG leaves something."""
+"""Every secret is a canary, searched for in all output of a server at level DEBUG."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ ENDPOINTS = ["/generate", "/generate_batch", "/inspect_prompt", "/info"]
 
 
 class Scene(NamedTuple):
-    """A server with canaries, and where it writes."""
+    """A server with canaries, the folder it writes to, and its answers."""
 
     server: Server
     home: Path
-    answers: dict[str, bytes]  # all that clients were told
+    answers: dict[str, bytes]  # all that clients received
 
 
 def secret_environment(home: Path, tokens_file: Path) -> dict[str, str]:
@@ -73,7 +73,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def ask_everything(server: Server) -> Iterator[tuple[str, bytes]]:
-    """Ask everything, with right tokens and wrong ones, in right ways and wrong ones."""
+    """Send all kinds of requests, with valid and invalid tokens, well-formed and not."""
     headers: Mapping[str, Mapping[str, str]] = {
         "none": {},
         "right": bearer(TOKENS[0]),
@@ -119,7 +119,7 @@ def files_with_canary(folder: Path) -> list[str]:
 
 
 def test_every_way_of_asking_was_tried(scene: Scene) -> None:
-    """Else the canary would be missing because nobody asked."""
+    """Otherwise the canaries could be missing only because no request was sent."""
     statuses = {answer[:3] for answer in scene.answers.values()}
     assert {b"200", b"400", b"401", b"404", b"415"} <= statuses
 

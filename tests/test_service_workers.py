@@ -78,7 +78,7 @@ def test_both_work_and_their_metrics_add_up(server: Server) -> None:
         assert {*pool.map(lambda seed: ask(server, seed), range(36))} == {200}
     assert images_counted(server) == 36
     each = images_of_each(server)
-    assert 36 not in each  # nobody made them all
+    assert 36 not in each  # no worker made them all
     assert sum(each) == 36 or each == {18}
 
 

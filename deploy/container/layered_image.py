@@ -20,7 +20,7 @@ from bentoml.container import get_backend
 from bentoml.exceptions import NotFound
 
 COPY_ALL = "COPY --chown=bentoml:bentoml . ./"
-FILE_TIME = 315_532_800  # 1980-01-01, the earliest that every archive format can tell
+FILE_TIME = 315_532_800  # 1980-01-01, the earliest that every archive format can hold
 FILE_NAME = "Dockerfile.layered"
 
 
@@ -34,7 +34,7 @@ def main() -> None:
         sys.exit(f"There is no bento {arguments.bento}; `make bundle` builds lpw_sdxl:latest.")
     with construct_containerfile(bento, enable_buildkit=builder.enable_buildkit) as (folder, file):
         context = Path(folder)
-        # Beside BentoML's own, which is copied into the image first: that must not change.
+        # Beside BentoML's own, which is copied into the image first and must not change.
         layered = context / FILE_NAME
         layered.write_text(split_copy(Path(file).read_text(encoding="utf-8"), context))
         fix_times(context)
@@ -78,7 +78,7 @@ def split_copy(containerfile: str, context: Path) -> str:
             "this step was written for 1.4.39. `bentoml containerize` works without it."
         )
     models = sorted(path for path in (context / "models").iterdir() if path.is_dir())
-    rest = {FILE_NAME, "models"} if models else {FILE_NAME}  # an empty folder is a place to mount
+    rest = {FILE_NAME, "models"} if models else {FILE_NAME}  # an empty folder is a mount point
     others = sorted(path for path in context.iterdir() if path.name not in rest)
     steps = [
         "COPY --chown=bentoml:bentoml ./{0} ./{0}".format(path.relative_to(context).as_posix())
@@ -88,7 +88,7 @@ def split_copy(containerfile: str, context: Path) -> str:
 
 
 def fix_times(context: Path) -> None:
-    """Give all files one time: copies are new each time, and a layer has its files' times in it."""
+    """Set one time for all files: a copy's own time would make each layer a new one."""
     for path in [context, *context.rglob("*")]:
         os.utime(path, (FILE_TIME, FILE_TIME), follow_symlinks=False)
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Makes a Debian machine able to build and run the image: podman, runc, and the base image that
-# bentofile.yaml names. Says what it does; does nothing that is done already. Needs root.
+# bentofile.yaml names. Prints each step, and skips those that are done already. Needs root.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 PACKAGES=(podman runc debootstrap util-linux)
 BASE_IMAGE=$(sed -n 's/^ *base_image: *//p' bentofile.yaml)
 PULL_SECONDS=120
-CERTIFICATES=/etc/ssl/certs/ca-certificates.crt  # where Debian has them, here and in the image
+CERTIFICATES=/etc/ssl/certs/ca-certificates.crt  # Debian's path, here and in the image
 
 say() { echo "prepare.sh: $*"; }
 give_up() { say "$*" >&2; exit 1; }
@@ -28,8 +28,8 @@ pull_base_image() {
   timeout "$PULL_SECONDS" podman pull -q "$BASE_IMAGE" >/dev/null 2>&1
 }
 
-# What stands in for the base image where no registry can be reached: Debian 12, whose own Python is
-# 3.11 too. The machine's certificates go along, for it may reach its package index through a proxy.
+# Makes a substitute for the base image if no registry can be reached: Debian 12, whose own Python is
+# 3.11 too. It gets the machine's certificates, as the package index may be behind a proxy.
 make_base_image() {
   local folder tree
   folder=$(mktemp -d)

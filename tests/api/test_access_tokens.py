@@ -91,7 +91,7 @@ def test_what_is_not_exactly_one_bearer_token_is_refused(headers: list[bytes]) -
 def test_every_token_is_compared_in_constant_time(
     token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether one fits, and which, no time tells: digests are compared, all of them, each time."""
+    """All digests are compared each time, so that the time does not depend on the token."""
     compared: list[tuple[bytes, bytes]] = []
     compare = hmac.compare_digest
 
@@ -175,7 +175,7 @@ def test_a_file_that_changes_is_read_again_after_a_second(file: Path, clock: Clo
 
 
 def test_a_link_that_points_elsewhere_is_a_change(tmp_path: Path, file: Path, clock: Clock) -> None:
-    """As Kubernetes renews a mounted secret."""
+    """The way in which Kubernetes renews a mounted secret."""
     link = tmp_path / "link"
     link.symlink_to(file)
     tokens = AccessTokens(frozenset(), link, clock)

@@ -1,4 +1,4 @@
-"""Items of a batch are read at a bounded cost, and refused in the words of /generate."""
+"""Items of a batch are parsed at a bounded cost, and refused with the messages of /generate."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ CASES = [case.sent for cases in ALL_CASES.values() for case in cases if isinstan
 
 
 def outcome(read: object, *arguments: object) -> object:
-    """What reading gives, or how it is refused."""
+    """Return the parsed item, or the refusal."""
     try:
         return read(*arguments)  # type: ignore[operator]
     except InvalidRequestError as error:

@@ -18,7 +18,7 @@ from lpw_sdxl.api.dead_workers import remove_dead_gauges
 pytestmark = pytest.mark.processes
 
 METRICS = Path(lpw_sdxl.__file__).parent / "engine" / "metrics.py"
-# The file by itself, because its package brings torch.
+# The file by itself, because its package imports torch.
 WORKER = """
 import runpy, sys
 
@@ -50,7 +50,7 @@ def end(worker: subprocess.Popen[str], number: int) -> None:
 
 
 def served(folder: Path) -> dict[str, float]:
-    """What /metrics would say."""
+    """Return what /metrics would answer."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(folder))
     return {

@@ -9,7 +9,7 @@ from lpw_sdxl.errors import ClientLeftError
 
 
 class Client:
-    """A client that leaves when it is told to."""
+    """A client that disconnects when the test says so."""
 
     def __init__(self) -> None:
         self.leaves = asyncio.Event()

@@ -1,4 +1,4 @@
-"""The table of endpoints, and the hardest endpoint there is, through guard and own routes."""
+"""The table of endpoints, and a most demanding endpoint, through guard and handlers."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ PROBLEM = ErrorDialect("problem", write_problem, read_problem, problem_schema)
 
 
 def parse_form(payload: Payload) -> list[bytes]:
-    """Parts of a form, by its boundary; enough for a test."""
+    """Split a form into its parts, by its boundary; enough for a test."""
     boundary = payload.content_type.partition("boundary=")[2].encode()
     if not boundary:
         raise InvalidRequestError("the form has no boundary")
@@ -165,7 +165,7 @@ class Service:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    """The rows behind guard and own routes; tokens are asked for elsewhere."""
+    """Build the rows behind guard and handlers, without tokens."""
     seen: list[str] = []
 
     async def bentoml(scope: Any, receive: Any, send: Any) -> None:
@@ -229,7 +229,7 @@ async def test_a_path_that_is_nowhere_still_asks_for_a_token(client: httpx.Async
 
 
 async def test_a_request_that_came_past_the_guard_goes_on_to_bentoml() -> None:
-    """A service's own proxy, which it may have of itself, asks below the guard."""
+    """A service's proxy of itself calls the application below the guard."""
     asked: list[str] = []
 
     async def bentoml(scope: Any, receive: Any, send: Any) -> None:

@@ -22,7 +22,7 @@ TOKEN = "a-token-of-some-length"
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """A small ASGI application that answers as BentoML would, in shapes that are not ours."""
+    """A small ASGI application that answers as BentoML would, in other shapes than ours."""
     answers = {
         "/generate": (200, take_request({**scope}, bytes) if scope["path"] == "/generate" else b""),
         "/missing": (404, b"Not Found"),
@@ -249,7 +249,7 @@ async def test_errors_are_counted_by_their_codes_and_unknown_paths_get_no_furthe
 
 
 async def plain(scope: Any, receive: Any, send: Any) -> None:
-    """An application that answers all with its path and reads nothing."""
+    """Answer every request with its path, without reading its body."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": scope["path"].encode()})
 
@@ -313,7 +313,7 @@ async def test_what_is_refused_by_its_headers_is_not_read(
 async def test_a_strangers_address_cannot_forge_a_log_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is what x-forwarded-for says where a proxy on this machine passes that on."""
+    """It is copied from x-forwarded-for if a proxy on this machine passes that on."""
     guard = guard_of(plain, tokens=tokens_of(monkeypatch))
 
     async def send(message: Any) -> None:

@@ -24,7 +24,7 @@ TAKEN = Body(lambda payload: payload, 1000)
         ([JSON], b"seed=7", 400),
     ],
 )
-def test_a_head_is_refused_for_what_nobody_reads(
+def test_a_head_is_refused_for_what_the_endpoint_does_not_read(
     headers: list[tuple[bytes, bytes]], query: bytes, status: int | None
 ) -> None:
     refusal = refuse_body_headers({"headers": headers, "query_string": query}, TAKEN)

@@ -44,7 +44,7 @@ def request_schema(served: ServedLimits) -> dict[str, Any]:
 
 
 def accepts(written: dict[str, Any], schema: str, value: object) -> bool:
-    """Tell whether one of the document's schemas takes a value."""
+    """Return whether one of the document's schemas accepts a value."""
     reference = {"$ref": f"#/components/schemas/{schema}", "components": written["components"]}
     return jsonschema.Draft202012Validator(reference).is_valid(value)
 
@@ -58,7 +58,7 @@ def test_the_document_keeps_to_the_specification(
 
 
 def answers() -> list[ErrorAnswer]:
-    """Every error that can be answered, made as it is made for a client."""
+    """Build every possible error, as it is built for a client."""
     raised = [
         errors.InvalidRequestError("m", field="f"),
         errors.InvalidPromptError("m"),

@@ -91,7 +91,7 @@ def test_what_is_no_origin_is_refused_by_name(text: str) -> None:
 
 
 async def answered(scope: Any, receive: Any, send: Any) -> None:
-    """An application that answers anything."""
+    """Answer any request."""
     headers = [(b"x-seed", b"7")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"{}"})

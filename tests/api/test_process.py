@@ -10,7 +10,7 @@ from lpw_sdxl.api.process import without_collection
 
 
 class Knot:
-    """Garbage, once nobody knows it: it holds itself."""
+    """An object in a reference cycle, which only the collector can free."""
 
     def __init__(self) -> None:
         self.itself = self

@@ -10,17 +10,17 @@ from lpw_sdxl.api.sparse_warning import SparseWarning, SparseWarningFilter
 
 
 async def test_a_thousand_of_a_kind_are_two_lines(caplog: pytest.LogCaptureFixture) -> None:
-    tally = SparseWarning(
+    warning = SparseWarning(
         logging.getLogger("lpw_sdxl.test"), "%d came, the last from %s", seconds=0.1
     )
     for number in range(1000):
-        tally.add(f"host {number}")
+        warning.add(f"host {number}")
     assert [record.getMessage() for record in caplog.records] == ["1 came, the last from host 0"]
     await asyncio.sleep(0.15)
     lines = [record.getMessage() for record in caplog.records]
     assert lines[1:] == ["999 came, the last from host 999"]
-    await asyncio.sleep(0.15)  # nothing came: it rests, and the next is told at once
-    tally.add("host A")
+    await asyncio.sleep(0.15)  # nothing came: the timer stops, and the next event is logged at once
+    warning.add("host A")
     assert [record.getMessage() for record in caplog.records][2:] == [
         "1 came, the last from host A"
     ]

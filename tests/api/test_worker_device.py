@@ -1,4 +1,4 @@
-"""Which GPU a worker sees."""
+"""The GPU that a worker sees."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lpw_sdxl.api.worker_device import restrict_to_own_gpu
 
 
 @pytest.mark.parametrize(
-    ("told", "worker", "workers", "seen"),
+    ("before", "worker", "workers", "seen"),
     [
         (None, 1, 2, "0"),
         (None, 2, 2, "1"),
@@ -20,8 +20,8 @@ from lpw_sdxl.api.worker_device import restrict_to_own_gpu
     ],
 )
 def test_each_worker_sees_the_gpu_of_its_number(
-    told: str | None, worker: int, workers: int, seen: str | None
+    before: str | None, worker: int, workers: int, seen: str | None
 ) -> None:
-    environment = {} if told is None else {"CUDA_VISIBLE_DEVICES": told}
+    environment = {} if before is None else {"CUDA_VISIBLE_DEVICES": before}
     restrict_to_own_gpu(environment, worker, workers)
     assert environment.get("CUDA_VISIBLE_DEVICES") == seen

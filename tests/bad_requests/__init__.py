@@ -1,4 +1,4 @@
-"""Requests that are wrong, each with its exact answer: what README promises of errors, spelled out.
+"""Wrong requests, each with its exact answer: README's promises about errors, spelled out.
 
 One module for each part of a request; `ALL_CASES` is all of them. The answers are a server's with
 the settings `SETTINGS`, the demo model, two LoRAs (detail, texture) and an embedding (glow).

@@ -1,4 +1,4 @@
-"""Batches: items that are wrong are answered in their place."""
+"""Batches: wrong items are answered at their index."""
 
 # A row for each case, however long.  # ruff: noqa: E501
 from __future__ import annotations

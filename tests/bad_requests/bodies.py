@@ -1,4 +1,4 @@
-"""Bodies as a whole: what is no JSON, or JSON of the wrong shape."""
+"""Bodies as a whole: no JSON, or JSON of the wrong shape."""
 
 # A row for each case, however long.  # ruff: noqa: E501
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a case is, and how it is sent."""
+"""A case: a wrong request, the way to send it, and its answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Http:
 
 @dataclass(frozen=True)
 class Wire:
-    """One request as bytes on a connection, for what no HTTP client sends."""
+    """One request as bytes on a connection, which no HTTP client would send."""
 
     sent: bytes
 
@@ -80,7 +80,7 @@ def to(path: str, body: object) -> Http:
 
 
 def inspect(**fields: object) -> Http:
-    """Ask for an inspection, with a good prompt unless it is given."""
+    """Send an inspection, with a valid prompt by default."""
     return to("/inspect_prompt", {"prompt": "a", **fields})
 
 
@@ -97,8 +97,8 @@ def bare(content_type: str | None, body: bytes = b"{}", path: str = "/generate")
 
 def typed(content_type: str | None, **others: str) -> dict[str, str]:
     """Write headers; an underscore in a name is a hyphen."""
-    told = {} if content_type is None else {"content-type": content_type}
-    return told | {name.replace("_", "-"): value for name, value in others.items()}
+    headers = {} if content_type is None else {"content-type": content_type}
+    return headers | {name.replace("_", "-"): value for name, value in others.items()}
 
 
 def wire(*lines: bytes, body: bytes = b"") -> Wire:

@@ -1,4 +1,4 @@
-"""Sends a case to a running service and reads the answer."""
+"""Sending of a case to a running service, and its answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATIENCE_S = 20
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; of a body that is no JSON, the text."""
+    """The answer; of a body that is no JSON, the text."""
 
     status: int
     headers: httpx.Headers

@@ -1,4 +1,4 @@
-"""Names of fields: what is missing, unknown or told twice."""
+"""Names of fields: missing, unknown or given twice."""
 
 # A row for each case, however long.  # ruff: noqa: E501
 from __future__ import annotations
@@ -42,7 +42,7 @@ CASES: dict[str, list[Bad]] = {
         Bad("another program's field of a LoRA", {"loras": [{"name": "detail", "strength": 1}]}, "loras.0.strength", "loras.0.strength is not a field of a LoRA; known are name, weight, text_encoder_weight"),
         Bad("a misspelt field of an item", item({**GOOD, "widht": 1}), "widht", "widht is not a field of this request; did you mean width?", status=200),
     ],
-    "fields told twice: the last counts": [
+    "fields given twice: the last counts": [
         Bad("the last is wrong", '{"prompt": "a", "num_inference_steps": 1, "num_inference_steps": 0}', "num_inference_steps", "num_inference_steps is 0; at least 1 would be right"),
         Bad("the last is null", '{"prompt": "a", "prompt": null}', "prompt", "prompt is null; a string would be right"),
         Bad("the last is wrong in an item", item('{"prompt": "a", "num_inference_steps": 1, "num_inference_steps": 9}'), "num_inference_steps", "num_inference_steps is 9; at most 4 is accepted here", status=200),

@@ -1,4 +1,4 @@
-"""What is wrong before a body is read: path, method, headers, and HTTP itself."""
+"""Errors before a body is read: path, method, headers, and HTTP itself."""
 
 # A row for each case, however long.  # ruff: noqa: E501
 from __future__ import annotations
@@ -31,7 +31,7 @@ CASES: dict[str, list[Bad]] = {
         Bad("PATCH of an endpoint", at("/inspect_prompt", "PATCH"), None, "this path does not take this method; it takes POST", status=405, code="method_not_allowed"),
         Bad("OPTIONS of an endpoint", at("/info", "OPTIONS"), None, "this path does not take this method; it takes POST", status=405, code="method_not_allowed"),
         Bad("TRACE of an endpoint", at("/generate", "TRACE"), None, "this path does not take this method; it takes POST", status=405, code="method_not_allowed"),
-        Bad("a method of nobody's", at("/generate", "BREW"), None, "this path does not take this method; it takes POST", status=405, code="method_not_allowed"),
+        Bad("an unknown method", at("/generate", "BREW"), None, "this path does not take this method; it takes POST", status=405, code="method_not_allowed"),
         Bad("POST to a probe", at("/livez"), None, "this path does not take this method; it takes GET, HEAD", status=405, code="method_not_allowed"),
         Bad("POST to the metrics", at("/metrics"), None, "this path does not take this method; it takes GET, HEAD", status=405, code="method_not_allowed"),
         Bad("PUT of this document", at("/docs.json", "PUT"), None, "this path does not take this method; it takes GET, HEAD", status=405, code="method_not_allowed"),

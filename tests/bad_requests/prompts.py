@@ -1,4 +1,4 @@
-"""What stands in prompts: their limits."""
+"""Prompts and their limits."""
 
 # A row for each case, however long.  # ruff: noqa: E501
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a LoRA file adds to weights, in float64 and apart from the product's code.
+"""The change that a LoRA file makes to weights, in float64 and apart from the product's code.
 
 The names of tensors are the writer's own (`forge/lora_names.py`); what is read, and every formula,
 is written out here: einsum, Kronecker's product block by block, DoRA's norms one by one.
@@ -36,7 +36,7 @@ Modules = dict[tuple[Component, str], dict[str, Tensor]]
 
 
 def read(file: Path, targets: TargetModules, naming: SyntheticNaming) -> Modules:
-    """Read a LoRA's factors in float64 by module, the untold alpha among them."""
+    """Read a LoRA's factors in float64 by module, with alpha where the file leaves it out."""
     owners = {
         tensor_name(naming, component, path, factor): (component, path, factor)
         for component in LORA_COMPONENTS
@@ -50,17 +50,19 @@ def read(file: Path, targets: TargetModules, naming: SyntheticNaming) -> Modules
         for name in opened.keys():  # noqa: SIM118 - not a mapping
             component, path, factor = owners[name]
             modules[component, path][factor] = opened.get_tensor(name).double()
-    told = json.loads(notes.get("lora_adapter_metadata", "{}"))
+    configured = json.loads(notes.get("lora_adapter_metadata", "{}"))
     for (component, _), factors in modules.items():
         if "dora_scale" in factors and naming in (SyntheticNaming.DIFFUSERS, SyntheticNaming.PEFT):
             factors["dora_scale"] = factors["dora_scale"].flatten()  # PEFT's are always rows
-        if f"{component}.lora_alpha" in told:
-            factors["alpha"] = torch.tensor(told[f"{component}.lora_alpha"], dtype=torch.float64)
+        if f"{component}.lora_alpha" in configured:
+            factors["alpha"] = torch.tensor(
+                configured[f"{component}.lora_alpha"], dtype=torch.float64
+            )
     return dict(modules)
 
 
 def delta(weight: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
-    """Give what is added to a float64 weight at multiplier 1."""
+    """Compute the change of a float64 weight at strength 1."""
     plain = plain_delta(factors).reshape(weight.shape)
     if "dora_scale" not in factors:
         return plain
@@ -76,7 +78,7 @@ def delta(weight: Tensor, factors: Mapping[str, Tensor]) -> Tensor:
 
 
 def plain_delta(factors: Mapping[str, Tensor]) -> Tensor:
-    """Give the change before DoRA's magnitude."""
+    """Compute the change before DoRA's magnitude."""
     f = factors
     if "diff" in f or "w_norm" in f:
         return f["diff"] if "diff" in f else f["w_norm"]
@@ -100,7 +102,7 @@ def plain_delta(factors: Mapping[str, Tensor]) -> Tensor:
 
 
 def kronecker_delta(f: Mapping[str, Tensor]) -> Tensor:
-    """Give w1 (x) w2, block by block."""
+    """Compute w1 (x) w2, block by block."""
     rank = next((len(f[name]) for name in ("lokr_w1_b", "lokr_w2_b") if name in f), None)
     scale = 1.0 if rank is None or "alpha" not in f else f["alpha"] / rank
     left = f["lokr_w1"] if "lokr_w1" in f else f["lokr_w1_a"] @ f["lokr_w1_b"]
@@ -111,7 +113,7 @@ def kronecker_delta(f: Mapping[str, Tensor]) -> Tensor:
         right = right.flatten(2)
     else:
         right = f["lokr_w2_a"] @ f["lokr_w2_b"]
-    # Its rows are output channels; whatever follows an input channel stays behind it.
+    # Its rows are output channels; the kernel's positions stay behind their input channel.
     rows = [torch.cat([number * right for number in row], dim=1) for row in left]
     return scale * torch.cat(rows)
 

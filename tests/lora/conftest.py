@@ -1,4 +1,4 @@
-"""LoRAs in the canonical form for the demo model's real networks, fresh for each test."""
+"""LoRAs in the canonical form for the demo model's real networks, new for each test."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RANK = 4
 
 @dataclass(frozen=True)
 class CanonicalFile:
-    """What the registry gives the library."""
+    """A stand-in for a registry's entry, as the library uses it."""
 
     name: str
     file: Path
@@ -68,7 +68,7 @@ def is_layer(path: str, weight: Tensor) -> bool:
 
 
 def make_factors(weight: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    """A LoRA or LoCon of rank 4 whose change is a fifth of the weight."""
+    """Draw a LoRA or LoCon of rank 4 whose change is a fifth of the weight."""
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)
@@ -102,7 +102,7 @@ def write_canonical(
 
 @pytest.fixture(scope="session")
 def canonical_folder(model_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four LoRAs: a and b of attention, c of everything, d of the UNet alone."""
+    """Return four LoRAs: a and b of attention, c of everything, d of the UNet alone."""
     folder = tmp_path_factory.mktemp("canonical")
     networks = networks_of(Pipeline.load(model_directory, CPU, Settings()))
     unet_only = {Component.UNET: networks[Component.UNET]}
@@ -119,7 +119,7 @@ def canonical_folder(model_directory: Path, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def library(canonical_folder: Path, tmp_path: Path) -> LoraLibrary:
-    """The four, in files that a test may damage."""
+    """Return the four, in files that a test may damage."""
     files = sorted(Path(shutil.copy(file, tmp_path)) for file in canonical_folder.iterdir())
     sources = {file.stem: CanonicalFile(file.stem, file) for file in files}
     return LoraLibrary(sources, max_bytes=2**30)

@@ -25,7 +25,7 @@ KEY = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
 CONV = "down_blocks.1.resnets.0.conv1"
 NORM = "down_blocks.1.attentions.0.norm"
 FULL_KOHYA = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q"
-"""`QUERY` in sd-scripts' name: 640 wide in SDXL and 64 in the tiny model."""
+"""`QUERY` by sd-scripts' name: 640 wide in SDXL and 64 in the tiny model."""
 MODULE = FULL_KOHYA
 
 
@@ -43,7 +43,7 @@ def header_of(
     metadata: Mapping[str, str] | None = None,
     dtypes: Mapping[str, str] | None = None,
 ) -> CheckpointHeader:
-    """A header without a file."""
+    """Build a header without a file."""
     path, tensors, position = Path("some.safetensors"), {}, 0
     for name, shape in shapes.items():
         code = (dtypes or {}).get(name, dtype)
@@ -56,7 +56,7 @@ def header_of(
 def pair(
     module: str, size: int = 64, rank: int = 4, down: str = "lora_down", up: str = "lora_up"
 ) -> dict[str, tuple[int, ...]]:
-    """The two factors of a square layer."""
+    """Return the shapes of a square layer's two factors."""
     return {f"{module}.{down}.weight": (rank, size), f"{module}.{up}.weight": (size, rank)}
 
 

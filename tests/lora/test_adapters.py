@@ -64,7 +64,7 @@ def row(arguments: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
 def merged_by_hand(
     model_directory: Path, library: LoraLibrary, loras: LoraSet, strength: Callable[[float], float]
 ) -> Any:
-    """Another UNet with W + sum(strength * alpha / rank * up @ down), in float64."""
+    """Build another UNet with W + sum(strength * alpha / rank * up @ down), in float64."""
     unet = UNet2DConditionModel.from_pretrained(model_directory / "unet", local_files_only=True)
     state = {name: tensor.double() for name, tensor in unet.state_dict().items()}
     for name, weight in loras:
@@ -209,7 +209,7 @@ def test_a_damaged_lora_fails_by_name_and_leaves_the_network_usable(
 
 
 def bytes_in_use(pipeline: Pipeline, known: set[int]) -> int:
-    """Count the bytes of weights at work but those at known addresses."""
+    """Count the bytes of the weights in use, except those at known addresses."""
     found = {
         tensor.data_ptr(): tensor.numel() * tensor.element_size()
         for module in networks_of(pipeline).values()
@@ -221,7 +221,7 @@ def bytes_in_use(pipeline: Pipeline, known: set[int]) -> int:
 
 
 def weights_at_work(layer: torch.nn.Module) -> list[torch.Tensor]:
-    """The layer's own parameters, and those of the runs that it is divided into."""
+    """Return the layer's own parameters, and those of the runs that it is divided into."""
     divided = vars(layer).get("forward")
     cells = {} if divided is None else getclosurevars(divided).nonlocals
     parts = [tensor for part in cells.get("weights", ()) for tensor in part]
@@ -241,7 +241,7 @@ def test_what_is_in_use_is_within_the_memory_for_sets(
     adapters = Adapters(networks_of(pipeline), library, CPU, limit)
 
     def held() -> int:
-        """What is kept, and what is in use without being kept."""
+        """Count the bytes that are kept, and those is in use without being kept."""
         kept = {
             tensor.data_ptr()
             for merged, _ in adapters._merged._entries.values()

@@ -92,12 +92,12 @@ def targets(model_directory: Path) -> TargetModules:
 
 @pytest.fixture(scope="module")
 def without(model: Pipeline) -> dict[str, Tensor]:
-    """What the model gives without any LoRA."""
+    """Return the model's outputs without any LoRA."""
     return outputs_of(networks_of(model), torch.float32)
 
 
 class Files:
-    """Writes and converts each case's file once."""
+    """The files of all cases, each written and converted once."""
 
     def __init__(self, folder: Path, targets: TargetModules) -> None:
         self._folder = folder
@@ -106,7 +106,7 @@ class Files:
         self.canonical: dict[str, CanonicalFile] = {}
 
     def get(self, case: Case) -> by_hand.Modules:
-        """Give a file's factors as they are read by hand."""
+        """Return a file's factors as they are read by hand."""
         if case not in self._known:
             self._known[case] = self._make(case)
         return self._known[case]
@@ -131,7 +131,7 @@ class Files:
 
 
 def case_key(case: Case) -> str:
-    """What stands for the SHA-256 and the name."""
+    """Return the case's stand-in for SHA-256 and name."""
     return f"{case.name}_{case.alpha}"
 
 
@@ -181,7 +181,7 @@ def outputs_of(networks: Mapping[Component, Any], dtype: torch.dtype) -> dict[st
 
 
 def distance(found: Tensor, expected: Tensor) -> float:
-    """The largest difference, of the largest value."""
+    """Compute the largest difference as a share of the largest value."""
     return float((found.double() - expected).abs().max() / expected.abs().max())
 
 
@@ -190,7 +190,7 @@ Weighted = Sequence[tuple[float, Case]]
 
 @dataclasses.dataclass(frozen=True)
 class Exactness:
-    """Compares what sets of LoRAs do with what is computed by hand."""
+    """A comparison of the effect of LoRA sets with what is computed by hand."""
 
     model: Pipeline
     adapters: Adapters
@@ -215,7 +215,7 @@ class Exactness:
         assert found.keys() == expected.keys()
         for name, tensor in expected.items():
             assert distance(found[name], tensor) <= TOLERANCE, name
-            if not name.endswith("hidden 0"):  # the embeddings, which nobody changes
+            if not name.endswith("hidden 0"):  # the embeddings, which no LoRA changes
                 assert distance(self.without[name], tensor) > EFFECT, name
 
 
@@ -263,9 +263,9 @@ def references(*parts: tuple[Case, float, float | None]) -> list[LoraReference]:
     ]
 
 
-def asked(files: Files, told: Sequence[LoraReference]) -> LoraSets:
-    """Turn what a request says into sets, as the engine does."""
-    uses = collect(told, [], lambda name, _: files.canonical[name], 8)
+def asked(files: Files, references: Sequence[LoraReference]) -> LoraSets:
+    """Turn a request's LoRAs into sets, as the engine does."""
+    uses = collect(references, [], lambda name, _: files.canonical[name], 8)
     return sets_of(uses, lambda _: LORA_COMPONENTS)
 
 
@@ -356,7 +356,7 @@ def test_half_precision_weights_are_the_exact_sum_rounded_once(
             above = torch.nextafter(rounded, torch.full_like(rounded, torch.inf))
             below = torch.nextafter(rounded, torch.full_like(rounded, -torch.inf))
             assert torch.all((parameter >= below) & (parameter <= above)), (component, name)
-            # Nearly always the sum in float32 rounds as the exact one does.
+            # Nearly always the sum in float32 is rounded to the same number as the exact one.
             assert (parameter != rounded).float().mean() < 0.01, (component, name)
             changed += 1
     assert changed > 100

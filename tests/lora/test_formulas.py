@@ -1,4 +1,4 @@
-"""What a LoRA adds to a weight: held against loops in float64 and LyCORIS' numbers."""
+"""The change of a weight, compared with loops in float64 and LyCORIS' numbers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def product_entry(left: Tensor, right: Tensor, row: int, column: int) -> float:
 def tucker_entry(
     core: Tensor, rows: Tensor, columns: Tensor, row: int, column: int, at: tuple[int, int]
 ) -> float:
-    """core [p, q, h, w], rows [out, p], columns [q, in]: the sum that defines the form."""
+    """Compute the sum that defines the form: core [p, q, h, w], rows [out, p], columns [q, in]."""
     return sum(
         float(core[(p, q, *at)]) * float(rows[row, p]) * float(columns[q, column])
         for p, q in product(range(core.shape[0]), range(core.shape[1]))

@@ -26,7 +26,7 @@ BLOCK = "down_blocks.1.attentions.0.transformer_blocks.0."
 FIRST_QUERY = "encoder.layers.0.self_attn.q_proj"
 SECOND_QUERY = "text_model.encoder.layers.0.self_attn.q_proj"
 
-# Names as they are in files that people share; none of them is made by the code under test.
+# Names from published files; none of them is built by the code under test.
 TABLE: list[tuple[str, Component, str, Factor, Naming]] = [
     (
         "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q.lora_down.weight",
@@ -281,7 +281,7 @@ def flat(path: str) -> str:
 
 
 def clip(path: str) -> str:
-    """The path as Transformers up to 5.5 has it, which trainers wrote."""
+    """Return the path as in Transformers up to 5.5, which trainers wrote."""
     return path if path == "text_projection" else f"text_model.{flat(path)}"
 
 

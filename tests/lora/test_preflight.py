@@ -1,4 +1,4 @@
-"""What a LoRA is, what of it goes where, and every refusal with its sentence."""
+"""The summary and the plan of a LoRA file, and every refusal with its message."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def plan_shapes(shapes: Shapes, **keywords: object) -> dict[str, tuple[int, ...]
 
 
 def noted(**entries: object) -> dict[str, str]:
-    """Diffusers' note of PEFT's configuration of the UNet's adapter."""
+    """Build Diffusers' note of PEFT's configuration of the UNet's adapter."""
     note = {"r": 4, "lora_alpha": 8, **entries}
     return {NOTE: json.dumps({f"unet.{key}": value for key, value in note.items()})}
 
@@ -637,13 +637,13 @@ ENCODER = pair("text_encoder.text_model.encoder.layers.0.self_attn.q_proj", size
 
 
 @pytest.mark.parametrize(
-    ("shapes", "told", "title"),
+    ("shapes", "stated", "title"),
     [
         (ENCODER, "stable-diffusion-v1/lora", "a LoRA for Stable Diffusion 1.x"),
         (ENCODER, "sd3-m", "a LoRA for Stable Diffusion 3"),
         (ENCODER, "stable-diffusion-xl-v1-base/lora", None),
         (ENCODER, "sdxl_base_v1-0", None),
-        # What is in the UNet's part tells more than a note that was copied from another file.
+        # The UNet's part is better evidence than a note that was copied from another file.
         (pair(MODULE), "stable-diffusion-v1/lora", None),
         (pair(MODULE), "kolors/lora", "a LoRA for Kolors"),
         (
@@ -655,24 +655,24 @@ ENCODER = pair("text_encoder.text_model.encoder.layers.0.self_attn.q_proj", size
     ids=str,
 )
 def test_metadata_tells_the_base_where_tensors_cannot(
-    shapes: Shapes, told: str, title: str | None
+    shapes: Shapes, stated: str, title: str | None
 ) -> None:
-    header = header_of(shapes, metadata={"modelspec.architecture": told})
+    header = header_of(shapes, metadata={"modelspec.architecture": stated})
     if title is None:
         examine(header, targets())
         return
     with pytest.raises(UnsupportedCheckpointError) as caught:
         examine(header, targets())
     assert str(caught.value) == (
-        f"some.safetensors is {title} (its metadata says {told}); {NEEDED}."
+        f"some.safetensors is {title} (its metadata says {stated}); {NEEDED}."
     )
 
 
 def test_mutated_headers_are_refused_in_a_sentence_or_fit() -> None:
-    """Names, shapes and dtypes are changed at random; nothing but errors of ours may come."""
+    """Names, shapes and dtypes are changed at random; only errors of ours may be raised."""
     whole: dict[str, tuple[int, ...]] = {}
     for number, (shapes, _, _) in enumerate(KINDS.values()):
-        # Each in a module of its own where they would meet.
+        # Each in a module of its own if they would collide.
         whole |= {
             name.replace("attn1", f"attn{1 + number % 2}"): shape for name, shape in shapes.items()
         }

@@ -66,7 +66,7 @@ def targets() -> Targets:
 
 
 def write(path: Path, targets: Targets, kind="lora", naming="kohya", **options) -> FileRecord:
-    """Write a LoRA whose kind and naming are told by their names."""
+    """Write a LoRA of a kind and a naming, given by name."""
     kind, naming = SyntheticKind(kind), SyntheticNaming(naming)
     return write_lora(path, targets, LoraOptions(kind=kind, naming=naming, **options))
 
@@ -76,7 +76,7 @@ def names_of(path: Path) -> set[str]:
 
 
 def modules_of(path: Path, naming: str, targets: Targets) -> dict[tuple[str, str], dict]:
-    """A file's factors by module, found by asking for the name of each that a module may have."""
+    """Read a file's factors by module, by looking up every name that a module may have."""
     tensors = load_file(path)
     factors = FACTORS
     if naming in ("diffusers-old", "diffusers-processor"):
@@ -93,7 +93,7 @@ def modules_of(path: Path, naming: str, targets: Targets) -> dict[tuple[str, str
 
 
 def canonical(factors: dict[str, Tensor], naming: str, weight: tuple[int, ...], alpha: float):
-    """What an import makes of a module's factors."""
+    """Return a module's factors as an import writes them."""
     renamed = {"w_norm": "diff", "b_norm": "diff_b"}
     factors = {renamed.get(name, name): tensor for name, tensor in factors.items()}
     if naming not in KOHYA:
@@ -126,7 +126,7 @@ def test_same_seed_is_the_same_lora_in_every_naming(kind, naming, targets, tmp_p
         if naming == "diffusers-processor"
         else {"has_convolutions": True}
     )
-    # In float32, for halving the smallest numbers of float16 rounds them.
+    # In float32, since halving the smallest numbers of float16 rounds them.
     options = layers | {"kind": kind, "dtype": CheckpointDtype.FLOAT32}
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     write(first, targets, **options)

@@ -16,7 +16,7 @@ from lpw_sdxl.schema import LoraReference
 
 @dataclass(frozen=True)
 class Entry:
-    """A registry's entry, as much as a request needs of it."""
+    """The part of a registry's entry that a request needs."""
 
     manifest: SimpleNamespace
 
@@ -27,7 +27,7 @@ KNOWN = {
 
 
 def resolve(name: str, field: str) -> Entry:
-    """Look up a name as a registry may: in any case, and by a second name."""
+    """Look up a name as a registry may: ignoring case, and by a second name."""
     entry = KNOWN.get(name.lower().removeprefix("lora-"))
     if entry is None:
         raise InvalidRequestError("unknown", field=field)
@@ -104,7 +104,7 @@ def test_a_limit_of_zero_refuses_any() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "references", "field", "told"),
+    ("prompt", "references", "field", "total"),
     [
         ("<lora:a:10.5>", (), "prompt", "10.5"),
         ("<lora:a:1:-11>", (), "prompt", "-11"),
@@ -113,9 +113,9 @@ def test_a_limit_of_zero_refuses_any() -> None:
     ],
 )
 def test_sums_beyond_10_are_refused_by_name(
-    prompt: str, references: tuple[LoraReference, ...], field: str, told: str
+    prompt: str, references: tuple[LoraReference, ...], field: str, total: str
 ) -> None:
-    with pytest.raises(InvalidRequestError, match=f"the LoRA a add up to {told};") as error:
+    with pytest.raises(InvalidRequestError, match=f"the LoRA a add up to {total};") as error:
         read(prompt, *references)
     assert error.value.field == field
 

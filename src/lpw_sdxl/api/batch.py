@@ -68,7 +68,7 @@ BatchAnswer = list[BatchImage | BatchError]
 
 
 class BatchMaker:
-    """Turns the items of a batch into answers, each on its own.
+    """The work of batches: one image and one answer for each item.
 
     Args:
         engine: makes the images.

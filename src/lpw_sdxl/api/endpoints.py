@@ -122,7 +122,7 @@ class Backend(Protocol):
 
     @property
     def engine(self) -> Any:
-        """The `lpw_sdxl.engine.Engine`; importing its type would import torch for the guard."""
+        """Return the `lpw_sdxl.engine.Engine`; its type would import torch for the guard."""
 
     def encode_file(self, image: Any) -> bytes:
         """Encode a `lpw_sdxl.engine.GeneratedImage` as a file; CPU work for a thread."""
@@ -170,7 +170,7 @@ class Endpoint:
 
     @property
     def metric_label(self) -> str:
-        """The label of its requests in BentoML's metrics: one for all values of path parameters."""
+        """Return its label in BentoML's metrics: one for all values of path parameters."""
         return self.path
 
 
@@ -222,12 +222,12 @@ class PathRows:
 
     @property
     def first(self) -> Endpoint:
-        """The first row, which stands for the path if no row has the request's method."""
+        """Return the first row, which stands for the path if no row has a request's method."""
         return next(iter(self.by_method.values()))
 
     @property
     def allow(self) -> str:
-        """The methods, as the Allow header lists them."""
+        """Return the methods, as the Allow header lists them."""
         return ", ".join(self.by_method)
 
 

@@ -62,7 +62,7 @@ class Adapters:
 
     @property
     def counters(self) -> CacheCounters:
-        """The counters of the cache of merged weights."""
+        """Return the counters of the cache of merged weights."""
         return self._merged.counters
 
     def use(self, component: Component, loras: LoraSet) -> None:

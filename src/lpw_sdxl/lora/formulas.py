@@ -49,7 +49,7 @@ def compute_weight_change(weight: Tensor, factors: FactorTensors) -> Tensor:
         It shares no memory with the factors.
 
     Raises:
-        AddonError: no formula takes these factors, or their product does not have the weight's shape.
+        AddonError: no formula takes these factors, or their product's shape is not the weight's.
     """
     dtype = torch.promote_types(weight.dtype, torch.float32)
     if set(factors) == {_BIAS}:

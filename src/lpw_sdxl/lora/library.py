@@ -69,7 +69,7 @@ class LoraLibrary:
 
     @property
     def counters(self) -> CacheCounters:
-        """The counters of the cache."""
+        """Return the counters of the cache."""
         return self._cache.counters
 
     def get(self, sha256: str) -> LoraTensors:

@@ -24,7 +24,7 @@ class LayerWeights:
 
     @property
     def size(self) -> int:
-        """The size in bytes."""
+        """Return the size in bytes."""
         return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
 
     def to(self, device: torch.device) -> LayerWeights:
@@ -57,7 +57,7 @@ class Network:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all weights that a set may change."""
+        """Return the bytes of all weights that a set may change."""
         return sum(weights.size for weights in self.base.values())
 
     def merge(self, loras: LoraSet, library: LoraLibrary, device: torch.device) -> MergedWeights:

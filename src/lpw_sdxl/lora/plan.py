@@ -59,7 +59,7 @@ class TensorPlan:
 
     @property
     def name(self) -> str:
-        """The tensor's name in the canonical file."""
+        """Return the tensor's name in the canonical file."""
         return f"{self.component.value}/{self.path}/{self.factor.value}"
 
 

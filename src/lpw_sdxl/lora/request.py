@@ -42,11 +42,11 @@ class LoraIdentity(Protocol):
 
     @property
     def name(self) -> str:
-        """The name it was imported under."""
+        """Return the name under which it was imported."""
 
     @property
     def source_sha256(self) -> str:
-        """SHA-256 of the imported file, lower-case hexadecimal digits."""
+        """Return the SHA-256 of the imported file, lower-case hexadecimal digits."""
 
 
 class ResolvedLora(Protocol):
@@ -54,7 +54,7 @@ class ResolvedLora(Protocol):
 
     @property
     def manifest(self) -> LoraIdentity:
-        """Its manifest."""
+        """Return its manifest."""
 
 
 Resolve = Callable[[str, str], ResolvedLora]
