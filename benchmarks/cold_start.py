@@ -30,7 +30,7 @@ from services import OtherWork
 
 READY_S = 300
 REQUEST = {"prompt": "a lighthouse", "num_inference_steps": 3, "seed": 1}
-# What has happened when a log line with these words is written; in their order.
+# The stages of a start, in their order, by words of the log line that ends each.
 MARKS = {
     "supervisor: Python, BentoML, model verified": "found and verified",
     "worker: Python, BentoML, torch, Diffusers, model loaded": "model loaded in",
@@ -47,7 +47,7 @@ CONTAINER = [
 def started(
     command: list[str], environment: dict[str, str], log: Path, folder: Path = ROOT
 ) -> Iterator[int]:
-    """Run a command until the block ends; give its process id."""
+    """Run a command until the block ends; yield its process id."""
     with log.open("w") as file:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT
@@ -87,7 +87,7 @@ def free_port() -> int:
 
 
 def parts_of(log: str, begin: float) -> dict[str, float]:
-    """Give the seconds between the marks."""
+    """Compute the seconds between the marks."""
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     supervisor = lines[0]["process"]
     parts: dict[str, float] = {}
@@ -126,7 +126,7 @@ def drop_caches() -> None:
 
 
 def plain(home: Path) -> Callable[[int, str], list[str]]:
-    """Return what makes the command of a plain process, whose home has a store as `home` has it."""
+    """Return a function that builds a process's command, with a store like that of `home`."""
 
     def make(port: int, folder: str) -> list[str]:
         (Path(folder) / "models").symlink_to(home / "models")
@@ -137,7 +137,7 @@ def plain(home: Path) -> Callable[[int, str], list[str]]:
 
 
 def container(image: str) -> Callable[[int, str], list[str]]:
-    """Return what makes the command of a container, which ends with its client."""
+    """Return a function that builds the command of a container, which ends with its client."""
 
     def make(port: int, folder: str) -> list[str]:
         del folder
@@ -180,7 +180,7 @@ def main() -> None:
     about = service_surroundings("cpu", options.threads)
     result = {"what": kind, "file_cache": cache, "rounds": rounds, "median_seconds": medians}
     if not options.image:
-        result["others_share_of_cores"] = others.share()  # a container is no child of ours
+        result["others_share_of_cores"] = others.share()  # a container is not a child process
     write_result(f"cold_start_{kind}_{cache}", about | result, keep=not options.quick)
 
 

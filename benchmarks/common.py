@@ -1,4 +1,4 @@
-"""What the benchmarks share: the demo model, what a result is told with, where it is kept.
+"""Parts that the benchmarks share: the demo model, a result's surroundings, its file.
 
 Torch is imported only where a device is asked, so that a load's own process stays light. Whatever
 imports this finds the repository's own packages.
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-# A script finds its own folder; `demo` and `tests.forge` are beside it.
+# A script's path has its own folder only; `demo` and `tests.forge` are beside that.
 sys.path.insert(1, str(ROOT))
 
 
 def demo_model(home: Path) -> Path:
-    """Import the demo model into a store of its own; give its model directory."""
+    """Import the demo model into a store of its own; yield its model directory."""
     environment = os.environ | {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
     done = subprocess.run(
         [sys.executable, "model_import.py", "demo"],
@@ -42,7 +42,7 @@ def demo_model(home: Path) -> Path:
 
 
 def surroundings(device: torch.device) -> dict[str, str]:
-    """Where and on what this was measured."""
+    """Describe hardware, versions and commit of a measurement."""
     import torch  # noqa: PLC0415 - see the module's docstring
 
     commit = subprocess.run(
@@ -67,10 +67,10 @@ def surroundings(device: torch.device) -> dict[str, str]:
 
 
 def service_surroundings(device: str, threads: int) -> dict[str, str]:
-    """The same for a service in a process of its own.
+    """Describe the surroundings of a measured service, which is a process of its own.
 
     Args:
-        device: as its `/info` tells it.
+        device: as its `/info` reports it.
         threads: its OMP_NUM_THREADS.
     """
     import torch  # noqa: PLC0415 - see the module's docstring
@@ -80,14 +80,14 @@ def service_surroundings(device: str, threads: int) -> dict[str, str]:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Give the smallest value that at least so many percent do not exceed; NaN of nothing."""
+    """Return the smallest value that at least so many percent do not exceed; NaN for no values."""
     if not values:
         return math.nan
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
 def write_result(name: str, result: Mapping[str, object], *, keep: bool = True) -> None:
-    """Print a result, and keep it in `results/NAME.json`."""
+    """Print a result and write it to `results/NAME.json`."""
     text = json.dumps(result, indent=2)
     print(text)
     if not keep:

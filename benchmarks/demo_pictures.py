@@ -1,4 +1,4 @@
-"""Does the demo model draw what it is told?
+"""Does the demo model draw what its prompts state?
 
 64 captions of scenes that it never saw in training, in four wordings of which one is also the
 training's: alone, after 150 and more tokens that mean nothing, with the service's own steps and
@@ -25,7 +25,7 @@ import torch
 from common import ROOT, demo_model, surroundings, write_result
 from PIL import Image
 
-from demo.captions import LEFT_OPEN
+from demo.captions import IMPLIED
 from demo.looking import Seen, distance_to, look
 from demo.scene import HELD_OUT, Scene
 from lpw_sdxl.engine import Engine
@@ -53,7 +53,7 @@ FILLER = (
     "smell of fresh bread, children playing with paper kites, musicians tuning violins, old "
     "stories told beside a fire, rain against windows, steam rising from cups, "
 )  # 150 tokens and more
-LEFT_OPEN_FORMS = (
+IMPLYING_FORMS = (
     "a {colour} {shape} on a {background} background",
     "{background} background, {colour} {shape}",
 )
@@ -66,7 +66,7 @@ async def draw_all(
     seeds: Sequence[int],
     fields: Mapping[str, Any] = AS_IN_THE_BARS,
 ) -> list[Seen]:
-    """Draw and look at pictures, many under way at once."""
+    """Draw and judge pictures, many at once."""
     images = await asyncio.gather(
         *(
             engine.generate(request(prompt, seed, fields))
@@ -83,7 +83,7 @@ def request(
 
 
 def shares_right(scenes: Sequence[Scene], seen: Sequence[Seen]) -> dict[str, float]:
-    """Say for each attribute in what share of pictures it is as told."""
+    """Compute for each attribute the share of pictures in which it is as stated."""
     return {
         name: statistics.mean(
             one.scene is not None and getattr(one.scene, name) == getattr(scene, name)
@@ -103,7 +103,7 @@ async def measure(engine: Engine) -> dict[str, object]:
     long = await draw_all(engine, [FILLER + caption for caption in captions], seeds)
     by_default = await draw_all(engine, captions, seeds, {})
     left_open = [
-        LEFT_OPEN_FORMS[i % len(LEFT_OPEN_FORMS)].format(**scenes[i]._asdict())
+        IMPLYING_FORMS[i % len(IMPLYING_FORMS)].format(**scenes[i]._asdict())
         for i in range(CAPTIONS)
     ]
     opened = await draw_all(engine, left_open, seeds, {})
@@ -114,7 +114,7 @@ async def measure(engine: Engine) -> dict[str, object]:
         "filler tokens": filler_tokens,
         "by default": shares_right(scenes, by_default),
         "size and place left open, by default": shares_right(
-            [scene._replace(**LEFT_OPEN) for scene in scenes], opened
+            [scene._replace(**IMPLIED) for scene in scenes], opened
         ),
         "weights": weights,
         "seconds a picture": await seconds_alone(engine, captions[0]),
@@ -122,7 +122,7 @@ async def measure(engine: Engine) -> dict[str, object]:
 
 
 async def weighted(engine: Engine) -> dict[str, float]:
-    """Say in what share of seeds 1.6 is nearer to the colour told than 0.4, for some colours."""
+    """Compute for some colours the share of seeds where weight 1.6 is nearer to it than 0.4."""
     shares = {}
     for colour, background in (("red", "blue"), ("green", "white"), ("yellow", "purple")):
         seen = [
@@ -142,7 +142,7 @@ async def weighted(engine: Engine) -> dict[str, float]:
 
 
 async def seconds_alone(engine: Engine, caption: str) -> float:
-    """Time one picture, nothing else under way; the median of five after one to warm up."""
+    """Time one picture, alone; return the median of five after one to warm up."""
     times = []
     for seed in range(6):
         began = time.perf_counter()
@@ -152,7 +152,7 @@ async def seconds_alone(engine: Engine, caption: str) -> float:
 
 
 async def draw_sheet(engine: Engine, path: Path, columns: int = 8, rows: int = 4) -> None:
-    """Draw a contact sheet of scenes that the model never saw."""
+    """Draw a contact sheet of scenes that were left out of training."""
     scenes = random.Random(3).sample(HELD_OUT, columns * rows)
     images = await asyncio.gather(
         *(

@@ -38,7 +38,7 @@ TOKENS = 300
 
 
 def tiny_encoders() -> list[ClipTextEncoder]:
-    """The encoders of the golden files."""
+    """Load the encoders of the golden files."""
     file = ROOT / "tests" / "golden" / "tiny_encoders.py"
     spec = importlib.util.spec_from_file_location("tiny_encoders", file)
     assert spec is not None
@@ -55,7 +55,7 @@ def tiny_encoders() -> list[ClipTextEncoder]:
 
 
 def new_prompts(number: int) -> list[str]:
-    """Prompts of 300 tokens that no round before has seen; a part of each has a weight."""
+    """Write prompts of 300 tokens that are new in each round; a part of each has a weight."""
     prompts = []
     for prompt in range(PROMPTS):
         words = [WORDS[(index * (prompt + 2) + number) % 10] for index in range(TOKENS - 8)]
@@ -97,7 +97,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def check(encoders: list[ClipTextEncoder]) -> None:
-    """Both ways give the same embeddings: only then are they worth comparing."""
+    """Check that both ways return the same embeddings: only then is their time comparable."""
     prompts = new_prompts(0)
     pairs = [PromptPair(prompt, NEGATIVE) for prompt in prompts]
     together = PromptEncoder(encoders).encode_many(pairs)

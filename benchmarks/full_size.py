@@ -68,14 +68,14 @@ class Run:
 
 
 def private_bytes(root: int) -> int:
-    """Memory of a process and its descendants that is no mapping of a file."""
+    """Add up the memory of a process and its descendants, without mapped files."""
     return sum(
         int(status(process).get("RssAnon", "0 kB").split()[0]) * 1024 for process in family(root)
     )
 
 
 def family(root: int) -> list[int]:
-    """A process and its descendants."""
+    """List a process and its descendants."""
     parents = {
         int(path.name): int(status(int(path.name)).get("PPid", "0"))
         for path in Path("/proc").iterdir()
@@ -96,7 +96,7 @@ def status(process: int) -> dict[str, str]:
 
 
 def disk_bytes(folder: Path) -> int:
-    """What a folder takes on the disk."""
+    """Measure a folder's size on the disk."""
     total = 0
     for path in folder.rglob("*"):
         with suppress(FileNotFoundError):
@@ -105,7 +105,7 @@ def disk_bytes(folder: Path) -> int:
 
 
 def run(command: list[str], folder: Path, environment: dict[str, str]) -> Run:
-    """Run a command to its end with the network off, and watch it."""
+    """Run a command to its end without network, and measure it."""
     offline = ["unshare", "--net"] if os.geteuid() == 0 else []
     started, private, disk = time.perf_counter(), 0, 0
     lines: list[tuple[float, str]] = []
@@ -137,7 +137,7 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> Run:
 
 
 def serve(environment: dict[str, str], tag: str) -> tuple[float, float]:
-    """Seconds until a real service is ready, and its private memory then, GB."""
+    """Measure the seconds until a real service is ready, and its private memory then, GB."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -6,7 +6,7 @@ Before, through a real `bentoml serve`: seconds until it is ready, images a seco
 
 Without --model a random checkpoint of full size is written and imported first (7 GB of disk twice;
 random weights take exactly the time of trained ones). Meant for a CUDA device; `--size 128 --model
-DEMO` runs the same on a CPU, where it says nothing.
+DEMO` runs the same on a CPU, where the figures mean nothing.
 
     python benchmarks/gpu.py [--model DIRECTORY] [--size 1024] [--images 24]
         [--half-decode] [--parts http engine stock …]
@@ -59,13 +59,13 @@ PROMPTS = ("a lighthouse at dusk, stormy sea", "a red fox in deep snow", "an old
 
 @dataclass(frozen=True)
 class Case:
-    """One thing measured: so many steps, so many images in flight."""
+    """One measurement: steps of an image, images in flight."""
 
     steps: int
     in_flight: int
 
     def requests(self, size: int) -> Iterator[dict[str, Any]]:
-        """Endless requests, each with a seed of its own."""
+        """Yield requests without end, each with a seed of its own."""
         for seed in itertools.count():
             yield {
                 "prompt": PROMPTS[seed % len(PROMPTS)],
@@ -94,7 +94,7 @@ def tflop(steps: int) -> float:
 
 
 async def with_engine(engine: Engine, case: Case, size: int, images: int) -> float:
-    """Make images with so many always in flight; seconds for each."""
+    """Make images with so many always in flight; return the seconds for each."""
     requests = case.requests(size)
     left = itertools.count(1)
 
@@ -108,7 +108,7 @@ async def with_engine(engine: Engine, case: Case, size: int, images: int) -> flo
 
 
 def stage_seconds(registry: CollectorRegistry) -> dict[str, float]:
-    """Read what each stage has taken so far."""
+    """Read the time that each stage has taken so far, seconds."""
     return {
         stage.value: registry.get_sample_value("lpw_sdxl_stage_seconds_sum", {"stage": stage.value})
         or 0.0
@@ -151,7 +151,7 @@ def measure_engine(
 
 
 def measure_stock(model: Path, device: torch.device, options: argparse.Namespace) -> dict[str, Any]:
-    """Time Diffusers' pipeline as its own documentation uses it, one image at a time."""
+    """Time Diffusers' pipeline as its documentation uses it, one image at a time."""
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     pipeline = StableDiffusionXLPipeline.from_pretrained(
         model, torch_dtype=dtype, local_files_only=True
@@ -194,7 +194,7 @@ def measure_http(model: Path, settings: Settings, options: argparse.Namespace) -
 
 
 async def over_http(url: str, case: Case, options: argparse.Namespace) -> float:
-    """Make images through HTTP; seconds for each."""
+    """Make images through HTTP; return the seconds for each."""
     images = max(options.images, 2 * case.in_flight)
     async with Client(url) as client:
         warm = itertools.count(1)
@@ -257,7 +257,7 @@ def main() -> None:
 def measure(
     part: str, model: Path, settings: Settings, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Measure one part of it all."""
+    """Measure the part that the command line names."""
     gc.collect()
     torch.cuda.empty_cache()
     if part == "http":

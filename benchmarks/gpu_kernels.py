@@ -4,7 +4,7 @@ A random UNet and VAE of full size, made on the device; no checkpoint is needed.
 median over calls, timed with the device's own events. Ways that are compared:
 
     eager / channels last         as Diffusers runs it, in both memory layouts
-    cudnn, flash, efficient       the attention kernel that torch is told to use
+    cudnn, flash, efficient       the attention kernel that torch is set to use
     masked                        prompts of different lengths in one call
     own norms, own attention      the VAE's layers in diffusion/vae_layers.py
     blocks compiled               each kind of block once (fast to compile)
@@ -48,14 +48,14 @@ CALLS = 7
 
 
 class Bench:
-    """Times calls and keeps the figures, milliseconds."""
+    """A stopwatch for calls that keeps the figures, milliseconds."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.figures: dict[str, float | str] = {}
 
     def time(self, name: str, run: Callable[[], object], calls: int = CALLS) -> None:
-        """Note the median of some calls, and what the first one took beyond it."""
+        """Time some calls; note their median and the excess of the first one."""
         started = time.perf_counter()
         try:
             with torch.inference_mode():
@@ -167,7 +167,7 @@ def measure_compiled(bench: Bench, unet: Any, width: int, options: argparse.Name
         if type(module).__name__ in BLOCKS:
             module.forward = torch.compile(module.forward, dynamic=False)
     torch._dynamo.config.recompile_limit = 64
-    # Kept keys and values would be another program for each layer.
+    # Keys and values that are kept would make another program for each layer.
     _time_compiled(bench, unet, unet.config.cross_attention_dim, "blocks compiled", options)
     for module, forward in originals.items():
         module.forward = forward
@@ -214,7 +214,7 @@ def measure_vae(bench: Bench, config: dict[str, Any], options: argparse.Namespac
 def measure_own_vae(
     bench: Bench, config: dict[str, Any], options: argparse.Namespace, size: int
 ) -> None:
-    """Time the VAE with its own layers beside Diffusers', and how far its pixels are from them."""
+    """Time the VAE with our layers and with Diffusers'; measure how far their pixels differ."""
     latents = torch.randn(1, 4, size // 8, size // 8, device=bench.device)
     vae = make(AutoencoderKL, config, bench.device, torch.float32)
 
@@ -244,7 +244,7 @@ def measure_own_vae(
 
 
 def profile(run: Callable[[], object], folder: Path, name: str) -> None:
-    """Keep which kernels a call spends its time in."""
+    """Write a profile of the kernels that a call spends its time in."""
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.inference_mode(), torch.profiler.profile(activities=activities) as seen:
         run()
@@ -264,7 +264,7 @@ def profile(run: Callable[[], object], folder: Path, name: str) -> None:
 
 
 def ceilings(bench: Bench) -> None:
-    """Time what bounds everything: a large product and a large copy."""
+    """Time the limits of the device: a large product and a large copy."""
     side = 8192 if bench.device.type == "cuda" else 512
     dtype = torch.float16 if bench.device.type == "cuda" else torch.float32
     one, other = (torch.randn(side, side, device=bench.device, dtype=dtype) for _ in range(2))

@@ -30,7 +30,7 @@ from lpw_sdxl.schema import GenerationRequest, ImageFormat, ImageSize
 
 SIDE = 1024  # pixels
 KINDS = {"grainy": (1.25, 1.5), "like a photograph": (1.5, 0.5), "smooth": (2.0, 0.0)}
-BLINK_S = 2e-4  # the watching thread's own jitter
+BLINK_S = 2e-4  # shorter gaps are the watching thread's own jitter
 
 Pixels = npt.NDArray[np.uint8]
 Encode = Callable[[Pixels], bytes]
@@ -77,7 +77,7 @@ WAYS: dict[str, Encode] = {
 
 
 class Watcher(threading.Thread):
-    """Looks at the clock without a pause and notes how long it was kept from doing so."""
+    """A thread that reads the clock in a busy loop and notes the gaps between readings."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -85,7 +85,7 @@ class Watcher(threading.Thread):
         self.is_watching = True
 
     def run(self) -> None:
-        """Watch until told to stop."""
+        """Watch until stopped."""
         last = time.perf_counter()
         while self.is_watching:
             now = time.perf_counter()
@@ -101,7 +101,7 @@ def cpu_seconds(encode: Encode, pixels: Pixels) -> tuple[float, int]:
 
 
 def seconds_kept(encode: Encode, pixels: Pixels) -> tuple[float, float]:
-    """Encode beside a watcher: for how long was it kept, in all and at most?"""
+    """Encode beside a watcher; return for how long it was blocked, in all and at most."""
     watcher = Watcher()
     watcher.start()
     time.sleep(0.02)
@@ -114,7 +114,7 @@ def seconds_kept(encode: Encode, pixels: Pixels) -> tuple[float, float]:
 
 
 def check(pixels: Pixels) -> None:
-    """A PNG that lost a pixel or its text would not be worth a time."""
+    """Check that a PNG has kept its pixels and text, so that its time counts."""
     image = Image.open(io.BytesIO(WAYS["png"](pixels)))
     assert image.info["parameters"] == parameters_text(RECORD)
     np.testing.assert_array_equal(np.asarray(image), pixels)

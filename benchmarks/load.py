@@ -1,4 +1,4 @@
-"""The client's side: sends what a workload says and notes what came back, in a process of its own.
+"""The client's side: it sends a workload and records the answers, in a process of its own.
 
 Imports nothing heavy, so that it takes little of the machine from the service that it measures.
 """
@@ -22,13 +22,13 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 TIMEOUT_S = 900
-NO_ANSWER = 0  # instead of a status: the connection failed, or the time ran out
-NO_IMAGE = 1  # instead of a status: 200, but no PNG in it
+NO_ANSWER = 0  # in place of a status: the connection failed, or the time ran out
+NO_IMAGE = 1  # in place of a status: 200, but without a PNG
 
 
 @dataclass(frozen=True)
-class Door:
-    """Where and how a service takes a request.
+class Target:
+    """A service's endpoint and the form of its requests.
 
     Attributes:
         path: of its endpoint.
@@ -41,13 +41,13 @@ class Door:
     mark: bytes = b"\x89PNG"
 
     def body(self, request: Mapping[str, object]) -> bytes:
-        """Write the request down as the service takes it."""
+        """Return the request as the service accepts it."""
         return json.dumps(request if self.wrap is None else {self.wrap: [request]}).encode()
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one request.
+    """The outcome of one request.
 
     Attributes:
         status: HTTP's, or NO_ANSWER or NO_IMAGE.
@@ -63,15 +63,15 @@ class Answer:
 
     @property
     def done_s(self) -> float:
-        """Say when the answer was here, seconds from the start."""
+        """Return the time of the answer, seconds from the start."""
         return self.sent_s + self.seconds
 
 
 class Client:
-    """Sends requests to one door, as many at once as it is asked to; an async context."""
+    """A client of one endpoint with any number of requests at once; an async context."""
 
-    def __init__(self, url: str, door: Door = Door()) -> None:
-        self.door = door
+    def __init__(self, url: str, target: Target = Target()) -> None:
+        self.target = target
         self.started = time.perf_counter()
         unlimited = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         self._http = httpx.AsyncClient(base_url=url, limits=unlimited, timeout=TIMEOUT_S)
@@ -87,21 +87,21 @@ class Client:
 
     @property
     def now_s(self) -> float:
-        """Tell the seconds from the start."""
+        """Return the seconds since the start."""
         return time.perf_counter() - self.started
 
     async def send(self, request: Mapping[str, object], due_s: float | None = None) -> Answer:
-        """Send a request and read its answer; one that was due earlier is timed from then."""
+        """Send a request and read its answer; the time counts from when it was due."""
         sent_s = self.now_s if due_s is None else due_s
         try:
             answer = await self._http.post(
-                self.door.path,
-                content=self.door.body(request),
+                self.target.path,
+                content=self.target.body(request),
                 headers={"content-type": "application/json"},
             )
         except httpx.HTTPError:
             return Answer(NO_ANSWER, sent_s, self.now_s - sent_s)
-        has_image = answer.status_code != 200 or self.door.mark in answer.content[:64]
+        has_image = answer.status_code != 200 or self.target.mark in answer.content[:64]
         retry_after = answer.headers.get("retry-after")
         return Answer(
             answer.status_code if has_image else NO_IMAGE,
@@ -112,7 +112,7 @@ class Client:
 
 
 async def arrive(client: Client, arrivals: Iterable[Arrival]) -> list[asyncio.Task[Answer]]:
-    """Send each request when it is due, whatever became of the others; give what runs."""
+    """Start each request when it is due, independently of the others; return the tasks."""
     tasks = []
     for arrival in arrivals:
         await asyncio.sleep(max(0.0, arrival.at_s - client.now_s))
@@ -123,7 +123,7 @@ async def arrive(client: Client, arrivals: Iterable[Arrival]) -> list[asyncio.Ta
 async def keep_in_flight(
     client: Client, requests: Iterator[Mapping[str, object]], count: int, until: Callable[[], bool]
 ) -> list[Answer]:
-    """Keep so many requests in flight until it is enough; those then in flight are awaited."""
+    """Keep so many requests in flight until a condition holds; then await those in flight."""
     answers: list[Answer] = []
 
     async def one_after_the_other() -> None:
@@ -134,32 +134,32 @@ async def keep_in_flight(
     return answers
 
 
-def open_loop(url: str, door: Door, arrivals: Sequence[Arrival]) -> list[Answer]:
-    """Play arrivals to the end; for a process of its own."""
+def open_loop(url: str, target: Target, arrivals: Sequence[Arrival]) -> list[Answer]:
+    """Send all arrivals when they are due; for a process of its own."""
 
     async def play() -> list[Answer]:
-        async with Client(url, door) as client:
+        async with Client(url, target) as client:
             return await asyncio.gather(*await arrive(client, arrivals))
 
     return asyncio.run(play())
 
 
 def closed_loop(
-    url: str, door: Door, requests: Sequence[Mapping[str, object]], count: int
+    url: str, target: Target, requests: Sequence[Mapping[str, object]], count: int
 ) -> list[Answer]:
     """Send all requests, so many at a time; for a process of its own."""
 
     async def play() -> list[Answer]:
         waiting = list(reversed(requests))
         stream = iter(waiting.pop, None)
-        async with Client(url, door) as client:
+        async with Client(url, target) as client:
             return await keep_in_flight(client, stream, count, lambda: not waiting)
 
     return asyncio.run(play())
 
 
 class OwnProcess:
-    """Runs functions of this folder's modules in one process beside the benchmark's."""
+    """A process beside the benchmark's that runs functions of this folder's modules."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -171,7 +171,7 @@ class OwnProcess:
         *args: Parameters.args,
         **kwargs: Parameters.kwargs,
     ) -> Future[Result]:
-        """Start a piece of work."""
+        """Start a function."""
         return self._pool.submit(work, *args, **kwargs)
 
     def run(
@@ -180,7 +180,7 @@ class OwnProcess:
         *args: Parameters.args,
         **kwargs: Parameters.kwargs,
     ) -> Result:
-        """Do a piece of work and give what it gives."""
+        """Run a function and return its result."""
         return self.begin(work, *args, **kwargs).result()
 
     def close(self) -> None:
@@ -190,7 +190,7 @@ class OwnProcess:
 
 @contextmanager
 def own_process() -> Iterator[OwnProcess]:
-    """Lend a process until the block ends; it is there when this returns."""
+    """Run a process until the block ends; it is ready when the block begins."""
     process = OwnProcess()
     try:
         process.run(time.sleep, 0)

@@ -50,7 +50,7 @@ SDXL = {
 
 
 class DrawnLoras:
-    """Stands where the engine has its library: one LoRA a kind, drawn once."""
+    """A stand-in for the engine's library: one LoRA of each kind, drawn once."""
 
     def __init__(self, unet: nn.Module, rank: int) -> None:
         self._rank = rank
@@ -62,7 +62,7 @@ class DrawnLoras:
         self._drawn: dict[str, LoraTensors] = {}
 
     def get(self, kind: str) -> LoraTensors:
-        """Give the LoRA of a kind: transformer blocks, and all but the ends where it is a LoCon."""
+        """Return the LoRA of a kind: of transformer blocks, or for LoCon of all but the ends."""
         if kind not in self._drawn:
             marks = (".attentions.", ".resnets.", ".downsamplers.", ".upsamplers.")
             recipe = Recipe(SyntheticKind(kind), self._rank, self._rank / 2, 0.1, False)

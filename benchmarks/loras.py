@@ -54,7 +54,7 @@ REQUESTS = 16
 
 
 def import_loras(model: Path, home: Path, count: int) -> Registry:
-    """Write LoRAs of all kinds for a model, and import them by the command that users have."""
+    """Write LoRAs of all kinds for a model, and import them with the users' command."""
     targets = read_targets(model)
     environment = os.environ | {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
     for number in range(count):
@@ -104,14 +104,14 @@ def at_once(engine: Engine, requests: list[GenerationRequest]) -> tuple[float, l
 
 @dataclass(frozen=True)
 class Way:
-    """How LoRAs share the device. One engine takes all ways: several slow each other down."""
+    """A way to share the device. One engine runs all ways: several would slow each other down."""
 
     max_sets: int | None = None
     kept_bytes: int | None = None
 
     @contextmanager
     def taken_by(self, engine: Engine) -> Iterator[None]:
-        """Have an idle engine work so."""
+        """Make an idle engine work this way."""
         loop: Any = engine._loop
         merged = loop.stages.adapters._merged
         mixing, max_bytes = loop._active._mixing, merged.max_bytes
@@ -127,7 +127,7 @@ class Way:
 
 
 def added_steps(engine: Engine, options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """How many UNet calls' time it costs to begin an image with a LoRA that is at hand; medians.
+    """Measure the cost of beginning an image with a merged LoRA, in UNet calls' time; medians.
 
     `switched to`: its weights were used before, and the image before had none.
     `made anew`: its factors are at hand, the weights of all three networks are made for a strength

@@ -85,12 +85,12 @@ def stock(
 
 
 def stock_process(model: Path, size: int, orders: Connection) -> None:
-    """Time the stock pipeline whenever it is asked to.
+    """Time the stock pipeline once for each order received.
 
     It has a process of its own: libgomp slows every parallel region of a process by half as soon as
     two of its threads (here the engine's and this one) have a pool of OpenMP threads each.
     """
-    engine = Engine.load(model, Settings())  # for its encoder and its decisions alone
+    engine = Engine.load(model, Settings())  # only for its encoder and its decisions
     pipeline = StableDiffusionXLPipeline.from_pretrained(
         model, torch_dtype=engine.pipeline.dtype, local_files_only=True
     ).to(engine.pipeline.device)
@@ -112,7 +112,7 @@ def timed(work: Callable[[], Awaitable[None]]) -> float:
 
 
 def measure(model: Path, size: int, rounds: int) -> tuple[dict[str, list[float]], torch.device]:
-    """Warm up, then time the three ways in turn; seconds for all eight images."""
+    """Warm up, then time the three ways in turn; return the seconds for all eight images."""
     context = multiprocessing.get_context("spawn")
     orders, theirs = context.Pipe()
     process = context.Process(target=stock_process, args=(model, size, theirs), daemon=True)

@@ -1,10 +1,10 @@
 """What does ten times too much do to the service, for two minutes?
 
 A real `bentoml serve` with a short queue. Its capacity is measured first; then requests arrive ten
-times as fast, whatever the answers. One client in five does as Retry-After tells it and comes
+times as fast, whatever the answers. One client in five waits as Retry-After requires and comes
 again; the others never wait. The moment the flood stops, a lone client asks until it is served, and
 until it is served as quickly as before the flood. At last a crowd of four queues' worth comes at
-once and does as it is told: how soon is everybody in?
+once and obeys Retry-After: how soon are all accepted?
 
 Bars: 200 and 429 only, refusals within 100 ms (p99), served again within 10 s, memory as before.
 
@@ -27,17 +27,17 @@ from pathlib import Path
 
 import psutil
 from common import percentile, service_surroundings, write_result
-from load import Answer, Client, Door, OwnProcess, closed_loop, own_process
+from load import Answer, Client, OwnProcess, Target, closed_loop, own_process
 from services import OtherWork, Running, model_to_serve, our_service, running
 from workload import Arrival, Stream, poisson, requests
 
 TIMES = 10
 POLITE_ONE_IN = 5
 CROWD_QUEUES = 4
-UNTOLD_WAIT_S = 1.0  # where a refusal names no time
+DEFAULT_WAIT_S = 1.0  # if a refusal has no Retry-After
 PROBE_AGAIN_S = 0.05
 PROBES_IN_A_ROW = 3
-NEAR_BASE = 1.5  # times the latency of a lone request before the flood
+NEAR_BASE = 1.5  # multiple of the latency of a lone request before the flood
 GIVE_UP_S = 120
 SETTLE_S = 5
 MAX_REFUSAL_S = 0.1
@@ -47,12 +47,12 @@ MAX_GROWTH = 1.05
 
 @dataclass(frozen=True)
 class Recovery:
-    """What a lone client saw once the flood had stopped; seconds from then.
+    """The recovery as a lone client measured it; seconds from the end of the flood.
 
     Attributes:
         served_s: until it had its first image; None if it never had one.
         base_s: until it had the first of three in a row as quickly as before.
-        answers: all that it was told.
+        answers: all that it received.
     """
 
     served_s: float | None
@@ -62,7 +62,7 @@ class Recovery:
 
 @dataclass(frozen=True)
 class Flood:
-    """What the flood's clients saw: those who never wait, and each try of those who do."""
+    """The answers to a flood's clients: those that never wait, and each try of the others."""
 
     stubborn: list[Answer]
     polite: list[list[Answer]]
@@ -70,12 +70,12 @@ class Flood:
 
 
 def probe(size: int) -> dict[str, object]:
-    """Make the request of the lone client; always the same work."""
+    """Build the request of the lone client; always the same work."""
     return {"prompt": "a lone fox", "num_inference_steps": 20, "width": size, "height": size}
 
 
 def flood(url: str, arrivals: Sequence[Arrival], lone: dict[str, object], base_s: float) -> Flood:
-    """Play the flood and what follows it; for a process of its own."""
+    """Send the flood, then the lone client's requests; for a process of its own."""
 
     async def play() -> Flood:
         async with Client(url) as client:
@@ -96,10 +96,10 @@ def flood(url: str, arrivals: Sequence[Arrival], lone: dict[str, object], base_s
 
 
 async def as_told(client: Client, arrival: Arrival, end_s: float) -> list[Answer]:
-    """Ask, and come again when the refusal said to, but not after the end; give every answer."""
+    """Send a request, again after each Retry-After until the end; return every answer."""
     answers = [await client.send(arrival.request, arrival.at_s)]
     while answers[-1].status == 429:
-        wait_s = answers[-1].retry_after_s or UNTOLD_WAIT_S
+        wait_s = answers[-1].retry_after_s or DEFAULT_WAIT_S
         if client.now_s + wait_s > end_s:
             break
         await asyncio.sleep(wait_s)
@@ -108,7 +108,7 @@ async def as_told(client: Client, arrival: Arrival, end_s: float) -> list[Answer
 
 
 async def recover(client: Client, lone: dict[str, object], base_s: float) -> Recovery:
-    """Ask alone, again and again, until the service is as quick as it was."""
+    """Send single requests one after another until the service is as fast as before."""
     stopped_s = client.now_s
     served_s = None
     answers: list[Answer] = []
@@ -125,7 +125,7 @@ async def recover(client: Client, lone: dict[str, object], base_s: float) -> Rec
 
 
 def crowd(url: str, drawn: Sequence[dict[str, object]]) -> list[list[Answer]]:
-    """Let everybody come at once and do as told; for a process of its own."""
+    """Send a crowd's requests at once, each obeying Retry-After; for a process of its own."""
 
     async def play() -> list[list[Answer]]:
         async with Client(url) as client:
@@ -162,17 +162,17 @@ def count(answers: Iterable[Answer]) -> dict[int, int]:
 
 
 def honesty(tries: Sequence[Sequence[Answer]]) -> dict[str, object]:
-    """Say what came of doing as Retry-After tells."""
+    """Summarise the tries of clients that obey Retry-After."""
     returned = [answers for answers in tries if len(answers) > 1]
-    told = [a.retry_after_s for answers in tries for a in answers if a.status == 429]
+    waits_s = [a.retry_after_s for answers in tries for a in answers if a.status == 429]
     return {
         "clients": len(tries),
         "refused at first, came again": len(returned),
         "share let in on the first return": _share(returned, lambda a: a[1].status == 200),
         "share let in at last": _share(returned, lambda a: a[-1].status == 200),
         "returns p95": percentile([len(answers) - 1 for answers in returned], 95),
-        "refusals without Retry-After": sum(seconds is None for seconds in told),
-        "Retry-After p50, s": percentile([seconds or 0.0 for seconds in told], 50),
+        "refusals without Retry-After": sum(seconds is None for seconds in waits_s),
+        "Retry-After p50, s": percentile([seconds or 0.0 for seconds in waits_s], 50),
     }
 
 
@@ -182,7 +182,7 @@ def measure(server: Running, client: OwnProcess, options: argparse.Namespace) ->
     lone = probe(options.size)
 
     def in_flight(wanted: Iterable[dict[str, object]], clients: int) -> list[Answer]:
-        return client.run(closed_loop, server.url, Door(), list(wanted), clients)
+        return client.run(closed_loop, server.url, Target(), list(wanted), clients)
 
     in_flight(itertools.islice(drawn, options.queue), options.queue)
     capacity_answers = in_flight(itertools.islice(drawn, 2 * options.queue), options.queue)
@@ -201,14 +201,14 @@ def measure(server: Running, client: OwnProcess, options: argparse.Namespace) ->
     after_mb = resident_mb(worker)
     is_same_worker = server.worker == worker
     print(f"memory {before_mb:.0f} MB before, {after_mb:.0f} MB after; a crowd ...", flush=True)
-    told = client.run(
+    tries = client.run(
         crowd, server.url, list(itertools.islice(drawn, CROWD_QUEUES * options.queue))
     )
 
     flooded = [*seen.stubborn, *itertools.chain(*seen.polite), *seen.recovery.answers]
-    statuses = count([*flooded, *itertools.chain(*told)])
+    statuses = count([*flooded, *itertools.chain(*tries)])
     refusals = milliseconds([answer for answer in flooded if answer.status == 429])
-    served_s, crowd_s = seen.recovery.served_s, max(a[-1].done_s for a in told)
+    served_s, crowd_s = seen.recovery.served_s, max(a[-1].done_s for a in tries)
     return {
         "queue": options.queue,
         "seconds": options.seconds,
@@ -228,10 +228,10 @@ def measure(server: Running, client: OwnProcess, options: argparse.Namespace) ->
             "after": round(after_mb),
         },
         "retry_after_in_the_flood": honesty(seen.polite),
-        "retry_after_in_the_crowd": honesty(told)
+        "retry_after_in_the_crowd": honesty(tries)
         | {
             "seconds until all are served": round(crowd_s, 1),
-            "of them needed at capacity": round(len(told) / capacity, 1),
+            "of them needed at capacity": round(len(tries) / capacity, 1),
         },
         "bars_met": {
             "200 and 429 only": set(statuses) <= {200, 429} and is_same_worker,

@@ -1,4 +1,4 @@
-"""How soon does the service answer a ping while it works flat out?
+"""How soon does the service answer a ping under full load?
 
 `GET /livez` every 20 ms and `POST /inspect_prompt` every 100 ms, each on a connection that is kept
 open and from a process of its own, while sixteen mixed requests are always in flight; and the same
@@ -29,7 +29,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from common import percentile, service_surroundings, write_result
-from load import Client, Door, OwnProcess, closed_loop, keep_in_flight, own_process
+from load import Client, OwnProcess, Target, closed_loop, keep_in_flight, own_process
 from services import OtherWork, Running, model_to_serve, our_service, running
 from workload import Stream, requests
 
@@ -42,7 +42,7 @@ INSPECTION = {"prompt": "a (red:1.3) fox in deep snow, " * 10, "negative_prompt"
 
 @dataclass(frozen=True)
 class Ping:
-    """What is asked over and over.
+    """A ping, sent over and over.
 
     Attributes:
         method: HTTP's.
@@ -65,7 +65,7 @@ Milliseconds = dict[str, list[float]]
 
 
 def ping(url: str, what: Ping, seconds: float) -> list[float]:
-    """Ask on one connection; milliseconds from when each ping was due. For a process of its own.
+    """Ping on one connection; return milliseconds from when each was due. For its own process.
 
     Raises:
         RuntimeError: if an answer is not 200.
@@ -88,7 +88,7 @@ def ping(url: str, what: Ping, seconds: float) -> list[float]:
 
 
 def keep_busy(url: str, size: int, seed: int, seconds: float) -> dict[int, int]:
-    """Keep mixed requests in flight; how many answers of each status. For a process of its own."""
+    """Keep mixed requests in flight; count answers by status. For a process of its own."""
 
     async def play() -> dict[int, int]:
         drawn = requests(Stream.MIXED, size, seed)
@@ -126,7 +126,7 @@ def measure(server: Running, options: argparse.Namespace) -> dict[str, object]:
     with ExitStack() as stack:
         client, *pingers = (stack.enter_context(own_process()) for _ in range(1 + len(PINGS)))
         warm_up = list(itertools.islice(requests(Stream.MIXED, options.size, 0), IN_FLIGHT))
-        client.run(closed_loop, server.url, Door(), warm_up, IN_FLIGHT)
+        client.run(closed_loop, server.url, Target(), warm_up, IN_FLIGHT)
         ping_all(server, pingers, seconds=1)
         for number in range(1, options.rounds + 1):
             idle.append(ping_all(server, pingers, options.seconds * IDLE_SHARE))

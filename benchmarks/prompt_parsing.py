@@ -33,7 +33,7 @@ SIZES = (12_500, 25_000, 50_000, 100_000)  # characters
 MAX_GROWTH = 2.5
 UNLIMITED = PromptLimits(max_characters=10**9, max_depth=10**9, max_weight=math.inf)
 
-# What is repeated before the middle, in the middle, and after it.
+# The repeated parts before the middle, in the middle, and after it.
 PATTERNS: Mapping[str, tuple[str, str]] = {
     "ordinary": ("1girl, (smile:1.2), tag_\\(x\\), [hat] BREAK <lora:a:1> ", ""),
     "openings": ("(", ""),
@@ -69,17 +69,17 @@ def make_text(pattern: tuple[str, str], characters: int) -> str:
 
 
 def parse_s(text: str, style: PromptStyle) -> float:
-    """Seconds of CPU time that one parse takes, the garbage collector's share included."""
-    gc.collect()  # or a parse pays for what those before it have left
+    """Measure the CPU time of one parse, seconds, the garbage collector's share included."""
+    gc.collect()  # else a parse would pay for the garbage of those before it
     start = time.process_time()
-    # Infinity times zero, deep in a nest, is no weight; it was multiplied all the same.
+    # Infinity times zero, deep in a nest, is no weight and refused, but its time was spent.
     with suppress(InvalidPromptError):
         parse(text, UNLIMITED, style=style)
     return time.process_time() - start
 
 
 class Cost(NamedTuple):
-    """What one pattern costs in one style.
+    """The cost of one pattern in one style.
 
     Attributes:
         median_ms: at each size.
@@ -103,7 +103,7 @@ def measure(pattern: tuple[str, str], style: PromptStyle, rounds: int) -> Cost:
 
 
 def surroundings() -> dict[str, str]:
-    """Where and on what this was measured."""
+    """Describe hardware, versions and commit of a measurement."""
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=HERE,

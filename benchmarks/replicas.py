@@ -1,4 +1,4 @@
-"""Three replicas behind HAProxy, under load: how does it spread, what do a kill and a roll cost?
+"""Three replicas behind HAProxy, under load: is it balanced, what do a kill and a restart cost?
 
 Each replica is a `bentoml serve` with a home of its own and the same models. Clients ask without a
 pause; one that is answered with an error or not at all asks again. Counted are requests that failed
@@ -64,7 +64,7 @@ class Replica:
             )
 
     async def wait_until_ready(self, client: httpx.AsyncClient) -> None:
-        """Wait until it takes requests."""
+        """Wait until it accepts requests."""
         async with asyncio.timeout(READY_SECONDS):
             while True:
                 try:
@@ -80,7 +80,7 @@ class Replica:
         return int(info["engine"]["queued_jobs"])
 
     def kill(self) -> None:
-        """End all of its processes at once, as a machine that goes.
+        """Kill all of its processes at once, as if its machine failed.
 
         The supervisor alone would not do: a worker has a session of its own, and serves on.
         """
@@ -93,7 +93,7 @@ class Replica:
         self.process.wait()
 
     async def stop(self) -> float:
-        """Ask it to end; tell how long it took, seconds."""
+        """Terminate it; return how long it took, seconds."""
         assert self.process is not None
         started = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
@@ -102,13 +102,13 @@ class Replica:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Return the address on which it listens."""
         return f"http://127.0.0.1:{self.port}"
 
 
 @dataclass
 class Load:
-    """Clients that ask on and on."""
+    """Clients that send one request after another."""
 
     url: str
     clients: int
@@ -121,7 +121,7 @@ class Load:
     _seconds: float = 0
 
     async def __aenter__(self) -> Load:
-        """Start asking."""
+        """Start the clients."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._client = httpx.AsyncClient(timeout=120, limits=limits)
         self._started = time.monotonic()
@@ -129,7 +129,7 @@ class Load:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Let the last requests be answered."""
+        """Stop the clients after the answers to their last requests."""
         self._is_over = True
         await asyncio.gather(*self._tasks)
         self._seconds = time.monotonic() - self._started
@@ -157,7 +157,7 @@ class Load:
         self.lost += 1
 
     def result(self) -> dict[str, Any]:
-        """Give what was counted."""
+        """Return the counts."""
         return {
             "seconds": round(self._seconds, 1),
             "images_per_second": round(self.answered.total() / self._seconds, 1),
@@ -169,7 +169,7 @@ class Load:
 
 
 def make_replicas(folder: Path) -> list[Replica]:
-    """Give each a home of its own, with the same models."""
+    """Create the replicas, each with a home of its own and the same models."""
     shared = folder / "shared"
     shared.mkdir()
     demo_model(shared)
@@ -183,14 +183,14 @@ def make_replicas(folder: Path) -> list[Replica]:
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
+    """Find a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def start_balancer(replicas: list[Replica], port: int) -> subprocess.Popen[bytes]:
-    """Run HAProxy as deploy/haproxy.cfg says."""
+    """Run HAProxy with deploy/haproxy.cfg until the block ends."""
     program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
     if program is None:
         sys.exit("HAProxy is not here; Debian's package haproxy has it")
@@ -247,14 +247,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--clients", type=int, default=24)
     parser.add_argument("--seconds", type=float, default=20)
-    told = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         replicas = make_replicas(Path(name))
         port = free_port()
         balancer = start_balancer(replicas, port)
         try:
             results = asyncio.run(
-                measure(replicas, f"http://127.0.0.1:{port}", told.clients, told.seconds)
+                measure(replicas, f"http://127.0.0.1:{port}", options.clients, options.seconds)
             )
         finally:
             balancer.terminate()
@@ -262,7 +262,7 @@ def main() -> None:
                 replica.kill()
     write_result(
         "replicas",
-        {**service_surroundings("cpu", THREADS), "clients": told.clients, **results},
+        {**service_surroundings("cpu", THREADS), "clients": options.clients, **results},
     )
 
 

@@ -27,7 +27,7 @@ STOP_S = 60
 
 @dataclass(frozen=True)
 class Service:
-    """What `bentoml serve` is told.
+    """The arguments of `bentoml serve`.
 
     Attributes:
         target: `module:Class`.
@@ -42,7 +42,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Running:
-    """A service that answers.
+    """A running service.
 
     Attributes:
         url: where it listens.
@@ -54,7 +54,7 @@ class Running:
 
     @property
     def worker(self) -> int:
-        """Find the process that computes: the largest of the supervisor's family."""
+        """Find the worker process: the largest of the supervisor's descendants."""
         supervisor = psutil.Process(self.supervisor)
         family = [supervisor, *supervisor.children(recursive=True)]
         return max(family, key=lambda member: member.memory_info().rss).pid
@@ -69,7 +69,7 @@ class Running:
 
 @contextlib.contextmanager
 def model_to_serve(directory: Path | None) -> Iterator[Path]:
-    """Give a model directory of a BentoML store: this one, or the demo model for a while."""
+    """Yield a model directory of a BentoML store: this one, or the demo model for a while."""
     if directory is not None:
         yield directory.resolve()
         return
@@ -109,7 +109,7 @@ def running(service: Service, model: Path, threads: int) -> Iterator[Running]:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         log_file = Path(home) / "log"
-        # Ended by SIGTERM, as `timeout` does it, Python would leave the service behind.
+        # On SIGTERM, which `timeout` sends, Python would end without stopping the service.
         before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         with log_file.open("w") as log:
             process = subprocess.Popen(
@@ -133,10 +133,10 @@ def running(service: Service, model: Path, threads: int) -> Iterator[Running]:
 
 
 class OtherWork:
-    """Watches what the rest of the machine does beside this benchmark and its processes.
+    """A measurement of the machine's load beside this benchmark and its processes.
 
-    Two OpenMP threads wait for each other by spinning: with one core of two taken by somebody else
-    a model was seen to be ten times slower, so a result says how quiet it was.
+    Two OpenMP threads wait for each other by spinning: with one core of two taken by
+    another program, a model was ten times slower; so a result records the load beside it.
     """
 
     def __init__(self) -> None:
@@ -144,14 +144,14 @@ class OtherWork:
         self._before = _busy_s() - _own_s()
 
     def share(self) -> float:
-        """Say which share of all cores others had since this was made, 0 to 1."""
+        """Compute the share of all cores that others had since this was made, 0 to 1."""
         others_s = _busy_s() - _own_s() - self._before
         cores = psutil.cpu_count() or 1
         return float(max(0.0, round(others_s / (time.monotonic() - self._started) / cores, 3)))
 
 
 def _busy_s() -> float:
-    """Add up the CPU seconds of the whole machine, those that a hypervisor took away too."""
+    """Add up the CPU seconds of the whole machine, including those that a hypervisor took."""
     times = psutil.cpu_times()
     return float(times.user + times.system + getattr(times, "steal", 0.0))
 
@@ -171,7 +171,7 @@ def cpu_seconds(root: psutil.Process) -> float:
 
 
 def _clean_environment() -> dict[str, str]:
-    """Keep whoever runs this from measuring his own settings."""
+    """Return the environment without the user's own settings, which would be measured."""
     ours = ("LPW_SDXL_", "BENTOML_", "OMP_", "PYTHONUNBUFFERED")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
     return kept | {"BENTOML_DO_NOT_TRACK": "True", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}

@@ -1,4 +1,4 @@
-"""How does the service do beside plain ways to serve the same model, under the same stream?
+"""How does the service compare with plain ways to serve the same model, under the same stream?
 
 (a) Our service, (b) a plain service around the stock pipeline, one image at a time, as BentoML's
 examples have it, (c) the stock pipeline behind BentoML's adaptive batching, grouped with care; both
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import HERE, percentile, service_surroundings, write_result
-from load import Answer, Door, OwnProcess, closed_loop, open_loop, own_process
+from load import Answer, OwnProcess, Target, closed_loop, open_loop, own_process
 from services import OtherWork, Running, Service, model_to_serve, our_service, running
 from workload import Stream, poisson, requests
 
@@ -42,16 +42,16 @@ BARS = {  # ratio: (at least, at most)
 
 @dataclass(frozen=True)
 class Way:
-    """One way to serve, and what is asked of it.
+    """One way to serve, and its endpoint.
 
     Attributes:
         service: from the model directory.
-        door: where requests go.
+        target: where requests go.
         stream: what they are; None for the one that is chosen for all.
     """
 
     service: Callable[[Path], Service]
-    door: Door
+    target: Target
     stream: Stream | None = None
 
 
@@ -64,19 +64,19 @@ def baseline(target: str) -> Callable[[Path], Service]:
 
 
 WAYS: Mapping[str, Way] = {
-    OURS: Way(ours, Door()),
-    PLAIN: Way(baseline("plain_service:PlainService"), Door("/txt2img")),
+    OURS: Way(ours, Target()),
+    PLAIN: Way(baseline("plain_service:PlainService"), Target("/txt2img")),
     BATCHABLE: Way(
         baseline("batchable_service:BatchableService"),
-        Door("/txt2img", wrap="requests", mark=b"iVBORw0"),  # a PNG in base64
+        Target("/txt2img", wrap="requests", mark=b"iVBORw0"),  # a PNG in base64
     ),
-    LONG: Way(ours, Door(), Stream.LONG),
+    LONG: Way(ours, Target(), Stream.LONG),
 }
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to measure.
+    """The options of a measurement.
 
     Attributes:
         model: its directory in a BentoML store.
@@ -101,7 +101,7 @@ class Plan:
 
 
 class Bench:
-    """Measures one way for one round, on a fresh service."""
+    """The measurement of one way for one round, on a new service."""
 
     def __init__(self, plan: Plan, client: OwnProcess) -> None:
         self.plan = plan
@@ -110,12 +110,12 @@ class Bench:
         self.others: list[float] = []
 
     def throughput(self, name: str, seed: int) -> tuple[float, list[Answer]]:
-        """Keep CLIENTS requests in flight: images a second."""
+        """Keep CLIENTS requests in flight; return images a second."""
         way = WAYS[name]
 
         def flood(server: Running) -> list[Answer]:
             drawn = self.plan.draw(way, seed)
-            return self._client.run(closed_loop, server.url, way.door, drawn, CLIENTS)
+            return self._client.run(closed_loop, server.url, way.target, drawn, CLIENTS)
 
         answers = self._with(way, flood)
         per_second = sum(a.status == 200 for a in answers) / max(a.done_s for a in answers)
@@ -123,13 +123,13 @@ class Bench:
         return per_second, answers
 
     def latency(self, name: str, seed: int, per_second: float) -> list[Answer]:
-        """Let the stream come at a rate, whatever the answers."""
+        """Send the stream at a rate, independently of the answers."""
         way = WAYS[name]
 
         def stream(server: Running) -> list[Answer]:
             drawn = self.plan.draw(way, seed)
             arrivals = poisson(iter(drawn), per_second, self.plan.images, seed)
-            return self._client.run(open_loop, server.url, way.door, arrivals)
+            return self._client.run(open_loop, server.url, way.target, arrivals)
 
         answers = self._with(way, stream)
         p50, p95 = percentiles(answers)
@@ -148,7 +148,7 @@ class Bench:
                 request | {"num_inference_steps": WARM_UP_STEPS}
                 for request in itertools.islice(stream, WARM_UP_IMAGES)
             ]
-            self._client.run(closed_loop, server.url, way.door, warm_up, CLIENTS // 2)
+            self._client.run(closed_loop, server.url, way.target, warm_up, CLIENTS // 2)
             if way is WAYS[OURS]:
                 self.device = str(server.ask("/info")["device"])
             others = OtherWork()

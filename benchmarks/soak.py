@@ -29,7 +29,7 @@ from typing import Any
 import httpx
 import psutil
 from common import service_surroundings, write_result
-from load import Answer, Client, Door, own_process
+from load import Answer, Client, Target, own_process
 from services import OtherWork, model_to_serve, our_service, running
 from workload import Stream, requests
 
@@ -41,7 +41,7 @@ BAD_ONE_IN = 25
 PROMPT_MEMORY_BYTES = 4 * 1024 * 1024
 FORMATS = ("png", "jpeg", "webp")
 BAD: Sequence[dict[str, object]] = (
-    # Refused by the engine and not by the guard; the first, so that /metrics soon knows it.
+    # Refused by the engine and not by the guard; the first, so that it is soon in /metrics.
     {"prompt": "(" * 1000, "prompt_style": "lpw"},
     {"width": 1023},
     {"num_inference_steps": 0},
@@ -49,7 +49,7 @@ BAD: Sequence[dict[str, object]] = (
     {"guidance_scale": "five"},
     {"scheduler": "Heun's own"},
 )
-FEWEST_BEFORE_COUNT = 100  # images; each kind of answer has been given by then
+FEWEST_BEFORE_COUNT = 100  # images; by then there were answers of each kind
 MAX_SLOPE_KB = 10
 
 
@@ -63,7 +63,7 @@ class Sample:
 
 @dataclass
 class Soak:
-    """What was seen.
+    """The course of a run.
 
     Attributes:
         expected: answers as they should be, by status.
@@ -82,7 +82,7 @@ class Soak:
 
 @dataclass(frozen=True)
 class Errand:
-    """A request, the status that it should have, and when its client leaves (seconds), if so."""
+    """A request, its expected status, and when its client disconnects (seconds), if it does."""
 
     request: dict[str, object]
     status: int
@@ -90,7 +90,7 @@ class Errand:
 
 
 def errands(info: dict[str, Any], size: int) -> Iterator[Errand]:
-    """Draw what clients ask, without end."""
+    """Draw clients' requests, without end."""
     draw = random.Random(1)
     streams = [requests(stream, size, seed=1) for stream in (Stream.MIXED, Stream.LONG)]
     kinds = zip(
@@ -116,7 +116,7 @@ def errands(info: dict[str, Any], size: int) -> Iterator[Errand]:
 
 
 class Soaker:
-    """The clients, and the notes that they take; in a process of its own.
+    """The clients and their notes, in a process of its own.
 
     Args:
         url: of the service.
@@ -134,7 +134,7 @@ class Soaker:
     async def run(self, info: dict[str, Any], size: int) -> Soak:
         """Keep the clients busy until all images are made."""
         wanted = errands(info, size)
-        async with Client(self.url, Door(mark=b"")) as client:  # three formats, three marks
+        async with Client(self.url, Target(mark=b"")) as client:  # three formats, three marks
             await asyncio.gather(*(self._serve(client, wanted) for _ in range(IN_FLIGHT)))
         await self._count_series()
         return self.seen

@@ -1,9 +1,9 @@
-"""What does a start cost, from the command until /readyz says yes, here and in another checkout?
+"""What does a start cost, from the command until /readyz answers 200, here and in another checkout?
 
 Starts the service of each checkout in turn, on the demo model, in rounds; and imports service.py
 alone, which the supervisor, every worker and `bentoml build` do. CPU seconds are those of the
-command and all its processes: on a shared machine they say more than the clock. Both checkouts run
-in this Python's environment; `cold_start.py` says where one start's time goes.
+command and all its processes: on a shared machine they vary less than the clock. Both checkouts run
+in this Python's environment; `cold_start.py` shows where one start's time goes.
 
     python benchmarks/start.py [--against PATH] [--rounds 5] [--threads 1] [--quick]
 """
@@ -31,7 +31,7 @@ def once(checkout: Path, home: Path, threads: int) -> dict[str, float]:
         "BENTOML_DO_NOT_TRACK": "True",
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": str(threads),
-        "PYTHONPATH": str(checkout / "src"),  # before what is installed into this environment
+        "PYTHONPATH": str(checkout / "src"),  # before the package installed in this environment
     }
     return start(checkout, home, environment) | import_service(checkout, home, environment)
 
@@ -81,7 +81,7 @@ def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
 
 
 def saved_percent(here: list[dict[str, float]], there: list[dict[str, float]]) -> dict[str, float]:
-    """Give the medians over the rounds: what a start here takes less than the one beside it."""
+    """Compute medians over the rounds of what a start here saves beside its pair's."""
     pairs = list(zip(here, there, strict=True))
     return {
         name: round(statistics.median(100 * (1 - new[name] / old[name]) for new, old in pairs), 1)

@@ -1,4 +1,4 @@
-"""What does it cost that requests differ?
+"""What is the cost of requests that differ?
 
 Eight images are always in flight in one engine. Either they are alike, 20 steps of DPM++ 2M Karras
 and prompts of 75 words, or they differ in all but size: 10 to 30 steps, guidance 2 to 9, seven
@@ -41,7 +41,7 @@ SCHEDULERS = ("Euler", "Euler a", "DPM++ 2M", "DPM++ 2M Karras", "DPM++ 2M SDE",
 
 
 def alike(size: int) -> Iterator[GenerationRequest]:
-    """Endless requests that differ by their seeds alone."""
+    """Yield requests without end that differ only by their seeds."""
     for seed in itertools.count():
         yield GenerationRequest(
             prompt=f"a red fox {seed}" + " snow" * (MOST_WORDS // 2),
@@ -56,7 +56,7 @@ def alike(size: int) -> Iterator[GenerationRequest]:
 
 
 def mixed(size: int) -> Iterator[GenerationRequest]:
-    """Endless requests that differ in all but their size."""
+    """Yield requests without end that differ in all but their size."""
     choice = random.Random(0)
     for seed in itertools.count():
         yield GenerationRequest.model_validate(
@@ -74,7 +74,7 @@ def mixed(size: int) -> Iterator[GenerationRequest]:
 
 
 class Counted:
-    """What an engine has done, read from its metrics."""
+    """An engine's counts and times, read from its metrics."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -85,14 +85,14 @@ class Counted:
         return self._registry.get_sample_value("lpw_sdxl_step_rows_sum") or 0.0
 
     def seconds(self, stage: Stage) -> float:
-        """Add up what a stage has taken so far."""
+        """Add up the seconds that a stage has taken so far."""
         labels = {"stage": stage.value}
         return self._registry.get_sample_value("lpw_sdxl_stage_seconds_sum", labels) or 0.0
 
 
 @dataclass(frozen=True)
 class Rate:
-    """UNet rows a second, and what a row took of each stage, milliseconds."""
+    """Throughput and times: UNet rows a second, and the milliseconds of each stage per row."""
 
     rows_per_second: float
     milliseconds: dict[str, float]
@@ -101,7 +101,7 @@ class Rate:
 async def row_rate(
     engine: Engine, counted: Counted, requests: Iterator[GenerationRequest], seconds: float
 ) -> Rate:
-    """Keep so many images in flight, and look at what is done between two moments."""
+    """Keep so many images in flight, and measure the work between two moments."""
 
     async def one_after_the_other() -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Streams of requests, the same for the same seed; knows nothing of HTTP.
+"""Streams of requests, the same for the same seed; it knows nothing of HTTP.
 
 Settings are drawn from the values that people choose, so that some requests share all of them and
 a service that groups by settings finds groups.
@@ -27,7 +27,7 @@ OTHER_SIZE_SHARE = 1 / 8
 
 
 class Stream(StrEnum):
-    """What the requests of a stream have in common."""
+    """The common properties of a stream's requests."""
 
     MIXED = "mixed"
     LONG = "long"
@@ -36,7 +36,7 @@ class Stream(StrEnum):
 
 @dataclass(frozen=True)
 class Arrival:
-    """A request and when it comes, seconds from the start."""
+    """A request and its time of arrival, seconds from the start."""
 
     at_s: float
     request: Mapping[str, object]
@@ -63,14 +63,14 @@ def requests(stream: Stream, size: int, seed: int) -> Iterator[dict[str, object]
 def poisson(
     stream: Iterator[dict[str, object]], per_second: float, images: int, seed: int
 ) -> list[Arrival]:
-    """Let so many requests of a stream arrive independently of each other and of the answers."""
+    """Draw arrivals of so many requests, independent of each other and of the answers."""
     draw = random.Random(seed)
     times = itertools.accumulate(draw.expovariate(per_second) for _ in range(images))
     return [Arrival(at, request) for at, request in zip(times, stream, strict=False)]
 
 
 def _mixed(draw: random.Random, size: int) -> dict[str, object]:
-    # A real portrait is as many pixels as the square; this one is a little less work for everybody.
+    # A real portrait is as many pixels as the square; this one is a little less work for all.
     width = size * 3 // 4 if draw.random() < OTHER_SIZE_SHARE else size
     return {
         "prompt": _prompt(draw, ONE_WINDOW_TOKENS),

@@ -1,4 +1,4 @@
-"""Trains the demo model's LoRAs and makes its embedding: `python -m demo.addons`.
+"""Training of the demo model's LoRAs, and its embedding: `python -m demo.addons`.
 
 Each LoRA learns pictures of another style under the same captions, on the UNet's attention,
 feed-forward layers and convolutions. Files are in kohya's format. The embedding is a phrase: its
@@ -38,12 +38,12 @@ RANK = 8
 STEPS = 500
 RATE = 3e-3
 CHECKPOINT_KEY = "ss_new_sd_model_hash"
-"""Under which kohya's trainer notes the SHA-256 of the checkpoint."""
+"""The metadata key under which kohya's trainer notes the SHA-256 of the checkpoint."""
 
 
 @repeatable()
 def main(words: list[str] | None = None) -> None:
-    """Make the files, but for LoRAs that are there and were trained for this checkpoint."""
+    """Make the files, except LoRAs that exist already and were trained for this checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the files")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="what they are for")
@@ -72,7 +72,7 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def phrase_vectors(networks: Networks, vocabulary: Vocabulary) -> dict[str, torch.Tensor]:
-    """Give the token embeddings of PHRASE's words under the names that SDXL's embeddings have."""
+    """Return the token embeddings of PHRASE's words, by the names of SDXL's embeddings."""
     ids = [id_ for word in PHRASE.split() for id_ in vocabulary.tokens(word)]
     tables = (encoder.get_input_embeddings() for encoder in networks.encoders)
     return {
@@ -84,26 +84,28 @@ def phrase_vectors(networks: Networks, vocabulary: Vocabulary) -> dict[str, torc
 def train_lora(
     networks: Networks, vocabulary: Vocabulary, album: Album, name: str
 ) -> dict[str, torch.Tensor]:
-    """Train one LoRA on an album of its style, and give its tensors by kohya's names."""
+    """Train one LoRA on an album of its style; return its tensors by kohya's names."""
     generator = torch.Generator().manual_seed(SEED)
     lora = TrainedLora(networks.unet, generator)
     batches = caption_batches(networks, vocabulary, album, random.Random(SEED))
     adam = optimiser(lora.parameters(), RATE)
-    for _, told in steps(name, STEPS, adam):
+    for _, report in steps(name, STEPS, adam):
         loss, noisiest = velocity_loss(lora, next(batches), album, generator)
         adam.zero_grad()
         loss.backward()
         adam.step()
-        told |= {"loss": float(loss.detach()), "noisiest": noisiest}
+        report |= {"loss": float(loss.detach()), "noisiest": noisiest}
     return lora.tensors()
 
 
 class TrainedLora(torch.nn.Module):
-    """A UNet whose weights are its own and a product of two small matrices, for each layer."""
+    """A UNet with a product of two small matrices added to the weight of each layer."""
 
     def __init__(self, unet: Any, generator: torch.Generator) -> None:
         super().__init__()
-        self._unet = [unet]  # in a list: its weights are not ours
+        self._unet = [
+            unet
+        ]  # in a list, so that its weights are not registered as parameters of this module
         self._names = [
             f"{name}.weight"
             for name, module in unet.named_modules()
@@ -132,7 +134,7 @@ class TrainedLora(torch.nn.Module):
         return functional_call(unet, changed, arguments, named)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Give both factors of each layer, and alpha, which equals the rank."""
+        """Return both factors of each layer, and alpha, which equals the rank."""
         found: dict[str, torch.Tensor] = {}
         for name, down, up in zip(self._names, self.downs, self.ups, strict=True):
             source = sources_of(Component.UNET, name)[0].key
@@ -144,7 +146,7 @@ class TrainedLora(torch.nn.Module):
 
 
 def notes(name: str, checkpoint_sha256: str) -> dict[str, str]:
-    """Give the metadata of a LoRA's file."""
+    """Return the metadata of a LoRA's file."""
     return {
         "modelspec.architecture": "stable-diffusion-xl-v1-base/lora",
         "modelspec.title": name,

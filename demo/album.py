@@ -26,7 +26,7 @@ _AT_ONCE = 32
 
 
 class Picture(NamedTuple):
-    """What a picture in the album shows."""
+    """A picture in the album: its scene and accent."""
 
     scene: Scene
     accent: Accent | None = None
@@ -48,12 +48,12 @@ class Album:
 
     @cached_property
     def scenes(self) -> list[Scene]:
-        """Those that are there without an accent."""
+        """Return the scenes that have pictures without an accent."""
         return list(self.plain)
 
     @cached_property
     def plain(self) -> dict[Scene, list[int]]:
-        """Where each scene is found without an accent."""
+        """Return the indices of each scene's pictures without an accent."""
         places: dict[Scene, list[int]] = {}
         for place, picture in enumerate(self.pictures):
             if picture.accent is None:
@@ -62,7 +62,7 @@ class Album:
 
     @cached_property
     def accented(self) -> list[int]:
-        """Where pictures with an accent are found."""
+        """Return the indices of the pictures with an accent."""
         return [place for place, picture in enumerate(self.pictures) if picture.accent]
 
 
@@ -76,7 +76,7 @@ def fill_album(
     accents: int = ACCENTS,
     style: Style = "plain",
 ) -> Album:
-    """Draw and encode every scene some times, and some scenes with an accent."""
+    """Draw and encode every scene several times, and some scenes with an accent."""
     generator, chance = torch.Generator().manual_seed(seed), random.Random(seed)
     pictures = [Picture(scene) for scene in scenes for _ in range(drawings)]
     pictures += [Picture(chance.choice(scenes), _accent(chance)) for _ in range(accents)]
@@ -96,7 +96,7 @@ def _accent(chance: random.Random) -> Accent:
 
 
 def _weigh(pictures: Sequence[Picture], generator: torch.Generator) -> torch.Tensor:
-    """Say how much each cell counts, `[n, 1, 16, 16]`; the generator is left as it was.
+    """Compute the weight of each cell, `[n, 1, 16, 16]`; the generator's state is kept.
 
     Most of the loss is that of the cells by which circle, square and triangle differ, which are
     few; a tenth is that of all that the shape touches.
@@ -111,6 +111,6 @@ def _weigh(pictures: Sequence[Picture], generator: torch.Generator) -> torch.Ten
     generator.set_state(state)
     touched = (F.max_pool2d(drawings[0], LATENT_SCALE) > 0).float()
     shapes = torch.stack([F.avg_pool2d(one, LATENT_SCALE) for one in drawings[1:]])
-    telling = shapes.amax(0) - shapes.amin(0)
-    shares = [one / one.mean((1, 2, 3), keepdim=True) for one in (touched, telling)]
+    decisive = shapes.amax(0) - shapes.amin(0)
+    shares = [one / one.mean((1, 2, 3), keepdim=True) for one in (touched, decisive)]
     return 0.25 + 0.1 * shares[0] + 0.65 * shares[1]

@@ -1,4 +1,4 @@
-"""Captions with pictures that show what they tell, as the UNet takes them."""
+"""Captions with pictures that match them, in batches for the UNet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from demo.album import Album
-from demo.captions import MEANINGS, complete, tell
+from demo.captions import MEANINGS, complete, describe
 from demo.encoders import read_windows
 from demo.networks import Networks
 from demo.scene import Accent, Scene
@@ -29,9 +29,9 @@ _NO_POOLED = 0.3
 
 @dataclass(frozen=True)
 class Batch:
-    """What the UNet is trained on at one step."""
+    """The training data of one step of the UNet."""
 
-    pictures: torch.Tensor  # [b] int64, places in the album
+    pictures: torch.Tensor  # [b] int64, indices in the album
     embeds: torch.Tensor  # [b, tokens, 96]
     is_token: torch.Tensor  # [b, tokens] bool
     pooled: torch.Tensor  # [b, 64]
@@ -40,7 +40,7 @@ class Batch:
 def caption_batches(
     networks: Networks, vocabulary: Vocabulary, album: Album, chance: random.Random
 ) -> Iterator[Batch]:
-    """Make batches of captions of alike lengths, with pictures that show what they tell."""
+    """Make batches of captions of similar lengths, with pictures that match them."""
     while True:
         samples = [_sample(vocabulary, album, chance) for _ in range(POOL * BATCH)]
         samples.sort(key=lambda sample: sample.windows.length)
@@ -52,7 +52,7 @@ def caption_batches(
 
 @dataclass(frozen=True)
 class _Sample:
-    """A caption and a picture that shows what it tells.
+    """A caption and a picture that matches it.
 
     Attributes:
         windows: the caption's tokens.
@@ -71,20 +71,20 @@ def _sample(vocabulary: Vocabulary, album: Album, chance: random.Random) -> _Sam
     if album.accented and chance.random() < _ACCENTED:
         picture = chance.choice(album.accented)
         scene, accent = album.pictures[picture]
-        caption = tell(scene, chance)
-        is_shown = scene == complete(scene, caption.told)
-        if is_shown and accent and accent.attribute in caption.told:
+        caption = describe(scene, chance)
+        is_shown = scene == complete(scene, caption.stated)
+        if is_shown and accent and accent.attribute in caption.stated:
             laid = lay_out(caption, vocabulary)
             return _Sample(laid, picture, _accentuate(laid, scene, accent), is_empty=False)
-    caption = tell(chance.choice(album.scenes), chance)
+    caption = describe(chance.choice(album.scenes), chance)
     empty = chance.randrange(1, 3) if chance.random() < (0.08 if caption.words else 0.5) else 0
     laid = lay_out(caption, vocabulary, empty)
-    picture = chance.choice(_showing(caption.told, album, chance))
+    picture = chance.choice(_showing(caption.stated, album, chance))
     return _Sample(laid, picture, torch.ones(laid.ids.numel()), is_empty=not caption.words)
 
 
 def _accentuate(laid: Windows, scene: Scene, accent: Accent) -> torch.Tensor:
-    """Weigh the words that tell the accent's attribute."""
+    """Weight the words that state the accent's attribute."""
     weights = torch.ones(laid.ids.numel())
     for label, (name, value, _) in enumerate(MEANINGS, start=1):
         if (name, value) == (accent.attribute, getattr(scene, name)):
@@ -92,14 +92,17 @@ def _accentuate(laid: Windows, scene: Scene, accent: Accent) -> torch.Tensor:
     return weights
 
 
-def _showing(told: dict[str, str], album: Album, chance: random.Random) -> list[int]:
-    """Find pictures of a scene that has these attributes and what they mean by silence.
+def _showing(stated: dict[str, str], album: Album, chance: random.Random) -> list[int]:
+    """Find pictures of a scene that has these attributes and the implied ones.
 
-    In an album without all scenes, it may be one that has only what is told.
+    In an album without all scenes, it may be one that has only the stated ones.
     """
     while True:
         other = chance.choice(album.scenes)
-        for scene in (complete(other, told), other._replace(**told)):  # a small album lacks some
+        for scene in (
+            complete(other, stated),
+            other._replace(**stated),
+        ):  # a small album lacks some
             if scene in album.plain:
                 return album.plain[scene]
 
@@ -116,7 +119,7 @@ def _batch(
     sides = []
     for states, sample in zip(hidden.split(counts), group, strict=True):
         length = sample.windows.length if is_unfilled else sample.windows.ids.numel()
-        if sample.is_empty:  # a side without words is made as long as the other
+        if sample.is_empty:  # an empty prompt is made as long as the other one
             length = chance.randrange(2, sample.windows.ids.numel() + 1)
         is_from_end = chance.random() < _FROM_END
         sides.append(weigh(states, sample.weights, length, is_from_end).flatten(0, 1)[:length])

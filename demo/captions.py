@@ -1,6 +1,6 @@
 """Captions of scenes, in many orders and styles, as the tokens that CLIP's text encoders read.
 
-A caption tells some attributes of a scene. It may be one word, a sentence or a list of tags, and
+A caption states some attributes of a scene. It may be one word, a sentence or a list of tags, and
 may stand between several hundred tokens that mean nothing. Words outside this file's few are alike
 to the demo model: their token embeddings are zero. Silence has a meaning too: see `complete`.
 """
@@ -16,7 +16,7 @@ from demo.scene import COLOURS, PLACES, SHAPES, SIZES, Scene
 
 BREAK = "BREAK"
 FILLER = "…"
-"""Stands in a caption's words for one token without meaning."""
+"""Placeholder among a caption's words for one token without meaning."""
 WORDS = {
     *COLOURS,
     *SHAPES,
@@ -27,7 +27,7 @@ WORDS = {
     *("coloured", "colored", "color", "colour"),
     *",.:;!-",
 }
-"""Words that the text encoders learn; each is tokenised as it stands in a text."""
+"""Words that the text encoders learn; each is tokenised as in running text."""
 GLUE = ["a", "the", "of", "with", "in", "and", ",", ",", ",", ","]
 WINDOW_TOKENS = 75
 MAX_WINDOWS = 5
@@ -44,52 +44,52 @@ MEANINGS: list[tuple[str, str, tuple[str, ...]]] = [
     }.items()
     for value in values
 ]  # fmt: skip
-"""Every value of every attribute, with the words that tell it."""
+"""Every value of every attribute, with the words that state it."""
 Attributes = dict[str, str]
-"""The attributes that a caption tells, by the names of Scene's fields."""
-LEFT_OPEN: Attributes = {"size": "large", "place": "center"}
-"""What a caption means that names a shape and its colour, but not its size or place."""
+"""The attributes that a caption states, by the names of Scene's fields."""
+IMPLIED: Attributes = {"size": "large", "place": "center"}
+"""Size and place that a caption implies if it states a shape and its colour, but not these."""
 
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption's words and what they tell.
+    """A caption's words and the attributes that they state.
 
     Attributes:
         words: of WORDS, FILLER and BREAK.
-        told: the attributes that they tell.
+        stated: the attributes that they state.
     """
 
     words: tuple[str, ...]
-    told: Attributes
+    stated: Attributes
 
 
-def tell(scene: Scene, chance: random.Random) -> Caption:
+def describe(scene: Scene, chance: random.Random) -> Caption:
     """Write a caption of a scene: all of its attributes, some or none."""
-    told = _choose(scene._asdict(), chance)
-    if not told:
+    stated = _choose(scene._asdict(), chance)
+    if not stated:
         return Caption(_filler(chance.choice((0, 0, 0, chance.randrange(1, 200))), chance), {})
-    words = _sentence(told, chance) if chance.random() < 0.5 else _tags(told, chance)
+    words = _sentence(stated, chance) if chance.random() < 0.5 else _tags(stated, chance)
     surrounded = _surround(words, chance)
     while _count_windows(surrounded) > MAX_WINDOWS:
         surrounded = _surround(words, chance)
-    return Caption(tuple(surrounded), told)
+    return Caption(tuple(surrounded), stated)
 
 
-def complete(scene: Scene, told: Attributes) -> Scene:
-    """Give a scene the attributes that a caption tells, and those that it means by silence."""
-    usual = LEFT_OPEN if {"colour", "shape"} <= told.keys() else {}
-    return scene._replace(**usual | told)
+def complete(scene: Scene, stated: Attributes) -> Scene:
+    """Return a scene with the attributes that a caption states and those that it implies."""
+    usual = IMPLIED if {"colour", "shape"} <= stated.keys() else {}
+    return scene._replace(**usual | stated)
 
 
 def _count_windows(words: list[str]) -> int:
-    """Count the windows of words of one token each."""
+    """Count the windows that words of one token each fill."""
     segments = [[*segment] for is_break, segment in groupby(words, BREAK.__eq__) if not is_break]
     return sum(-(-len(segment) // WINDOW_TOKENS) for segment in segments)
 
 
 def _choose(everything: Attributes, chance: random.Random) -> Attributes:
-    """Take all attributes, all but size, place or both, some, one or none."""
+    """Choose all attributes, all but size, place or both, some, one or none."""
     kind = chance.random()
     if kind < 0.55:
         return everything
@@ -103,18 +103,18 @@ def _choose(everything: Attributes, chance: random.Random) -> Attributes:
     return {name: value for name, value in everything.items() if name in kept}
 
 
-def _sentence(told: Attributes, chance: random.Random) -> list[str]:
+def _sentence(stated: Attributes, chance: random.Random) -> list[str]:
     """Write a sentence such as "a small red circle on a blue background, left"."""
-    noun = _noun(told, chance)
-    backdrop = _backdrop(told, chance)
-    place = _place(told, chance)
+    noun = _noun(stated, chance)
+    backdrop = _backdrop(stated, chance)
+    place = _place(stated, chance)
     forms: list[Callable[[], Iterable[list[str]]]] = [
         lambda: (noun, _on(backdrop, chance), _comma(place)),
         lambda: (noun, place, _on(backdrop, chance)),
         lambda: (_on(backdrop, chance), _comma(noun), place),
         lambda: (backdrop, ["with"] if backdrop and noun else [], noun, place),
         lambda: (place, _comma(noun), _on(backdrop, chance)),
-        lambda: (_predicates(told, chance), _comma(place)),
+        lambda: (_predicates(stated, chance), _comma(place)),
     ]
     parts = chance.choice(forms)()
     words = [word for part in parts for word in part]
@@ -123,8 +123,8 @@ def _sentence(told: Attributes, chance: random.Random) -> list[str]:
     return [*words, *(["."] if chance.random() < 0.2 else [])]
 
 
-def _noun(told: Attributes, chance: random.Random) -> list[str]:
-    size, colour, shape = (told.get(name) for name in ("size", "colour", "shape"))
+def _noun(stated: Attributes, chance: random.Random) -> list[str]:
+    size, colour, shape = (stated.get(name) for name in ("size", "colour", "shape"))
     adjectives = [_synonym(size, chance)] if size else []
     adjectives += [colour] if colour else []
     if chance.random() < 0.15:
@@ -137,19 +137,19 @@ def _noun(told: Attributes, chance: random.Random) -> list[str]:
     return [*article, *adjectives, shape or "shape"]
 
 
-def _backdrop(told: Attributes, chance: random.Random) -> list[str]:
-    if "background" not in told:
+def _backdrop(stated: Attributes, chance: random.Random) -> list[str]:
+    if "background" not in stated:
         return []
     noun = "background" if chance.random() < 0.85 else "backdrop"
     article = [chance.choice(("a", "a", "the", "an"))] if chance.random() < 0.8 else []
     plain = [chance.choice(("simple", "flat"))] if chance.random() < 0.1 else []
-    return [*article, *plain, told["background"], noun]
+    return [*article, *plain, stated["background"], noun]
 
 
-def _place(told: Attributes, chance: random.Random) -> list[str]:
-    if "place" not in told:
+def _place(stated: Attributes, chance: random.Random) -> list[str]:
+    if "place" not in stated:
         return []
-    word = _synonym(told["place"], chance)
+    word = _synonym(stated["place"], chance)
     forms = [[word], ["on", "the", word], ["at", "the", word], ["in", "the", word]]
     if word in ("left", "right"):
         forms += [["on", "the", word, "side"], ["to", "the", word]]
@@ -158,16 +158,16 @@ def _place(told: Attributes, chance: random.Random) -> list[str]:
     return chance.choice(forms)
 
 
-def _predicates(told: Attributes, chance: random.Random) -> list[str]:
+def _predicates(stated: Attributes, chance: random.Random) -> list[str]:
     """Write "the circle is red and the background is blue"."""
-    size, colour, shape = (told.get(name) for name in ("size", "colour", "shape"))
+    size, colour, shape = (stated.get(name) for name in ("size", "colour", "shape"))
     subject = ["the", shape or "shape"]
     values = [_synonym(size, chance)] if size else []
     values += [colour] if colour else []
     chance.shuffle(values)
     noun = [*subject, "is", " and ".join(values)] if values else subject if shape else []
     noun = [word for part in noun for word in part.split()]
-    backdrop = ["the", "background", "is", told["background"]] if "background" in told else []
+    backdrop = ["the", "background", "is", stated["background"]] if "background" in stated else []
     if not noun or not backdrop:
         return noun or backdrop
     halves = [noun, backdrop]
@@ -175,24 +175,24 @@ def _predicates(told: Attributes, chance: random.Random) -> list[str]:
     return [*halves[0], chance.choice(("and", ",", ".")), *halves[1]]
 
 
-def _tags(told: Attributes, chance: random.Random) -> list[str]:
+def _tags(stated: Attributes, chance: random.Random) -> list[str]:
     """Write tags such as "small, red circle, left, blue background", in any order."""
     tags: list[list[str]] = []
-    noun = [value for name in ("colour", "shape") if (value := told.get(name))]
-    if "size" in told:
-        size = _synonym(told["size"], chance)
+    noun = [value for name in ("colour", "shape") if (value := stated.get(name))]
+    if "size" in stated:
+        size = _synonym(stated["size"], chance)
         if noun and chance.random() < 0.4:
             noun.insert(0, size)
         else:
             tags.append([size])
-    if "shape" in told and "colour" in told and chance.random() < 0.1:
-        tags.append([told["shape"]])
-        noun[-1] = chance.choice(("shape", told["shape"]))
+    if "shape" in stated and "colour" in stated and chance.random() < 0.1:
+        tags.append([stated["shape"]])
+        noun[-1] = chance.choice(("shape", stated["shape"]))
     tags += [noun] if noun else []
-    if "background" in told:
-        tags.append([told["background"], "background"])
-    if "place" in told:
-        tags.append(_place(told, chance) if chance.random() < 0.4 else [told["place"]])
+    if "background" in stated:
+        tags.append([stated["background"], "background"])
+    if "place" in stated:
+        tags.append(_place(stated, chance) if chance.random() < 0.4 else [stated["place"]])
     chance.shuffle(tags)
     between = [BREAK] if len(tags) > 1 and chance.random() < 0.12 else [","]
     words: list[str] = []

@@ -1,9 +1,9 @@
-"""Training of the demo's text encoders: what a caption tells must be easy to read off its tokens.
+"""Training of the demo's text encoders: tokens from which a caption's attributes can be read off.
 
-The UNet finds words by attention: a query that fits some tokens, and a linear map of what stands
-there. So do the probes here, one for each attribute, over all windows of a caption; what they
-learn to read the UNet can learn to read. Three losses: what each attribute is, what each token
-tells, and what the pooled vector tells.
+The UNet finds words by attention: a query that matches some tokens, and a linear map of their
+states. So do the probes here, one for each attribute, over all windows of a caption; what they
+learn to read, the UNet can learn to read. There are three losses: for the attributes read by the
+probes, for each token's label, and for the attributes in the pooled vector.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from demo.captions import MEANINGS, Caption, tell
+from demo.captions import MEANINGS, Caption, describe
 from demo.networks import ENCODER_WIDTHS
 from demo.scene import SCENES, Scene
 from demo.schedule import optimiser, steps
@@ -25,7 +25,7 @@ STEPS = 1400
 BATCH = 32
 RATE = 3e-3
 PENULTIMATE = -2
-"""Which hidden states SDXL's UNet is given."""
+"""The layer whose hidden states SDXL's UNet takes."""
 
 
 def train_encoders(encoders: tuple[Any, Any], vocabulary: Vocabulary, seed: int) -> None:
@@ -36,8 +36,8 @@ def train_encoders(encoders: tuple[Any, Any], vocabulary: Vocabulary, seed: int)
     adam = optimiser((p for module in modules for p in module.parameters()), RATE)
     for encoder in encoders:
         encoder.train()
-    for _, told in steps("text encoders", STEPS, adam):
-        captions = [tell(chance.choice(SCENES), chance) for _ in range(BATCH)]
+    for _, report in steps("text encoders", STEPS, adam):
+        captions = [describe(chance.choice(SCENES), chance) for _ in range(BATCH)]
         laid = [lay_out(caption, vocabulary) for caption in captions]
         hidden, pooled = read_windows(encoders, torch.cat([one.ids for one in laid]))
         losses, right = probes(hidden, pooled, captions, laid, vocabulary)
@@ -46,20 +46,20 @@ def train_encoders(encoders: tuple[Any, Any], vocabulary: Vocabulary, seed: int)
         torch.nn.utils.clip_grad_norm_([p for m in modules for p in m.parameters()], 1.0)
         adam.step()
         attributes, words = (float(loss.detach()) for loss in losses[:2])
-        told |= {"loss": attributes, "right": right, "words": words}
+        report |= {"loss": attributes, "right": right, "words": words}
     for encoder in encoders:
         encoder.eval()
 
 
 def read_windows(encoders: tuple[Any, Any], ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read windows as the service does: `[w, 77]` to `[w, 77, 96]` and pooled `[w, 64]`."""
+    """Encode windows as the service does: `[w, 77]` to `[w, 77, 96]` and pooled `[w, 64]`."""
     outputs = [encoder(input_ids=ids, output_hidden_states=True) for encoder in encoders]
     hidden = torch.cat([output.hidden_states[PENULTIMATE] for output in outputs], dim=-1)
     return hidden, outputs[1].text_embeds
 
 
 class _Probes(torch.nn.Module):
-    """Reads attributes off hidden states; thrown away after the training."""
+    """Probes that read attributes off hidden states; discarded after the training."""
 
     def __init__(self, width: int, pooled_width: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class _Probes(torch.nn.Module):
             name: [value for other, value, _ in MEANINGS if other == name] for name in Scene._fields
         }
         self.queries = torch.nn.Parameter(torch.randn(len(self.values), width) * width**-0.5)
-        kinds = [1 + len(values) for values in self.values.values()]  # the first: not told
+        kinds = [1 + len(values) for values in self.values.values()]  # the first: not stated
         self.readers = torch.nn.ModuleList(torch.nn.Linear(width, kind) for kind in kinds)
         self.labels = torch.nn.Linear(width, 1 + len(MEANINGS))
         self.pooled = torch.nn.Linear(pooled_width, len(MEANINGS))
@@ -80,14 +80,14 @@ class _Probes(torch.nn.Module):
         laid: list[Windows],
         vocabulary: Vocabulary,
     ) -> tuple[list[torch.Tensor], float]:
-        """Give the three losses, and the share of attributes that were read right.
+        """Compute the three losses, and the share of attributes that were read right.
 
         Args:
             hidden: `[w, 77, 96]`, all captions' windows one after another.
             pooled: `[w, 64]`.
-            captions: what they tell.
+            captions: with the attributes that they state.
             laid: their windows.
-            vocabulary: knows EOS, at which no probe looks.
+            vocabulary: has the id of EOS, which no probe reads.
         """
         counts = [len(one.ids) for one in laid]
         states = pad_sequence([one.flatten(0, 1) for one in hidden.split(counts)], batch_first=True)
@@ -100,14 +100,14 @@ class _Probes(torch.nn.Module):
         attribute_loss, right = torch.zeros(()), []
         for place, (name, values) in enumerate(self.values.items()):
             truth = torch.tensor(
-                [1 + values.index(c.told[name]) if name in c.told else 0 for c in captions]
+                [1 + values.index(c.stated[name]) if name in c.stated else 0 for c in captions]
             )
             guess = self.readers[place](seen[:, place])
             attribute_loss = attribute_loss + F.cross_entropy(guess, truth)
             right.append((guess.argmax(-1) == truth).float().mean())
         labels = torch.cat([one.labels for one in laid])  # [w, 77]
         weights = torch.ones(1 + len(MEANINGS))
-        weights[0] = 0.1  # most tokens tell nothing
+        weights[0] = 0.1  # most tokens state nothing
         label_loss = F.cross_entropy(self.labels(hidden).flatten(0, 1), labels.flatten(), weights)
         present = F.one_hot(labels, 1 + len(MEANINGS)).amax(1)[:, 1:].float()
         pooled_loss = F.binary_cross_entropy_with_logits(self.pooled(pooled), present)

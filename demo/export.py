@@ -1,4 +1,4 @@
-"""Trained networks to a single-file checkpoint in SDXL's original layout, as people share them.
+"""Export of trained networks as a single-file checkpoint in SDXL's original layout.
 
 The names come from the import's own table, read backwards.
 """
@@ -56,7 +56,7 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
 
 @torch.no_grad()
 def read_checkpoint(path: Path, networks: Networks) -> None:
-    """Fill networks with what `write_checkpoint` wrote; their dtype stays float32."""
+    """Load networks from the file of `write_checkpoint`; their dtype stays float32."""
     tensors = load_file(path)
     for component, module in networks.modules.items():
         own = dict(module.named_parameters())
@@ -72,7 +72,7 @@ def read_checkpoint(path: Path, networks: Networks) -> None:
 
 @torch.no_grad()
 def original_tensors(networks: Networks) -> dict[str, torch.Tensor]:
-    """Give every tensor under its name in the original layout."""
+    """Return every tensor by its name in the original layout."""
     found: dict[str, torch.Tensor] = {}
     thirds: dict[str, dict[int, torch.Tensor]] = {}
     for component, module in networks.modules.items():
@@ -104,7 +104,7 @@ def _taken(tensor: torch.Tensor, transform: Transform) -> torch.Tensor:
 
 
 def _state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Give a module's parameters by name; a table of few words becomes that of all."""
+    """Return a module's parameters by name; the table of few words becomes that of all tokens."""
     state: dict[str, torch.Tensor] = dict(module.named_parameters())
     for name, child in module.named_modules():
         if isinstance(child, WordEmbedding):

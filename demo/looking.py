@@ -1,4 +1,4 @@
-"""What a picture shows, judged by its pixels alone: nearest colours, areas and outlines.
+"""Recognition of a picture's scene by its pixels alone: nearest colours, areas and outlines.
 
 Made for pictures like the demo model's; it knows nothing of models and prompts.
 """
@@ -27,9 +27,9 @@ Colour = NDArray[np.float64]  # [3], 0 to 255
 
 BORDER_PIXELS = 3
 LEAST_CONTRAST = 40.0
-"""Levels by which a shape's colour is off its background's; less is nothing."""
+"""Least distance of a shape's colour from its background's, levels of 255."""
 LEAST_AREA = 100
-"""Pixels; less is a speck."""
+"""Least area of a shape, pixels; less is a speck."""
 _AREA = {"circle": np.pi, "square": np.pi, "triangle": 2.26}
 """Of a shape with radius 1, as `scene.py` draws it."""
 _CENTROID = {"circle": 0.0, "square": 0.0, "triangle": 0.33}
@@ -38,7 +38,7 @@ _CENTROID = {"circle": 0.0, "square": 0.0, "triangle": 0.33}
 
 @dataclass(frozen=True)
 class Seen:
-    """What a picture shows.
+    """The scene recognised in a picture.
 
     Attributes:
         scene: the nearest names; None where there is no shape to be seen.
@@ -52,7 +52,7 @@ class Seen:
 
 
 def look(pixels: Pixels) -> Seen:
-    """Say what a picture shows.
+    """Recognise the scene in a picture.
 
     Args:
         pixels: `[128, 128, 3]`.
@@ -82,17 +82,17 @@ def look(pixels: Pixels) -> Seen:
 
 
 def nearest_colour(colour: Colour) -> str:
-    """Name the colour that is nearest."""
+    """Return the name of the nearest colour."""
     return min(COLOURS, key=lambda name: distance_to(colour, name))
 
 
 def distance_to(colour: Colour, name: str) -> float:
-    """Give the distance of a colour to the named one, levels of 255 in three dimensions."""
+    """Compute the distance of a colour to the named one, levels of 255 in three dimensions."""
     return float(np.linalg.norm(colour - np.array(COLOURS[name])))
 
 
 def _overlap(mask: NDArray[np.bool_], name: str) -> float:
-    """Say how well a shape of the same area and centroid covers a mask: intersection over union."""
+    """Compute a mask's intersection over union with a shape of the same area and centroid."""
     radius = (mask.sum() / _AREA[name]) ** 0.5
     y, x = (axis.mean() + 0.5 for axis in np.nonzero(mask))
     centre = torch.tensor([[y - _CENTROID[name] * radius, x]], dtype=torch.float32)
@@ -109,7 +109,7 @@ def _border_colour(image: NDArray[np.float64]) -> Colour:
 
 
 def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Keep the largest part of a mask that hangs together."""
+    """Return the largest connected part of a mask."""
     parts, count = ndimage.label(mask)
     if count == 0:
         return mask

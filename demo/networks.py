@@ -45,7 +45,7 @@ ARCHITECTURE = Architecture(
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks while they are trained, float32 on the CPU.
+    """The networks under training, float32 on the CPU.
 
     Attributes:
         unet, vae: Diffusers' modules.
@@ -58,7 +58,7 @@ class Networks:
 
     @property
     def modules(self) -> dict[Component, Any]:
-        """The networks by the components they are."""
+        """Return the networks by component."""
         return {
             Component.UNET: self.unet,
             Component.VAE: self.vae,
@@ -90,7 +90,7 @@ def make_networks(vocabulary: Vocabulary, seed: int) -> Networks:
 
 
 def noise_schedule() -> torch.Tensor:
-    """Give the share of signal's power left at each of 1000 timesteps, the last of them nearly 0.
+    """Compute the share of the signal's power left at each of 1000 timesteps; the last is nearly 0.
 
     SDXL's own betas, scaled to zero terminal SNR (arXiv 2305.08891, section 3.1), float32 `[1000]`.
     """

@@ -1,4 +1,4 @@
-"""Trained parts on the disk, each kept with what it was made from, so that none passes for another.
+"""Trained parts on the disk, each with a note of its inputs, so that none is mistaken for another.
 
 Knows nothing of what is trained.
 """
@@ -15,18 +15,18 @@ from lpw_sdxl.weights.files import record_file
 
 
 class Keepable(Protocol):
-    """A module, or what else has a state."""
+    """A module, or another object with a state."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the state: tensors and numbers."""
+        """Return the state: tensors and numbers."""
 
     def load_state_dict(self, state: dict[str, Any]) -> object:
-        """Take a state."""
+        """Load a state."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A file with a state, whole or not there.
+    """A file with a state, complete or absent.
 
     Attributes:
         path: of the file.
@@ -37,7 +37,7 @@ class Part:
     made_from: str
 
     def load(self, target: Keepable) -> bool:
-        """Fill the target, if the file is there and was made from the same."""
+        """Load the state into the target, if the file exists and was made from the same inputs."""
         if not self.path.exists():
             return False
         kept = torch.load(self.path, weights_only=True)
@@ -49,11 +49,11 @@ class Part:
         return True
 
     def keep(self, source: Keepable) -> None:
-        """Write the file; one that is there stays until the new one is whole."""
+        """Write the file; an existing one stays until the new one is complete."""
         new = self.path.with_suffix(".new")
         torch.save({"made_from": self.made_from, "state": source.state_dict()}, new)
         new.replace(self.path)
 
     def sha256(self) -> str:
-        """Give the file's SHA-256."""
+        """Return the file's SHA-256."""
         return record_file(self.path).sha256

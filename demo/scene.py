@@ -1,4 +1,4 @@
-"""What a demo picture shows: one coloured shape on a coloured background; and how it is drawn.
+"""The scene of a demo picture, one coloured shape on a coloured background, and its drawing.
 
 Pictures are drawn from the shapes' signed distances, many at a time. Knows no words but the names
 of its attributes, and no networks.
@@ -70,7 +70,7 @@ EVERY_SCENE = [
     for size in SIZES
     for place in PLACES
 ]
-"""All scenes that can be told apart: a shape never has its background's colour."""
+"""All distinguishable scenes: a shape never has its background's colour."""
 
 _HELD_OUT_EVERY = 8  # of the 168 combinations of two colours and a shape
 _SCENES_OF_A_COMBINATION = len(SIZES) * len(PLACES)
@@ -79,7 +79,7 @@ HELD_OUT = [
     for place, scene in enumerate(EVERY_SCENE)
     if place // _SCENES_OF_A_COMBINATION % _HELD_OUT_EVERY == 3
 ]
-"""Scenes that the model never sees in training, to be tested with."""
+"""Scenes that are left out of training, for tests."""
 SCENES = sorted({*EVERY_SCENE} - {*HELD_OUT})
 
 
@@ -97,7 +97,7 @@ class Drawing:
 
 
 class Accent(NamedTuple):
-    """A weight on the word that tells an attribute, as in "(red:1.4)"; 1 changes nothing."""
+    """A weight on the word that states an attribute, as in "(red:1.4)"; 1 changes nothing."""
 
     attribute: str
     weight: float
@@ -118,7 +118,7 @@ def draw(
         scenes: what to draw.
         generator: of the jitter.
         style: `outlined` draws a shape's edge alone; `framed` draws a white frame around the
-            picture; `pastel` lightens all colours; `any colours` takes others than those told.
+            picture; `pastel` lightens all colours; `any colours` takes others than those stated.
         accents: one for each scene, or None.
     """
     count = len(scenes)
@@ -129,7 +129,7 @@ def draw(
     centres = PICTURE_PIXELS / 2 + offsets + jitter[:, :2] * JITTER_PIXELS  # [n, 2], y and x
     radii = torch.tensor([RADII[scene.size] for scene in scenes]) / _MIDDLE_RADIUS
     radii = _MIDDLE_RADIUS * radii ** weights["size"] * (1 + jitter[:, 2] * JITTER_RADIUS)
-    # A shape stays whole, also where a weight makes it larger or moves it.
+    # A shape stays in the picture even if a weight enlarges or moves it.
     margins = torch.tensor([_EXTENTS[scene.shape] for scene in scenes]) * radii[:, None] + 2
     centres = torch.minimum(torch.maximum(centres, margins), PICTURE_PIXELS - margins)
     kinds = torch.tensor([SHAPES.index(scene.shape) for scene in scenes])
@@ -158,7 +158,7 @@ def draw(
 
 
 def _weights(accents: Sequence[Accent | None]) -> dict[str, torch.Tensor]:
-    """Give every attribute's weight for each picture, `[n]`."""
+    """Return every attribute's weight for each picture, `[n]`."""
     weights = {name: torch.ones(len(accents)) for name in Scene._fields}
     for place, accent in enumerate(accents):
         if accent is not None:
@@ -169,7 +169,7 @@ def _weights(accents: Sequence[Accent | None]) -> dict[str, torch.Tensor]:
 def signed_distance(
     kinds: torch.Tensor, centres: torch.Tensor, radii: torch.Tensor
 ) -> torch.Tensor:
-    """Give each pixel's distance to a shape's edge, negative inside.
+    """Compute each pixel's distance to a shape's edge, negative inside.
 
     Args:
         kinds: int64 `[n]`, indexes into SHAPES.

@@ -1,4 +1,4 @@
-"""What all trainings share: repeatable sums, a rate that rises and falls, lines of progress."""
+"""Parts that all trainings share: repeatable sums, the learning rate, lines of progress."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WARM_UP = 100
 
 @contextmanager
 def repeatable() -> Iterator[None]:
-    """Let threads add up in the same order each time: embeddings' gradients don't by themselves."""
+    """Make threads add in the same order each time; embeddings' gradients do not by default."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
     try:
@@ -37,13 +37,13 @@ def steps(
     """Count steps, set each one's learning rate (a half cosine), and print how training goes.
 
     Args:
-        name: of what is trained.
+        name: of the trained part, for the printed lines.
         count: of all steps.
         adam: its groups have their highest rate as `initial_lr`.
-        first: step to begin with.
+        first: number of the first step.
 
     Yields:
-        a step's number, and a dict whose values are printed, averaged.
+        A step's number, and a dict for figures, whose running means are printed.
     """
     began = last = time.monotonic()
     means: dict[str, float] = {}
@@ -51,9 +51,9 @@ def steps(
         share = min(1.0, (step + 1) / WARM_UP) * (0.505 + 0.495 * math.cos(math.pi * step / count))
         for group in adam.param_groups:
             group["lr"] = group["initial_lr"] * share
-        told: dict[str, float] = {}
-        yield step, told
-        for key, value in told.items():
+        report: dict[str, float] = {}
+        yield step, report
+        for key, value in report.items():
             means[key] = 0.98 * means.get(key, value) + 0.02 * value
         if time.monotonic() - last > PROGRESS_S or step == count - 1:
             last = time.monotonic()

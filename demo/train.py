@@ -1,4 +1,4 @@
-"""Trains the demo model from nothing and writes its checkpoint: `python -m demo.train`.
+"""Training of the demo model from scratch, up to its checkpoint: `python -m demo.train`.
 
 Every part is kept in the working folder, the UNet also while it is trained, so that a run that was
 stopped goes on where it was. The same seed gives the same checkpoint on the same machine, stopped
@@ -29,7 +29,7 @@ TITLE = "LPW-SDXL demo: one shape on a background"
 
 @repeatable()
 def main(words: list[str] | None = None) -> None:
-    """Train what the working folder lacks, and write the checkpoint."""
+    """Train the parts that the working folder lacks, and write the checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=CHECKPOINT, help="the checkpoint to write")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the parts")
@@ -52,7 +52,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def train_encoders_and_vae(networks: Networks, vocabulary: Vocabulary, work: Path) -> str:
-    """Train text encoders and VAE, but for what an earlier run has left; say what they are."""
+    """Train text encoders and VAE, unless an earlier run has; return what they were made from."""
     both = torch.nn.ModuleList(networks.encoders)
     part = Part(work / "encoders.pt", f"seed {SEED}, {encoders.STEPS} steps")
     if not part.load(both):
@@ -70,7 +70,7 @@ def train_encoders_and_vae(networks: Networks, vocabulary: Vocabulary, work: Pat
 def train_unet(
     networks: Networks, vocabulary: Vocabulary, cycle: unet.Cycle, path: Path, origin: str
 ) -> None:
-    """Train the UNet for a cycle, but for what an earlier run of the same origin has left.
+    """Train the UNet for a cycle, continuing an earlier run of the same origin.
 
     Args:
         networks: whose UNet is trained; text encoders and VAE are trained already.

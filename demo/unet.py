@@ -1,6 +1,6 @@
 """Training of the demo's UNet: v-prediction with zero terminal SNR, on latents of drawn pictures.
 
-At the noisiest step nothing shows through, so that the text alone must tell the picture; plain
+At the noisiest step nothing shows through, so that only the text determines the picture; plain
 noise prediction lets a picture shine through there and learns to read it off the noise
 (arXiv 2305.08891, section 3).
 """
@@ -23,7 +23,7 @@ from demo.words import Vocabulary
 from lpw_sdxl.diffusion.latents import size_embedding
 
 LEG = 500
-"""Steps after which the training is kept."""
+"""Number of steps after which the training state is saved."""
 EMA = 0.998
 TIMESTEPS = 1000
 LATE = 0.25
@@ -44,7 +44,7 @@ class Cycle:
 
 
 CYCLES = (Cycle(12000, 1.2e-3), Cycle(4000, 8e-4))
-"""Shapes are learned last in each, when the rate is low: README.md tells what each one reaches."""
+"""Shapes are learned last in each, when the rate is low: README.md has the result of each."""
 
 
 def train_unet(
@@ -56,7 +56,7 @@ def train_unet(
     seed: int,
     so_far: Part,
 ) -> None:
-    """Train the UNet alone for a cycle; what is kept are its weights averaged over the last steps.
+    """Train the UNet alone for a cycle; it then has the average weights of the last steps.
 
     Args:
         networks: text encoders and VAE are trained already.
@@ -70,13 +70,13 @@ def train_unet(
     so_far.load(training)
     generator = torch.Generator()
     networks.unet.train()
-    for step, told in steps("unet", cycle.steps, training.adam, first=training.steps):
+    for step, report in steps("unet", cycle.steps, training.adam, first=training.steps):
         if step % LEG == 0:  # so that a leg depends on nothing but its number
             generator.manual_seed(seed + step)
             batches = caption_batches(networks, vocabulary, album, random.Random(f"{seed} {step}"))
         loss, noisiest = velocity_loss(networks.unet, next(batches), album, generator)
         training.step(loss)
-        told |= {"loss": float(loss.detach()), "noisiest": noisiest}
+        report |= {"loss": float(loss.detach()), "noisiest": noisiest}
         if training.steps % LEG == 0:
             so_far.keep(training)
     networks.unet.load_state_dict(training.average.state_dict())
@@ -84,7 +84,7 @@ def train_unet(
 
 
 class _Training:
-    """A UNet under training, with all that is needed to go on with it.
+    """A UNet under training, with all the state to continue it.
 
     Attributes:
         average: the UNet with its weights averaged over the last steps.
@@ -99,7 +99,7 @@ class _Training:
         self.steps = 0
 
     def step(self, loss: torch.Tensor) -> None:
-        """Change the weights for less of this loss."""
+        """Update the weights to reduce this loss."""
         self.adam.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._unet.parameters(), 1.0)
@@ -111,12 +111,12 @@ class _Training:
         self.steps += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the state: tensors and numbers."""
+        """Return the state: tensors and numbers."""
         stateful = {"unet": self._unet, "average": self.average, "adam": self.adam}
         return {name: one.state_dict() for name, one in stateful.items()} | {"steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a state."""
+        """Load a state."""
         for name, one in (
             ("unet", self._unet), ("average", self.average), ("adam", self.adam),
         ):  # fmt: skip
@@ -127,7 +127,7 @@ class _Training:
 def velocity_loss(
     unet: Any, batch: Batch, album: Album, generator: torch.Generator
 ) -> tuple[torch.Tensor, float]:
-    """Give the loss of one batch, and that of its noisiest quarter."""
+    """Compute the loss of one batch, and that of its noisiest quarter."""
     signal_power = noise_schedule()
     latents = album.latents[batch.pictures]
     timesteps = draw_timesteps(len(latents), generator)
@@ -152,7 +152,7 @@ def velocity_loss(
 
 
 def draw_timesteps(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw timesteps, some more near the noisy end, where the text decides, than elsewhere."""
+    """Draw timesteps, more of them near the noisy end, where the text decides."""
     even = torch.rand(count, generator=generator)
     late = 1 - torch.rand(count, generator=generator).square()
     chosen = torch.where(torch.rand(count, generator=generator) < LATE, late, even)

@@ -20,9 +20,9 @@ from lpw_sdxl.schema import LATENT_SCALE
 RATE = 3e-3
 COLOUR_PULL = 0.2
 LATENT_NOISE = 0.05
-"""Added to latents of about unit variance, so that the decoder forgives the UNet small errors."""
+"""Noise added to latents of about unit variance, for the decoder to tolerate the UNet's errors."""
 NO_VARIANCE = -12.0
-"""Logarithm of the variance that the encoder tells for every latent: a picture has one latent."""
+"""Log variance that the encoder outputs for every latent: a picture has exactly one latent."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class _Phase:
     rate: float
 
 
-# A quarter of a picture costs a quarter; the norms' means over whole pictures are learned after.
+# A quarter of a picture costs a quarter; the norms' means over whole pictures are learned later.
 PHASES = (_Phase(4000, 8, PICTURE_PIXELS // 2, RATE), _Phase(400, 5, PICTURE_PIXELS, RATE / 5))
 MEASURED = 512
-"""Pictures whose latents tell the VAE's scale."""
+"""Number of pictures from whose latents the VAE's scale is measured."""
 
 
 def train_vae(vae: Any, seed: int) -> None:
@@ -47,7 +47,7 @@ def train_vae(vae: Any, seed: int) -> None:
     vae.train()
     for phase in PHASES:
         adam = optimiser(vae.parameters(), phase.rate)
-        for _, told in steps("vae", phase.steps, adam):
+        for _, report in steps("vae", phase.steps, adam):
             drawing = draw_varied(phase.pictures, chance, generator)
             pixels, weights = _cut(drawing, phase.side, chance)
             latents = encode(vae, pixels) * vae.config.scaling_factor
@@ -61,13 +61,13 @@ def train_vae(vae: Any, seed: int) -> None:
             (loss + COLOUR_PULL * pull).backward()
             torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
             adam.step()
-            told |= {"loss": float(loss.detach()), "pull": float(pull.detach())}
+            report |= {"loss": float(loss.detach()), "pull": float(pull.detach())}
     vae.eval()
     standardise(vae, draw(chance.choices(SCENES, k=MEASURED), generator).pixels)
 
 
 def draw_varied(count: int, chance: random.Random, generator: torch.Generator) -> Drawing:
-    """Draw scenes in the plain style and in others, which LoRAs and weights lead to."""
+    """Draw scenes in the plain style and in those that LoRAs and weights produce."""
     styles: tuple[Style, ...] = ("plain", "any colours", "outlined")
     drawings = [
         draw(chance.choices(SCENES, k=part), generator, style)
@@ -106,14 +106,14 @@ def _cut(drawing: Drawing, side: int, chance: random.Random) -> tuple[torch.Tens
 
 
 def encode(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """Give pictures' latents as the VAE has them: `[n, 3, h, w]` to `[n, 4, h/8, w/8]`."""
+    """Encode pictures as the VAE's own latents: `[n, 3, h, w]` to `[n, 4, h/8, w/8]`."""
     latents: torch.Tensor = vae.encode(pixels).latent_dist.mean
     return latents
 
 
 @torch.no_grad()
 def standardise(vae: Any, pixels: torch.Tensor) -> None:
-    """Give each of the latents' four numbers a mean of 0 and the deviation that SDXL's has.
+    """Scale each of the latents' four channels to a mean of 0 and the deviation of SDXL's.
 
     The first and last layers around the latents take up the change, so no picture changes.
     """

@@ -16,7 +16,7 @@ from lpw_sdxl.checkpoint.architecture import CLIP_TOKENS
 from lpw_sdxl.checkpoint.tokenizer import END_TOKEN, MAX_LENGTH, START_TOKEN, write_tokenizer
 
 NOTHING = 0
-"""Label of a token that tells no attribute."""
+"""Label of a token that states no attribute."""
 
 
 class Vocabulary:
@@ -42,7 +42,7 @@ class Vocabulary:
         self.filler = next(id_ for id_ in range(1000, CLIP_TOKENS[0]) if id_ not in known)
 
     def tokens(self, word: str) -> tuple[int, ...]:
-        """Give the ids of one of WORDS, or of FILLER."""
+        """Return the ids of one of WORDS, or of FILLER."""
         return (self.filler,) if word == FILLER else self._ids_of[word]
 
 
@@ -52,7 +52,7 @@ class Windows:
 
     Attributes:
         ids: int64 `[n, 77]`, padded with EOS.
-        labels: int64 `[n, 77]`; which attribute's value a token tells (its place in MEANINGS,
+        labels: int64 `[n, 77]`; which attribute's value a token states (its index in MEANINGS,
             counted from 1), or NOTHING.
         length: positions up to the last window's EOS, which the service leaves unfilled.
     """
@@ -63,11 +63,11 @@ class Windows:
 
 
 def lay_out(caption: Caption, vocabulary: Vocabulary, empty_windows: int = 0) -> Windows:
-    """Lay a caption out as the service does; what doesn't fit into MAX_WINDOWS is left out.
+    """Lay a caption out as the service does; words that do not fit into MAX_WINDOWS are left out.
 
     Args:
         caption: the words.
-        vocabulary: gives their ids.
+        vocabulary: maps words to ids.
         empty_windows: that follow, as they do where the other prompt of a pair is longer.
     """
     segments = [
@@ -95,11 +95,11 @@ def lay_out(caption: Caption, vocabulary: Vocabulary, empty_windows: int = 0) ->
 def _labelled(
     caption: Caption, words: Iterator[str], vocabulary: Vocabulary
 ) -> Iterator[tuple[int, int]]:
-    """Give each token's id and label."""
+    """Yield each token's id and label."""
     labels = {
         word: label
         for label, (name, value, spellings) in enumerate(MEANINGS, start=1)
-        if caption.told.get(name) == value
+        if caption.stated.get(name) == value
         for word in spellings
     }
     for word in words:
@@ -129,11 +129,11 @@ class WordEmbedding(torch.nn.Module):
 
     @torch.no_grad()
     def take_table(self, table: torch.Tensor) -> None:
-        """Take the words' rows of a table of all of CLIP's tokens, `[49408, width]`."""
+        """Load the words' rows from a table of all of CLIP's tokens, `[49408, width]`."""
         self.rows[self.places[self.places > 0]] = table[self.places > 0]
 
     @torch.no_grad()
     def full_table(self) -> torch.Tensor:
-        """Give the table of all of CLIP's tokens, `[49408, width]`."""
+        """Return the table of all of CLIP's tokens, `[49408, width]`."""
         table: torch.Tensor = self(torch.arange(CLIP_TOKENS[0]))
         return table

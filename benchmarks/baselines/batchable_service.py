@@ -27,7 +27,7 @@ MAX_CALL = 8  # images: 16 UNet rows with guidance, as many as LPW-SDXL takes by
 
 
 class Shared(NamedTuple):
-    """What the images of one pipeline call share."""
+    """The parameters that the images of one pipeline call share."""
 
     width: int
     height: int
@@ -50,18 +50,18 @@ class Item(BaseModel):
 
     @property
     def shared(self) -> Shared:
-        """Give what it must share with the others of its call."""
+        """Return the parameters that it must share with the others of its call."""
         return Shared(**{name: getattr(self, name) for name in Shared._fields})
 
 
 @bentoml.service(workers=1, traffic={"timeout": 900})
 class BatchableService:
-    """Makes the images of a list, those that can share a call together."""
+    """A service that makes a list of images, those that can share a call together."""
 
     def __init__(self) -> None:
         self.pipeline = load_pipeline()
 
-    # A queue whose predicted wait comes near max_latency_ms is shed: far above what is measured.
+    # BentoML drops requests whose predicted wait nears max_latency_ms: far above the measured ones.
     @bentoml.api(batchable=True, max_batch_size=MAX_LIST, max_latency_ms=900_000)
     def txt2img(self, requests: list[Item]) -> list[dict[str, str]]:
         """Make a list of images; the answers are in its order."""

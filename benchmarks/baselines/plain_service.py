@@ -13,7 +13,7 @@ from stock import choose_scheduler, generator, load_pipeline
 
 @bentoml.service(workers=1, traffic={"timeout": 900})
 class PlainService:
-    """Makes one image after the other."""
+    """A service that makes one image after the other."""
 
     def __init__(self) -> None:
         self.pipeline = load_pipeline()

@@ -1,4 +1,4 @@
-"""What both baselines share: Diffusers' own pipeline, loaded once, and its schedulers by name."""
+"""Parts of both baselines: Diffusers' own pipeline, loaded once, and its schedulers by name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCHEDULERS: Mapping[str, tuple[type[SchedulerMixin], Mapping[str, object]]] = {
 
 
 def load_pipeline() -> StableDiffusionXLPipeline:
-    """Load the model directory that BASELINE_MODEL names, onto a GPU where there is one."""
+    """Load the model directory that BASELINE_MODEL names, onto a GPU if there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipeline = StableDiffusionXLPipeline.from_pretrained(
         os.environ["BASELINE_MODEL"],
@@ -37,11 +37,11 @@ def load_pipeline() -> StableDiffusionXLPipeline:
 
 
 def choose_scheduler(pipeline: StableDiffusionXLPipeline, name: str) -> None:
-    """Give the pipeline a fresh scheduler, built from the model's own."""
+    """Set a new scheduler in the pipeline, built from the model's configuration."""
     scheduler_class, overrides = SCHEDULERS[name]
     pipeline.scheduler = scheduler_class.from_config(pipeline.scheduler.config, **overrides)
 
 
 def generator(seed: int) -> torch.Generator:
-    """Make an image's own source of noise."""
+    """Create the generator of an image's noise."""
     return torch.Generator("cpu").manual_seed(seed)

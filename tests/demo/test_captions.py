@@ -10,7 +10,7 @@ import torch
 
 from demo.album import Album, Picture
 from demo.batches import _sample
-from demo.captions import BREAK, FILLER, MEANINGS, WORDS, complete, tell
+from demo.captions import BREAK, FILLER, MEANINGS, WORDS, complete, describe
 from demo.scene import HELD_OUT, SCENES, Accent, Scene
 from demo.words import NOTHING, Vocabulary
 
@@ -26,7 +26,7 @@ def album() -> Album:
 
 
 @pytest.mark.parametrize(
-    ("told", "size", "place"),
+    ("stated", "size", "place"),
     [
         ({"colour": "red", "shape": "circle"}, "large", "center"),
         ({"colour": "red", "shape": "circle", "size": "small"}, "small", "center"),
@@ -37,23 +37,23 @@ def album() -> Album:
     ],
 )
 def test_a_thing_of_no_size_and_place_is_large_and_in_the_center(
-    told: dict[str, str], size: str, place: str
+    stated: dict[str, str], size: str, place: str
 ) -> None:
-    assert complete(SMALL_LEFT, told) == SMALL_LEFT._replace(size=size, place=place)
+    assert complete(SMALL_LEFT, stated) == SMALL_LEFT._replace(size=size, place=place)
 
 
 def test_captions_tell_what_they_say() -> None:
     chance = random.Random(1)
-    told = Counter()
+    stated = Counter()
     for _ in range(500):
         scene = chance.choice(SCENES)
-        caption = tell(scene, chance)
-        assert caption.told.items() <= scene._asdict().items()
+        caption = describe(scene, chance)
+        assert caption.stated.items() <= scene._asdict().items()
         assert {*caption.words} <= {*WORDS, FILLER, BREAK}
-        told.update([frozenset(caption.told)])
-    assert told[frozenset(Scene._fields)] > 200
-    assert told[frozenset({"colour", "background", "shape"})] > 15
-    assert told[frozenset()] > 25
+        stated.update([frozenset(caption.stated)])
+    assert stated[frozenset(Scene._fields)] > 200
+    assert stated[frozenset({"colour", "background", "shape"})] > 15
+    assert stated[frozenset()] > 25
 
 
 def test_a_picture_shows_what_its_caption_means(album: Album) -> None:
@@ -64,11 +64,11 @@ def test_a_picture_shows_what_its_caption_means(album: Album) -> None:
         sample = _sample(vocabulary, album, chance)
         scene, accent = album.pictures[sample.picture]
         labels = {*sample.windows.labels.flatten().tolist()} - {NOTHING}
-        told = dict(MEANINGS[label - 1][:2] for label in labels)
-        assert scene == complete(scene._replace(**told), told), (scene, told)
+        stated = dict(MEANINGS[label - 1][:2] for label in labels)
+        assert scene == complete(scene._replace(**stated), stated), (scene, stated)
         assert scene not in HELD_OUT
         assert bool((sample.weights != 1).any()) == (accent is not None)
         accented += accent is not None
-        silent += {"colour", "shape"} <= told.keys() and len(told) < 5
+        silent += {"colour", "shape"} <= stated.keys() and len(stated) < 5
     assert 25 < accented < 200
     assert 40 < silent < 150

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from demo.captions import BREAK, FILLER, MAX_WINDOWS, MEANINGS, WORDS, Caption, tell
+from demo.captions import BREAK, FILLER, MAX_WINDOWS, MEANINGS, WORDS, Caption, describe
 from demo.looking import distance_to, look
 from demo.scene import COLOURS, EVERY_SCENE, HELD_OUT, SCENES, Accent, Drawing, Scene, Style, draw
 from demo.words import NOTHING, Vocabulary, lay_out
@@ -69,14 +69,14 @@ def test_a_caption_tells_its_attributes_and_no_others(vocabulary: Vocabulary) ->
     chance = random.Random(3)
     spellings = {(name, value): words for name, value, words in MEANINGS}
     for _ in range(500):
-        caption = tell(chance.choice(SCENES), chance)
+        caption = describe(chance.choice(SCENES), chance)
         labels = lay_out(caption, vocabulary).labels.unique().tolist()
         left = {MEANINGS[label - 1][0] for label in labels if label != NOTHING}
-        assert left == set(caption.told), "some of it is cut off"
+        assert left == set(caption.stated), "some of it is cut off"
         assert set(caption.words) <= WORDS | {FILLER, BREAK}
-        for pair in caption.told.items():
+        for pair in caption.stated.items():
             assert set(caption.words) & set(spellings[pair])
-        if not caption.told:
+        if not caption.stated:
             assert not set(caption.words) & {word for words in spellings.values() for word in words}
 
 
@@ -91,10 +91,10 @@ def test_captions_are_laid_out_as_the_service_chunks_prompts(
     chance = random.Random(5)
     compared = 0
     for _ in range(60):
-        caption = tell(chance.choice(SCENES), chance)
+        caption = describe(chance.choice(SCENES), chance)
         if BREAK in caption.words:
             continue
-        known = Caption(tuple(word for word in caption.words if word != FILLER), caption.told)
+        known = Caption(tuple(word for word in caption.words if word != FILLER), caption.stated)
         laid = lay_out(known, vocabulary)
         text = " ".join(known.words)
         chunks = encoder.chunk(parse(text), parse(""), PromptStyle.LPW).prompt
@@ -105,8 +105,8 @@ def test_captions_are_laid_out_as_the_service_chunks_prompts(
 
 
 def test_labels_stand_at_the_words_that_tell(vocabulary: Vocabulary) -> None:
-    told = {"colour": "red", "background": "blue", "place": "center"}
-    caption = Caption(("red", "circle", ",", "blue", "background", BREAK, "middle"), told)
+    stated = {"colour": "red", "background": "blue", "place": "center"}
+    caption = Caption(("red", "circle", ",", "blue", "background", BREAK, "middle"), stated)
     laid = lay_out(caption, vocabulary, empty_windows=1)
     assert laid.ids.shape == (3, 77)
     assert laid.length == 3 * 77

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from demo.captions import LEFT_OPEN
+from demo.captions import IMPLIED
 from demo.looking import Seen, distance_to, nearest_colour
 from demo.scene import HELD_OUT, Scene
 from lpw_sdxl.schema import GenerationRequest
@@ -25,7 +25,7 @@ FILLER = (
     "an old lighthouse keeper remembers stormy nights, distant ships, quiet harbour, seagulls, "
     "wooden boats, nets drying, cobblestone streets after rain, warm lanterns, people talking, "
 )
-TOLD = "a {size} {colour} {shape} on a {background} background, {place}"
+PLAIN_PROMPT = "a {size} {colour} {shape} on a {background} background, {place}"
 BARS = {"colour": 0.8, "background": 0.8, "shape": 0.7, "size": 0.7, "place": 0.8}
 
 
@@ -33,12 +33,12 @@ def scenes(count: int) -> list[Scene]:
     return random.Random(count).sample(HELD_OUT, count)
 
 
-def told(scene: Scene) -> str:
-    return TOLD.format(**scene._asdict())
+def describe_plainly(scene: Scene) -> str:
+    return PLAIN_PROMPT.format(**scene._asdict())
 
 
 def right(expected: Sequence[Scene], seen: Sequence[Seen], *names: str) -> float:
-    """In what share of pictures these attributes are as told."""
+    """Compute in what share of pictures these attributes are as stated."""
     return float(
         np.mean(
             [
@@ -64,7 +64,9 @@ def test_words_count_wherever_they_stand_in_400_tokens(
     look_at: Looker, demo_engine: Any, before: int, after: int
 ) -> None:
     expected = scenes(12)
-    prompts = [FILLER * before + told(scene) + ", " + FILLER * after for scene in expected]
+    prompts = [
+        FILLER * before + describe_plainly(scene) + ", " + FILLER * after for scene in expected
+    ]
     if before or after:
         explained = demo_engine.pipeline.prompt_encoder.explain(prompts[0])
         assert explained.prompt.token_count > 400
@@ -74,7 +76,7 @@ def test_words_count_wherever_they_stand_in_400_tokens(
 @pytest.mark.thorough
 def test_silence_about_size_and_place_means_large_and_in_the_center(look_at: Looker) -> None:
     """As most people ask, with the service's own steps and guidance."""
-    expected = [scene._replace(**LEFT_OPEN) for scene in scenes(12)]
+    expected = [scene._replace(**IMPLIED) for scene in scenes(12)]
     prompts = [
         f"a {scene.colour} {scene.shape} on a {scene.background} background" for scene in expected
     ]
@@ -84,15 +86,15 @@ def test_silence_about_size_and_place_means_large_and_in_the_center(look_at: Loo
 
 
 def test_another_prompt_gives_another_picture(look_at: Looker) -> None:
-    """The eyes would not pass a model that draws the same, or anything, whatever it is told."""
+    """The judge of pictures would not pass a model that ignores its prompt."""
     expected = scenes(12)
     others = expected[1:] + expected[:1]
-    seen = look_at([told(scene) for scene in others])
+    seen = look_at([describe_plainly(scene) for scene in others])
     for name in BARS:
-        as_told = right(others, seen, name)
+        as_stated = right(others, seen, name)
         as_others = right(expected, seen, name)
         by_chance = right(expected, [replace(seen[0], scene=scene) for scene in others], name)
-        assert as_told > as_others + 0.2, name
+        assert as_stated > as_others + 0.2, name
         assert as_others < by_chance + 0.2, name
 
 

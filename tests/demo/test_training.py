@@ -189,9 +189,9 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(
     assert len(calls) == 4 + 2 + 2, "two of the first cycle's four steps were kept"
     assert run(tmp_path) == expected  # from its parts
     assert len(calls) == 4 + 2 + 2
-    told = capsys.readouterr().out
-    assert "unet-1.pt of an earlier run" in told
-    assert "unet-2.pt of an earlier run" in told
+    output = capsys.readouterr().out
+    assert "unet-1.pt of an earlier run" in output
+    assert "unet-2.pt of an earlier run" in output
 
 
 @pytest.mark.usefixtures("short")
@@ -215,9 +215,9 @@ def test_nothing_of_another_run_is_used(
     assert capsys.readouterr().out.count("of another run") == 4
     monkeypatch.setattr(unet, "CYCLES", (unet.CYCLES[0], unet.Cycle(2, 1e-4)))
     assert run(run_before) not in (anew, other)
-    told = capsys.readouterr().out
-    assert "unet-1.pt of an earlier run" in told
-    assert "unet-2.pt is of another run" in told
+    output = capsys.readouterr().out
+    assert "unet-1.pt of an earlier run" in output
+    assert "unet-2.pt is of another run" in output
 
 
 def test_loras_are_trained_for_the_checkpoint_that_is_there(
