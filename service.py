@@ -226,7 +226,7 @@ class LpwSdxl:
         return self.engine.is_alive
 
     def __is_ready__(self) -> bool:
-        """Return whether the engine accepts requests and no SIGTERM has come (readiness)."""
+        """Return whether the engine runs and no SIGTERM has come (readiness)."""
         return self.engine.is_alive and not self.drain.is_leaving
 
     @bentoml.on_shutdown

@@ -49,9 +49,8 @@ class AccessTokens:
         self._file = file
         self._clock = clock
         self._checked_at = clock()
-        self._stamp = (
-            None if file is None else file_stamp(file)
-        )  # taken before reading, so no change is missed
+        # Taken before reading, so that no change is missed.
+        self._stamp = None if file is None else file_stamp(file)
         self._digests = fixed if file is None else fixed | _read_file(file)
 
     @classmethod

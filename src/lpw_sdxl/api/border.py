@@ -33,7 +33,7 @@ def guard_application(
     settings: Settings,
     count_error: Callable[[str], None],
 ) -> Application:
-    """Wrap BentoML's application in the guard and, if any are opened, in the answers to origins.
+    """Wrap BentoML's application in the guard and, if origins are opened, in `OriginMiddleware`.
 
     Args:
         app: BentoML's application.

@@ -12,9 +12,7 @@ from contextlib import contextmanager
 
 logger = logging.getLogger(__name__)
 
-SWITCH_SECONDS = (
-    0.001  # Python's default of 0.005 adds up: an answer waits for its turn several times
-)
+SWITCH_SECONDS = 0.001  # Python's 0.005 adds up: an answer waits for its turn several times
 ANSWER_SECONDS = 5  # for the last answers to reach their clients
 
 

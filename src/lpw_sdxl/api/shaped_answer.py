@@ -55,7 +55,7 @@ class ShapedAnswer:
         await self._send({"type": "http.response.body", "body": response.body, "more_body": False})
 
     def note_disconnect(self, status: int, code: str) -> None:
-        """Log and count a client that disconnected before its answer."""
+        """Record, for log and metrics, that the client disconnected before its answer."""
         self.summary = self._summary(status, ErrorNote(code, None))
         self._count_error(code)
 
@@ -78,7 +78,7 @@ class ShapedAnswer:
             await self._send_error(self._held)
 
     async def _send_error(self, start: Message) -> None:
-        """Send the held error: unchanged if it has the endpoint's shape, else as our own."""
+        """Send the held error: unchanged if it has the endpoint's shape, else put into it."""
         note = self._read_error()
         if note is None:
             await self.refuse(ErrorAnswer.from_status(start["status"]))
