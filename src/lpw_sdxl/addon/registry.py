@@ -123,7 +123,7 @@ class Registry:
 
     def embedding_sha256(self, name: str) -> str:
         """Return the SHA-256 of the file that a known embedding was imported from."""
-        return self.embeddings[slug(name)].manifest.source_sha256
+        return self.embeddings[slug(name)].manifest.origin.sha256
 
     def _unknown(self, kind: AddonKind, known: Mapping[str, Addon], name: str) -> str:
         """Say why a name can't be used, and which could."""

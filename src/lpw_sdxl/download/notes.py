@@ -15,42 +15,42 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from lpw_sdxl.download.civitai import CivitaiVersion
 from lpw_sdxl.download.filename import safe_file_name
-from lpw_sdxl.download.source import without_query
+from lpw_sdxl.download.remote import RemoteFile
+from lpw_sdxl.download.urls import without_query
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.store.manifest import write_json
 
 NOTES_FILE = "download.json"
 LOCK_FILE = "lock"
 PARTIAL_SUFFIX = ".part"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _FINISHED, _PARTIAL = "finished", "partial"
 
 
 @dataclass(frozen=True)
 class Notes:
-    """What is known of a download.
+    """A download's notes, from its first byte on.
 
     Attributes:
         source: its public form.
         file_name: that the file has when it is whole.
+        remote: the file as its source describes it.
         size: bytes of the whole file, or None while it is not known.
         validator: strong ETag or date that tells whether the server's file is still the same.
         sha256: of the whole file once it is there, or None.
-        civitai: what Civitai says about it, or None.
     """
 
     source: str
     file_name: str
+    remote: RemoteFile
     size: int | None = None
     validator: str | None = None
     sha256: str | None = None
-    civitai: CivitaiVersion | None = None
 
     def is_finished(self, folder: Path) -> bool:
-        """Tell whether the whole file is in its folder, by its size."""
+        """Return whether the whole file is in its folder, by its size."""
         path = folder / self.file_name
         return self.sha256 is not None and path.is_file() and path.stat().st_size == self.size
 
@@ -69,10 +69,8 @@ def read_notes(folder: Path) -> Notes | None:
 
 def write_notes(folder: Path, notes: Notes) -> None:
     """Write a folder's notes in one move."""
-    civitai = notes.civitai
-    if civitai:
-        civitai = replace(civitai, download_url=without_query(civitai.download_url))
-    content = asdict(replace(notes, civitai=civitai)) | {
+    remote = replace(notes.remote, url=without_query(notes.remote.url))
+    content = asdict(replace(notes, remote=remote)) | {
         "format_version": FORMAT_VERSION,
         "state": _FINISHED if notes.sha256 else _PARTIAL,
     }

@@ -8,11 +8,10 @@ it gets its name.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lpw_sdxl.download.answers import TransientError
-from lpw_sdxl.download.civitai import MAX_FILE_BYTES, CivitaiVersion
 from lpw_sdxl.download.filename import name_download
 from lpw_sdxl.download.hooks import DownloadHooks
 from lpw_sdxl.download.http import Client, Response
@@ -25,37 +24,41 @@ from lpw_sdxl.download.notes import (
     write_notes,
 )
 from lpw_sdxl.download.partial import PartialFile, size_by_header
+from lpw_sdxl.download.remote import MAX_FILE_BYTES, RemoteFile
 from lpw_sdxl.download.retries import Retries
 from lpw_sdxl.errors import CheckpointError
 
-_ROUNDING_BYTES = 1024  # of the size that Civitai tells
+_ROUNDING_BYTES = 1024  # of a size that a source states
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is to be fetched.
+class DownloadRequest:
+    """A file to be fetched.
 
     Attributes:
-        url: of the file, with its query.
-        source: what may be stored and printed in its place.
-        expected_sha256: that the user asked for, or None.
-        civitai: what Civitai says about the file, or None.
+        source: its public form, which may be stored and printed.
+        remote: the file as its source describes it.
+        expected_sha256: what the user asked for, or None.
     """
 
-    url: str = field(repr=False)
     source: str
+    remote: RemoteFile
     expected_sha256: str | None
-    civitai: CivitaiVersion | None
 
 
 class Transfer:
     """One download into a folder whose lock is held."""
 
     def __init__(
-        self, client: Client, order: Order, folder: Path, hooks: DownloadHooks, retries: Retries
+        self,
+        client: Client,
+        request: DownloadRequest,
+        folder: Path,
+        hooks: DownloadHooks,
+        retries: Retries,
     ) -> None:
         self._client = client
-        self._order = order
+        self._request = request
         self._folder = folder
         self._hooks = hooks
         self._retries = retries
@@ -75,33 +78,33 @@ class Transfer:
             OSError: the folder can't be written to.
         """
         try:
-            self._take_up()
+            self._resume()
             self._retries.run(self._attempt, self._where)
             return self._finish()
         finally:
             self._part.close()
 
-    def _take_up(self) -> None:
-        """Go on with what an earlier process left, if it may be gone on with."""
+    def _resume(self) -> None:
+        """Continue what an earlier process left, if it is a beginning of the same file."""
         notes = read_notes(self._folder)
-        if notes is None or not self._can_go_on(notes):
+        if notes is None or not self._can_resume(notes):
             clear_folder(self._folder)
             return
-        self._notes = replace(notes, civitai=self._order.civitai)
+        self._notes = replace(notes, remote=self._request.remote)
         self._part = PartialFile(self._folder / f"{notes.file_name}{PARTIAL_SUFFIX}")
-        self._part.take_up(self._hooks.progress)
+        self._part.resume(self._hooks.progress)
         self._best_position = self._part.position
         self._check_header()
 
-    def _can_go_on(self, notes: Notes) -> bool:
+    def _can_resume(self, notes: Notes) -> bool:
         path = self._folder / f"{notes.file_name}{PARTIAL_SUFFIX}"
         position = path.stat().st_size if path.is_file() and not path.is_symlink() else 0
-        is_ordered = notes.source == self._order.source and (
-            _identity(notes.civitai) == _identity(self._order.civitai)
+        is_requested = notes.source == self._request.source and (
+            notes.remote.is_same_as(self._request.remote)
         )
         is_complete = position == notes.size
         fits = notes.size is None or position <= notes.size
-        return is_ordered and position > 0 and fits and (is_complete or bool(notes.validator))
+        return is_requested and position > 0 and fits and (is_complete or bool(notes.validator))
 
     def _attempt(self) -> None:
         """Ask for what is missing, and receive it."""
@@ -110,7 +113,7 @@ class Transfer:
             headers = {}
             if notes.validator and position:
                 headers = {"Range": f"bytes={position}-", "If-Range": notes.validator}
-            with self._client.get(self._order.url, headers) as response:
+            with self._client.get(self._request.remote.url, headers) as response:
                 if response.status == 200:
                     self._begin(response)
                     self._receive(response)
@@ -134,9 +137,9 @@ class Transfer:
             self._retries.note(f"{response.host} starts at the beginning of the file again.")
         self._forget()
         self._check_space(size)
-        civitai = self._order.civitai
+        remote = self._request.remote
         disposition = response.headers.get("content-disposition", "")
-        name = civitai.file_name if civitai else name_download(self._order.url, disposition)
+        name = remote.file_name or name_download(remote.url, disposition)
         self._notes = self._new_notes(name, size, response.validator)
         self._part = PartialFile(self._folder / f"{name}{PARTIAL_SUFFIX}")
         self._part.start()
@@ -196,7 +199,7 @@ class Transfer:
                 self._hooks.check_header(self._part.path, whole)
             if size is not None and size < self._size_by_header:
                 raise CheckpointError(
-                    f"The file of {self._order.source} is damaged: it has {size:,} bytes and its "
+                    f"The file of {self._request.source} is damaged: it has {size:,} bytes and its "
                     f"own header asks for {self._size_by_header:,}; another source is needed."
                 )
         except CheckpointError:
@@ -204,16 +207,16 @@ class Transfer:
             raise
 
     def _check_size(self, size: int | None, host: str) -> None:
-        """Check what is declared against what is allowed and what Civitai says."""
+        """Check what is declared against what is allowed and what the source states."""
         if size is None:
             return
         self._check_cap(size, host)
-        civitai = self._order.civitai
-        if civitai and civitai.size and abs(civitai.size - size) > _ROUNDING_BYTES:
+        stated = self._request.remote.size
+        if stated and abs(stated - size) > _ROUNDING_BYTES:
             self._forget()
             raise CheckpointError(
-                f"{host} has a file of {size:,} bytes and Civitai's record of {self._order.source} "
-                f"says {civitai.size:,}; it is not the file that was asked for."
+                f"{host} has a file of {size:,} bytes and the record of {self._request.source} "
+                f"says {stated:,}; it is not the file that was asked for."
             )
 
     def _check_cap(self, size: int, host: str) -> None:
@@ -241,12 +244,12 @@ class Transfer:
         clear_folder(self._folder)
 
     def _new_notes(self, name: str, size: int | None = None, validator: str | None = None) -> Notes:
-        return Notes(self._order.source, name, size, validator, civitai=self._order.civitai)
+        return Notes(self._request.source, name, self._request.remote, size, validator)
 
     def _finish(self) -> Notes:
         """Check the whole file and give it its name."""
         size, sha256 = self._part.position, self._part.sha256
-        self._check_size(size, self._order.source)
+        self._check_size(size, self._request.source)
         self._check_sha256(sha256)
         notes = replace(self._notes, size=size, sha256=sha256)
         # The notes first: a process that dies before the rename leaves a .part that is complete.
@@ -256,22 +259,17 @@ class Transfer:
         return notes
 
     def _check_sha256(self, found: str) -> None:
-        civitai = self._order.civitai
-        for whose, sha256 in (
-            ("was asked for", self._order.expected_sha256),
-            ("is what Civitai's record says", civitai and civitai.sha256),
+        for predicate, sha256 in (
+            ("was asked for", self._request.expected_sha256),
+            ("is in its record", self._request.remote.sha256),
         ):
             if sha256 and sha256 != found:
                 self._forget()
                 raise CheckpointError(
-                    f"The file of {self._order.source} has the SHA-256 {found}, and {sha256} "
-                    f"{whose}; what came was removed."
+                    f"The file of {self._request.source} has the SHA-256 {found}, and {sha256} "
+                    f"{predicate}; what came was removed."
                 )
 
     def _where(self) -> str:
         position = self._part.position
         return f", at {position / 1e6:,.1f} MB" if position else ""
-
-
-def _identity(version: CivitaiVersion | None) -> tuple[object, ...]:
-    return (version.file_name, version.size, version.sha256) if version else ()
