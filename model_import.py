@@ -82,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("tag", metavar="TAG", help="NAME:VERSION, or NAME for the newest")
         command.set_defaults(run=run)
-    command = commands.add_parser("inspect", help="say what a file is, from its header")
+    command = commands.add_parser("inspect", help="show what a file is, from its header")
     command.add_argument("file", metavar="FILE", type=Path)
     command.set_defaults(run=_inspect)
     return parser
@@ -103,7 +103,7 @@ def _add_checkpoint(commands: argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument(
         "--prediction-type",
         choices=PREDICTIONS,
-        help="what the UNet predicts (default: what the file says, else epsilon)",
+        help="what the UNet predicts (default: what the file states, else epsilon)",
     )
     _add_file_options(command)
     command.set_defaults(run=_checkpoint)
@@ -230,7 +230,7 @@ def _list(arguments: argparse.Namespace) -> None:
         except (ModelError, AddonError):
             is_latest, columns = False, []
         if not columns or not entry.metadata:
-            print(entry.tag, "damaged: `verify` says what is wrong", sep="  ")
+            print(entry.tag, "damaged: `verify` shows what is wrong", sep="  ")
             continue
         print(entry.tag, *columns, *(["latest"] if is_latest else []), sep="  ")
 

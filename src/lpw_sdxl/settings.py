@@ -57,7 +57,7 @@ class Settings(LogSettings):
     """folder with more LoRAs and embeddings than the model store has, such as a mounted volume;
     laid out as BentoML's store of models is."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` (CUDA where there is one, else CPU), `cpu` or `cuda`; CUDA_VISIBLE_DEVICES says which
+    """`auto` (CUDA where there is one, else CPU), `cpu` or `cuda`; CUDA_VISIBLE_DEVICES chooses
     one."""
     workers: Annotated[int, Ge(1), Le(64)] = 1
     """processes that serve, each with a GPU of its own, by its number; on a CPU they share it. Not
@@ -80,14 +80,14 @@ class Settings(LogSettings):
     max_rows: Annotated[int, Ge(2), Le(256)] = 16
     """UNet rows in one call; a job with guidance is two rows."""
     max_queued_jobs: Annotated[int, Ge(1), Le(100_000)] = 256
-    """jobs accepted and not finished before a request is told to come back."""
+    """jobs accepted and not finished before a request is refused with 429."""
     max_queued_cost: Annotated[float, Gt(0), Le(1e9)] = 20_000.0  # some 300 of 1024x1024, 30 steps
     """work accepted and not finished, in megapixel steps: an image's megapixels times its UNet
     calls times its rows (2 with guidance)."""
     time_limit_s: Annotated[float, Ge(1), Le(86_400)] = 600.0
     """any request's limit, seconds; a request's own `deadline_s` may be shorter."""
     drain_s: Annotated[float, Ge(0), Le(3600)] = 0.0
-    """after SIGTERM, seconds in which requests are still taken while /readyz says no."""
+    """after SIGTERM, seconds in which requests are still taken while /readyz answers 503."""
     stall_s: Annotated[float, Ge(1), Le(86_400)] = 600.0
     """one UNet call, decode or encoding that lasts longer means a broken device, and ends the
     process; seconds."""

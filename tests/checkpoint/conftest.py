@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from lpw_sdxl.checkpoint import skeleton
 from lpw_sdxl.checkpoint.convert import Conversion, convert, prepare
 from lpw_sdxl.checkpoint.selection import Selection, open_checkpoint
-from lpw_sdxl.checkpoint.tokenizer import write_tokenizer
+from lpw_sdxl.checkpoint.tokenizer_files import write_tokenizer
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import DTYPE_BYTES, CheckpointDtype
 from lpw_sdxl.weights.files import FileRecord
@@ -105,7 +105,7 @@ def by_diffusers(path: Path, config: Path, dtype: torch.dtype) -> Weights:
 def _work_that_repeats_is_done_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what every conversion makes anew: modules' shapes and tokenizers, half of its time.
 
-    `test_tokenizer.py` and a first conversion test the real ones.
+    `test_tokenizer_files.py` and a first conversion test the real ones.
     """
     shapes_of, shapes = skeleton._shapes, {}
     kept = tmp_path_factory.mktemp("tokenizers")

@@ -22,10 +22,10 @@ from typing_extensions import Buffer
 from lpw_sdxl.download import transfer
 from lpw_sdxl.download.fetch import Download, fetch, remove
 from lpw_sdxl.download.hooks import DownloadHooks
-from lpw_sdxl.download.notes import locked
 from lpw_sdxl.download.partial import PartialFile
 from lpw_sdxl.download.sources.civitai import CivitaiSource
 from lpw_sdxl.download.sources.https import UrlSource
+from lpw_sdxl.download.state import locked
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
 from lpw_sdxl.store.origin import AuthorNotes
 from lpw_sdxl.weights.header import read_header

@@ -27,14 +27,14 @@ ZERO_SNR_MARKER = "ztsnr"
 
 
 class PredictionType(StrEnum):
-    """What the UNet predicts; the value is Diffusers' name for it."""
+    """The UNet's prediction; the value is Diffusers' name for it."""
 
     EPSILON = "epsilon"
     V_PREDICTION = "v_prediction"
 
 
 class Prediction(NamedTuple):
-    """What the UNet predicts, and whether the noise schedule ends in pure noise.
+    """The UNet's prediction, and whether the noise schedule ends in pure noise.
 
     The second is zero terminal signal-to-noise ratio (Lin et al., "Common Diffusion Noise Schedules
     and Sample Steps Are Flawed", 2023, section 3.1).
@@ -54,7 +54,7 @@ PREDICTIONS: Mapping[str, Prediction] = {
 
 @dataclass(frozen=True)
 class CheckpointSummary:
-    """What a file is.
+    """A file's kind and properties.
 
     Attributes:
         kind: which kind of model.

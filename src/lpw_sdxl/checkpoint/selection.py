@@ -23,12 +23,12 @@ from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo, read_header
 
 @dataclass(frozen=True)
 class Selection:
-    """What the user decides about a checkpoint.
+    """The user's choices for a checkpoint.
 
     Attributes:
         use_ema: take the UNet's averaged weights instead of its last ones.
         vae: file that the VAE is taken from instead.
-        prediction: what the UNet predicts, whatever the file says.
+        prediction: what the UNet predicts, whatever the file states.
     """
 
     use_ema: bool = False

@@ -14,10 +14,10 @@ from pathlib import Path
 from lpw_sdxl.download.hooks import DownloadHooks
 from lpw_sdxl.download.http import open_client
 from lpw_sdxl.download.key import Key
-from lpw_sdxl.download.notes import Notes, clear_folder, locked, read_notes
 from lpw_sdxl.download.remote import RemoteFile
 from lpw_sdxl.download.retries import Retries
 from lpw_sdxl.download.source import Source
+from lpw_sdxl.download.state import DownloadState, clear_folder, locked, read_state
 from lpw_sdxl.download.transfer import DownloadRequest, Transfer
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.store.origin import AuthorNotes
@@ -84,8 +84,8 @@ def fetch(
                 hooks.check_sha256(remote.sha256)
                 request = DownloadRequest(source.public, remote, expected_sha256)
                 retries = Retries(hooks.note, retry_delay_s)
-                notes = Transfer(client, request, folder, hooks, retries).run()
-    return _download(folder, notes, was_there=False)
+                state = Transfer(client, request, folder, hooks, retries).run()
+    return _download(folder, state, was_there=False)
 
 
 def remove(download_path: Path) -> None:
@@ -96,25 +96,25 @@ def remove(download_path: Path) -> None:
     """
     folder = download_path.parent
     with _folder_errors(folder):
-        notes = read_notes(folder)
-        if notes is None or notes.sha256 is None or notes.file_name != download_path.name:
+        state = read_state(folder)
+        if state is None or state.sha256 is None or state.file_name != download_path.name:
             raise CheckpointError(f"{download_path} is not a download of this program; it stays.")
-        with locked(folder, notes.source):
+        with locked(folder, state.source):
             clear_folder(folder)
 
 
 def _find(folder: Path, source: Source, expected_sha256: str | None) -> Download | None:
     """Return the download that was finished earlier, if there is one."""
-    notes = read_notes(folder)
-    if notes is None or notes.source != source.public or not notes.is_finished(folder):
+    state = read_state(folder)
+    if state is None or state.source != source.public or not state.is_finished(folder):
         return None
-    if expected_sha256 and notes.sha256 != expected_sha256:
+    if expected_sha256 and state.sha256 != expected_sha256:
         raise CheckpointError(
-            f"{notes.file_name} was downloaded from {notes.source} with the SHA-256 "
-            f"{notes.sha256}, and {expected_sha256} was asked for; remove the folder {folder} to "
+            f"{state.file_name} was downloaded from {state.source} with the SHA-256 "
+            f"{state.sha256}, and {expected_sha256} was asked for; remove the folder {folder} to "
             "download it anew, or correct --sha256."
         )
-    return _download(folder, notes, was_there=True)
+    return _download(folder, state, was_there=True)
 
 
 def _check_record(source: Source, remote: RemoteFile, expected_sha256: str | None) -> None:
@@ -126,8 +126,8 @@ def _check_record(source: Source, remote: RemoteFile, expected_sha256: str | Non
         )
 
 
-def _download(folder: Path, notes: Notes, *, was_there: bool) -> Download:
-    return Download(folder / notes.file_name, notes.source, notes.remote.notes, was_there)
+def _download(folder: Path, state: DownloadState, *, was_there: bool) -> Download:
+    return Download(folder / state.file_name, state.source, state.remote.notes, was_there)
 
 
 @contextmanager

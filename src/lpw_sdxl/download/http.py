@@ -33,8 +33,8 @@ _HTTPCORES = ("connection", "http11", "http2", "proxy", "socks")
 _LOGGERS = ("httpx", *(f"httpcore.{part}" for part in _HTTPCORES))
 
 
-# What an answer's headers say about its bytes (RFC 9110 sections 8.6, 8.8 and 14.4); what is not as
-# the RFC has it counts as not said.
+# An answer's headers about its bytes (RFC 9110 sections 8.6, 8.8 and 14.4); one that is not as the
+# RFC has it counts as missing.
 _NUMBER = re.compile("[0-9]{1,18}")
 _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)")
 _STRONG_ETAG = re.compile(r'"[!#-~]{0,200}"')
@@ -42,7 +42,7 @@ _DATE = re.compile(r"[A-Za-z0-9:, +-]{1,40}")
 
 
 class ContentRange(NamedTuple):
-    """Where an answer's first byte is in the file, and the file's size; None if it is not said."""
+    """Where an answer's first byte is in the file, and the file's size; None if not stated."""
 
     start: int | None
     size: int | None
@@ -81,7 +81,7 @@ class Response:
 
     @property
     def validator(self) -> str | None:
-        """Return what tells whether the file is the same: its strong ETag, else its date."""
+        """Return what changes when the file does: its strong ETag, else its date."""
         etag, date = self.headers.get("etag", ""), self.headers.get("last-modified", "")
         if _STRONG_ETAG.fullmatch(etag):
             return etag
@@ -91,7 +91,7 @@ class Response:
         """Return whether the answer is of another file than the one with the validator."""
         if self.validator is None or validator is None:
             return False
-        # A date and an ETag say nothing about each other.
+        # A date and an ETag can't be compared.
         is_comparable = self.validator.startswith('"') == validator.startswith('"')
         return is_comparable and self.validator != validator
 
@@ -115,7 +115,7 @@ class Client:
 
     @contextmanager
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[Response]:
-        """Ask for a URL, following its redirects.
+        """Request a URL and follow its redirects.
 
         Raises:
             TransientError: the network failed, or the server is busy.

@@ -16,7 +16,7 @@ class Key:
     """A key that is sent to one origin, in a header.
 
     Attributes:
-        value: empty for none; the rest then says how to get one.
+        value: empty where the user has none; the rest then advises how to get one.
         url: of the origin.
         variable: the environment variable that holds it.
         owner: the name of the source in a sentence.

@@ -95,7 +95,7 @@ class PartialFile:
 
 
 def size_by_header(header: bytes) -> int:
-    """Return the size that a safetensors file must have, bytes; 0 if its header doesn't say."""
+    """Return the size that a safetensors file must have, bytes; 0 if not in its header."""
     if header.count(b'"data_offsets"') > MAX_TENSORS:  # as JSON it would cost gigabytes
         return 0
     try:

@@ -12,7 +12,7 @@ MAX_FILE_BYTES = 100 * 10**9
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """What a source states of a file; what it does not state is None or empty.
+    """A file as its source states it; what is not stated is None or empty.
 
     Attributes:
         url: of the file, with its query.

@@ -60,7 +60,7 @@ class Retries:
         self._has_progressed = True
 
     def _wait(self, sentence: str, retry_after_s: float) -> None:
-        # Half of it by chance, so that many who lost one server don't come back in one moment.
+        # Partly by chance, so that clients of one lost server don't all come back at once.
         delay = self.delay_s * 2 ** max(self._failures - 1, 0)
         delay *= random.uniform(0.75, 1.25)  # noqa: S311 - no secret depends on it
         delay = min(max(delay, retry_after_s), MAX_DELAY_S)

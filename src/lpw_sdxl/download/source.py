@@ -1,4 +1,4 @@
-"""What SOURCE on the command line means: a file of this machine, or one of the web.
+"""The meaning of SOURCE on the command line: a file of this machine, or one of the web.
 
 Each kind of source on the web is a module of `sources/`, which nothing else names: it holds its
 own settings, its own form of SOURCE, and how to find out what a file is before it is fetched.
@@ -77,7 +77,7 @@ class SourceKind:
 
 
 class SourceModule(Protocol):
-    """What a module of `sources/` has."""
+    """The face of a module of `sources/`."""
 
     SETTINGS: type[EnvironmentSettings]
     USAGE: str

@@ -91,8 +91,8 @@ class AddonImporter:
                     "it."
                 )
 
-    def find(self, notes: Mapping[str, str], opened: OpenedAddon | None) -> AddonManifest | None:
-        """Find the whole entry with these notes; without a file or a name, under any name.
+    def find(self, metadata: Mapping[str, str], opened: OpenedAddon | None) -> AddonManifest | None:
+        """Find the whole entry with these metadata; without a file or a name, under any name.
 
         Raises:
             AddonError: it was imported for another model.
@@ -107,7 +107,7 @@ class AddonImporter:
         def is_named(known: str) -> bool:
             return kind_of_store_name(known) is self.kind and wanted in (None, known)
 
-        known = find_whole(read_addon_manifest, is_named, notes)
+        known = find_whole(read_addon_manifest, is_named, metadata)
         if known is not None and opened is not None and known.fits != opened.fits:
             raise AddonError(
                 f"{known.tag} is imported for {known.fits_name}, and {opened.fits_name} is asked "

@@ -63,15 +63,15 @@ class CheckpointImporter:
 
         check_name(self.name)
 
-    def find(self, notes: Mapping[str, str], _opened: Checkpoint | None) -> Manifest | None:
-        """Find the whole model with these notes and this name.
+    def find(self, metadata: Mapping[str, str], _opened: Checkpoint | None) -> Manifest | None:
+        """Find the whole model with these metadata and this name.
 
         Raises:
             CheckpointError: it was made with other options.
         """
         from lpw_sdxl.store.entries import find_whole
 
-        known = find_whole(read_manifest, lambda name: name == self.name, notes)
+        known = find_whole(read_manifest, lambda name: name == self.name, metadata)
         if known is not None:
             self._check_same(known)
         return known

@@ -67,7 +67,9 @@ def import_entry(
 
 
 def find_known(
-    importer: Importer[Opened, AnyManifest], notes: Mapping[str, str], opened: Opened | None = None
+    importer: Importer[Opened, AnyManifest],
+    metadata: Mapping[str, str],
+    opened: Opened | None = None,
 ) -> ImportResult | None:
     """Find the entry that an import would make, unless it is to be replaced.
 
@@ -76,7 +78,7 @@ def find_known(
     """
     if importer.options.force:
         return None
-    known = importer.find(notes, opened)
+    known = importer.find(metadata, opened)
     return None if known is None else ImportResult(known.tag, was_known=True)
 
 

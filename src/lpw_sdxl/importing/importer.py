@@ -90,11 +90,11 @@ class Importer(Protocol[Opened, AnyManifest]):
     def check_name(self, opened: Opened | None) -> None:
         """Refuse a name that can't be used or is taken; without a file, one that is asked for."""
 
-    def find(self, notes: Mapping[str, str], opened: Opened | None) -> AnyManifest | None:
-        """Find the whole entry with these notes in the store.
+    def find(self, metadata: Mapping[str, str], opened: Opened | None) -> AnyManifest | None:
+        """Find the whole entry with these metadata in the store.
 
         Args:
-            notes: values of the store's metadata that it must have.
+            metadata: values that the store must have of it.
             opened: the file, if its header is known already.
 
         Raises:

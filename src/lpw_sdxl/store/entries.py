@@ -172,9 +172,9 @@ def list_models() -> list[StoreEntry]:
 def find_whole(
     read: Callable[[Path], AnyManifest],
     is_named: Callable[[str], bool],
-    notes: Mapping[str, str],
+    metadata: Mapping[str, str],
 ) -> AnyManifest | None:
-    """Return the manifest of the first whole entry with these notes, or None.
+    """Return the manifest of the first whole entry with these metadata, or None.
 
     A half-made or damaged one counts as none. Sizes alone are checked, so that the answer is quick;
     `verify TAG` reads every byte.
@@ -182,10 +182,10 @@ def find_whole(
     Args:
         read: reads the manifest of an entry's directory.
         is_named: returns whether an entry of this name may be the one.
-        notes: values of the store's metadata that it must have.
+        metadata: values that the store must have of it.
     """
     for entry in list_entries(is_named):
-        if all(entry.metadata.get(note) == value for note, value in notes.items()):
+        if all(entry.metadata.get(key) == value for key, value in metadata.items()):
             try:
                 manifest = read(entry.path)
                 verify_files(entry.path, manifest, contents=False)

@@ -1,4 +1,4 @@
-"""Where an entry's file comes from and what its author says of it; pure."""
+"""Where an entry's file comes from, and its author's notes; pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 @dataclass(frozen=True)
 class AuthorNotes:
-    """What the author of a file says of it; what is not said is empty.
+    """The notes of a file's author; what they leave out is empty.
 
     Attributes:
         title: its name in the author's words.

@@ -124,7 +124,7 @@ class CivitaiSource:
         return f"civitai-{self.version_id}"
 
     def describe(self, client: Client) -> RemoteFile:
-        """Ask Civitai about the version.
+        """Request the version's record from Civitai.
 
         Raises:
             TransientError: Civitai can't be reached now.
