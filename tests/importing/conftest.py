@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from conftest import Store, store_environment
 from forks import Finished, Forks
@@ -26,6 +23,7 @@ from tests.checkpoint.conftest import (  # noqa: F401 - fixtures, by their names
     _tiny_tensors,
     _work_that_repeats_is_done_once,
     change_tensor,
+    save,
     second_checkpoint,
     silent,
     tiny_tensors,
@@ -105,15 +103,3 @@ def command_line(forks: Forks, store: Store, tmp_path: Path) -> CommandLine:
     home = shutil.copytree(store.home, tmp_path / "bentoml")
     environment = store_environment(home) | {"LPW_SDXL_DOWNLOADS": str(tmp_path / "downloads")}
     return CommandLine(forks, home, store.tag, environment)
-
-
-@pytest.fixture
-def save(tmp_path: Path) -> Callable[..., Path]:
-    """Write tensors with the safetensors library."""
-
-    def save(tensors: dict[str, torch.Tensor], name: str, **metadata: str) -> Path:
-        path = tmp_path / name
-        save_file(tensors, path, metadata or None)
-        return path
-
-    return save
