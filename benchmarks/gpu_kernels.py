@@ -32,8 +32,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lpw_sdxl.checkpoint.configs import component_configs
 from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
 from lpw_sdxl.diffusion.attention import PromptProjection
-from lpw_sdxl.diffusion.feed_forward import part_gates
-from lpw_sdxl.diffusion.vae_layers import SpatialAttention, quicken
+from lpw_sdxl.diffusion.feed_forward import split_gates
+from lpw_sdxl.diffusion.vae_layers import SpatialAttention, install_fast_layers
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from tests.forge.checkpoint import SyntheticSize
@@ -142,7 +142,7 @@ def measure_unet(
 
     for rows in options.rows:
         timed("eager, gates as in Diffusers", rows)
-    part_gates(unet)
+    split_gates(unet)
     for rows in options.rows:
         timed("eager", rows)
     timed("eager, 154 tokens", many, 154)
@@ -231,7 +231,7 @@ def measure_own_vae(
     stock = timed("Diffusers' layers")
     attention = vae.decoder.mid_block.attentions[0]
     before = attention.processor
-    quicken(vae)
+    install_fast_layers(vae)
     attention.set_processor(before)
     compared("own norms")
     attention.set_processor(SpatialAttention())

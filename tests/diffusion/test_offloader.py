@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import torch
 
+from lpw_sdxl.diffusion.offloader import Offloader
 from lpw_sdxl.diffusion.pipeline import Pipeline
-from lpw_sdxl.diffusion.residence import Residence
 
 NAMES = ["prompt_encoder", "unet", "vae"]
-AWAY = torch.device("meta")  # a device that a machine without a GPU has, told apart from the CPU
+AWAY = torch.device("meta")  # a device other than the CPU that every machine has
 
 
 @pytest.fixture
-def traveller(pipeline: Pipeline) -> Pipeline:
-    """The demo model's pipeline, whose device is far away."""
+def remote(pipeline: Pipeline) -> Pipeline:
+    """The demo model's pipeline, whose device is not the CPU."""
     return dataclasses.replace(pipeline, device=AWAY)
 
 
@@ -35,8 +35,8 @@ def tensors(pipeline: Pipeline) -> dict[str, torch.Tensor]:
     }
 
 
-def away(pipeline: Pipeline) -> list[str]:
-    """Which components are at the device, with every tensor."""
+def on_device(pipeline: Pipeline) -> list[str]:
+    """List the components that are on the device, with every tensor."""
     devices = {
         name: {tensor.device for key, tensor in tensors(pipeline).items() if key.startswith(name)}
         for name in NAMES
@@ -45,70 +45,70 @@ def away(pipeline: Pipeline) -> list[str]:
     return [name for name, where in devices.items() if where == {AWAY}]
 
 
-def test_where_all_fit_all_come_at_once_and_stay(traveller: Pipeline) -> None:
-    residence = Residence(traveller, shares_device=True)
-    assert away(traveller) == NAMES
+def test_without_offloading_all_are_moved_at_once_and_stay(remote: Pipeline) -> None:
+    offloader = Offloader(remote, is_offloading=False)
+    assert on_device(remote) == NAMES
     for name in NAMES:
-        residence.call(name)
-    assert away(traveller) == NAMES
-    assert residence.current is None
+        offloader.require(name)
+    assert on_device(remote) == NAMES
+    assert offloader.current is None
 
 
-def test_one_at_a_time_the_one_before_goes_first(traveller: Pipeline) -> None:
-    residence = Residence(traveller, shares_device=False)
-    assert away(traveller) == []
+def test_with_offloading_only_the_required_component_is_there(remote: Pipeline) -> None:
+    offloader = Offloader(remote, is_offloading=True)
+    assert on_device(remote) == []
     for name in ("prompt_encoder", "unet", "unet", "vae", "vae", "prompt_encoder"):
-        residence.call(name)
-        assert residence.current == name
-        assert away(traveller) == [name]
+        offloader.require(name)
+        assert offloader.current == name
+        assert on_device(remote) == [name]
 
 
-def test_what_travelled_comes_home_to_the_very_same_memory(traveller: Pipeline) -> None:
-    before = {key: tensor.data_ptr() for key, tensor in tensors(traveller).items()}
-    values = {key: tensor.clone() for key, tensor in tensors(traveller).items()}
-    residence = Residence(traveller, shares_device=False)
+def test_a_component_that_was_moved_back_has_the_very_same_memory(remote: Pipeline) -> None:
+    before = {key: tensor.data_ptr() for key, tensor in tensors(remote).items()}
+    values = {key: tensor.clone() for key, tensor in tensors(remote).items()}
+    offloader = Offloader(remote, is_offloading=True)
     for name in ("unet", "prompt_encoder", "vae", "unet", "prompt_encoder"):
-        residence.call(name)
-    at_home = {
+        offloader.require(name)
+    at_host = {
         key: tensor
-        for key, tensor in tensors(traveller).items()
+        for key, tensor in tensors(remote).items()
         if not key.startswith("prompt_encoder")
     }
-    for key, tensor in at_home.items():
+    for key, tensor in at_host.items():
         assert tensor.data_ptr() == before[key]
         assert torch.equal(tensor, values[key])
 
 
-def test_a_travel_is_timed_and_told_before(traveller: Pipeline) -> None:
-    residence = Residence(traveller, shares_device=False)
-    told: list[str | None] = []
-    residence.before_travel = lambda: told.append(residence.current)
+def test_a_move_is_timed_and_announced(remote: Pipeline) -> None:
+    offloader = Offloader(remote, is_offloading=True)
+    announced: list[str | None] = []
+    offloader.before_move = lambda: announced.append(offloader.current)
     before = time.monotonic()
-    residence.call("unet")
-    assert before <= residence.since <= time.monotonic()
-    assert 0 < residence.travel_s <= residence.since - before
-    since = residence.since
-    residence.call("unet")  # it is there
-    assert residence.since == since
-    residence.call("vae")
-    assert told == [None, "unet"]
+    offloader.require("unet")
+    assert before <= offloader.since <= time.monotonic()
+    assert 0 < offloader.transfer_s <= offloader.since - before
+    since = offloader.since
+    offloader.require("unet")  # it is there
+    assert offloader.since == since
+    offloader.require("vae")
+    assert announced == [None, "unet"]
 
 
-def test_whoever_was_there_before_goes_home_too(pipeline: Pipeline) -> None:
-    # As the measuring of the memory leaves it; the way home from the meta device is barred.
+def test_a_component_that_was_there_before_is_moved_back_too(pipeline: Pipeline) -> None:
+    # As the measuring of the memory leaves it; nothing can be moved back from the meta device.
     here = torch.device("cpu")
     vae: Any = pipeline.vae
     sent: list[torch.device] = []
     send = vae.to
     vae.to = lambda device: (sent.append(device), send(device))[1]
-    Residence(pipeline, shares_device=False)
+    Offloader(pipeline, is_offloading=True)
     assert sent == [here]
 
 
-def test_a_travel_that_breaks_off_leaves_nobody_for_sure(traveller: Pipeline) -> None:
-    residence = Residence(traveller, shares_device=False)
-    residence.call("prompt_encoder")
-    unet: Any = traveller.unet
+def test_after_a_move_that_fails_half_way_no_component_is_current(remote: Pipeline) -> None:
+    offloader = Offloader(remote, is_offloading=True)
+    offloader.require("prompt_encoder")
+    unet: Any = remote.unet
     send = unet.to
 
     def half_way(device: torch.device) -> Any:
@@ -117,10 +117,10 @@ def test_a_travel_that_breaks_off_leaves_nobody_for_sure(traveller: Pipeline) ->
 
     unet.to = half_way
     with pytest.raises(MemoryError):
-        residence.call("unet")
-    assert residence.current is None
+        offloader.require("unet")
+    assert offloader.current is None
     unet.to = send
     for name in ("vae", "unet", "prompt_encoder"):
-        residence.call(name)
-        assert residence.current == name
-        assert away(traveller) == [name]
+        offloader.require(name)
+        assert offloader.current == name
+        assert on_device(remote) == [name]
