@@ -32,6 +32,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lpw_sdxl.checkpoint.configs import component_configs
 from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
 from lpw_sdxl.diffusion.attention import PromptProjection
+from lpw_sdxl.diffusion.denoiser import prompt_arguments
 from lpw_sdxl.diffusion.feed_forward import split_gates
 from lpw_sdxl.diffusion.vae_layers import SpatialAttention, install_fast_layers
 from lpw_sdxl.weights.component import Component
@@ -118,9 +119,7 @@ def call(unet: Any, rows: int, size: int, columns: int, tokens: int, *, is_maske
     arguments: dict[str, Any] = {
         "sample": draw(rows, 4, size // 8, size // 8),
         "timestep": torch.full((rows,), 500.0, device=unet.device),
-        "encoder_hidden_states": draw(rows, tokens, columns),
-        "added_cond_kwargs": {"text_embeds": draw(rows, pooled), "time_ids": draw(rows, 6)},
-        "return_dict": False,
+        **prompt_arguments(draw(rows, tokens, columns), draw(rows, pooled), draw(rows, 6)),
     }
     if is_masked:
         mask = torch.arange(tokens)[None] < torch.full((rows, 1), tokens)

@@ -147,14 +147,11 @@ class Denoiser:
             states = [self._project_once(side) for side in sides]
         else:
             states = [side.embeds for side in sides]
-        arguments: dict[str, Any] = {
-            "encoder_hidden_states": pad_sequence(states, batch_first=True),
-            "added_cond_kwargs": {
-                "text_embeds": torch.stack([side.pooled for side in sides]),
-                "time_ids": torch.stack([*time_ids]).to(self._dtype),
-            },
-            "return_dict": False,
-        }
+        arguments = prompt_arguments(
+            pad_sequence(states, batch_first=True),
+            torch.stack([side.pooled for side in sides]),
+            torch.stack([*time_ids]).to(self._dtype),
+        )
         if min(lengths) < longest:
             positions = torch.arange(longest)
             mask = positions[None, :] < torch.tensor(lengths)[:, None]  # [rows, tokens]
@@ -166,6 +163,23 @@ class Denoiser:
         if self._adapters is not None and not side.is_projected:
             self._adapters.use(Component.UNET, side.loras)
         return side.project_once(self._project)
+
+
+def prompt_arguments(
+    states: torch.Tensor, pooled: torch.Tensor, time_ids: torch.Tensor
+) -> dict[str, Any]:
+    """Build the arguments of a UNet call that are the same at each of its steps.
+
+    Args:
+        states: prompts, `[rows, tokens, 2048]`, or their projections, `[rows, tokens, width]`.
+        pooled: `[rows, 1280]`.
+        time_ids: `[rows, 6]`.
+    """
+    return {
+        "encoder_hidden_states": states,
+        "added_cond_kwargs": {"text_embeds": pooled, "time_ids": time_ids},
+        "return_dict": False,
+    }
 
 
 class Fence:

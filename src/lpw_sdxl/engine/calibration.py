@@ -10,6 +10,7 @@ from functools import partial
 import torch
 
 from lpw_sdxl.diffusion.decoder import SMALL_TILE_PIXELS
+from lpw_sdxl.diffusion.denoiser import prompt_arguments
 from lpw_sdxl.diffusion.latents import LATENT_CHANNELS
 from lpw_sdxl.diffusion.offloader import Offloader
 from lpw_sdxl.diffusion.pipeline import Pipeline
@@ -172,9 +173,11 @@ def _run_unet(pipeline: Pipeline, size: ImageSize, rows: int) -> None:
     pipeline.unet(
         zeros(rows, LATENT_CHANNELS, size.height // LATENT_SCALE, size.width // LATENT_SCALE),
         torch.full((rows,), 500.0, device=pipeline.device),
-        zeros(rows, PROMPT_TOKENS, config.cross_attention_dim),
-        added_cond_kwargs={"text_embeds": zeros(rows, pooled), "time_ids": zeros(rows, 6)},
-        return_dict=False,
+        **prompt_arguments(
+            zeros(rows, PROMPT_TOKENS, config.cross_attention_dim),
+            zeros(rows, pooled),
+            zeros(rows, 6),
+        ),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -78,6 +79,10 @@ class Footprint:
     per_decoded_pixel: float
     per_kept_token: float
 
+    def resident(self, *, is_offloading: bool) -> int:
+        """Return the bytes of weights that are on the device during a UNet call."""
+        return self.largest_component if is_offloading else self.weights
+
 
 @dataclass(frozen=True)
 class MemoryPlan(MemoryDescription):
@@ -143,6 +148,11 @@ class MemoryRequest:
         """Count the pixels of the native size."""
         return self.native_size.height * self.native_size.width
 
+    @property
+    def full_call_pixels(self) -> int:
+        """Count the pixels of `max_rows` rows of native size."""
+        return self.max_rows * self.native_pixels
+
 
 def must_offload(memory: DeviceMemory | None, weights: int, offload: str) -> bool:
     """Return whether only the component at work is on the device.
@@ -179,62 +189,109 @@ def plan_memory(
     Raises:
         ModelError: if not even one row or one tile fits.
     """
-    memory = measured[0] if measured else None
-    is_offloading = must_offload(memory, weight_bytes, wanted.offload)
-    pixels = wanted.max_rows * wanted.native_pixels
-    tile_above = TILE_ABOVE_PIXELS
-    keeps_projections = not is_offloading
-    merged_bytes = wanted.lora_bytes
-    graph_pixels = 0
+    is_offloading = must_offload(measured[0] if measured else None, weight_bytes, wanted.offload)
     if measured:
-        memory, footprint = measured
-        resident = footprint.largest_component if is_offloading else footprint.weights
-        room = memory.free * (1 - SPARE_SHARE) - resident
-        # One set of LoRAs can always be there; one that is offloaded takes the base's place.
-        one_set = 0 if is_offloading else min(wanted.lora_bytes, footprint.largest_component)
-        room -= one_set
-        kept = KEPT_CALLS * wanted.max_rows * MAX_KEPT_TOKENS * footprint.per_kept_token
-        keeps_projections &= room - kept >= pixels * footprint.per_row_pixel
-        room -= kept if keeps_projections else 0
-        pixels = min(pixels, int(room / footprint.per_row_pixel))
-        step_room = pixels * footprint.per_row_pixel
-        if is_offloading:  # only the VAE is there
-            room = memory.free * (1 - SPARE_SHARE) - footprint.vae
-        tile_above = min(tile_above, int(room / footprint.per_decoded_pixel))
-        left = max(0.0, room - max(step_room, tile_above * footprint.per_decoded_pixel))
-        left *= 1 - SPARE_SHARE
-        if wanted.uses_graphs and not is_offloading:
-            # Sets of LoRAs that share calls save more. All graphs work in one room, and each keeps
-            # its rows' projections.
-            sets = min(MAX_LORA_SETS, int(one_set + left) // wanted.unet_bytes)
-            room_of_sets = max(0, min(wanted.lora_bytes, sets * wanted.unet_bytes) - one_set)
-            kept_of_a_row = MAX_GRAPHS * MAX_KEPT_TOKENS * footprint.per_kept_token
-            kept_of_a_row *= keeps_projections
-            per_pixel = footprint.per_row_pixel + kept_of_a_row / wanted.native_pixels
-            graph_pixels = min(LAUNCH_BOUND_PIXELS, int((left - room_of_sets) / per_pixel))
-            left -= graph_pixels * per_pixel
-        merged_bytes = 0 if is_offloading else min(wanted.lora_bytes, one_set + int(left))
-        if pixels < wanted.native_pixels or tile_above < SMALL_TILE_PIXELS**2:
-            raise ModelError(
-                f"the device has {memory.free / GIB:.1f} GiB free, and this model needs"
-                f" {resident / GIB:.1f} GiB for weights and"
-                f" {wanted.native_pixels * footprint.per_row_pixel / GIB:.1f} GiB for one image;"
-                " a larger GPU, or one that no other program uses, would be right"
-            )
+        shares = _divide(wanted, *measured, is_offloading=is_offloading)
+        _check_one_image_fits(wanted, *measured, shares, is_offloading=is_offloading)
+    else:
+        shares = Shares(
+            wanted.full_call_pixels, TILE_ABOVE_PIXELS, not is_offloading, wanted.lora_bytes, 0
+        )
     return MemoryPlan(
         device=str(device),
         dtype=_name(dtypes[0]),
         decode_dtype=_name(dtypes[1]),
         weight_bytes=weight_bytes,
         is_offloading=is_offloading,
-        max_rows=min(wanted.max_rows, max(1, pixels // wanted.native_pixels)),
-        call_pixels=pixels,
-        tile_above_pixels=tile_above,
-        keeps_projections=keeps_projections,
-        merged_bytes=merged_bytes,
-        max_lora_sets=max(1, min(MAX_LORA_SETS, merged_bytes // wanted.unet_bytes)),
-        graph_pixels=graph_pixels,
+        max_rows=min(wanted.max_rows, max(1, shares.call_pixels // wanted.native_pixels)),
+        max_lora_sets=max(1, min(MAX_LORA_SETS, shares.merged_bytes // wanted.unet_bytes)),
+        **shares._asdict(),
     )
+
+
+class Shares(NamedTuple):
+    """The parts of the memory that a plan gives to each purpose, as in MemoryPlan."""
+
+    call_pixels: int
+    tile_above_pixels: int
+    keeps_projections: bool
+    merged_bytes: int
+    graph_pixels: int
+
+
+class Budget:
+    """A budget: the bytes of a device that are free for further purposes."""
+
+    def __init__(self, free: float) -> None:
+        self.free = free
+
+    def withdraw(self, size: float) -> None:
+        """Take bytes out for one purpose."""
+        self.free -= size
+
+    def count(self, unit: float, most: int) -> int:
+        """Compute how many units of so many bytes are free, at most `most`."""
+        return min(most, int(self.free / unit))
+
+
+def _divide(
+    wanted: MemoryRequest, memory: DeviceMemory, footprint: Footprint, *, is_offloading: bool
+) -> Shares:
+    """Divide a CUDA device's free memory among its purposes, the most important first."""
+    usable = memory.free * (1 - SPARE_SHARE)
+    # One set of LoRAs always has room; with offloading its weights replace the base's.
+    one_set = 0 if is_offloading else min(wanted.lora_bytes, footprint.largest_component)
+    projections = KEPT_CALLS * wanted.max_rows * MAX_KEPT_TOKENS * footprint.per_kept_token
+    full_call = wanted.full_call_pixels * footprint.per_row_pixel
+
+    budget = Budget(usable)
+    budget.withdraw(footprint.resident(is_offloading=is_offloading))
+    budget.withdraw(one_set)
+    keeps_projections = not is_offloading and budget.free - projections >= full_call
+    if keeps_projections:
+        budget.withdraw(projections)
+    call_pixels = budget.count(footprint.per_row_pixel, wanted.full_call_pixels)
+    if is_offloading:  # the VAE is alone on the device when it decodes
+        budget = Budget(usable)
+        budget.withdraw(footprint.vae)
+    tile_above = budget.count(footprint.per_decoded_pixel, TILE_ABOVE_PIXELS)
+    # A UNet call and a decode follow each other in the same memory.
+    budget.withdraw(
+        max(call_pixels * footprint.per_row_pixel, tile_above * footprint.per_decoded_pixel)
+    )
+    left = Budget(max(0.0, budget.free) * (1 - SPARE_SHARE))
+    graph_pixels = 0
+    if wanted.uses_graphs and not is_offloading:
+        # Sets of LoRAs that share calls save more than graphs, so that their room comes first.
+        sets = min(MAX_LORA_SETS, int(one_set + left.free) // wanted.unet_bytes)
+        more_sets = max(0, min(wanted.lora_bytes, sets * wanted.unet_bytes) - one_set)
+        # All graphs share the memory of one call, but each keeps its rows' projections.
+        kept_per_row = MAX_GRAPHS * MAX_KEPT_TOKENS * footprint.per_kept_token * keeps_projections
+        per_pixel = footprint.per_row_pixel + kept_per_row / wanted.native_pixels
+        graph_pixels = Budget(left.free - more_sets).count(per_pixel, LAUNCH_BOUND_PIXELS)
+        left.withdraw(graph_pixels * per_pixel)
+    merged_bytes = 0 if is_offloading else min(wanted.lora_bytes, one_set + int(left.free))
+    return Shares(call_pixels, tile_above, keeps_projections, merged_bytes, graph_pixels)
+
+
+def _check_one_image_fits(
+    wanted: MemoryRequest,
+    memory: DeviceMemory,
+    footprint: Footprint,
+    shares: Shares,
+    *,
+    is_offloading: bool,
+) -> None:
+    """Refuse a device that has no room for one row of native size, or for one small tile."""
+    has_row = shares.call_pixels >= wanted.native_pixels
+    has_tile = shares.tile_above_pixels >= SMALL_TILE_PIXELS**2
+    if not (has_row and has_tile):
+        raise ModelError(
+            f"the device has {memory.free / GIB:.1f} GiB free, and this model needs"
+            f" {footprint.resident(is_offloading=is_offloading) / GIB:.1f} GiB for weights and"
+            f" {wanted.native_pixels * footprint.per_row_pixel / GIB:.1f} GiB for one image;"
+            " a larger GPU, or one that no other program uses, would be right"
+        )
 
 
 def _name(dtype: torch.dtype) -> str:
