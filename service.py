@@ -171,7 +171,7 @@ class LpwSdxl:
             on_death=end_process,
             addons=find_installed(MODEL_ENTRY.path, ADDON_FOLDERS),
         )
-        self.batches = BatchMaker(self.engine, self.file, self.metrics.failed)
+        self.batches = BatchMaker(self.engine, self.file, self.metrics.count_error)
         answer_promptly()
         self.drain = Drain(SETTINGS.drain_s, is_only_worker=SETTINGS.workers == 1)
         self.drain.install()
@@ -249,7 +249,7 @@ def _worker_metrics() -> EngineMetrics:
 
 
 def _count_error(code: str) -> None:
-    _worker_metrics().failed(code)
+    _worker_metrics().count_error(code)
 
 
 def _error(ctx: bentoml.Context, error: LpwSdxlError) -> Any:

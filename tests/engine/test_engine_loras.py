@@ -142,7 +142,7 @@ async def test_afterwards_the_base_weights_are_bit_for_bit_the_same(
             assert np.abs(pixels - await make(lora_engine, REQUESTS[name])).max() <= 1, name
     finally:
         engine.close()  # its thread is done, and what it holds is at rest
-    engine._loop.stages.rest()
+    engine._loop.stages.release_idle_memory()
     for component, module in networks_of(engine.pipeline).items():
         for name, tensor in module.state_dict().items():
             assert torch.equal(tensor, before[f"{component}.{name}"]), (component, name)
