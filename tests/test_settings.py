@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -9,14 +8,11 @@ from lpw_sdxl.errors import SettingsError
 from lpw_sdxl.settings import (
     ENVIRONMENT_PREFIX,
     GONE,
-    ImportSettings,
     Settings,
     list_gone,
     read_import_settings,
     read_settings,
 )
-
-README = Path(__file__).parents[1] / "README.md"
 
 
 def test_a_setting_comes_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,23 +34,6 @@ def test_a_choice_that_is_none_is_answered_with_the_choices(
         SettingsError, match=r"^LPW_SDXL_DEVICE: input should be 'auto', 'cpu' or 'cuda'$"
     ):
         read_settings()
-
-
-def test_readme_lists_every_setting_with_its_default() -> None:
-    text = README.read_text(encoding="utf-8")
-    for name, field in Settings.model_fields.items():
-        variable = f"{ENVIRONMENT_PREFIX}{name.upper()}"
-        (row,) = re.findall(rf"^\|.*`{variable}`.*$", text, flags=re.MULTILINE)
-        if field.default:
-            default = f"{field.default:g}" if isinstance(field.default, float) else field.default
-            assert (str(default).lower() if default is True else str(default)) in row, row
-
-
-def test_readme_lists_every_setting_of_the_import() -> None:
-    text = README.read_text(encoding="utf-8")
-    for name, field in ImportSettings.model_fields.items():
-        variable = field.validation_alias or f"{ENVIRONMENT_PREFIX}{name.upper()}"
-        assert re.search(rf"^\| `{variable}` \|", text, flags=re.MULTILINE), variable
 
 
 def test_variables_that_are_gone_are_told_with_the_reason() -> None:
