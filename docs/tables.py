@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from pydantic_settings import BaseSettings
 
 from lpw_sdxl.api.openapi_errors import answered_codes
+from lpw_sdxl.download.source import source_modules
 from lpw_sdxl.engine.metrics import EngineMetrics
 from lpw_sdxl.errors import STATUS_ANSWERS, LpwSdxlError
 from lpw_sdxl.scheduler_table import SCHEDULERS
 from lpw_sdxl.schema import GenerationRequest
-from lpw_sdxl.settings import ENVIRONMENT_PREFIX, ImportSettings, Settings
+from lpw_sdxl.settings import EnvironmentSettings, ImportSettings, Settings, variable_of
 
 FOLDER = Path(__file__).parent
 PLACE = re.compile(
@@ -41,16 +41,19 @@ def with_tables(page: str) -> str:
     return PLACE.sub(lambda place: f"{place[1]}{TABLES[place['name']]()}\n{place[3]}", page)
 
 
+def settings_classes() -> list[type[EnvironmentSettings]]:
+    """List the classes of all settings: the service's, the import's, and each source's own."""
+    return list(dict.fromkeys([Settings, ImportSettings, *(m.SETTINGS for m in source_modules())]))
+
+
 def settings_table() -> str:
     """Write each setting's variable, default and meaning."""
     rows = []
-    for settings in (Settings, ImportSettings):
+    for settings in settings_classes():
         meanings = _meanings(settings)
         for name, field in settings.model_fields.items():
-            alias = field.validation_alias
-            variable = alias if isinstance(alias, str) else f"{ENVIRONMENT_PREFIX}{name.upper()}"
             default = "in the user's cache" if name == "downloads" else _shown(field.default)
-            rows.append((f"`{variable}`", default, meanings[name]))
+            rows.append((f"`{variable_of(settings, name)}`", default, meanings[name]))
     return _table(("variable", "default", "what it is"), rows)
 
 
@@ -127,7 +130,7 @@ def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _meanings(settings: type[BaseSettings]) -> dict[str, str]:
+def _meanings(settings: type[EnvironmentSettings]) -> dict[str, str]:
     """Read what stands under each setting of a class, and of the classes that it extends."""
     classes = [one for one in settings.__mro__ if one.__module__ == settings.__module__]
     return {

@@ -12,7 +12,7 @@ from bentoml_cli.cli import create_bentoml_cli
 
 from conftest import ROOT
 from lpw_sdxl.schema import GenerationRequest
-from lpw_sdxl.settings import ENVIRONMENT_PREFIX, ImportSettings, Settings
+from lpw_sdxl.settings import variable_of
 from model_import import build_parser
 from pages import DOCS, PAGES, README, Page
 
@@ -93,9 +93,9 @@ def test_settings_stand_in_one_table_only() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
-def test_every_setting_that_is_named_exists(page: Page) -> None:
-    fields = Settings.model_fields | ImportSettings.model_fields
-    settings = {f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in fields}
+def test_every_setting_that_is_named_exists(page: Page, tables: ModuleType) -> None:
+    classes = tables.settings_classes()
+    settings = {variable_of(one, name) for one in classes for name in one.model_fields}
     assert set(re.findall(r"\bLPW_SDXL_\w+", page.text)) <= settings
 
 

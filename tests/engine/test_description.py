@@ -21,7 +21,7 @@ def test_addons_are_told_by_name_with_hash_base_and_words(write_entry: Write) ->
     assert [lora.name for lora in loras] == ["A", "b"]
     assert asdict(loras[0]) == {
         "name": "A",
-        "sha256": MANIFEST.source_sha256,
+        "sha256": MANIFEST.origin.sha256,
         "autov2": "0D9BD1B873",
         "base_model": "SDXL 1.0",
         "trained_words": ["add detail"],

@@ -18,6 +18,7 @@ from lpw_sdxl.lora.request import LoraStrength, LoraUse, collect
 from lpw_sdxl.prompt import Break, LoraTag, Prompt, PromptStyle, parse
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference
+from lpw_sdxl.store.origin import Origin
 
 # A pair of the last line: a key, and a JSON string or all up to the next comma.
 PAIR = re.compile(r'(?P<key>\w[\w /-]+): (?P<value>"(?:[^"\\]|\\.)*"|[^,"]*)(?:, |$)')
@@ -115,7 +116,7 @@ PROMPTS = {
 
 def resolve(name: str, field: str) -> SimpleNamespace:
     name = name.lower()
-    return SimpleNamespace(manifest=SimpleNamespace(name=name, source_sha256=name * 64))
+    return SimpleNamespace(manifest=SimpleNamespace(name=name, origin=Origin("", "", 1, name * 64)))
 
 
 def lora_record(prompt: str, body: list[str], style: str = "lpw") -> ImageRecord:

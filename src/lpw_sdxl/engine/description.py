@@ -200,8 +200,8 @@ def _facts(addon: Addon) -> dict[str, Any]:
     manifest = addon.manifest
     return {
         "name": manifest.name,
-        "sha256": manifest.source_sha256,
-        "autov2": manifest.autov2,
-        "base_model": manifest.base_model,
-        "trained_words": [*manifest.trained_words],
+        "sha256": manifest.origin.sha256,
+        "autov2": manifest.origin.autov2,
+        "base_model": manifest.origin.notes.base_model,
+        "trained_words": [*manifest.origin.notes.trained_words],
     }

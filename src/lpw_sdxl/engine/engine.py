@@ -68,7 +68,7 @@ class Engine:
         self.pipeline = pipeline
         self.addons = addons
         self._library = LoraLibrary(
-            {lora.manifest.source_sha256: lora for lora in addons.loras.values()},
+            {lora.manifest.origin.sha256: lora for lora in addons.loras.values()},
             settings.lora_files_bytes,
         )
         self.plan = plan
@@ -110,7 +110,7 @@ class Engine:
             ModelError: if the directory is not one of ours, or does not fit into the device.
             SettingsError: if a setting can't be used, or the device is not there.
         """
-        settings = read_settings() if settings is None else settings
+        settings = read_settings(Settings) if settings is None else settings
         started = time.monotonic()
         device = choose_device(settings.device)
         memory = read_memory(device)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lpw_sdxl.lora.names import Factor
 from lpw_sdxl.lora.targets import Shape
+from lpw_sdxl.store.origin import AuthorNotes
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.header import TensorInfo
 
@@ -20,10 +21,8 @@ class LoraSummary:
         naming: whose names its tensors have, such as `kohya`, `Diffusers`, `PEFT`.
         modules: number of changed modules in each component that has some.
         ranks: the ranks that occur, ascending.
-        alphas: the alphas that the metadata tells, ascending; the tensors may hold others.
-        base_model: what it was trained on in the writer's words; empty if untold.
-        title: in the writer's words; empty if untold.
-        trained_words: what to write in a prompt, in the writer's words.
+        alphas: the alphas that the metadata states, ascending; the tensors may hold others.
+        notes: its author's, as the metadata has them.
     """
 
     kinds: tuple[str, ...]
@@ -31,9 +30,7 @@ class LoraSummary:
     modules: Mapping[Component, int]
     ranks: tuple[int, ...]
     alphas: tuple[float, ...]
-    base_model: str
-    title: str
-    trained_words: tuple[str, ...]
+    notes: AuthorNotes
 
 
 @dataclass(frozen=True)

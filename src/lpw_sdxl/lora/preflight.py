@@ -185,9 +185,7 @@ def _summary(
         modules=dict(sorted(Counter(components).items())),
         ranks=tuple(sorted({rank for rank in ranks if rank is not None})),
         alphas=tuple(sorted(set(alphas))),
-        base_model=notes.base_model(header),
-        title=notes.title(header),
-        trained_words=notes.trained_words(header),
+        notes=notes.author_notes(header),
     )
 
 

@@ -1,6 +1,6 @@
-"""A download's folder: its notes in `download.json`, its lock, what may be removed from it.
+"""A download's folder: its state in `download.json`, its lock, what may be removed from it.
 
-The notes never hold a URL's query: it may be a signature or lead to a private file.
+The state never holds a URL's query: it may be a signature or lead to a private file.
 """
 
 from __future__ import annotations
@@ -15,68 +15,66 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from lpw_sdxl.download.civitai import CivitaiVersion
 from lpw_sdxl.download.filename import safe_file_name
-from lpw_sdxl.download.source import without_query
+from lpw_sdxl.download.remote import RemoteFile
+from lpw_sdxl.download.urls import without_query
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.store.manifest import write_json
 
-NOTES_FILE = "download.json"
+STATE_FILE = "download.json"
 LOCK_FILE = "lock"
 PARTIAL_SUFFIX = ".part"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _FINISHED, _PARTIAL = "finished", "partial"
 
 
 @dataclass(frozen=True)
-class Notes:
-    """What is known of a download.
+class DownloadState:
+    """The state of a download, from its first byte on.
 
     Attributes:
         source: its public form.
         file_name: that the file has when it is whole.
+        remote: the file as its source describes it.
         size: bytes of the whole file, or None while it is not known.
-        validator: strong ETag or date that tells whether the server's file is still the same.
+        validator: strong ETag or date, which changes when the server's file does.
         sha256: of the whole file once it is there, or None.
-        civitai: what Civitai says about it, or None.
     """
 
     source: str
     file_name: str
+    remote: RemoteFile
     size: int | None = None
     validator: str | None = None
     sha256: str | None = None
-    civitai: CivitaiVersion | None = None
 
     def is_finished(self, folder: Path) -> bool:
-        """Tell whether the whole file is in its folder, by its size."""
+        """Return whether the whole file is in its folder, by its size."""
         path = folder / self.file_name
         return self.sha256 is not None and path.is_file() and path.stat().st_size == self.size
 
 
-def read_notes(folder: Path) -> Notes | None:
-    """Read a folder's notes; None if there are none, or none that make sense."""
+def read_state(folder: Path) -> DownloadState | None:
+    """Read a folder's state; None if there is none, or none that makes sense."""
     try:
-        content = json.loads((folder / NOTES_FILE).read_bytes())
-        version, state = content.pop("format_version"), content.pop("state")
-        notes = TypeAdapter(Notes).validate_json(json.dumps(content), strict=True)
+        content = json.loads((folder / STATE_FILE).read_bytes())
+        version, kept = content.pop("format_version"), content.pop("state")
+        state = TypeAdapter(DownloadState).validate_json(json.dumps(content), strict=True)
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    is_sound = version == FORMAT_VERSION and (state == _FINISHED) == (notes.sha256 is not None)
-    return notes if is_sound and safe_file_name(notes.file_name) == notes.file_name else None
+    is_sound = version == FORMAT_VERSION and (kept == _FINISHED) == (state.sha256 is not None)
+    return state if is_sound and safe_file_name(state.file_name) == state.file_name else None
 
 
-def write_notes(folder: Path, notes: Notes) -> None:
-    """Write a folder's notes in one move."""
-    civitai = notes.civitai
-    if civitai:
-        civitai = replace(civitai, download_url=without_query(civitai.download_url))
-    content = asdict(replace(notes, civitai=civitai)) | {
+def write_state(folder: Path, state: DownloadState) -> None:
+    """Write a folder's state in one move."""
+    remote = replace(state.remote, url=without_query(state.remote.url))
+    content = asdict(replace(state, remote=remote)) | {
         "format_version": FORMAT_VERSION,
-        "state": _FINISHED if notes.sha256 else _PARTIAL,
+        "state": _FINISHED if state.sha256 else _PARTIAL,
     }
-    write_json(folder / NOTES_FILE, content)
+    write_json(folder / STATE_FILE, content)
     sync_folder(folder)
 
 
@@ -114,9 +112,9 @@ def locked(folder: Path, source: str) -> Iterator[None]:
 
 
 def clear_folder(folder: Path) -> None:
-    """Remove the notes and every file of a download whose lock is held; the folder stays."""
+    """Remove the state and every file of a download whose lock is held; the folder stays."""
     for path in folder.iterdir():
-        if path.name.endswith((".safetensors", PARTIAL_SUFFIX)) or path.name == NOTES_FILE:
+        if path.name.endswith((".safetensors", PARTIAL_SUFFIX)) or path.name == STATE_FILE:
             path.unlink()
 
 

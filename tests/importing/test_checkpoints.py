@@ -17,31 +17,22 @@ import torch
 from safetensors.torch import load_file
 
 from lpw_sdxl import __version__
-from lpw_sdxl.checkpoint import importer
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS
-from lpw_sdxl.checkpoint.options import ImportOptions
 from lpw_sdxl.checkpoint.selection import Selection, open_checkpoint
 from lpw_sdxl.errors import CheckpointError, ModelError
+from lpw_sdxl.importing.entry import import_entry
 from lpw_sdxl.store import entries, publication
 from lpw_sdxl.store.manifest import read_manifest, verify_files
-from lpw_sdxl.store.origin import Origin
+from lpw_sdxl.store.origin import AuthorNotes
 from stores import snapshot
+from tests.checkpoint.conftest import BF16, Save, Tensors, same_bits, silent
 
-from .conftest import (
-    BF16,
-    MINE,
-    Save,
-    Tensors,
-    fail_at_once,
-    import_file,
-    same_bits,
-    silent,
-)
+from .conftest import MINE, fail_at_once, import_file, mine
 
 pytestmark = pytest.mark.thorough
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
-CIVITAI = Origin("civitai:128078", "A model v1", "Illustrious", ("one", "two words"))
+AUTHOR = AuthorNotes("A model v1", "Illustrious", ("one", "two words"))
 
 
 def _sha256(path: Path) -> str:
@@ -53,7 +44,7 @@ def test_an_import_ends_in_a_verified_entry(entry: entries.StoreEntry, tiny_chec
     assert entry.tag == f"mine:{sha256[:12]}"
     manifest = read_manifest(entry.path)
     verify_files(entry.path, manifest)
-    assert (manifest.name, manifest.source_sha256, manifest.dtype) == ("mine", sha256, "float16")
+    assert (manifest.name, manifest.origin.sha256, manifest.dtype) == ("mine", sha256, "float16")
     assert str(manifest.native_size) == "128x96"
     model = bentoml.models.get("mine:latest")
     assert (str(model.tag), model.info.labels) == (entry.tag, entries.LABELS)
@@ -90,9 +81,9 @@ def noted(
     save_file(tensors | {"v_pred": torch.zeros(0), "denoiser.sigmas": torch.zeros(9)}, path)
     selection = Selection(True, second_checkpoint, PREDICTIONS["v_prediction_ztsnr"])
     with store_at(folder / "bentoml") as home:
-        checkpoint = open_checkpoint(path, selection)
-        options = ImportOptions(name="noted", dtype=BF16)
-        tag = importer.import_checkpoint(checkpoint, options, CIVITAI, silent).tag
+        importer = mine(name="noted", dtype=BF16, selection=selection)
+        opened = importer.open(path)
+        tag = import_entry(importer, opened, "civitai:128078", AUTHOR, silent).tag
         yield entries.find(tag), path, home
 
 
@@ -130,7 +121,7 @@ def test_all_that_is_known_is_in_the_stores_metadata(noted, second_checkpoint: P
 
 
 def test_a_family_that_nobody_names_is_sdxls(entry: entries.StoreEntry):
-    assert read_manifest(entry.path).base_model == "SDXL 1.0"
+    assert read_manifest(entry.path).origin.notes.base_model == "SDXL 1.0"
 
 
 def test_the_manifest_says_the_same(noted):
@@ -166,7 +157,7 @@ def test_the_weights_are_the_ones_chosen(noted):
 
 def test_force_replaces(entry: entries.StoreEntry, store_home: Path, tiny_checkpoint: Path):
     before = snapshot(store_home)
-    options = ImportOptions(name="mine", dtype=BF16, force=True)
+    options = mine(dtype=BF16, force=True)
     assert not import_file(tiny_checkpoint, options).was_known
     assert snapshot(store_home).keys() == before.keys()
     manifest = read_manifest(entry.path)
@@ -199,7 +190,7 @@ def test_a_model_that_does_not_run_leaves_the_store_as_it_was(
 STAGES = {
     "convert": "lpw_sdxl.checkpoint.convert.convert",
     "verify": "lpw_sdxl.checkpoint.verify.verify_directory",
-    "manifest": "lpw_sdxl.checkpoint.importer.write_manifest",
+    "manifest": "lpw_sdxl.importing.entry.write_manifest",
     "publish": "lpw_sdxl.store.publication.Publication.publish",
 }
 
@@ -263,7 +254,7 @@ def test_a_replacement_that_fails_keeps_the_old_entry(
 
     monkeypatch.setattr(publication, "exchange", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        import_file(tiny_checkpoint, ImportOptions(name="mine", force=True))
+        import_file(tiny_checkpoint, mine(force=True))
     assert snapshot(store_home).keys() == before.keys()
     verify_files(entries.find(entry.tag).path, read_manifest(entry.path))
 
@@ -325,7 +316,7 @@ def test_a_file_that_changes_before_its_import_is_not_read_by_the_old_header(
     os.replace(tmp_path / "new", path)
     assert same_bits(load_file(path), expected)
     try:
-        tag = importer.import_checkpoint(checkpoint, MINE, CIVITAI, silent).tag
+        tag = import_entry(MINE, checkpoint, "civitai:128078", AUTHOR, silent).tag
     except CheckpointError:
         return
     # It may as well be imported as what it now is.
@@ -359,14 +350,14 @@ def test_a_vae_that_changes_is_refused(
             path.write_bytes(content)
 
     with pytest.raises(CheckpointError, match=r"vae\.safetensors changed"):
-        import_file(tiny_checkpoint, selection=Selection(vae=path), progress=change)
+        import_file(tiny_checkpoint, mine(selection=Selection(vae=path)), progress=change)
 
 
 # ---- Refused before anything is read --------------------------------------------------------
 
 
 def test_a_wrong_sha256_is_refused(store_home: Path, tiny_checkpoint: Path):
-    options = ImportOptions(name="mine", sha256="0" * 64)
+    options = mine(sha256="0" * 64)
     with pytest.raises(CheckpointError, match=f"{'0' * 64} was asked for"):
         import_file(tiny_checkpoint, options)
     assert snapshot(store_home) == {}
@@ -388,7 +379,7 @@ def test_a_full_disk_is_told_before_the_first_byte(
 
 def test_a_bad_name_is_refused_before_anything_is_read(store_home: Path, tiny_checkpoint: Path):
     with pytest.raises(CheckpointError, match=r"^The name 'a/b' can't be used"):
-        import_file(tiny_checkpoint, ImportOptions(name="a/b"), progress=fail_at_once)
+        import_file(tiny_checkpoint, mine(name="a/b"), progress=fail_at_once)
 
 
 def test_two_imports_at_once_are_refused(store_home: Path, tiny_checkpoint: Path):

@@ -1,4 +1,4 @@
-"""What the import's command line shows: what a file is, and how far the work has come.
+"""The output of the import's command line: rows of facts, notes, and progress.
 
 On a terminal, a table and bars (rich); elsewhere plain lines that a log can keep.
 """
@@ -22,8 +22,6 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from lpw_sdxl.checkpoint.inspect import CheckpointSummary
-
 _LINE_EVERY_S = 2.0
 _TITLES = {
     "download": "downloading",
@@ -34,29 +32,7 @@ _TITLES = {
 }
 
 Row = tuple[str, str]
-
-
-def summary_rows(file_name: str, file_size: int, summary: CheckpointSummary) -> list[Row]:
-    """Say what a file is, one fact a row."""
-    dtypes = ", ".join(f"{code} ({count:,})" for code, count in sorted(summary.dtypes.items()))
-    rows = [
-        ("file", file_name),
-        ("is", summary.kind.title),
-        ("size", f"{file_size / 1e9:.2f} GB, {file_size:,} bytes"),
-        ("tensors", f"{summary.tensor_count:,}, {summary.parameter_count:,} numbers"),
-        ("dtypes", dtypes or "none"),
-    ]
-    if summary.kind.advice:
-        return [*rows, ("can't be imported", summary.kind.advice)]
-    zero_snr = ", zero terminal SNR" if summary.prediction.has_zero_snr else ""
-    told = "" if summary.is_size_told else " (SDXL's own; the file tells none)"
-    return [
-        *rows,
-        ("predicts", f"{summary.prediction.type.value}{zero_snr}"),
-        ("native size", f"{summary.native_size} pixels{told}"),
-        ("VAE", "inside" if summary.has_vae else "none inside: --vae FILE adds one"),
-        ("EMA weights", "inside: --ema takes them" if summary.has_ema else "none inside"),
-    ]
+"""A fact: its name and its value."""
 
 
 class ImportConsole:
@@ -94,19 +70,19 @@ class ImportConsole:
         """Show a table of names and values."""
         if not self._has_bars:
             for name, value in rows:
-                self.say(f"{name}: {value}")
+                self.print_line(f"{name}: {value}")
             return
         table = Table.grid(padding=(0, 2))
         for name, value in rows:
             table.add_row(name, value)
         self._console.print(table)
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Show one line, above the bars."""
         self._console.print(line)
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """Show how far a stage is; `Progress` in progress.py says what the numbers are."""
+        """Show how far a stage is; the numbers are those of `Progress` in progress.py."""
         if self._has_bars and stage != "generate":  # one step needs no bar
             self._move_bar(stage, done, total)
         else:
@@ -127,7 +103,7 @@ class ImportConsole:
         if is_new:
             self._stage, self._began_at = stage, now
         self._line_at = now
-        self.say(_line(stage, done, total, now - self._began_at))
+        self.print_line(_line(stage, done, total, now - self._began_at))
 
 
 def _line(stage: str, done: int, total: int, seconds: float) -> str:
@@ -153,12 +129,12 @@ def _text(value: object) -> str:
 
 
 class _PatientConsole(Console):
-    """Work goes on when nobody reads any more, as behind `| head`."""
+    """A console that goes on when its output is no longer read, as behind `| head`."""
 
     def on_broken_pipe(self) -> None:
         silence_output()
 
 
 def silence_output() -> None:
-    """Send what else goes to standard output nowhere."""
+    """Discard everything that is still written to standard output."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,8 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from forks import Forks
+from lpw_sdxl.addon import fit
+from lpw_sdxl.lora.targets import Targets
+from lpw_sdxl.weights.component import Component
+from tests.forge.lora import LoraOptions, write_lora
 from web import File, WebServer
 
 pytestmark = pytest.mark.processes
@@ -119,5 +125,65 @@ def test_a_disk_that_fills_during_the_download_is_told(run_on_small_disk, tiny_c
         server.on("/tiny.safetensors", File(tiny_checkpoint.read_bytes()))
         url = server.url("/tiny.safetensors")
         outcome = run_on_small_disk(200, "download", "checkpoint", url)
+    assert (outcome.status, outcome.left, outcome.filled) == (1, [], True)
+    assert "is full; what had come was removed" in outcome.sentence
+
+
+@pytest.fixture
+def addon(request: pytest.FixtureRequest, targets: Targets, tmp_path: Path) -> tuple[str, Path]:
+    """A command and a file of SDXL's own size, which fits without a model in the store."""
+    kind: str = request.param
+    path = tmp_path / "made.safetensors"
+    if kind == "lora":
+        attention = {p: t for p, t in targets[Component.UNET].items() if "down_blocks.1" in p}
+        few = {Component.UNET: attention, Component.TEXT_ENCODER: {}, Component.TEXT_ENCODER_2: {}}
+        write_lora(path, few, LoraOptions(rank=16, is_attention_only=True))
+    else:
+        save_file({"clip_l": torch.ones(75, 768), "clip_g": torch.ones(75, 1280)}, path)
+    return kind, path
+
+
+@pytest.fixture(scope="module")
+def targets() -> Targets:
+    return fit.sdxl_targets()
+
+
+@pytest.mark.parametrize("addon", ["lora", "embedding"], indirect=True)
+def test_an_addon_without_room_is_refused_before_the_first_byte(run_on_small_disk, addon):
+    kind, path = addon
+    outcome = run_on_small_disk(20, "-", kind, str(path))
+    assert (outcome.status, outcome.left, outcome.filled) == (1, [], False)
+    assert "This import needs 0.07 GB for the model in " in outcome.sentence
+    assert "0.02 GB are free there; make room, or set BENTOML_HOME" in outcome.sentence
+
+
+@pytest.mark.parametrize("addon", ["lora", "embedding"], indirect=True)
+@pytest.mark.parametrize("moment", ["convert"])
+def test_a_disk_that_fills_during_an_addons_import_leaves_the_store_as_it_was(
+    run_on_small_disk, addon, moment: str
+):
+    kind, path = addon
+    outcome = run_on_small_disk(100, moment, kind, str(path))
+    assert (outcome.status, outcome.left, outcome.filled) == (1, [], True)
+    assert " is full; what was written is removed and the model store is as it was" in (
+        outcome.sentence
+    )
+
+
+@pytest.mark.parametrize("addon", ["lora", "embedding"], indirect=True)
+def test_an_addons_publication_needs_no_room(run_on_small_disk, addon):
+    kind, path = addon
+    outcome = run_on_small_disk(100, "publish", kind, str(path))
+    assert (outcome.status, outcome.sentence, outcome.filled) == (0, "", True)
+    assert any(name.endswith("manifest.json") for name in outcome.left)
+
+
+@pytest.mark.parametrize("addon", ["lora", "embedding"], indirect=True)
+def test_a_disk_that_fills_during_an_addons_download_is_named(run_on_small_disk, addon):
+    kind, path = addon
+    with WebServer() as server:
+        server.on("/made.safetensors", File(path.read_bytes(), wait_s=0.01))
+        url = server.url("/made.safetensors")
+        outcome = run_on_small_disk(100, "download", kind, url)
     assert (outcome.status, outcome.left, outcome.filled) == (1, [], True)
     assert "is full; what had come was removed" in outcome.sentence

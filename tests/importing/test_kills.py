@@ -1,8 +1,8 @@
-"""kill -9 at random moments of download, conversion and publication: never half a model.
+"""kill -9 at random moments of download, conversion and publication: never half an entry.
 
 Each round starts a real import in a process of its own, kills it at a random moment of its usual
-time, looks at the store, and runs the same import plainly, in this process. Three rounds in
-`make test`, sixty in `make test-long`. LPW_TEST_SEED repeats a run.
+time, looks at the store, and runs the same import plainly, in this process. Three rounds of each
+kind in `make test`, sixty in `make test-long`. LPW_TEST_SEED repeats a run.
 """
 
 from __future__ import annotations
@@ -13,14 +13,19 @@ import shutil
 import signal
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from conftest import store_environment
 from forks import Forks
+from lpw_sdxl.lora.targets import read_targets
 from stores import run_here
 from tests.forge.checkpoint import SyntheticSize, write_checkpoint
+from tests.forge.lora import LoraOptions, write_lora
 from web import File, WebServer
 
 
@@ -67,31 +72,61 @@ def imports(forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Im
     return made
 
 
-@pytest.fixture
-def other_checkpoint(tmp_path: Path) -> Path:
-    path = tmp_path / "other.safetensors"
-    write_checkpoint(path, SyntheticSize.TINY, seed=99)
-    return path
+@dataclass(frozen=True)
+class Subject:
+    """A kind of file that is imported: two different ones under one name.
+
+    Attributes:
+        words: the command and its options, without the source.
+        name: in the store.
+        file: the one that is killed.
+        other: the one that is there before.
+        wait_s: between the pieces of its download, so that some kills hit that.
+    """
+
+    words: tuple[str, ...]
+    name: str
+    file: Path
+    other: Path
+    wait_s: float
+
+
+@pytest.fixture(params=["checkpoint", "lora", "embedding"])
+def subject(request: pytest.FixtureRequest, tiny_checkpoint: Path, tmp_path: Path) -> Subject:
+    files = tmp_path / "file.safetensors", tmp_path / "other.safetensors"
+    kind = request.param
+    if kind == "checkpoint":
+        write_checkpoint(files[1], SyntheticSize.TINY, seed=99)
+        return Subject((kind,), "sdxl", tiny_checkpoint, files[1], 0.0004)
+    for seed, path in enumerate(files):
+        if kind == "lora":
+            targets = read_targets(request.getfixturevalue("store").model_directory)
+            write_lora(path, targets, LoraOptions(seed=seed))
+        else:
+            vectors = {"clip_l": torch.full((8, 32), seed), "clip_g": torch.ones(8, 64)}
+            save_file({name: vector.float() for name, vector in vectors.items()}, path)
+    return Subject((kind, "--name", "mine"), f"{kind}-mine", *files, 0.02)
 
 
 @pytest.mark.parametrize(
     "rounds",
     [3, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
 )
-def test_a_kill_at_any_moment_leaves_no_half_of_a_model(
-    imports: Imports, tiny_checkpoint: Path, other_checkpoint: Path, rounds: int
+def test_a_kill_at_any_moment_leaves_no_half_of_an_entry(
+    imports: Imports, subject: Subject, tiny_checkpoint: Path, rounds: int
 ):
     seed = int(os.environ.get("LPW_TEST_SEED", time.time_ns() % 10**6))
     chance = random.Random(seed)
-    before = imports.run("checkpoint", str(other_checkpoint)).splitlines()[-1]
+    if subject.name != "sdxl":
+        imports.run("checkpoint", str(tiny_checkpoint), "--name", "model")
+    before = imports.run(*subject.words, str(subject.other)).splitlines()[-1]
     with WebServer() as server:
-        # About a second of download, so that some kills hit it.
-        server.on("/m.safetensors", File(tiny_checkpoint.read_bytes(), wait_s=0.0004))
+        server.on("/m.safetensors", File(subject.file.read_bytes(), wait_s=subject.wait_s))
         url = server.url("/m.safetensors")
         ways = {
-            "file": ("checkpoint", str(tiny_checkpoint)),
-            "download": ("checkpoint", url),
-            "replacement": ("checkpoint", str(tiny_checkpoint), "--force"),
+            "file": (*subject.words, str(subject.file)),
+            "download": (*subject.words, url),
+            "replacement": (*subject.words, str(subject.file), "--force"),
         }
         usual, tag = _usual_seconds(imports, ways)
         killed = 0
@@ -103,7 +138,8 @@ def test_a_kill_at_any_moment_leaves_no_half_of_a_model(
             killed += _kill(imports, ways[way], moment)
             _check_store(imports, before, tag, must_have=way == "replacement", where=where)
             assert imports.run(*ways[way]).splitlines()[-1] == tag, where
-            assert imports.run("verify", "sdxl:latest").splitlines()[-1] == tag, where
+            latest = imports.run("verify", f"{subject.name}:latest").splitlines()[-1]
+            assert latest == tag, where
             _check_leftovers(imports, where)
         assert killed > rounds / 2, "most imports ended before they were killed"
 
@@ -136,14 +172,16 @@ def _kill(imports: Imports, words: tuple[str, ...], moment: float) -> bool:
 
 def _check_store(imports: Imports, before: str, tag: str, *, must_have: bool, where: str) -> None:
     """Everything that is listed is whole, and what is served as latest passes verification."""
-    entries = imports.entries()
-    assert not [line for line in entries.values() if line.startswith("damaged")], where
+    name = before.partition(":")[0]
+    lines = imports.entries()
+    assert not [line for line in lines.values() if line.startswith("damaged")], where
+    entries = {entry for entry in lines if entry.startswith(f"{name}:")}
     assert before in entries, where
-    assert set(entries) <= {before, tag}, where
+    assert entries <= {before, tag}, where
     assert tag in entries or not must_have, where
     for entry in entries:
         imports.run("verify", entry)
-    latest = imports.run("verify", "sdxl:latest").splitlines()[-1]
+    latest = imports.run("verify", f"{name}:latest").splitlines()[-1]
     assert latest == (tag if tag in entries else before), where
 
 

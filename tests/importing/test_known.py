@@ -13,18 +13,24 @@ from pathlib import Path
 
 import pytest
 
-from lpw_sdxl.checkpoint.importer import find_imported
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS
-from lpw_sdxl.checkpoint.known import SHA256, check_same, find_whole
-from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
-from lpw_sdxl.checkpoint.selection import Selection, identity_of
+from lpw_sdxl.checkpoint.selection import Selection
 from lpw_sdxl.errors import CheckpointError
+from lpw_sdxl.importing.checkpoints import CheckpointImporter
+from lpw_sdxl.importing.entry import SHA256, find_known
+from lpw_sdxl.importing.importer import ImportResult
 from lpw_sdxl.store import entries
+from lpw_sdxl.store.entries import find_whole
 from lpw_sdxl.store.manifest import Manifest, read_manifest, verify_files
-from store.test_manifest import make_manifest
+from lpw_sdxl.store.origin import AuthorNotes
+from lpw_sdxl.weights.dtypes import CheckpointDtype
+from lpw_sdxl.weights.files import file_stamp
+from store.test_manifest import ORIGIN, make_manifest
 from stores import snapshot
 
-from .conftest import AS_IT_IS, BF16, MINE, fail_at_once, import_file
+from .conftest import MINE, fail_at_once, import_file, mine
+
+BF16 = CheckpointDtype.BFLOAT16
 
 pytestmark = pytest.mark.thorough
 
@@ -55,11 +61,13 @@ def test_a_known_file_is_told_without_torch(entry, store_home: Path, tiny_checkp
         "import sys\n"
         "for name in ('torch', 'diffusers', 'transformers'): sys.modules[name] = None\n"
         "from pathlib import Path\n"
-        "from lpw_sdxl.checkpoint.importer import ImportOptions, import_checkpoint\n"
-        "from lpw_sdxl.store.origin import Origin\n"
-        "from lpw_sdxl.checkpoint.selection import Selection, open_checkpoint\n"
-        "checkpoint = open_checkpoint(Path(sys.argv[1]), Selection())\n"
-        "print(import_checkpoint(checkpoint, ImportOptions(name='mine'), Origin('x'), print))\n"
+        "from lpw_sdxl.importing.checkpoints import CheckpointImporter\n"
+        "from lpw_sdxl.importing.entry import import_entry\n"
+        "from lpw_sdxl.importing.importer import ImportOptions\n"
+        "from lpw_sdxl.store.origin import AuthorNotes\n"
+        "importer = CheckpointImporter(ImportOptions(name='mine'))\n"
+        "opened = importer.open(Path(sys.argv[1]))\n"
+        "print(import_entry(importer, opened, 'x', AuthorNotes(), print))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(tiny_checkpoint)],
@@ -71,10 +79,10 @@ def test_a_known_file_is_told_without_torch(entry, store_home: Path, tiny_checkp
     assert done.stdout == f"ImportResult(tag='{entry.tag}', was_known=True)\n", done.stderr
 
 
-def _stages(path: Path, options: ImportOptions = MINE) -> tuple[set[str], str]:
+def _stages(path: Path) -> tuple[set[str], str]:
     """Import a file that is known, and return the stages that it took."""
     stages = set()
-    result = import_file(path, options, progress=lambda stage, *_: stages.add(stage))
+    result = import_file(path, progress=lambda stage, *_: stages.add(stage))
     assert result.was_known
     return stages, result.tag
 
@@ -92,15 +100,15 @@ def test_a_touched_file_is_known_by_its_bytes(store_home: Path, copied: Path):
     assert _stages(copied) == ({"hash"}, first.tag)
 
 
-def test_any_change_of_a_file_changes_its_identity(copied: Path):
-    identity = identity_of(copied)
+def test_any_change_of_a_file_changes_its_stamp(copied: Path):
+    stamp = file_stamp(copied)
     stat = copied.stat()
     with copied.open("r+b") as file:
         file.write(b"\x00")
-    # Even where whoever changed it puts the time back.
+    # Even where the time of the change is put back.
     os.utime(copied, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert copied.stat().st_mtime_ns == stat.st_mtime_ns
-    assert identity_of(copied) != identity
+    assert file_stamp(copied) != stamp
 
 
 def test_another_file_at_the_same_place_is_imported(
@@ -113,35 +121,29 @@ def test_another_file_at_the_same_place_is_imported(
 
 
 def test_another_name_is_another_import(entry, tiny_checkpoint: Path):
-    result = import_file(tiny_checkpoint, ImportOptions(name="other"))
+    result = import_file(tiny_checkpoint, mine(name="other"))
     assert (result.was_known, result.tag) == (False, entry.tag.replace("mine", "other"))
 
 
-OTHER_OPTIONS: dict[str, tuple[ImportOptions, Selection, str]] = {
-    "dtype": (ImportOptions("mine", BF16), AS_IT_IS, "dtype float16, and dtype bfloat16"),
-    "prediction": (
-        MINE,
-        Selection(prediction=PREDICTIONS["v_prediction"]),
-        "epsilon, and v_prediction",
-    ),
-    "zero SNR": (
-        MINE,
-        Selection(prediction=PREDICTIONS["v_prediction_ztsnr"]),
-        "epsilon, and v_prediction and zero terminal SNR",
-    ),
+V_PREDICTION = mine(selection=Selection(prediction=PREDICTIONS["v_prediction"]))
+ZERO_SNR = mine(selection=Selection(prediction=PREDICTIONS["v_prediction_ztsnr"]))
+OTHER_OPTIONS: dict[str, tuple[CheckpointImporter, str]] = {
+    "dtype": (mine(dtype=BF16), "dtype float16, and dtype bfloat16"),
+    "prediction": (V_PREDICTION, "epsilon, and v_prediction"),
+    "zero SNR": (ZERO_SNR, "epsilon, and v_prediction and zero terminal SNR"),
 }
 
 
 @pytest.mark.parametrize(
-    ("options", "selection", "difference"), OTHER_OPTIONS.values(), ids=OTHER_OPTIONS.keys()
+    ("importer", "difference"), OTHER_OPTIONS.values(), ids=OTHER_OPTIONS.keys()
 )
 @pytest.mark.parametrize("is_copy", [False, True], ids=["same file", "copy"])
 def test_other_options_are_refused_with_the_difference(
-    entry, store_home: Path, tiny_checkpoint, copied, options, selection, difference, is_copy
+    entry, store_home: Path, tiny_checkpoint, copied, importer, difference, is_copy
 ):
     before = snapshot(store_home)
     with pytest.raises(CheckpointError) as refused:
-        import_file(copied if is_copy else tiny_checkpoint, options, selection)
+        import_file(copied if is_copy else tiny_checkpoint, importer)
     assert str(refused.value) == (
         f"{entry.tag} is imported with {difference} is asked for; --force replaces it, and --name "
         "gives the new one another name."
@@ -157,7 +159,7 @@ def test_another_vae_is_refused_with_the_difference(
         CheckpointError,
         match=f"with the checkpoint's own VAE, and a VAE with the SHA-256 {sha256} is asked for",
     ):
-        import_file(tiny_checkpoint, selection=Selection(vae=second_checkpoint))
+        import_file(tiny_checkpoint, mine(selection=Selection(vae=second_checkpoint)))
 
 
 def _known(**changes: object) -> Manifest:
@@ -169,12 +171,12 @@ def _known(**changes: object) -> Manifest:
 @pytest.mark.parametrize(
     ("known", "selection", "difference"),
     [
-        (_known(dtype="float32"), AS_IT_IS, "dtype float32, and dtype float16"),
-        (_known(ema=True), AS_IT_IS, "EMA weights, and the UNet's own weights"),
+        (_known(dtype="float32"), Selection(), "dtype float32, and dtype float16"),
+        (_known(ema=True), Selection(), "EMA weights, and the UNet's own weights"),
         (_known(), Selection(use_ema=True), "the UNet's own weights, and EMA weights"),
         (
             _known(vae="a.safetensors, SHA-256 " + "0" * 64),
-            AS_IT_IS,
+            Selection(),
             f"a VAE with the SHA-256 {'0' * 64}, and the checkpoint's own VAE",
         ),
     ],
@@ -183,23 +185,28 @@ def test_every_choice_counts(known: Manifest, selection: Selection, difference: 
     with pytest.raises(
         CheckpointError, match=f"^mine:0123456789ab is imported with {difference} is asked"
     ):
-        check_same(known, MINE, selection)
+        mine(selection=selection)._check_same(known)
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"source": "demo"}, {"created": "later"}, {"title": "x"}, {"source_file": "b"}],
-    ids=lambda changes: next(iter(changes)),
+    [
+        {"origin": replace(ORIGIN, source="demo")},
+        {"origin": replace(ORIGIN, file="b")},
+        {"origin": replace(ORIGIN, notes=AuthorNotes("x"))},
+        {"created": "later"},
+    ],
+    ids=["source", "file", "title", "time"],
 )
 def test_what_is_no_choice_does_not(changes: dict[str, object]):
-    check_same(_known(**changes), MINE, AS_IT_IS)
+    MINE._check_same(_known(**changes))
 
 
 def test_the_same_vae_under_another_name_is_the_same(tmp_path: Path):
     vae = tmp_path / "b.safetensors"
     vae.write_bytes(b"vae")
     sha256 = hashlib.sha256(b"vae").hexdigest()
-    check_same(_known(vae=f"a.safetensors, SHA-256 {sha256}"), MINE, Selection(vae=vae))
+    mine(selection=Selection(vae=vae))._check_same(_known(vae=f"a.safetensors, SHA-256 {sha256}"))
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
@@ -220,7 +227,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_a_damaged_entry_is_not_known(entry: entries.StoreEntry, damage: Callable[[Path], object]):
     manifest = read_manifest(entry.path)
-    notes = {SHA256: manifest.source_sha256}
+    notes = {SHA256: manifest.origin.sha256}
     assert find_whole(read_manifest, lambda name: name == "mine", notes) == manifest
     damage(entry.path)
     assert find_whole(read_manifest, lambda name: name == "mine", notes) is None
@@ -238,8 +245,8 @@ def test_a_damaged_entry_is_made_whole_by_importing_again(
 
 def test_the_right_sha256_needs_no_reading(entry, tiny_checkpoint: Path):
     sha256 = hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()
-    options = ImportOptions(name="mine", sha256=sha256)
-    assert import_file(tiny_checkpoint, options, progress=fail_at_once).was_known
+    importer = mine(sha256=sha256)
+    assert import_file(tiny_checkpoint, importer, progress=fail_at_once).was_known
 
 
 def test_a_wrong_sha256_is_refused_even_of_a_known_file(
@@ -247,48 +254,47 @@ def test_a_wrong_sha256_is_refused_even_of_a_known_file(
 ):
     before = snapshot(store_home)
     with pytest.raises(CheckpointError, match=f"{'0' * 64} was asked for"):
-        import_file(tiny_checkpoint, ImportOptions(name="mine", sha256="0" * 64))
+        import_file(tiny_checkpoint, mine(sha256="0" * 64))
     assert snapshot(store_home) == before
 
 
 def test_an_import_is_found_by_its_sha256(entry, tiny_checkpoint: Path):
-    """As a download's is, whose SHA-256 is told before it begins."""
-    sha256 = hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()
-    assert find_imported(sha256, MINE, AS_IT_IS) == ImportResult(entry.tag, was_known=True)
-    assert find_imported(sha256, ImportOptions(name="other"), AS_IT_IS) is None
-    assert find_imported(sha256, replace(MINE, force=True), AS_IT_IS) is None
-    assert find_imported("0" * 64, MINE, AS_IT_IS) is None
-    assert find_imported(None, MINE, AS_IT_IS) is None
+    """As a download's is, whose SHA-256 is stated before it begins."""
+    notes = {SHA256: hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()}
+    assert find_known(MINE, notes) == ImportResult(entry.tag, was_known=True)
+    assert find_known(mine(name="other"), notes) is None
+    assert find_known(mine(force=True), notes) is None
+    assert find_known(MINE, {SHA256: "0" * 64}) is None
     (entry.path / "manifest.json").unlink()
-    assert find_imported(sha256, MINE, AS_IT_IS) is None
+    assert find_known(MINE, notes) is None
 
 
 @pytest.mark.parametrize(
-    ("options", "selection", "difference"),
+    ("importer", "difference"),
     [
         *OTHER_OPTIONS.values(),
-        (MINE, Selection(use_ema=True), "EMA weights is asked for"),
+        (mine(selection=Selection(use_ema=True)), "EMA weights is asked for"),
     ],
     ids=[*OTHER_OPTIONS, "ema"],
 )
 def test_an_import_found_by_its_sha256_must_have_the_same_options(
-    entry, tiny_checkpoint: Path, options, selection, difference: str
+    entry, tiny_checkpoint: Path, importer, difference: str
 ):
     sha256 = hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()
     with pytest.raises(CheckpointError, match=difference):
-        find_imported(sha256, options, selection)
+        find_known(importer, {SHA256: sha256})
 
 
 def test_another_file_whose_sha256_begins_alike_is_not_known(entry, tiny_checkpoint: Path):
     sha256 = hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()
-    assert find_imported(sha256[:12] + "0" * 52, MINE, AS_IT_IS) is None
+    assert find_known(MINE, {SHA256: sha256[:12] + "0" * 52}) is None
 
 
 def test_a_prediction_that_is_not_given_is_the_imports_own(store_home: Path, tiny_checkpoint: Path):
-    import_file(tiny_checkpoint, selection=Selection(prediction=PREDICTIONS["v_prediction"]))
+    import_file(tiny_checkpoint, V_PREDICTION)
     assert import_file(tiny_checkpoint).was_known
     sha256 = hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()
-    assert find_imported(sha256, MINE, AS_IT_IS).was_known
+    assert find_known(MINE, {SHA256: sha256}).was_known
 
 
 def test_a_known_copy_needs_no_room(entry, copied: Path, monkeypatch: pytest.MonkeyPatch):

@@ -69,7 +69,7 @@ def test_a_damaged_entry_is_listed_verified_and_mended_by_the_advice(
     assert f"The embedding {tag} has other bytes in embedding.safetensors" in done.sentence
     file.write_bytes(content[:-1])
     assert command_line.run("list", "embedding").output == (
-        f"{tag}  damaged: `verify` says what is wrong\n"
+        f"{tag}  damaged: `verify` shows what is wrong\n"
     )
     assert "embedding FILE --name its --force`" in done.sentence
     mended = command_line.run("embedding", str(path), "--name", "its", "--force")
@@ -221,5 +221,5 @@ def test_a_url_that_names_no_file_asks_for_a_name(
     civitai.on("/blob", File(save(TINY, "made.safetensors").read_bytes()))
     done = command_line.run("embedding", civitai.url("/blob"))
     assert done.status == 1
-    assert "is a file name that tells nothing; give one with --name" in done.sentence
+    assert "is no name for requests to use; give one with --name" in done.sentence
     assert command_line.run("embedding", civitai.url("/blob"), "--name", "blob").status == 0

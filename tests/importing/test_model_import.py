@@ -124,7 +124,7 @@ def test_a_damaged_entry_is_listed_as_damaged(command_line, store_home, tiny_che
     tag = capsys.readouterr().out.splitlines()[-1]
     (store_home / "models" / tag.replace(":", "/") / "manifest.json").unlink()
     assert command_line.main(["list"]) == 0
-    assert capsys.readouterr().out == f"{tag}  damaged: `verify` says what is wrong\n"
+    assert capsys.readouterr().out == f"{tag}  damaged: `verify` shows what is wrong\n"
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def import_on_disk(command: Command, folder: str, megabytes: str, moment: str, *
     os.environ["LPW_SDXL_DOWNLOADS"] = str(disk / "downloads")
     os.environ["TMPDIR"] = tempfile.tempdir = str(disk)
 
-    from lpw_sdxl.checkpoint import console
+    from lpw_sdxl.importing import console
     from lpw_sdxl.store import publication
 
     progress = console.ImportConsole.progress

@@ -7,12 +7,12 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from lpw_sdxl.checkpoint import console as module
-from lpw_sdxl.checkpoint.console import ImportConsole, facts, summary_rows
 from lpw_sdxl.checkpoint.inspect import summarise
-
-from .conftest import header_of
-from .test_kinds import FILES, SDXL
+from lpw_sdxl.importing import console as module
+from lpw_sdxl.importing.checkpoints import summary_rows
+from lpw_sdxl.importing.console import ImportConsole, facts
+from tests.checkpoint.conftest import header_of
+from tests.checkpoint.test_kinds import FILES, SDXL
 
 MB = 10**6
 MARKED_UP = "[red]x[/red].safetensors"
@@ -73,7 +73,7 @@ def test_a_log_has_no_escape_and_no_wrapped_line(capsys: pytest.CaptureFixture[s
     name = "long " * 100
     with ImportConsole() as console:
         console.show([("file", name)])
-        console.say(name)
+        console.print_line(name)
         console.progress("hash", 0, MB)
     captured = capsys.readouterr()
     assert captured.out.splitlines()[:2] == [f"file: {name}", name]
@@ -86,7 +86,7 @@ def test_a_files_name_is_printed_as_it_is(capsys: pytest.CaptureFixture[str], na
     header = header_of(SDXL)
     with ImportConsole() as console:
         console.show(summary_rows(name, 12, summarise(header)))
-        console.say(f"{name} is here")
+        console.print_line(f"{name} is here")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"file: {name}"
     assert lines[-1] == f"{name} is here"
@@ -107,7 +107,7 @@ def test_a_terminal_has_a_table_and_bars():
         for stage in ("download", "hash", "convert", "verify"):
             console.progress(stage, 0, 0)
             console.progress(stage, 50 * MB, 100 * MB)
-            console.say(f"{MARKED_UP} goes on")
+            console.print_line(f"{MARKED_UP} goes on")
             console.progress(stage, 100 * MB, 100 * MB)
         console.progress("generate", 0, 1)
         console.progress("generate", 1, 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import CLIPTokenizer
 
-from lpw_sdxl.checkpoint.tokenizer import (
+from lpw_sdxl.checkpoint.tokenizer_files import (
     END_TOKEN,
     START_TOKEN,
     build_vocabulary,

@@ -9,10 +9,17 @@ from typing import Any
 import pytest
 
 from lpw_sdxl.download.answers import TransientError
-from lpw_sdxl.download.civitai import CivitaiVersion, fetch_version, parse_version
 from lpw_sdxl.download.http import open_client
-from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
-from lpw_sdxl.settings import ImportSettings
+from lpw_sdxl.download.remote import RemoteFile
+from lpw_sdxl.download.sources.civitai import (
+    CivitaiSettings,
+    CivitaiSource,
+    make_kind,
+    parse_version,
+)
+from lpw_sdxl.errors import CheckpointError, SettingsError, UnsupportedCheckpointError
+from lpw_sdxl.settings import read_settings
+from lpw_sdxl.store.origin import AuthorNotes
 from web import Endless, Status, WebServer, civitai_record, json_answer, login_page, redirect
 
 URL = "https://civitai.com/api/download/models/456"
@@ -26,29 +33,28 @@ def server() -> Iterator[WebServer]:
         yield server
 
 
-def ask(server: WebServer, token: str = "") -> CivitaiVersion:
-    settings = ImportSettings(civitai_token=token, civitai_url=server.url())
-    with open_client(settings) as client:
-        return fetch_version(client, settings, 456)
+def ask(server: WebServer, token: str = "") -> RemoteFile:
+    kind = make_kind(CivitaiSettings(civitai_token=token, civitai_url=server.url()))
+    assert kind.key is not None
+    with open_client([kind.key]) as client:
+        return CivitaiSource(456, server.url()).describe(client)
 
 
-def parse(**changes: Any) -> CivitaiVersion:
+def parse(**changes: Any) -> RemoteFile:
     return parse_version(json.dumps(civitai_record(456, URL, **changes)).encode(), 456)
 
 
 def test_record_as_documented_is_read(server: WebServer):
     file = {"sizeKB": 6775430.35, "hashes": {"SHA256": SHA256, "CRC32": "DAEE95B7"}}
     server.on(PATH, json_answer(civitai_record(456, URL, file=file)))
-    assert ask(server) == CivitaiVersion(
-        version_id=456,
-        model_name="WAI-illustrious-SDXL",
-        version_name="v16.0",
-        base_model="Illustrious",
-        trained_words=("masterpiece", "best quality"),
+    assert ask(server) == RemoteFile(
+        url=URL,
         file_name="waiIllustriousSDXL_v160.safetensors",
         size=6938040678,
         sha256=SHA256.lower(),
-        download_url=URL,
+        notes=AuthorNotes(
+            "WAI-illustrious-SDXL v16.0", "Illustrious", ("masterpiece", "best quality")
+        ),
     )
     assert server.requests[0].headers["accept-encoding"] == "identity"
     assert server.requests[0].key is None
@@ -63,8 +69,7 @@ def test_key_is_sent_in_a_header_only(server: WebServer):
 
 def test_record_with_nulls_and_gaps_is_read():
     version = parse(baseModel=None, trainedWords=None, model=None, name=None, file={"hashes": {}})
-    assert version.base_model == version.version_name == ""
-    assert version.trained_words == ()
+    assert version.notes == AuthorNotes()
     assert version.size is None
     assert version.sha256 is None
 
@@ -87,7 +92,7 @@ def test_usual_safetensors_file_is_chosen():
         file("e.safetensors", "Model", "SafeTensor", primary=True),
     ]
     assert parse(files=files).file_name == "e.safetensors"
-    assert parse(files=files).download_url.endswith("?e.safetensors")
+    assert parse(files=files).url.endswith("?e.safetensors")
     assert parse(files=files[:4]).file_name == "d.safetensors"
     with pytest.raises(UnsupportedCheckpointError) as refused:
         parse(files=files[:3])
@@ -111,10 +116,10 @@ def test_text_of_strangers_is_cut_and_cleaned():
         trainedWords=["w" * 1000, "two\nlines"] + ["more"] * 1000,
         file={"name": "../../\x07etc/.passwd"},
     )
-    assert version.version_name.startswith("v[31m1 2xxx")
-    assert len(version.version_name) == 200
-    assert len(version.trained_words) == 100
-    assert version.trained_words[:2] == ("w" * 200, "two lines")
+    assert version.notes.title.startswith("WAI-illustrious-SDXL v[31m1 2xxx")
+    assert len(version.notes.title) == len("WAI-illustrious-SDXL ") + 200
+    assert len(version.notes.trained_words) == 100
+    assert version.notes.trained_words[:2] == ("w" * 200, "two lines")
     assert version.file_name == "civitai-456.safetensors"
 
 
@@ -187,3 +192,29 @@ def test_busy_server_is_a_failure_for_a_moment(server: WebServer):
     with pytest.raises(TransientError) as failed:
         ask(server)
     assert failed.value.retry_after_s == 7
+
+
+def test_the_key_is_never_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIVITAI_TOKEN", "canary")
+    settings = read_settings(CivitaiSettings)
+    assert settings.civitai_token.get_secret_value() == "canary"
+    kind = make_kind(settings)
+    assert "canary" not in f"{settings!r} {settings} {settings.model_dump()} {kind!r}"
+
+
+@pytest.mark.parametrize("url", ["civitai.com", "ftp://a", "https://a/b", "https://u@a"])
+def test_an_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("LPW_SDXL_CIVITAI_URL", url)
+    with pytest.raises(SettingsError, match="LPW_SDXL_CIVITAI_URL"):
+        read_settings(CivitaiSettings)
+
+
+def test_an_address_without_encryption_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="LPW_SDXL_CIVITAI_URL can't be used"):
+        make_kind(CivitaiSettings(civitai_url="http://example.org"))
+
+
+def test_no_query_of_a_download_is_shown() -> None:
+    file = parse(file={"downloadUrl": f"{URL}?token=secret"})
+    assert "secret" in file.url
+    assert "secret" not in repr(file)
