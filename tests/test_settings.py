@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,6 @@ from lpw_sdxl.settings import (
     list_gone,
     read_settings,
 )
-
-README = Path(__file__).parents[1] / "README.md"
 
 
 def test_a_setting_comes_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,16 +34,6 @@ def test_a_choice_that_is_none_is_answered_with_the_choices(
         SettingsError, match=r"^LPW_SDXL_DEVICE: input should be 'auto', 'cpu' or 'cuda'$"
     ):
         read_settings(Settings)
-
-
-def test_readme_lists_every_setting_with_its_default() -> None:
-    text = README.read_text(encoding="utf-8")
-    for name, field in Settings.model_fields.items():
-        variable = f"{ENVIRONMENT_PREFIX}{name.upper()}"
-        (row,) = re.findall(rf"^\|.*`{variable}`.*$", text, flags=re.MULTILINE)
-        if field.default:
-            default = f"{field.default:g}" if isinstance(field.default, float) else field.default
-            assert (str(default).lower() if default is True else str(default)) in row, row
 
 
 def test_variables_that_are_gone_are_told_with_the_reason() -> None:

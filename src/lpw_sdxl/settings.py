@@ -1,6 +1,7 @@
 """Every setting of the service, read from environment variables: one table, one prefix.
 
-What a setting means stands under it; docs/tables.py makes a table of that.
+A setting's type has its choices and limits, and the text under it is its description;
+docs/tables.py writes a table of them.
 Priority: environment variable, then the default below. Nothing else in the project reads the
 environment, and nothing is read at import: `read_settings` reads it when it is called.
 """
@@ -34,7 +35,11 @@ class EnvironmentSettings(BaseSettings):
     """Settings that are read from environment variables with our prefix."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore", populate_by_name=True
+        env_prefix=ENVIRONMENT_PREFIX,
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        use_attribute_docstrings=True,
     )
 
 
