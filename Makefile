@@ -81,7 +81,7 @@ bench: $(if $(NAME),$(BIN)/.development) ## measure with the benchmark NAME (opt
 train-demo: $(BIN)/.development ## train the demo model and its LoRAs anew (hours)
 	@export OMP_WAIT_POLICY=passive; $(BIN)/python -m demo.train && $(BIN)/python -m demo.addons
 
-docs: $(BIN)/.development ## write the tables of docs/operations.md from the code
+docs: $(BIN)/.development ## write the tables of docs/*.md from the code
 	@$(BIN)/python docs/tables.py
 
 clean: ## remove the environment and caches; the model store stays

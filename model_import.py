@@ -16,16 +16,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lpw_sdxl.checkpoint.console import ImportConsole, facts, silence_output, summary_rows
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS
+from lpw_sdxl.download.source import usage
 from lpw_sdxl.errors import AddonError, LpwSdxlError, ModelError
+from lpw_sdxl.importing.console import ImportConsole, facts, silence_output
 from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 
 if TYPE_CHECKING:
     from lpw_sdxl.addon.manifest import AddonManifest
+    from lpw_sdxl.importing.importer import Importer, ImportOptions, ImportResult, Opened
     from lpw_sdxl.store.entries import StoreEntry
-    from lpw_sdxl.store.manifest import Manifest
+    from lpw_sdxl.store.manifest import AnyManifest, Manifest
 
 DEMO = Path(__file__).parent / "demo" / "lpw-sdxl-demo.safetensors"
 DEMO_NOTE = (
@@ -44,7 +46,7 @@ def main(words: list[str] | None = None) -> int:
         arguments.run(arguments)
     except LpwSdxlError as error:
         return _fail(str(error))
-    except BrokenPipeError:  # nobody reads the list any more
+    except BrokenPipeError:  # the list is no longer read
         silence_output()
         return 1
     except OSError as error:
@@ -80,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("tag", metavar="TAG", help="NAME:VERSION, or NAME for the newest")
         command.set_defaults(run=run)
-    command = commands.add_parser("inspect", help="say what a file is, from its header")
+    command = commands.add_parser("inspect", help="show what a file is, from its header")
     command.add_argument("file", metavar="FILE", type=Path)
     command.set_defaults(run=_inspect)
     return parser
@@ -91,9 +93,9 @@ def _add_checkpoint(commands: argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument(
         "source",
         metavar="SOURCE",
-        help="a .safetensors file, an https URL or civitai:VERSION_ID (its key: CIVITAI_TOKEN)",
+        help=usage(),
     )
-    command.add_argument("--name", default="sdxl", help="name in the model store (default: sdxl)")
+    command.add_argument("--name", help="name in the model store (default: sdxl)")
     flags = [dtype.flag for dtype in CheckpointDtype]
     command.add_argument("--dtype", choices=flags, default="fp16", help="default: fp16")
     command.add_argument("--vae", metavar="FILE", type=Path, help="take the VAE from this file")
@@ -101,7 +103,7 @@ def _add_checkpoint(commands: argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument(
         "--prediction-type",
         choices=PREDICTIONS,
-        help="what the UNet predicts (default: what the file says, else epsilon)",
+        help="what the UNet predicts (default: what the file states, else epsilon)",
     )
     _add_file_options(command)
     command.set_defaults(run=_checkpoint)
@@ -114,7 +116,7 @@ def _add_addon(
     command.add_argument(
         "source",
         metavar="SOURCE",
-        help="a .safetensors file, an https URL or civitai:VERSION_ID (its key: CIVITAI_TOKEN)",
+        help=usage(),
     )
     command.add_argument("--name", help="as requests name it (default: the file's name)")
     command.add_argument(
@@ -144,70 +146,76 @@ def _sha256(text: str) -> str:
 
 
 def _checkpoint(arguments: argparse.Namespace) -> None:
-    from lpw_sdxl.checkpoint.acquire import Acquisition
-    from lpw_sdxl.checkpoint.options import ImportOptions
     from lpw_sdxl.checkpoint.selection import Selection
-    from lpw_sdxl.checkpoint.task import CheckpointTask
-    from lpw_sdxl.settings import read_import_settings
+    from lpw_sdxl.importing.checkpoints import CheckpointImporter
 
     dtype = next(dtype for dtype in CheckpointDtype if dtype.flag == arguments.dtype)
     prediction = PREDICTIONS.get(arguments.prediction_type)
     selection = Selection(arguments.ema, arguments.vae, prediction)
-    options = ImportOptions(arguments.name, dtype, arguments.sha256, arguments.force)
-    with ImportConsole() as console:
-        task = CheckpointTask(options, selection)
-        acquisition = Acquisition(task, read_import_settings(), console)
-        result = acquisition.import_source(arguments.source, remove_source=arguments.remove_source)
-    _print_result(result.tag, was_known=result.was_known)
+    result = _import(CheckpointImporter(_options(arguments), selection, dtype), arguments)
+    _print_model(result)
 
 
 def _addon(arguments: argparse.Namespace) -> None:
-    from lpw_sdxl.addon.acquire import AddonTask
-    from lpw_sdxl.addon.importer import AddonOptions
-    from lpw_sdxl.checkpoint.acquire import Acquisition
-    from lpw_sdxl.settings import read_import_settings
+    from lpw_sdxl.importing.addons import AddonImporter
 
-    options = AddonOptions(
-        arguments.kind, arguments.name, arguments.model, arguments.sha256, arguments.force
-    )
+    importer = AddonImporter(arguments.kind, _options(arguments), arguments.model)
+    _print_addon(_import(importer, arguments))
+
+
+def _options(arguments: argparse.Namespace) -> ImportOptions:
+    from lpw_sdxl.importing.importer import ImportOptions
+
+    return ImportOptions(arguments.name, arguments.sha256, arguments.force)
+
+
+def _import(importer: Importer[Opened, AnyManifest], arguments: argparse.Namespace) -> ImportResult:
+    from lpw_sdxl.download.source import read_kinds
+    from lpw_sdxl.importing.acquire import Acquisition
+    from lpw_sdxl.settings import ImportSettings, read_settings
+
+    downloads = read_settings(ImportSettings).downloads
     with ImportConsole() as console:
-        acquisition = Acquisition(AddonTask(options), read_import_settings(), console)
-        result = acquisition.import_source(arguments.source, remove_source=arguments.remove_source)
-    _print_addon(result.tag, was_known=result.was_known)
+        acquisition = Acquisition(importer, read_kinds(), downloads, console)
+        return acquisition.import_source(arguments.source, remove_source=arguments.remove_source)
 
 
-def _print_addon(tag: str, *, was_known: bool) -> None:
+def _print_addon(result: ImportResult) -> None:
     from lpw_sdxl.addon.manifest import read_addon_manifest
     from lpw_sdxl.store.entries import find_entry
 
-    manifest = read_addon_manifest(find_entry(tag).path)
+    manifest = read_addon_manifest(find_entry(result.tag).path)
     how = {
         AddonKind.LORA: f"Use it in a prompt: <lora:{manifest.name}:1>",
         AddonKind.EMBEDDING: f"Use it in a prompt by its name: {manifest.name}",
     }
-    print("Already imported; nothing changed." if was_known else "Imported and verified.")
+    print(_outcome(result))
     print(how[manifest.kind])
-    print(tag)
+    print(result.tag)
 
 
 def _demo(arguments: argparse.Namespace) -> None:
-    from lpw_sdxl.checkpoint.importer import import_demo
+    from lpw_sdxl.importing.checkpoints import import_demo
 
     with ImportConsole() as console:
         result = import_demo(DEMO, force=arguments.force, progress=console.progress)
     print(DEMO_NOTE)
-    _print_result(result.tag, was_known=result.was_known)
+    _print_model(result)
 
 
-def _print_result(tag: str, *, was_known: bool) -> None:
+def _print_model(result: ImportResult) -> None:
     from lpw_sdxl.store.entries import find
 
-    print("Already imported; nothing changed." if was_known else "Imported and verified.")
-    name = tag.partition(":")[0]
-    if (newest := find(name).tag) != tag:
+    print(_outcome(result))
+    name = result.tag.partition(":")[0]
+    if (newest := find(name).tag) != result.tag:
         print(f"{name}:latest is {newest}, which was imported later.")
-    print(f"Serve it with: make serve MODEL={tag}")
-    print(tag)
+    print(f"Serve it with: make serve MODEL={result.tag}")
+    print(result.tag)
+
+
+def _outcome(result: ImportResult) -> str:
+    return "Already imported; nothing changed." if result.was_known else "Imported and verified."
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -222,23 +230,23 @@ def _list(arguments: argparse.Namespace) -> None:
         except (ModelError, AddonError):
             is_latest, columns = False, []
         if not columns or not entry.metadata:
-            print(entry.tag, "damaged: `verify` says what is wrong", sep="  ")
+            print(entry.tag, "damaged: `verify` shows what is wrong", sep="  ")
             continue
         print(entry.tag, *columns, *(["latest"] if is_latest else []), sep="  ")
 
 
 def _columns(entry: StoreEntry) -> list[str]:
-    """Say what an entry is; its sizes are checked."""
+    """Return what an entry is, in columns; its sizes are checked."""
     from lpw_sdxl.store.manifest import Manifest, verify_files
 
     manifest = _read_manifest(entry)
     verify_files(entry.path, manifest, contents=False)
     if isinstance(manifest, Manifest):
-        return [str(manifest.native_size), manifest.dtype, manifest.source_file]
+        return [str(manifest.native_size), manifest.dtype, manifest.origin.file]
     vectors = f"{manifest.details.vectors} vectors" if manifest.details.vectors else ""
     what = ", ".join(manifest.details.kinds) or vectors
-    base = manifest.base_model or manifest.fits_name
-    return [f"{manifest.kind.noun} {manifest.name!r}", what, base, manifest.source_file]
+    base = manifest.origin.notes.base_model or manifest.fits_name
+    return [f"{manifest.kind.noun} {manifest.name!r}", what, base, manifest.origin.file]
 
 
 def _read_manifest(entry: StoreEntry) -> Manifest | AddonManifest:
@@ -271,16 +279,9 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    from lpw_sdxl.addon.acquire import inspect_rows
-    from lpw_sdxl.checkpoint.inspect import summarise
-    from lpw_sdxl.checkpoint.layout import standardise
-    from lpw_sdxl.weights.header import read_header
+    from lpw_sdxl.importing.inspection import inspect_file
 
-    header = read_header(arguments.file)
-    rows = inspect_rows(header)
-    if rows is None:
-        header = standardise(header)
-        rows = summary_rows(header.name, header.file_size, summarise(header))
+    rows = inspect_file(arguments.file)
     with ImportConsole() as console:
         console.show(rows)
 

@@ -42,7 +42,7 @@ from lpw_sdxl.api.worker_device import restrict_to_own_gpu
 from lpw_sdxl.errors import LpwSdxlError, ModelError, SettingsError
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.schema import BatchRequest, GenerationRequest, InfoRequest, InspectionRequest
-from lpw_sdxl.settings import check_workers, list_gone, read_log_settings, read_settings
+from lpw_sdxl.settings import LogSettings, Settings, check_workers, list_gone, read_settings
 from lpw_sdxl.store.entries import MOUNTED, find_served
 from lpw_sdxl.store.manifest import read_manifest, verify_files
 
@@ -64,9 +64,9 @@ class ServiceArguments(BaseModel):
 # The model must be known when the class is made: a bento carries the models that its class names.
 ARGUMENTS = bentoml.use_arguments(ServiceArguments)
 try:
-    if read_log_settings().log_format == "json":
+    if read_settings(LogSettings).log_format == "json":
         log_as_json()
-    SETTINGS = read_settings()
+    SETTINGS = read_settings(Settings)
     MODEL_ENTRY = find_served(SETTINGS.model, ARGUMENTS.model, Path(__file__).parent)
     ADDON_TAGS = built_in_tags(ARGUMENTS.addons, Path(__file__).parent)
     ADDON_FOLDERS = served_directories(ADDON_TAGS, Path(__file__).parent, SETTINGS.addons)
@@ -171,7 +171,7 @@ class LpwSdxl:
             on_death=end_process,
             addons=find_installed(MODEL_ENTRY.path, ADDON_FOLDERS),
         )
-        self.batches = BatchMaker(self.engine, self.encode_file, self.metrics.failed)
+        self.batches = BatchMaker(self.engine, self.encode_file, self.metrics.count_error)
         tune_interpreter()
         self.drain = Drain(SETTINGS.drain_s, is_only_worker=SETTINGS.workers == 1)
         self.drain.install()
@@ -252,7 +252,7 @@ def _worker_metrics() -> EngineMetrics:
 
 
 def _count_error(code: str) -> None:
-    _worker_metrics().failed(code)
+    _worker_metrics().count_error(code)
 
 
 def _error(ctx: bentoml.Context, error: LpwSdxlError) -> Any:

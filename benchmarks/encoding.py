@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from common import ROOT, surroundings, write_result
 
-from lpw_sdxl.checkpoint.tokenizer import write_tokenizer
+from lpw_sdxl.checkpoint.tokenizer_files import write_tokenizer
 from lpw_sdxl.conditioning import PromptEncoder
 from lpw_sdxl.conditioning.chunking import chunk_pair
 from lpw_sdxl.conditioning.clip import ClipTextEncoder

@@ -32,8 +32,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lpw_sdxl.checkpoint.configs import component_configs
 from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
 from lpw_sdxl.diffusion.attention import PromptProjection
-from lpw_sdxl.diffusion.feed_forward import part_gates
-from lpw_sdxl.diffusion.vae_layers import SpatialAttention, quicken
+from lpw_sdxl.diffusion.denoiser import prompt_arguments
+from lpw_sdxl.diffusion.feed_forward import split_gates
+from lpw_sdxl.diffusion.vae_layers import SpatialAttention, install_fast_layers
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from tests.forge.checkpoint import SyntheticSize
@@ -118,9 +119,7 @@ def call(unet: Any, rows: int, size: int, columns: int, tokens: int, *, is_maske
     arguments: dict[str, Any] = {
         "sample": draw(rows, 4, size // 8, size // 8),
         "timestep": torch.full((rows,), 500.0, device=unet.device),
-        "encoder_hidden_states": draw(rows, tokens, columns),
-        "added_cond_kwargs": {"text_embeds": draw(rows, pooled), "time_ids": draw(rows, 6)},
-        "return_dict": False,
+        **prompt_arguments(draw(rows, tokens, columns), draw(rows, pooled), draw(rows, 6)),
     }
     if is_masked:
         mask = torch.arange(tokens)[None] < torch.full((rows, 1), tokens)
@@ -142,7 +141,7 @@ def measure_unet(
 
     for rows in options.rows:
         timed("eager, gates as in Diffusers", rows)
-    part_gates(unet)
+    split_gates(unet)
     for rows in options.rows:
         timed("eager", rows)
     timed("eager, 154 tokens", many, 154)
@@ -231,7 +230,7 @@ def measure_own_vae(
     stock = timed("Diffusers' layers")
     attention = vae.decoder.mid_block.attentions[0]
     before = attention.processor
-    quicken(vae)
+    install_fast_layers(vae)
     attention.set_processor(before)
     compared("own norms")
     attention.set_processor(SpatialAttention())

@@ -75,10 +75,10 @@ def stock(
             negative_prompt_embeds=embeds.negative_prompt_embeds[None],
             pooled_prompt_embeds=embeds.pooled_prompt_embeds[None],
             negative_pooled_prompt_embeds=embeds.negative_pooled_prompt_embeds[None],
-            latents=draw_noise(spec.record.size, generator),
+            latents=draw_noise(spec.size, generator),
             generator=generator,
-            height=spec.record.size.height,
-            width=spec.record.size.width,
+            height=spec.size.height,
+            width=spec.size.width,
             num_inference_steps=request.num_inference_steps,
             guidance_scale=request.guidance_scale,
         )

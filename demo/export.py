@@ -15,7 +15,7 @@ from demo.words import WordEmbedding
 from lpw_sdxl.checkpoint.inspect import V_PREDICTION_MARKER, ZERO_SNR_MARKER
 from lpw_sdxl.checkpoint.keys import Transform, sources_of
 from lpw_sdxl.checkpoint.kinds import POSITION_IDS
-from lpw_sdxl.checkpoint.tokenizer import MAX_LENGTH
+from lpw_sdxl.checkpoint.tokenizer_files import MAX_LENGTH
 from lpw_sdxl.weights.tensors import tensor_bytes
 from lpw_sdxl.weights.writer import TensorSpec, write_safetensors
 

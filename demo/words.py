@@ -13,7 +13,7 @@ from transformers import CLIPTokenizer
 
 from demo.captions import BREAK, FILLER, MAX_WINDOWS, MEANINGS, WINDOW_TOKENS, WORDS, Caption
 from lpw_sdxl.checkpoint.architecture import CLIP_TOKENS
-from lpw_sdxl.checkpoint.tokenizer import END_TOKEN, MAX_LENGTH, START_TOKEN, write_tokenizer
+from lpw_sdxl.checkpoint.tokenizer_files import END_TOKEN, MAX_LENGTH, START_TOKEN, write_tokenizer
 
 NOTHING = 0
 """Label of a token that states no attribute."""

@@ -1,70 +1,144 @@
-"""Write the tables of docs/operations.md from the code: `make docs`. A test compares them."""
+"""Write the tables of the pages in this folder from the code: `make docs`. A test compares them."""
 
 from __future__ import annotations
 
-import ast
 import inspect
-from itertools import pairwise
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
-from pydantic_settings import BaseSettings
 
+from lpw_sdxl.api.openapi_errors import answered_codes
+from lpw_sdxl.download.source import source_modules
 from lpw_sdxl.engine.metrics import EngineMetrics
-from lpw_sdxl.settings import ENVIRONMENT_PREFIX, ImportSettings, Settings
+from lpw_sdxl.errors import STATUS_ANSWERS, LpwSdxlError
+from lpw_sdxl.scheduler_table import SCHEDULERS
+from lpw_sdxl.schema import GenerationRequest
+from lpw_sdxl.settings import EnvironmentSettings, ImportSettings, Settings, variable_of
 
-PAGE = Path(__file__).with_name("operations.md")
+FOLDER = Path(__file__).parent
+PLACE = re.compile(
+    r"(<!-- (?P<name>\w+): written by make docs -->\n).*?(<!-- end of (?P=name) -->)", re.DOTALL
+)
+LIMITS = {
+    "minimum": "from",
+    "exclusiveMinimum": "above",
+    "maximum": "to",
+    "multipleOf": "in steps of",
+    "maxItems": "of at most",
+}
+"""Words for what a JSON schema says of a number or a list."""
+SHOWN_CHOICES = 5  # more of them are a table of their own
 
 
 def with_tables(page: str) -> str:
-    """Replace what stands between a table's two comments."""
-    for name, table in (("settings", settings_table()), ("metrics", metrics_table())):
-        begin, end = f"<!-- {name}: written by make docs -->", f"<!-- end of {name} -->"
-        before, _, rest = page.partition(begin)
-        _, _, after = rest.partition(end)
-        page = f"{before}{begin}\n{table}\n{end}{after}"
-    return page
+    """Replace what stands between each table's two comments."""
+    return PLACE.sub(lambda place: f"{place[1]}{TABLES[place['name']]()}\n{place[3]}", page)
+
+
+def settings_classes() -> list[type[EnvironmentSettings]]:
+    """List the classes of all settings: the service's, the import's, and each source's own."""
+    return list(dict.fromkeys([Settings, ImportSettings, *(m.SETTINGS for m in source_modules())]))
 
 
 def settings_table() -> str:
     """Write each setting's variable, default and meaning."""
-    rows = ["| variable | default | what it is |", "|---|---|---|"]
-    for settings in (Settings, ImportSettings):
-        meanings = _meanings(settings)
+    rows = []
+    for settings in settings_classes():
         for name, field in settings.model_fields.items():
-            alias = field.validation_alias
-            variable = alias if isinstance(alias, str) else f"{ENVIRONMENT_PREFIX}{name.upper()}"
             default = "in the user's cache" if name == "downloads" else _shown(field.default)
-            rows.append(f"| `{variable}` | {default} | {meanings[name]} |")
-    return "\n".join(rows)
+            meaning = " ".join((field.description or "").split())
+            rows.append((f"`{variable_of(settings, name)}`", default, meaning))
+    return _table(("variable", "default", "what it is"), rows)
 
 
 def metrics_table() -> str:
     """Write each metric's name, kind, labels and meaning."""
     registry = CollectorRegistry()
     EngineMetrics(registry)
-    rows = ["| metric | kind | labels | what it is |", "|---|---|---|---|"]
+    rows = []
     for metric in sorted(registry.collect(), key=lambda one: one.name):
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         labels = sorted({label for sample in metric.samples for label in sample.labels} - {"le"})
-        shown = ", ".join(f"`{label}`" for label in labels)
-        rows.append(f"| `{name}` | {metric.type} | {shown} | {metric.documentation} |")
-    return "\n".join(rows)
+        rows.append((f"`{name}`", metric.type, _codes(labels), metric.documentation))
+    return _table(("metric", "kind", "labels", "what it is"), rows)
 
 
-def _meanings(settings: type[BaseSettings]) -> dict[str, str]:
-    """Read what stands under each setting of a class, and of the classes that it extends."""
-    classes = [one for one in settings.__mro__ if one.__module__ == settings.__module__]
-    return {
-        field.target.id: " ".join(meaning.value.value.split())
-        for one in classes
-        for definition in ast.parse(inspect.getsource(one)).body
-        if isinstance(definition, ast.ClassDef)
-        for field, meaning in pairwise(definition.body)
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if isinstance(meaning, ast.Expr) and isinstance(meaning.value, ast.Constant)
-        if isinstance(meaning.value.value, str)
-    }
+def fields_table() -> str:
+    """Write each field of a request: its default, what it takes, and its meaning."""
+    schema = GenerationRequest.model_json_schema()
+    rows = []
+    for name, field in GenerationRequest.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        rows.append(
+            (
+                f"`{name}`",
+                "required" if field.is_required() else f"`{json.dumps(default)}`",
+                _takes(schema["properties"][name], schema["$defs"]),
+                field.description or "",
+            )
+        )
+    return _table(("field", "default", "takes", "what it is"), rows)
+
+
+def schedulers_table() -> str:
+    """Write each scheduler's class, UNet calls and most steps."""
+    rows = [
+        (
+            f"`{name}`",
+            f"`{recipe.class_name}`",
+            "two a step, one in the last" if recipe.is_second_order else "one a step",
+            str(recipe.max_steps),
+        )
+        for name, recipe in SCHEDULERS.items()
+    ]
+    return _table(("scheduler", "class of Diffusers", "UNet calls", "most steps"), rows)
+
+
+def errors_table() -> str:
+    """Write each error's status, code and meaning."""
+    meanings = {(status, code): text for status, (code, text) in STATUS_ANSWERS.items()}
+    for error in _errors(LpwSdxlError):
+        if code := getattr(error, "code", None):
+            summary = (inspect.getdoc(error) or "").partition("\n")[0]
+            meanings[getattr(error, "status", 0), code] = summary
+    rows = [
+        (str(status), f"`{code}`", _sentence(meanings[status, code]))
+        for status, codes in answered_codes().items()
+        for code in codes
+    ]
+    return _table(("status", "code", "what it means"), rows)
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "settings": settings_table,
+    "metrics": metrics_table,
+    "fields": fields_table,
+    "schedulers": schedulers_table,
+    "errors": errors_table,
+}
+"""Each table by the name that its comments have."""
+
+
+def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [columns, ("---",) * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _takes(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """Describe what a field's JSON schema takes, beside null."""
+    (schema,) = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
+    if "$ref" in schema:
+        return _choices(definitions[schema["$ref"].rpartition("/")[2]]["enum"])
+    limits = [f"{text} {schema[limit]}" for limit, text in LIMITS.items() if limit in schema]
+    return " ".join([schema["type"], *limits])
+
+
+def _choices(values: Sequence[str]) -> str:
+    return _codes(values) if len(values) <= SHOWN_CHOICES else "a name of the table below"
 
 
 def _shown(default: object) -> str:
@@ -75,5 +149,21 @@ def _shown(default: object) -> str:
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
 
+def _errors(error: type[LpwSdxlError]) -> Iterator[type[LpwSdxlError]]:
+    """Yield an error and all that are made from it, the more exact ones later."""
+    yield error
+    for kind in error.__subclasses__():
+        yield from _errors(kind)
+
+
+def _codes(values: Iterable[str]) -> str:
+    return ", ".join(f"`{value}`" for value in values)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:].removesuffix('.')}."
+
+
 if __name__ == "__main__":
-    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in sorted(FOLDER.glob("*.md")):
+        path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")

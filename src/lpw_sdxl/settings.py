@@ -1,8 +1,9 @@
 """Every setting of the service, read from environment variables: one table, one prefix.
 
-What a setting means stands under it; docs/tables.py makes a table of that.
+A setting's type has its choices and limits, and the text under it is its description;
+docs/tables.py writes a table of them.
 Priority: environment variable, then the default below. Nothing else in the project reads the
-environment, and nothing is read at import: `read_settings()` reads it when it is called.
+environment, and nothing is read at import: `read_settings` reads it when it is called.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le
-from pydantic import Field, SecretStr, StringConstraints, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lpw_sdxl.errors import SettingsError
@@ -22,20 +23,31 @@ ENVIRONMENT_PREFIX = "LPW_SDXL_"
 GONE = {
     "LPW_SDXL_COMPILE": "a compiled UNet gained 8 % on a GPU and kept images with different LoRAs"
     " apart",
+    "LPW_SDXL_MAX_PROMPT_DEPTH": "64 nested brackets are accepted",
+    "LPW_SDXL_MAX_PROMPT_WEIGHT": "weights from -100 to 100 are accepted",
     "LPW_SDXL_MIXED_LENGTHS": "prompts of all lengths share UNet calls, padded and masked; a call"
     " for each length was slower",
 }
 """Variables that meant something once, and why they no longer do."""
 
-_CONFIG = SettingsConfigDict(
-    env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore", populate_by_name=True
-)
+
+class EnvironmentSettings(BaseSettings):
+    """Settings that are read from environment variables with our prefix."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX,
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
 
 
-class LogSettings(BaseSettings):
-    """How logs are written; read before all else, so that a bad setting is told in that form."""
+AnySettings = TypeVar("AnySettings", bound=EnvironmentSettings)
 
-    model_config = _CONFIG
+
+class LogSettings(EnvironmentSettings):
+    """How logs are written; read before all else, so that a bad setting is logged in that form."""
 
     log_format: Literal["text", "json"] = "text"
     """`text` or `json`: one object a line."""
@@ -50,7 +62,7 @@ class Settings(LogSettings):
     """folder with more LoRAs and embeddings than the model store has, such as a mounted volume;
     laid out as BentoML's store of models is."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` (CUDA where there is one, else CPU), `cpu` or `cuda`; CUDA_VISIBLE_DEVICES says which
+    """`auto` (CUDA where there is one, else CPU), `cpu` or `cuda`; CUDA_VISIBLE_DEVICES chooses
     one."""
     workers: Annotated[int, Ge(1), Le(64)] = 1
     """processes that serve, each with a GPU of its own, by its number; on a CPU they share it. Not
@@ -60,10 +72,6 @@ class Settings(LogSettings):
     max_prompt_chunks: Annotated[int, Ge(1), Le(10_000)] = 64
     """limit of a prompt's chunks of 75 tokens; a longer one would slow every job that shares its
     UNet calls."""
-    max_prompt_depth: Annotated[int, Ge(1), Le(100_000)] = 64
-    """limit of nested brackets."""
-    max_prompt_weight: Annotated[float, Ge(1.0), Le(1e6)] = 100.0
-    """limit of a weight's absolute value."""
     max_steps: Annotated[int, Ge(1), Le(999)] = 150
     """largest `num_inference_steps`."""
     max_width: Annotated[int, Ge(64), Le(8192)] = 2048
@@ -77,14 +85,14 @@ class Settings(LogSettings):
     max_rows: Annotated[int, Ge(2), Le(256)] = 16
     """UNet rows in one call; a job with guidance is two rows."""
     max_queued_jobs: Annotated[int, Ge(1), Le(100_000)] = 256
-    """jobs accepted and not finished before a request is told to come back."""
+    """jobs accepted and not finished before a request is refused with 429."""
     max_queued_cost: Annotated[float, Gt(0), Le(1e9)] = 20_000.0  # some 300 of 1024x1024, 30 steps
     """work accepted and not finished, in megapixel steps: an image's megapixels times its UNet
     calls times its rows (2 with guidance)."""
     time_limit_s: Annotated[float, Ge(1), Le(86_400)] = 600.0
     """any request's limit, seconds; a request's own `deadline_s` may be shorter."""
     drain_s: Annotated[float, Ge(0), Le(3600)] = 0.0
-    """after SIGTERM, seconds in which requests are still taken while /readyz says no."""
+    """after SIGTERM, seconds in which requests are still taken while /readyz answers 503."""
     stall_s: Annotated[float, Ge(1), Le(86_400)] = 600.0
     """one UNet call, decode or encoding that lasts longer means a broken device, and ends the
     process; seconds."""
@@ -118,41 +126,32 @@ class Settings(LogSettings):
     """what is remembered of encoded prompts, on the device; 0 is nothing."""
 
 
-class ImportSettings(BaseSettings):
-    """The settings of `model_import.py`."""
+class ImportSettings(EnvironmentSettings):
+    """The settings of `model_import.py`; each source of downloads has its own beside them."""
 
-    model_config = _CONFIG
-
-    civitai_token: Annotated[SecretStr, Field(validation_alias="CIVITAI_TOKEN")] = SecretStr("")
-    """Civitai's API key, from CIVITAI_TOKEN; sent to `civitai_url`'s origin only, in a header.
-    Empty for none."""
-    civitai_url: Annotated[str, StringConstraints(pattern=r"^https?://[^/?#@\s]+$")] = (
-        "https://civitai.com"
-    )
-    """where Civitai's API is; a mirror's address, or a test's."""
     downloads: Path = Field(default_factory=lambda: _cache_home() / "lpw-sdxl" / "downloads")
     """folder that downloaded checkpoints are kept in."""
 
 
-AnySettings = TypeVar("AnySettings", LogSettings, Settings, ImportSettings)
-
-
-def read_log_settings() -> LogSettings:
-    """Read how logs are to be written from the environment.
-
-    Raises:
-        SettingsError: the variable holds what can't be used; it is named.
-    """
-    return _read(LogSettings)
-
-
-def read_settings() -> Settings:
-    """Read the service's settings from the environment.
+def read_settings(settings: type[AnySettings]) -> AnySettings:
+    """Read one class of settings from the environment.
 
     Raises:
         SettingsError: a variable holds what can't be used; it is named.
     """
-    return _read(Settings)
+    try:
+        return settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        name = str(first["loc"][0])
+        variable = variable_of(settings, name) if name in settings.model_fields else name
+        raise SettingsError(f"{variable}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+
+
+def variable_of(settings: type[EnvironmentSettings], name: str) -> str:
+    """Return the environment variable of a setting."""
+    alias = settings.model_fields[name].validation_alias
+    return alias if isinstance(alias, str) else f"{ENVIRONMENT_PREFIX}{name.upper()}"
 
 
 def list_gone(environment: Mapping[str, str]) -> list[str]:
@@ -177,25 +176,6 @@ def check_workers(settings: Settings) -> None:
             f"LPW_SDXL_WORKERS is {settings.workers}, and this is a container, where BentoML starts"
             " no worker in the place of one that ended; a container for each GPU would be right"
         )
-
-
-def read_import_settings() -> ImportSettings:
-    """Read the import's settings from the environment.
-
-    Raises:
-        SettingsError: a variable holds what can't be used; it is named.
-    """
-    return _read(ImportSettings)
-
-
-def _read(settings: type[AnySettings]) -> AnySettings:
-    try:
-        return settings()
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        name = str(first["loc"][0]).upper()
-        variable = name if name == "CIVITAI_TOKEN" else ENVIRONMENT_PREFIX + name
-        raise SettingsError(f"{variable}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
 
 
 def _cache_home() -> Path:

@@ -22,7 +22,7 @@ from .conftest import MANIFEST, Write
 def test_a_manifest_is_read_as_it_was_written(write_entry: Write):
     manifest = read_addon_manifest(write_entry())
     assert manifest.files.keys() == {"lora.safetensors"}
-    for name in ("kind", "name", "details", "trained_words", "fits", "created", "source_size"):
+    for name in ("kind", "name", "details", "origin", "fits", "created"):
         assert getattr(manifest, name) == getattr(MANIFEST, name)
     assert isinstance(manifest.kind, AddonKind)
 

@@ -23,9 +23,9 @@ WORKER = """
 import runpy, sys
 
 metrics = runpy.run_path(sys.argv[1])["EngineMetrics"]()
-metrics.queue(int(sys.argv[2]), 2)
-metrics.waited(0.5)
-metrics.image_done()
+metrics.set_jobs(int(sys.argv[2]), 2)
+metrics.observe_wait(0.5)
+metrics.count_image()
 print("ready", flush=True)
 sys.stdin.read()
 """

@@ -256,7 +256,7 @@ async def plain(scope: Any, receive: Any, send: Any) -> None:
 
 def tokens_of(monkeypatch: pytest.MonkeyPatch) -> AccessTokens:
     monkeypatch.setenv("LPW_SDXL_TOKENS", TOKEN)
-    tokens = AccessTokens.from_settings(read_settings())
+    tokens = AccessTokens.from_settings(read_settings(Settings))
     assert tokens is not None
     return tokens
 

@@ -17,18 +17,13 @@ from safetensors.torch import load_file, save_file
 
 from lpw_sdxl.checkpoint import skeleton
 from lpw_sdxl.checkpoint.convert import Conversion, convert, prepare
-from lpw_sdxl.checkpoint.importer import import_checkpoint
-from lpw_sdxl.checkpoint.options import ImportOptions, ImportResult
 from lpw_sdxl.checkpoint.selection import Selection, open_checkpoint
-from lpw_sdxl.checkpoint.tokenizer import write_tokenizer
-from lpw_sdxl.store import entries
-from lpw_sdxl.store.origin import Origin
+from lpw_sdxl.checkpoint.tokenizer_files import write_tokenizer
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import DTYPE_BYTES, CheckpointDtype
 from lpw_sdxl.weights.files import FileRecord
 from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo, read_header
 from lpw_sdxl.weights.progress import Progress
-from stores import store_at
 from tests.forge.checkpoint import SyntheticSize, tensor_shapes, write_checkpoint
 from tests.forge.fixtures import Shapes
 
@@ -40,16 +35,10 @@ FP16 = CheckpointDtype.FLOAT16
 BF16 = CheckpointDtype.BFLOAT16
 FP32 = CheckpointDtype.FLOAT32
 AS_IT_IS = Selection()
-MINE = ImportOptions(name="mine")
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """Progress that nobody reads."""
-
-
-def fail_at_once(stage: str, done: int, total: int) -> None:
-    """Progress of work that must not begin."""
-    raise AssertionError(f"{stage} began")
+    """Progress that is not shown."""
 
 
 def header_of(shapes: Shapes, dtype: str = "F16", **metadata: str) -> CheckpointHeader:
@@ -84,17 +73,6 @@ def convert_file(
     return Converted(directory, conversion, convert(conversion, directory, progress))
 
 
-def import_file(
-    path: Path,
-    options: ImportOptions = MINE,
-    selection: Selection = AS_IT_IS,
-    progress: Progress = silent,
-) -> ImportResult:
-    """Import as the command line does."""
-    checkpoint = open_checkpoint(path, selection)
-    return import_checkpoint(checkpoint, options, Origin(f"file:{path.name}"), progress)
-
-
 def weights_of(directory: Path) -> Weights:
     return {component: load_file(directory / component.weights_file) for component in Component}
 
@@ -127,7 +105,7 @@ def by_diffusers(path: Path, config: Path, dtype: torch.dtype) -> Weights:
 def _work_that_repeats_is_done_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what every conversion makes anew: modules' shapes and tokenizers, half of its time.
 
-    `test_tokenizer.py` and a first conversion test the real ones.
+    `test_tokenizer_files.py` and a first conversion test the real ones.
     """
     shapes_of, shapes = skeleton._shapes, {}
     kept = tmp_path_factory.mktemp("tokenizers")
@@ -225,20 +203,3 @@ def change_tensor(
         return path
 
     return change
-
-
-@pytest.fixture(scope="session")
-def imported(
-    tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, ImportResult]:
-    """A store with the tiny checkpoint in it, imported once; `entry` gives each test a copy."""
-    with store_at(tmp_path_factory.mktemp("imported")) as home:
-        return home, import_file(tiny_checkpoint)
-
-
-@pytest.fixture
-def entry(store_home: Path, imported: tuple[Path, ImportResult]) -> entries.StoreEntry:
-    """The tiny checkpoint as mine:VERSION in the test's own store."""
-    home, result = imported
-    shutil.copytree(home, store_home, dirs_exist_ok=True)
-    return entries.find(result.tag)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lpw_sdxl.checkpoint.tokenizer import write_tokenizer
+from lpw_sdxl.checkpoint.tokenizer_files import write_tokenizer
 from lpw_sdxl.conditioning import PromptEncoder
 from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 

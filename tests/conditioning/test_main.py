@@ -64,7 +64,7 @@ def encoder(tmp_path):
     """What serves, with text models that are never asked."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    from lpw_sdxl.checkpoint.tokenizer import write_tokenizer
+    from lpw_sdxl.checkpoint.tokenizer_files import write_tokenizer
     from lpw_sdxl.conditioning import PromptEncoder
     from lpw_sdxl.conditioning.clip import ClipTextEncoder
     from lpw_sdxl.conditioning.tokenizer import ClipTokenizer

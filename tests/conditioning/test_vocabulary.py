@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lpw_sdxl.checkpoint.tokenizer import END_TOKEN, START_TOKEN, build_vocabulary, read_merges
+from lpw_sdxl.checkpoint.tokenizer_files import (
+    END_TOKEN,
+    START_TOKEN,
+    build_vocabulary,
+    read_merges,
+)
 from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 from prompt_strategies import prompt_texts
 

@@ -36,7 +36,7 @@ def unet(model_directory: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def stock_unet(model_directory: Path) -> Any:
-    """With Diffusers' own attention; nobody changes it."""
+    """The UNet with Diffusers' own attention; no test changes it."""
     model = UNet2DConditionModel.from_pretrained(model_directory / "unet", local_files_only=True)
     return model.eval().requires_grad_(False)
 
@@ -49,7 +49,7 @@ def vae(model_directory: Path) -> Any:
 
 @pytest.fixture
 def make_denoising(stock_unet: Any) -> MakeDenoising:
-    """Makes images on their way, of random prompts of given lengths."""
+    """Builds denoisings with random prompts of given lengths."""
     features = stock_unet.config.cross_attention_dim
     config = stock_unet.config
     pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim

@@ -29,7 +29,7 @@ def assert_same_bits(vae: Any, before: dict[str, torch.Tensor]) -> None:
 
 
 def make_it_overflow_in_half(vae: Any) -> None:
-    """What SDXL's own VAE does: weights that fit into float16, activations that do not."""
+    """A VAE like SDXL's own: its weights fit into float16, its activations do not."""
     with torch.no_grad():
         vae.decoder.conv_in.weight.mul_(20_000)
         vae.decoder.conv_in.bias.mul_(20_000)
@@ -41,7 +41,7 @@ def count_decoder_runs(vae: Any) -> list[torch.Size]:
     return runs
 
 
-def test_pixels_are_what_the_vae_says(vae: Any) -> None:
+def test_pixels_are_those_of_the_vae(vae: Any) -> None:
     noise = latents(64, 96)
     pixels = Decoder(vae, NEVER).decode(noise)
     with torch.inference_mode():

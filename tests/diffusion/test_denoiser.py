@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lpw_sdxl.diffusion.denoiser import LONGEST_KEPT_TOKENS, Denoiser
+from lpw_sdxl.diffusion.denoiser import MAX_KEPT_TOKENS, Denoiser
 from lpw_sdxl.diffusion.step import Denoising, Guidance
 
 CPU = torch.device("cpu")
@@ -16,7 +16,7 @@ ONE_ROW = Guidance(1.0)
 
 @torch.inference_mode()
 def stock_predictions(stock_unet: Any, denoising: Denoising) -> torch.Tensor:
-    """What Diffusers' UNet says of each of an image's rows, one by one and unpadded."""
+    """Predict an image's rows with Diffusers' UNet, one by one and unpadded."""
     outputs = [
         stock_unet(
             row.latents,
@@ -47,7 +47,7 @@ def assert_stock(stock_unet: Any, group: Sequence[Denoising], ours: list[torch.T
     [
         [(77, 77), (77, 77)],
         [(77, 154), (231, 77), (3, 2)],
-        [(LONGEST_KEPT_TOKENS + 1, 77), (77, 77)],
+        [(MAX_KEPT_TOKENS + 1, 77), (77, 77)],
         [(400, 400), (77, 154)],
     ],
     ids=["of one length", "mixed", "one just too long to keep", "one far too long to keep"],
@@ -75,7 +75,7 @@ def test_predictions_are_stock_diffusers(
     [[[0, 1, 2, 3, 4]], [[0], [1], [2], [3], [4]], [[0, 2, 4], [1, 3]], [[4, 1], [3, 0, 2]]],
     ids=["one call", "a call a row", "two calls", "in any order"],
 )
-def test_rows_find_back_to_their_images_however_they_are_divided(
+def test_predictions_are_returned_to_their_images_however_rows_are_divided(
     unet: Any, stock_unet: Any, make_denoising: Any, calls: list[list[int]]
 ) -> None:
     group = [
@@ -117,10 +117,10 @@ def test_what_is_not_kept_is_made_in_every_call(unet: Any, make_denoising: Any) 
 
 def test_nothing_is_kept_of_a_long_prompt(unet: Any, make_denoising: Any) -> None:
     denoiser = Denoiser(unet, CPU)
-    long = make_denoising(LONGEST_KEPT_TOKENS + 1, guidance=ONE_ROW)
+    long = make_denoising(MAX_KEPT_TOKENS + 1, guidance=ONE_ROW)
     denoiser.predict([long], [[0]])
     assert long.rows()[0].prompt._projected is None
-    short = make_denoising(LONGEST_KEPT_TOKENS, guidance=ONE_ROW)
+    short = make_denoising(MAX_KEPT_TOKENS, guidance=ONE_ROW)
     denoiser.predict([long, short], [[0, 1]])
     assert long.rows()[0].prompt._projected is None
     denoiser.predict([short], [[0]])
@@ -129,9 +129,9 @@ def test_nothing_is_kept_of_a_long_prompt(unet: Any, make_denoising: Any) -> Non
 
 def test_only_mixed_lengths_are_masked(unet: Any, make_denoising: Any) -> None:
     denoiser = Denoiser(unet, CPU)
-    same = denoiser.arguments(make_denoising(77, 77).rows())
+    same = denoiser.stack(make_denoising(77, 77).rows())
     assert "encoder_attention_mask" not in same
-    mixed = denoiser.arguments(make_denoising(5, 3).rows())
+    mixed = denoiser.stack(make_denoising(5, 3).rows())
     assert mixed["encoder_attention_mask"].tolist() == [[True] * 3 + [False] * 2, [True] * 5]
     assert mixed["encoder_hidden_states"].shape[:2] == (2, 5)
 

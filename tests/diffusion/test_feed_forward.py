@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from diffusers.models.activations import GEGLU
 
-from lpw_sdxl.diffusion.feed_forward import part_gates
+from lpw_sdxl.diffusion.feed_forward import split_gates
 
 
 @torch.inference_mode()
@@ -16,7 +16,7 @@ def test_every_gated_layer_gives_what_diffusers_gives(unet: Any) -> None:
     assert layers
     given = [torch.randn(2, 5, layer.proj.in_features) for layer in layers]
     expected = [layer(states) for layer, states in zip(layers, given, strict=True)]
-    part_gates(unet)
+    split_gates(unet)
     for layer, states, values in zip(layers, given, expected, strict=True):
         assert "forward" in vars(layer)
         torch.testing.assert_close(layer(states), values, rtol=1e-5, atol=1e-5)
@@ -24,7 +24,7 @@ def test_every_gated_layer_gives_what_diffusers_gives(unet: Any) -> None:
 
 @torch.inference_mode()
 def test_a_layer_whose_weights_are_exchanged_uses_the_new_ones(unet: Any) -> None:
-    part_gates(unet)
+    split_gates(unet)
     layer = next(module for module in unet.modules() if isinstance(module, GEGLU))
     states = torch.randn(2, 5, layer.proj.in_features)
     before = layer(states)
@@ -35,8 +35,8 @@ def test_a_layer_whose_weights_are_exchanged_uses_the_new_ones(unet: Any) -> Non
 
 
 @torch.inference_mode()
-def test_a_layer_that_is_divided_among_loras_is_asked_as_a_whole(unet: Any) -> None:
-    part_gates(unet)
+def test_a_layer_that_is_divided_among_loras_is_called_as_a_whole(unet: Any) -> None:
+    split_gates(unet)
     layer = next(module for module in unet.modules() if isinstance(module, GEGLU))
     states = torch.randn(2, 5, layer.proj.in_features)
     width = layer.proj.out_features

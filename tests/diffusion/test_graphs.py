@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from lpw_sdxl.diffusion import graphs
-from lpw_sdxl.diffusion.graphs import MOST_GRAPHS, SEEN_BEFORE, GraphedUnet, tensors_of
+from lpw_sdxl.diffusion.graphs import CALLS_BEFORE_RECORDING, MAX_GRAPHS, GraphedUnet, list_tensors
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 class Network(torch.nn.Module):
-    """Takes what a UNet does, and uses all of it."""
+    """A network with a UNet's arguments that uses all of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,13 +52,13 @@ def arguments(rows: int, *, tokens: int = 7, device: str = "cpu") -> dict[str, A
 def test_calls_that_are_too_large_are_never_recorded() -> None:
     network = Network()
     graphed = GraphedUnet(network, 64 * 64 - 1)
-    for _ in range(SEEN_BEFORE + 2):
+    for _ in range(CALLS_BEFORE_RECORDING + 2):
         given = arguments(1)
         assert torch.equal(graphed(**given)[0], network(**given)[0])
     assert len(graphed._recorded) == 0
 
 
-def test_what_can_not_be_recorded_is_called_as_ever(
+def test_a_call_that_can_not_be_recorded_is_made_as_usual(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: object) -> None:
@@ -68,7 +68,7 @@ def test_what_can_not_be_recorded_is_called_as_ever(
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
     network = Network()
     graphed = GraphedUnet(network, 64 * 64)
-    for _ in range(SEEN_BEFORE + 3):
+    for _ in range(CALLS_BEFORE_RECORDING + 3):
         given = arguments(1)
         assert torch.equal(graphed(**given)[0], network(**given)[0])
     assert caplog.text.count("no longer recorded") == 1
@@ -77,9 +77,9 @@ def test_what_can_not_be_recorded_is_called_as_ever(
 def test_all_tensors_are_found_in_one_order() -> None:
     given = arguments(2)
     backwards = dict(reversed(given.items()))
-    found = [*tensors_of(given)]
+    found = [*list_tensors(given)]
     assert len(found) == 4
-    assert all(one is other for one, other in zip(found, tensors_of(backwards), strict=True))
+    assert all(one is other for one, other in zip(found, list_tensors(backwards), strict=True))
 
 
 @pytest.mark.gpu
@@ -89,7 +89,7 @@ def test_a_replay_gives_what_the_call_gives() -> None:
     network = Network().cuda()
     graphed = GraphedUnet(network, 64 * 64 * 3)
     kept = []
-    for rows in (1, 3, 4, 2) * (SEEN_BEFORE + 3):
+    for rows in (1, 3, 4, 2) * (CALLS_BEFORE_RECORDING + 3):
         for tokens in (7, 9):
             given = arguments(rows, tokens=tokens, device="cuda")
             kept.append((graphed(**given)[0], copy.deepcopy(network)(**given)[0]))
@@ -106,7 +106,7 @@ def test_a_replay_gives_what_the_call_gives() -> None:
 @torch.inference_mode()
 def test_only_the_latest_shapes_are_kept() -> None:
     graphed = GraphedUnet(Network().cuda(), 64 * 64)
-    for tokens in range(1, MOST_GRAPHS + 5):
-        for _ in range(SEEN_BEFORE + 1):
+    for tokens in range(1, MAX_GRAPHS + 5):
+        for _ in range(CALLS_BEFORE_RECORDING + 1):
             graphed(**arguments(1, tokens=tokens, device="cuda"))
-    assert len(graphed._recorded) == MOST_GRAPHS
+    assert len(graphed._recorded) == MAX_GRAPHS

@@ -22,5 +22,5 @@ def test_the_largest_seed_draws() -> None:
     assert draw_noise(SIZE, seeded_generator(2**64 - 1)).isfinite().all()
 
 
-def test_a_size_is_told_as_original_crop_and_target() -> None:
+def test_a_size_is_given_as_original_crop_and_target() -> None:
     assert size_embedding(SIZE).tolist() == [64, 128, 0, 0, 64, 128]

@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lpw_sdxl.diffusion.latents import seeded_generator
-from lpw_sdxl.diffusion.noise import BrownianNoise, Stepped, TakeStep, bind_step
+from lpw_sdxl.diffusion.noise import BrownianNoise, StepResult, TakeStep, bind_step
 from lpw_sdxl.diffusion.scheduler_rules import check_scheduler, supported_schedulers
 from lpw_sdxl.diffusion.schedulers import make_scheduler, own_scheduler, unet_calls
 from lpw_sdxl.errors import InvalidRequestError, ModelError
@@ -91,9 +91,9 @@ def bind_stock(scheduler: Any, generator: torch.Generator, latents: torch.Tensor
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     keywords = {"generator": generator} if takes_generator else {}
 
-    def take_step(*arguments: torch.Tensor) -> Stepped:
+    def take_step(*arguments: torch.Tensor) -> StepResult:
         latents = scheduler.step(*arguments, **keywords, return_dict=False)[0]
-        return Stepped(latents, latents)
+        return StepResult(latents, latents)
 
     return take_step
 
@@ -125,10 +125,10 @@ def test_unet_calls_are_counted_and_timesteps_fall(
 @pytest.mark.thorough
 @pytest.mark.parametrize(("config", "name"), SUPPORTED)
 @pytest.mark.parametrize("steps", [1, 2, 3, 14, 15, 33, 50, 61])
-def test_whoever_knows_the_image_is_led_to_it(
+def test_exact_predictions_lead_to_the_image(
     name: SchedulerName, config: dict[str, Any], steps: int
 ) -> None:
-    """For a UNet that knows the answer every solver is exact, in whatever terms it is told."""
+    """For a UNet whose predictions are exact every solver is exact, of whatever prediction type."""
     steps = min(steps, SCHEDULERS[name].max_steps)
     scheduler: Any = make_scheduler(name, config, steps)
     image = torch.randn(1, 4, 4, 3, generator=seeded_generator(3)) * 0.8
@@ -153,7 +153,7 @@ def test_whoever_knows_the_image_is_led_to_it(
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 @pytest.mark.parametrize("name", [SchedulerName.UNIPC, SchedulerName.LMS, SchedulerName.LMS_KARRAS])
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 20, 77])
-def test_what_is_worked_out_on_the_cpu_is_what_diffusers_works_out(
+def test_factors_computed_on_the_cpu_give_what_diffusers_computes(
     name: SchedulerName, steps: int, config: dict[str, Any]
 ) -> None:
     if name not in supported_schedulers(config):
@@ -238,7 +238,7 @@ class Waited(Exception):
 class NoWaiting(TorchDispatchMode):
     """Raises at every copy between devices that waits; tensors on `meta` raise where one is read.
 
-    A copy that does not wait is one that says so.
+    A copy that does not wait has `non_blocking`.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -269,7 +269,7 @@ def test_no_step_waits_for_the_device(name: SchedulerName, steps: int) -> None:
     "name", [SchedulerName.UNIPC, SchedulerName.LCM, SchedulerName.DPMPP_2M_SDE]
 )
 def test_diffusers_own_step_would_wait(name: SchedulerName) -> None:
-    """What the test above relies on: it sees the waiting that is there without us."""
+    """Check what the test above relies on: it detects the waits of Diffusers' own step."""
     scheduler = stock_scheduler(name, CONFIG, seed=0)
     scheduler.set_timesteps(5)
     scheduler.set_begin_index(0)
@@ -279,7 +279,7 @@ def test_diffusers_own_step_would_wait(name: SchedulerName) -> None:
 
 @contextmanager
 def guarded_against_waiting() -> Iterator[Callable[[], object]]:
-    """Give what begins the watch; sending the first noise to the device is not watched."""
+    """Return what begins the watch; copying the first noise to the device is not watched."""
     mode = NoWaiting()
     entered = []
 
@@ -353,16 +353,16 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(
-    ("name", "config", "steps", "field", "says"), REFUSED.values(), ids=REFUSED.keys()
+    ("name", "config", "steps", "field", "words"), REFUSED.values(), ids=REFUSED.keys()
 )
 def test_what_would_be_another_picture_is_refused(
-    name: str, config: dict[str, Any], steps: int, field: str, says: str
+    name: str, config: dict[str, Any], steps: int, field: str, words: str
 ) -> None:
     with pytest.raises(InvalidRequestError) as refusal:
         check_scheduler(SchedulerName(name), config, steps)
     assert refusal.value.field == field
     assert name in refusal.value.message
-    assert says in refusal.value.message
+    assert words in refusal.value.message
 
 
 @pytest.mark.parametrize(("config", "name"), SUPPORTED)
@@ -374,7 +374,7 @@ def test_what_is_supported_is_not_refused(name: SchedulerName, config: dict[str,
 @pytest.mark.parametrize(
     "name", [name for name, recipe in SCHEDULERS.items() if recipe.divides_by_alpha]
 )
-def test_what_is_said_to_divide_by_0_does(name: SchedulerName) -> None:
+def test_what_is_listed_as_dividing_by_0_does_so(name: SchedulerName) -> None:
     latents = run(make_scheduler(name, CONFIGS["epsilon with zero SNR"], 20))
     assert not latents.isfinite().all()
 
@@ -382,7 +382,7 @@ def test_what_is_said_to_divide_by_0_does(name: SchedulerName) -> None:
 @pytest.mark.parametrize(
     "name", [name for name in SchedulerName if SCHEDULERS[name].max_steps < 999]
 )
-def test_what_is_said_to_take_no_more_steps_leaves_the_trained_timesteps(
+def test_what_is_listed_with_a_limit_of_steps_leaves_beyond_it_the_trained_timesteps(
     name: SchedulerName,
 ) -> None:
     make_scheduler(name, CONFIG, SCHEDULERS[name].max_steps)
@@ -399,6 +399,6 @@ def test_the_models_own_scheduler_can_sample_it(config: dict[str, Any]) -> None:
     check_scheduler(own_scheduler(config), config, 150)
 
 
-def test_an_own_scheduler_that_is_not_served_is_said() -> None:
+def test_an_own_scheduler_that_is_not_served_is_refused() -> None:
     with pytest.raises(ModelError, match="PNDMScheduler"):
         own_scheduler(CONFIG | {"_class_name": "PNDMScheduler"})

@@ -1,4 +1,4 @@
-"""The VAE's quicker layers: the same numbers as torch's and Diffusers' own."""
+"""The VAE's faster layers: the same numbers as torch's and Diffusers' own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from lpw_sdxl.diffusion import vae_layers
 from lpw_sdxl.diffusion.decoder import Decoder
-from lpw_sdxl.diffusion.vae_layers import attend_in_parts, group_norm, quicken
+from lpw_sdxl.diffusion.vae_layers import attend_in_parts, group_norm, install_fast_layers
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -29,7 +29,7 @@ def test_groups_are_normalised_as_torch_does(shape: tuple[int, ...], offset: flo
     expected = F.group_norm(states.double(), 16, weight.double(), bias.double(), 1e-6)
     error = (group_norm(states, 16, weight, bias, 1e-6) - expected).abs().max()
     unit = torch.finfo(torch.float32).eps * states.abs().max() / 3 * weight.abs().max()
-    assert error < 2 * unit  # what float32 can say of numbers so far from their mean
+    assert error < 2 * unit  # the precision of float32 for numbers so far from their mean
 
 
 def test_another_layout_of_memory_gives_the_same() -> None:
@@ -39,11 +39,11 @@ def test_another_layout_of_memory_gives_the_same() -> None:
     torch.testing.assert_close(last, group_norm(states, 8, weight, bias, 1e-6))
 
 
-@pytest.mark.parametrize("most_scores", [1, 30, 45, 10_000], ids=lambda scores: f"{scores}-scores")
-def test_attention_in_parts_is_attention(most_scores: int) -> None:
+@pytest.mark.parametrize("max_scores", [1, 30, 45, 10_000], ids=lambda scores: f"{scores}-scores")
+def test_attention_in_parts_is_attention(max_scores: int) -> None:
     query, key, value = (drawn(2, 15, 8, seed=seed) * 2 for seed in range(3))
     expected = F.scaled_dot_product_attention(query, key, value)
-    torch.testing.assert_close(attend_in_parts(query, key, value, most_scores), expected)
+    torch.testing.assert_close(attend_in_parts(query, key, value, max_scores), expected)
 
 
 @pytest.mark.parametrize("is_on", [False, True])
@@ -80,14 +80,14 @@ def test_a_decode_is_what_diffusers_decodes(
     monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
     latents = drawn(2, 4, 12, 8)
     expected = vae.decode(latents).sample
-    monkeypatch.setattr(vae_layers, "is_slow_otherwise", lambda _: is_slow)
-    quicken(vae)
+    monkeypatch.setattr(vae_layers, "is_slow_in_torch", lambda _: is_slow)
+    install_fast_layers(vae)
     torch.testing.assert_close(vae.decode(latents).sample, expected, rtol=1e-4, atol=1e-4)
     assert caplog.text == ""  # Diffusers warns of arguments that a processor does not know
 
 
 @torch.inference_mode()
-def test_the_quicker_layers_are_used_where_torch_is_slow(
+def test_the_faster_layers_are_used_where_torch_is_slow(
     vae: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = {"group_norm": 0, "attend_in_parts": 0}
@@ -99,10 +99,10 @@ def test_the_quicker_layers_are_used_where_torch_is_slow(
             return own(*arguments)
 
         monkeypatch.setattr(vae_layers, name, counted)
-    quicken(vae)
+    install_fast_layers(vae)
     vae.decode(drawn(1, 4, 8, 8))
     assert counts == {"group_norm": 0, "attend_in_parts": 0}
-    monkeypatch.setattr(vae_layers, "is_slow_otherwise", lambda _: True)
+    monkeypatch.setattr(vae_layers, "is_slow_in_torch", lambda _: True)
     vae.decode(drawn(1, 4, 8, 8))
     norms = [one for one in vae.decoder.modules() if isinstance(one, torch.nn.GroupNorm)]
     assert counts == {"group_norm": len(norms), "attend_in_parts": 1}
@@ -110,8 +110,8 @@ def test_the_quicker_layers_are_used_where_torch_is_slow(
 
 @torch.inference_mode()
 def test_a_copy_has_weights_of_its_own(vae: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vae_layers, "is_slow_otherwise", lambda _: True)
-    quicken(vae)
+    monkeypatch.setattr(vae_layers, "is_slow_in_torch", lambda _: True)
+    install_fast_layers(vae)
     other = copy.deepcopy(vae)
     other.decoder.conv_norm_out.bias += 1
     latents = drawn(1, 4, 8, 8)
@@ -126,8 +126,8 @@ def test_a_gpu_decodes_the_same_picture_either_way(
 ) -> None:
     decoder = Decoder(vae.cuda(), 2**40)
     latents = drawn(1, 4, 32, 48).cuda()
-    assert vae_layers.is_slow_otherwise(latents)
-    assert not vae_layers.is_slow_otherwise(latents.half())
+    assert vae_layers.is_slow_in_torch(latents)
+    assert not vae_layers.is_slow_in_torch(latents.half())
     ours = decoder.decode(latents).astype(int)
-    monkeypatch.setattr(vae_layers, "is_slow_otherwise", lambda _: False)
+    monkeypatch.setattr(vae_layers, "is_slow_in_torch", lambda _: False)
     assert abs(ours - decoder.decode(latents)).max() <= 2  # levels; TF32's mantissa has 10 bits

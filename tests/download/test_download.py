@@ -19,13 +19,15 @@ from pathlib import Path
 import pytest
 from typing_extensions import Buffer
 
-from lpw_sdxl.download import Download, DownloadHooks, fetch, remove, transfer
-from lpw_sdxl.download.notes import locked
+from lpw_sdxl.download import transfer
+from lpw_sdxl.download.fetch import Download, fetch, remove
+from lpw_sdxl.download.hooks import DownloadHooks
 from lpw_sdxl.download.partial import PartialFile
-from lpw_sdxl.download.source import CivitaiSource, UrlSource
+from lpw_sdxl.download.sources.civitai import CivitaiSource
+from lpw_sdxl.download.sources.https import UrlSource
+from lpw_sdxl.download.state import locked
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
-from lpw_sdxl.settings import ImportSettings
-from lpw_sdxl.store.origin import Origin
+from lpw_sdxl.store.origin import AuthorNotes
 from lpw_sdxl.weights.header import read_header
 from tests.forge.raw import safetensors_bytes
 from web import (
@@ -81,8 +83,8 @@ def server() -> Iterator[WebServer]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, server: WebServer) -> ImportSettings:
-    return ImportSettings(downloads=tmp_path / "a" / "downloads", civitai_url=server.url())
+def downloads(tmp_path: Path) -> Path:
+    return tmp_path / "a" / "downloads"
 
 
 @pytest.fixture
@@ -91,13 +93,13 @@ def watch() -> Watch:
 
 
 @pytest.fixture
-def get(server: WebServer, settings: ImportSettings, watch: Watch) -> Callable[..., Download]:
+def get(server: WebServer, downloads: Path, watch: Watch) -> Callable[..., Download]:
     def get(*answers: Answer, sha256: str | None = None, path: str = "/m.safetensors") -> Download:
         if answers:
             server.on(path, *answers)
         return fetch(
             UrlSource(server.url(path)),
-            settings,
+            downloads,
             expected_sha256=sha256,
             hooks=watch.hooks,
             retry_delay_s=DELAY_S,
@@ -109,9 +111,9 @@ def get(server: WebServer, settings: ImportSettings, watch: Watch) -> Callable[.
 Get = Callable[..., Download]
 
 
-def files(settings: ImportSettings) -> dict[str, bytes]:
+def files(downloads: Path) -> dict[str, bytes]:
     """Every file of the downloads folder by name, without the locks."""
-    paths = settings.downloads.rglob("*") if settings.downloads.exists() else []
+    paths = downloads.rglob("*") if downloads.exists() else []
     return {
         path.name: path.read_bytes() for path in paths if path.is_file() and path.name != "lock"
     }
@@ -124,14 +126,14 @@ def ranges(requests: list[Request]) -> list[str | None]:
 # Whole
 
 
-def test_file_comes_whole_and_is_told_about(get: Get, settings: ImportSettings, watch: Watch):
+def test_file_comes_whole_with_its_progress_and_notes(get: Get, downloads: Path, watch: Watch):
     download = get(File(CONTENT))
     assert download.path.read_bytes() == CONTENT
-    assert download.path.parent.parent == settings.downloads
+    assert download.path.parent.parent == downloads
     assert download.path.read_bytes() == CONTENT
     assert download.path.name == "m.safetensors"
-    assert (download.origin, download.was_there) == (Origin(download.origin.source), False)
-    assert download.origin.source.endswith("/m.safetensors")
+    assert (download.notes, download.was_there) == (AuthorNotes(), False)
+    assert download.source.endswith("/m.safetensors")
     assert watch.stages[0] == ("download", 0, len(CONTENT))
     assert watch.stages[-1] == ("download", len(CONTENT), len(CONTENT))
     assert {stage for stage, _, _ in watch.stages} == {"download"}
@@ -140,16 +142,16 @@ def test_file_comes_whole_and_is_told_about(get: Get, settings: ImportSettings, 
     assert watch.headers[0][1] == len(CONTENT)
     assert watch.spaces == [len(CONTENT)]
     assert watch.lines == []
-    assert set(files(settings)) == {"m.safetensors", "download.json"}
-    notes = json.loads(files(settings)["download.json"])
+    assert set(files(downloads)) == {"m.safetensors", "download.json"}
+    notes = json.loads(files(downloads)["download.json"])
     assert notes["state"] == "finished"
     assert notes["sha256"] == SHA256
 
 
-def test_folders_are_for_their_owner_only(get: Get, settings: ImportSettings):
+def test_folders_are_for_their_owner_only(get: Get, downloads: Path):
     folder = get(File(CONTENT)).path.parent
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert settings.downloads.stat().st_mode & 0o777 == 0o700
+    assert downloads.stat().st_mode & 0o777 == 0o700
 
 
 def test_finished_download_is_found_without_a_request(get: Get, server: WebServer):
@@ -157,13 +159,13 @@ def test_finished_download_is_found_without_a_request(get: Get, server: WebServe
     server.on("/m.safetensors", Status(500))
     again = get(sha256=SHA256.upper())
     assert again.was_there
-    assert (again.path, again.origin) == (first.path, first.origin)
+    assert (again.path, again.source, again.notes) == (first.path, first.source, first.notes)
     assert len(server.requests) == 1
 
 
 def test_finished_download_is_found_while_others_hold_its_lock(get: Get):
     first = get(File(CONTENT))
-    with locked(first.path.parent, first.origin.source):
+    with locked(first.path.parent, first.source):
         assert get().was_there
 
 
@@ -192,12 +194,10 @@ def test_damaged_download_is_fetched_anew(get: Get, server: WebServer, damage: s
     assert len(server.requests) == 2
 
 
-def test_urls_that_differ_by_query_are_different_downloads(
-    server: WebServer, settings: ImportSettings
-):
+def test_urls_that_differ_by_query_are_different_downloads(server: WebServer, downloads: Path):
     server.on("/m", File(CONTENT), File(payload(8)))
-    one = fetch(UrlSource(server.url("/m?file=1")), settings)
-    two = fetch(UrlSource(server.url("/m?file=2")), settings)
+    one = fetch(UrlSource(server.url("/m?file=1")), downloads)
+    two = fetch(UrlSource(server.url("/m?file=2")), downloads)
     assert one.path != two.path
     assert one.path.read_bytes() != two.path.read_bytes()
     assert one.path.name == "checkpoint.safetensors"
@@ -306,16 +306,16 @@ def test_end_that_comes_early_is_gone_on_with(get: Get, server: WebServer, lengt
     assert download.path.read_bytes() == CONTENT
 
 
-def test_file_that_is_shorter_than_its_header_says_is_refused(get: Get, settings: ImportSettings):
+def test_file_that_is_shorter_than_its_header_says_is_refused(get: Get, downloads: Path):
     with pytest.raises(CheckpointError, match="its own header asks for"):
         get(File(CONTENT[:-1]))
-    assert files(settings) == {}
+    assert files(downloads) == {}
 
 
-def test_length_that_is_declared_too_short_is_refused(get: Get, settings: ImportSettings):
+def test_length_that_is_declared_too_short_is_refused(get: Get, downloads: Path):
     with pytest.raises(CheckpointError, match="its own header asks for"):
         get(File(CONTENT, length=150_000))
-    assert files(settings) == {}
+    assert files(downloads) == {}
 
 
 def test_server_that_always_hangs_up_is_given_up(get: Get, server: WebServer, watch: Watch):
@@ -356,7 +356,7 @@ def test_busy_server_is_given_up_after_five_attempts(get: Get, server: WebServer
 # What is refused
 
 
-def test_header_is_refused_before_the_rest_comes(get: Get, settings: ImportSettings):
+def test_header_is_refused_before_the_rest_comes(get: Get, downloads: Path):
     content = payload(size=30_000_000)
     seen = []
 
@@ -367,11 +367,11 @@ def test_header_is_refused_before_the_rest_comes(get: Get, settings: ImportSetti
     with WebServer() as server:
         server.on("/m", File(content))
         with pytest.raises(UnsupportedCheckpointError, match="Flux"):
-            fetch(UrlSource(server.url("/m")), settings, hooks=DownloadHooks(check_header=refuse))
+            fetch(UrlSource(server.url("/m")), downloads, hooks=DownloadHooks(check_header=refuse))
     assert len(seen) == 1
     assert seen[0][0] < 1_000_000
     assert seen[0][1] == len(content)
-    assert files(settings) == {}
+    assert files(downloads) == {}
 
 
 @pytest.mark.parametrize(
@@ -380,13 +380,13 @@ def test_header_is_refused_before_the_rest_comes(get: Get, settings: ImportSetti
     ids=["pickle", "zip", "short", "empty"],
 )
 def test_what_is_no_safetensors_is_checked_at_once(
-    get: Get, server: WebServer, settings: ImportSettings, content: bytes
+    get: Get, server: WebServer, downloads: Path, content: bytes
 ):
     hooks = DownloadHooks(check_header=lambda path, size: read_header(path) and None)
     server.on("/m", File(content))
     with pytest.raises(CheckpointError, match=r"m\.safetensors\.part|checkpoint\.safetensors"):
-        fetch(UrlSource(server.url("/m")), settings, hooks=hooks)
-    assert files(settings) == {}
+        fetch(UrlSource(server.url("/m")), downloads, hooks=hooks)
+    assert files(downloads) == {}
 
 
 def test_what_the_check_lets_pass_goes_on(get: Get, watch: Watch):
@@ -395,56 +395,54 @@ def test_what_the_check_lets_pass_goes_on(get: Get, watch: Watch):
     assert len(watch.headers) == 1
 
 
-def test_wrong_sha256_is_removed(get: Get, server: WebServer, settings: ImportSettings):
+def test_wrong_sha256_is_removed(get: Get, server: WebServer, downloads: Path):
     with pytest.raises(CheckpointError) as refused:
         get(File(CONTENT), sha256=OTHER_SHA256)
     assert SHA256 in str(refused.value)
     assert OTHER_SHA256 in str(refused.value)
-    assert files(settings) == {}
+    assert files(downloads) == {}
     assert get(sha256=SHA256).path.read_bytes() == CONTENT
     assert len(server.requests) == 2
 
 
-def test_declared_size_over_the_limit_is_refused(get: Get, watch: Watch, settings: ImportSettings):
+def test_declared_size_over_the_limit_is_refused(get: Get, watch: Watch, downloads: Path):
     with pytest.raises(CheckpointError, match="a checkpoint has 100,000,000,000 at most"):
         get(File(CONTENT, length=100_000_000_001))
     assert watch.spaces == []
-    assert files(settings) == {}
+    assert files(downloads) == {}
 
 
-def test_endless_file_is_stopped(
-    get: Get, settings: ImportSettings, monkeypatch: pytest.MonkeyPatch
-):
+def test_endless_file_is_stopped(get: Get, downloads: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(transfer, "MAX_FILE_BYTES", 300_000)
     with pytest.raises(CheckpointError, match="at most"):
         get(Endless())
-    assert files(settings) == {}
+    assert files(downloads) == {}
 
 
-def test_no_space_is_said_before_a_byte_is_written(server: WebServer, settings: ImportSettings):
+def test_no_space_is_said_before_a_byte_is_written(server: WebServer, downloads: Path):
     def refuse(size: int | None) -> None:
-        assert files(settings) == {}
+        assert files(downloads) == {}
         raise CheckpointError(f"{size} bytes are needed.")
 
     server.on("/m", File(CONTENT))
     with pytest.raises(CheckpointError, match=f"{len(CONTENT)} bytes are needed"):
-        fetch(UrlSource(server.url("/m")), settings, hooks=DownloadHooks(check_space=refuse))
-    assert list(settings.downloads.iterdir()) == []
+        fetch(UrlSource(server.url("/m")), downloads, hooks=DownloadHooks(check_space=refuse))
+    assert list(downloads.iterdir()) == []
 
 
-def test_full_disk_is_said_and_nothing_is_left(server: WebServer, settings: ImportSettings):
+def test_full_disk_is_said_and_nothing_is_left(server: WebServer, downloads: Path):
     def fill(size: int | None) -> None:
-        (folder,) = settings.downloads.iterdir()
+        (folder,) = downloads.iterdir()
         (folder / "m.safetensors.part").symlink_to("/dev/full")  # every write: no space left
 
     server.on("/m.safetensors", File(CONTENT))
     with pytest.raises(CheckpointError, match=r"is full.*LPW_SDXL_DOWNLOADS"):
         fetch(
             UrlSource(server.url("/m.safetensors")),
-            settings,
+            downloads,
             hooks=DownloadHooks(check_space=fill),
         )
-    assert list(settings.downloads.iterdir()) == []
+    assert list(downloads.iterdir()) == []
 
 
 def test_disk_that_takes_a_part_of_a_write_gets_the_rest(tmp_path: Path):
@@ -462,8 +460,8 @@ def test_disk_that_takes_a_part_of_a_write_gets_the_rest(tmp_path: Path):
     assert part.sha256 == SHA256
 
 
-def test_folder_that_can_not_be_made_is_said(get: Get, settings: ImportSettings):
-    settings.downloads.parent.write_text("a file")
+def test_folder_that_can_not_be_made_is_said(get: Get, downloads: Path):
+    downloads.parent.write_text("a file")
     with pytest.raises(CheckpointError, match="LPW_SDXL_DOWNLOADS"):
         get(File(CONTENT))
 
@@ -473,23 +471,22 @@ def test_folder_that_can_not_be_made_is_said(get: Get, settings: ImportSettings)
 CHILD = """
 import sys
 from pathlib import Path
-from lpw_sdxl.download import fetch
-from lpw_sdxl.download.source import UrlSource
-from lpw_sdxl.settings import ImportSettings
-fetch(UrlSource(sys.argv[1]), ImportSettings(downloads=Path(sys.argv[2])))
+from lpw_sdxl.download.fetch import fetch
+from lpw_sdxl.download.sources.https import UrlSource
+fetch(UrlSource(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
 @pytest.mark.processes
 def test_killed_download_is_gone_on_with_and_two_at_once_are_refused(
-    get: Get, server: WebServer, settings: ImportSettings, watch: Watch
+    get: Get, server: WebServer, downloads: Path, watch: Watch
 ):
     server.on("/m.safetensors", File(CONTENT, wait_s=0.1), File(CONTENT))
     url = server.url("/m.safetensors")
-    child = subprocess.Popen([sys.executable, "-c", CHILD, url, str(settings.downloads)])
+    child = subprocess.Popen([sys.executable, "-c", CHILD, url, str(downloads)])
     try:
         deadline = time.monotonic() + 20
-        while len(files(settings).get("m.safetensors.part", b"")) < 50_000:
+        while len(files(downloads).get("m.safetensors.part", b"")) < 50_000:
             assert time.monotonic() < deadline
             assert child.poll() is None
             time.sleep(0.02)
@@ -499,7 +496,7 @@ def test_killed_download_is_gone_on_with_and_two_at_once_are_refused(
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
-    position = len(files(settings)["m.safetensors.part"])
+    position = len(files(downloads)["m.safetensors.part"])
     assert 50_000 <= position < len(CONTENT)
     download = get()
     assert download.path.read_bytes() == CONTENT
@@ -510,7 +507,7 @@ def test_killed_download_is_gone_on_with_and_two_at_once_are_refused(
     assert watch.headers == [(position, len(CONTENT))]
 
 
-def test_interrupt_keeps_what_has_come(server: WebServer, settings: ImportSettings, get: Get):
+def test_interrupt_keeps_what_has_come(server: WebServer, downloads: Path, get: Get):
     def interrupt(stage: str, done: int, total: int) -> None:
         if done >= 50_000:
             raise KeyboardInterrupt
@@ -519,17 +516,15 @@ def test_interrupt_keeps_what_has_come(server: WebServer, settings: ImportSettin
     with pytest.raises(KeyboardInterrupt):
         fetch(
             UrlSource(server.url("/m.safetensors")),
-            settings,
+            downloads,
             hooks=DownloadHooks(progress=interrupt),
         )
-    position = len(files(settings)["m.safetensors.part"])
+    position = len(files(downloads)["m.safetensors.part"])
     assert get().path.read_bytes() == CONTENT
     assert ranges(server.requests) == [None, f"bytes={position}-"]
 
 
-def test_complete_part_is_verified_without_a_request(
-    get: Get, server: WebServer, settings: ImportSettings
-):
+def test_complete_part_is_verified_without_a_request(get: Get, server: WebServer, downloads: Path):
     path = get(File(CONTENT)).path
     # As a process leaves it that dies between its notes and the rename.
     path.rename(path.with_name("m.safetensors.part"))
@@ -543,7 +538,7 @@ def test_complete_part_is_verified_without_a_request(
         file.write(b"damage")
     with pytest.raises(CheckpointError, match="SHA-256"):
         get(sha256=SHA256)
-    assert files(settings) == {}
+    assert files(downloads) == {}
 
 
 @pytest.mark.parametrize("change", ["too long", "no validator", "no notes", "symlink"])
@@ -574,7 +569,7 @@ def test_part_that_can_not_be_gone_on_with_starts_again(
 
 
 def test_damaged_part_of_a_killed_download_is_removed_by_its_hash(
-    get: Get, server: WebServer, settings: ImportSettings
+    get: Get, server: WebServer, downloads: Path
 ):
     path = get(File(CONTENT)).path
     notes = path.with_name("download.json")
@@ -587,17 +582,15 @@ def test_damaged_part_of_a_killed_download_is_removed_by_its_hash(
     with pytest.raises(CheckpointError, match="SHA-256"):
         get(sha256=SHA256)
     assert ranges(server.requests)[1:] == ["bytes=90000-"]
-    assert files(settings) == {}
+    assert files(downloads) == {}
 
 
-def test_waiting_server_holds_up_no_other_source(
-    get: Get, server: WebServer, settings: ImportSettings
-):
+def test_waiting_server_holds_up_no_other_source(get: Get, server: WebServer, downloads: Path):
     event = threading.Event()
     server.on("/slow", Waits(event, File(CONTENT)))
     done: list[Download] = []
     slow = threading.Thread(
-        target=lambda: done.append(fetch(UrlSource(server.url("/slow")), settings))
+        target=lambda: done.append(fetch(UrlSource(server.url("/slow")), downloads))
     )
     slow.start()
     assert get(File(CONTENT)).path.read_bytes() == CONTENT
@@ -609,7 +602,7 @@ def test_waiting_server_holds_up_no_other_source(
 # Civitai
 
 
-def test_civitai_version_is_fetched_and_remembered(server: WebServer, settings: ImportSettings):
+def test_civitai_version_is_fetched_and_remembered(server: WebServer, downloads: Path):
     record = civitai_record(
         456,
         server.url("/api/download/models/456?type=Model&format=SafeTensor"),
@@ -618,35 +611,33 @@ def test_civitai_version_is_fetched_and_remembered(server: WebServer, settings: 
     server.on("/api/v1/model-versions/456", json_answer(record))
     server.on("/api/download/models/456", redirect("/signed?X-Amz-Signature=s"))
     server.on("/signed", File(CONTENT, drop_after=100_000), File(CONTENT))
-    download = fetch(CivitaiSource(456), settings, retry_delay_s=DELAY_S)
-    assert (
-        download.path == settings.downloads / "civitai-456" / "waiIllustriousSDXL_v160.safetensors"
-    )
+    download = fetch(CivitaiSource(456, server.url()), downloads, retry_delay_s=DELAY_S)
+    assert download.path == downloads / "civitai-456" / "waiIllustriousSDXL_v160.safetensors"
     assert download.path.read_bytes() == CONTENT
-    assert download.origin.source == "civitai:456"
-    assert download.origin.base_model == "Illustrious"
+    assert download.source == "civitai:456"
+    assert download.notes.base_model == "Illustrious"
     assert server.of("/api/download/models/456")[0].query == "type=Model&format=SafeTensor"
     assert ranges(server.of("/signed")) == [None, "bytes=100000-"]
     count = len(server.requests)
-    again = fetch(CivitaiSource(456), settings, expected_sha256=SHA256)
+    again = fetch(CivitaiSource(456, server.url()), downloads, expected_sha256=SHA256)
     assert again.was_there
-    assert again.origin.trained_words == ("masterpiece", "best quality")
+    assert again.notes.trained_words == ("masterpiece", "best quality")
     assert len(server.requests) == count
 
 
 @pytest.mark.parametrize(
     ("file", "sha256", "part"),
     [
-        ({"sizeKB": (SIZE + 3000) / 1024}, None, "Civitai's record"),
-        ({"hashes": {"SHA256": OTHER_SHA256}}, None, "is what Civitai's record says"),
+        ({"sizeKB": (SIZE + 3000) / 1024}, None, "the record of civitai:456 says"),
+        ({"hashes": {"SHA256": OTHER_SHA256}}, None, "is in its record"),
         ({"hashes": {"SHA256": SHA256}}, OTHER_SHA256, "was asked for; correct one"),
     ],
     ids=["size", "SHA-256", "both SHA-256"],
 )
 @pytest.mark.parametrize("length", [-1, None], ids=["declared", "chunked"])
-def test_file_that_is_not_as_civitai_says_is_refused(
+def test_file_that_is_not_as_its_record_says_is_refused(
     server: WebServer,
-    settings: ImportSettings,
+    downloads: Path,
     file: dict[str, object],
     sha256: str | None,
     part: str,
@@ -656,11 +647,16 @@ def test_file_that_is_not_as_civitai_says_is_refused(
     server.on("/api/v1/model-versions/456", json_answer(record))
     server.on("/m", File(CONTENT, length=length, chunked=length is None))
     with pytest.raises(CheckpointError, match=part):
-        fetch(CivitaiSource(456), settings, expected_sha256=sha256, retry_delay_s=DELAY_S)
-    assert files(settings) == {}
+        fetch(
+            CivitaiSource(456, server.url()),
+            downloads,
+            expected_sha256=sha256,
+            retry_delay_s=DELAY_S,
+        )
+    assert files(downloads) == {}
 
 
-def test_version_that_is_known_is_left_before_its_file(server: WebServer, settings: ImportSettings):
+def test_version_that_is_known_is_left_before_its_file(server: WebServer, downloads: Path):
     class Known(Exception):
         pass
 
@@ -671,20 +667,20 @@ def test_version_that_is_known_is_left_before_its_file(server: WebServer, settin
     server.on("/api/v1/model-versions/456", json_answer(record))
     server.on("/m", File(CONTENT))
     with pytest.raises(Known, match=SHA256):
-        fetch(CivitaiSource(456), settings, hooks=DownloadHooks(check_version=leave))
+        fetch(CivitaiSource(456, server.url()), downloads, hooks=DownloadHooks(check_sha256=leave))
     assert server.of("/m") == []
-    assert list(settings.downloads.iterdir()) == []
+    assert list(downloads.iterdir()) == []
 
 
-def test_civitai_that_is_busy_is_asked_again(server: WebServer, settings: ImportSettings):
+def test_civitai_that_is_busy_is_asked_again(server: WebServer, downloads: Path):
     record = json_answer(civitai_record(456, server.url("/m")))
     server.on("/api/v1/model-versions/456", Status(503), Status(429), record)
     server.on("/m", File(CONTENT))
-    download = fetch(CivitaiSource(456), settings, retry_delay_s=DELAY_S)
+    download = fetch(CivitaiSource(456, server.url()), downloads, retry_delay_s=DELAY_S)
     assert download.path.read_bytes() == CONTENT
 
 
-def test_version_whose_file_was_replaced_starts_again(server: WebServer, settings: ImportSettings):
+def test_version_whose_file_was_replaced_starts_again(server: WebServer, downloads: Path):
     def offer(content: bytes, *answers: Answer) -> None:
         sha256 = hashlib.sha256(content).hexdigest()
         record = civitai_record(456, server.url("/m"), file={"hashes": {"SHA256": sha256}})
@@ -693,18 +689,18 @@ def test_version_whose_file_was_replaced_starts_again(server: WebServer, setting
 
     offer(CONTENT, File(CONTENT, drop_after=90_000), Status(404))
     with pytest.raises(CheckpointError, match="404"):
-        fetch(CivitaiSource(456), settings, retry_delay_s=DELAY_S)
-    assert len(files(settings)["waiIllustriousSDXL_v160.safetensors.part"]) == 90_000
+        fetch(CivitaiSource(456, server.url()), downloads, retry_delay_s=DELAY_S)
+    assert len(files(downloads)["waiIllustriousSDXL_v160.safetensors.part"]) == 90_000
     other = payload(8)
     offer(other, File(other))
-    assert fetch(CivitaiSource(456), settings).path.read_bytes() == other
+    assert fetch(CivitaiSource(456, server.url()), downloads).path.read_bytes() == other
     assert ranges(server.of("/m")) == [None, "bytes=90000-", None]
 
 
 # Removal
 
 
-def test_removed_download_leaves_nothing(get: Get, settings: ImportSettings, server: WebServer):
+def test_removed_download_leaves_nothing(get: Get, downloads: Path, server: WebServer):
     download = get(File(CONTENT))
     other = get(File(CONTENT), path="/other.safetensors")
     remove(download.path)

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from lpw_sdxl.download import DownloadHooks, failures, fetch, http
+from lpw_sdxl.download import failures, http
 from lpw_sdxl.download.answers import Asked, RefusedError, TransientError
+from lpw_sdxl.download.fetch import fetch
+from lpw_sdxl.download.hooks import DownloadHooks
 from lpw_sdxl.download.http import open_client
-from lpw_sdxl.download.source import CivitaiSource, UrlSource
+from lpw_sdxl.download.key import Key
+from lpw_sdxl.download.sources.civitai import CivitaiSettings, CivitaiSource, make_kind
+from lpw_sdxl.download.sources.https import UrlSource
 from lpw_sdxl.errors import CheckpointError
-from lpw_sdxl.settings import ImportSettings
 from tests.forge.raw import safetensors_bytes
 from web import (
     Answer,
@@ -50,14 +53,19 @@ def storage() -> Iterator[WebServer]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, civitai: WebServer) -> ImportSettings:
-    return ImportSettings(
-        downloads=tmp_path / "downloads", civitai_url=civitai.url(), civitai_token=KEY
-    )
+def keys(civitai: WebServer) -> list[Key]:
+    return [key_of(civitai)]
 
 
-def read(settings: ImportSettings, url: str) -> bytes:
-    with open_client(settings) as client, client.get(url) as response:
+def key_of(civitai: WebServer, value: str = KEY) -> Key:
+    settings = CivitaiSettings(civitai_url=civitai.url(), civitai_token=value)
+    key = make_kind(settings).key
+    assert key is not None
+    return key
+
+
+def read(keys: list[Key], url: str) -> bytes:
+    with open_client(keys) as client, client.get(url) as response:
         return b"".join(response.chunks())
 
 
@@ -65,44 +73,44 @@ def read(settings: ImportSettings, url: str) -> bytes:
 
 
 def test_key_goes_to_civitai_and_not_where_it_redirects(
-    settings: ImportSettings, civitai: WebServer, storage: WebServer
+    keys: list[Key], civitai: WebServer, storage: WebServer
 ):
     civitai.on("/d", Keyed(KEY, redirect("/e")))
     civitai.on("/e", Keyed(KEY, redirect(storage.url("/f"))))
-    assert read(settings, civitai.url("/d")) == CONTENT
+    assert read(keys, civitai.url("/d")) == CONTENT
     assert [request.key for request in civitai.requests] == [f"Bearer {KEY}"] * 2
     assert [request.key for request in storage.requests] == [None]
 
 
-def test_other_name_of_the_host_is_another_origin(settings: ImportSettings, civitai: WebServer):
+def test_other_name_of_the_host_is_another_origin(keys: list[Key], civitai: WebServer):
     civitai.on("/d", redirect(civitai.url("/e", host="localhost")))
     civitai.on("/e", File(CONTENT))
-    read(settings, civitai.url("/d"))
+    read(keys, civitai.url("/d"))
     assert [request.key for request in civitai.requests] == [f"Bearer {KEY}", None]
 
 
 def test_key_is_not_sent_again_when_redirects_come_back(
-    settings: ImportSettings, civitai: WebServer, storage: WebServer
+    keys: list[Key], civitai: WebServer, storage: WebServer
 ):
     civitai.on("/d", redirect(storage.url("/back")))
     storage.on("/back", redirect(civitai.url("/e")))
     civitai.on("/e", File(CONTENT))
-    read(settings, civitai.url("/d"))
+    read(keys, civitai.url("/d"))
     assert [request.key for request in civitai.requests] == [f"Bearer {KEY}", None]
 
 
 def test_stranger_that_redirects_to_civitai_borrows_no_key(
-    settings: ImportSettings, civitai: WebServer, storage: WebServer
+    keys: list[Key], civitai: WebServer, storage: WebServer
 ):
     storage.on("/d", redirect(civitai.url("/e")))
     civitai.on("/e", File(CONTENT))
-    read(settings, storage.url("/d"))
+    read(keys, storage.url("/d"))
     assert storage.requests[0].key is None
     assert civitai.requests[0].key is None
 
 
 def test_netrc_and_proxy_of_the_environment_get_nothing(
-    settings: ImportSettings,
+    keys: list[Key],
     storage: WebServer,
     civitai: WebServer,
     tmp_path: Path,
@@ -112,18 +120,17 @@ def test_netrc_and_proxy_of_the_environment_get_nothing(
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert read(settings, storage.url("/f")) == CONTENT
+    assert read(keys, storage.url("/f")) == CONTENT
     assert storage.requests[0].key is None
     assert storage.requests[0].headers["user-agent"].startswith("lpw-sdxl/")
 
 
 @pytest.mark.parametrize("key", ["two words", "line\nbreak", "ключ", "ends "])
 def test_key_that_no_header_holds_is_refused_without_repeating_it(
-    settings: ImportSettings, civitai: WebServer, key: str
+    keys: list[Key], civitai: WebServer, key: str
 ):
-    settings = settings.model_copy(update={"civitai_token": type(settings.civitai_token)(key)})
     with pytest.raises(CheckpointError, match="CIVITAI_TOKEN holds") as refused:
-        read(settings, civitai.url("/d"))
+        read([key_of(civitai, key)], civitai.url("/d"))
     assert key not in str(refused.value)
     assert civitai.requests == []
 
@@ -132,20 +139,20 @@ def test_key_that_no_header_holds_is_refused_without_repeating_it(
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirect_is_followed(settings: ImportSettings, storage: WebServer, status: int):
+def test_redirect_is_followed(keys: list[Key], storage: WebServer, status: int):
     storage.on("/d", redirect("../f", status))
-    assert read(settings, storage.url("/d")) == CONTENT
+    assert read(keys, storage.url("/d")) == CONTENT
 
 
 @pytest.mark.parametrize("count", [10, 11])
-def test_ten_redirects_are_enough(settings: ImportSettings, storage: WebServer, count: int):
+def test_ten_redirects_are_enough(keys: list[Key], storage: WebServer, count: int):
     for number in range(count):
         storage.on(f"/{number}", redirect(f"/{number + 1}" if number + 1 < count else "/f"))
     if count == 10:
-        assert read(settings, storage.url("/0")) == CONTENT
+        assert read(keys, storage.url("/0")) == CONTENT
     else:
         with pytest.raises(CheckpointError, match="more than 10 times"):
-            read(settings, storage.url("/0"))
+            read(keys, storage.url("/0"))
 
 
 REDIRECTS = {
@@ -163,11 +170,11 @@ REDIRECTS = {
 
 @pytest.mark.parametrize(("location", "part"), REDIRECTS.values(), ids=REDIRECTS.keys())
 def test_redirect_that_is_not_followed_is_named(
-    settings: ImportSettings, storage: WebServer, location: str, part: str
+    keys: list[Key], storage: WebServer, location: str, part: str
 ):
     storage.on("/d", redirect(location))
     with pytest.raises(CheckpointError) as refused:
-        read(settings, storage.url("/d"))
+        read(keys, storage.url("/d"))
     assert part in str(refused.value)
     assert_says_nothing(refused.value)
     assert len(storage.requests) == 1
@@ -177,7 +184,7 @@ def test_redirect_that_is_not_followed_is_named(
     "location", ["http://127.0.0.1/a", "http://localhost/a", "http://example.org/a"]
 )
 def test_encrypted_site_leads_to_nothing_plain(location: str):
-    asked = Asked("example.org", is_civitai=False, has_key=False)
+    asked = Asked("example.org", None, has_key=False)
     with pytest.raises(CheckpointError, match="https is needed"):
         http._redirect_target("https://example.org/d", location, asked)
 
@@ -202,9 +209,10 @@ FAILURES = {
 
 @pytest.mark.parametrize(("answer", "part", "is_civitai"), FAILURES.values(), ids=FAILURES.keys())
 def test_refusal_is_named_and_not_tried_again(
-    settings: ImportSettings,
+    keys: list[Key],
     civitai: WebServer,
     storage: WebServer,
+    tmp_path: Path,
     answer: Answer,
     part: str,
     is_civitai: bool,
@@ -212,63 +220,54 @@ def test_refusal_is_named_and_not_tried_again(
     server = civitai if is_civitai else storage
     server.on("/d", answer)
     with pytest.raises(RefusedError) as refused:
-        fetch(UrlSource(server.url("/d")), settings)
+        fetch(UrlSource(server.url("/d")), tmp_path, keys=keys)
     assert part in str(refused.value)
     assert ("CIVITAI_TOKEN" in str(refused.value)) == (is_civitai)
     assert str(refused.value).endswith(".")
     assert len(server.requests) == 1
-    assert list(settings.downloads.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_no_key_is_the_advice_where_none_is_set(settings: ImportSettings, civitai: WebServer):
-    settings = settings.model_copy(update={"civitai_token": type(settings.civitai_token)("")})
+def test_no_key_is_the_advice_where_none_is_set(civitai: WebServer):
     for answer in (Status(401), Status(403), login_page(), redirect("/login")):
         civitai.on("/d", answer)
         with pytest.raises(RefusedError, match="set CIVITAI_TOKEN to it"):
-            read(settings, civitai.url("/d"))
+            read([key_of(civitai, "")], civitai.url("/d"))
 
 
 def test_network_failures_are_named(
-    settings: ImportSettings, storage: WebServer, monkeypatch: pytest.MonkeyPatch
+    keys: list[Key], storage: WebServer, monkeypatch: pytest.MonkeyPatch
 ):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         with pytest.raises(TransientError, match="refuses the connection"):
-            read(settings, f"http://127.0.0.1:{port}/d")
+            read(keys, f"http://127.0.0.1:{port}/d")
     with pytest.raises(CheckpointError, match="can't be trusted"):
-        read(settings, storage.url("/f").replace("http:", "https:"))
+        read(keys, storage.url("/f").replace("http:", "https:"))
     for module in (http, failures):
         monkeypatch.setattr(module, "READ_TIMEOUT_S", 0.2)
     silent = socket.create_server(("127.0.0.1", 0))
     with silent, pytest.raises(TransientError, match=r"sent nothing for 0\.2 s"):
-        read(settings, f"http://127.0.0.1:{silent.getsockname()[1]}/d")
+        read(keys, f"http://127.0.0.1:{silent.getsockname()[1]}/d")
 
 
-def test_unknown_host_is_named(settings: ImportSettings, monkeypatch: pytest.MonkeyPatch):
+def test_unknown_host_is_named(keys: list[Key], monkeypatch: pytest.MonkeyPatch):
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(TransientError, match=r"nothing\.invalid can't be found"):
-        read(settings, "https://nothing.invalid/a")
+        read(keys, "https://nothing.invalid/a")
     with pytest.raises(CheckpointError, match=r"can't be asked|can't be found"):
-        read(settings, "https://a..b/a")
+        read(keys, "https://a..b/a")
 
 
 def test_proxy_that_can_not_be_used_is_named_without_its_password(
-    settings: ImportSettings, storage: WebServer, monkeypatch: pytest.MonkeyPatch
+    keys: list[Key], storage: WebServer, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("HTTPS_PROXY", f"gopher://me:{KEY}@127.0.0.1:1")
     with pytest.raises(CheckpointError, match="HTTPS_PROXY") as refused:
-        read(settings, storage.url("/f"))
+        read(keys, storage.url("/f"))
     assert_says_nothing(refused.value)
-
-
-def test_address_of_civitai_that_is_not_encrypted_is_refused(
-    settings: ImportSettings, storage: WebServer
-):
-    settings = settings.model_copy(update={"civitai_url": "http://civitai.example.org"})
-    with pytest.raises(CheckpointError, match=r"LPW_SDXL_CIVITAI_URL.*https is needed"):
-        read(settings, storage.url("/f"))
 
 
 # What is never said
@@ -324,11 +323,12 @@ ENDS = {
 
 @pytest.mark.parametrize("answers", ENDS.values(), ids=ENDS.keys())
 def test_key_and_signature_are_nowhere(
-    settings: ImportSettings,
+    keys: list[Key],
     civitai: WebServer,
     storage: WebServer,
     log: list[str],
     capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
     answers: tuple[Answer, ...],
 ):
     record = civitai_record(456, civitai.url(f"/d?fileId=1&sig={SIGNATURE}"))
@@ -337,19 +337,23 @@ def test_key_and_signature_are_nowhere(
     storage.on("/f", *answers)
     lines: list[str] = []
     hooks = DownloadHooks(note=lines.append, progress=lambda *stage: lines.append(repr(stage)))
-    for source in (CivitaiSource(456), UrlSource(storage.url(f"/f?sig={SIGNATURE}"))):
+    for source in (
+        CivitaiSource(456, civitai.url()),
+        UrlSource(storage.url(f"/f?sig={SIGNATURE}")),
+    ):
         lines.append(repr(source))
         try:
-            lines.append(repr(fetch(source, settings, hooks=hooks, retry_delay_s=0.001)))
+            download = fetch(source, tmp_path, keys=keys, hooks=hooks, retry_delay_s=0.001)
+            lines.append(repr(download))
         except CheckpointError as error:
             assert_says_nothing(error)
         storage.on("/f", *answers)
     assert any(request.key == f"Bearer {KEY}" for request in civitai.requests)
     assert any(SIGNATURE in request.query for request in storage.requests)
     assert not any(KEY in repr(request) for request in storage.requests)
-    written = [path.read_bytes().decode("latin-1") for path in _files(settings.downloads)]
-    names = [str(path) for path in settings.downloads.rglob("*")]
-    said = "\n".join([*lines, *log, *written, *names, repr(settings), *capfd.readouterr()])
+    written = [path.read_bytes().decode("latin-1") for path in _files(tmp_path)]
+    names = [str(path) for path in tmp_path.rglob("*")]
+    said = "\n".join([*lines, *log, *written, *names, repr(keys), *capfd.readouterr()])
     assert KEY not in said
     assert SIGNATURE not in said
 
@@ -358,19 +362,17 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def test_loggers_speak_again_afterwards(
-    settings: ImportSettings, storage: WebServer, log: list[str]
-):
+def test_loggers_speak_again_afterwards(keys: list[Key], storage: WebServer, log: list[str]):
     import httpx
 
-    with open_client(settings), open_client(settings):
+    with open_client(keys), open_client(keys):
         pass
     httpx.get(storage.url("/f?heard"))
     assert any(line.startswith("httpx") and "heard" in line for line in log)
     assert any(line.startswith("httpcore") for line in log)
     log.clear()
-    with open_client(settings) as client, client.get(storage.url("/f?silent")):
-        with open_client(settings):
+    with open_client(keys) as client, client.get(storage.url("/f?silent")):
+        with open_client(keys):
             pass
         httpx.get(storage.url("/f?silent"))
     assert log == []

@@ -7,10 +7,20 @@ from pathlib import Path
 import pytest
 
 from lpw_sdxl.download.filename import DEFAULT_NAME, name_download, safe_file_name
-from lpw_sdxl.download.source import CivitaiSource, LocalSource, UrlSource, parse_source
+from lpw_sdxl.download.source import (
+    LocalSource,
+    Source,
+    parse_source,
+    read_kinds,
+    source_modules,
+    usage,
+)
+from lpw_sdxl.download.sources.civitai import CivitaiSource
+from lpw_sdxl.download.sources.https import UrlSource
 from lpw_sdxl.errors import CheckpointError
 
 CANARY = "c4nary-0f-a-key"
+MIRROR = "http://127.0.0.1:9000"
 
 SOURCES = {
     "plain path": ("model.safetensors", LocalSource(Path("model.safetensors"))),
@@ -20,8 +30,8 @@ SOURCES = {
         "my model v1: final.safetensors",
         LocalSource(Path("my model v1: final.safetensors")),
     ),
-    "Civitai": ("civitai:2514310", CivitaiSource(2514310)),
-    "Civitai in capitals": ("Civitai:2514310", CivitaiSource(2514310)),
+    "Civitai": ("civitai:2514310", CivitaiSource(2514310, MIRROR)),
+    "Civitai in capitals": ("Civitai:2514310", CivitaiSource(2514310, MIRROR)),
     "https": ("https://example.org/a.safetensors", UrlSource("https://example.org/a.safetensors")),
     "fragment": ("https://example.org/a#part", UrlSource("https://example.org/a")),
     "host in capitals": ("HTTPS://Example.ORG/A", UrlSource("https://example.org/A")),
@@ -32,24 +42,27 @@ SOURCES = {
         "https://s3.example.org/a?X-Amz-Security-Token=a&X-Amz-Signature=b&sig=c",
         UrlSource("https://s3.example.org/a?X-Amz-Security-Token=a&X-Amz-Signature=b&sig=c"),
     ),
-    "page": ("https://civitai.com/models/1/a-name?modelVersionId=456", CivitaiSource(456)),
+    "page": ("https://civitai.com/models/1/a-name?modelVersionId=456", CivitaiSource(456, MIRROR)),
     "page without name": (
         "https://www.civitai.com/models/1?modelVersionId=456",
-        CivitaiSource(456),
+        CivitaiSource(456, MIRROR),
     ),
-    "page on .red": ("https://civitai.red/models/1/n?modelVersionId=456", CivitaiSource(456)),
+    "page on .red": (
+        "https://civitai.red/models/1/n?modelVersionId=456",
+        CivitaiSource(456, MIRROR),
+    ),
     "page of the mirror": (
         "http://127.0.0.1:9000/models/1?modelVersionId=456",
-        CivitaiSource(456),
+        CivitaiSource(456, MIRROR),
     ),
     "another port": (
         "http://127.0.0.1:9001/models/1?modelVersionId=456",
         UrlSource("http://127.0.0.1:9001/models/1?modelVersionId=456"),
     ),
-    "download": ("https://civitai.com/api/download/models/456", CivitaiSource(456)),
+    "download": ("https://civitai.com/api/download/models/456", CivitaiSource(456, MIRROR)),
     "download from an advert": (
         "https://civitai.com/api/download/models/456?utm_source=x",
-        CivitaiSource(456),
+        CivitaiSource(456, MIRROR),
     ),
     "download of another file": (
         "https://civitai.com/api/download/models/456?type=Model&format=SafeTensor&size=full&fp=fp32",
@@ -64,16 +77,37 @@ SOURCES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _mirror(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LPW_SDXL_CIVITAI_URL", MIRROR)
+
+
+def parse(text: str) -> LocalSource | Source:
+    return parse_source(text, read_kinds())
+
+
 @pytest.mark.parametrize(("text", "source"), SOURCES.values(), ids=SOURCES.keys())
 def test_source_is_understood(text: str, source: object):
-    assert parse_source(text, "http://127.0.0.1:9000") == source
+    assert parse(text) == source
+
+
+def test_every_module_of_sources_is_found_and_the_one_for_any_url_is_asked_last():
+    assert len(source_modules()) == len(read_kinds()) >= 2
+    assert [kind.takes_any_url for kind in read_kinds()][-1]
+    assert usage().startswith("a .safetensors file, ")
+
+
+def test_no_two_sources_share_a_folder():
+    texts = ("civitai:1", "civitai:11", "https://civitai/1", "https://a/1", "https://a/1?b=2")
+    folders = {parse(text).folder_name for text in texts}
+    assert len(folders) == len(texts)
 
 
 def test_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", "/home/someone")
-    assert parse_source("~/a.safetensors") == LocalSource(Path("/home/someone/a.safetensors"))
+    assert parse("~/a.safetensors") == LocalSource(Path("/home/someone/a.safetensors"))
     with pytest.raises(CheckpointError, match="not known"):
-        parse_source("~nobody-of-this-name/a.safetensors")
+        parse("~nobody-of-this-name/a.safetensors")
 
 
 REFUSED = {
@@ -103,7 +137,7 @@ REFUSED = {
 @pytest.mark.parametrize(("text", "part"), REFUSED.values(), ids=REFUSED.keys())
 def test_other_sources_are_refused_in_one_sentence(text: str, part: str):
     with pytest.raises(CheckpointError) as refused:
-        parse_source(text)
+        parse(text)
     assert part in str(refused.value)
     assert str(refused.value).endswith(".")
     assert CANARY not in repr(refused.value)
@@ -120,17 +154,17 @@ def test_other_sources_are_refused_in_one_sentence(text: str, part: str):
 def test_key_in_a_url_is_refused_without_repeating_it(name: str, form: str):
     url = "https://civitai.com/api/download/models/4" + form.format(name, CANARY)
     with pytest.raises(CheckpointError, match="CIVITAI_TOKEN") as refused:
-        parse_source(url)
+        parse(url)
     assert name.replace("%6F", "o") in str(refused.value)
     assert CANARY not in repr(refused.value)
 
 
 def test_public_form_holds_nothing_private():
-    source = parse_source(f"https://example.org:8443/folder/a?sig={CANARY}#part")
+    source = parse(f"https://example.org:8443/folder/a?sig={CANARY}#part")
     assert source.public == "https://example.org:8443/folder/a"
     assert CANARY not in repr(source)
-    assert parse_source("civitai:456").public == "civitai:456"
-    assert parse_source("/home/someone/a.safetensors").public == "file:a.safetensors"
+    assert parse("civitai:456").public == "civitai:456"
+    assert parse("/home/someone/a.safetensors").public == "file:a.safetensors"
 
 
 NAMES = {

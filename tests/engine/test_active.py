@@ -9,15 +9,15 @@ from jobs import MEGAPIXEL, make_job
 from lpw_sdxl.engine.active import ActiveJobs
 from lpw_sdxl.engine.cost import step_cost
 from lpw_sdxl.engine.job import Job
-from lpw_sdxl.engine.policy import NO_MIXING, STAY_CALLS, LoraMixing
+from lpw_sdxl.engine.policy import MAX_CALLS_PASSED_OVER, NO_MIXING, LoraMixing
 from lpw_sdxl.lora.sets import LoraSet, LoraSets
 
 MAX_ROWS = 4
 INK: LoraSet = (("ink", 1.0),)
 
 
-class Under:
-    """A job's denoising, as far as whose turn it is depends on it."""
+class FakeDenoising:
+    """The part of a job's denoising on which the order of jobs depends."""
 
     def __init__(self, *, is_done: bool = False) -> None:
         self.is_done = is_done
@@ -25,7 +25,7 @@ class Under:
 
 def encoded(*, is_done: bool = False, **fields: Any) -> Job:
     job = make_job(**fields)
-    job.denoising = cast("Any", Under(is_done=is_done))
+    job.denoising = cast("Any", FakeDenoising(is_done=is_done))
     return job
 
 
@@ -64,20 +64,20 @@ def test_the_least_served_is_passed_over_a_few_times_for_loras_that_are_at_hand(
     inked.spec = replace(inked.spec, loras=LoraSets(INK, ()))
     active.begin([plain, inked])
     plain.served, inked.served = 1.0, 0.0
-    groups = [active.next_group() for _ in range(STAY_CALLS + 2)]
-    assert groups == [*[[plain]] * STAY_CALLS, [inked], [plain]]
+    groups = [active.choose_group() for _ in range(MAX_CALLS_PASSED_OVER + 2)]
+    assert groups == [*[[plain]] * MAX_CALLS_PASSED_OVER, [inked], [plain]]
 
 
-def test_who_has_left_is_taken_out_and_told(active: ActiveJobs) -> None:
-    stays, leaves, late = encoded(), encoded(), encoded(time_limit_s=-1)
-    active.begin([stays, leaves, late])
-    leaves.future.cancel()
-    assert active.sweep() == [leaves, late]
+def test_cancelled_and_late_jobs_are_removed_and_returned(active: ActiveJobs) -> None:
+    stays, cancelled, late = encoded(), encoded(), encoded(time_limit_s=-1)
+    active.begin([stays, cancelled, late])
+    cancelled.future.cancel()
+    assert active.drop_cancelled_and_late() == [cancelled, late]
     assert [*active] == [stays]
-    assert leaves not in active
+    assert cancelled not in active
 
 
-def test_a_walk_goes_on_while_jobs_are_taken_out(active: ActiveJobs) -> None:
+def test_jobs_may_be_removed_while_they_are_iterated(active: ActiveJobs) -> None:
     jobs = [encoded(), encoded(), encoded()]
     active.begin(jobs)
     for job in active:

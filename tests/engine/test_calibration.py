@@ -11,7 +11,7 @@ from lpw_sdxl.diffusion.attention import PromptProjection
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import calibration
 from lpw_sdxl.engine.calibration import calibrate, measure_footprint, read_memory
-from lpw_sdxl.engine.memory import DeviceMemory, Footprint, Wishes
+from lpw_sdxl.engine.memory import DeviceMemory, Footprint, MemoryRequest
 from lpw_sdxl.errors import ModelError
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.settings import Settings
@@ -49,12 +49,12 @@ def peaks(unet_bytes: Callable[[int], int], vae_bytes: int, pipeline: Pipeline) 
     rows = record(pipeline.unet)
     decoded = record(pipeline.vae.post_quant_conv)
 
-    def peak_bytes(device: torch.device, run: Callable[[], None]) -> int:
+    def measure_peak(device: torch.device, run: Callable[[], None]) -> int:
         before = len(rows)
         run()
         return unet_bytes(rows[-1][0]) if len(rows) > before else vae_bytes
 
-    return peak_bytes, rows, decoded
+    return measure_peak, rows, decoded
 
 
 def test_a_footprint_is_measured_by_real_runs_of_native_size(
@@ -63,9 +63,9 @@ def test_a_footprint_is_measured_by_real_runs_of_native_size(
     size = ImageSize(64, 96)
     pixels = 64 * 96
     fixed = 1_000_000  # of a call, whatever its rows
-    peak_bytes, rows, decoded = peaks(lambda n: fixed + n * 500 * pixels, 3700 * pixels, pipeline)
-    monkeypatch.setattr(calibration, "peak_bytes", peak_bytes)
-    found = measure_footprint(pipeline, ROOMY, Wishes(16, size))
+    measure_peak, rows, decoded = peaks(lambda n: fixed + n * 500 * pixels, 3700 * pixels, pipeline)
+    monkeypatch.setattr(calibration, "measure_peak", measure_peak)
+    found = measure_footprint(pipeline, ROOMY, MemoryRequest(16, size))
     assert rows == [(2, 4, 8, 12), (4, 4, 8, 12)]
     assert decoded == [(1, 4, 8, 12)]
     width = PromptProjection(pipeline.unet).width
@@ -85,9 +85,9 @@ def test_a_footprint_is_measured_by_real_runs_of_native_size(
 def test_a_row_is_counted_by_what_it_adds_or_by_the_average_if_that_is_more(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, few: int, many: int, per_row: int
 ) -> None:
-    peak_bytes, _, _ = peaks(lambda rows: few if rows == 2 else many, 1, pipeline)
-    monkeypatch.setattr(calibration, "peak_bytes", peak_bytes)
-    found = measure_footprint(pipeline, ROOMY, Wishes(16, ImageSize(64, 64)))
+    measure_peak, _, _ = peaks(lambda rows: few if rows == 2 else many, 1, pipeline)
+    monkeypatch.setattr(calibration, "measure_peak", measure_peak)
+    found = measure_footprint(pipeline, ROOMY, MemoryRequest(16, ImageSize(64, 64)))
     assert found.per_row_pixel * 64 * 64 == pytest.approx(per_row)
 
 
@@ -102,29 +102,29 @@ def test_where_memory_is_short_less_is_measured(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return rows * 500
 
-    peak_bytes, rows, decoded = peaks(bytes_of, 3700 * 512 * 512, pipeline)
+    measure_peak, rows, decoded = peaks(bytes_of, 3700 * 512 * 512, pipeline)
 
     def short(device: torch.device, run: Callable[[], None]) -> int:
-        taken = peak_bytes(device, run)
+        taken = measure_peak(device, run)
         if decoded and decoded[-1][-1] > 64:
             raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
         return taken
 
-    monkeypatch.setattr(calibration, "peak_bytes", short)
-    found = measure_footprint(pipeline, ROOMY, Wishes(16, ImageSize(512, 520)))
+    monkeypatch.setattr(calibration, "measure_peak", short)
+    found = measure_footprint(pipeline, ROOMY, MemoryRequest(16, ImageSize(512, 520)))
     assert [shape[0] for shape in rows] == [2, 4, 1, 2]
     assert [shape[-2:] for shape in decoded] == [(64, 65), (64, 64)]
     assert found.per_row_pixel * 512 * 520 == 500
     assert found.per_decoded_pixel == 3700
 
 
-def test_a_model_that_does_not_fit_is_told_in_one_sentence(
+def test_a_model_that_does_not_fit_is_refused_in_one_sentence(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lack(device: torch.device, run: Callable[[], None]) -> int:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(calibration, "peak_bytes", lack)
+    monkeypatch.setattr(calibration, "measure_peak", lack)
     with pytest.raises(ModelError, match=r"4\.0 GB free.*128x128.*would be right") as refused:
         calibrate(pipeline, DeviceMemory(8 * 10**9, 4 * 10**9), Settings(device="cpu"))
     assert refused.value.__context__ is None  # no frames that hold what did not fit
@@ -140,12 +140,12 @@ def test_a_gpu_is_measured_and_planned(model_directory: Path, offload: str) -> N
     assert memory is not None
     assert 0 < memory.free <= memory.total
     pipeline = Pipeline.load(model_directory, device, Settings())
-    wishes = Wishes(16, pipeline.manifest.native_size, offload)
-    found = measure_footprint(pipeline, memory, wishes)
+    wanted = MemoryRequest(16, pipeline.manifest.native_size, offload)
+    found = measure_footprint(pipeline, memory, wanted)
     assert found.per_row_pixel > 0
     assert found.per_decoded_pixel > 0
     before = torch.cuda.memory_allocated(device)
-    more = calibration.peak_bytes(device, lambda: None)
+    more = calibration.measure_peak(device, lambda: None)
     assert more == 0
     assert torch.cuda.memory_allocated(device) == before
     plan = calibrate(pipeline, memory, Settings(device="cuda", offload=offload))

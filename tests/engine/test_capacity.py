@@ -29,16 +29,16 @@ def capacity() -> Capacity:
 def test_a_call_holds_what_is_planned_and_at_least_one_row(
     capacity: Capacity, size: ImageSize, rows: int
 ) -> None:
-    assert capacity.rows(size) == rows
+    assert capacity.row_limit(size) == rows
 
 
 @pytest.mark.parametrize(("tried", "rows"), [(8, 4), (5, 2), (1, 1)])
 def test_a_lack_of_memory_halves_what_was_tried(capacity: Capacity, tried: int, rows: int) -> None:
     capacity.begin(SIZE, tried)
     capacity.shrink()
-    assert capacity.rows(SIZE) == rows
+    assert capacity.row_limit(SIZE) == rows
     capacity.shrink()  # the same call lacks no memory twice
-    assert capacity.rows(SIZE) == rows
+    assert capacity.row_limit(SIZE) == rows
 
 
 def test_a_lack_of_memory_outside_a_call_changes_nothing(capacity: Capacity) -> None:
@@ -46,14 +46,14 @@ def test_a_lack_of_memory_outside_a_call_changes_nothing(capacity: Capacity) -> 
     capacity.begin(SIZE, 8)
     capacity.end()
     capacity.shrink()
-    assert capacity.rows(SIZE) == 8
+    assert capacity.row_limit(SIZE) == 8
 
 
 def test_calls_that_go_well_let_it_grow_to_what_is_planned(capacity: Capacity) -> None:
     capacity.begin(SIZE, 8)
     capacity.shrink()
     calls = 0
-    while capacity.rows(SIZE) < 8:
+    while capacity.row_limit(SIZE) < 8:
         capacity.grow()
         calls += 1
     assert RECOVERY ** (calls - 1) < 2 <= RECOVERY**calls
@@ -66,4 +66,4 @@ def test_what_was_learned_can_be_taken_back(capacity: Capacity) -> None:
     capacity.begin(SIZE, 2)
     capacity.shrink()
     capacity.restore(before)
-    assert capacity.rows(SIZE) == 8
+    assert capacity.row_limit(SIZE) == 8

@@ -1,4 +1,4 @@
-"""What an engine tells of itself."""
+"""An engine's description of itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lpw_sdxl.store.kind import AddonKind
 pytest_plugins = ["addon.conftest"]
 
 
-def test_addons_are_told_by_name_with_hash_base_and_words(write_entry: Write) -> None:
+def test_addons_are_listed_by_name_with_hash_base_and_words(write_entry: Write) -> None:
     embedding = {"kind": AddonKind.EMBEDDING, "details": AddonDetails(vectors=8)}
     directories = [write_entry(name="b"), write_entry(name="A"), write_entry(name="n", **embedding)]
     registry = Registry.read(directories, signature=None)
@@ -21,7 +21,7 @@ def test_addons_are_told_by_name_with_hash_base_and_words(write_entry: Write) ->
     assert [lora.name for lora in loras] == ["A", "b"]
     assert asdict(loras[0]) == {
         "name": "A",
-        "sha256": MANIFEST.source_sha256,
+        "sha256": MANIFEST.origin.sha256,
         "autov2": "0D9BD1B873",
         "base_model": "SDXL 1.0",
         "trained_words": ["add detail"],

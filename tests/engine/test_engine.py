@@ -71,7 +71,7 @@ async def together(engine: Engine, requests: list[GenerationRequest]) -> list[Ge
 
 
 async def until(happened: Callable[[], bool]) -> None:
-    """Wait for something that is sure to come."""
+    """Wait until a condition holds."""
     async with asyncio.timeout(60):
         while not happened():
             await asyncio.sleep(0.005)
@@ -100,8 +100,8 @@ async def test_an_image_is_the_same_alone_and_in_company(engine: Engine) -> None
 
 
 @pytest.fixture
-def forgetful_engine(model_directory: Path) -> Iterator[Engine]:
-    """An engine that remembers no prompt."""
+def cacheless_engine(model_directory: Path) -> Iterator[Engine]:
+    """An engine whose cache holds no prompt."""
     engine = Engine.load(model_directory, Settings(device="cpu", conditioning_cache_bytes=0))
     yield engine
     engine.close()
@@ -109,10 +109,10 @@ def forgetful_engine(model_directory: Path) -> Iterator[Engine]:
 
 @pytest.mark.thorough
 async def test_styles_and_lengths_are_mixed_and_each_image_is_as_alone(
-    engine: Engine, forgetful_engine: Engine
+    engine: Engine, cacheless_engine: Engine
 ) -> None:
     requests = [request(**fields, num_inference_steps=8) for fields in STYLED]
-    shared = await together(forgetful_engine, requests)
+    shared = await together(cacheless_engine, requests)
     for one, many in zip(requests, shared, strict=True):
         alone = await engine.generate(one)
         difference = np.abs(alone.pixels.astype(int) - many.pixels.astype(int))
@@ -120,7 +120,7 @@ async def test_styles_and_lengths_are_mixed_and_each_image_is_as_alone(
 
 
 async def test_a_unet_call_has_a_mask_only_where_lengths_are_mixed(
-    forgetful_engine: Engine,
+    cacheless_engine: Engine,
 ) -> None:
     calls = []
 
@@ -129,10 +129,10 @@ async def test_a_unet_call_has_a_mask_only_where_lengths_are_mixed(
         length = keywords["encoder_hidden_states"].shape[1]
         calls.append((length, None if mask is None else mask.sum(dim=1).tolist()))
 
-    hook = forgetful_engine.pipeline.unet.register_forward_pre_hook(keep, with_kwargs=True)
+    hook = cacheless_engine.pipeline.unet.register_forward_pre_hook(keep, with_kwargs=True)
     for prompt in (words(100), "fox"):
-        asked = request(prompt=prompt, prompt_style="a1111", num_inference_steps=1)
-        await forgetful_engine.generate(asked)
+        wanted = request(prompt=prompt, prompt_style="a1111", num_inference_steps=1)
+        await cacheless_engine.generate(wanted)
     hook.remove()
     assert calls == [(154, [77, 154]), (77, None)]
 
@@ -152,22 +152,22 @@ async def test_the_last_of_600_words_counts_in_every_style(
     assert not np.array_equal(images[0].pixels, images[1].pixels)
 
 
-async def test_what_is_remembered_of_prompts_is_never_changed_and_is_told(
+async def test_cached_conditionings_are_never_changed_and_their_lookups_are_counted(
     model_directory: Path,
 ) -> None:
     engine = Engine.load(model_directory, Settings(device="cpu"))
-    asked = [request(**fields) for fields in STYLED]
-    first = await together(engine, asked)
+    wanted = [request(**fields) for fields in STYLED]
+    first = await together(engine, wanted)
     encoder = engine.pipeline.prompt_encoder
     conditionings = [
         encoder.encode(*spec.prompts, spec.request.prompt_style, spec.request.clip_skip)
-        for spec in map(engine.decide, asked)
+        for spec in map(engine.decide, wanted)
     ]
     cache = engine.describe().prompt_cache.conditionings
     assert (cache.hits, cache.misses, cache.entries) == (8, 8, 8)
     assert cache.bytes > 0
     copies = [[tensor.clone() for tensor in one.tensors] for one in conditionings]
-    again = await together(engine, asked)
+    again = await together(engine, wanted)
     engine.close()
     assert engine.describe().prompt_cache.conditionings.hits == 16
     for one, copy in zip(conditionings, copies, strict=True):
@@ -177,12 +177,12 @@ async def test_what_is_remembered_of_prompts_is_never_changed_and_is_told(
         assert difference.max() <= 1
 
 
-async def test_the_log_counts_tokens_and_chunks_and_tells_no_text(
+async def test_the_log_counts_tokens_and_chunks_and_contains_no_text(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    asked = request(prompt="fox " * 101, negative_prompt="a b", prompt_style="a1111")
-    await engine.generate(asked)
+    wanted = request(prompt="fox " * 101, negative_prompt="a b", prompt_style="a1111")
+    await engine.generate(wanted)
     text = "a1111 prompt of 101 tokens in 2 chunks, negative prompt of 2 in 1"
     [line] = [record for record in caplog.records if text in record.getMessage()]
     assert line.levelno == logging.INFO
@@ -337,7 +337,7 @@ def stock(model_directory: Path) -> StableDiffusionXLPipeline:
     return pipeline
 
 
-# Diffusers' DPM++ SDE asks torchsde for times past the ends of its path, by rounding.
+# Diffusers' DPM++ SDE passes torchsde times past the ends of its path, by rounding.
 @pytest.mark.filterwarnings("ignore:Should have t[ab]:UserWarning:torchsde")
 @pytest.mark.parametrize(
     ("kind", "name", "guidance"),
@@ -371,7 +371,7 @@ async def test_a_solo_run_equals_the_stock_pipeline(
     def keep(module: Any, arguments: tuple[torch.Tensor]) -> None:
         latents.append(arguments[0] * engine.pipeline.vae.config.scaling_factor)
 
-    asked = request(
+    wanted = request(
         prompt=f"({words(80)}:1.2)",
         negative_prompt="blurry",
         scheduler=name.value,
@@ -383,10 +383,10 @@ async def test_a_solo_run_equals_the_stock_pipeline(
         width=64,
     )
     hook = engine.pipeline.vae.post_quant_conv.register_forward_pre_hook(keep)
-    await engine.generate(asked)
+    await engine.generate(wanted)
     hook.remove()
     stock.scheduler = stock_scheduler(name, engine.pipeline.scheduler_config, seed=11)
-    embeds = engine.pipeline.prompt_encoder.encode(asked.prompt, asked.negative_prompt)
+    embeds = engine.pipeline.prompt_encoder.encode(wanted.prompt, wanted.negative_prompt)
     generator = seeded_generator(11)
     expected = stock(
         prompt_embeds=embeds.prompt_embeds[None],
@@ -399,7 +399,7 @@ async def test_a_solo_run_equals_the_stock_pipeline(
         width=64,
         num_inference_steps=steps,
         guidance_scale=guidance,
-        guidance_rescale=asked.guidance_rescale,
+        guidance_rescale=wanted.guidance_rescale,
         # The pipeline turns off whatever noise `eta` scales; the TCD scheduler's own is 0.3.
         eta=0.3 if name is SchedulerName.TCD else 0.0,
         output_type="latent",
@@ -512,7 +512,7 @@ async def test_a_request_at_fault_is_refused_before_it_is_queued(
     assert engine.queued_jobs == 0
 
 
-async def test_a_full_queue_says_when_to_come_back(own_engine: Engine) -> None:
+async def test_a_full_queue_answers_with_retry_after(own_engine: Engine) -> None:
     jobs = [
         asyncio.ensure_future(own_engine.generate(request(num_inference_steps=20)))
         for _ in range(3)
@@ -539,7 +539,7 @@ async def test_an_error_in_a_shared_unet_call_fails_only_the_job_at_fault(
             raise RuntimeError("out of luck")
 
     hook = own_engine.pipeline.unet.register_forward_pre_hook(fail, with_kwargs=True)
-    # DDIM's first model input is the noise itself, so that the hook knows it again.
+    # DDIM's first model input is the noise itself, so that the hook recognises it.
     requests = [request(seed=seed, scheduler="DDIM") for seed in (1, 666)]
     with own_engine._loop.queue._changed:  # the thread can't begin until both are there
         jobs = [asyncio.ensure_future(own_engine.generate(one)) for one in requests]
@@ -585,8 +585,8 @@ async def test_a_half_precision_model_draws_nearly_the_same(engine: Engine, tmp_
     tag = import_here(tmp_path / "home", "checkpoint", str(file))
     directory = tmp_path / "home" / "models" / Path(*tag.split(":"))
     half = Engine.load(directory, Settings(device="cpu"))
-    asked = request(prompt=words(100), num_inference_steps=8, seed=3)
-    images = [await one.generate(asked) for one in (engine, half)]
+    wanted = request(prompt=words(100), num_inference_steps=8, seed=3)
+    images = [await one.generate(wanted) for one in (engine, half)]
     half.close()
     assert half.pipeline.unet.dtype == torch.float16
     assert half.pipeline.vae.dtype == torch.float32
@@ -600,15 +600,15 @@ async def test_the_gpu_draws_nearly_what_the_cpu_draws(
     engine: Engine, model_directory: Path
 ) -> None:
     on_gpu = Engine.load(model_directory, Settings(device="cuda"))
-    asked = [request(**fields) for fields in MIXED]
-    expected = await together(engine, asked)
-    images = await together(on_gpu, asked)
+    wanted = [request(**fields) for fields in MIXED]
+    expected = await together(engine, wanted)
+    images = await together(on_gpu, wanted)
     on_gpu.close()
     for one, other in zip(expected, images, strict=True):
         assert np.abs(one.pixels.astype(int) - other.pixels.astype(int)).mean() < 2
 
 
-async def test_a_thread_that_dies_leaves_nobody_waiting(
+async def test_a_thread_that_dies_leaves_no_caller_waiting(
     own_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def break_policy(*arguments: Any) -> Any:
@@ -623,12 +623,12 @@ async def test_a_thread_that_dies_leaves_nobody_waiting(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 async def test_replayed_calls_draw_what_launched_ones_draw(model_directory: Path) -> None:
-    asked = request(prompt=words(100), num_inference_steps=12, seed=3)
+    wanted = request(prompt=words(100), num_inference_steps=12, seed=3)
     images = []
     for uses_graphs in (True, False):
         engine = Engine.load(model_directory, Settings(device="cuda", cuda_graphs=uses_graphs))
         assert bool(engine.plan.graph_pixels) is uses_graphs
-        images.append(await engine.generate(asked))
+        images.append(await engine.generate(wanted))
         engine.close()
     difference = np.abs(images[0].pixels.astype(int) - images[1].pixels.astype(int))
     assert difference.max() <= 1

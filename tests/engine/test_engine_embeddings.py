@@ -47,12 +47,12 @@ def test_too_many_vectors_are_refused_before_they_are_made(
 
     monkeypatch.setattr(engine.pipeline.prompt_encoder, "chunk", chunk)
     texts = {"prompt": "a fox", field: "(abc:1.2)," * 1000}
-    for ask in (
+    for send in (
         lambda: engine.decide(GenerationRequest(**texts)),
         lambda: engine.explain(InspectionRequest(**texts)),
     ):
         with pytest.raises(InvalidPromptError, match=f"{field} fills 1000 chunks of 75") as caught:
-            ask()
+            send()
         assert caught.value.field == field
 
 

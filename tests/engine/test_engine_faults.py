@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from injection import EXCEPTIONS, NO_MEMORY, Fault, Injector, Place, tensor_bytes
-from lpw_sdxl.engine import Engine, GeneratedImage, Listener, Progress
+from lpw_sdxl.engine import Engine, GeneratedImage, ImageProgress, Listener
 from lpw_sdxl.errors import GenerationError, OutOfMemoryError, UnavailableError
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest
@@ -31,7 +31,7 @@ AT_ONCE = 12  # requests: eight fill a UNet call, four wait
 
 
 def request(seed: int, **fields: Any) -> GenerationRequest:
-    """Ask for a small image whose words are its seed's."""
+    """Build a request for a small image with its seed's own words."""
     small = {"num_inference_steps": 4, "width": 64, "height": 64, "prompt": SENTENCES[seed]}
     return GenerationRequest.model_validate(small | {"seed": seed} | fields)
 
@@ -60,7 +60,7 @@ async def begin_together(
 ) -> list[asyncio.Future[GeneratedImage]]:
     """Start jobs that are encoded together: the thread can't begin until all of them wait."""
     with engine._loop.queue._changed:
-        jobs = [asyncio.ensure_future(engine.generate(asked, listener)) for asked in requests]
+        jobs = [asyncio.ensure_future(engine.generate(one, listener)) for one in requests]
         await until(lambda: engine.queued_jobs == len(jobs))
     return jobs
 
@@ -68,15 +68,15 @@ async def begin_together(
 async def crowd(
     engine: Engine, requests: list[GenerationRequest]
 ) -> dict[int, GeneratedImage | BaseException]:
-    """Make all images, AT_ONCE at a time; give each job's end by its seed."""
+    """Make all images, AT_ONCE at a time; return each job's result or error by its seed."""
     room = asyncio.Semaphore(AT_ONCE)
 
-    async def one(asked: GenerationRequest) -> GeneratedImage:
+    async def make(wanted: GenerationRequest) -> GeneratedImage:
         async with room:
-            return await engine.generate(asked)
+            return await engine.generate(wanted)
 
-    ends = await asyncio.gather(*map(one, requests), return_exceptions=True)
-    return {asked.seed or 0: end for asked, end in zip(requests, ends, strict=True)}
+    ends = await asyncio.gather(*map(make, requests), return_exceptions=True)
+    return {one.seed or 0: end for one, end in zip(requests, ends, strict=True)}
 
 
 class Deaths(list[str]):
@@ -103,7 +103,7 @@ def own_engine(model_directory: Path, deaths: Deaths) -> Iterator[Engine]:
 async def bytes_at_rest(engine: Engine) -> int:
     """Count the bytes of all tensors once neither the engine's thread nor our tasks hold any."""
     await asyncio.sleep(0.05)
-    await until(lambda: engine._loop._pulse.silent_s == 0)
+    await until(lambda: engine._loop._pulse.busy_s == 0)
     return tensor_bytes()
 
 
@@ -149,11 +149,9 @@ async def test_faults_at_random_places_fail_exactly_the_jobs_they_hit(
     caplog.set_level(logging.ERROR, logger="lpw_sdxl.engine.faults")
     choice = random.Random(5)
     requests = [varied(seed, choice) for seed in range(2 * count + unhurt)]
-    faults = random_faults(count, [asked.seed or 0 for asked in requests], choice)
+    faults = random_faults(count, [one.seed or 0 for one in requests], choice)
     alone = {
-        asked.seed or 0: await engine.generate(asked)
-        for asked in requests
-        if asked.seed not in faults
+        one.seed or 0: await engine.generate(one) for one in requests if one.seed not in faults
     }
     await crowd(own_engine, requests[:16])
     base = await bytes_at_rest(own_engine)
@@ -188,10 +186,10 @@ async def test_an_image_that_does_not_fit_leaves_the_others_their_full_calls(
     assert own_engine.counters.out_of_memory == injector.raised == 5  # of 8, 4, 2 jobs, 2 rows, 1
 
 
-async def test_less_memory_than_planned_makes_smaller_calls_and_fails_nobody(
+async def test_less_memory_than_planned_makes_smaller_calls_and_fails_no_job(
     engine: Engine, own_engine: Engine
 ) -> None:
-    """The real UNet lacks memory for more than five rows, whoever they are of."""
+    """The real UNet lacks memory for more than five rows, of whichever jobs."""
     rows = []
 
     def lack(module: Any, arguments: Any, keywords: dict[str, Any]) -> None:
@@ -203,8 +201,8 @@ async def test_less_memory_than_planned_makes_smaller_calls_and_fails_nobody(
     requests = [request(seed) for seed in range(8)]
     ends = await asyncio.gather(*await begin_together(own_engine, requests))
     hook.remove()
-    for asked, end in zip(requests, ends, strict=True):
-        assert same(end, await engine.generate(asked))
+    for one, end in zip(requests, ends, strict=True):
+        assert same(end, await engine.generate(one))
     assert sum(count > 5 for count in rows) <= 3  # it does not try in vain at every step
     assert own_engine.counters.failed == 0
 
@@ -214,7 +212,7 @@ def lost() -> Exception:
 
 
 @pytest.mark.parametrize("place", list(Place))
-async def test_a_lost_device_is_told_to_everybody_and_ends_the_engine(
+async def test_a_lost_device_is_reported_to_all_callers_and_ends_the_engine(
     own_engine: Engine, monkeypatch: pytest.MonkeyPatch, deaths: Deaths, place: Place
 ) -> None:
     requests = [request(seed) for seed in range(12)]
@@ -227,18 +225,18 @@ async def test_a_lost_device_is_told_to_everybody_and_ends_the_engine(
     done = [isinstance(end, GeneratedImage) for end in ends]
     assert unavailable[2]
     assert all(a or b for a, b in zip(unavailable, done, strict=True)), ends
-    assert sum(done) <= 2  # those decoded before the one that was struck
-    assert injector.raised == 1  # a lost device is asked nothing more
+    assert sum(done) <= 2  # those decoded before the one with the fault
+    assert injector.raised == 1  # a lost device is not used any more
     assert not own_engine.is_alive
     with pytest.raises(UnavailableError):
         await own_engine.generate(requests[0])
     await until(lambda: bool(deaths))
-    await asyncio.sleep(1.5)  # another look of the watchdog's
+    await asyncio.sleep(1.5)  # another check of the watchdog
     assert len(deaths) == 1
     assert own_engine.queued_jobs == 0
 
 
-async def test_a_stall_is_told_to_everybody_while_the_thread_still_hangs(
+async def test_a_stall_is_reported_to_all_callers_while_the_thread_still_hangs(
     model_directory: Path, deaths: Deaths
 ) -> None:
     engine = Engine.load(model_directory, Settings(device="cpu", stall_s=1), on_death=deaths)
@@ -255,7 +253,7 @@ async def test_a_stall_is_told_to_everybody_while_the_thread_still_hangs(
         started = time.monotonic()
         ends = await asyncio.wait_for(asyncio.gather(*jobs, return_exceptions=True), 30)
         assert not is_free.is_set()
-        assert time.monotonic() - started < 5  # the limit, and the watchdog's look every second
+        assert time.monotonic() - started < 5  # the limit, and the watchdog's check every second
         assert all(isinstance(end, UnavailableError) for end in ends)
         assert not engine.is_alive
         with pytest.raises(UnavailableError):
@@ -266,10 +264,10 @@ async def test_a_stall_is_told_to_everybody_while_the_thread_still_hangs(
         hook.remove()
     engine.close()
     assert len(deaths) == 1
-    assert engine.counters.images == 0  # what nobody waits for is not made when it moves again
+    assert engine.counters.images == 0  # no image is made after its caller was answered
 
 
-async def test_three_of_eight_that_leave_are_gone_at_the_next_call(
+async def test_three_of_eight_that_are_cancelled_are_not_in_the_next_call(
     engine: Engine, own_engine: Engine
 ) -> None:
     requests = [request(seed, num_inference_steps=16, scheduler="Euler a") for seed in range(8)]
@@ -281,7 +279,7 @@ async def test_three_of_eight_that_leave_are_gone_at_the_next_call(
     await until(lambda: len(rows) >= 5)
     for job in jobs[1:4]:
         job.cancel()
-    await asyncio.sleep(0)  # a future hears of its task's end at the event loop's next turn
+    await asyncio.sleep(0)  # a future is cancelled at the event loop's next turn
     calls_before = len(rows)
     ends = await asyncio.gather(*jobs, return_exceptions=True)
     hook.remove()
@@ -295,7 +293,7 @@ async def test_three_of_eight_that_leave_are_gone_at_the_next_call(
         assert same(end, await engine.generate(requests[seed]))
 
 
-async def test_who_leaves_while_waiting_is_never_begun(own_engine: Engine) -> None:
+async def test_a_job_that_is_cancelled_while_waiting_never_begins(own_engine: Engine) -> None:
     requests = [request(seed, num_inference_steps=8) for seed in range(12)]
     jobs = await begin_together(own_engine, requests)
     await until(lambda: bool(own_engine.counters.unet_calls))
@@ -307,7 +305,7 @@ async def test_who_leaves_while_waiting_is_never_begun(own_engine: Engine) -> No
     assert carried == 11 * 8
 
 
-async def test_who_leaves_while_being_decoded_is_no_image(
+async def test_a_job_that_is_cancelled_while_decoded_is_no_image(
     own_engine: Engine,
 ) -> None:
     decodes, goes_on = threading.Event(), threading.Event()
@@ -317,9 +315,9 @@ async def test_who_leaves_while_being_decoded_is_no_image(
         goes_on.wait(60)
 
     hook = own_engine.pipeline.vae.post_quant_conv.register_forward_pre_hook(pause)
-    leaving = asyncio.ensure_future(own_engine.generate(request(1)))
+    cancelled = asyncio.ensure_future(own_engine.generate(request(1)))
     await asyncio.to_thread(decodes.wait, 60)
-    leaving.cancel()
+    cancelled.cancel()
     await asyncio.sleep(0.01)
     goes_on.set()
     await until(lambda: not own_engine.queued_jobs)
@@ -340,32 +338,33 @@ async def test_a_preview_that_fails_spoils_no_image(
     own_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The VAE, to which previews are fitted at the first step, fails until an image needs it."""
-    heard: list[Progress] = []
+    reported: list[ImageProgress] = []
 
     def fail(module: Any, arguments: tuple[torch.Tensor]) -> None:
         if arguments[0].shape[-1] != 8:  # of the images; previews are fitted to a larger one
             raise RuntimeError("injected")
 
     hook = own_engine.pipeline.vae.post_quant_conv.register_forward_pre_hook(fail)
-    listener = Listener(heard.append, wants_previews=True)
+    listener = Listener(reported.append, wants_previews=True)
     image, other = await asyncio.gather(
         own_engine.generate(request(1), listener), own_engine.generate(request(2))
     )
     hook.remove()
-    assert [(one.call, one.preview) for one in heard] == [(call, None) for call in (1, 2, 3, 4)]
+    assert [one.unet_calls_done for one in reported] == [1, 2, 3, 4]
+    assert all(one.preview is None for one in reported)
     assert image.seed == 1
     assert other.seed == 2
     assert own_engine.is_alive
 
 
-async def test_a_listener_of_a_job_that_failed_hears_no_more(
+async def test_a_listener_of_a_job_that_failed_is_not_called_again(
     own_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: list[Progress] = []
+    reported: list[ImageProgress] = []
     faults = {1: Fault(Place.SCHEDULER, EXCEPTIONS[0], from_timestep=600)}
     injector = Injector(own_engine, faults, [request(1)], monkeypatch)
     with pytest.raises(GenerationError):
-        await own_engine.generate(request(1), Listener(heard.append))
+        await own_engine.generate(request(1), Listener(reported.append))
     injector.remove()
     await own_engine.generate(request(2))
-    assert [one.call for one in heard] == [1]
+    assert [one.unet_calls_done for one in reported] == [1]

@@ -20,6 +20,7 @@ from lpw_sdxl.errors import GenerationError, InvalidPromptError, InvalidRequestE
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import Settings
 from lpw_sdxl.store.kind import AddonKind
+from lpw_sdxl.store.origin import Origin
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.files import record_file
 
@@ -37,13 +38,7 @@ def make_addon(folder: Path, name: str, pipeline: Pipeline, seed: int) -> Addon:
     manifest = AddonManifest(
         kind=AddonKind.LORA,
         name=name,
-        source=f"file:{name}.safetensors",
-        source_file=f"{name}.safetensors",
-        source_size=1,
-        source_sha256=f"{seed:064x}",
-        title="",
-        base_model="",
-        trained_words=(),
+        origin=Origin(f"file:{name}.safetensors", f"{name}.safetensors", 1, f"{seed:064x}"),
         fits="",
         fits_name="",
         details=AddonDetails(kinds=("LoRA",), modules={str(one): 1 for one in networks}),
@@ -147,7 +142,7 @@ async def test_afterwards_the_base_weights_are_bit_for_bit_the_same(
             assert np.abs(pixels - await make(lora_engine, REQUESTS[name])).max() <= 1, name
     finally:
         engine.close()  # its thread is done, and what it holds is at rest
-    engine._loop.stages.rest()
+    engine._loop.stages.release_idle_memory()
     for component, module in networks_of(engine.pipeline).items():
         for name, tensor in module.state_dict().items():
             assert torch.equal(tensor, before[f"{component}.{name}"]), (component, name)
@@ -195,7 +190,9 @@ async def test_a_damaged_lora_fails_its_own_requests_only(
     content = bytearray(whole.file.read_bytes())
     content[-1] ^= 1
     (broken / whole.file.name).write_bytes(content)
-    manifest = dataclasses.replace(whole.manifest, name="broken", source_sha256="f" * 64)
+    manifest = dataclasses.replace(
+        whole.manifest, name="broken", origin=Origin("", "", 1, "f" * 64)
+    )
     some = Registry({**addons.loras, "broken": Addon(manifest, broken)}, {}, {})
     engine = Engine.load(model_directory, Settings(device="cpu"), addons=some)
     try:

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from lpw_sdxl.diffusion.pipeline import Pipeline
-from lpw_sdxl.engine import Engine, GeneratedImage, Listener, Progress
+from lpw_sdxl.engine import Engine, GeneratedImage, ImageProgress, Listener
 from lpw_sdxl.engine.calibration import calibrate
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.memory import MemoryPlan
@@ -39,7 +39,7 @@ def assert_alike(one: GeneratedImage, other: GeneratedImage) -> None:
 
 @contextmanager
 def held(engine: Engine) -> Iterator[None]:
-    """Keep the loop from letting jobs in, so that what is asked meanwhile begins together."""
+    """Keep the loop from beginning jobs, so that all requests of the block begin together."""
     with engine._loop.queue._changed:
         yield
 
@@ -63,7 +63,7 @@ def before_each_unet_call(engine: Engine, act: Callable[[torch.Tensor], None]) -
     hook.remove()
 
 
-def no_room_for(rows: int) -> Callable[[torch.Tensor], None]:
+def lack_memory_above(rows: int) -> Callable[[torch.Tensor], None]:
     def act(sample: torch.Tensor) -> None:
         if len(sample) > rows:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -80,7 +80,7 @@ def own_engine(model_directory: Path) -> Iterator[Engine]:
 
 
 def capacity(engine: Engine, size: ImageSize = ImageSize(128, 128)) -> int:  # noqa: B008 - frozen
-    return engine._loop._capacity.rows(size)
+    return engine._loop._capacity.row_limit(size)
 
 
 @pytest.mark.thorough
@@ -93,7 +93,7 @@ async def test_a_lack_of_memory_shrinks_a_call_and_calls_that_go_well_let_it_gro
     rows: list[int] = []
     with (
         before_each_unet_call(own_engine, lambda sample: rows.append(len(sample))),
-        before_each_unet_call(own_engine, no_room_for(4)),
+        before_each_unet_call(own_engine, lack_memory_above(4)),
     ):
         images = await together(own_engine, requests)
     for one, image in zip(alone, images, strict=True):
@@ -170,7 +170,7 @@ async def test_where_one_row_fits_two_rows_are_two_calls(
     assert rows == [1] * (4 * 2 + 4 * 1)
 
 
-async def test_a_place_is_free_before_the_caller_has_its_image(own_engine: Engine) -> None:
+async def test_a_job_is_removed_before_its_caller_has_the_image(own_engine: Engine) -> None:
     seen: list[tuple[int, int]] = []
     job = Job(own_engine.decide(request()), time.monotonic())
     job.future.add_done_callback(
@@ -183,7 +183,7 @@ async def test_a_place_is_free_before_the_caller_has_its_image(own_engine: Engin
 
 @pytest.fixture
 def hanging(own_engine: Engine) -> Iterator[tuple[Engine, threading.Event, threading.Event]]:
-    """An engine whose UNet waits; what tells that it does, and what lets it go."""
+    """An engine whose UNet waits, the event that it does so, and the event that ends the wait."""
     waits, may_go = threading.Event(), threading.Event()
 
     def wait(sample: torch.Tensor) -> None:
@@ -217,7 +217,7 @@ async def test_closing_finishes_what_waits_and_what_is_under_way(
     assert not engine._loop._thread.is_alive()
 
 
-async def test_closing_in_time_answers_who_is_left(
+async def test_closing_answers_the_jobs_that_are_left_when_time_is_up(
     hanging: tuple[Engine, threading.Event, threading.Event],
 ) -> None:
     engine, waits, _ = hanging
@@ -237,39 +237,39 @@ async def test_closing_in_time_answers_who_is_left(
 
 
 async def listen(
-    engine: Engine, asked: GenerationRequest, wants_previews: bool = False
-) -> tuple[GeneratedImage, list[Progress]]:
-    heard: list[Progress] = []
-    image = await engine.generate(asked, Listener(heard.append, wants_previews))
-    return image, heard
+    engine: Engine, wanted: GenerationRequest, wants_previews: bool = False
+) -> tuple[GeneratedImage, list[ImageProgress]]:
+    reported: list[ImageProgress] = []
+    image = await engine.generate(wanted, Listener(reported.append, wants_previews))
+    return image, reported
 
 
-async def test_a_listener_hears_of_every_call_in_order(engine: Engine) -> None:
-    _, heard = await listen(engine, request(num_inference_steps=6))
-    assert heard == [Progress(call, 6) for call in range(1, 7)]
+async def test_a_listener_is_called_after_every_unet_call_in_order(engine: Engine) -> None:
+    _, reported = await listen(engine, request(num_inference_steps=6))
+    assert reported == [ImageProgress(done, 6) for done in range(1, 7)]
 
 
 async def test_previews_are_an_eighth_of_the_image_and_change_nothing(engine: Engine) -> None:
-    asked = request(num_inference_steps=5, height=64, width=96)
-    image, heard = await listen(engine, asked, wants_previews=True)
-    assert [one.call for one in heard] == [1, 2, 3, 4, 5]
-    shapes = [None if one.preview is None else one.preview.shape for one in heard]
+    wanted = request(num_inference_steps=5, height=64, width=96)
+    image, reported = await listen(engine, wanted, wants_previews=True)
+    assert [one.unet_calls_done for one in reported] == [1, 2, 3, 4, 5]
+    shapes = [None if one.preview is None else one.preview.shape for one in reported]
     assert shapes == [(8, 12, 3)] * 5
-    assert_alike(image, await engine.generate(asked))
+    assert_alike(image, await engine.generate(wanted))
 
 
-async def test_a_listener_that_fails_spoils_nothing(
+async def test_a_listener_that_fails_harms_no_image(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    calls: list[Progress] = []
+    reported: list[ImageProgress] = []
 
-    def fail(progress: Progress) -> None:
-        calls.append(progress)
-        raise RuntimeError("nobody's fault but mine")
+    def fail(progress: ImageProgress) -> None:
+        reported.append(progress)
+        raise RuntimeError("a listener's own fault")
 
     image = await engine.generate(request(), Listener(fail))
-    assert len(calls) == 1  # it is asked no more
-    assert "nobody's fault" in caplog.text
+    assert len(reported) == 1  # it is not called again
+    assert "a listener's own fault" in caplog.text
     assert_alike(image, await engine.generate(request()))
 
 
@@ -279,27 +279,27 @@ async def test_previews_that_fail_spoil_neither_image_nor_progress(own_engine: E
 
     hook = own_engine.pipeline.vae.decoder.register_forward_pre_hook(fail)
 
-    heard: list[Progress] = []
+    reported: list[ImageProgress] = []
 
-    def hear(progress: Progress) -> None:
-        heard.append(progress)
+    def on_progress(progress: ImageProgress) -> None:
+        reported.append(progress)
         hook.remove()  # only the previews fail
 
-    await own_engine.generate(request(), Listener(hear, wants_previews=True))
-    assert heard == [Progress(call, 4) for call in range(1, 5)]
-    _, heard_later = await listen(own_engine, request(), wants_previews=True)
-    assert all(one.preview is not None for one in heard_later)
+    await own_engine.generate(request(), Listener(on_progress, wants_previews=True))
+    assert reported == [ImageProgress(done, 4) for done in range(1, 5)]
+    _, reported_later = await listen(own_engine, request(), wants_previews=True)
+    assert all(one.preview is not None for one in reported_later)
 
 
-async def test_who_has_failed_hears_no_more(own_engine: Engine) -> None:
+async def test_the_listener_of_a_failed_job_is_not_called_again(own_engine: Engine) -> None:
     def fail(sample: torch.Tensor) -> None:
         raise RuntimeError("odd")
 
-    heard: list[Progress] = []
+    reported: list[ImageProgress] = []
     with before_each_unet_call(own_engine, fail), pytest.raises(GenerationError):
-        await own_engine.generate(request(), Listener(heard.append))
+        await own_engine.generate(request(), Listener(reported.append))
     await own_engine.generate(request())  # the turn in which it failed is over
-    assert heard == []
+    assert reported == []
 
 
 # One component at a time.
@@ -312,19 +312,19 @@ def offloading(model_directory: Path) -> Iterator[Engine]:
     engine.close()
 
 
-def record_calls(engine: Engine) -> list[str]:
-    """Note each component that comes, by where the residence says that it is."""
-    came: list[str] = []
-    residence = engine._loop.stages.residence
-    call = residence.call
+def record_moves(engine: Engine) -> list[str]:
+    """Note each component that is moved to the device, by what the offloader has as current."""
+    moved: list[str] = []
+    offloader = engine._loop.stages.offloader
+    require = offloader.require
 
     def recording(name: str) -> None:
-        if residence.current != name:
-            came.append(name)
-        call(name)
+        if offloader.current != name:
+            moved.append(name)
+        require(name)
 
-    residence.call = recording  # type: ignore[method-assign]
-    return came
+    offloader.require = recording  # type: ignore[method-assign]
+    return moved
 
 
 @pytest.mark.thorough
@@ -338,23 +338,23 @@ async def test_offloading_changes_no_image(engine: Engine, offloading: Engine) -
     assert offloading.plan.is_offloading
     images = await together(offloading, requests)
     later = await asyncio.gather(*(offloading.generate(one) for one in requests))
-    for asked, image, again in zip(requests, images, later, strict=True):
-        expected = await engine.generate(asked)
+    for wanted, image, again in zip(requests, images, later, strict=True):
+        expected = await engine.generate(wanted)
         assert_alike(expected, image)
         assert_alike(expected, again)
 
 
-async def test_components_do_not_travel_at_each_step(offloading: Engine) -> None:
-    came = record_calls(offloading)
+async def test_components_are_not_moved_at_each_step(offloading: Engine) -> None:
+    moved = record_moves(offloading)
     images = await together(
         offloading, [request(seed=seed, num_inference_steps=10) for seed in range(5)]
     )
     assert all(isinstance(image, GeneratedImage) for image in images)
-    assert came == ["prompt_encoder", "unet", "vae"]
+    assert moved == ["prompt_encoder", "unet", "vae"]
 
 
-async def test_previews_bring_the_vae_once(offloading: Engine) -> None:
-    came = record_calls(offloading)
-    _, heard = await listen(offloading, request(num_inference_steps=8), wants_previews=True)
-    assert all(one.preview is not None for one in heard)
-    assert came == ["prompt_encoder", "unet", "vae", "unet", "vae"]
+async def test_previews_move_the_vae_to_the_device_once(offloading: Engine) -> None:
+    moved = record_moves(offloading)
+    _, reported = await listen(offloading, request(num_inference_steps=8), wants_previews=True)
+    assert all(one.preview is not None for one in reported)
+    assert moved == ["prompt_encoder", "unet", "vae", "unet", "vae"]

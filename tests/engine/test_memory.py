@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from lpw_sdxl.diffusion.denoiser import LONGEST_KEPT_TOKENS
+from lpw_sdxl.diffusion.denoiser import MAX_KEPT_TOKENS
 from lpw_sdxl.engine.memory import (
     EVERYTHING_FITS_BYTES,
     GIB,
@@ -17,7 +17,7 @@ from lpw_sdxl.engine.memory import (
     DeviceMemory,
     Footprint,
     MemoryPlan,
-    Wishes,
+    MemoryRequest,
     choose_device,
     must_offload,
     plan_memory,
@@ -43,12 +43,12 @@ def plan_for(
     gib: float,
     offload: str = "auto",
     footprint: Footprint = SDXL,
-    wishes: Wishes = Wishes(16, NATIVE),  # noqa: B008 - frozen
+    wanted: MemoryRequest = MemoryRequest(16, NATIVE),  # noqa: B008 - frozen
 ) -> MemoryPlan:
     """Plan for a GPU of so many GiB, of which CUDA itself takes half of one."""
     memory = DeviceMemory(total=int(gib * GIB), free=int((gib - 0.5) * GIB))
-    wishes = replace(wishes, offload=offload)
-    return plan_memory(wishes, CUDA, HALF, footprint.weights, (memory, footprint))
+    wanted = replace(wanted, offload=offload)
+    return plan_memory(wanted, CUDA, HALF, footprint.weights, (memory, footprint))
 
 
 def test_auto_takes_the_gpu_where_there_is_one() -> None:
@@ -62,7 +62,7 @@ def test_a_device_that_is_not_there_is_named() -> None:
         choose_device("cuda")
 
 
-def test_the_cpu_can_be_asked_for() -> None:
+def test_the_cpu_can_be_set() -> None:
     assert choose_device("cpu").type == "cpu"
 
 
@@ -104,14 +104,14 @@ def test_every_common_gpu_has_a_plan(
 @pytest.mark.parametrize("max_rows", [2, 16, 64])
 def test_what_is_planned_fits(gib: float, offload: str, max_rows: int) -> None:
     try:
-        plan = plan_for(gib, offload, wishes=Wishes(max_rows, NATIVE))
+        plan = plan_for(gib, offload, wanted=MemoryRequest(max_rows, NATIVE))
     except ModelError:
         assert gib <= (7 if offload != "never" else 10)
         return
     free = (gib - 0.5) * GIB
     while_stepping = SDXL.largest_component if plan.is_offloading else SDXL.weights
     while_decoding = SDXL.vae if plan.is_offloading else SDXL.weights
-    kept = KEPT_CALLS * max_rows * LONGEST_KEPT_TOKENS * SDXL.per_kept_token
+    kept = KEPT_CALLS * max_rows * MAX_KEPT_TOKENS * SDXL.per_kept_token
     kept *= plan.keeps_projections
     assert while_stepping + kept + plan.call_pixels * SDXL.per_row_pixel < 0.93 * free
     assert while_decoding + kept + plan.tile_above_pixels * SDXL.per_decoded_pixel < 0.93 * free
@@ -122,9 +122,9 @@ def test_what_is_planned_fits(gib: float, offload: str, max_rows: int) -> None:
 
 @pytest.mark.parametrize("gib", [20, 24, 32, 48, 80, 141])
 def test_graphs_take_what_is_left_and_lora_weights_the_rest(gib: float) -> None:
-    wishes = Wishes(16, NATIVE, lora_bytes=10**15, unet_bytes=5 * 10**9)
-    with_graphs = plan_for(gib, wishes=wishes)
-    without = plan_for(gib, wishes=replace(wishes, uses_graphs=False))
+    wanted = MemoryRequest(16, NATIVE, lora_bytes=10**15, unet_bytes=5 * 10**9)
+    with_graphs = plan_for(gib, wanted=wanted)
+    without = plan_for(gib, wanted=replace(wanted, uses_graphs=False))
     assert without.graph_pixels == 0
     assert 0 <= with_graphs.graph_pixels <= LAUNCH_BOUND_PIXELS
     taken = with_graphs.graph_pixels * SDXL.per_row_pixel
@@ -160,7 +160,7 @@ def test_a_native_image_is_never_decoded_in_tiles_where_it_is_the_vae_alone() ->
     [(5, "auto", "4.5 GiB free"), (9, "never", "8.5 GiB free")],
     ids=["offloading", "all of it"],
 )
-def test_a_gpu_that_is_too_small_is_told_in_one_sentence(
+def test_a_gpu_that_is_too_small_is_refused_in_one_sentence(
     gib: float, offload: str, words: str
 ) -> None:
     footprint = replace(SDXL, per_decoded_pixel=8000.0) if gib > 5 else SDXL
@@ -183,9 +183,9 @@ def test_a_gpu_that_is_too_small_is_told_in_one_sentence(
         (DeviceMemory(EVERYTHING_FITS_BYTES, 19 * 10**9), 7 * 10**9, "auto", False),
         (DeviceMemory(80 * 10**9, 10 * 10**9), 7 * 10**9, "auto", True),
     ],
-    ids=["CPU", "CPU, asked", "asked", "forbidden", "small", "large enough", "others use it"],
+    ids=["CPU", "CPU, always", "always", "forbidden", "small", "large enough", "others use it"],
 )
-def test_offloading_is_for_small_devices_and_for_who_asks(
+def test_offloading_is_for_small_devices_or_as_the_setting_says(
     memory: DeviceMemory | None, weights: int, offload: str, expected: bool
 ) -> None:
     assert must_offload(memory, weights, offload) is expected
@@ -211,12 +211,12 @@ def test_a_call_holds_fewer_rows_of_a_larger_size(size: ImageSize, rows: int) ->
 
 def test_a_cpus_memory_is_not_planned() -> None:
     cpu = torch.device("cpu")
-    plan = plan_memory(Wishes(8, NATIVE), cpu, (torch.float32,) * 2, 1, None)
+    plan = plan_memory(MemoryRequest(8, NATIVE), cpu, (torch.float32,) * 2, 1, None)
     assert not plan.is_offloading
     assert plan.keeps_projections
     assert plan.rows_for(NATIVE) == 8
     assert plan_memory(
-        Wishes(8, NATIVE, "always"), cpu, (torch.float32,) * 2, 1, None
+        MemoryRequest(8, NATIVE, "always"), cpu, (torch.float32,) * 2, 1, None
     ).is_offloading
 
 
@@ -229,13 +229,17 @@ def test_a_plan_is_one_line_with_device_dtypes_and_weights() -> None:
 
 
 def test_a_plan_is_plain_json_too() -> None:
-    told = json.loads(json.dumps(asdict(plan_for(24))))
-    assert (told["device"], told["dtype"], told["decode_dtype"]) == ("cuda:0", "float16", "float32")
-    assert told["max_rows"] == 16
+    parsed = json.loads(json.dumps(asdict(plan_for(24))))
+    assert (parsed["device"], parsed["dtype"], parsed["decode_dtype"]) == (
+        "cuda:0",
+        "float16",
+        "float32",
+    )
+    assert parsed["max_rows"] == 16
 
 
 UNET_BYTES = SDXL.largest_component
-WITH_LORAS = Wishes(16, NATIVE, lora_bytes=2**62, unet_bytes=UNET_BYTES)
+WITH_LORAS = MemoryRequest(16, NATIVE, lora_bytes=2**62, unet_bytes=UNET_BYTES)
 
 
 def test_without_loras_nothing_is_set_aside_for_them() -> None:
@@ -250,9 +254,9 @@ def test_without_loras_nothing_is_set_aside_for_them() -> None:
 def test_what_is_planned_with_loras_fits(
     gib: float, offload: str, max_rows: int, lora_bytes: int
 ) -> None:
-    wishes = replace(WITH_LORAS, max_rows=max_rows, lora_bytes=lora_bytes)
+    wanted = replace(WITH_LORAS, max_rows=max_rows, lora_bytes=lora_bytes)
     try:
-        plan = plan_for(gib, offload, wishes=wishes)
+        plan = plan_for(gib, offload, wanted=wanted)
     except ModelError:
         assert offload == "never"
         assert gib <= 16
@@ -261,7 +265,7 @@ def test_what_is_planned_with_loras_fits(
     if plan.is_offloading:  # what a set changes takes the base's place
         assert (plan.merged_bytes, plan.max_lora_sets) == (0, 1)
         return
-    kept = KEPT_CALLS * max_rows * LONGEST_KEPT_TOKENS * SDXL.per_kept_token
+    kept = KEPT_CALLS * max_rows * MAX_KEPT_TOKENS * SDXL.per_kept_token
     always = SDXL.weights + kept * plan.keeps_projections + plan.merged_bytes
     assert always + plan.call_pixels * SDXL.per_row_pixel < 0.93 * free
     assert always + plan.tile_above_pixels * SDXL.per_decoded_pixel < 0.93 * free
@@ -273,18 +277,18 @@ def test_what_is_planned_with_loras_fits(
 
 @pytest.mark.parametrize(("gib", "sets"), [(12, 1), (24, 1), (48, 2), (80, 8), (141, 8)], ids=str)
 def test_a_call_has_as_many_sets_as_there_is_room_for(gib: float, sets: int) -> None:
-    assert plan_for(gib, wishes=WITH_LORAS).max_lora_sets == sets
+    assert plan_for(gib, wanted=WITH_LORAS).max_lora_sets == sets
 
 
 def test_loras_never_cost_a_large_gpu_its_large_calls() -> None:
     for gib in (48, 80, 141):
-        plain, plan = plan_for(gib), plan_for(gib, wishes=WITH_LORAS)
+        plain, plan = plan_for(gib), plan_for(gib, wanted=WITH_LORAS)
         assert plan.call_pixels == plain.call_pixels
         assert plan.tile_above_pixels == plain.tile_above_pixels
 
 
 def test_on_a_cpu_the_setting_decides() -> None:
     for lora_bytes, sets in ((1, 1), (3 * UNET_BYTES, 3), (100 * UNET_BYTES, MAX_LORA_SETS)):
-        wishes = replace(WITH_LORAS, lora_bytes=lora_bytes)
-        plan = plan_memory(wishes, torch.device("cpu"), (torch.float32,) * 2, 1, None)
+        wanted = replace(WITH_LORAS, lora_bytes=lora_bytes)
+        plan = plan_memory(wanted, torch.device("cpu"), (torch.float32,) * 2, 1, None)
         assert (plan.merged_bytes, plan.max_lora_sets) == (lora_bytes, sets)

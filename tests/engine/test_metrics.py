@@ -26,7 +26,7 @@ def metrics(registry: CollectorRegistry) -> EngineMetrics:
 
 
 def samples(registry: CollectorRegistry) -> Samples:
-    """Every series but the times at which they were made, which a BentoML worker does not tell."""
+    """Every series but their times of creation, which a BentoML worker does not export."""
     found: Samples = {}
     for metric in registry.collect():
         for sample in metric.samples:
@@ -44,12 +44,12 @@ def _begun_job() -> Job:
 
 
 CALLS: dict[str, tuple[Callable[[EngineMetrics], None], Samples]] = {
-    "queue": (
-        lambda metrics: metrics.queue(3, 2),
+    "set_jobs": (
+        lambda metrics: metrics.set_jobs(3, 2),
         {"lpw_sdxl_queue_jobs": 3, "lpw_sdxl_active_jobs": 2},
     ),
-    "waited": (
-        lambda metrics: metrics.waited(400.0),
+    "observe_wait": (
+        lambda metrics: metrics.observe_wait(400.0),
         {
             "lpw_sdxl_queue_wait_seconds_bucket{le=600.0}": 1,
             "lpw_sdxl_queue_wait_seconds_bucket{le=+Inf}": 1,
@@ -57,8 +57,8 @@ CALLS: dict[str, tuple[Callable[[EngineMetrics], None], Samples]] = {
             "lpw_sdxl_queue_wait_seconds_sum": 400,
         },
     ),
-    "stepped": (
-        lambda metrics: metrics.stepped([make_job()] * 15),
+    "observe_rows": (
+        lambda metrics: metrics.observe_rows([make_job()] * 15),
         {
             "lpw_sdxl_step_rows_bucket{le=32.0}": 1,
             "lpw_sdxl_step_rows_bucket{le=64.0}": 1,
@@ -67,38 +67,41 @@ CALLS: dict[str, tuple[Callable[[EngineMetrics], None], Samples]] = {
             "lpw_sdxl_step_rows_sum": 30,
         },
     ),
-    "stage": (
-        lambda metrics: metrics.stage(Stage.DECODE, 31.0),
+    "observe_stage": (
+        lambda metrics: metrics.observe_stage(Stage.DECODE, 31.0),
         {
             "lpw_sdxl_stage_seconds_bucket{stage=decode,le=+Inf}": 1,
             "lpw_sdxl_stage_seconds_count{stage=decode}": 1,
             "lpw_sdxl_stage_seconds_sum{stage=decode}": 31,
         },
     ),
-    "image_done": (lambda metrics: metrics.image_done(), {"lpw_sdxl_images_total": 1}),
-    "failed": (
-        lambda metrics: metrics.failed("overloaded"),
+    "count_image": (lambda metrics: metrics.count_image(), {"lpw_sdxl_images_total": 1}),
+    "count_error": (
+        lambda metrics: metrics.count_error("overloaded"),
         {"lpw_sdxl_errors_total{code=overloaded}": 1},
     ),
-    "failed, an unknown code": (
-        lambda metrics: metrics.failed("on fire"),
+    "count_error, an unknown code": (
+        lambda metrics: metrics.count_error("on fire"),
         {"lpw_sdxl_errors_total{code=other}": 1},
     ),
-    "departed": (lambda metrics: metrics.departed(), {"lpw_sdxl_cancelled_total": 1}),
-    "out_of_memory": (lambda metrics: metrics.out_of_memory(), {"lpw_sdxl_out_of_memory_total": 1}),
-    "encoded": (
-        lambda metrics: metrics.encoded([_begun_job(), make_job(), _begun_job()]),
+    "count_cancelled": (lambda metrics: metrics.count_cancelled(), {"lpw_sdxl_cancelled_total": 1}),
+    "count_out_of_memory": (
+        lambda metrics: metrics.count_out_of_memory(),
+        {"lpw_sdxl_out_of_memory_total": 1},
+    ),
+    "count_prompts": (
+        lambda metrics: metrics.count_prompts([_begun_job(), make_job(), _begun_job()]),
         {"lpw_sdxl_prompt_tokens_total": 2, "lpw_sdxl_prompt_chunks_total": 4},
     ),
-    "cache": (
-        lambda metrics: metrics.cache(CacheName.WINDOWS, 5, 2),
+    "count_lookups": (
+        lambda metrics: metrics.count_lookups(CacheName.WINDOWS, 5, 2),
         {
             "lpw_sdxl_cache_hits_total{cache=windows}": 5,
             "lpw_sdxl_cache_misses_total{cache=windows}": 2,
         },
     ),
-    "device_memory": (
-        lambda metrics: metrics.device_memory(7 * 2**30, 2**33),
+    "set_device_memory": (
+        lambda metrics: metrics.set_device_memory(7 * 2**30, 2**33),
         {
             "lpw_sdxl_device_memory_allocated_bytes": 7 * 2**30,
             "lpw_sdxl_device_memory_reserved_bytes": 2**33,
@@ -126,7 +129,7 @@ def test_cumulative_counts_of_a_cache_become_a_counter(
     metrics: EngineMetrics, registry: CollectorRegistry
 ) -> None:
     for hits, misses in ((2, 3), (2, 3), (7, 4)):
-        metrics.cache(CacheName.CONDITIONINGS, hits, misses)
+        metrics.count_lookups(CacheName.CONDITIONINGS, hits, misses)
     found = samples(registry)
     assert found["lpw_sdxl_cache_hits_total{cache=conditionings}"] == 7
     assert found["lpw_sdxl_cache_misses_total{cache=conditionings}"] == 4
@@ -190,7 +193,7 @@ def test_an_error_has_a_series_for_each_code_that_an_answer_can_have(
 def test_two_engines_of_one_process_keep_their_own_counts() -> None:
     registries = [CollectorRegistry(), CollectorRegistry()]
     first, _ = (EngineMetrics(registry) for registry in registries)
-    first.image_done()
+    first.count_image()
     EngineMetrics()
     counts = [samples(registry)["lpw_sdxl_images_total"] for registry in registries]
     assert counts == [1, 0]
@@ -199,9 +202,9 @@ def test_two_engines_of_one_process_keep_their_own_counts() -> None:
 @pytest.mark.parametrize(
     ("method", "counter", "series"),
     [
-        ("image_done", "images", "lpw_sdxl_images_total"),
-        ("departed", "left", "lpw_sdxl_cancelled_total"),
-        ("out_of_memory", "out_of_memory", "lpw_sdxl_out_of_memory_total"),
+        ("count_image", "images", "lpw_sdxl_images_total"),
+        ("count_cancelled", "left", "lpw_sdxl_cancelled_total"),
+        ("count_out_of_memory", "out_of_memory", "lpw_sdxl_out_of_memory_total"),
     ],
 )
 def test_info_and_prometheus_count_the_same(
@@ -213,18 +216,18 @@ def test_info_and_prometheus_count_the_same(
 
 
 def test_calls_are_counted_by_the_jobs_that_they_carried(metrics: EngineMetrics) -> None:
-    metrics.called([2, 3])
-    metrics.called([2])
+    metrics.count_calls([2, 3])
+    metrics.count_calls([2])
     assert metrics.counters.unet_calls == {2: 2, 3: 1}
 
 
-def test_a_look_tells_of_caches(
+def test_a_sample_counts_the_lookups_of_caches(
     metrics: EngineMetrics, registry: CollectorRegistry, engine: Engine
 ) -> None:
     encoder = engine.pipeline.prompt_encoder
     for _ in range(2):
-        encoder.encode("a fox that is looked at", "")
-    metrics.look(engine.pipeline, None)
+        encoder.encode("a fox that is sampled", "")
+    metrics.sample(engine.pipeline, None)
     labels = {"cache": "conditionings"}
     hits = registry.get_sample_value("lpw_sdxl_cache_hits_total", labels)
     assert hits == encoder.counters.conditionings.hits >= 1

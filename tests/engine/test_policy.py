@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from lpw_sdxl.engine.cost import step_cost
 from lpw_sdxl.engine.policy import (
     ACTIVE_CALLS,
+    MAX_CALLS_PASSED_OVER,
+    MIN_PHASE_TRANSFERS,
     NO_MIXING,
-    STAY_CALLS,
-    STAY_TRAVELS,
     TURN_CHUNKS,
-    Capacity,
+    JobView,
     LoraMixing,
     Phase,
-    Standing,
+    RowLimit,
     StepKey,
     admit,
     choose_group,
@@ -38,53 +38,53 @@ SMALL = StepKey(ImageSize(128, 128))
 LARGE = StepKey(ImageSize(256, 256))
 
 
-def standing(key: StepKey = SMALL, rows: int = 2, served: float = 0.0, chunks: int = 2) -> Standing:
-    return Standing(key, rows, served, chunks)
+def view(key: StepKey = SMALL, rows: int = 2, served: float = 0.0, chunks: int = 2) -> JobView:
+    return JobView(key, rows, served, chunks)
 
 
-def constant(rows: int) -> Capacity:
+def constant(rows: int) -> RowLimit:
     return lambda size: rows
 
 
-# Who steps.
+# Which jobs are stepped.
 
 
 def test_jobs_of_one_size_share_a_call() -> None:
-    assert choose_group([standing(), standing(LARGE), standing()], constant(16)) == [0, 2]
+    assert choose_group([view(), view(LARGE), view()], constant(16)) == [0, 2]
 
 
 def test_the_least_served_job_decides_whose_turn_it_is() -> None:
-    active = [standing(served=2.0), standing(LARGE, served=1.0), standing(served=3.0)]
+    active = [view(served=2.0), view(LARGE, served=1.0), view(served=3.0)]
     assert choose_group(active, constant(16)) == [1]
 
 
 def test_a_call_that_is_full_takes_the_least_served() -> None:
-    active = [standing(served=served) for served in (3.0, 1.0, 2.0, 1.0)]
+    active = [view(served=served) for served in (3.0, 1.0, 2.0, 1.0)]
     assert choose_group(active, constant(4)) == [1, 3]
 
 
 def test_a_job_that_does_not_fit_lets_a_smaller_one_fill_the_call() -> None:
-    active = [standing(), standing(rows=2, served=1.0), standing(rows=1, served=2.0)]
+    active = [view(), view(rows=2, served=1.0), view(rows=1, served=2.0)]
     assert choose_group(active, constant(3)) == [0, 2]
 
 
 def test_one_job_goes_though_its_rows_do_not_fit() -> None:
-    assert choose_group([standing(rows=2), standing(rows=1)], constant(1)) == [0]
+    assert choose_group([view(rows=2), view(rows=1)], constant(1)) == [0]
 
 
-def test_nothing_active_chooses_nobody() -> None:
+def test_without_active_jobs_no_group_is_chosen() -> None:
     assert choose_group([], constant(16)) == []
 
 
 keys = st.sampled_from([SMALL, LARGE])
 jobs = st.lists(
-    st.builds(standing, keys, st.integers(1, 2), st.floats(0, 9), st.integers(1, 40)), max_size=20
+    st.builds(view, keys, st.integers(1, 2), st.floats(0, 9), st.integers(1, 40)), max_size=20
 )
 
 
 @given(active=jobs, rows=st.integers(1, 16))
 def test_a_group_is_of_one_key_fits_and_holds_the_least_served(
-    active: list[Standing], rows: int
+    active: list[JobView], rows: int
 ) -> None:
     group = choose_group(active, constant(rows))
     assert group == sorted(set(group))
@@ -102,40 +102,40 @@ def test_a_group_is_of_one_key_fits_and_holds_the_least_served(
 class Runner:
     """A job of the simulation."""
 
-    standing: Standing
+    view: JobView
     steps: int
     name: str = ""
     stepped_at: list[int] = field(default_factory=list)  # numbers of calls
 
     @property
     def cost(self) -> float:
-        return step_cost(self.standing.key.size, self.standing.rows)
+        return step_cost(self.view.key.size, self.view.rows)
 
     def serve(self, served: float) -> None:
-        self.standing = dataclasses.replace(self.standing, served=served)
+        self.view = dataclasses.replace(self.view, served=served)
 
 
 @dataclass
 class Device:
     """Steps jobs as the loop does, in a time of its own: a call lasts what its rows cost."""
 
-    capacity: Capacity
+    row_limit: RowLimit
     active: list[Runner] = field(default_factory=list)
     time: float = 0.0
     calls: int = 0
     busy: Counter[str] = field(default_factory=Counter)  # each job's part of the time
 
     def join(self, runner: Runner) -> None:
-        active = [one.standing for one in self.active]
-        runner.serve(served_at_first(runner.standing, active))
+        active = [one.view for one in self.active]
+        runner.serve(served_at_first(runner.view, active))
         self.active.append(runner)
 
     def step(self) -> None:
-        group = choose_group([one.standing for one in self.active], self.capacity)
+        group = choose_group([one.view for one in self.active], self.row_limit)
         chosen = [self.active[index] for index in group]
         self.time += sum(one.cost for one in chosen)
         self.calls += 1
-        served = served_after([one.standing for one in chosen])
+        served = served_after([one.view for one in chosen])
         for runner, amount in zip(chosen, served, strict=True):
             runner.serve(amount)
             runner.stepped_at.append(self.calls)
@@ -144,7 +144,7 @@ class Device:
 
 
 def square(side: int, steps: int, name: str = "", rows: int = 2) -> Runner:
-    return Runner(standing(StepKey(ImageSize(side, side)), rows), steps, name)
+    return Runner(view(StepKey(ImageSize(side, side)), rows), steps, name)
 
 
 def test_a_small_image_that_joins_a_large_one_is_done_after_one_more_large_call() -> None:
@@ -174,7 +174,7 @@ def test_the_devices_time_is_shared_by_jobs_and_not_by_sizes(crowd_side: int) ->
     assert all(share == pytest.approx(1 / 8, rel=0.02) for share in shares.values())
 
 
-def test_who_went_along_does_not_wait_for_it_later() -> None:
+def test_a_job_that_shared_a_call_does_not_wait_for_it_later() -> None:
     """With guidance (two rows) beside one without it, whose turn it was."""
     device = Device(constant(16))
     guided, unguided, other = square(512, 90), square(512, 40, rows=1), square(520, 90)
@@ -208,8 +208,8 @@ arrivals = st.lists(
 
 
 def longest_wait(device: Device, to_come: list[tuple[Runner, int]], places: int) -> int:
-    """Let jobs come, each so many calls after the one before; give a job's longest wait, calls."""
-    everyone = [runner for runner, _ in to_come]
+    """Let jobs join, each some calls after the one before; return the longest wait, calls."""
+    runners = [runner for runner, _ in to_come]
     joined_at: dict[int, int] = {}
     turn, due = 0, 0
     while to_come or device.active:
@@ -222,7 +222,7 @@ def longest_wait(device: Device, to_come: list[tuple[Runner, int]], places: int)
         if device.active:
             device.step()
     waits = []
-    for runner in everyone:
+    for runner in runners:
         times = [joined_at[id(runner)], *runner.stepped_at]
         assert len(runner.stepped_at) == runner.steps
         waits += [after - before for before, after in pairwise(times)]
@@ -230,19 +230,19 @@ def longest_wait(device: Device, to_come: list[tuple[Runner, int]], places: int)
 
 
 @given(arrivals=arrivals, places=st.integers(2, 6))
-def test_nobody_starves_however_many_keep_coming(
+def test_no_job_starves_however_many_keep_coming(
     arrivals: list[tuple[int, int, int]], places: int
 ) -> None:
     """Jobs of equal cost and ten shapes, one job a call: each waits for two rounds at most."""
     shapes = [ImageSize(2 ** (6 + number), 2 ** (15 - number)) for number in range(10)]
     to_come = [
-        (Runner(standing(StepKey(shapes[shape])), steps), pause) for steps, pause, shape in arrivals
+        (Runner(view(StepKey(shapes[shape])), steps), pause) for steps, pause, shape in arrivals
     ]
     assert longest_wait(Device(constant(2)), to_come, places) <= 2 * places
 
 
 @given(arrivals=arrivals, places=st.integers(2, 6), rows=st.integers(1, 6))
-def test_nobody_waits_for_ever_among_all_sizes(
+def test_no_job_waits_for_ever_among_all_sizes(
     arrivals: list[tuple[int, int, int]], places: int, rows: int
 ) -> None:
     """Four times the pixels are up to four steps of each other job, and one more."""
@@ -263,64 +263,64 @@ def test_an_endless_stream_of_small_images_costs_a_large_one_no_more_than_its_sh
     assert device.time <= 2.1 * alone
 
 
-# Who begins.
+# Which jobs begin.
 
 
 def test_admission_stops_at_the_rows_of_one_call() -> None:
-    assert admit([standing()] * 5, [], 6, constant(6)) == [0, 1, 2]
+    assert admit([view()] * 5, [], 6, constant(6)) == [0, 1, 2]
 
 
 def test_admission_stops_at_what_fits_of_that_size() -> None:
     def by_size(size: ImageSize) -> int:
         return 2 if size == LARGE.size else 6
 
-    waiting = [standing(LARGE), standing(LARGE), standing(SMALL), standing(SMALL)]
+    waiting = [view(LARGE), view(LARGE), view(SMALL), view(SMALL)]
     assert admit(waiting, [], 6, by_size) == [0, 2, 3]
 
 
 def test_rows_under_way_count() -> None:
-    active = [standing(), standing(rows=1)]
-    assert admit([standing()] * 3, active, 6, constant(6)) == [0]
+    active = [view(), view(rows=1)]
+    assert admit([view()] * 3, active, 6, constant(6)) == [0]
 
 
 def test_a_small_job_does_not_overtake_a_larger_one_of_its_size() -> None:
-    waiting = [standing(rows=2), standing(rows=1)]
-    assert admit(waiting, [standing(rows=2)], 3, constant(3)) == []
+    waiting = [view(rows=2), view(rows=1)]
+    assert admit(waiting, [view(rows=2)], 3, constant(3)) == []
 
 
 def test_a_full_size_does_not_stop_another() -> None:
-    waiting = [standing(SMALL), standing(LARGE)]
-    assert admit(waiting, [standing(SMALL)], 2, constant(2)) == [1]
+    waiting = [view(SMALL), view(LARGE)]
+    assert admit(waiting, [view(SMALL)], 2, constant(2)) == [1]
 
 
 def test_a_size_of_which_no_row_fits_still_begins_with_one_job() -> None:
-    assert admit([standing(LARGE)] * 3, [], 2, constant(1)) == [0]
+    assert admit([view(LARGE)] * 3, [], 2, constant(1)) == [0]
 
 
 def test_many_sizes_together_have_a_bound() -> None:
     sizes = [StepKey(ImageSize(64 + 8 * number, 64)) for number in range(20)]
-    chosen = admit([standing(size) for size in sizes], [], 4, constant(4))
+    chosen = admit([view(size) for size in sizes], [], 4, constant(4))
     assert chosen == list(range(ACTIVE_CALLS * 4 // 2))
 
 
-def test_who_waits_for_the_common_bound_is_not_overtaken() -> None:
-    active = [standing(StepKey(ImageSize(64 + 8 * n, 64))) for n in range(7)]
-    active.append(standing(SMALL, rows=1))
-    waiting = [standing(LARGE, rows=2), standing(StepKey(ImageSize(512, 64)), rows=1)]
+def test_a_job_that_waits_for_the_common_bound_is_not_overtaken() -> None:
+    active = [view(StepKey(ImageSize(64 + 8 * n, 64))) for n in range(7)]
+    active.append(view(SMALL, rows=1))
+    waiting = [view(LARGE, rows=2), view(StepKey(ImageSize(512, 64)), rows=1)]
     assert admit(waiting, active, 4, constant(4)) == []
     assert admit(waiting[1:], active, 4, constant(4)) == [0]
 
 
 def test_a_turn_encodes_so_many_chunks_and_always_one_job() -> None:
-    half, huge = standing(chunks=TURN_CHUNKS // 2), standing(chunks=10 * TURN_CHUNKS)
+    half, huge = view(chunks=TURN_CHUNKS // 2), view(chunks=10 * TURN_CHUNKS)
     assert admit([half, half, half], [], 16, constant(16)) == [0, 1]
     assert admit([huge, half], [], 16, constant(16)) == [0]
-    assert admit([half, huge, standing()], [], 16, constant(16)) == [0]
+    assert admit([half, huge, view()], [], 16, constant(16)) == [0]
 
 
 @given(waiting=jobs, active=jobs, max_rows=st.integers(1, 16), fitting=st.integers(1, 16))
 def test_admission_keeps_its_bounds(
-    waiting: list[Standing], active: list[Standing], max_rows: int, fitting: int
+    waiting: list[JobView], active: list[JobView], max_rows: int, fitting: int
 ) -> None:
     chosen = admit(waiting, active, max_rows, constant(fitting))
     assert chosen == sorted(set(chosen))
@@ -365,39 +365,39 @@ EVERYTHING = frozenset(Phase)
     [
         ({Phase.STEP}, Phase.STEP, 1e9, Phase.STEP),
         (set(), Phase.STEP, 1e9, Phase.STEP),
-        (EVERYTHING, Phase.STEP, STAY_TRAVELS - 0.1, Phase.STEP),
-        (EVERYTHING, Phase.STEP, STAY_TRAVELS, Phase.DECODE),
-        (EVERYTHING, Phase.DECODE, STAY_TRAVELS, Phase.ENCODE),
-        (EVERYTHING, Phase.ENCODE, STAY_TRAVELS, Phase.STEP),
-        ({Phase.ENCODE, Phase.STEP}, Phase.STEP, STAY_TRAVELS, Phase.ENCODE),
+        (EVERYTHING, Phase.STEP, MIN_PHASE_TRANSFERS - 0.1, Phase.STEP),
+        (EVERYTHING, Phase.STEP, MIN_PHASE_TRANSFERS, Phase.DECODE),
+        (EVERYTHING, Phase.DECODE, MIN_PHASE_TRANSFERS, Phase.ENCODE),
+        (EVERYTHING, Phase.ENCODE, MIN_PHASE_TRANSFERS, Phase.STEP),
+        ({Phase.ENCODE, Phase.STEP}, Phase.STEP, MIN_PHASE_TRANSFERS, Phase.ENCODE),
         ({Phase.ENCODE, Phase.DECODE}, Phase.STEP, 0.0, Phase.DECODE),
         ({Phase.STEP}, Phase.ENCODE, 0.0, Phase.STEP),
     ],
     ids=[
-        "nobody else has work",
-        "nobody has work",
+        "no other has work",
+        "none has work",
         "not long enough",
         "long enough",
         "after the last comes the first",
         "in the order of an image",
-        "who has no work is passed over",
+        "a phase without work is skipped",
         "nothing left here",
         "nothing left here, and one waits",
     ],
 )
-def test_a_phase_lasts_while_it_is_worth_its_travel(
+def test_a_phase_lasts_so_many_transfers(
     work: set[Phase], current: Phase, seconds_here: float, chosen: Phase
 ) -> None:
-    assert choose_phase(frozenset(work), current, seconds_here, travel_s=1.0) is chosen
+    assert choose_phase(frozenset(work), current, seconds_here, transfer_s=1.0) is chosen
 
 
-def travels_and_share(jobs: int) -> tuple[int, float]:
-    """Keep so many images under way till 200 are done; give the travels, and their share of time.
+def transfers_and_share(jobs: int) -> tuple[int, float]:
+    """Keep so many images under way till 200 are done; return transfers and their share of time.
 
-    10 to 40 steps of 0.1 s, an encoding 0.05 s, a decode 0.3 s, a travel 1 s.
+    10 to 40 steps of 0.1 s, an encoding 0.05 s, a decode 0.3 s, a transfer 1 s.
     """
     drawn = random.Random(0)
-    now, came, travels = 0.0, 0.0, 0
+    now, came_at, transfers = 0.0, 0.0, 0
     phase, done, finished = Phase.ENCODE, 0, 0
     waiting = jobs
     stepping: list[int] = []
@@ -408,10 +408,10 @@ def travels_and_share(jobs: int) -> tuple[int, float]:
             Phase.DECODE: finished > 0,
         }
         having = frozenset(one for one, has_work in work.items() if has_work)
-        chosen = choose_phase(having, phase, now - came, travel_s=1.0)
+        chosen = choose_phase(having, phase, now - came_at, transfer_s=1.0)
         if chosen is not phase:
-            now, travels = now + 1.0, travels + 1
-            phase, came = chosen, now
+            now, transfers = now + 1.0, transfers + 1
+            phase, came_at = chosen, now
         if phase is Phase.ENCODE:
             now += 0.05 * waiting
             stepping += [drawn.randint(10, 40) for _ in range(waiting)]
@@ -423,19 +423,19 @@ def travels_and_share(jobs: int) -> tuple[int, float]:
         else:
             now += 0.3
             finished, done, waiting = finished - 1, done + 1, waiting + 1
-    return travels, travels / now
+    return transfers, transfers / now
 
 
-def test_components_hardly_travel_where_there_is_enough_to_do() -> None:
-    _, share = travels_and_share(32)
+def test_transfers_take_little_time_where_there_is_enough_work() -> None:
+    _, share = transfers_and_share(32)
     assert share < 0.2
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 4, 8])
-def test_few_jobs_travel_together(jobs: int) -> None:
-    """Three travels for all that are under way are the least that there can be."""
-    travels, _ = travels_and_share(jobs)
-    assert travels <= 3 * (200 / jobs + 1)
+def test_few_jobs_share_transfers(jobs: int) -> None:
+    """Three transfers for all that are under way are the fewest that there can be."""
+    transfers, _ = transfers_and_share(jobs)
+    assert transfers <= 3 * (200 / jobs + 1)
 
 
 # LoRAs.
@@ -445,8 +445,8 @@ def lora_set(number: int) -> LoraSet:
     return ((f"lora {number}", 1.0),) if number else NO_LORAS
 
 
-def with_set(number: int, served: float = 0.0, key: StepKey = SMALL, rows: int = 2) -> Standing:
-    return Standing(key, rows, served, loras=lora_set(number))
+def with_set(number: int, served: float = 0.0, key: StepKey = SMALL, rows: int = 2) -> JobView:
+    return JobView(key, rows, served, loras=lora_set(number))
 
 
 def mixing(max_sets: int, *at_hand: int) -> LoraMixing:
@@ -467,25 +467,25 @@ def test_sets_that_all_find_room_are_made_when_their_turn_comes() -> None:
     assert choose_group(active, constant(16), mixing(3)) == [0, 1, 2]
 
 
-def test_who_is_at_hand_goes_before_who_would_take_the_place_of_another() -> None:
+def test_a_set_at_hand_goes_before_one_that_would_take_its_place() -> None:
     cost = step_cost(SMALL.size, 2)
     active = [with_set(2), with_set(1, served=cost), with_set(3, served=cost), with_set(0, cost)]
     assert choose_group(active, constant(16), mixing(2, 1)) == [1, 3]
 
 
-def test_it_goes_before_it_only_while_it_has_not_had_much_more() -> None:
-    patience = STAY_CALLS * step_cost(SMALL.size, 2)
-    active = [with_set(2), with_set(1, served=patience)]
+def test_it_goes_first_only_while_its_job_was_not_served_much_more() -> None:
+    lead = MAX_CALLS_PASSED_OVER * step_cost(SMALL.size, 2)
+    active = [with_set(2), with_set(1, served=lead)]
     assert choose_group(active, constant(16), mixing(1, 1)) == [1]
-    active = [with_set(2), with_set(1, served=1.01 * patience)]
+    active = [with_set(2), with_set(1, served=1.01 * lead)]
     assert choose_group(active, constant(16), mixing(1, 1)) == [0]
 
 
-def test_it_goes_before_it_only_for_a_few_calls() -> None:
+def test_it_goes_first_only_for_a_few_calls() -> None:
     active = [with_set(2), with_set(1)]
-    for passed_over in range(STAY_CALLS):
+    for passed_over in range(MAX_CALLS_PASSED_OVER):
         assert choose_group(active, constant(16), mixing(1, 1), passed_over) == [1]
-    assert choose_group(active, constant(16), mixing(1, 1), STAY_CALLS) == [0]
+    assert choose_group(active, constant(16), mixing(1, 1), MAX_CALLS_PASSED_OVER) == [0]
 
 
 sets_at_hand = st.sets(st.integers(0, 5))
@@ -501,10 +501,10 @@ jobs_with_sets = st.lists(
     rows=st.integers(1, 16),
     max_sets=st.integers(1, 8),
     at_hand=sets_at_hand,
-    passed_over=st.integers(0, STAY_CALLS),
+    passed_over=st.integers(0, MAX_CALLS_PASSED_OVER),
 )
-def test_a_group_of_sets_is_of_one_key_fits_and_is_somebodys_turn(
-    active: list[Standing], rows: int, max_sets: int, at_hand: set[int], passed_over: int
+def test_a_group_of_sets_is_of_one_key_fits_and_has_the_least_served_or_a_set_at_hand(
+    active: list[JobView], rows: int, max_sets: int, at_hand: set[int], passed_over: int
 ) -> None:
     one = mixing(max_sets, *at_hand)
     group = choose_group(active, constant(rows), one, passed_over)
@@ -516,14 +516,14 @@ def test_a_group_of_sets_is_of_one_key_fits_and_is_somebodys_turn(
     assert len({job.loras for job in chosen}) <= max_sets
     least = least_served(active)
     if least not in group:
-        assert passed_over < STAY_CALLS
+        assert passed_over < MAX_CALLS_PASSED_OVER
         assert not one.is_at_hand(active[least].loras)
         assert any(one.is_at_hand(job.loras) for job in chosen)
 
 
 @dataclass
 class LoraDevice(Device):
-    """A device whose memory holds a few sets, and forgets the one that was used longest ago."""
+    """A device whose memory holds a few sets, and drops the least recently used."""
 
     max_sets: int = 1
     held: list[LoraSet] = field(default_factory=list)
@@ -532,18 +532,18 @@ class LoraDevice(Device):
 
     def step(self) -> None:
         mix = LoraMixing(self.max_sets, lambda loras: not loras or loras in self.held)
-        standings = [one.standing for one in self.active]
-        group = choose_group(standings, self.capacity, mix, self.passed_over)
-        self.passed_over = 0 if least_served(standings) in group else self.passed_over + 1
+        views = [one.view for one in self.active]
+        group = choose_group(views, self.row_limit, mix, self.passed_over)
+        self.passed_over = 0 if least_served(views) in group else self.passed_over + 1
         chosen = [self.active[index] for index in group]
-        for loras in {one.standing.loras for one in chosen} - {NO_LORAS}:
+        for loras in {one.view.loras for one in chosen} - {NO_LORAS}:
             if loras in self.held:
                 self.held.remove(loras)
             else:
                 self.made += 1
             self.held = [*self.held, loras][-self.max_sets :]
         self.calls += 1
-        served = served_after([one.standing for one in chosen])
+        served = served_after([one.view for one in chosen])
         for runner, amount in zip(chosen, served, strict=True):
             runner.serve(amount)
             runner.stepped_at.append(self.calls)
@@ -574,9 +574,9 @@ def test_jobs_at_hand_that_keep_coming_do_not_starve_one_that_is_not(
         device.step()
     assert patient not in device.active
     waits = [after - before for before, after in pairwise([1, *patient.stepped_at])]
-    # At the worst all others are served up to where it stands, and then some calls more.
-    assert max(waits) <= 12 * (STAY_CALLS + 1)
-    assert patient.stepped_at[-1] <= 20 * 2 * (STAY_CALLS + 1)
+    # At worst all others are first served as much as this one, and then for some calls more.
+    assert max(waits) <= 12 * (MAX_CALLS_PASSED_OVER + 1)
+    assert patient.stepped_at[-1] <= 20 * 2 * (MAX_CALLS_PASSED_OVER + 1)
 
 
 @pytest.mark.parametrize(("sets", "max_sets"), [(2, 1), (3, 1), (9, 8), (12, 4), (16, 8)])
@@ -589,7 +589,7 @@ def test_more_sets_than_there_is_room_for_are_not_made_for_every_call(
     while device.active:
         device.step()
     # Each call is of `max_sets` sets; to make them each time would be as many as all the steps.
-    assert device.made <= 30 * sets / STAY_CALLS + sets
+    assert device.made <= 30 * sets / MAX_CALLS_PASSED_OVER + sets
 
 
 @given(
@@ -598,9 +598,9 @@ def test_more_sets_than_there_is_room_for_are_not_made_for_every_call(
     ),
     max_sets=st.integers(1, 4),
 )
-def test_nobody_starves_whatever_sets_come(
+def test_no_job_starves_whatever_sets_come(
     to_come: list[tuple[int, int, int]], max_sets: int
 ) -> None:
     device = LoraDevice(constant(8), max_sets=max_sets)
     waiting = [(runner_with(number, steps), pause) for number, steps, pause in to_come]
-    assert longest_wait(device, waiting, places=12) <= 12 * (STAY_CALLS + 1)
+    assert longest_wait(device, waiting, places=12) <= 12 * (MAX_CALLS_PASSED_OVER + 1)

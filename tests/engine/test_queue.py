@@ -10,7 +10,7 @@ import pytest
 from jobs import make_job
 from lpw_sdxl.engine.cost import NO_WORK, Pace, Work
 from lpw_sdxl.engine.job import Job
-from lpw_sdxl.engine.queue import LONGEST_RETRY_S, LOOK_AHEAD, JobQueue, Load
+from lpw_sdxl.engine.queue import MAX_CANDIDATES, MAX_RETRY_AFTER_S, JobQueue, Load
 from lpw_sdxl.errors import (
     DeadlineError,
     OverloadedError,
@@ -41,7 +41,7 @@ def make_queue(
     return JobQueue(limits, MAX_ROWS, pace or Pace(), lambda: active)
 
 
-def everyone(jobs: Sequence[Job]) -> list[int]:
+def choose_all(jobs: Sequence[Job]) -> list[int]:
     return list(range(len(jobs)))
 
 
@@ -58,18 +58,18 @@ def test_jobs_leave_oldest_first_as_they_are_chosen() -> None:
     assert queue.take(lambda shown: [2, 0]) == [jobs[0], jobs[2]]
     assert queue.peek(lambda shown: [0] if list(shown) == [jobs[1], jobs[3]] else [])
     assert queue.take(lambda shown: []) == []
-    assert queue.take(everyone) == [jobs[1], jobs[3]]
+    assert queue.take(choose_all) == [jobs[1], jobs[3]]
     assert len(queue) == 0
     assert queue.load == Load(0, NO_WORK)
 
 
 def test_only_the_oldest_are_shown() -> None:
     queue = make_queue()
-    jobs = [make_job() for _ in range(LOOK_AHEAD + 3)]
+    jobs = [make_job() for _ in range(MAX_CANDIDATES + 3)]
     for job in jobs:
         queue.put(job)
-    assert queue.take(everyone) == jobs[:LOOK_AHEAD]
-    assert queue.take(everyone) == jobs[LOOK_AHEAD:]
+    assert queue.take(choose_all) == jobs[:MAX_CANDIDATES]
+    assert queue.take(choose_all) == jobs[MAX_CANDIDATES:]
 
 
 def test_the_load_is_what_waits_and_what_is_under_way() -> None:
@@ -133,47 +133,47 @@ def test_a_time_limit_that_even_a_lone_image_misses_is_the_servers() -> None:
     queue.put(make_job(steps=10, time_limit_s=ALONE_S + 0.5))
 
 
-def test_what_nobody_waits_for_is_tried_whatever_the_pace_says() -> None:
-    """Else a pace from a bad moment would refuse everything, and never be measured again."""
+def test_a_job_in_an_empty_queue_is_accepted_whatever_the_pace() -> None:
+    """A pace from a bad moment would else refuse every job, and never be measured again."""
     queue = make_queue(pace=known_pace())
     queue.put(make_job(steps=10, deadline_s=ALONE_S / 10))
     with pytest.raises(DeadlineError):
         queue.put(make_job(steps=10, deadline_s=ALONE_S / 10))
 
 
-def test_who_is_refused_is_told_to_come_back_one_after_the_other() -> None:
+def test_refused_clients_get_one_retry_after_after_the_other() -> None:
     queue = make_queue(Settings(max_queued_jobs=4, max_queued_cost=1e9), pace=known_pace())
     for _ in range(4):
         queue.put(make_job(steps=10))
-    told = []
+    retries_s = []
     for _ in range(100):
         with pytest.raises(OverloadedError) as refused:
             queue.put(make_job(steps=10))
-        told.append(refused.value.retry_after_s)
-    assert told[:3] == [math.ceil(QUEUED_S * turn) for turn in (1, 2, 3)]
-    assert told == sorted(told)
-    assert told[-1] == LONGEST_RETRY_S
+        retries_s.append(refused.value.retry_after_s)
+    assert retries_s[:3] == [math.ceil(QUEUED_S * turn) for turn in (1, 2, 3)]
+    assert retries_s == sorted(retries_s)
+    assert retries_s[-1] == MAX_RETRY_AFTER_S
 
 
 def test_a_flood_that_is_over_is_not_waited_for() -> None:
     queue = make_queue(Settings(max_queued_jobs=4, max_queued_cost=1e9), pace=known_pace())
 
-    def fill_and_ask(times: int) -> list[int]:
+    def fill_and_put(times: int) -> list[int]:
         while len(queue) < 4:
             queue.put(make_job(steps=10))
-        told = []
+        retries_s = []
         for _ in range(times):
             with pytest.raises(OverloadedError) as refused:
                 queue.put(make_job(steps=10))
-            told.append(refused.value.retry_after_s)
-        return told
+            retries_s.append(refused.value.retry_after_s)
+        return retries_s
 
-    assert fill_and_ask(100)[-1] == LONGEST_RETRY_S
-    queue.take(everyone)
-    assert fill_and_ask(1) == [math.ceil(QUEUED_S)]
+    assert fill_and_put(100)[-1] == MAX_RETRY_AFTER_S
+    queue.take(choose_all)
+    assert fill_and_put(1) == [math.ceil(QUEUED_S)]
 
 
-def test_a_job_that_only_the_queue_makes_late_is_told_to_come_back() -> None:
+def test_a_job_that_only_the_queue_makes_late_gets_a_retry_after() -> None:
     queue = make_queue(pace=known_pace())
     for _ in range(10):
         queue.put(make_job(steps=10))
@@ -194,34 +194,34 @@ def test_a_small_image_is_taken_though_only_large_ones_have_been_seen() -> None:
     assert len(queue) == 1
 
 
-def test_a_sweep_takes_out_who_is_late_and_who_has_left() -> None:
+def test_late_and_cancelled_jobs_are_dropped() -> None:
     queue = make_queue()
-    late, gone, both, patient = (
+    late, cancelled, both, patient = (
         make_job(deadline_s=deadline) for deadline in (0.01, None, 0.01, 1000)
     )
-    for job in (late, gone, both, patient):
+    for job in (late, cancelled, both, patient):
         queue.put(job)
-    assert queue.sweep() == []
-    gone.future.cancel()
+    assert queue.drop_cancelled_and_late() == []
+    cancelled.future.cancel()
     both.future.cancel()
     time.sleep(0.02)
-    assert queue.sweep() == [late, gone, both]
+    assert queue.drop_cancelled_and_late() == [late, cancelled, both]
     assert queue.load == Load(1, patient.shared_work(MAX_ROWS))
-    assert queue.take(everyone) == [patient]
-    assert queue.sweep() == []
+    assert queue.take(choose_all) == [patient]
+    assert queue.drop_cancelled_and_late() == []
 
 
-def test_who_leaves_is_swept_out_though_nobody_is_late() -> None:
+def test_a_cancelled_job_is_dropped_though_none_is_late() -> None:
     queue = make_queue()
     jobs = [make_job() for _ in range(3)]
     for job in jobs:
         queue.put(job)
     jobs[1].future.cancel()
-    assert queue.sweep() == [jobs[1]]
-    assert queue.take(everyone) == [jobs[0], jobs[2]]
+    assert queue.drop_cancelled_and_late() == [jobs[1]]
+    assert queue.take(choose_all) == [jobs[0], jobs[2]]
 
 
-def test_a_closed_queue_takes_nobody_and_gives_out_who_is_there() -> None:
+def test_a_closed_queue_refuses_jobs_and_returns_those_it_has() -> None:
     queue = make_queue()
     job = make_job()
     queue.put(job)
@@ -230,7 +230,7 @@ def test_a_closed_queue_takes_nobody_and_gives_out_who_is_there() -> None:
     with pytest.raises(UnavailableError):
         queue.put(make_job())
     assert queue.wait()
-    assert queue.take(everyone) == [job]
+    assert queue.take(choose_all) == [job]
     assert not queue.wait()
 
 
@@ -246,7 +246,7 @@ def test_draining_closes_and_empties() -> None:
 
 
 @pytest.mark.parametrize("end", ["put", "close"])
-def test_who_waits_is_woken(end: str) -> None:
+def test_a_thread_that_waits_is_woken(end: str) -> None:
     queue = make_queue()
     woken: list[bool] = []
     waiter = threading.Thread(target=lambda: woken.append(queue.wait()), daemon=True)
@@ -263,7 +263,7 @@ def test_many_threads_put_and_one_takes_and_nothing_is_lost_or_taken_twice() -> 
     queue = make_queue()
     each, threads = 150, 8
     taken: list[Job] = []
-    departed = 0
+    dropped = 0
 
     def put_all(jobs: list[Job]) -> None:
         for index, job in enumerate(jobs):
@@ -272,10 +272,10 @@ def test_many_threads_put_and_one_takes_and_nothing_is_lost_or_taken_twice() -> 
                 job.future.cancel()
 
     def take_all() -> None:
-        nonlocal departed
+        nonlocal dropped
         while queue.wait():
-            departed += len(queue.sweep())
-            taken.extend(queue.take(lambda shown: everyone(shown)[::2]))
+            dropped += len(queue.drop_cancelled_and_late())
+            taken.extend(queue.take(lambda shown: choose_all(shown)[::2]))
 
     jobs = [[make_job() for _ in range(each)] for _ in range(threads)]
     taker = threading.Thread(target=take_all)
@@ -288,7 +288,7 @@ def test_many_threads_put_and_one_takes_and_nothing_is_lost_or_taken_twice() -> 
     taker.join(30)
     assert not taker.is_alive()
     assert len({id(job) for job in taken}) == len(taken)
-    assert len(taken) + departed == each * threads
+    assert len(taken) + dropped == each * threads
     kept = {id(job) for some in jobs for job in some if not job.is_cancelled}
     assert kept <= {id(job) for job in taken}
     assert queue.load == Load(0, NO_WORK)

@@ -1,4 +1,4 @@
-"""What becomes of merged weights where a component comes and goes, or memory is short."""
+"""Merged weights where components are moved, or memory is short."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lpw_sdxl.lora.sets import LoraSet
 from lpw_sdxl.settings import Settings
 from lpw_sdxl.weights.component import Component
 
-AWAY = torch.device("meta")  # a device that a machine without a GPU has, told apart from the CPU
+AWAY = torch.device("meta")  # a device other than the CPU that every machine has
 INK: LoraSet = (("ink", 1.0),)
 
 
@@ -34,29 +34,29 @@ def make_stages(pipeline: Pipeline, folder: Path, offload: str) -> Stages:
     return Stages(pipeline, plan, library)
 
 
-def test_a_component_that_rests_on_the_device_keeps_all_its_weights_there(
+def test_the_component_on_an_idle_device_keeps_all_its_weights_there(
     pipeline: Pipeline, tmp_path: Path
 ) -> None:
     stages = make_stages(dataclasses.replace(pipeline, device=AWAY), tmp_path, "always")
-    stages.residence.call("prompt_encoder")
+    stages.offloader.require("prompt_encoder")
     assert stages.adapters is not None
     stages.adapters.use_in_encoders(INK)
-    stages.rest()  # everybody left before a step
-    stages.make_room()
-    stages.residence.call("prompt_encoder")  # which is there
+    stages.release_idle_memory()  # all jobs were cancelled before a step
+    stages.release_memory()
+    stages.offloader.require("prompt_encoder")  # which is there
     for model in pipeline.prompt_encoder.models:
         assert {parameter.device for parameter in model.parameters()} == {AWAY}
 
 
-def test_where_all_are_there_rest_brings_the_base_back_and_no_memory_the_room(
+def test_without_offloading_idleness_restores_the_base_and_a_lack_of_memory_frees_the_sets(
     pipeline: Pipeline, tmp_path: Path
 ) -> None:
     stages = make_stages(pipeline, tmp_path, "never")
     assert stages.adapters is not None
     before = {name: one.data_ptr() for name, one in pipeline.unet.named_parameters()}
-    for let_go, is_kept in ((stages.rest, True), (stages.make_room, False)):
+    for release, is_kept in ((stages.release_idle_memory, True), (stages.release_memory, False)):
         stages.adapters.use(Component.UNET, INK)
         assert before != {name: one.data_ptr() for name, one in pipeline.unet.named_parameters()}
-        let_go()
+        release()
         assert before == {name: one.data_ptr() for name, one in pipeline.unet.named_parameters()}
         assert bool(stages.adapters.counters.bytes) is is_kept

@@ -8,12 +8,12 @@ import pytest
 
 from lpw_sdxl.engine.watchdog import Pulse, Watchdog
 
-LOOK_S = 0.01
+CHECK_S = 0.01
 STALL_S = 0.1
 
 
 class Worker:
-    """A thread that does what it is told until it is let go."""
+    """A thread that hangs until it may end, and its watchdog."""
 
     def __init__(self) -> None:
         self.pulse = Pulse()
@@ -21,7 +21,7 @@ class Worker:
         self.thread = threading.Thread(target=self._hang_in_here, daemon=True)
         self.alarms: list[str] = []
         self.rang = threading.Event()
-        self.watchdog = Watchdog(self.thread, self.pulse, STALL_S, self._ring, LOOK_S)
+        self.watchdog = Watchdog(self.thread, self.pulse, STALL_S, self._ring, CHECK_S)
 
     def _ring(self, reason: str) -> None:
         self.alarms.append(reason)
@@ -51,38 +51,38 @@ def worker() -> Iterator[Worker]:
 
 
 def quiet(worker: Worker, seconds: float, do: Callable[[], None] = lambda: None) -> bool:
-    """Whether nothing rings in a while, in which something is done again and again."""
+    """Return whether there is no alarm for so many seconds, in which `do` is called repeatedly."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         do()
-        if worker.rang.wait(LOOK_S):
+        if worker.rang.wait(CHECK_S):
             return False
     return True
 
 
-def test_a_pulse_tells_how_long_the_work_has_lasted() -> None:
+def test_a_pulse_measures_how_long_the_work_has_lasted() -> None:
     pulse = Pulse()
-    assert pulse.silent_s == 0.0
+    assert pulse.busy_s == 0.0
     pulse.beat()
     time.sleep(0.02)
-    assert 0.02 <= pulse.silent_s < 5
+    assert 0.02 <= pulse.busy_s < 5
     pulse.rest()
-    assert pulse.silent_s == 0.0
+    assert pulse.busy_s == 0.0
 
 
-def test_a_thread_that_ends_is_told_once(worker: Worker) -> None:
+def test_a_thread_that_ends_raises_one_alarm(worker: Worker) -> None:
     worker.end()
     assert worker.rang.wait(10)
-    time.sleep(5 * LOOK_S)
+    time.sleep(5 * CHECK_S)
     assert worker.alarms == ["the engine's thread has ended"]
 
 
-def test_a_thread_that_stalls_is_told_once_with_the_place_in_the_log(
+def test_a_thread_that_stalls_raises_one_alarm_with_its_stack_in_the_log(
     worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
     worker.pulse.beat()
     assert worker.rang.wait(10)
-    time.sleep(5 * LOOK_S)
+    time.sleep(5 * CHECK_S)
     [alarm] = worker.alarms
     assert "has not moved" in alarm
     assert "_hang_in_here" in caplog.text
@@ -101,21 +101,21 @@ def test_a_thread_that_moves_is_not_stalled(worker: Worker) -> None:
 def test_after_stop_the_threads_end_is_no_alarm(worker: Worker) -> None:
     worker.watchdog.stop()
     worker.end()
-    assert quiet(worker, 5 * LOOK_S)
+    assert quiet(worker, 5 * CHECK_S)
 
 
-def test_an_end_that_was_asked_for_while_it_looked_is_no_alarm() -> None:
+def test_an_end_that_was_intended_during_a_check_is_no_alarm() -> None:
     worker = Worker()
 
-    class LateLook(threading.Event):
-        """Off from the moment that the watchdog has found it on."""
+    class LateCheck(threading.Event):
+        """An event that is set right after the watchdog has found it unset."""
 
         def wait(self, timeout: float | None = None) -> bool:
             was_set = super().wait(timeout)
             self.set()
             return was_set
 
-    worker.watchdog._is_off = LateLook()
+    worker.watchdog._is_off = LateCheck()
     worker.thread.start()
     worker.end()
     worker.watchdog.start()

@@ -29,7 +29,7 @@ from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
 from lpw_sdxl.checkpoint.keys import Shape, sources_of
 from lpw_sdxl.checkpoint.kinds import POSITION_IDS
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
-from lpw_sdxl.checkpoint.tokenizer import MAX_LENGTH
+from lpw_sdxl.checkpoint.tokenizer_files import MAX_LENGTH
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.files import FileRecord

@@ -18,6 +18,7 @@ from lpw_sdxl.lora.request import LoraStrength, LoraUse, collect
 from lpw_sdxl.prompt import Break, LoraTag, Prompt, PromptStyle, parse
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference
+from lpw_sdxl.store.origin import Origin
 
 # A pair of the last line: a key, and a JSON string or all up to the next comma.
 PAIR = re.compile(r'(?P<key>\w[\w /-]+): (?P<value>"(?:[^"\\]|\\.)*"|[^,"]*)(?:, |$)')
@@ -25,7 +26,7 @@ PAIR = re.compile(r'(?P<key>\w[\w /-]+): (?P<value>"(?:[^"\\]|\\.)*"|[^,"]*)(?:,
 
 @dataclass(frozen=True)
 class Parameters:
-    """What another program reads out of the text."""
+    """The fields that another program reads from the text."""
 
     prompt: str
     negative_prompt: str
@@ -86,7 +87,7 @@ def test_every_field_is_read_back() -> None:
     )
 
 
-def test_what_was_not_asked_for_leaves_no_trace() -> None:
+def test_what_was_not_requested_is_not_in_the_text() -> None:
     text = parameters_text(record())
     assert "Negative prompt" not in text
     assert list(read(text).pairs) == [
@@ -115,7 +116,7 @@ PROMPTS = {
 
 def resolve(name: str, field: str) -> SimpleNamespace:
     name = name.lower()
-    return SimpleNamespace(manifest=SimpleNamespace(name=name, source_sha256=name * 64))
+    return SimpleNamespace(manifest=SimpleNamespace(name=name, origin=Origin("", "", 1, name * 64)))
 
 
 def lora_record(prompt: str, body: list[str], style: str = "lpw") -> ImageRecord:
@@ -171,7 +172,7 @@ PIECES = [
     st.lists(st.sampled_from("abc"), max_size=3),
     st.sampled_from(["lpw", "a1111", "comfy"]),
 )
-@example("<lora:a:1><lora:(<lora:a:1>>", [], "lpw")  # what is around a tag is one without it
+@example("<lora:a:1><lora:(<lora:a:1>>", [], "lpw")  # without the tag, the text around it is a tag
 def test_any_prompt_is_read_back_as_the_same_set_and_the_same_words(
     prompt: str, body: list[str], style: str
 ) -> None:
@@ -197,7 +198,7 @@ def words(prompt: Prompt) -> list[tuple[str, float]]:
     return [(one, weight) for text, weight in texts for one in text if not one.isspace()]
 
 
-def test_hashes_tell_which_files_were_used() -> None:
+def test_hashes_identify_the_files_that_were_used() -> None:
     made = replace(
         record(),
         loras=(

@@ -16,6 +16,7 @@ from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.merging import Network
 from lpw_sdxl.settings import Settings
+from lpw_sdxl.store.origin import Origin
 from lpw_sdxl.weights.component import Component
 
 CPU = torch.device("cpu")
@@ -34,8 +35,8 @@ class CanonicalFile:
         return self
 
     @property
-    def source_sha256(self) -> str:
-        return self.name
+    def origin(self) -> Origin:
+        return Origin("", self.file.name, 1, self.name)
 
     def verify(self) -> None:
         if not self.file.exists():

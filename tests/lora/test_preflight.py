@@ -250,9 +250,9 @@ def test_summary_says_what_the_file_and_its_notes_tell() -> None:
     assert plan.summary.naming == "kohya"
     assert plan.summary.modules == {UNET: 1, SECOND: 1}
     assert plan.summary.ranks == (4, 8)
-    assert plan.summary.base_model == "sdxl_base_v1-0 (pony.safetensors)"
-    assert plan.summary.title == "My[31m LoRA"
-    assert plan.summary.trained_words == ("mytoken", "my style")
+    assert plan.summary.notes.base_model == "sdxl_base_v1-0 (pony.safetensors)"
+    assert plan.summary.notes.title == "My[31m LoRA"
+    assert plan.summary.notes.trained_words == ("mytoken", "my style")
     assert 4.0 in plan.summary.alphas
     assert sorted(plan.ignored.values()) == [1, 2]
     described = describe_file(header)

@@ -12,6 +12,7 @@ from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
 from lpw_sdxl.lora.request import LoraStrength, LoraUse, collect, refuse_in_negative
 from lpw_sdxl.prompt import parse
 from lpw_sdxl.schema import LoraReference
+from lpw_sdxl.store.origin import Origin
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Entry:
 
 
 KNOWN = {
-    name: Entry(SimpleNamespace(name=name, source_sha256=name[0] * 64)) for name in ("a", "b", "c")
+    name: Entry(SimpleNamespace(name=name, origin=Origin("", "", 1, name[0] * 64)))
+    for name in ("a", "b", "c")
 }
 
 

@@ -55,8 +55,6 @@ def test_control_characters_are_text():
     assert parse(text).spans[0].text == text
 
 
-def test_defaults_are_those_of_the_settings():
+def test_the_default_is_that_of_the_settings():
     settings = Settings()
-    assert PromptLimits() == PromptLimits(
-        settings.max_prompt_characters, settings.max_prompt_depth, settings.max_prompt_weight
-    )
+    assert PromptLimits().max_characters == settings.max_prompt_characters

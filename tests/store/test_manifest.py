@@ -17,25 +17,28 @@ from lpw_sdxl.store.manifest import (
     verify_files,
     write_manifest,
 )
+from lpw_sdxl.store.origin import AuthorNotes, Origin
 from lpw_sdxl.weights.files import FileRecord, record_file
+
+ORIGIN = Origin(
+    "civitai:128078",
+    "m.safetensors",
+    12,
+    "0123456789ab" + "0" * 52,
+    AuthorNotes("A model", "SDXL 1.0", ("one", "two")),
+)
 
 
 def make_manifest(files: Mapping[str, FileRecord], **changes: object) -> Manifest:
     values = {
         "name": "sdxl",
-        "source": "civitai:128078",
-        "source_file": "m.safetensors",
-        "source_size": 12,
-        "source_sha256": "0123456789ab" + "0" * 52,
-        "title": "A model",
+        "origin": ORIGIN,
         "native_size": ImageSize(height=96, width=128),
         "dtype": "float16",
         "prediction_type": "epsilon",
         "zero_terminal_snr": False,
         "ema": True,
         "vae": "v.safetensors, SHA-256 1",
-        "base_model": "SDXL 1.0",
-        "trained_words": ("one", "two"),
         "ignored": {"EMA weights": 3},
         "created": "2026-01-01T00:00:00+00:00",
         "importer_version": "0.1.0",
@@ -57,9 +60,9 @@ def directory(tmp_path: Path) -> Path:
 
 def test_it_is_read_back_as_written(directory: Path):
     manifest = read_manifest(directory)
-    assert manifest.trained_words == ("one", "two")
+    assert manifest.origin == ORIGIN
     assert (manifest.ema, manifest.ignored) == (True, {"EMA weights": 3})
-    assert manifest.autov2 == manifest.describe()["source_autov2"] == "0123456789"
+    assert manifest.origin.autov2 == manifest.describe()["source_autov2"] == "0123456789"
     assert manifest.native_size == ImageSize(height=96, width=128)
     assert list(manifest.files) == ["a.json", "unet/w.bin"]
     assert manifest.describe()["native_size"] == "128x96"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lpw_sdxl.errors import CheckpointError
-from lpw_sdxl.store.space import Need, check_space, full_disk_told, gigabytes
+from lpw_sdxl.store.space import Need, check_space, full_disk_named, gigabytes
 
 GB = 10**9
 
@@ -96,7 +96,7 @@ def test_sizes_are_written_for_a_reader(size: int, text: str):
     ids=["full", "quota", "full while a folder is copied"],
 )
 def test_a_disk_that_fills_all_the_same_is_one_sentence(tmp_path: Path, failure: OSError):
-    with pytest.raises(CheckpointError) as refused, full_disk_told(tmp_path, "TMPDIR"):
+    with pytest.raises(CheckpointError) as refused, full_disk_named(tmp_path, "TMPDIR"):
         raise failure
     assert str(refused.value).startswith(f"The disk of {tmp_path} is full; ")
     assert "set TMPDIR to a folder" in str(refused.value)
@@ -107,6 +107,6 @@ def test_a_disk_that_fills_all_the_same_is_one_sentence(tmp_path: Path, failure:
     "failure", [OSError(errno.EIO, "I/O"), shutil.Error([]), KeyboardInterrupt()], ids=repr
 )
 def test_another_failure_is_left_as_it_is(tmp_path: Path, failure: BaseException):
-    with pytest.raises(type(failure)) as left, full_disk_told(tmp_path):
+    with pytest.raises(type(failure)) as left, full_disk_named(tmp_path):
         raise failure
     assert left.value is failure

@@ -1,4 +1,4 @@
-"""Which model a LoRA or an embedding fits: one of the store's, or SDXL at its own size.
+"""The model that a LoRA or an embedding fits: one of the store's, or SDXL at its own size.
 
 A store may hold nothing but the tiny demo model; what was made for SDXL is imported all the same.
 """
@@ -141,6 +141,6 @@ def _newest_models() -> list[entries.StoreEntry]:
 
 
 def _is_sdxl(targets: TargetModules) -> bool:
-    """Tell SDXL's own size from those that tests and the demo make; imports refuse all others."""
+    """Return whether modules have SDXL's own size, and not that of tests or the demo."""
     channels, *_ = targets[Component.UNET]["conv_in"].weight
     return (channels, encoder_widths(targets)) == (architecture.SDXL.unet.widths[0], SDXL_WIDTHS)

@@ -1,4 +1,4 @@
-"""What an entry of a LoRA or an embedding holds, where it came from and which models it fits.
+"""The manifest of a LoRA's or an embedding's entry: its origin, contents and the models it fits.
 
 It is written last, so a directory without it is half-made. The service reads it before anything
 heavy is imported.
@@ -19,7 +19,7 @@ from lpw_sdxl.store.manifest import EntryManifest, read_entry
 
 @dataclass(frozen=True)
 class AddonDetails:
-    """What is in the file; what doesn't belong to the kind is empty.
+    """The contents of the file; what doesn't belong to the kind is empty.
 
     Attributes:
         kinds: of a LoRA's modules, such as `LoRA` or `LoCon`.
@@ -62,11 +62,11 @@ class AddonManifest(EntryManifest):
     @property
     def tag(self) -> str:
         """Return the entry's tag in the store."""
-        return f"{store_name(self.kind, self.name)}:{self.source_sha256[:12]}"
+        return f"{store_name(self.kind, self.name)}:{self.origin.sha256[:12]}"
 
     @classmethod
     def unusable(cls, directory: Path, what: str, known: Self | None = None) -> AddonError:
-        """Say what is wrong with an entry, and the command that imports its file again."""
+        """Return the error that states what is wrong with an entry and how to import it again."""
         name = directory.parent.name
         if known is None:
             kind = kind_of_store_name(name) or AddonKind.LORA

@@ -14,12 +14,12 @@ from pathlib import Path
 from lpw_sdxl.addon.fit import fit_embedding, fit_lora
 from lpw_sdxl.addon.manifest import AddonDetails
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
-from lpw_sdxl.checkpoint.notes import header_origin
+from lpw_sdxl.checkpoint.notes import header_notes
 from lpw_sdxl.embedding import preflight as embedding_preflight
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.lora.plan import LoraSummary
 from lpw_sdxl.store.kind import AddonKind
-from lpw_sdxl.store.origin import Origin
+from lpw_sdxl.store.origin import AuthorNotes
 from lpw_sdxl.weights.files import file_stamp
 from lpw_sdxl.weights.header import CheckpointHeader, read_header
 from lpw_sdxl.weights.progress import Progress
@@ -34,9 +34,9 @@ class OpenedAddon:
     Attributes:
         kind: what it is.
         header: the file's.
-        identity: of the file before it was read, by `weights.files.file_stamp`.
-        details: what is in it, as far as the header tells.
-        told: what its header says of it.
+        stamps: the file with its `file_stamp` before it was read.
+        details: what is in it, as far as the header has it.
+        notes: its author's, as the header has them.
         fits: as in the manifest.
         fits_name: as in the manifest.
         write: writes the entry's file.
@@ -44,9 +44,9 @@ class OpenedAddon:
 
     kind: AddonKind
     header: CheckpointHeader
-    identity: str
+    stamps: Mapping[Path, str]
     details: AddonDetails
-    told: Origin
+    notes: AuthorNotes
     fits: str
     fits_name: str
     write: Write
@@ -69,9 +69,9 @@ def open_addon(
         ModelError: the model is not in the store.
     """
     # Taken first: a file that is replaced meanwhile must not pass for the one that was judged.
-    identity = file_stamp(path)
+    stamps = {path: file_stamp(path)}
     open_kind = {AddonKind.LORA: _open_lora, AddonKind.EMBEDDING: _open_embedding}[kind]
-    return open_kind(read_header(path, full_size), identity, model)
+    return open_kind(read_header(path, full_size), stamps, model)
 
 
 def lora_details(summary: LoraSummary, ignored: Mapping[str, int]) -> AddonDetails:
@@ -86,13 +86,9 @@ def lora_details(summary: LoraSummary, ignored: Mapping[str, int]) -> AddonDetai
     )
 
 
-def lora_origin(header: CheckpointHeader, summary: LoraSummary) -> Origin:
-    """Return what a LoRA's header says of it."""
-    source = f"file:{header.name}"
-    return Origin(source, summary.title, summary.base_model, summary.trained_words)
-
-
-def _open_lora(header: CheckpointHeader, identity: str, model: str | None) -> OpenedAddon:
+def _open_lora(
+    header: CheckpointHeader, stamps: Mapping[Path, str], model: str | None
+) -> OpenedAddon:
     found = kind_of(header.tensors, header.metadata)
     if found not in (CheckpointKind.LORA, CheckpointKind.UNKNOWN):
         raise AddonError(f"{header.name} is {found.title}; a LoRA for SDXL is needed.")
@@ -107,16 +103,18 @@ def _open_lora(header: CheckpointHeader, identity: str, model: str | None) -> Op
     return OpenedAddon(
         kind=AddonKind.LORA,
         header=header,
-        identity=identity,
+        stamps=stamps,
         details=lora_details(summary, fit.plan.ignored),
-        told=lora_origin(header, summary),
+        notes=summary.notes,
         fits=fit.signature,
         fits_name=fit.name,
         write=write,
     )
 
 
-def _open_embedding(header: CheckpointHeader, identity: str, model: str | None) -> OpenedAddon:
+def _open_embedding(
+    header: CheckpointHeader, stamps: Mapping[Path, str], model: str | None
+) -> OpenedAddon:
     plan = embedding_preflight.examine(header)
     name = fit_embedding(header, plan, model)
 
@@ -128,9 +126,9 @@ def _open_embedding(header: CheckpointHeader, identity: str, model: str | None) 
     return OpenedAddon(
         kind=AddonKind.EMBEDDING,
         header=header,
-        identity=identity,
+        stamps=stamps,
         details=AddonDetails(naming=plan.naming, vectors=plan.vectors),
-        told=header_origin(header),
+        notes=header_notes(header),
         fits=plan.fit,
         fits_name=name,
         write=write,

@@ -1,7 +1,7 @@
 """The LoRAs and embeddings that a running service knows, by the names that users write.
 
-Only what is here can be named in a request, so no text of a user ever becomes a path. Knows neither
-torch nor BentoML: it is told the folders.
+Only what is here can be named in a request, so no text of a user ever becomes a path. It knows
+neither torch nor BentoML; its caller finds the folders.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Addon:
-    """An entry that is as it was imported, as far as its sizes tell.
+    """An entry whose files have the sizes that they were imported with.
 
     Attributes:
         manifest: what it is.
@@ -53,7 +53,7 @@ class Addon:
 
 @dataclass(frozen=True)
 class Registry:
-    """What can be named in a request.
+    """The LoRAs and embeddings that a request can name.
 
     Attributes:
         loras: by `slug` of the name; of several versions, the one imported last.
@@ -123,10 +123,10 @@ class Registry:
 
     def embedding_sha256(self, name: str) -> str:
         """Return the SHA-256 of the file that a known embedding was imported from."""
-        return self.embeddings[slug(name)].manifest.source_sha256
+        return self.embeddings[slug(name)].manifest.origin.sha256
 
     def _unknown(self, kind: AddonKind, known: Mapping[str, Addon], name: str) -> str:
-        """Say why a name can't be used, and which could."""
+        """Explain why a name can't be used, and name the nearest that can."""
         shown = repr(name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}...")
         if kind.prefix + slug(name) in self.unusable:
             # The reason is in the log: it may name files, which are not a client's business.

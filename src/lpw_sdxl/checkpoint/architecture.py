@@ -1,6 +1,6 @@
 """The sizes of an SDXL model, read from its tensors' shapes; pure, no torch.
 
-Shapes tell every width and depth; they don't tell attention's head counts, which follow SDXL's rule
+Shapes hold every width and depth, but not attention's head counts, which follow SDXL's rule
 (`_unet_heads`, `_encoder_heads`). `configs.py` turns these sizes into Diffusers' configuration.
 """
 
@@ -143,8 +143,8 @@ def read_architecture(header: CheckpointHeader) -> Architecture:
     """Read an SDXL checkpoint's sizes from its tensors' shapes.
 
     Raises:
-        CheckpointError: a tensor that tells a size is missing or has a shape that SDXL's can't
-            have; it is named.
+        CheckpointError: a tensor that a size is read from is missing, or has a shape that
+            SDXL's can't have; it is named.
     """
     shapes = _Shapes(header)
     architecture = Architecture(
@@ -164,7 +164,7 @@ class _Shapes:
         self._tensors = header.tensors
 
     def has(self, name: str) -> bool:
-        """Tell whether there is a tensor of this name."""
+        """Return whether there is a tensor of this name."""
         return name in self._tensors
 
     def size(self, name: str, dimension: int, *, dimensions: int) -> int:

@@ -58,7 +58,7 @@ def _unet_sizes(sizes: UNetSizes, native_size: ImageSize) -> Config:
         "norm_num_groups": norm_groups(sizes.widths),
         "projection_class_embeddings_input_dim": sizes.added_width,
         "sample_size": max(native_size) // LATENT_SCALE,
-        # A level without attention has a depth all the same; SDXL's file says 1.
+        # A level without attention has a depth all the same; SDXL's file has 1.
         "transformer_layers_per_block": [max(1, layers) for layers in sizes.transformer_layers],
         "up_block_types": ["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)],
     }

@@ -20,7 +20,7 @@ from lpw_sdxl.checkpoint.keys import Transform
 from lpw_sdxl.checkpoint.plan import ConversionPlan, TensorPlan, plan_conversion
 from lpw_sdxl.checkpoint.published import Config, read_config
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
-from lpw_sdxl.checkpoint.tokenizer import END_TOKEN, write_tokenizer
+from lpw_sdxl.checkpoint.tokenizer_files import END_TOKEN, write_tokenizer
 from lpw_sdxl.store.manifest import list_files
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
@@ -106,7 +106,7 @@ def _write_weights(
             plans = [plan for plan in conversion.plan.tensors if plan.component is component]
             specs = [_spec(plan, conversion.dtype) for plan in plans]
             path = directory / component.weights_file
-            # Transformers refuses weights that don't say which library's layout they have.
+            # Transformers refuses weights without a note of the library whose layout they have.
             record = write_safetensors(path, specs, contents(plans), {"format": "pt"})
             records[component.weights_file] = record
     return records

@@ -27,14 +27,14 @@ ZERO_SNR_MARKER = "ztsnr"
 
 
 class PredictionType(StrEnum):
-    """What the UNet predicts; the value is Diffusers' name for it."""
+    """The UNet's prediction; the value is Diffusers' name for it."""
 
     EPSILON = "epsilon"
     V_PREDICTION = "v_prediction"
 
 
 class Prediction(NamedTuple):
-    """What the UNet predicts, and whether the noise schedule ends in pure noise.
+    """The UNet's prediction, and whether the noise schedule ends in pure noise.
 
     The second is zero terminal signal-to-noise ratio (Lin et al., "Common Diffusion Noise Schedules
     and Sample Steps Are Flawed", 2023, section 3.1).
@@ -54,7 +54,7 @@ PREDICTIONS: Mapping[str, Prediction] = {
 
 @dataclass(frozen=True)
 class CheckpointSummary:
-    """What a file is.
+    """A file's kind and properties.
 
     Attributes:
         kind: which kind of model.
@@ -65,7 +65,7 @@ class CheckpointSummary:
         dtypes: number of tensors for each safetensors dtype code.
         tensor_count: tensors in the file.
         parameter_count: numbers in the file.
-        is_size_told: the native size is the file's own word, not SDXL's default.
+        is_size_stated: whether the file states its native size; otherwise it is SDXL's.
     """
 
     kind: CheckpointKind
@@ -76,7 +76,7 @@ class CheckpointSummary:
     dtypes: Mapping[str, int]
     tensor_count: int
     parameter_count: int
-    is_size_told: bool
+    is_size_stated: bool
 
 
 def recognise(header: CheckpointHeader) -> CheckpointSummary:
@@ -112,7 +112,7 @@ def summarise(header: CheckpointHeader) -> CheckpointSummary:
         dtypes=Counter(tensor.dtype for tensor in tensors.values()),
         tensor_count=len(tensors),
         parameter_count=sum(prod(tensor.shape) for tensor in tensors.values()),
-        is_size_told=native_size is not None,
+        is_size_stated=native_size is not None,
     )
 
 

@@ -25,7 +25,7 @@ Shape = tuple[int, ...]
 
 
 class Transform(Enum):
-    """What turns a source tensor into its target.
+    """The change of a source tensor into its target.
 
     QUERY, KEY and VALUE take the first, second and last third of the rows of a fused tensor.
     """

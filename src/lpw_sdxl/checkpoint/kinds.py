@@ -1,7 +1,7 @@
-"""The kinds of model file that people bring, told apart by the names and shapes of their tensors.
+"""The kinds of model file in use, distinguished by the names and shapes of their tensors.
 
 A table: the first row whose test holds names the file. Content decides, never the file's name. The
-keys are those that ComfyUI, stable-diffusion.cpp, SwarmUI and Diffusers tell the models apart by.
+keys are those that ComfyUI, stable-diffusion.cpp, SwarmUI and Diffusers distinguish the models by.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""What a file's header says of it in ModelSpec's words (ModelSpec 1.0.1); pure."""
+"""The author's notes in a file's header, by the names of ModelSpec 1.0.1; pure."""
 
 from __future__ import annotations
 
-from lpw_sdxl.store.origin import Origin
+from lpw_sdxl.store.origin import AuthorNotes
 from lpw_sdxl.weights.header import CheckpointHeader
 from lpw_sdxl.weights.text import clean_text
 
 _MAX_TEXT = 200
 
 
-def header_origin(header: CheckpointHeader) -> Origin:
+def header_notes(header: CheckpointHeader) -> AuthorNotes:
     """Return title and trigger phrase of a checkpoint or an embedding, as its header has them."""
     title, trigger = (_note(header, f"modelspec.{key}") for key in ("title", "trigger_phrase"))
-    return Origin(f"file:{header.name}", title, trained_words=(trigger,) if trigger else ())
+    return AuthorNotes(title, trained_words=(trigger,) if trigger else ())
 
 
 def _note(header: CheckpointHeader, key: str) -> str:

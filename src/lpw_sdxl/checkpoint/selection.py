@@ -6,6 +6,7 @@ Stability's names, wherever they lie. Pure but for the reading of headers; no to
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -13,19 +14,21 @@ from types import MappingProxyType
 from lpw_sdxl.checkpoint.inspect import CheckpointSummary, Prediction, recognise
 from lpw_sdxl.checkpoint.kinds import EMA, UNET, VAE, CheckpointKind, kind_of
 from lpw_sdxl.checkpoint.layout import standardise, standardise_vae
+from lpw_sdxl.checkpoint.notes import header_notes
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
+from lpw_sdxl.store.origin import AuthorNotes
 from lpw_sdxl.weights.files import file_stamp
 from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo, read_header
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What the user decides about a checkpoint.
+    """The user's choices for a checkpoint.
 
     Attributes:
         use_ema: take the UNet's averaged weights instead of its last ones.
         vae: file that the VAE is taken from instead.
-        prediction: what the UNet predicts, whatever the file says.
+        prediction: what the UNet predicts, whatever the file states.
     """
 
     use_ema: bool = False
@@ -41,15 +44,18 @@ class Checkpoint:
         header: the file's, with the tensors that serve.
         summary: what the file is; its prediction is the one that is served.
         selection: what was chosen.
-        identity: of the file before it was read, by `file_stamp`.
-        vae_identity: likewise of `selection.vae`, or empty.
+        stamps: `file_stamp` of every file that is read, as it was before.
     """
 
     header: CheckpointHeader
     summary: CheckpointSummary
     selection: Selection
-    identity: str
-    vae_identity: str = ""
+    stamps: Mapping[Path, str]
+
+    @property
+    def notes(self) -> AuthorNotes:
+        """Return what the header has of its author's notes."""
+        return header_notes(self.header)
 
 
 def open_checkpoint(path: Path, selection: Selection, full_size: int | None = None) -> Checkpoint:
@@ -65,14 +71,13 @@ def open_checkpoint(path: Path, selection: Selection, full_size: int | None = No
             chosen.
         CheckpointError: it is damaged.
     """
-    identity = file_stamp(path)
+    stamps = {path: file_stamp(path)}
     header = standardise(read_header(path, full_size))
     summary = recognise(header)
     if selection.use_ema:
         header = _with_ema(header)
-    vae_identity = ""
     if selection.vae is not None:
-        vae_identity = file_stamp(selection.vae)
+        stamps[selection.vae] = file_stamp(selection.vae)
         header = _with_vae(header, selection.vae)
     elif not summary.has_vae:
         raise UnsupportedCheckpointError(
@@ -81,7 +86,7 @@ def open_checkpoint(path: Path, selection: Selection, full_size: int | None = No
         )
     if selection.prediction is not None:
         summary = replace(summary, prediction=selection.prediction)
-    return Checkpoint(header, summary, selection, identity, vae_identity)
+    return Checkpoint(header, summary, selection, stamps)
 
 
 def _with_ema(header: CheckpointHeader) -> CheckpointHeader:

@@ -138,7 +138,7 @@ def _verify_names(
 
 
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Tell whether two tensors agree to the last bit; NaN and the two zeros have theirs."""
+    """Return whether two tensors agree to the last bit; NaN and the two zeros have theirs."""
     if (one.shape, one.dtype) != (other.shape, other.dtype):
         return False
     whole_numbers = {2: torch.int16, 4: torch.int32}[one.element_size()]

@@ -11,7 +11,12 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 
-from lpw_sdxl.checkpoint.tokenizer import END_TOKEN, START_TOKEN, build_vocabulary, read_merges
+from lpw_sdxl.checkpoint.tokenizer_files import (
+    END_TOKEN,
+    START_TOKEN,
+    build_vocabulary,
+    read_merges,
+)
 from lpw_sdxl.conditioning.explain import ExplainedPrompt, PromptExplanation, explain
 from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 from lpw_sdxl.errors import InvalidPromptError

@@ -1,8 +1,8 @@
-"""Attention of SDXL's UNet as our steps need it: a prompt's keys and values are made once a job.
+"""Attention of SDXL's UNet: a prompt's keys and values are computed once a job.
 
 A prompt does not change while an image is denoised, so neither do the keys and values that each
-cross-attention makes of it: they are projected once, laid side by side, and handed to every UNet
-call in the place of the prompt: 0.8 to 3 % of a full-size UNet's work.
+cross-attention makes of it. They are projected once, laid side by side, and given to every UNet
+call in the place of the prompt, which saves 0.8 to 3 % of a full-size UNet's work.
 """
 
 from __future__ import annotations
@@ -29,7 +29,18 @@ def attend(
     heads: int,
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Attend: all `[rows, n, heads * d]`; mask is what is added to the scores, or None."""
+    """Compute attention of several heads.
+
+    Args:
+        query: `[rows, n, heads * d]`.
+        key: `[rows, m, heads * d]`.
+        value: like the key.
+        heads: their number.
+        mask: added to the scores, `[rows, 1, 1, m]`, or None.
+
+    Returns:
+        `[rows, n, heads * d]`.
+    """
     attended = F.scaled_dot_product_attention(
         split_heads(query, heads), split_heads(key, heads), split_heads(value, heads), mask
     )
@@ -40,7 +51,7 @@ class SelfAttention:
     """A Diffusers attention processor for the latents among themselves."""
 
     def __call__(self, attn: Any, hidden_states: torch.Tensor, **_: Any) -> torch.Tensor:
-        """Attend within `hidden_states`, `[rows, n, channels]`."""
+        """Compute attention within `hidden_states`, `[rows, n, channels]`."""
         query, key, value = (
             project(hidden_states) for project in (attn.to_q, attn.to_k, attn.to_v)
         )
@@ -69,7 +80,7 @@ class CrossAttention:
         attention_mask: torch.Tensor | None = None,
         **_: Any,
     ) -> torch.Tensor:
-        """Attend from `hidden_states` to the prompt.
+        """Compute attention from `hidden_states` to the prompt.
 
         Args:
             attn: Diffusers' layer.
@@ -87,16 +98,16 @@ class CrossAttention:
         return attn.to_out[0](attend(attn.to_q(hidden_states), key, value, attn.heads, mask))
 
 
-# Diffusers asks every processor for its signature in every call, and Python would work it out anew
-# each time: a twentieth of a step of the demo model on a CPU.
+# Diffusers reads every processor's signature in every call, and Python would compute it anew each
+# time: a twentieth of a step of the demo model on a CPU.
 for _call in (SelfAttention.__call__, CrossAttention.__call__):
     setattr(_call, "__signature__", inspect.signature(_call))  # noqa: B010 - mypy knows no such field
 
 
 class PromptProjection:
-    """Makes the keys and values of a prompt for all cross-attentions of one UNet.
+    """A projection of prompts to the keys and values of all cross-attentions of one UNet.
 
-    Installs the processors above in the UNet, which then takes its prompts in either form.
+    It installs the processors above in the UNet, which then takes a prompt or its projection.
     """
 
     def __init__(self, unet: Any) -> None:

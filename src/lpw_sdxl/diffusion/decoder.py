@@ -1,4 +1,4 @@
-"""Latents to pixels, one image at a time, and never a black picture for a broken one."""
+"""Latents to pixels, one image at a time; an image that is not finite is an error, never black."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lpw_sdxl.diffusion.vae_layers import quicken
+from lpw_sdxl.diffusion.vae_layers import install_fast_layers
 from lpw_sdxl.errors import GenerationError
 from lpw_sdxl.schema import LATENT_SCALE
 
@@ -24,23 +24,23 @@ SMALL_TILE_PIXELS = 512
 
 
 class Decoder:
-    """Decodes with one VAE.
+    """A decoder of latents with one VAE.
 
-    Images are decoded singly: the VAE, not the UNet, is the peak of memory, and a decode of one is
-    the same whoever else is finishing.
+    Images are decoded singly: the VAE, not the UNet, is the peak of memory, and an image decoded
+    alone does not depend on which others are finished at the same time.
 
     Args:
-        vae: Diffusers' AutoencoderKL, in the dtype to decode in; its layers are made faster. A half
-            precision is tried first and float32 if it overflows; float32 is what it is.
+        vae: Diffusers' AutoencoderKL, in the dtype to decode in; its layers are made faster. An
+            image that overflows in a half precision is decoded again in float32.
         tile_above_pixels: larger images are decoded in overlapping tiles, which takes less memory
-            and changes tones a little. By size alone, so that an image is what it is always.
+            and changes tones a little. The size alone decides, so that an image is always the same.
     """
 
     def __init__(self, vae: Any, tile_above_pixels: int) -> None:
-        quicken(vae)
+        install_fast_layers(vae)
         self.vae = vae
         self.tile_above_pixels = tile_above_pixels
-        # Diffusers' tiles are of the model's native size, and what is no larger is never tiled.
+        # Diffusers' tiles are of the model's native size, and no image up to that size is tiled.
         if vae.tile_sample_min_size**2 > max(tile_above_pixels, SMALL_TILE_PIXELS**2):
             vae.tile_sample_min_size = SMALL_TILE_PIXELS
             vae.tile_latent_min_size = SMALL_TILE_PIXELS // LATENT_SCALE
@@ -51,7 +51,11 @@ class Decoder:
 
         Args:
             latents: `[1, 4, h, w]`.
-            in_tiles: whatever the size: the last resort where memory is short.
+            in_tiles: whether to decode in tiles whatever the size: the last resort where memory is
+                short.
+
+        Returns:
+            `[h * 8, w * 8, 3]`.
 
         Raises:
             GenerationError: if latents or pixels are not finite.
@@ -71,7 +75,7 @@ class Decoder:
         return pixels
 
     def _run(self, latents: torch.Tensor, tile_above_pixels: int) -> torch.Tensor | None:
-        """Give `[1, 3, 8h, 8w]`, about -1 to 1, or None if any of it is not finite."""
+        """Decode to `[1, 3, 8h, 8w]`, about -1 to 1; None if any of it is not finite."""
         scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
         pixels = scaled.shape[-2] * scaled.shape[-1] * LATENT_SCALE**2
         self.vae.use_tiling = pixels > tile_above_pixels
@@ -81,10 +85,10 @@ class Decoder:
 
 @contextmanager
 def _in_float32(vae: Any) -> Iterator[None]:
-    """Lend a VAE in float32; going there and back changes no weight of a half precision."""
+    """Convert a VAE to float32 for a while; there and back no half-precision weight changes."""
     dtype = vae.dtype
     try:
-        vae.to(torch.float32)  # inside: where memory ends half-way, the first half must go back
+        vae.to(torch.float32)  # inside: if memory ends half-way, the first half is converted back
         yield
     finally:
         vae.to(dtype)

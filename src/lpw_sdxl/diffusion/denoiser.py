@@ -10,29 +10,29 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from lpw_sdxl.diffusion.attention import PromptProjection
-from lpw_sdxl.diffusion.feed_forward import part_gates
+from lpw_sdxl.diffusion.feed_forward import split_gates
 from lpw_sdxl.diffusion.graphs import GraphedUnet
-from lpw_sdxl.diffusion.noise import send
-from lpw_sdxl.diffusion.step import Denoising, PromptSide, Row
+from lpw_sdxl.diffusion.noise import copy_to_device
+from lpw_sdxl.diffusion.step import Denoising, PromptSide, UnetRow
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.patched import RowRun
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.weights.component import Component
 
-# Longer prompts are projected in every call: their keys and values are 0.33 MB a token in float16
-# at SDXL's size, for each row that keeps them.
-LONGEST_KEPT_TOKENS = 308
+# A longer prompt is projected in every call: kept keys and values are 0.33 MB a token in float16 at
+# SDXL's size, for each row.
+MAX_KEPT_TOKENS = 308
 
 
 class Denoiser:
-    """Runs one UNet for groups of images.
+    """The UNet for groups of images, each with its own prompts and LoRAs.
 
     Args:
         unet: Diffusers' UNet2DConditionModel; its attention and gated layers are made faster.
         device: where it runs.
-        adapters: give the UNet each row's LoRAs; None where there are none.
+        adapters: put each row's LoRAs into the UNet; None where there are none.
         keeps_projections: whether a prompt's keys and values are kept over its steps.
-        graph_pixels: of all rows of a call that is replayed as a CUDA graph; 0 for none.
+        graph_pixels: of all rows of a call that is replayed as a CUDA graph, at most; 0 for none.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class Denoiser:
         self._adapters = adapters
         self._graphed = GraphedUnet(unet, graph_pixels)  # with the model's own weights
         self._device = device
-        self._dtype: torch.dtype = unet.dtype  # asked once: it walks through all modules
+        self._dtype: torch.dtype = unet.dtype  # read once: it walks through all modules
         self._project = PromptProjection(unet)
-        part_gates(unet)
-        self._longest_kept = LONGEST_KEPT_TOKENS if keeps_projections else 0
+        split_gates(unet)
+        self._max_kept_tokens = MAX_KEPT_TOKENS if keeps_projections else 0
         self._fence = Fence(device)
-        # Of the last call: whose rows it had, and what stays the same while they step together.
+        # Of the last call: its rows' prompts, and the arguments that stay while they step together.
         self._sides: tuple[PromptSide, ...] = ()
-        self._stacked: dict[str, Any] = {}
+        self._prompt_arguments: dict[str, Any] = {}
 
     @torch.inference_mode()
     def predict(
@@ -65,48 +65,50 @@ class Denoiser:
 
         Args:
             group: the images.
-            calls: the rows of each UNet call, as indexes into all rows of the group, which follow
-                one another as the images do; each row is in one call.
+            calls: the rows of each UNet call, as indexes into all rows of the group in the order
+                of the images; each row is in one call.
 
         Returns:
-            for each image the prediction of its rows, `[1 or 2, 4, h, w]`, in the UNet's dtype.
+            for each image the predictions of its rows, `[1 or 2, 4, h, w]`, in the UNet's dtype.
         """
         rows_of = [denoising.rows() for denoising in group]
         rows = [row for rows in rows_of for row in rows]
         predictions: dict[int, torch.Tensor] = {}
         for unsorted in calls:
             call = self._sort_by_loras(unsorted, rows)
-            some = [rows[index] for index in call]
-            arguments = self.arguments(some)
-            run = self._prepare(some)
+            called = [rows[index] for index in call]
+            arguments = self.stack(called)
+            unet = self._prepare(called)
             self._fence.wait()
-            output = run(**arguments)[0]
+            output = unet(**arguments)[0]
             self._fence.mark()
             predictions.update(zip(call, output.split(1), strict=True))
-        together = torch.cat([predictions[index] for index in range(len(rows))])
-        return list(together.split([len(rows) for rows in rows_of]))
+        in_order = torch.cat([predictions[index] for index in range(len(rows))])
+        return list(in_order.split([len(rows) for rows in rows_of]))
 
-    def arguments(self, rows: Sequence[Row]) -> dict[str, Any]:
+    def stack(self, rows: Sequence[UnetRow]) -> dict[str, Any]:
         """Stack rows into the arguments of one UNet call.
 
         Prompts of different lengths are padded to the longest and the padding is masked out of the
-        cross-attention, which keeps each row what it is alone; where all lengths agree nothing is
-        masked, and no mask is passed. (A mask costs little: 16 rows of 154 tokens took an H100
+        cross-attention, so that each row's prediction is that of the row alone; where all lengths
+        are equal no mask is passed. (A mask costs little: 16 rows of 154 tokens took an H100
         275.4 ms with one and 274.8 without, benchmarks/results/gpu_kernels.json.)
         """
         sides = tuple(row.prompt for row in rows)
         if self._sides != sides:
-            self.forget()  # frees it before its successor is made
-            self._stacked = self._stack(sides, [row.time_ids for row in rows])
+            self.release_prompts()  # before the next arguments are made, to free their memory
+            self._prompt_arguments = self._stack_prompts(sides, [row.time_ids for row in rows])
             self._sides = sides
         return {
             "sample": torch.cat([row.latents for row in rows]).to(self._dtype),
-            "timestep": send(torch.stack([row.timestep.float() for row in rows]), self._device),
-            **self._stacked,
+            "timestep": copy_to_device(
+                torch.stack([row.timestep.float() for row in rows]), self._device
+            ),
+            **self._prompt_arguments,
         }
 
-    def _sort_by_loras(self, call: Sequence[int], rows: Sequence[Row]) -> list[int]:
-        """Bring the rows of one set together, and sets that change few layers."""
+    def _sort_by_loras(self, call: Sequence[int], rows: Sequence[UnetRow]) -> list[int]:
+        """Sort the rows of a call by their sets of LoRAs: sets that change few layers first."""
         if self._adapters is None:
             return [*call]
         order: dict[LoraSet, tuple[int, int]] = {}
@@ -116,61 +118,75 @@ class Denoiser:
             order.setdefault(loras, (changed, len(order)))
         return sorted(call, key=lambda index: order[rows[index].prompt.loras])
 
-    def _prepare(self, rows: Sequence[Row]) -> Callable[..., Any]:
-        """Give the UNet the rows' LoRAs, and say how it is to be called."""
+    def _prepare(self, rows: Sequence[UnetRow]) -> Callable[..., Any]:
+        """Put the rows' LoRAs into the UNet; return what to call: the UNet or its graphs."""
         if self._adapters is None:
             return self._graphed
         runs = [
-            RowRun(loras, len([*some]))
-            for loras, some in groupby(rows, key=lambda row: row.prompt.loras)
+            RowRun(loras, len([*of_set]))
+            for loras, of_set in groupby(rows, key=lambda row: row.prompt.loras)
         ]
         self._adapters.divide(Component.UNET, runs)
         has_loras = any(run.loras != NO_LORAS for run in runs)
         return self._unet if has_loras else self._graphed
 
-    def forget(self) -> None:
-        """Let go of the last call's prompts: nobody is under way."""
-        self._sides, self._stacked = (), {}
+    def release_prompts(self) -> None:
+        """Free what is kept of the last call's prompts."""
+        self._sides, self._prompt_arguments = (), {}
 
-    def make_room(self) -> None:
-        """Let go of recorded calls: memory is short."""
-        self._graphed.forget()
+    def release_graphs(self) -> None:
+        """Free the memory of all recorded calls."""
+        self._graphed.clear()
 
-    def _stack(
+    def _stack_prompts(
         self, sides: tuple[PromptSide, ...], time_ids: Sequence[torch.Tensor]
     ) -> dict[str, Any]:
         lengths = [side.tokens for side in sides]
         longest = max(lengths)
-        if longest <= self._longest_kept:
-            states = [self._projected(side) for side in sides]
+        if longest <= self._max_kept_tokens:
+            states = [self._project_once(side) for side in sides]
         else:
             states = [side.embeds for side in sides]
-        arguments: dict[str, Any] = {
-            "encoder_hidden_states": pad_sequence(states, batch_first=True),
-            "added_cond_kwargs": {
-                "text_embeds": torch.stack([side.pooled for side in sides]),
-                "time_ids": torch.stack([*time_ids]).to(self._dtype),
-            },
-            "return_dict": False,
-        }
+        arguments = prompt_arguments(
+            pad_sequence(states, batch_first=True),
+            torch.stack([side.pooled for side in sides]),
+            torch.stack([*time_ids]).to(self._dtype),
+        )
         if min(lengths) < longest:
             positions = torch.arange(longest)
             mask = positions[None, :] < torch.tensor(lengths)[:, None]  # [rows, tokens]
-            arguments["encoder_attention_mask"] = send(mask, self._device)
+            arguments["encoder_attention_mask"] = copy_to_device(mask, self._device)
         return arguments
 
-    def _projected(self, side: PromptSide) -> torch.Tensor:
-        """Give a prompt's keys and values, made with its own LoRAs."""
+    def _project_once(self, side: PromptSide) -> torch.Tensor:
+        """Compute a prompt's keys and values with its own LoRAs, or return the kept ones."""
         if self._adapters is not None and not side.is_projected:
             self._adapters.use(Component.UNET, side.loras)
-        return side.projected(self._project)
+        return side.project_once(self._project)
+
+
+def prompt_arguments(
+    states: torch.Tensor, pooled: torch.Tensor, time_ids: torch.Tensor
+) -> dict[str, Any]:
+    """Build the arguments of a UNet call that are the same at each of its steps.
+
+    Args:
+        states: prompts, `[rows, tokens, 2048]`, or their projections, `[rows, tokens, width]`.
+        pooled: `[rows, 1280]`.
+        time_ids: `[rows, 6]`.
+    """
+    return {
+        "encoder_hidden_states": states,
+        "added_cond_kwargs": {"text_embeds": pooled, "time_ids": time_ids},
+        "return_dict": False,
+    }
 
 
 class Fence:
-    """Keeps the thread at most one UNet call ahead of a CUDA device.
+    """A bound that keeps the thread at most one UNet call ahead of a CUDA device.
 
-    Unfenced it would queue every step of an image in advance, and who joins or leaves would wait
-    for all of them. On a CPU nothing runs ahead.
+    Without it the thread would launch every step of an image in advance, and a job that begins or
+    is cancelled would wait for all of them. On a CPU nothing runs ahead.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -184,6 +200,6 @@ class Fence:
             self._is_marked = True
 
     def wait(self) -> None:
-        """Wait until the call before is done."""
+        """Wait until the marked call is done."""
         if self._event is not None and self._is_marked:
             self._event.synchronize()

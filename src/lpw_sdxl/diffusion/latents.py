@@ -1,4 +1,4 @@
-"""Where an image starts: its noise, and the numbers SDXL is told about its size."""
+"""The start of an image: its noise, and the numbers that state its size to SDXL."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ LATENT_CHANNELS = 4
 
 
 def seeded_generator(seed: int) -> torch.Generator:
-    """Make an image's own generator of randomness.
+    """Create an image's own random generator.
 
-    It lives on the CPU whatever the device: a seed then draws the same noise on every machine, and
-    no other image in the same UNet call can move it.
+    It is on the CPU whatever the device: a seed then draws the same noise on every machine, and no
+    other image of the same UNet call changes it.
     """
     return torch.Generator(device="cpu").manual_seed(seed)
 

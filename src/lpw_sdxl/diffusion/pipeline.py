@@ -1,4 +1,4 @@
-"""The parts of an SDXL model, loaded from a model directory and ready on one device."""
+"""The parts of an SDXL model, loaded from a model directory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Pipeline:
         unet, vae: Diffusers' modules.
         scheduler_config: the model's own; every job's scheduler is built from it.
         manifest: what the model is and where it came from.
-        device: where everything runs; Residence brings it there.
+        device: where everything runs; an Offloader moves the parts there.
         dtype: of UNet and text encoders.
     """
 
@@ -51,10 +51,11 @@ class Pipeline:
         """Load every part in the dtype it is saved in (a cast while loading costs 20 times that).
 
         Args:
-            model_directory: what the import made.
+            model_directory: made by the import.
             device: where everything will run; all is loaded into the CPU's memory.
-            settings: what is remembered of prompts, and whether a half-precision model's VAE runs
-                in that precision first; else in float32, because SDXL's own overflows in float16.
+            settings: the bound on cached prompts, and whether a half-precision model's VAE runs in
+                that precision first; else it runs in float32, because SDXL's own overflows in
+                float16.
             embeddings: textual inversions that prompts may name.
 
         Raises:
@@ -92,7 +93,7 @@ class Pipeline:
 
 
 def _load(model_class: Any, directory: Path, dtype: torch.dtype) -> Any:
-    """Load one network; Diffusers fills what is missing with random numbers and only logs it."""
+    """Load one network; refuse missing tensors, which Diffusers fills with random numbers."""
     model, loaded = model_class.from_pretrained(
         directory,
         torch_dtype=dtype,

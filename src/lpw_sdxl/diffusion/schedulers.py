@@ -1,4 +1,4 @@
-"""From a scheduler's name to a Diffusers scheduler of one job's own.
+"""From a scheduler's name to a Diffusers scheduler for one job.
 
 A scheduler object holds the state of one image (its step index, its earlier predictions), so each
 job gets a new one, built from the model's own scheduler config.
@@ -19,7 +19,7 @@ from lpw_sdxl.scheduler_table import SCHEDULERS, SchedulerName, find_scheduler
 
 
 class Scheduler(Protocol):
-    """What a denoising run asks of a Diffusers scheduler."""
+    """The part of a Diffusers scheduler that denoising uses."""
 
     timesteps: torch.Tensor  # [unet_calls], float or int64, on the CPU
     init_noise_sigma: float | torch.Tensor
@@ -32,22 +32,22 @@ class Scheduler(Protocol):
 
 
 _OURS = {"LMSDiscreteScheduler": LMSScheduler, "UniPCMultistepScheduler": UniPCScheduler}
-"""Classes of our own in the place of Diffusers', which compute the same without waiting."""
+"""Our classes in the place of Diffusers': they compute the same without waiting for the device."""
 
 
 def scheduler_class(name: SchedulerName) -> Any:
-    """Return the class of a scheduler: Diffusers', or ours after it."""
+    """Return the class of a scheduler: ours if there is one, else Diffusers'."""
     class_name = SCHEDULERS[name].class_name
     return _OURS.get(class_name) or getattr(diffusers, class_name)
 
 
-def knows_zero_snr(name: SchedulerName) -> bool:
-    """Tell whether a scheduler can rescale its betas to zero terminal SNR."""
+def supports_zero_snr(name: SchedulerName) -> bool:
+    """Return whether a scheduler can rescale its betas to zero terminal SNR."""
     return "rescale_betas_zero_snr" in _parameters(name)
 
 
 def own_scheduler(config: Mapping[str, Any]) -> SchedulerName:
-    """Name the scheduler that a model's `scheduler_config.json` asks for.
+    """Return the name of the scheduler in a model's `scheduler_config.json`.
 
     Raises:
         ModelError: if it is none of those served.
@@ -61,27 +61,27 @@ def own_scheduler(config: Mapping[str, Any]) -> SchedulerName:
 def make_scheduler(
     name: SchedulerName, config: Mapping[str, Any], num_inference_steps: int
 ) -> Scheduler:
-    """Build the scheduler of one job, in a state of its own; `bind_step` gives it noise.
+    """Build the scheduler of one job; `bind_step` gives it noise.
 
     Args:
         name: which one.
         config: the model's own scheduler config; it decides betas, prediction type and spacing.
-        num_inference_steps: denoising steps.
+        num_inference_steps: of the request.
     """
     parameters = _parameters(name)
     inherited = {key: value for key, value in config.items() if key in parameters}
     scheduler: Any = scheduler_class(name)(**{**inherited, **SCHEDULERS[name].overrides})
-    # Timesteps and sigmas stay on the CPU: reading one then never waits for the device.
+    # Timesteps and sigmas stay on the CPU, where reading one never waits for the device.
     scheduler.set_timesteps(num_inference_steps, device="cpu")
     _drop_surplus_timesteps(scheduler, unet_calls(name, num_inference_steps))
-    # DDIM counts no steps. The others would look their first timestep up.
+    # DDIM counts no steps. The others would search for their first timestep.
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(0)
     return cast("Scheduler", scheduler)
 
 
 def unet_calls(name: SchedulerName, num_inference_steps: int) -> int:
-    """Count the UNet calls of a job: what it costs, beside its size and guidance."""
+    """Count the UNet calls of a job; a second-order scheduler makes nearly two a step."""
     if SCHEDULERS[name].is_second_order:
         return 2 * num_inference_steps - 1
     return num_inference_steps
@@ -92,9 +92,9 @@ def _parameters(name: SchedulerName) -> Mapping[str, inspect.Parameter]:
 
 
 def _drop_surplus_timesteps(scheduler: Any, calls: int) -> None:
-    """Mend Diffusers' "trailing" spacing, which rounds to a step too many at 61 steps and others.
+    """Drop the surplus timestep that Diffusers' "trailing" spacing makes at 61 steps and others.
 
-    The surplus step would be at timestep -1, which DDIM takes for the last one.
+    It comes from rounding and is -1, which DDIM takes for the last timestep.
     """
     surplus = len(scheduler.timesteps) - calls
     if not surplus:

@@ -1,6 +1,6 @@
-"""Two Diffusers schedulers whose `step` would wait: their numbers are worked out on the CPU.
+"""Two Diffusers schedulers whose `step` would wait: their factors are computed on the CPU.
 
-What they compute is Diffusers' own; tests hold them against it. Knows nothing of names or jobs.
+Their results are those of Diffusers, which tests compare. It knows nothing of names or jobs.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ class UniPCScheduler(UniPCMultistepScheduler):  # type: ignore[misc]  # Diffuser
     Diffusers moves a dozen single numbers to the device at every step and solves a linear system
     there, and the thread waits for each. Both of its updates are linear in the latents and in the
     earlier predictions, so here they are run on the CPU over unit vectors, which gives each
-    tensor's factor; the device only adds up.
+    tensor's factor; the device only adds the scaled tensors up.
     """
 
     model_outputs: list[torch.Tensor | None]  # the latest last, None where there is none yet
 
     def multistep_uni_p_bh_update(
         self,
-        model_output: torch.Tensor,  # noqa: ARG002 - it is the last of `model_outputs` by now
+        model_output: torch.Tensor,  # noqa: ARG002 - by now it is the last of `model_outputs`
         *,
         sample: torch.Tensor,
         order: int,
@@ -56,11 +56,11 @@ class UniPCScheduler(UniPCMultistepScheduler):  # type: ignore[misc]  # Diffuser
     def _combine(
         self, tensors: Sequence[torch.Tensor], update: Callable[..., torch.Tensor]
     ) -> torch.Tensor:
-        """Run a linear update on unit vectors, then add up the tensors that they stand for.
+        """Run a linear update on unit vectors to get the factors, then add the scaled tensors up.
 
         Args:
-            tensors: what `update` is given; it reads `self.model_outputs` besides.
-            update: takes a tensor for each of `tensors`.
+            tensors: the arguments of `update`, which reads `self.model_outputs` besides.
+            update: takes one argument for each of `tensors`.
         """
         outputs = self.model_outputs
         known = [output for output in outputs if output is not None]
@@ -77,11 +77,11 @@ class UniPCScheduler(UniPCMultistepScheduler):  # type: ignore[misc]  # Diffuser
 
 
 class LMSScheduler(LMSDiscreteScheduler):  # type: ignore[misc]  # Diffusers has no types
-    """The linear multistep method, ten times quicker at each step.
+    """The linear multistep method, with a step that takes a tenth of the time.
 
     Diffusers integrates the Lagrange polynomials with an adaptive quadrature over tensors, 3 ms a
-    step in which no other job goes on. They are cubic at most, and for those Gauss's rule of two
-    points is exact.
+    step in which no other job is stepped. They are cubic at most, and for cubics Gauss's rule of
+    two points is exact.
     """
 
     def get_lms_coefficient(self, order: int, t: int, current_order: int) -> float:
@@ -90,7 +90,7 @@ class LMSScheduler(LMSDiscreteScheduler):  # type: ignore[misc]  # Diffusers has
         Args:
             order: earlier derivatives in use, 1 to 4.
             t: index of the step.
-            current_order: which of them, the latest first.
+            current_order: index of the polynomial, 0 for the latest derivative.
         """
         start, end = self.sigmas[t : t + 2].tolist()
         nodes = self.sigmas[t - order + 1 : t + 1].flip(0).tolist()

@@ -1,7 +1,7 @@
-"""One image's steps: the rows that it brings to a UNet call, guidance, its scheduler's step.
+"""One image's steps: its rows of each UNet call, guidance, its scheduler's step.
 
 Every row of a call has its own timestep, guidance, prompt length and scheduler; only the latents'
-size is shared. Knows nothing of queues, requests or HTTP.
+size is shared. It knows nothing of queues, requests or HTTP.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 from lpw_sdxl.conditioning.assembly import Conditioning
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator, size_embedding
-from lpw_sdxl.diffusion.noise import bind_step, send
+from lpw_sdxl.diffusion.noise import bind_step, copy_to_device
 from lpw_sdxl.diffusion.schedulers import Scheduler
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.schema import ImageSize
@@ -21,7 +21,7 @@ from lpw_sdxl.schema import ImageSize
 
 @dataclass(frozen=True)
 class Guidance:
-    """How hard a prediction is pushed from the negative prompt towards the prompt.
+    """The extent to which predictions are moved from the negative prompt towards the prompt.
 
     Attributes:
         scale: classifier-free guidance (arXiv 2207.12598); 1 or less needs no negative row.
@@ -33,17 +33,18 @@ class Guidance:
 
     @property
     def is_active(self) -> bool:
-        """Tell whether the negative prompt is needed at all."""
+        """Return whether the negative prompt is needed at all."""
         return self.scale > 1.0
 
 
 class Denoising:
-    """One image on its way from noise to latents: the only thing here that changes.
+    """The denoising of one image, from noise to its final latents.
 
     Attributes:
         latents: float32 on the device, `[1, 4, height/8, width/8]`.
-        outlook: what they are expected to become, as far as is known; of the same shape.
-        step_index: UNet calls done; some schedulers make nearly two a step.
+        denoised: the scheduler's estimate of the final latents where it gives one, else the
+            latents; of the same shape.
+        unet_calls_done: so far; some schedulers make nearly two calls a step.
     """
 
     def __init__(
@@ -59,14 +60,14 @@ class Denoising:
     ) -> None:
         self.guidance = guidance
         self.size = size
-        self.step_index = 0
+        self.unet_calls_done = 0
         self._scheduler = scheduler
         generator = seeded_generator(seed)
-        noise = send(draw_noise(size, generator), device)
+        noise = copy_to_device(draw_noise(size, generator), device)
         self.latents = noise * scheduler.init_noise_sigma
-        self.outlook = self.latents
+        self.denoised = self.latents
         self._take_step = bind_step(scheduler, generator, self.latents)
-        self._time_ids = send(size_embedding(size), device)
+        self._time_ids = copy_to_device(size_embedding(size), device)
         negative = PromptSide(
             conditioning.negative_prompt_embeds, conditioning.negative_pooled_prompt_embeds, loras
         )
@@ -74,44 +75,44 @@ class Denoising:
         self._sides = [negative, positive] if guidance.is_active else [positive]
 
     @property
-    def steps(self) -> int:
-        """Count this image's UNet calls in all: some schedulers make two a step."""
+    def unet_calls(self) -> int:
+        """Count this image's UNet calls in all, those done included."""
         return len(self._scheduler.timesteps)
 
     @property
     def is_done(self) -> bool:
-        """Tell whether no step is left."""
-        return self.step_index >= self.steps
+        """Return whether no UNet call is left."""
+        return self.unet_calls_done >= self.unet_calls
 
     @property
     def timestep(self) -> torch.Tensor:
-        """Give the current timestep, a scalar on the CPU."""
-        return self._scheduler.timesteps[self.step_index]
+        """Return the timestep of the next UNet call, a scalar on the CPU."""
+        return self._scheduler.timesteps[self.unet_calls_done]
 
     @property
     def row_count(self) -> int:
-        """Count this image's rows of the UNet call."""
+        """Count this image's rows of a UNet call."""
         return len(self._sides)
 
-    def rows(self) -> list[Row]:
-        """List this image's rows of the UNet call: negative and positive, or the positive alone."""
+    def rows(self) -> list[UnetRow]:
+        """Build this image's rows of the next UNet call: negative and positive, or positive."""
         latents = self._scheduler.scale_model_input(self.latents, self.timestep)
-        return [Row(latents, self.timestep, side, self._time_ids) for side in self._sides]
+        return [UnetRow(latents, self.timestep, side, self._time_ids) for side in self._sides]
 
     def advance(self, predictions: torch.Tensor) -> None:
-        """Take one scheduler step.
+        """Take the scheduler's step that follows a UNet call.
 
         Args:
             predictions: the UNet's output for this image's rows, `[rows, 4, h, w]`.
         """
         prediction = guide(predictions.float(), self.guidance)
-        self.latents, self.outlook = self._take_step(prediction, self.timestep, self.latents)
-        self.step_index += 1
+        self.latents, self.denoised = self._take_step(prediction, self.timestep, self.latents)
+        self.unet_calls_done += 1
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row of a UNet call."""
+class UnetRow:
+    """One row of a UNet call: one image's line, with its prompt or its negative prompt."""
 
     latents: torch.Tensor  # [1, 4, h, w]
     timestep: torch.Tensor  # scalar, CPU
@@ -120,12 +121,12 @@ class Row:
 
 
 class PromptSide:
-    """A job's prompt or negative prompt, as the UNet takes it.
+    """A job's prompt or negative prompt, as an argument of the UNet.
 
     Attributes:
         embeds: `[tokens, 2048]`.
         pooled: `[1280]`.
-        loras: that the UNet has when it takes it.
+        loras: of the UNet for this row.
     """
 
     def __init__(
@@ -138,16 +139,16 @@ class PromptSide:
 
     @property
     def tokens(self) -> int:
-        """Count its tokens."""
+        """Count the prompt's tokens, padding included."""
         return len(self.embeds)
 
     @property
     def is_projected(self) -> bool:
-        """Tell whether `projected` has been asked for."""
+        """Return whether `project_once` was called."""
         return self._projected is not None
 
-    def projected(self, project: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """Give what `project` makes of the embeds, `[tokens, width]`; it is asked once."""
+    def project_once(self, project: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Return the embeds' projection, `[tokens, width]`; `project` is called once at most."""
         if self._projected is None:
             self._projected = project(self.embeds)
         return self._projected
@@ -158,7 +159,7 @@ def guide(predictions: torch.Tensor, guidance: Guidance) -> torch.Tensor:
 
     Args:
         predictions: `[2, 4, h, w]` (negative, positive), or `[1, 4, h, w]` without guidance.
-        guidance: scale, and the rescale of arXiv 2305.08891, equations 14 to 16.
+        guidance: its scale, and its rescale (arXiv 2305.08891, equations 14 to 16).
 
     Returns:
         `[1, 4, h, w]`.

@@ -1,9 +1,9 @@
-"""Two kinds of the VAE's layers, made quicker on a CUDA device for one image in float32.
+"""Two kinds of the VAE's layers, made faster on a CUDA device for one image in float32.
 
-Torch's group norm gives each of its 32 groups to one of a GPU's hundred and more multiprocessors,
+Torch's group norm computes each of its 32 groups on one of a GPU's more than 100 multiprocessors,
 and its attention computes in more precision than the convolutions beside it. A general reduction
-uses the whole device, and products in TF32, as the convolutions are, its matrix units: a decode of
-1024 x 1024 takes an H200 59 ms instead of 115, of which the norms save 45
+uses the whole device, and products in TF32, which the convolutions use too, its matrix units. A
+decode of 1024 x 1024 takes an H200 59 ms instead of 115, of which the norms save 45
 (benchmarks/results/gpu_vae.json).
 """
 
@@ -17,16 +17,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-MOST_SCORES = 1 << 26
-"""Scores of attention that are computed at once: 0.25 GiB, and as much for their softmax."""
+MAX_SCORES = 1 << 26
+"""Scores of attention computed at once, at most: 0.25 GiB, and as much for their softmax."""
 
 
-def quicken(vae: Any) -> None:
-    """Exchange how a VAE's decoder computes its group norms and its attention; no weight changes.
+def install_fast_layers(vae: Any) -> None:
+    """Replace how a VAE's decoder computes its group norms and its attention; no weight changes.
 
     Args:
-        vae: Diffusers' AutoencoderKL. Whatever it is given that is not float32 on a CUDA device
-            goes the ordinary way.
+        vae: Diffusers' AutoencoderKL. Inputs that are not float32 on a CUDA device are computed by
+            torch's own functions, as before.
     """
     for module in vae.decoder.modules():
         if isinstance(module, torch.nn.GroupNorm):
@@ -36,14 +36,14 @@ def quicken(vae: Any) -> None:
             attention.set_processor(SpatialAttention())
 
 
-def is_slow_otherwise(states: torch.Tensor) -> bool:
-    """Say whether torch's own way is slow for this."""
+def is_slow_in_torch(states: torch.Tensor) -> bool:
+    """Return whether torch's own functions are slow for these states."""
     return states.is_cuda and states.dtype == torch.float32
 
 
 def _normalise(norm: torch.nn.GroupNorm, states: torch.Tensor) -> torch.Tensor:
     arguments = (norm.num_groups, norm.weight, norm.bias, norm.eps)
-    if is_slow_otherwise(states):
+    if is_slow_in_torch(states):
         return group_norm(states, *arguments)
     return F.group_norm(states, *arguments)
 
@@ -51,7 +51,7 @@ def _normalise(norm: torch.nn.GroupNorm, states: torch.Tensor) -> torch.Tensor:
 def group_norm(
     states: torch.Tensor, groups: int, weight: torch.Tensor, bias: torch.Tensor, eps: float
 ) -> torch.Tensor:
-    """Normalise groups of channels, as torch's function does.
+    """Compute torch's `group_norm` by a general reduction.
 
     Args:
         states: `[rows, channels, ...]`.
@@ -76,13 +76,13 @@ class SpatialAttention:
         self,
         attn: Any,
         hidden_states: torch.Tensor,
-        temb: None = None,  # noqa: ARG002 - Diffusers hands it over, and a VAE knows no time
+        temb: None = None,  # noqa: ARG002 - Diffusers passes it, and a VAE has no timestep
         **_: Any,
     ) -> torch.Tensor:
-        """Attend within `hidden_states`, `[rows, channels, h, w]`."""
+        """Compute attention within `hidden_states`, `[rows, channels, h, w]`."""
         states = attn.group_norm(hidden_states.flatten(2)).transpose(1, 2)
         query, key, value = (project(states) for project in (attn.to_q, attn.to_k, attn.to_v))
-        if is_slow_otherwise(states):
+        if is_slow_in_torch(states):
             attended = attend_in_parts(query, key, value)
         else:
             query, key, value = (one.unsqueeze(1) for one in (query, key, value))
@@ -92,19 +92,19 @@ class SpatialAttention:
 
 
 def attend_in_parts(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, most_scores: int = MOST_SCORES
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, max_scores: int = MAX_SCORES
 ) -> torch.Tensor:
-    """Attend with plain products, so many queries at a time that their scores are few.
+    """Compute attention with plain products, a part of the queries at a time.
 
     Args:
         query: `[rows, n, channels]`.
         key: like it.
         value: like it.
-        most_scores: computed at once.
+        max_scores: computed at once, which bounds the memory.
     """
     rows, tokens, channels = key.shape
     scaled, across = query * channels**-0.5, key.transpose(1, 2)
-    parts = scaled.split(max(1, most_scores // (rows * tokens)), dim=1)
+    parts = scaled.split(max(1, max_scores // (rows * tokens)), dim=1)
     with _tf32():
         attended = [torch.softmax(part @ across, dim=-1) @ value for part in parts]
     return torch.cat(attended, dim=1)
@@ -112,7 +112,7 @@ def attend_in_parts(
 
 @contextmanager
 def _tf32() -> Iterator[None]:
-    """Let products of float32 on a CUDA device be TF32, as convolutions are."""
+    """Compute products of float32 on a CUDA device in TF32, as convolutions are."""
     switch = torch.backends.cuda.matmul
     if switch.allow_tf32:
         yield

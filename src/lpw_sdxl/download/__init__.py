@@ -1,10 +1,6 @@
-"""Downloads of checkpoints: from an https URL or Civitai into a folder, resumed and verified.
+"""Downloads: from a source on the web into a folder, resumed and verified.
 
-`fetch.py` is the way in; `http.py` and `failures.py` alone know httpx. Nothing here knows what is
+`fetch.py` is the way in, `source.py` reads what a user names as the source, and each kind of source
+is one module of `sources/`. Only `http.py` and `failures.py` use httpx. Nothing here knows what is
 in a file.
 """
-
-from lpw_sdxl.download.fetch import Download, fetch, remove
-from lpw_sdxl.download.hooks import DownloadHooks
-
-__all__ = ["Download", "DownloadHooks", "fetch", "remove"]

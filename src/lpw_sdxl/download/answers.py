@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from lpw_sdxl.download.key import Key
 from lpw_sdxl.errors import CheckpointError
-
-KEY_ADVICE = "make a key in Civitai's account settings and set CIVITAI_TOKEN to it"
 
 _FILE_STATUSES = frozenset({200, 206, 416})
 _TRANSIENT_STATUSES = frozenset({408, 425, 429})
@@ -52,16 +51,16 @@ class RefusedError(CheckpointError):
 
 @dataclass(frozen=True)
 class Asked:
-    """Who was asked, and how.
+    """One request: its host, and the key that went with it.
 
     Attributes:
         host: without its port.
-        is_civitai: whether it is where the settings say that Civitai is.
-        has_key: whether CIVITAI_TOKEN was sent.
+        key: the user's for this host, set or not; None for a host that takes none.
+        has_key: whether it was sent.
     """
 
     host: str
-    is_civitai: bool
+    key: Key | None
     has_key: bool
 
 
@@ -93,26 +92,25 @@ def check_answer(asked: Asked, status: int, headers: Mapping[str, str]) -> None:
 def login_needed(asked: Asked) -> RefusedError:
     """Return the error for a login page that came in the place of a file."""
     page = f"{asked.host} sent a web page instead of a file, as it does when a login is needed"
-    if not asked.is_civitai:
+    if asked.key is None:
         message = f"{page}; download the file yourself and pass its path."
     elif asked.has_key:
-        message = f"{page} or the account of CIVITAI_TOKEN may not have the file; {KEY_ADVICE}."
+        account = f"the account of {asked.key.variable} may not have the file"
+        message = f"{page} or {account}; {asked.key.advice}."
     else:
-        message = f"{page}; {KEY_ADVICE}."
+        message = f"{page}; {asked.key.advice}."
     return RefusedError(message, 401)
 
 
 def _refusal(asked: Asked, status: int) -> str:
     host = asked.host
-    if status in (401, 403) and asked.is_civitai:
+    if status in (401, 403) and asked.key is not None:
+        key = asked.key
         if not asked.has_key:
-            return f"{host} gives this only with a key ({status}); {KEY_ADVICE}."
+            return f"{host} gives this only with a key ({status}); {key.advice}."
         if status == 401:
-            return f"{host} refuses the key in CIVITAI_TOKEN (401); {KEY_ADVICE}."
-        return (
-            f"{host} does not give this to the account of CIVITAI_TOKEN (403): it may be in early "
-            "access, removed, or kept to its creator."
-        )
+            return f"{host} refuses the key in {key.variable} (401); {key.advice}."
+        return f"{host} does not give this to the account of {key.variable} (403): {key.withheld}."
     return f"{host} {_REASONS.get(status, f'answered {status} instead of a file; check the URL')}."
 
 

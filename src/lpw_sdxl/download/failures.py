@@ -1,4 +1,4 @@
-"""What httpx's errors mean, in one sentence each without an address, for that may hold a key."""
+"""The meaning of httpx's errors, in one sentence each; without an address, which may hold a key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ Result = TypeVar("Result")
 
 
 def with_named_failures(host: str, call: Callable[[], Result]) -> Result:
-    """Call httpx, and say in one sentence what its error means."""
+    """Call httpx, and raise its errors as ours, in one sentence each.
+
+    Raises:
+        TransientError: the network failed, or the server is silent.
+        CheckpointError: the server can't or must not be asked.
+    """
     try:
         return call()
     except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, ValueError, OSError) as error:
@@ -29,7 +34,7 @@ def with_named_failures(host: str, call: Callable[[], Result]) -> Result:
 
 
 def _name_failure(error: Exception, host: str) -> CheckpointError:
-    """Say in one sentence what httpx's error means; its own text may hold the URL."""
+    """Return our error for one of httpx's, whose own text may hold the URL."""
     causes = list(_causes(error))
     if isinstance(error, httpx.ConnectTimeout):
         return TransientError(f"{host} did not answer within {CONNECT_TIMEOUT_S:g} s.")

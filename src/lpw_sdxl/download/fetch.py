@@ -1,4 +1,4 @@
-"""Downloads of checkpoints: resumed where they stopped, verified, kept until they are removed.
+"""Downloads: resumed where they stopped, verified, kept until they are removed.
 
 Each source has a folder of its own in the downloads folder. A download that was finished is found
 again without a request; its URL's query is never written down, printed or logged.
@@ -6,24 +6,21 @@ again without a request; its URL's query is never written down, printed or logge
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from lpw_sdxl.download.civitai import fetch_version
 from lpw_sdxl.download.hooks import DownloadHooks
-from lpw_sdxl.download.http import Client, open_client
-from lpw_sdxl.download.notes import Notes, clear_folder, locked, read_notes
+from lpw_sdxl.download.http import open_client
+from lpw_sdxl.download.key import Key
+from lpw_sdxl.download.remote import RemoteFile
 from lpw_sdxl.download.retries import Retries
-from lpw_sdxl.download.source import CivitaiSource, UrlSource
-from lpw_sdxl.download.transfer import Order, Transfer
+from lpw_sdxl.download.source import Source
+from lpw_sdxl.download.state import DownloadState, clear_folder, locked, read_state
+from lpw_sdxl.download.transfer import DownloadRequest, Transfer
 from lpw_sdxl.errors import CheckpointError
-from lpw_sdxl.settings import ImportSettings
-from lpw_sdxl.store.origin import Origin
+from lpw_sdxl.store.origin import AuthorNotes
 from lpw_sdxl.store.space import is_full
 
 RETRY_DELAY_S = 1.0
@@ -35,19 +32,22 @@ class Download:
 
     Attributes:
         path: where it is.
-        origin: where it came from, and what Civitai says about it.
+        source: the public form of where it came from.
+        notes: its author's, as the source has them.
         was_there: whether it was finished earlier; then nothing was asked for.
     """
 
     path: Path
-    origin: Origin
+    source: str
+    notes: AuthorNotes
     was_there: bool
 
 
 def fetch(
-    source: UrlSource | CivitaiSource,
-    settings: ImportSettings,
+    source: Source,
+    downloads: Path,
     *,
+    keys: Sequence[Key] = (),
     expected_sha256: str | None = None,
     hooks: DownloadHooks | None = None,
     retry_delay_s: float = RETRY_DELAY_S,
@@ -56,9 +56,10 @@ def fetch(
 
     Args:
         source: of the file.
-        settings: the folder, Civitai's address and the key.
+        downloads: the folder; it is made where it is missing.
+        keys: the user's, each for its own origin.
         expected_sha256: what the file's SHA-256 must be, or None.
-        hooks: what is told and asked on the way.
+        hooks: called on the way.
         retry_delay_s: before the second attempt; see `Retries`.
 
     Raises:
@@ -67,7 +68,7 @@ def fetch(
     """
     hooks = hooks or DownloadHooks()
     expected_sha256 = expected_sha256.lower() if expected_sha256 else None
-    folder = settings.downloads / _folder_name(source)
+    folder = downloads / source.folder_name
     with _folder_errors(folder):
         download = _find(folder, source, expected_sha256)
         if download:
@@ -77,13 +78,14 @@ def fetch(
             download = _find(folder, source, expected_sha256)
             if download:
                 return download
-            with _cleared_when_full(folder), open_client(settings) as client:
+            with _cleared_when_full(folder), open_client(keys) as client:
+                remote = Retries(hooks.note, retry_delay_s).run(lambda: source.describe(client))
+                _check_record(source, remote, expected_sha256)
+                hooks.check_sha256(remote.sha256)
+                request = DownloadRequest(source.public, remote, expected_sha256)
                 retries = Retries(hooks.note, retry_delay_s)
-                order = _order(client, source, settings, expected_sha256, retries)
-                if order.civitai:
-                    hooks.check_version(order.civitai.sha256)
-                notes = Transfer(client, order, folder, hooks, retries).run()
-    return _download(folder, notes, was_there=False)
+                state = Transfer(client, request, folder, hooks, retries).run()
+    return _download(folder, state, was_there=False)
 
 
 def remove(download_path: Path) -> None:
@@ -94,58 +96,38 @@ def remove(download_path: Path) -> None:
     """
     folder = download_path.parent
     with _folder_errors(folder):
-        notes = read_notes(folder)
-        if notes is None or notes.sha256 is None or notes.file_name != download_path.name:
+        state = read_state(folder)
+        if state is None or state.sha256 is None or state.file_name != download_path.name:
             raise CheckpointError(f"{download_path} is not a download of this program; it stays.")
-        with locked(folder, notes.source):
+        with locked(folder, state.source):
             clear_folder(folder)
 
 
-def _folder_name(source: UrlSource | CivitaiSource) -> str:
-    if isinstance(source, CivitaiSource):
-        return f"civitai-{source.version_id}"
-    host = re.sub("[^a-z0-9.-]", "_", urlsplit(source.url).hostname or "")[:100]
-    return f"{host}-{hashlib.sha256(source.url.encode()).hexdigest()[:16]}"
-
-
-def _find(
-    folder: Path, source: UrlSource | CivitaiSource, expected_sha256: str | None
-) -> Download | None:
+def _find(folder: Path, source: Source, expected_sha256: str | None) -> Download | None:
     """Return the download that was finished earlier, if there is one."""
-    notes = read_notes(folder)
-    if notes is None or notes.source != source.public or not notes.is_finished(folder):
+    state = read_state(folder)
+    if state is None or state.source != source.public or not state.is_finished(folder):
         return None
-    if expected_sha256 and notes.sha256 != expected_sha256:
+    if expected_sha256 and state.sha256 != expected_sha256:
         raise CheckpointError(
-            f"{notes.file_name} was downloaded from {notes.source} with the SHA-256 "
-            f"{notes.sha256}, and {expected_sha256} was asked for; remove the folder {folder} to "
+            f"{state.file_name} was downloaded from {state.source} with the SHA-256 "
+            f"{state.sha256}, and {expected_sha256} was asked for; remove the folder {folder} to "
             "download it anew, or correct --sha256."
         )
-    return _download(folder, notes, was_there=True)
+    return _download(folder, state, was_there=True)
 
 
-def _order(
-    client: Client,
-    source: UrlSource | CivitaiSource,
-    settings: ImportSettings,
-    expected_sha256: str | None,
-    retries: Retries,
-) -> Order:
-    if isinstance(source, UrlSource):
-        return Order(source.url, source.public, expected_sha256, None)
-    version = retries.run(lambda: fetch_version(client, settings, source.version_id))
-    retries.progressed()
-    if expected_sha256 and version.sha256 and version.sha256 != expected_sha256:
+def _check_record(source: Source, remote: RemoteFile, expected_sha256: str | None) -> None:
+    """Refuse a file that its source states another SHA-256 of than the user."""
+    if expected_sha256 and remote.sha256 and remote.sha256 != expected_sha256:
         raise CheckpointError(
-            f"Civitai says that the file of {source.public} has the SHA-256 {version.sha256}, and "
-            f"{expected_sha256} was asked for; correct one of the two."
+            f"The record of {source.public} has the SHA-256 {remote.sha256}, and {expected_sha256} "
+            "was asked for; correct one of the two."
         )
-    return Order(version.download_url, source.public, expected_sha256, version)
 
 
-def _download(folder: Path, notes: Notes, *, was_there: bool) -> Download:
-    origin = notes.civitai.origin if notes.civitai else Origin(notes.source)
-    return Download(folder / notes.file_name, origin, was_there)
+def _download(folder: Path, state: DownloadState, *, was_there: bool) -> Download:
+    return Download(folder / state.file_name, state.source, state.remote.notes, was_there)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The name that a downloaded file is kept under, made from what servers and users say.
+"""The name that a downloaded file is kept under, made from the names that servers and users give.
 
 Pure. Whatever comes in, a name that comes out stays in its folder, fits every file system and
 does nothing to a terminal.

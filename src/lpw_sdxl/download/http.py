@@ -1,30 +1,29 @@
 """One careful HTTP client: where the key goes, which redirects are followed, failures by name.
 
-The key is sent in a header, to the origin of `civitai_url` only,
-and only while a chain of redirects that began there has not left it: a chain that comes back goes
-on without the key. httpx reads no .netrc unless it is asked to (0.28.1), and a user or password in
-a redirect is refused, so nothing else is ever sent as a credential.
+A key is sent in a header, to its own origin only, and only while a chain of redirects that began
+there has not left it: a chain that comes back goes on without the key. httpx reads no .netrc unless
+it is asked to (0.28.1), and a user or password in a redirect is refused, so nothing else is ever
+sent as a credential.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 import httpx
-from pydantic import SecretStr
 
 from lpw_sdxl import __version__
 from lpw_sdxl.download.answers import Asked, check_answer, login_needed
 from lpw_sdxl.download.failures import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, with_named_failures
-from lpw_sdxl.download.source import check_url, is_loopback
+from lpw_sdxl.download.key import Key
+from lpw_sdxl.download.urls import check_url, is_loopback
 from lpw_sdxl.errors import CheckpointError
-from lpw_sdxl.settings import ImportSettings
 
 MAX_REDIRECTS = 10
 
@@ -34,8 +33,8 @@ _HTTPCORES = ("connection", "http11", "http2", "proxy", "socks")
 _LOGGERS = ("httpx", *(f"httpcore.{part}" for part in _HTTPCORES))
 
 
-# What an answer's headers say about its bytes (RFC 9110 sections 8.6, 8.8 and 14.4); what is not as
-# the RFC has it counts as not said.
+# An answer's headers about its bytes (RFC 9110 sections 8.6, 8.8 and 14.4); one that is not as the
+# RFC has it counts as missing.
 _NUMBER = re.compile("[0-9]{1,18}")
 _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)")
 _STRONG_ETAG = re.compile(r'"[!#-~]{0,200}"')
@@ -43,7 +42,7 @@ _DATE = re.compile(r"[A-Za-z0-9:, +-]{1,40}")
 
 
 class ContentRange(NamedTuple):
-    """Where an answer's first byte is in the file, and the file's size; None if it is not said."""
+    """Where an answer's first byte is in the file, and the file's size; None if not stated."""
 
     start: int | None
     size: int | None
@@ -82,22 +81,22 @@ class Response:
 
     @property
     def validator(self) -> str | None:
-        """Return what tells whether the file is the same: its strong ETag, else its date."""
+        """Return what changes when the file does: its strong ETag, else its date."""
         etag, date = self.headers.get("etag", ""), self.headers.get("last-modified", "")
         if _STRONG_ETAG.fullmatch(etag):
             return etag
         return date if _DATE.fullmatch(date) else None
 
     def contradicts(self, validator: str | None) -> bool:
-        """Tell whether the answer is of another file than the one with the validator."""
+        """Return whether the answer is of another file than the one with the validator."""
         if self.validator is None or validator is None:
             return False
-        # A date and an ETag say nothing about each other.
+        # A date and an ETag can't be compared.
         is_comparable = self.validator.startswith('"') == validator.startswith('"')
         return is_comparable and self.validator != validator
 
     def chunks(self) -> Iterator[bytes]:
-        """Return the body's bytes as they arrive.
+        """Yield the body's bytes as they arrive.
 
         Raises:
             TransientError: the connection was lost before the body's end.
@@ -108,16 +107,15 @@ class Response:
 
 
 class Client:
-    """What `open_client` gives; for one thread at a time."""
+    """An open HTTP client, as `open_client` yields it; for one thread at a time."""
 
-    def __init__(self, client: httpx.Client, civitai_url: str, token: SecretStr) -> None:
+    def __init__(self, client: httpx.Client, keys: Sequence[Key]) -> None:
         self._client = client
-        self._civitai_origin = _origin(civitai_url)
-        self._token = token
+        self._keys = tuple(keys)
 
     @contextmanager
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[Response]:
-        """Ask for a URL, following its redirects.
+        """Request a URL and follow its redirects.
 
         Raises:
             TransientError: the network failed, or the server is busy.
@@ -131,12 +129,13 @@ class Client:
             response.stream.close()
 
     def _follow(self, url: str, headers: Mapping[str, str]) -> Response:
-        has_key = bool(self._token.get_secret_value())
+        check_url(url)
+        kept = self._key_of(url)
         for _ in range(MAX_REDIRECTS + 1):
             check_url(url)
-            is_civitai = _origin(url) == self._civitai_origin
-            has_key = has_key and is_civitai
-            asked = Asked(_host(url), is_civitai, has_key)
+            key = self._key_of(url)
+            kept = kept if kept is key else None
+            asked = Asked(_host(url), key, has_key=kept is not None and kept.is_set)
             answer = self._send(url, headers, asked)
             if answer.status_code not in _REDIRECTS:
                 return _accept(answer, asked)
@@ -147,27 +146,32 @@ class Client:
             "the URL of the file itself is needed."
         )
 
+    def _key_of(self, url: str) -> Key | None:
+        return next((key for key in self._keys if key.belongs_to(url)), None)
+
     def _send(self, url: str, headers: Mapping[str, str], asked: Asked) -> httpx.Response:
         def send() -> httpx.Response:
             request = self._client.build_request("GET", url, headers=dict(headers))
-            if asked.has_key:
-                request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
+            if asked.has_key and asked.key is not None:
+                value = asked.key.value.get_secret_value()
+                request.headers["Authorization"] = f"Bearer {value}"
             return self._client.send(request, stream=True)
 
         return with_named_failures(asked.host, send)
 
 
 @contextmanager
-def open_client(settings: ImportSettings) -> Iterator[Client]:
-    """Give a client; while it is open, the loggers of httpx and httpcore are silent.
+def open_client(keys: Sequence[Key] = ()) -> Iterator[Client]:
+    """Open a client; while it is open, the loggers of httpx and httpcore are silent.
 
     They log whole URLs at INFO and redirects' headers at DEBUG, so a presigned URL would end up in
     a log. They are as they were afterwards.
 
     Raises:
-        CheckpointError: the key, or the environment's proxy or certificates, can't be used.
+        CheckpointError: a key, or the environment's proxy or certificates, can't be used.
     """
-    _check_settings(settings)
+    for key in keys:
+        key.check()
     timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
     headers = {
         "User-Agent": f"lpw-sdxl/{__version__}",
@@ -185,20 +189,7 @@ def open_client(settings: ImportSettings) -> Iterator[Client]:
             "NO_PROXY and SSL_CERT_FILE."
         )
     with _silenced(), client:
-        yield Client(client, settings.civitai_url, settings.civitai_token)
-
-
-def _check_settings(settings: ImportSettings) -> None:
-    """Refuse what no request can be made with; errors about a header would repeat the key."""
-    try:
-        check_url(settings.civitai_url)
-    except CheckpointError as error:
-        raise CheckpointError(f"LPW_SDXL_CIVITAI_URL can't be used: {error}") from error
-    if not re.fullmatch("[!-~]*", settings.civitai_token.get_secret_value()):
-        raise CheckpointError(
-            "CIVITAI_TOKEN holds a space, a line break or another character that no key has; "
-            "copy the key again."
-        )
+        yield Client(client, keys)
 
 
 @contextmanager
@@ -245,9 +236,3 @@ def _redirect_target(url: str, location: str, asked: Asked) -> str:
 
 def _host(url: str) -> str:
     return urlsplit(url).hostname or ""
-
-
-def _origin(url: str) -> tuple[str, str, int]:
-    parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    return parts.scheme, parts.hostname or "", port

@@ -39,8 +39,8 @@ class PartialFile:
         """Return the SHA-256 of what has come."""
         return self._digest.hexdigest()
 
-    def take_up(self, progress: Progress) -> None:
-        """Go on with what is on disk, which is read once for its SHA-256."""
+    def resume(self, progress: Progress) -> None:
+        """Continue behind what is on disk, which is read once for its SHA-256."""
         file = self._file = self.path.open("r+b", buffering=0)
         total = os.fstat(file.fileno()).st_size
         while chunk := file.read(_CHUNK_BYTES):
@@ -73,7 +73,7 @@ class PartialFile:
             self._file = None
 
     def has_header(self) -> bool:
-        """Tell whether the whole safetensors header has come, or what is obviously none."""
+        """Return whether the whole safetensors header has come, or what is obviously none."""
         if self._header_end is None and self.position > _LENGTH_BYTES:
             opening = self._read(_LENGTH_BYTES + 1)
             length = int.from_bytes(opening[:_LENGTH_BYTES], "little")
@@ -95,7 +95,7 @@ class PartialFile:
 
 
 def size_by_header(header: bytes) -> int:
-    """Return the size that a safetensors file must have, bytes; 0 if its header doesn't say."""
+    """Return the size that a safetensors file must have, bytes; 0 if not in its header."""
     if header.count(b'"data_offsets"') > MAX_TENSORS:  # as JSON it would cost gigabytes
         return 0
     try:
@@ -103,4 +103,4 @@ def size_by_header(header: bytes) -> int:
         ends = [e["data_offsets"][1] for name, e in entries.items() if name != "__metadata__"]
         return _LENGTH_BYTES + len(header) + int(max(ends, default=0))
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
-        return 0  # what is wrong with it is said by whoever reads it
+        return 0  # `read_header` states what is wrong with it

@@ -1,4 +1,4 @@
-"""Trying again: how often, after how long, and what is said about it."""
+"""Trying again: how often, after how long, and the line that is noted each time."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Result = TypeVar("Result")
 
 
 class Retries:
-    """Attempts in a row that brought nothing, over everything that one download asks for.
+    """Attempts in a row that brought nothing.
 
     Attributes:
-        note: told one line before each new attempt.
+        note: called with one line before each new attempt.
         delay_s: before the second attempt; it doubles with each one more, up to a minute.
     """
 
@@ -35,7 +35,7 @@ class Retries:
 
         Args:
             action: what is done.
-            where: says how far it had come, as the end of a sentence, or nothing.
+            where: returns how far it had come, as the end of a sentence, or nothing.
 
         Raises:
             CheckpointError: it failed five times in a row without progress, or for good.
@@ -60,7 +60,7 @@ class Retries:
         self._has_progressed = True
 
     def _wait(self, sentence: str, retry_after_s: float) -> None:
-        # Half of it by chance, so that many who lost one server don't come back in one moment.
+        # Partly by chance, so that clients of one lost server don't all come back at once.
         delay = self.delay_s * 2 ** max(self._failures - 1, 0)
         delay *= random.uniform(0.75, 1.25)  # noqa: S311 - no secret depends on it
         delay = min(max(delay, retry_after_s), MAX_DELAY_S)

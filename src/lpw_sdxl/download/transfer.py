@@ -1,6 +1,6 @@
 """The bytes of one file, from a server into its folder, however often the connection is lost.
 
-What has come is kept in FILE.part and gone on with, as long as the server says that its file is
+Received bytes are kept in FILE.part and continued, as long as the server states that its file is
 the same (RFC 9110 sections 13.1.5 and 14.2). The whole file's size and SHA-256 are checked before
 it gets its name.
 """
@@ -8,58 +8,61 @@ it gets its name.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lpw_sdxl.download.answers import TransientError
-from lpw_sdxl.download.civitai import MAX_FILE_BYTES, CivitaiVersion
 from lpw_sdxl.download.filename import name_download
 from lpw_sdxl.download.hooks import DownloadHooks
 from lpw_sdxl.download.http import Client, Response
-from lpw_sdxl.download.notes import (
-    PARTIAL_SUFFIX,
-    Notes,
-    clear_folder,
-    read_notes,
-    sync_folder,
-    write_notes,
-)
 from lpw_sdxl.download.partial import PartialFile, size_by_header
+from lpw_sdxl.download.remote import MAX_FILE_BYTES, RemoteFile
 from lpw_sdxl.download.retries import Retries
+from lpw_sdxl.download.state import (
+    PARTIAL_SUFFIX,
+    DownloadState,
+    clear_folder,
+    read_state,
+    sync_folder,
+    write_state,
+)
 from lpw_sdxl.errors import CheckpointError
 
-_ROUNDING_BYTES = 1024  # of the size that Civitai tells
+_ROUNDING_BYTES = 1024  # of a size that a source states
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is to be fetched.
+class DownloadRequest:
+    """A file to be fetched.
 
     Attributes:
-        url: of the file, with its query.
-        source: what may be stored and printed in its place.
-        expected_sha256: that the user asked for, or None.
-        civitai: what Civitai says about the file, or None.
+        source: its public form, which may be stored and printed.
+        remote: the file as its source describes it.
+        expected_sha256: what the user asked for, or None.
     """
 
-    url: str = field(repr=False)
     source: str
+    remote: RemoteFile
     expected_sha256: str | None
-    civitai: CivitaiVersion | None
 
 
 class Transfer:
     """One download into a folder whose lock is held."""
 
     def __init__(
-        self, client: Client, order: Order, folder: Path, hooks: DownloadHooks, retries: Retries
+        self,
+        client: Client,
+        request: DownloadRequest,
+        folder: Path,
+        hooks: DownloadHooks,
+        retries: Retries,
     ) -> None:
         self._client = client
-        self._order = order
+        self._request = request
         self._folder = folder
         self._hooks = hooks
         self._retries = retries
-        self._notes = self._new_notes("")
+        self._state = self._new_state("")
         self._part = PartialFile(folder / PARTIAL_SUFFIX)
         self._best_position = 0
         self._space_is_checked = False
@@ -67,50 +70,50 @@ class Transfer:
         self._checked_header = b""
         self._size_by_header = 0
 
-    def run(self) -> Notes:
-        """Fetch the file and return its notes.
+    def run(self) -> DownloadState:
+        """Fetch the file and return its state.
 
         Raises:
             CheckpointError: it can't be had, or is not the expected one.
             OSError: the folder can't be written to.
         """
         try:
-            self._take_up()
+            self._resume()
             self._retries.run(self._attempt, self._where)
             return self._finish()
         finally:
             self._part.close()
 
-    def _take_up(self) -> None:
-        """Go on with what an earlier process left, if it may be gone on with."""
-        notes = read_notes(self._folder)
-        if notes is None or not self._can_go_on(notes):
+    def _resume(self) -> None:
+        """Continue what an earlier process left, if it is a beginning of the same file."""
+        state = read_state(self._folder)
+        if state is None or not self._can_resume(state):
             clear_folder(self._folder)
             return
-        self._notes = replace(notes, civitai=self._order.civitai)
-        self._part = PartialFile(self._folder / f"{notes.file_name}{PARTIAL_SUFFIX}")
-        self._part.take_up(self._hooks.progress)
+        self._state = replace(state, remote=self._request.remote)
+        self._part = PartialFile(self._folder / f"{state.file_name}{PARTIAL_SUFFIX}")
+        self._part.resume(self._hooks.progress)
         self._best_position = self._part.position
         self._check_header()
 
-    def _can_go_on(self, notes: Notes) -> bool:
-        path = self._folder / f"{notes.file_name}{PARTIAL_SUFFIX}"
+    def _can_resume(self, state: DownloadState) -> bool:
+        path = self._folder / f"{state.file_name}{PARTIAL_SUFFIX}"
         position = path.stat().st_size if path.is_file() and not path.is_symlink() else 0
-        is_ordered = notes.source == self._order.source and (
-            _identity(notes.civitai) == _identity(self._order.civitai)
+        is_requested = state.source == self._request.source and (
+            state.remote.is_same_as(self._request.remote)
         )
-        is_complete = position == notes.size
-        fits = notes.size is None or position <= notes.size
-        return is_ordered and position > 0 and fits and (is_complete or bool(notes.validator))
+        is_complete = position == state.size
+        fits = state.size is None or position <= state.size
+        return is_requested and position > 0 and fits and (is_complete or bool(state.validator))
 
     def _attempt(self) -> None:
-        """Ask for what is missing, and receive it."""
-        notes, position = self._notes, self._part.position
-        if not position or position != notes.size:
+        """Request the missing bytes and receive them."""
+        state, position = self._state, self._part.position
+        if not position or position != state.size:
             headers = {}
-            if notes.validator and position:
-                headers = {"Range": f"bytes={position}-", "If-Range": notes.validator}
-            with self._client.get(self._order.url, headers) as response:
+            if state.validator and position:
+                headers = {"Range": f"bytes={position}-", "If-Range": state.validator}
+            with self._client.get(self._request.remote.url, headers) as response:
                 if response.status == 200:
                     self._begin(response)
                     self._receive(response)
@@ -122,7 +125,7 @@ class Transfer:
                 elif response.status == 206:
                     self._continue(response)
                     self._receive(response)
-                elif notes.size or response.content_range.size != position:
+                elif state.size or response.content_range.size != position:
                     self._start_over(f"{response.host} does not have the rest of the file")
         self._check_end()
 
@@ -134,32 +137,32 @@ class Transfer:
             self._retries.note(f"{response.host} starts at the beginning of the file again.")
         self._forget()
         self._check_space(size)
-        civitai = self._order.civitai
+        remote = self._request.remote
         disposition = response.headers.get("content-disposition", "")
-        name = civitai.file_name if civitai else name_download(self._order.url, disposition)
-        self._notes = self._new_notes(name, size, response.validator)
+        name = remote.file_name or name_download(remote.url, disposition)
+        self._state = self._new_state(name, size, response.validator)
         self._part = PartialFile(self._folder / f"{name}{PARTIAL_SUFFIX}")
         self._part.start()
-        write_notes(self._folder, self._notes)
+        write_state(self._folder, self._state)
 
     def _continue(self, response: Response) -> None:
         """Take an answer that starts behind the bytes that are there."""
-        position, size = self._part.position, self._notes.size
+        position, size = self._part.position, self._state.size
         found = response.content_range
-        if found.start != position or response.contradicts(self._notes.validator):
+        if found.start != position or response.contradicts(self._state.validator):
             self._start_over(f"{response.host} sent another part of the file than was asked for")
         if found.size is not None and size is not None and found.size != size:
             self._start_over(f"{response.host} has a file of another size now")
         if found.size is not None and size is None:
             size = found.size
             self._check_size(size, response.host)
-            self._notes = replace(self._notes, size=size)
-            write_notes(self._folder, self._notes)
+            self._state = replace(self._state, size=size)
+            write_state(self._folder, self._state)
         if not self._space_is_checked:
             self._check_space(None if size is None else size - position)
 
     def _receive(self, response: Response) -> None:
-        part, size = self._part, self._notes.size
+        part, size = self._part, self._state.size
         self._hooks.progress("download", part.position, size or 0)
         for chunk in response.chunks():
             end = part.position + len(chunk)
@@ -175,17 +178,17 @@ class Transfer:
 
     def _check_end(self) -> None:
         """Check that what came ends where the file does."""
-        size = self._notes.size if self._notes.size is not None else self._size_by_header
+        size = self._state.size if self._state.size is not None else self._size_by_header
         if self._part.position < size:
             raise TransientError("The server ended the file early.")
         self._check_header(is_whole=True)
 
     def _check_header(self, *, is_whole: bool = False) -> None:
-        """Have the header checked as soon as it is there; the same one is checked once."""
+        """Check the header once, as soon as it is there."""
         if self._header_is_checked or not (is_whole or self._part.has_header()):
             return
         self._header_is_checked = True
-        header, size = self._part.header(), self._notes.size
+        header, size = self._part.header(), self._state.size
         digest = hashlib.sha256(header + str(size).encode()).digest()
         is_known = bool(header) and digest == self._checked_header
         self._checked_header = digest
@@ -196,7 +199,7 @@ class Transfer:
                 self._hooks.check_header(self._part.path, whole)
             if size is not None and size < self._size_by_header:
                 raise CheckpointError(
-                    f"The file of {self._order.source} is damaged: it has {size:,} bytes and its "
+                    f"The file of {self._request.source} is damaged: it has {size:,} bytes and its "
                     f"own header asks for {self._size_by_header:,}; another source is needed."
                 )
         except CheckpointError:
@@ -204,16 +207,16 @@ class Transfer:
             raise
 
     def _check_size(self, size: int | None, host: str) -> None:
-        """Check what is declared against what is allowed and what Civitai says."""
+        """Check what is declared against what is allowed and what the source states."""
         if size is None:
             return
         self._check_cap(size, host)
-        civitai = self._order.civitai
-        if civitai and civitai.size and abs(civitai.size - size) > _ROUNDING_BYTES:
+        stated = self._request.remote.size
+        if stated and abs(stated - size) > _ROUNDING_BYTES:
             self._forget()
             raise CheckpointError(
-                f"{host} has a file of {size:,} bytes and Civitai's record of {self._order.source} "
-                f"says {civitai.size:,}; it is not the file that was asked for."
+                f"{host} has a file of {size:,} bytes and the record of {self._request.source} "
+                f"says {stated:,}; it is not the file that was asked for."
             )
 
     def _check_cap(self, size: int, host: str) -> None:
@@ -235,43 +238,40 @@ class Transfer:
     def _forget(self) -> None:
         self._part.close()
         self._part = PartialFile(self._folder / PARTIAL_SUFFIX)
-        self._notes = self._new_notes("")
+        self._state = self._new_state("")
         self._header_is_checked = False
         self._size_by_header = 0
         clear_folder(self._folder)
 
-    def _new_notes(self, name: str, size: int | None = None, validator: str | None = None) -> Notes:
-        return Notes(self._order.source, name, size, validator, civitai=self._order.civitai)
+    def _new_state(
+        self, name: str, size: int | None = None, validator: str | None = None
+    ) -> DownloadState:
+        return DownloadState(self._request.source, name, self._request.remote, size, validator)
 
-    def _finish(self) -> Notes:
+    def _finish(self) -> DownloadState:
         """Check the whole file and give it its name."""
         size, sha256 = self._part.position, self._part.sha256
-        self._check_size(size, self._order.source)
+        self._check_size(size, self._request.source)
         self._check_sha256(sha256)
-        notes = replace(self._notes, size=size, sha256=sha256)
+        state = replace(self._state, size=size, sha256=sha256)
         # The notes first: a process that dies before the rename leaves a .part that is complete.
-        write_notes(self._folder, notes)
-        self._part.finish(self._folder / notes.file_name)
+        write_state(self._folder, state)
+        self._part.finish(self._folder / state.file_name)
         sync_folder(self._folder)
-        return notes
+        return state
 
     def _check_sha256(self, found: str) -> None:
-        civitai = self._order.civitai
-        for whose, sha256 in (
-            ("was asked for", self._order.expected_sha256),
-            ("is what Civitai's record says", civitai and civitai.sha256),
+        for predicate, sha256 in (
+            ("was asked for", self._request.expected_sha256),
+            ("is in its record", self._request.remote.sha256),
         ):
             if sha256 and sha256 != found:
                 self._forget()
                 raise CheckpointError(
-                    f"The file of {self._order.source} has the SHA-256 {found}, and {sha256} "
-                    f"{whose}; what came was removed."
+                    f"The file of {self._request.source} has the SHA-256 {found}, and {sha256} "
+                    f"{predicate}; what came was removed."
                 )
 
     def _where(self) -> str:
         position = self._part.position
         return f", at {position / 1e6:,.1f} MB" if position else ""
-
-
-def _identity(version: CivitaiVersion | None) -> tuple[object, ...]:
-    return (version.file_name, version.size, version.sha256) if version else ()

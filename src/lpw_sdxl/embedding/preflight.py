@@ -43,7 +43,7 @@ _WHAT_IS_RIGHT = "an SDXL embedding, with the tensors clip_l and clip_g, is need
 
 @dataclass(frozen=True)
 class EmbeddingPlan:
-    """What is stored, and from where.
+    """The tensors that are stored, and where they come from.
 
     Attributes:
         vectors: tokens that it takes, 1 to 75.
@@ -68,7 +68,7 @@ class EmbeddingPlan:
 
 
 def embedding_fit(width: int, width_2: int) -> str:
-    """Return what an embedding must say in `fits` for text encoders of these widths."""
+    """Return the manifest's `fits` of an embedding for text encoders of these widths."""
     return f"{width}+{width_2}"
 
 
@@ -130,7 +130,7 @@ def _refuse_other(header: CheckpointHeader) -> NoReturn:
     shapes = [tensor.shape for tensor in header.tensors.values()]
     kind = kind_of(header.tensors, header.metadata)
     if len(shapes) == 1 and shapes[0] and kind in _ONE_TENSOR:
-        # `emb_params`, or the token itself for a name: one encoder, so its width tells the base.
+        # `emb_params`, or the token itself for a name: one encoder, so its width shows the base.
         what = _OTHER_BASES.get(shapes[0][-1], f"an embedding of width {shapes[0][-1]}")
     elif kind is CheckpointKind.UNKNOWN:
         what = "no embedding that we know"

@@ -1,6 +1,6 @@
 """Many different requests at once, stepped together on one device."""
 
 from lpw_sdxl.engine.engine import Engine
-from lpw_sdxl.engine.job import GeneratedImage, Listener, Progress
+from lpw_sdxl.engine.job import GeneratedImage, ImageProgress, Listener
 
-__all__ = ["Engine", "GeneratedImage", "Listener", "Progress"]
+__all__ = ["Engine", "GeneratedImage", "ImageProgress", "Listener"]

@@ -1,4 +1,4 @@
-"""Measures what a model takes on a CUDA device, by a short run, and plans with it."""
+"""A measurement of the memory that a model takes on a CUDA device, and the plan made from it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from functools import partial
 import torch
 
 from lpw_sdxl.diffusion.decoder import SMALL_TILE_PIXELS
+from lpw_sdxl.diffusion.denoiser import prompt_arguments
 from lpw_sdxl.diffusion.latents import LATENT_CHANNELS
+from lpw_sdxl.diffusion.offloader import Offloader
 from lpw_sdxl.diffusion.pipeline import Pipeline
-from lpw_sdxl.diffusion.residence import Residence
 from lpw_sdxl.engine.faults import Fault, classify
 from lpw_sdxl.engine.memory import (
     DeviceMemory,
     Footprint,
     MemoryPlan,
-    Wishes,
+    MemoryRequest,
     must_offload,
     plan_memory,
 )
@@ -27,12 +28,12 @@ from lpw_sdxl.schema import LATENT_SCALE, ImageSize
 from lpw_sdxl.settings import Settings
 
 PROMPT_TOKENS = 77
-DEFAULT_LORA_BYTES = 1024**3  # of weights with LoRAs, in a CPU's memory
-CALIBRATED_ROWS = ((2, 4), (1, 2))  # of two calls that are compared; fewer where memory is short
+DEFAULT_LORA_BYTES = 1024**3  # of weights with LoRAs, in the host's memory
+CALIBRATED_ROWS = ((2, 4), (1, 2))  # of two compared calls; the second pair if memory is short
 
 
 def read_memory(device: torch.device) -> DeviceMemory | None:
-    """Read what a CUDA device has now; None for the CPU, whose memory is not planned."""
+    """Read a CUDA device's total and free memory; None for the CPU, whose memory is not planned."""
     if device.type != "cuda":
         return None
     free, total = torch.cuda.mem_get_info(device)
@@ -49,15 +50,15 @@ def calibrate(
     """Plan the memory for a loaded pipeline.
 
     Args:
-        pipeline: in the CPU's memory.
-        memory: of the device before the model came, or None.
-        settings: what is wished for.
-        has_loras: whether requests may name LoRAs, whose weights take room.
+        pipeline: in the host's memory.
+        memory: of the device before the model is moved there, or None.
+        settings: the operator's.
+        has_loras: whether requests may name LoRAs, whose weights take memory.
 
     Raises:
         ModelError: if the model does not fit.
     """
-    wishes = Wishes(
+    wanted = MemoryRequest(
         settings.max_rows,
         pipeline.manifest.native_size,
         settings.offload,
@@ -68,7 +69,7 @@ def calibrate(
     measured = None
     if memory is not None:
         try:
-            measured = (memory, measure_footprint(pipeline, memory, wishes))
+            measured = (memory, measure_footprint(pipeline, memory, wanted))
         except Exception as error:
             if classify(error) is not Fault.OUT_OF_MEMORY:
                 raise
@@ -76,11 +77,11 @@ def calibrate(
             raise ModelError(
                 f"the device has {memory.free / 1e9:.1f} GB free, and this model"
                 f" ({pipeline.weight_bytes / 1e9:.1f} GB of weights) can't make one image of"
-                f" {wishes.native_size} in it; a larger GPU, or one that nobody else uses, would be"
-                " right"
+                f" {wanted.native_size} in it; a larger GPU, or one that no other program uses,"
+                " would be right"
             )
     return plan_memory(
-        wishes,
+        wanted,
         pipeline.device,
         (pipeline.dtype, pipeline.vae.dtype),
         pipeline.weight_bytes,
@@ -95,26 +96,26 @@ def _lora_bytes(settings: Settings, device: torch.device) -> int:
 
 
 @torch.inference_mode()
-def measure_footprint(pipeline: Pipeline, memory: DeviceMemory, wishes: Wishes) -> Footprint:
-    """Run the UNet and the VAE at native size and see what they take.
+def measure_footprint(pipeline: Pipeline, memory: DeviceMemory, wanted: MemoryRequest) -> Footprint:
+    """Measure what the UNet and the VAE take in runs at native size.
 
-    Where that does not fit, with fewer rows and on a smaller image: the plan does with less. The
+    Where those runs do not fit, the UNet runs with fewer rows and the VAE on a smaller image. The
     layers are Diffusers' own: ours take no more where a UNet call or a decode is at its peak.
 
     Raises:
-        torch.OutOfMemoryError: if not even that fits.
+        torch.OutOfMemoryError: if not even the smaller runs fit.
     """
-    size = wishes.native_size
+    size = wanted.native_size
     small = ImageSize(min(size.height, SMALL_TILE_PIXELS), min(size.width, SMALL_TILE_PIXELS))
-    is_offloading = must_offload(memory, pipeline.weight_bytes, wishes.offload)
-    residence = Residence(pipeline, shares_device=not is_offloading)
-    residence.call("unet")
-    per_row = _first_that_fits(
-        [partial(_bytes_of_a_row, pipeline, size, rows) for rows in CALIBRATED_ROWS]
+    is_offloading = must_offload(memory, pipeline.weight_bytes, wanted.offload)
+    offloader = Offloader(pipeline, is_offloading=is_offloading)
+    offloader.require("unet")
+    per_row = _run_first_that_fits(
+        [partial(_measure_row, pipeline, size, rows) for rows in CALIBRATED_ROWS]
     )
-    residence.call("vae")
-    per_decoded = _first_that_fits(
-        [partial(_bytes_of_a_decoded_pixel, pipeline, one) for one in (size, small)]
+    offloader.require("vae")
+    per_decoded_pixel = _run_first_that_fits(
+        [partial(_measure_decoded_pixel, pipeline, one) for one in (size, small)]
     )
     cross_attention = [
         module.to_k.out_features
@@ -125,37 +126,37 @@ def measure_footprint(pipeline: Pipeline, memory: DeviceMemory, wishes: Wishes) 
         weights=pipeline.weight_bytes,
         largest_component=_bytes(pipeline.unet),
         vae=_bytes(pipeline.vae),
-        per_row_pixel=per_row / wishes.native_pixels,
-        per_decoded_pixel=per_decoded,
+        per_row_pixel=per_row / wanted.native_pixels,
+        per_decoded_pixel=per_decoded_pixel,
         per_kept_token=2 * sum(cross_attention) * pipeline.dtype.itemsize,
     )
 
 
-def _first_that_fits(runs: Sequence[Callable[[], float]]) -> float:
-    """Give what the first run says that does not lack memory."""
+def _run_first_that_fits(runs: Sequence[Callable[[], float]]) -> float:
+    """Return the result of the first run that fits into the memory."""
     for run in runs[:-1]:
         try:
             return run()
         except Exception as error:
             if classify(error) is not Fault.OUT_OF_MEMORY:
                 raise
-        gc.collect()  # out here the failed run's frames are gone, and its tensors with them
+        gc.collect()  # outside of the except block, where the failed run's frames are gone
     return runs[-1]()
 
 
-def _bytes_of_a_row(pipeline: Pipeline, size: ImageSize, rows: tuple[int, int]) -> float:
-    """Say what a row adds to a call, or its share of one, whichever is more."""
-    few, many = (peak_bytes(pipeline.device, partial(_run_unet, pipeline, size, n)) for n in rows)
+def _measure_row(pipeline: Pipeline, size: ImageSize, rows: tuple[int, int]) -> float:
+    """Measure the bytes of a row: what it adds to a call, or its share of one, the larger."""
+    few, many = (measure_peak(pipeline.device, partial(_run_unet, pipeline, size, n)) for n in rows)
     return max((many - few) / (rows[1] - rows[0]), many / rows[1])
 
 
-def _bytes_of_a_decoded_pixel(pipeline: Pipeline, size: ImageSize) -> float:
-    decoding = peak_bytes(pipeline.device, partial(_run_vae, pipeline, size))
+def _measure_decoded_pixel(pipeline: Pipeline, size: ImageSize) -> float:
+    decoding = measure_peak(pipeline.device, partial(_run_vae, pipeline, size))
     return decoding / (size.height * size.width)
 
 
-def peak_bytes(device: torch.device, run: Callable[[], None]) -> int:
-    """Say how many bytes a run takes on a CUDA device at its peak, beside what is there."""
+def measure_peak(device: torch.device, run: Callable[[], None]) -> int:
+    """Measure the bytes that a run takes at its peak, beside those in use on the CUDA device."""
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated(device)
@@ -172,9 +173,11 @@ def _run_unet(pipeline: Pipeline, size: ImageSize, rows: int) -> None:
     pipeline.unet(
         zeros(rows, LATENT_CHANNELS, size.height // LATENT_SCALE, size.width // LATENT_SCALE),
         torch.full((rows,), 500.0, device=pipeline.device),
-        zeros(rows, PROMPT_TOKENS, config.cross_attention_dim),
-        added_cond_kwargs={"text_embeds": zeros(rows, pooled), "time_ids": zeros(rows, 6)},
-        return_dict=False,
+        **prompt_arguments(
+            zeros(rows, PROMPT_TOKENS, config.cross_attention_dim),
+            zeros(rows, pooled),
+            zeros(rows, 6),
+        ),
     )
 
 

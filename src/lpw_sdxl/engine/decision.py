@@ -45,9 +45,7 @@ class Decider:
         self._addons = addons
         self.limits = RequestLimits.from_settings(settings)
         self._settings = settings
-        self._prompt_limits = PromptLimits(
-            settings.max_prompt_characters, settings.max_prompt_depth, settings.max_prompt_weight
-        )
+        self._prompt_limits = PromptLimits(settings.max_prompt_characters)
         self.own_scheduler = own_scheduler(pipeline.scheduler_config)
 
     def decide(self, request: GenerationRequest) -> JobSpec:
@@ -76,7 +74,7 @@ class Decider:
             ),
             scheduler=scheduler,
             model_name=manifest.name,
-            model_sha256=manifest.source_sha256,
+            model_sha256=manifest.origin.sha256,
             loras=loras,
             embeddings=self._embedding_uses(chunked),
         )

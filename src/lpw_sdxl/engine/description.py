@@ -1,6 +1,6 @@
-"""What an engine tells of itself: what it serves, under which limits, and what it has done.
+"""An engine's description: what it serves, under which limits, and what it has done.
 
-These types are what /info answers with, and its schema in the OpenAPI document.
+These types are the answer of /info and its schema in the OpenAPI document.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Size = Annotated[str, Field(pattern="^[0-9]+x[0-9]+$", examples=["1024x1024"])]
 
 
 class _Closed:
-    """A part of an answer that has no other fields than those named."""
+    """A part of an answer, with no other fields than those named."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True)
 class ModelDescription(_Closed):
-    """What the served checkpoint is, and where it came from: its manifest without the files."""
+    """The served checkpoint and its source: its manifest without the files."""
 
     name: str
     source: str
@@ -58,7 +58,7 @@ class ModelDescription(_Closed):
 
 @dataclass(frozen=True)
 class MemoryDescription(_Closed):
-    """What was planned from the device's memory."""
+    """The plan for the device's memory."""
 
     device: str
     dtype: str
@@ -89,7 +89,7 @@ class LimitsDescription(_Closed):
 
     @classmethod
     def of(cls, settings: Settings) -> LimitsDescription:
-        """Take the limits from the settings, which have the same names."""
+        """Read the limits from the settings of the same names."""
         facts: dict[str, Any] = {name: one for name, one in settings if name in cls.__annotations__}
         size = ImageSize(settings.max_height, settings.max_width)
         return cls(**facts, max_size=str(size))
@@ -97,7 +97,7 @@ class LimitsDescription(_Closed):
 
 @dataclass(frozen=True)
 class _AddonDescription(_Closed):
-    """What can be named in a request."""
+    """An addon that a request may name."""
 
     name: str
     sha256: Sha256
@@ -122,12 +122,12 @@ class EmbeddingDescription(_AddonDescription):
 
 @dataclass(frozen=True)
 class EngineCounters(_Closed):
-    """What the engine has done since it started."""
+    """The engine's counters since it started."""
 
     queued_jobs: Count
     images: Count
     failed: Count
-    left: Annotated[int, Field(ge=0, description="Whose client had gone.")]
+    left: Annotated[int, Field(ge=0, description="Jobs whose client had disconnected.")]
     out_of_memory: Count
     unet_calls_by_jobs: Annotated[
         dict[str, Count], Field(description="Number of UNet calls by how many images they had.")
@@ -135,7 +135,7 @@ class EngineCounters(_Closed):
 
     @classmethod
     def of(cls, counters: LoopCounters, queued_jobs: int) -> EngineCounters:
-        """Take what the loop has counted."""
+        """Convert the loop's counters."""
         return cls(
             queued_jobs=queued_jobs,
             images=counters.images,
@@ -148,7 +148,7 @@ class EngineCounters(_Closed):
 
 @dataclass(frozen=True)
 class PromptCache(_Closed):
-    """What is remembered of encoded prompts."""
+    """The counters of the caches of encoded prompts."""
 
     conditionings: CacheCounters
     windows: CacheCounters
@@ -156,7 +156,7 @@ class PromptCache(_Closed):
 
 @dataclass(frozen=True)
 class EngineDescription(_Closed):
-    """What is served, under which limits, and what the engine has done."""
+    """The description of an engine: what it serves, under which limits, and its counters."""
 
     model_tag: Annotated[str, Field(examples=["sdxl:6c5fa69b3e1d"])]
     version: str
@@ -175,13 +175,13 @@ class EngineDescription(_Closed):
 
 
 def describe_model(manifest: Manifest) -> ModelDescription:
-    """Tell what a manifest says of a model."""
+    """Build the description of a model from its manifest."""
     facts: dict[str, Any] = manifest.describe()
     return ModelDescription(**facts)
 
 
 def describe_loras(addons: Mapping[str, Addon]) -> list[LoraDescription]:
-    """Tell the LoRAs that can be named, sorted by name."""
+    """List the LoRAs that can be named, sorted by name."""
     return [
         LoraDescription(**_facts(addon), kinds=[*addon.manifest.details.kinds])
         for _, addon in sorted(addons.items())
@@ -189,7 +189,7 @@ def describe_loras(addons: Mapping[str, Addon]) -> list[LoraDescription]:
 
 
 def describe_embeddings(addons: Mapping[str, Addon]) -> list[EmbeddingDescription]:
-    """Tell the embeddings that can be named, sorted by name."""
+    """List the embeddings that can be named, sorted by name."""
     return [
         EmbeddingDescription(**_facts(addon), vectors=addon.manifest.details.vectors)
         for _, addon in sorted(addons.items())
@@ -200,8 +200,8 @@ def _facts(addon: Addon) -> dict[str, Any]:
     manifest = addon.manifest
     return {
         "name": manifest.name,
-        "sha256": manifest.source_sha256,
-        "autov2": manifest.autov2,
-        "base_model": manifest.base_model,
-        "trained_words": [*manifest.trained_words],
+        "sha256": manifest.origin.sha256,
+        "autov2": manifest.origin.autov2,
+        "base_model": manifest.origin.notes.base_model,
+        "trained_words": [*manifest.origin.notes.trained_words],
     }

@@ -1,7 +1,7 @@
 """The engine as its callers see it: load a model directory, await images.
 
-Knows nothing of HTTP. Everything that can be refused is refused before a job is queued: what a
-request says in `decision.py`, what there is no room or time for in `queue.py`.
+It knows nothing of HTTP. Everything that can be refused is refused before a job is queued: by its
+fields in `decision.py`, for lack of room or time in `queue.py`.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ from lpw_sdxl.settings import Settings, read_settings
 logger = logging.getLogger(__name__)
 
 
-def ignore_death(reason: str) -> None:
-    """Do no more than the log already says: whoever embeds the engine asks `is_alive`."""
+def log_death(reason: str) -> None:
+    """Log why the engine died; a program that embeds it can read `is_alive`."""
     logger.critical("%s", reason)
 
 
 class Engine:
-    """Generates images, many requests at a time, on one device.
+    """An engine that generates images, many requests at a time, on one device.
 
     Use `Engine.load`. `generate` may be awaited from any event loop, by any number of callers.
     """
@@ -61,14 +61,14 @@ class Engine:
         settings: Settings,
         plan: MemoryPlan,
         metrics: EngineMetrics | None = None,
-        on_death: Callable[[str], None] = ignore_death,
+        on_death: Callable[[str], None] = log_death,
         *,
         addons: Registry = NO_ADDONS,
     ) -> None:
         self.pipeline = pipeline
         self.addons = addons
         self._library = LoraLibrary(
-            {lora.manifest.source_sha256: lora for lora in addons.loras.values()},
+            {lora.manifest.origin.sha256: lora for lora in addons.loras.values()},
             settings.lora_files_bytes,
         )
         self.plan = plan
@@ -91,26 +91,27 @@ class Engine:
         model_directory: str | Path,
         settings: Settings | None = None,
         metrics: EngineMetrics | None = None,
-        on_death: Callable[[str], None] = ignore_death,
+        on_death: Callable[[str], None] = log_death,
         *,
         addons: Registry = NO_ADDONS,
     ) -> Engine:
-        """Load a model directory that the import made, and start the engine.
+        """Load a model directory made by the import, and start the engine.
 
         Args:
             model_directory: Diffusers layout with our `manifest.json`.
             settings: read from the environment if None.
-            metrics: where to count; nobody sees it if None.
+            metrics: to count in; None for metrics of the engine's own.
             on_death: called once, from a thread of its own, if the engine dies or stalls; every
-                caller has its answer by then, and nothing but a new process helps.
+                caller has its answer by then, and only a new process can serve again.
             addons: the LoRAs and embeddings that requests may name, fitting the model.
 
         Raises:
             AddonError: if an embedding is damaged.
-            ModelError: if the directory is not one of ours, or does not fit into the device.
+            ModelError: if the import did not make the directory, or the model does not fit into the
+                device.
             SettingsError: if a setting can't be used, or the device is not there.
         """
-        settings = read_settings() if settings is None else settings
+        settings = read_settings(Settings) if settings is None else settings
         started = time.monotonic()
         device = choose_device(settings.device)
         memory = read_memory(device)
@@ -129,22 +130,22 @@ class Engine:
 
     @property
     def native_size(self) -> ImageSize:
-        """Give the size that the model was trained for, the default of a request."""
+        """Return the size that the model was trained for, the default of a request."""
         return self.pipeline.manifest.native_size
 
     @property
     def limits(self) -> RequestLimits:
-        """Give the limits of a request's own fields."""
+        """Return the limits of a request's own fields."""
         return self._decider.limits
 
     @property
     def is_alive(self) -> bool:
-        """Tell whether the engine takes requests."""
+        """Return whether the engine takes requests."""
         return self._loop.is_alive
 
     @property
     def counters(self) -> LoopCounters:
-        """Give the loop's counters."""
+        """Return the loop's counters."""
         return self._metrics.counters
 
     @property
@@ -155,29 +156,29 @@ class Engine:
     async def generate(
         self, request: GenerationRequest, listener: Listener | None = None
     ) -> GeneratedImage:
-        """Make one image. Cancelling the await frees its place within one step.
+        """Generate one image. Cancelling the await drops its job within one step.
 
         Args:
-            request: what to make.
-            listener: who wants to hear how far it is.
+            request: of the image.
+            listener: of its progress.
 
         Raises:
-            RequestError: if the request is at fault; nothing was queued.
+            RequestError: if the request itself must be refused; nothing was queued.
             GenerationError: if this image failed, or the server's time for it ran out.
             UnavailableError: if the engine is stopping.
         """
         accepted_at = time.monotonic()
         self._loop.queue.check_open()
-        # Reading a long prompt takes milliseconds, in which no other request should wait.
+        # Reading a long prompt takes milliseconds, during which no other request should wait.
         spec = await asyncio.to_thread(self.decide, request)
-        if spec.loras != NO_LORA_SETS:  # read here, a LoRA's file keeps nobody else waiting
+        if spec.loras != NO_LORA_SETS:  # read here, a LoRA's file delays no other job
             await asyncio.to_thread(self._read_loras, spec.loras)
         job = Job(spec, accepted_at, self._settings.time_limit_s, listener)
         self._loop.queue.put(job)
         return await asyncio.wrap_future(job.future)
 
     def decide(self, request: GenerationRequest) -> JobSpec:
-        """Hold a request against every limit and decide all that it left open.
+        """Check a request against all limits and fill in its defaults.
 
         Raises:
             RequestError: naming the field at fault.
@@ -185,7 +186,7 @@ class Engine:
         return self._decider.decide(request)
 
     def explain(self, request: InspectionRequest) -> PromptExplanation:
-        """Say what the engine makes of two prompts.
+        """Explain how the engine reads two prompts.
 
         Raises:
             RequestError: if a prompt breaks a limit.
@@ -193,7 +194,7 @@ class Engine:
         return self._decider.explain(request)
 
     def describe(self) -> EngineDescription:
-        """Tell what is served and what has been done."""
+        """Describe what is served and what has been done."""
         manifest, encoder = self.pipeline.manifest, self.pipeline.prompt_encoder
         return EngineDescription(
             model_tag=manifest.tag,
@@ -213,11 +214,11 @@ class Engine:
         )
 
     def close(self, timeout_s: float = 60.0) -> None:
-        """Take no more requests, finish those accepted, and stop."""
+        """Refuse new requests, finish those accepted, and stop the engine."""
         self._loop.close(timeout_s)
 
     def _read_loras(self, loras: LoraSets) -> None:
-        """Have the LoRAs at hand before the job's turn comes."""
+        """Read the LoRAs' files into the library before the job is queued."""
         for sha256, _ in {*loras.unet, *loras.text_encoders}:
             self._library.get(sha256)
 

@@ -1,4 +1,4 @@
-"""A request inside the engine, and the image that it becomes."""
+"""A request inside the engine, its progress and its image."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import NamedTuple
 from lpw_sdxl.diffusion.decoder import Pixels
 from lpw_sdxl.diffusion.step import Denoising, Guidance
 from lpw_sdxl.engine.cost import Work, step_cost
-from lpw_sdxl.engine.policy import Standing, StepKey
+from lpw_sdxl.engine.policy import JobView, StepKey
 from lpw_sdxl.errors import DeadlineError, LpwSdxlError, TimeLimitError
 from lpw_sdxl.imaging import ImageRecord, encode_image
 from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
 from lpw_sdxl.prompt import Prompt
-from lpw_sdxl.schema import GenerationRequest
+from lpw_sdxl.schema import GenerationRequest, ImageSize
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class GeneratedImage:
 
     Attributes:
         pixels: uint8, `[height, width, 3]`.
-        record: how it was made, with the seed that was drawn or asked for.
+        record: how it was made, with the seed that was drawn or requested.
     """
 
     pixels: Pixels
@@ -58,11 +58,11 @@ class GeneratedImage:
 
     @property
     def seed(self) -> int:
-        """Give the seed that makes this image again."""
+        """Return the seed that makes this image again."""
         return self.record.seed
 
     def encode(self) -> bytes:
-        """Encode to the format that was asked for; CPU work for a worker thread."""
+        """Encode to the requested format; CPU work for a worker thread."""
         return encode_image(self.pixels, self.record.request.image_format, self.record)
 
 
@@ -74,8 +74,8 @@ class JobSpec:
         record: the request, and the seed, size and scheduler decided for it.
         prompts: the parsed prompt and negative prompt.
         counts: how long they are.
-        unet_calls: that its steps make; some schedulers make nearly two a step.
-        loras: that the networks have for it.
+        unet_calls: in all; some schedulers make nearly two a step.
+        loras: of the UNet and of the text encoders.
     """
 
     record: ImageRecord
@@ -86,47 +86,52 @@ class JobSpec:
 
     @property
     def request(self) -> GenerationRequest:
-        """Give what was asked."""
+        """Return the request."""
         return self.record.request
 
     @property
+    def size(self) -> ImageSize:
+        """Return the image's size, pixels."""
+        return self.record.size
+
+    @property
     def guidance(self) -> Guidance:
-        """Give the request's guidance."""
+        """Return the request's guidance."""
         return Guidance(self.request.guidance_scale, self.request.guidance_rescale)
 
     @property
     def rows(self) -> int:
-        """Count the UNet rows of each call: one, or two with guidance."""
+        """Count the rows of each UNet call: one, or two with guidance."""
         return 2 if self.guidance.is_active else 1
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far one image is.
+class ImageProgress:
+    """The progress of one image.
 
     Attributes:
-        call: UNet calls made for it.
-        calls: that it takes in all; some schedulers make nearly two a step.
-        preview: a small picture of what it is becoming, uint8 `[height/8, width/8, 3]`; None where
-            none was asked for.
+        unet_calls_done: so far.
+        unet_calls: in all; some schedulers make nearly two a step.
+        preview: a small picture of the expected image, uint8 `[height/8, width/8, 3]`; None where
+            the listener wants none or it could not be drawn.
     """
 
-    call: int
-    calls: int
+    unet_calls_done: int
+    unet_calls: int
     preview: Pixels | None = None
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Who wants to know how far an image is.
+    """A listener to the progress of one image.
 
     Attributes:
-        hear: called in the engine's thread after each of the image's UNet calls: it must return at
-            once, and an error of its own is logged and goes no further.
-        wants_previews: a preview costs a little at each call.
+        on_progress: called in the engine's thread after each of the image's UNet calls. It must
+            return at once; an error of its own is logged, and it is not called again.
+        wants_previews: whether previews are drawn, which takes a little time after each call.
     """
 
-    hear: Callable[[Progress], None]
+    on_progress: Callable[[ImageProgress], None]
     wants_previews: bool = False
 
 
@@ -134,16 +139,16 @@ class Job:
     """One request from its acceptance to its image; only the loop's thread changes it.
 
     Args:
-        spec: what to make.
-        accepted_at: when the request came (time.monotonic); its time counts from then.
+        spec: of the image.
+        accepted_at: when the request came (time.monotonic); its time limits count from then.
         time_limit_s: the server's own limit on any request.
-        listener: who wants to hear of its progress.
+        listener: of its progress.
 
     Attributes:
         future: resolves to a GeneratedImage or to one of our errors; cancelling it drops the job
             at the next step.
-        denoising: None until its prompt is encoded.
-        served: device time it has had, as policy.Standing counts it.
+        denoising: None until its prompts are encoded.
+        served: device time that it has had, as policy.JobView counts it.
     """
 
     def __init__(
@@ -165,79 +170,79 @@ class Job:
         self._has_own_deadline = own is not None and own <= time_limit_s
         limit_s = min(time_limit_s, math.inf if own is None else own)
         self._deadline = accepted_at + limit_s
-        self._key = StepKey(spec.record.size)
+        self._key = StepKey(spec.size)
         self._chunks = sum(count.chunks for count in spec.counts)
 
     @property
-    def standing(self) -> Standing:
-        """Tell the policy what it needs to know."""
-        return Standing(self._key, self.spec.rows, self.served, self._chunks, self.spec.loras.unet)
+    def view(self) -> JobView:
+        """Build the job's view for the policy."""
+        return JobView(self._key, self.spec.rows, self.served, self._chunks, self.spec.loras.unet)
 
     @property
     def step_cost(self) -> float:
-        """Say what one UNet call costs for it, megapixels of rows."""
-        return step_cost(self.spec.record.size, self.spec.rows)
+        """Compute the cost of one UNet call for this job, megapixels of its rows."""
+        return step_cost(self.spec.size, self.spec.rows)
 
     @property
     def work(self) -> Work:
-        """Say what is still to be done for it, in calls of its own."""
-        done = 0 if self.denoising is None else self.denoising.step_index
+        """Compute the work that is left, in UNet calls of the job's own."""
+        done = 0 if self.denoising is None else self.denoising.unet_calls_done
         calls = self.spec.unet_calls - done
         return Work(calls, calls * self.step_cost)
 
     def shared_work(self, max_rows: int) -> Work:
-        """Say what is still to be done for it, where calls of `max_rows` rows are full."""
+        """Compute the work that is left, as its share of UNet calls of `max_rows` rows."""
         work = self.work
         return Work(work.calls * self.spec.rows / max_rows, work.cost)
 
     @property
     def is_cancelled(self) -> bool:
-        """Tell whether whoever asked has gone."""
+        """Return whether the caller has cancelled it."""
         return self.future.cancelled()
 
     def seconds_left(self, now: float) -> float:
-        """Say how long it may still take at `now` (time.monotonic)."""
+        """Compute the seconds that are left for it at `now` (time.monotonic)."""
         return self._deadline - now
 
     def is_late(self, now: float) -> bool:
-        """Tell whether its time has run out at `now` (time.monotonic)."""
+        """Return whether its time has run out at `now` (time.monotonic)."""
         return now > self._deadline
 
-    def is_over(self, now: float) -> bool:
-        """Tell whether whoever asked has gone, or its time has run out at `now`."""
+    def is_cancelled_or_late(self, now: float) -> bool:
+        """Return whether it is cancelled, or late at `now` (time.monotonic)."""
         return self.is_cancelled or self.is_late(now)
 
-    def late_error(self, why: str) -> LpwSdxlError:
-        """Say by whose limit it is late: the request's own or the server's."""
+    def late_error(self, message: str) -> LpwSdxlError:
+        """Build the error for a late job: by the request's own limit or by the server's."""
         if self._has_own_deadline:
-            return DeadlineError(why, field="deadline_s")
-        return TimeLimitError(why)
+            return DeadlineError(message, field="deadline_s")
+        return TimeLimitError(message)
 
-    def tell(self, progress: Progress) -> None:
-        """Tell the listener; it can't spoil anything."""
+    def report(self, progress: ImageProgress) -> None:
+        """Report progress to the listener; log an error of its own and drop it."""
         if self.listener is None:
             return
         try:
-            self.listener.hear(progress)
+            self.listener.on_progress(progress)
         except Exception:
-            logger.exception("whoever listens to an image's progress failed")
+            logger.exception("a listener to an image's progress failed")
             self.listener = None
 
     def finish(self, pixels: Pixels) -> None:
-        """Hand the image over, unless whoever asked has gone or has an answer already."""
+        """Answer with the image, unless the job is cancelled or answered already."""
         if self._claim():
             self.future.set_result(GeneratedImage(pixels, self.spec.record))
 
     def fail(self, error: Exception) -> None:
-        """Hand an error over, unless whoever asked has gone or has an answer already."""
-        # The frames that an error passed through hold tensors; who awaits it needs its words only.
+        """Answer with an error, unless the job is cancelled or answered already."""
+        # The frames that an error passed through hold tensors; its message is all a caller needs.
         error.with_traceback(None)
         error.__context__ = error.__cause__ = None
         if self._claim():
             self.future.set_exception(error)
 
     def _claim(self) -> bool:
-        """Become the one who answers; the loop and the watchdog may both want to."""
+        """Return whether this call may answer: of the loop and the watchdog, only the first may."""
         with self._answering:
             if self._is_answered:
                 return False

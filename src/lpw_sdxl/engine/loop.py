@@ -1,8 +1,8 @@
-"""The one thread that owns the device: it lets jobs in, steps them together, hands images out.
+"""The one thread that owns the device: it begins jobs, steps them together and answers them.
 
-One turn of the loop: drop who has left or is late, begin who fits, step one group, decode who is
-done. The file is long because all that is left in it is one turn and one thread's life: in two
-files a turn would have to be read in both.
+One turn of the loop: drop jobs that are cancelled or late, begin those that fit, step one group,
+decode those whose UNet calls are done. The file is long because it holds one whole turn and the
+life of one thread: in two files, a turn would have to be read in both.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ ALL_PHASES = frozenset(Phase)
 
 
 class StepLoop:
-    """Steps jobs on one pipeline in a thread of its own.
+    """The loop that steps jobs on one pipeline, in a thread of its own.
 
     Args:
         pipeline: the loaded model.
         plan: how memory is used.
-        settings: what is taken on, and how long one piece of work may last.
-        metrics: what is counted for Prometheus.
-        on_death: called once if the thread dies or stalls, with what happened, from another thread.
+        settings: bounds on the queue, and on how long one piece of work may last.
+        metrics: to count in.
+        on_death: called once, from another thread, with the reason if the thread dies or stalls.
         library: the LoRAs that jobs may name; None where there are none.
 
     Attributes:
-        queue: where jobs are put in, by any thread.
+        queue: any thread may put a job in.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class StepLoop:
         self._pace = Pace()
         self._capacity = Capacity(plan)
         self._active = ActiveJobs(
-            plan.max_rows, self._capacity.rows, _lora_mixing(self.stages.adapters, plan)
+            plan.max_rows, self._capacity.row_limit, _lora_mixing(self.stages.adapters, plan)
         )
         self.queue = JobQueue(settings, plan.max_rows, self._pace, self._active.load)
-        self._launched_cost = 0.0  # of the turn before, on a CUDA device
-        self._isolation = Isolation(pipeline.device, self._fail, self._note_no_room)
+        self._launched_cost = 0.0  # of the UNet call of the turn before, on a CUDA device
+        self._isolation = Isolation(pipeline.device, self._fail, self._note_out_of_memory)
         self._on_death = on_death
         self._pulse = Pulse()
         self._is_dead = False
@@ -83,17 +83,17 @@ class StepLoop:
         self._watchdog = Watchdog(self._thread, self._pulse, settings.stall_s, self._die)
 
     def start(self) -> None:
-        """Start the thread, and the one that watches it."""
+        """Start the thread, and the watchdog's."""
         self._thread.start()
         self._watchdog.start()
 
     @property
     def is_alive(self) -> bool:
-        """Tell whether the thread runs and takes jobs."""
+        """Return whether the thread runs and takes jobs."""
         return self._thread.is_alive() and not self.queue.is_closed and not self._is_dead
 
     def close(self, timeout_s: float) -> None:
-        """Take no more jobs, finish those taken, and end the thread."""
+        """Refuse new jobs, finish those accepted, and end the thread."""
         self._watchdog.stop()
         self.queue.close()
         self._thread.join(timeout_s)
@@ -102,20 +102,20 @@ class StepLoop:
             self._abandon_all()
 
     def _run(self) -> None:
-        """Serve until closed; whatever ends the thread, no caller is left waiting."""
+        """Serve until closed; answer every job whatever ends the thread."""
         try:
             with torch.inference_mode():
                 while self._wait_for_work():
-                    self._turn()
+                    self._run_turn()
         except DeviceLostError:
-            logger.critical("the device answers no more")
+            logger.critical("the device does not respond any more")
         except Exception:
             logger.exception("the engine's thread ended")
         finally:
             self._abandon_all()
 
     def _die(self, reason: str) -> None:
-        """Answer everybody, then tell whoever can start a new process."""
+        """Answer all jobs, then report the death, so that a new process can be started."""
         self._is_dead = True
         self._abandon_all()
         self._on_death(reason)
@@ -125,53 +125,61 @@ class StepLoop:
             job.fail(UnavailableError("the engine stopped before this image was done"))
 
     def _wait_for_work(self) -> bool:
-        """Sleep until there is a job; False when closing and none is left, or all were answered."""
+        """Wait until there is a job; return False if none will come: closed, or dead."""
         if self._is_dead:
             return False
         if self._active:
             return True
-        self.stages.rest()
+        self.stages.release_idle_memory()
         self._launched_cost = 0.0
         self._pulse.rest()
-        self._observe()
+        self._refresh_metrics()
         return self.queue.wait()
 
-    def _turn(self) -> None:
-        """Do one turn of the loop."""
+    def _run_turn(self) -> None:
+        """Run one turn of the loop."""
         self._pulse.beat()
         started = time.monotonic()
-        self._drop_departed()
-        phases = self._phases()
+        self._drop_cancelled_and_late()
+        phases = self._choose_phases()
         if Phase.ENCODE in phases:
             self._begin(self.queue.take(self._active.admit))
-        cost = self._step(self._active.next_group()) if Phase.STEP in phases else 0.0
+        cost = self._step(self._active.choose_group()) if Phase.STEP in phases else 0.0
         if Phase.DECODE in phases:
             for job in self._active.finished():
                 self._finish(job)
         self._note_pace(cost, time.monotonic() - started)
-        self._observe()
+        self._refresh_metrics()
 
     def _note_pace(self, cost: float, seconds: float) -> None:
-        """Note what a turn cost.
+        """Add a turn to the pace.
 
-        On CUDA a turn waits for the call of the turn before: its time is that one's.
+        On CUDA a turn waits for the UNet call of the turn before, so that its seconds are that
+        call's.
+
+        Args:
+            cost: of the turn's UNet call, megapixels of rows.
+            seconds: that the turn took.
         """
         if self._pipeline.device.type == "cuda":
             cost, self._launched_cost = self._launched_cost, cost
         if cost:
             self._pace.add(cost, seconds)
 
-    def _observe(self) -> None:
-        """Bring the metrics up to date that tell how things are now."""
-        self._observe_jobs()
-        self._metrics.look(self._pipeline, self.stages.adapters)
+    def _refresh_metrics(self) -> None:
+        """Refresh all metrics of the state."""
+        self._refresh_queue_gauges()
+        self._metrics.sample(self._pipeline, self.stages.adapters)
 
-    def _observe_jobs(self) -> None:
-        """Tell how many jobs there are: who asks for it when he is answered finds his own gone."""
-        self._metrics.queue(len(self.queue), len(self._active))
+    def _refresh_queue_gauges(self) -> None:
+        """Refresh the queue gauges.
 
-    def _phases(self) -> frozenset[Phase]:
-        """Choose what is done in this turn: all, or what the component on the device can do."""
+        This comes before answering, so that a client's next /metrics no longer counts its own job.
+        """
+        self._metrics.set_jobs(len(self.queue), len(self._active))
+
+    def _choose_phases(self) -> frozenset[Phase]:
+        """Choose the phases of this turn: all, or one where one component fits on the device."""
         if not self._plan.is_offloading:
             return ALL_PHASES
         work = {
@@ -182,99 +190,99 @@ class StepLoop:
         chosen = policy.choose_phase(
             frozenset(phase for phase, has_work in work.items() if has_work),
             self.stages.phase,
-            time.monotonic() - self.stages.residence.since,
-            self.stages.residence.travel_s,
+            time.monotonic() - self.stages.offloader.since,
+            self.stages.offloader.transfer_s,
         )
         return frozenset({chosen})
 
-    def _drop_departed(self) -> None:
-        """Drop the jobs whose caller has gone or whose time has run out."""
-        for job in [*self.queue.sweep(), *self._active.sweep()]:
+    def _drop_cancelled_and_late(self) -> None:
+        """Drop the jobs that are cancelled or late."""
+        for job in [*self.queue.drop_cancelled_and_late(), *self._active.drop_cancelled_and_late()]:
             if job.is_cancelled:
-                self._metrics.departed()
+                self._metrics.count_cancelled()
             else:
-                late = "the time for this image ran out before it was done"
-                self._fail(job, job.late_error(late))
+                message = "the time for this image ran out before it was done"
+                self._fail(job, job.late_error(message))
 
     def _begin(self, jobs: Sequence[Job]) -> None:
-        """Encode the prompts of new jobs together; they are served from now on."""
+        """Begin new jobs: encode their prompts together."""
         if not jobs:
             return
         started = time.monotonic()
         self._active.begin(jobs)
         for job in jobs:
-            self._metrics.waited(started - job.accepted_at)
+            self._metrics.observe_wait(started - job.accepted_at)
         with self._metrics.timed(Stage.ENCODE):
-            self._isolation.together(jobs, self.stages.encode)
-        self._metrics.encoded(jobs)
+            self._isolation.run_for_all(jobs, self.stages.encode)
+        self._metrics.count_prompts(jobs)
 
     def _step(self, group: Sequence[Job]) -> float:
-        """Predict for the group and advance each of its jobs; give what it cost."""
+        """Predict for a group and advance each of its jobs; return the step's cost, megapixels."""
         if not group:
             return 0.0
         self._pulse.beat()
-        size = group[0].spec.record.size
+        size = group[0].spec.size
         call_pixels = self._capacity.call_pixels
         with self._metrics.timed(Stage.STEP):
-            self._isolation.together(
+            self._isolation.run_for_all(
                 group,
-                lambda jobs: self._call_unet(jobs, self._capacity.rows(size)),
+                lambda jobs: self._call_unet(jobs, self._capacity.row_limit(size)),
                 last_resort=lambda jobs: self._call_unet(jobs, 1),
             )
         self._capacity.end()
         if any(job not in self._active for job in group):
-            # Who fails even alone says nothing of the others.
+            # A job that fails even alone shows nothing about the memory that others take.
             self._capacity.restore(call_pixels)
-        self._metrics.stepped(group)
+        self._metrics.observe_rows(group)
         self._active.note_served(group)
         for job in group:
-            if job in self._active:  # who fails is taken out
-                self.stages.tell(job)
+            if job in self._active:  # a job that fails is removed
+                self.stages.report_progress(job)
         return sum(job.step_cost for job in group)
 
     def _call_unet(self, jobs: Sequence[Job], max_rows: int) -> None:
         rows = min(max_rows, sum(job.spec.rows for job in jobs))
-        self._capacity.begin(jobs[0].spec.record.size, rows)
-        self._metrics.called(self.stages.step(jobs, max_rows, self._isolation.alone))
+        self._capacity.begin(jobs[0].spec.size, rows)
+        self._metrics.count_calls(self.stages.step(jobs, max_rows, self._isolation.run_for_one))
         self._capacity.grow()
 
     def _finish(self, job: Job) -> None:
-        """Decode a job that has done its steps and hand the image out."""
+        """Decode a job whose UNet calls are done, and answer it."""
         self._pulse.beat()
-        self._isolation.together(
+        self._isolation.run_for_all(
             [job], self._decode, last_resort=partial(self._decode, in_tiles=True)
         )
 
     def _decode(self, jobs: Sequence[Job], *, in_tiles: bool = False) -> None:
-        """Decode one job, and answer when its place is free: its caller may ask again at once."""
+        """Decode one job, remove it, then answer: its caller may send another request at once."""
         [job] = jobs
         with self._metrics.timed(Stage.DECODE):
             pixels = self.stages.decode(job, in_tiles=in_tiles)
         if job not in self._active:
-            return  # everybody has been answered meanwhile
+            return  # the watchdog has answered all jobs meanwhile
         self._active.remove(job)
         if job.is_cancelled:
-            self._metrics.departed()
+            self._metrics.count_cancelled()
             return
-        self._metrics.image_done()
-        self._observe_jobs()
+        self._metrics.count_image()
+        self._refresh_queue_gauges()
         job.finish(pixels)
 
-    def _note_no_room(self) -> None:
-        self._metrics.out_of_memory()
-        self.stages.make_room()
+    def _note_out_of_memory(self) -> None:
+        self._metrics.count_out_of_memory()
+        self.stages.release_memory()
         self._capacity.shrink()
 
     def _fail(self, job: Job, error: LpwSdxlError) -> None:
-        self._metrics.job_failed()
+        self._metrics.count_failed_job()
         if job in self._active:
             self._active.remove(job)
-        self._observe_jobs()
+        self._refresh_queue_gauges()
         job.fail(error)
 
 
 def _lora_mixing(adapters: Adapters | None, plan: MemoryPlan) -> policy.LoraMixing:
-    """Say which LoRAs may share a call."""
+    """Build the rule for which sets of LoRAs may share a call."""
     if adapters is None:
         return policy.NO_MIXING
     return policy.LoraMixing(plan.max_lora_sets, partial(adapters.is_at_hand, Component.UNET))

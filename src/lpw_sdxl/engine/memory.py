@@ -1,38 +1,39 @@
-"""How the device's memory is used: planned once from what is measured, and told in one line."""
+"""The plan for the device's memory: made once from measurements, and written as one line."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from lpw_sdxl.diffusion.decoder import SMALL_TILE_PIXELS
-from lpw_sdxl.diffusion.denoiser import LONGEST_KEPT_TOKENS
-from lpw_sdxl.diffusion.graphs import MOST_GRAPHS
+from lpw_sdxl.diffusion.denoiser import MAX_KEPT_TOKENS
+from lpw_sdxl.diffusion.graphs import MAX_GRAPHS
 from lpw_sdxl.engine.description import MemoryDescription
 from lpw_sdxl.engine.policy import ACTIVE_CALLS
 from lpw_sdxl.errors import ModelError, SettingsError
 from lpw_sdxl.schema import ImageSize
 
 GIB = 1024**3
-EVERYTHING_FITS_BYTES = 20_000_000_000  # of the whole device; below it one component at a time
-SPARE_SHARE = 0.08  # of the free memory, left to the allocator's gaps and to CUDA's own
-TILE_ABOVE_PIXELS = 2048 * 2048  # tiles change tones a little, so only what is larger is tiled
-MAX_LORA_SETS = 8  # in a UNet call; each divides the layers that it changes once more
-# A smaller call takes an H100 less time than a CPU needs to launch it (gpu_kernels.json).
+EVERYTHING_FITS_BYTES = 20_000_000_000  # of the device; a smaller one has one component at a time
+SPARE_SHARE = 0.08  # of the free memory, for gaps of the allocator and for CUDA itself
+TILE_ABOVE_PIXELS = 2048 * 2048  # only larger images are tiled, because tiles change tones a little
+MAX_LORA_SETS = 8  # in a UNet call; each set divides the layers that it changes once more
+# An H100 computes a smaller call in less time than a CPU takes to launch it (gpu_kernels.json).
 LAUNCH_BOUND_PIXELS = 6 * 1024 * 1024
-KEPT_CALLS = ACTIVE_CALLS + 1  # calls' worth of kept projections: of all under way, and one stacked
+KEPT_CALLS = ACTIVE_CALLS + 1  # calls' rows with kept projections: all under way, and one stacked
 
 
 def choose_device(wanted: str, workers: int = 1) -> torch.device:
-    """Turn the device setting into a device.
+    """Choose the device that a setting means.
 
     Args:
         wanted: `auto`, `cpu` or `cuda`.
         workers: how many devices are needed, where CUDA is used.
 
     Raises:
-        SettingsError: if a CUDA device was asked for that this machine does not have.
+        SettingsError: if a CUDA device is wanted that this machine does not have.
     """
     has_cuda = torch.cuda.is_available()
     if wanted == "cuda" and not has_cuda:
@@ -46,13 +47,13 @@ def choose_device(wanted: str, workers: int = 1) -> torch.device:
             f"LPW_SDXL_WORKERS is {workers}, and {count} CUDA devices are visible; a worker needs"
             f" one of its own, so at most {count} would be right"
         )
-    # A worker sees the one GPU it is to use, which is then number 0.
+    # To a worker only its own GPU is visible, as number 0.
     return torch.device("cuda", 0) if is_cuda else torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """What a CUDA device has, before the model comes; bytes."""
+    """The memory of a CUDA device before the model is moved there; bytes."""
 
     total: int
     free: int
@@ -60,7 +61,7 @@ class DeviceMemory:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a model takes on a CUDA device.
+    """The memory that a model takes on a CUDA device.
 
     Attributes:
         weights: bytes of all of them.
@@ -78,10 +79,14 @@ class Footprint:
     per_decoded_pixel: float
     per_kept_token: float
 
+    def resident(self, *, is_offloading: bool) -> int:
+        """Return the bytes of weights that are on the device during a UNet call."""
+        return self.largest_component if is_offloading else self.weights
+
 
 @dataclass(frozen=True)
 class MemoryPlan(MemoryDescription):
-    """What the engine may do at once.
+    """The plan: what the engine may do at once.
 
     Attributes:
         device: where it computes, by torch's name.
@@ -95,17 +100,18 @@ class MemoryPlan(MemoryDescription):
         keeps_projections: whether prompts' keys and values are kept over their steps.
         merged_bytes: of the weights with LoRAs that are kept beside the model's own.
         max_lora_sets: that one UNet call may have, no LoRAs at all counted as one.
-        graph_pixels: of all rows of a UNet call that is replayed as a CUDA graph; 0 for none.
+        graph_pixels: of all rows of a UNet call that is replayed as a CUDA graph, at most; 0 for
+            none.
     """
 
     def rows_for(self, size: ImageSize) -> int:
-        """Say how many rows of a size one UNet call holds, at least 1."""
+        """Compute how many rows of a size one UNet call may have, at least 1."""
         return max(1, min(self.max_rows, self.call_pixels // (size.height * size.width)))
 
     def __str__(self) -> str:
-        """Say the plan in one line of a log."""
+        """Write the plan as one line of a log."""
         place = (
-            f"one component at a time on {self.device}, the others in the CPU's memory"
+            f"one component at a time on {self.device}, the others in the host's memory"
             if self.is_offloading
             else f"everything stays on {self.device}"
         )
@@ -118,15 +124,15 @@ class MemoryPlan(MemoryDescription):
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What the settings and the model ask for.
+class MemoryRequest:
+    """The memory that the settings and the model ask for.
 
     Attributes:
         max_rows: rows of one UNet call.
-        native_size: of the model; the plan's rows are of this size.
+        native_size: of the model; `max_rows` counts rows of this size.
         offload: `auto`, `always` or `never`.
         lora_bytes: for weights with LoRAs, at most; 0 where there are none.
-        unet_bytes: of the UNet's weights, which is what one set of LoRAs takes at most.
+        unet_bytes: of the UNet's weights: one set of LoRAs takes as many at most.
         uses_graphs: whether small UNet calls are replayed as CUDA graphs, on a CUDA device.
     """
 
@@ -142,14 +148,19 @@ class Wishes:
         """Count the pixels of the native size."""
         return self.native_size.height * self.native_size.width
 
+    @property
+    def full_call_pixels(self) -> int:
+        """Count the pixels of `max_rows` rows of native size."""
+        return self.max_rows * self.native_pixels
+
 
 def must_offload(memory: DeviceMemory | None, weights: int, offload: str) -> bool:
-    """Decide whether only the component at work is on the device.
+    """Return whether only the component at work is on the device.
 
     Args:
         memory: of the device; None for the CPU.
         weights: bytes of all of them.
-        offload: the setting.
+        offload: the setting, `auto`, `always` or `never`.
     """
     if offload != "auto":
         return offload == "always"
@@ -159,16 +170,16 @@ def must_offload(memory: DeviceMemory | None, weights: int, offload: str) -> boo
 
 
 def plan_memory(
-    wishes: Wishes,
+    wanted: MemoryRequest,
     device: torch.device,
     dtypes: tuple[torch.dtype, torch.dtype],
     weight_bytes: int,
     measured: tuple[DeviceMemory, Footprint] | None,
 ) -> MemoryPlan:
-    """Plan; pure.
+    """Compute the plan; a pure function.
 
     Args:
-        wishes: settings and native size.
+        wanted: by the settings and the model.
         device: where everything runs.
         dtypes: of the UNet, and of the VAE.
         weight_bytes: of all components.
@@ -178,62 +189,109 @@ def plan_memory(
     Raises:
         ModelError: if not even one row or one tile fits.
     """
-    memory = measured[0] if measured else None
-    is_offloading = must_offload(memory, weight_bytes, wishes.offload)
-    pixels = wishes.max_rows * wishes.native_pixels
-    tile_above = TILE_ABOVE_PIXELS
-    keeps_projections = not is_offloading
-    merged_bytes = wishes.lora_bytes
-    graph_pixels = 0
+    is_offloading = must_offload(measured[0] if measured else None, weight_bytes, wanted.offload)
     if measured:
-        memory, footprint = measured
-        resident = footprint.largest_component if is_offloading else footprint.weights
-        room = memory.free * (1 - SPARE_SHARE) - resident
-        # One set of LoRAs can always be there; one that is offloaded takes the base's place.
-        one_set = 0 if is_offloading else min(wishes.lora_bytes, footprint.largest_component)
-        room -= one_set
-        kept = KEPT_CALLS * wishes.max_rows * LONGEST_KEPT_TOKENS * footprint.per_kept_token
-        keeps_projections &= room - kept >= pixels * footprint.per_row_pixel
-        room -= kept if keeps_projections else 0
-        pixels = min(pixels, int(room / footprint.per_row_pixel))
-        step_room = pixels * footprint.per_row_pixel
-        if is_offloading:  # only the VAE is there
-            room = memory.free * (1 - SPARE_SHARE) - footprint.vae
-        tile_above = min(tile_above, int(room / footprint.per_decoded_pixel))
-        left = max(0.0, room - max(step_room, tile_above * footprint.per_decoded_pixel))
-        left *= 1 - SPARE_SHARE
-        if wishes.uses_graphs and not is_offloading:
-            # Sets of LoRAs that share calls save more. All graphs work in one room, and each keeps
-            # its rows' projections.
-            sets = min(MAX_LORA_SETS, int(one_set + left) // wishes.unet_bytes)
-            room_of_sets = max(0, min(wishes.lora_bytes, sets * wishes.unet_bytes) - one_set)
-            kept_of_a_row = MOST_GRAPHS * LONGEST_KEPT_TOKENS * footprint.per_kept_token
-            kept_of_a_row *= keeps_projections
-            per_pixel = footprint.per_row_pixel + kept_of_a_row / wishes.native_pixels
-            graph_pixels = min(LAUNCH_BOUND_PIXELS, int((left - room_of_sets) / per_pixel))
-            left -= graph_pixels * per_pixel
-        merged_bytes = 0 if is_offloading else min(wishes.lora_bytes, one_set + int(left))
-        if pixels < wishes.native_pixels or tile_above < SMALL_TILE_PIXELS**2:
-            raise ModelError(
-                f"the device has {memory.free / GIB:.1f} GiB free, and this model needs"
-                f" {resident / GIB:.1f} GiB for weights and"
-                f" {wishes.native_pixels * footprint.per_row_pixel / GIB:.1f} GiB for one image;"
-                " a larger GPU, or one that nobody else uses, would be right"
-            )
+        shares = _divide(wanted, *measured, is_offloading=is_offloading)
+        _check_one_image_fits(wanted, *measured, shares, is_offloading=is_offloading)
+    else:
+        shares = Shares(
+            wanted.full_call_pixels, TILE_ABOVE_PIXELS, not is_offloading, wanted.lora_bytes, 0
+        )
     return MemoryPlan(
         device=str(device),
         dtype=_name(dtypes[0]),
         decode_dtype=_name(dtypes[1]),
         weight_bytes=weight_bytes,
         is_offloading=is_offloading,
-        max_rows=min(wishes.max_rows, max(1, pixels // wishes.native_pixels)),
-        call_pixels=pixels,
-        tile_above_pixels=tile_above,
-        keeps_projections=keeps_projections,
-        merged_bytes=merged_bytes,
-        max_lora_sets=max(1, min(MAX_LORA_SETS, merged_bytes // wishes.unet_bytes)),
-        graph_pixels=graph_pixels,
+        max_rows=min(wanted.max_rows, max(1, shares.call_pixels // wanted.native_pixels)),
+        max_lora_sets=max(1, min(MAX_LORA_SETS, shares.merged_bytes // wanted.unet_bytes)),
+        **shares._asdict(),
     )
+
+
+class Shares(NamedTuple):
+    """The parts of the memory that a plan gives to each purpose, as in MemoryPlan."""
+
+    call_pixels: int
+    tile_above_pixels: int
+    keeps_projections: bool
+    merged_bytes: int
+    graph_pixels: int
+
+
+class Budget:
+    """A budget: the bytes of a device that are free for further purposes."""
+
+    def __init__(self, free: float) -> None:
+        self.free = free
+
+    def withdraw(self, size: float) -> None:
+        """Take bytes out for one purpose."""
+        self.free -= size
+
+    def count(self, unit: float, most: int) -> int:
+        """Compute how many units of so many bytes are free, at most `most`."""
+        return min(most, int(self.free / unit))
+
+
+def _divide(
+    wanted: MemoryRequest, memory: DeviceMemory, footprint: Footprint, *, is_offloading: bool
+) -> Shares:
+    """Divide a CUDA device's free memory among its purposes, the most important first."""
+    usable = memory.free * (1 - SPARE_SHARE)
+    # One set of LoRAs always has room; with offloading its weights replace the base's.
+    one_set = 0 if is_offloading else min(wanted.lora_bytes, footprint.largest_component)
+    projections = KEPT_CALLS * wanted.max_rows * MAX_KEPT_TOKENS * footprint.per_kept_token
+    full_call = wanted.full_call_pixels * footprint.per_row_pixel
+
+    budget = Budget(usable)
+    budget.withdraw(footprint.resident(is_offloading=is_offloading))
+    budget.withdraw(one_set)
+    keeps_projections = not is_offloading and budget.free - projections >= full_call
+    if keeps_projections:
+        budget.withdraw(projections)
+    call_pixels = budget.count(footprint.per_row_pixel, wanted.full_call_pixels)
+    if is_offloading:  # the VAE is alone on the device when it decodes
+        budget = Budget(usable)
+        budget.withdraw(footprint.vae)
+    tile_above = budget.count(footprint.per_decoded_pixel, TILE_ABOVE_PIXELS)
+    # A UNet call and a decode follow each other in the same memory.
+    budget.withdraw(
+        max(call_pixels * footprint.per_row_pixel, tile_above * footprint.per_decoded_pixel)
+    )
+    left = Budget(max(0.0, budget.free) * (1 - SPARE_SHARE))
+    graph_pixels = 0
+    if wanted.uses_graphs and not is_offloading:
+        # Sets of LoRAs that share calls save more than graphs, so that their room comes first.
+        sets = min(MAX_LORA_SETS, int(one_set + left.free) // wanted.unet_bytes)
+        more_sets = max(0, min(wanted.lora_bytes, sets * wanted.unet_bytes) - one_set)
+        # All graphs share the memory of one call, but each keeps its rows' projections.
+        kept_per_row = MAX_GRAPHS * MAX_KEPT_TOKENS * footprint.per_kept_token * keeps_projections
+        per_pixel = footprint.per_row_pixel + kept_per_row / wanted.native_pixels
+        graph_pixels = Budget(left.free - more_sets).count(per_pixel, LAUNCH_BOUND_PIXELS)
+        left.withdraw(graph_pixels * per_pixel)
+    merged_bytes = 0 if is_offloading else min(wanted.lora_bytes, one_set + int(left.free))
+    return Shares(call_pixels, tile_above, keeps_projections, merged_bytes, graph_pixels)
+
+
+def _check_one_image_fits(
+    wanted: MemoryRequest,
+    memory: DeviceMemory,
+    footprint: Footprint,
+    shares: Shares,
+    *,
+    is_offloading: bool,
+) -> None:
+    """Refuse a device that has no room for one row of native size, or for one small tile."""
+    has_row = shares.call_pixels >= wanted.native_pixels
+    has_tile = shares.tile_above_pixels >= SMALL_TILE_PIXELS**2
+    if not (has_row and has_tile):
+        raise ModelError(
+            f"the device has {memory.free / GIB:.1f} GiB free, and this model needs"
+            f" {footprint.resident(is_offloading=is_offloading) / GIB:.1f} GiB for weights and"
+            f" {wanted.native_pixels * footprint.per_row_pixel / GIB:.1f} GiB for one image;"
+            " a larger GPU, or one that no other program uses, would be right"
+        )
 
 
 def _name(dtype: torch.dtype) -> str:

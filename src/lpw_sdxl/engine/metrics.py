@@ -1,9 +1,9 @@
-"""What the engine did and how it is, for Prometheus and /info at once; it decides nothing.
+"""The engine's metrics, for Prometheus and /info at once; it decides nothing.
 
-Every series is made at the start and labels take values from the Enums below and the error tree, so
-that the number of series is constant. In BentoML's worker the numbers live in files, one set for
-each process, which /metrics adds up, whatever the registry: counters go on where a worker that died
-left them.
+Every series is made at the start, and labels take values from the Enums below and the error tree:
+the number of series is constant. In a BentoML worker the numbers are kept in files, one set for
+each process, which /metrics adds up, whatever the registry: a worker that replaces a dead one
+continues its counters.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:  # a worker's metrics are made before torch is imported
     from lpw_sdxl.lora.adapters import Adapters
 
 PREFIX: Final = "lpw_sdxl"
-OTHER_ERROR: Final = "other"  # in the place of a code that should not be
+OTHER_ERROR: Final = "other"  # in the place of an unknown code
 WAIT_SECONDS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 STAGE_SECONDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30)
 STEP_ROWS: Final = (1, 2, 4, 6, 8, 12, 16, 24, 32, 64)
 
 
 class Stage(StrEnum):
-    """A part of an image's way whose time is measured."""
+    """A stage of an image's generation whose time is measured."""
 
     ENCODE = "encode"  # prompts to embeddings, for all that begin together
     STEP = "step"  # one UNet call and the schedulers' steps behind it
@@ -45,7 +45,7 @@ class Stage(StrEnum):
 
 
 class CacheName(StrEnum):
-    """What is remembered of prompts and LoRAs."""
+    """A cache of prompts or LoRAs whose lookups are counted."""
 
     CONDITIONINGS = "conditionings"  # whole requests
     WINDOWS = "windows"  # windows of 77 tokens
@@ -55,14 +55,14 @@ class CacheName(StrEnum):
 
 @dataclass
 class LoopCounters:
-    """What the loop has done since it started; only its thread writes.
+    """The loop's counters since it started; only its thread writes them.
 
     Attributes:
         unet_calls: calls by the number of jobs they carried.
         images: finished.
-        failed: jobs that ended in an error, those that were late included.
-        left: jobs whose caller went away.
-        out_of_memory: times that work had to be divided, or a job failed, for lack of memory.
+        failed: jobs that ended in an error, late ones included.
+        left: jobs that their caller cancelled.
+        out_of_memory: times that work was divided, or a job failed, for lack of memory.
     """
 
     unet_calls: Counter[int] = field(default_factory=Counter)
@@ -73,14 +73,16 @@ class LoopCounters:
 
 
 class EngineMetrics:
-    """The metrics of one engine. Any thread may call; each call takes microseconds.
+    """The metrics of one engine: records of what the loop did, and samples of its state.
+
+    Any thread may call; each call takes microseconds.
 
     Args:
-        registry: what else collects them; None for a registry of their own, which is what a BentoML
-            worker needs. One registry takes them once.
+        registry: to register the metrics in, once for each registry; None for a registry of their
+            own, which a BentoML worker needs.
 
     Attributes:
-        counters: what /info tells.
+        counters: those of /info.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
@@ -88,7 +90,7 @@ class EngineMetrics:
         registry = registry or CollectorRegistry()
         counter = partial(CounterMetric, namespace=PREFIX, registry=registry)
         histogram = partial(Histogram, namespace=PREFIX, registry=registry)
-        # Summed over the workers that live: the default has a series for each that ever lived.
+        # Summed over the live workers: by default there is a series for each that ever lived.
         gauge = partial(Gauge, namespace=PREFIX, registry=registry, multiprocess_mode="livesum")
         self._waiting = gauge("queue_jobs", "Jobs that wait to begin.")
         self._active = gauge("active_jobs", "Jobs under way.")
@@ -106,8 +108,8 @@ class EngineMetrics:
             "stage_seconds", "Time of one stage of the work.", ["stage"], buckets=STAGE_SECONDS
         )
         self._stages = {stage: stages.labels(stage) for stage in Stage}
-        self._images = counter("images", "Images handed out.")
-        self._cancelled = counter("cancelled", "Jobs dropped because whoever asked had gone.")
+        self._images = counter("images", "Images finished.")
+        self._cancelled = counter("cancelled", "Jobs dropped because their client disconnected.")
         self._out_of_memory = counter(
             "out_of_memory", "Times that the device had no memory left for a piece of work."
         )
@@ -120,20 +122,20 @@ class EngineMetrics:
         misses = counter("cache_misses", "Lookups that found nothing.", ["cache"])
         self._lookups = {name: (hits.labels(name), misses.labels(name)) for name in CacheName}
         self._counted: Counter[CounterMetric] = Counter()
-        self.queue(0, 0)  # a process may get the number, and with it the files, of one that died
-        self.device_memory(0, 0)
+        self.set_jobs(0, 0)  # a process may have the number, and so the files, of one that died
+        self.set_device_memory(0, 0)
 
-    def queue(self, waiting: int, active: int) -> None:
-        """Tell how many jobs wait and how many are under way, now."""
+    def set_jobs(self, waiting: int, active: int) -> None:
+        """Set how many jobs wait and how many are under way now."""
         self._waiting.set(waiting)
         self._active.set(active)
 
-    def waited(self, seconds: float) -> None:
-        """Tell how long a job waited that begins now."""
+    def observe_wait(self, seconds: float) -> None:
+        """Record how long a job waited before it began."""
         self._waits.observe(seconds)
 
-    def stage(self, stage: Stage, seconds: float) -> None:
-        """Tell how long one piece of a stage's work took."""
+    def observe_stage(self, stage: Stage, seconds: float) -> None:
+        """Record how long one piece of a stage's work took."""
         self._stages[stage].observe(seconds)
 
     @contextmanager
@@ -141,68 +143,68 @@ class EngineMetrics:
         """Time a block that is one piece of a stage's work; one that fails is not counted."""
         started = time.perf_counter()
         yield
-        self.stage(stage, time.perf_counter() - started)
+        self.observe_stage(stage, time.perf_counter() - started)
 
-    def encoded(self, jobs: Sequence[Job]) -> None:
-        """Count the prompts of those of these jobs whose denoising has begun."""
+    def count_prompts(self, jobs: Sequence[Job]) -> None:
+        """Count the tokens and chunks of the jobs that were encoded, not of those that failed."""
         for count in (count for job in jobs if job.denoising for count in job.spec.counts):
             self._tokens.inc(count.tokens)
             self._chunks.inc(count.chunks)
 
-    def called(self, calls: Iterable[int]) -> None:
-        """Count UNet calls; each is told by the number of jobs it carried."""
+    def count_calls(self, calls: Iterable[int]) -> None:
+        """Count UNet calls, each given as the number of jobs that it carried."""
         self.counters.unet_calls.update(calls)
 
-    def stepped(self, jobs: Sequence[Job]) -> None:
-        """Count the rows of a step of these jobs."""
+    def observe_rows(self, jobs: Sequence[Job]) -> None:
+        """Record the rows of a step of jobs."""
         self._rows.observe(sum(job.spec.rows for job in jobs))
 
-    def image_done(self) -> None:
-        """Count an image that is handed out."""
+    def count_image(self) -> None:
+        """Count a finished image."""
         self.counters.images += 1
         self._images.inc()
 
-    def job_failed(self) -> None:
-        """Count a job that ended in an error; the border counts its code."""
+    def count_failed_job(self) -> None:
+        """Count a job that ended in an error; the service counts the code of its answer."""
         self.counters.failed += 1
 
-    def failed(self, code: str) -> None:
-        """Count an answer with an error by its code; one that is not known counts as "other"."""
+    def count_error(self, code: str) -> None:
+        """Count an answer with an error by its code; an unknown code counts as "other"."""
         self._errors.get(code, self._errors[OTHER_ERROR]).inc()
 
-    def departed(self) -> None:
-        """Count a job whose caller went away."""
+    def count_cancelled(self) -> None:
+        """Count a job that its caller cancelled."""
         self.counters.left += 1
         self._cancelled.inc()
 
-    def out_of_memory(self) -> None:
-        """Count a piece of work that the device had no memory for."""
+    def count_out_of_memory(self) -> None:
+        """Count a piece of work for which the device had no memory."""
         self.counters.out_of_memory += 1
         self._out_of_memory.inc()
 
-    def look(self, pipeline: Pipeline, adapters: Adapters | None) -> None:
-        """See what caches have done and a CUDA device holds; for one thread at a time.
+    def sample(self, pipeline: Pipeline, adapters: Adapters | None) -> None:
+        """Read the counters of caches and the memory of a CUDA device; for one thread at a time.
 
         Args:
-            pipeline: whose prompts are remembered.
-            adapters: whose LoRAs are; None where there are none.
+            pipeline: has the caches of prompts.
+            adapters: has those of LoRAs; None where there are none.
         """
         conditionings, windows = pipeline.prompt_encoder.counters
-        self.cache(CacheName.CONDITIONINGS, conditionings.hits, conditionings.misses)
-        self.cache(CacheName.WINDOWS, windows.hits, windows.misses)
+        self.count_lookups(CacheName.CONDITIONINGS, conditionings.hits, conditionings.misses)
+        self.count_lookups(CacheName.WINDOWS, windows.hits, windows.misses)
         if adapters is not None:
             merged, files = adapters.counters, adapters.library.counters
-            self.cache(CacheName.LORA_WEIGHTS, merged.hits, merged.misses)
-            self.cache(CacheName.LORA_FILES, files.hits, files.misses)
+            self.count_lookups(CacheName.LORA_WEIGHTS, merged.hits, merged.misses)
+            self.count_lookups(CacheName.LORA_FILES, files.hits, files.misses)
         if pipeline.device.type == "cuda":
             from torch import cuda  # noqa: PLC0415 - as above
 
-            self.device_memory(
+            self.set_device_memory(
                 cuda.memory_allocated(pipeline.device), cuda.memory_reserved(pipeline.device)
             )
 
-    def cache(self, name: CacheName, hits: int, misses: int) -> None:
-        """Bring a cache's counters up to date; for one thread at a time.
+    def count_lookups(self, name: CacheName, hits: int, misses: int) -> None:
+        """Count a cache's lookups since the last time; for one thread at a time.
 
         Args:
             name: which cache.
@@ -213,7 +215,7 @@ class EngineMetrics:
             series.inc(count - self._counted[series])
             self._counted[series] = count
 
-    def device_memory(self, allocated: int, reserved: int) -> None:
-        """Tell what the device's memory holds now, bytes."""
+    def set_device_memory(self, allocated: int, reserved: int) -> None:
+        """Set the bytes of the device's memory that are allocated and reserved now."""
         self._allocated.set(allocated)
         self._reserved.set(reserved)

@@ -1,8 +1,8 @@
-"""Who steps together: pure functions over what the loop knows of its jobs.
+"""The choice of jobs that begin and of jobs that share a step: pure functions over their views.
 
-Rules: jobs of one key share a call, with a few sets of LoRAs among them; inside a key the oldest go
-first; the device's time is shared by jobs, not by calls, so that a small image never waits for a
-large one to be done, nor a size that one job uses for a size that many use.
+Rules: jobs of one key share a call, with a few sets of LoRAs among them; within a key the oldest
+begin first; the device's time is shared equally among jobs, not among sizes, so that a small image
+never waits until a large one is done, nor a job of a rare size until those of a common size are.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from lpw_sdxl.engine.cost import step_cost
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.schema import ImageSize
 
-ACTIVE_CALLS = 4  # all sizes together have at most this many calls' rows under way: bounds memory
-TURN_CHUNKS = 64  # prompt chunks encoded between two steps: about the work of one UNet row
-STAY_TRAVELS = 10  # a phase lasts this many times its components' travel while others wait
-CALLS_WITH_LORAS = 2  # calls' rows of one size that are under way where their LoRAs differ
-STAY_CALLS = 4  # so many calls go before the least served job's, if its LoRAs have to be made
+ACTIVE_CALLS = 4  # all jobs under way have at most the rows of so many calls: bounds memory
+TURN_CHUNKS = 64  # prompt chunks encoded between two steps, at most: about the work of one UNet row
+MIN_PHASE_TRANSFERS = 10  # a phase with work lasts at least so many times its component's transfer
+CALLS_WITH_LORAS = 2  # jobs of one size have the rows of so many calls where their LoRAs differ
+MAX_CALLS_PASSED_OVER = 4  # in a row, without the least served job, if its LoRAs have to be made
 
-Capacity = Callable[[ImageSize], int]  # rows of one UNet call that fit, by the images' size
+RowLimit = Callable[[ImageSize], int]  # the most rows of one UNet call, by the images' size
 
 
 class Phase(StrEnum):
-    """What the device does; each needs one component of the model."""
+    """A kind of work on the device; each needs one component of the model."""
 
     ENCODE = "encode"
     STEP = "step"
@@ -35,22 +35,22 @@ class Phase(StrEnum):
 
 
 class StepKey(NamedTuple):
-    """What must be equal for two jobs to share a UNet call."""
+    """The properties that must be equal for two jobs to share a UNet call."""
 
     size: ImageSize
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What the policy knows of a job.
+class JobView:
+    """A job as the policy sees it.
 
     Attributes:
-        key: what it can share a call with.
-        rows: UNet rows it needs, 1 or 2.
-        served: device time it has had, counted in megapixels of its own rows; what counts is how
-            it compares with the others' (`served_at_first`, `served_after`).
-        chunks: of its prompts, still to be encoded while it waits.
-        loras: that the UNet has for it.
+        key: jobs of equal keys can share a call.
+        rows: its rows of a UNet call, 1 or 2.
+        served: device time that it has had, in megapixels of its own rows; only its difference
+            from the other jobs' matters (`served_at_first`, `served_after`).
+        chunks: of its prompts, which are encoded when it begins.
+        loras: of the UNet for its rows.
     """
 
     key: StepKey
@@ -62,11 +62,11 @@ class Standing:
 
 @dataclass(frozen=True)
 class LoraMixing:
-    """Which sets of LoRAs may share a call.
+    """The rule for which sets of LoRAs may share a call.
 
     Attributes:
         max_sets: in one call, no LoRAs at all counted as one.
-        is_at_hand: whether a set's weights need not be made first.
+        is_at_hand: returns whether a set's weights exist already.
     """
 
     max_sets: int
@@ -74,7 +74,7 @@ class LoraMixing:
 
 
 def admit(
-    waiting: Iterable[Standing], active: Sequence[Standing], max_rows: int, capacity: Capacity
+    waiting: Iterable[JobView], active: Sequence[JobView], max_rows: int, row_limit: RowLimit
 ) -> list[int]:
     """Choose which waiting jobs begin now.
 
@@ -82,15 +82,15 @@ def admit(
         waiting: oldest first.
         active: the jobs already under way.
         max_rows: rows of one UNet call of native size.
-        capacity: rows of one UNet call, by size.
+        row_limit: rows of one UNet call, by size.
 
     Returns:
-        indexes into `waiting`, ascending. A key takes jobs while its rows fit into one call, or
-        into two where their LoRAs differ (a choice, so that a call has few sets of them); it
-        always takes one. The first job of a key that does not fit closes that key, so that a small
-        one cannot overtake. All keys together take what ACTIVE_CALLS calls hold; the first job over
-        that closes all. At most TURN_CHUNKS are encoded in one turn (though always one job),
-        because the jobs under way wait for that.
+        indexes into `waiting`, ascending. Jobs of a key begin while its rows fit into one call, or
+        into CALLS_WITH_LORAS calls where their LoRAs differ (so that jobs of few sets can be chosen
+        for a call); one job of a key can always begin. The first job of a key that does not fit
+        stops that key, so that a smaller one cannot overtake it. All keys together have the rows of
+        ACTIVE_CALLS calls; the first job beyond that stops all. At most TURN_CHUNKS chunks are
+        encoded in one turn (but always one job), because the jobs under way wait for that.
     """
     free_chunks = TURN_CHUNKS
     free_in_all = ACTIVE_CALLS * max_rows - sum(job.rows for job in active)
@@ -107,7 +107,7 @@ def admit(
         if job.key in closed:
             continue
         calls = 1 if sets[job.key] <= {job.loras} else CALLS_WITH_LORAS
-        if taken[job.key] and taken[job.key] + job.rows > calls * capacity(job.key.size):
+        if taken[job.key] and taken[job.key] + job.rows > calls * row_limit(job.key.size):
             closed.add(job.key)
             continue
         taken[job.key] += job.rows
@@ -119,62 +119,62 @@ def admit(
 
 
 NO_MIXING = LoraMixing(max_sets=1, is_at_hand=lambda _: True)
-"""A call has one set, and none is better than another."""
+"""One set in a call, and all sets are at hand."""
 
 
 def choose_group(
-    active: Sequence[Standing],
-    capacity: Capacity,
+    active: Sequence[JobView],
+    row_limit: RowLimit,
     mixing: LoraMixing = NO_MIXING,
     passed_over: int = 0,
 ) -> list[int]:
-    """Choose the jobs of the next UNet call: the least served one, and who can go with it.
+    """Choose the jobs of the next UNet call: the least served one, and others that can share it.
 
-    A job that waits is served nothing while the others are, so its turn comes. If its LoRAs would
-    have to be made in the place of another's, the least served one whose LoRAs are at hand goes
-    before it, for a few calls: else sets that don't fit into the memory together would be made for
-    every call.
+    A job that waits is not served while others are, so that it becomes the least served one. If its
+    LoRAs would have to be made in the place of another set, the least served job whose LoRAs are at
+    hand goes first, for MAX_CALLS_PASSED_OVER calls at most. Otherwise sets that do not fit into
+    the memory together would be made anew for every call.
 
     Args:
-        active: all jobs that want to step.
-        capacity: rows of one UNet call.
-        mixing: which LoRAs go together.
-        passed_over: calls in a row that were without the least served job. What it is served does
-            not tell: those that go before it may leave, and others come.
+        active: all jobs with UNet calls left.
+        row_limit: rows of one UNet call, by size.
+        mixing: which sets of LoRAs may share a call.
+        passed_over: calls in a row that were without the least served job. It can't be computed
+            from `served`: the jobs that went first may be gone, and others may have begun.
 
     Returns:
-        indexes into `active`, ascending; empty if there is none. The group is of one key and fits
-        into one call, or is one job; it has no more sets of LoRAs than may be mixed.
+        indexes into `active`, ascending; empty if that is empty. The group has one key and fits
+        into one call, or is one job; it has at most `mixing.max_sets` sets of LoRAs.
     """
     if not active:
         return []
     by_service = sorted(range(len(active)), key=lambda index: (active[index].served, index))
     at_hand = {job.loras for job in active if mixing.is_at_hand(job.loras)}
-    if len(at_hand) >= mixing.max_sets and passed_over < STAY_CALLS:
+    if len(at_hand) >= mixing.max_sets and passed_over < MAX_CALLS_PASSED_OVER:
         first = _choose_first([active[index] for index in by_service], at_hand)
         by_service.insert(0, by_service.pop(first))
     leader = active[by_service[0]]
     if leader.loras not in at_hand:
-        at_hand = set()  # it is made in their place, and others' with it
-    free = capacity(leader.key.size)
+        at_hand = set()  # its set is made in their place, and others may be made with it
+    free_rows = row_limit(leader.key.size)
     sets: set[LoraSet] = set()
     group: list[int] = []
-    for index in _by_company(active, by_service):
+    for index in _sort_by_set(active, by_service):
         job = active[index]
-        has_room = job.key == leader.key and (not group or job.rows <= free)
+        has_room = job.key == leader.key and (not group or job.rows <= free_rows)
         is_worth_it = job.loras in at_hand or len(at_hand) < mixing.max_sets
         if has_room and is_worth_it and len(sets | {job.loras}) <= mixing.max_sets:
-            free -= job.rows
+            free_rows -= job.rows
             sets.add(job.loras)
             at_hand.add(job.loras)
             group.append(index)
     return sorted(group)
 
 
-def _by_company(active: Sequence[Standing], by_service: Sequence[int]) -> list[int]:
-    """Bring together, behind the first, the jobs of one set among those that were served alike.
+def _sort_by_set(active: Sequence[JobView], by_service: Sequence[int]) -> list[int]:
+    """Sort by set of LoRAs the jobs that were served at most half a call more than the first.
 
-    Fewer sets in a call are fewer divided layers. Who was served less by half a call stays ahead.
+    Fewer sets in a call divide fewer layers. The other jobs follow as they were.
     """
     first = active[by_service[0]]
     level = first.served + step_cost(first.key.size, first.rows) / 2
@@ -183,21 +183,21 @@ def _by_company(active: Sequence[Standing], by_service: Sequence[int]) -> list[i
         order.setdefault(active[index].loras, len(order))
 
     def place(index: int) -> tuple[bool, int]:
-        is_ahead = active[index].served > level
-        return is_ahead, 0 if is_ahead else order[active[index].loras]
+        is_served_more = active[index].served > level
+        return is_served_more, 0 if is_served_more else order[active[index].loras]
 
     return sorted(by_service, key=place)
 
 
-def least_served(active: Sequence[Standing]) -> int:
-    """Say whose turn it is, by what each has had: an index into `active`, which is not empty."""
+def least_served(active: Sequence[JobView]) -> int:
+    """Find the least served job: an index into `active`, which must not be empty."""
     return min(range(len(active)), key=lambda index: (active[index].served, index))
 
 
-def _choose_first(by_service: Sequence[Standing], at_hand: Collection[LoraSet]) -> int:
-    """Choose whom a call is for, of jobs in the order of what they were served."""
+def _choose_first(by_service: Sequence[JobView], at_hand: Collection[LoraSet]) -> int:
+    """Choose the job that leads a call: an index into the jobs sorted by service."""
     least = by_service[0]
-    patience = STAY_CALLS * step_cost(least.key.size, least.rows)
+    patience = MAX_CALLS_PASSED_OVER * step_cost(least.key.size, least.rows)
     for index, job in enumerate(by_service):
         if job.served > least.served + patience:
             break
@@ -206,56 +206,56 @@ def _choose_first(by_service: Sequence[Standing], at_hand: Collection[LoraSet]) 
     return 0
 
 
-def served_at_first(job: Standing, active: Sequence[Standing]) -> float:
-    """Say what a job that begins counts as served: one call of its own more than the least served.
+def served_at_first(job: JobView, active: Sequence[JobView]) -> float:
+    """Compute `served` for a job that begins: one call of its own more than the least served job.
 
-    Level with the least served it would go before all who are ahead, and so would whoever begins
-    after it: an endless stream of jobs of one step each would let nobody else step.
+    If it were equal to the least served job, it would be stepped before all others, and so would
+    every job that begins later: an endless stream of jobs of one step would starve the others.
     """
     least = min((one.served for one in active), default=0.0)
     return least + step_cost(job.key.size, job.rows)
 
 
-def served_after(group: Sequence[Standing]) -> list[float]:
-    """Say what each job of a group counts as served after its call.
+def served_after(group: Sequence[JobView]) -> list[float]:
+    """Compute `served` for each job of a group after its call.
 
-    Who went along with a less served one is at most one call of its own ahead of it: the rest is
-    free, for it would otherwise be waited for later, when those have gone.
+    A job that shared the call of a less served one counts at most one call of its own more than
+    that one had. More would make it wait later for jobs that it did not delay.
     """
     least = min(job.served for job in group)
     return [max(job.served, least + step_cost(job.key.size, job.rows)) for job in group]
 
 
 def share_calls(rows: int, max_rows: int) -> list[range]:
-    """Divide the rows of a step among UNet calls, as few as can be.
+    """Divide the rows of a step among as few UNet calls as possible.
 
     Args:
         rows: of the step.
         max_rows: rows of one call, at least 1.
 
     Returns:
-        the rows' indexes for each call; every row is in one call.
+        the indexes of the rows of each call; every row is in one call.
     """
     return [range(start, min(start + max_rows, rows)) for start in range(0, rows, max_rows)]
 
 
 def choose_phase(
-    work: frozenset[Phase], current: Phase, seconds_here: float, travel_s: float
+    work: frozenset[Phase], current: Phase, seconds_here: float, transfer_s: float
 ) -> Phase:
     """Choose what to do next where only one component of the model fits on the device.
 
     Args:
         work: the phases that have something to do.
         current: the phase whose component is on the device.
-        seconds_here: since it came.
-        travel_s: what a change takes.
+        seconds_here: since that component came to the device.
+        transfer_s: that the last change of components took, seconds.
 
     Returns:
-        the current phase while it has work and nobody else has, or it has not yet lasted
-        STAY_TRAVELS times the travel; else the next phase with work, in the order of an image.
+        the current phase if no other has work, or if it has work and has not yet lasted
+        MIN_PHASE_TRANSFERS transfers; else the next phase with work, in an image's order.
     """
     others = work - {current}
-    if not others or (current in work and seconds_here < STAY_TRAVELS * travel_s):
+    if not others or (current in work and seconds_here < MIN_PHASE_TRANSFERS * transfer_s):
         return current
     order = list(Phase)
     after = order[order.index(current) + 1 :] + order[: order.index(current)]

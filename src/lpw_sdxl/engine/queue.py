@@ -1,6 +1,6 @@
 """The jobs that wait: bounded by number, by cost and by what can be done in time.
 
-Any thread may put a job in; the loop's thread takes jobs out. Knows nothing of the device.
+Any thread may put a job in; the loop's thread takes jobs out. It knows nothing of the device.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from lpw_sdxl.engine.job import Job
 from lpw_sdxl.errors import OverloadedError, UnavailableError
 from lpw_sdxl.settings import Settings
 
-LONGEST_RETRY_S = 120
-LOOK_AHEAD = 256  # waiting jobs that the policy is shown: more than can begin in one turn
+MAX_RETRY_AFTER_S = 120  # at the longest, a refused client is sent away for so long
+MAX_CANDIDATES = 256  # waiting jobs among which the policy chooses: more than can begin in one turn
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is accepted and not finished.
+    """The load of jobs that are accepted and not finished.
 
     Attributes:
         jobs: their number.
-        work: still to be done for them, in calls shared as well as can be.
+        work: that is left for them, in UNet calls that are shared as well as possible.
     """
 
     jobs: int
@@ -38,10 +38,10 @@ class JobQueue:
     """Waiting jobs, oldest first.
 
     Args:
-        settings: what is taken on at most, of jobs accepted and not finished.
+        settings: the bounds on jobs that are accepted and not finished.
         max_rows: of a full UNet call.
-        pace: how fast the device works.
-        active_load: tells what has begun and is not finished.
+        pace: of the device.
+        active_load: counts the load of jobs that have begun and are not finished.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class JobQueue:
         self._jobs: list[Job] = []  # guarded by _changed, like all below
         self._work = NO_WORK
         self._is_closed = False
-        self._promised_until = 0.0  # time.monotonic: when the last one told to come back will
+        self._promised_until = 0.0  # time.monotonic: the latest time a client was sent away until
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
@@ -64,17 +64,17 @@ class JobQueue:
 
     @property
     def is_closed(self) -> bool:
-        """Tell whether no more jobs are taken."""
+        """Return whether the queue refuses all jobs."""
         return self._is_closed
 
     @property
     def load(self) -> Load:
-        """Count all jobs accepted and not finished, and the work still to be done for them."""
+        """Count all jobs accepted and not finished, and the work that is left for them."""
         active = self._active_load()
         return Load(active.jobs + len(self._jobs), active.work.plus(self._work))
 
     def check_open(self) -> None:
-        """Refuse at once what `put` would refuse whatever it costs, before any work is put into it.
+        """Refuse early, before a request is read, what `put` would refuse whatever the job.
 
         Raises:
             OverloadedError: if the queue is full.
@@ -84,10 +84,10 @@ class JobQueue:
             self._check_open()
 
     def put(self, job: Job) -> None:
-        """Take a job in.
+        """Add a job.
 
         Raises:
-            OverloadedError: if there is no room for it, or its turn would come too late.
+            OverloadedError: if there is no room for it, or the jobs before it take too long.
             DeadlineError: if it could not be done within its `deadline_s` even alone.
             TimeLimitError: if it could not be done within the server's limit even alone.
             UnavailableError: if the queue is closed.
@@ -97,20 +97,20 @@ class JobQueue:
             self._check_room(job)
             self._check_time(job)
             if self.load.jobs < self._max_jobs // 2:
-                self._promised_until = 0.0  # there is room for whoever was told to come back
+                self._promised_until = 0.0  # there is room for all clients that were sent away
             self._jobs.append(job)
             self._work = self._work.plus(job.shared_work(self._max_rows))
             self._changed.notify()
 
     def wait(self) -> bool:
-        """Sleep until a job waits; False when closed and none does."""
+        """Wait until there is a job; return False if there is none and the queue is closed."""
         with self._changed:
             while not self._jobs and not self._is_closed:
                 self._changed.wait()
             return bool(self._jobs)
 
     def take(self, choose: Callable[[Sequence[Job]], list[int]]) -> list[Job]:
-        """Take out the jobs that `choose` points at, among the oldest."""
+        """Remove and return the jobs whose indexes `choose` returns, among the oldest."""
         with self._changed:
             chosen = {*self._choose(choose)}
             taken = [self._jobs[index] for index in sorted(chosen)]
@@ -119,30 +119,30 @@ class JobQueue:
         return taken
 
     def peek(self, choose: Callable[[Sequence[Job]], list[int]]) -> bool:
-        """Tell whether `take` would take any."""
+        """Return whether `take` would return any job."""
         with self._changed:
             return bool(self._choose(choose))
 
-    def sweep(self) -> list[Job]:
-        """Take out the jobs whose time has run out or whose caller has gone, and give them."""
+    def drop_cancelled_and_late(self) -> list[Job]:
+        """Remove the jobs that are cancelled or late, and return them."""
         now = time.monotonic()
-        over: list[Job] = []
+        dropped: list[Job] = []
         kept: list[Job] = []
         with self._changed:
             for job in self._jobs:
-                (over if job.is_over(now) else kept).append(job)
-            if over:
+                (dropped if job.is_cancelled_or_late(now) else kept).append(job)
+            if dropped:
                 self._set(kept)
-        return over
+        return dropped
 
     def close(self) -> None:
-        """Take no more jobs in."""
+        """Refuse all jobs from now on."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
 
     def drain(self) -> list[Job]:
-        """Close, and take out all that wait."""
+        """Close the queue; remove and return all jobs that wait."""
         with self._changed:
             self._is_closed = True
             left = self._jobs
@@ -155,11 +155,11 @@ class JobQueue:
         self._work = reduce(Work.plus, (job.shared_work(self._max_rows) for job in jobs), NO_WORK)
 
     def _choose(self, choose: Callable[[Sequence[Job]], list[int]]) -> list[int]:
-        return choose(self._jobs[:LOOK_AHEAD]) if self._jobs else []
+        return choose(self._jobs[:MAX_CANDIDATES]) if self._jobs else []
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise UnavailableError("the engine is stopping; ask another replica, or later")
+            raise UnavailableError("the engine is stopping; try another replica, or later")
         load = self.load
         if load.jobs >= self._max_jobs:
             one = Work(load.work.calls / load.jobs, load.work.cost / load.jobs)
@@ -172,7 +172,7 @@ class JobQueue:
         load = self.load
         cost = job.work.cost
         excess = load.work.cost + cost - self._max_cost
-        if excess > 0 and load.work.cost > 0:  # where nothing is left to wait for, it may begin
+        if excess > 0 and load.work.cost > 0:  # a job that has none to wait for may begin
             share = min(1.0, excess / load.work.cost)
             raise OverloadedError(
                 f"the queue holds {load.work.cost:.0f} of at most {self._max_cost:.0f}"
@@ -184,10 +184,10 @@ class JobQueue:
             )
 
     def _check_time(self, job: Job) -> None:
-        """Refuse what can't be in time, by a pace that counts in the job's favour.
+        """Refuse a job that can't be done in time, by a pace in the job's favour.
 
-        Where nobody would have to wait for it, it is tried all the same: a pace from a bad moment
-        would else refuse everything for ever, and never be measured again.
+        While there is no other job it is accepted all the same: otherwise a pace measured at a bad
+        moment would refuse every job for ever, and never be measured again.
         """
         if not self.load.jobs:
             return
@@ -214,18 +214,19 @@ class JobQueue:
         return self._pace.seconds_for(work) or 0.0
 
     def _promise(self, room_s: float, own_s: float) -> int:
-        """Say when to come back: when there is room, behind all who were told so before.
+        """Compute Retry-After: time until there is room, after all clients already sent away.
 
-        Told the same, a crowd would come back at once, and nearly all of it in vain.
+        With one answer for all, a crowd of clients would come back at the same moment, and nearly
+        all of them would be refused again.
 
         Args:
-            room_s: until there is room for one.
-            own_s: that the device takes for it, after which there is room for the next.
+            room_s: until there is room for one job, seconds.
+            own_s: that the device takes for the job, after which there is room for the next.
 
         Returns:
-            whole seconds, 1 to LONGEST_RETRY_S.
+            whole seconds, 1 to MAX_RETRY_AFTER_S.
         """
         now = time.monotonic()
-        behind_others = self._promised_until + own_s
-        self._promised_until = min(max(now + room_s, behind_others), now + LONGEST_RETRY_S)
+        after_others = self._promised_until + own_s
+        self._promised_until = min(max(now + room_s, after_others), now + MAX_RETRY_AFTER_S)
         return max(1, math.ceil(self._promised_until - now))

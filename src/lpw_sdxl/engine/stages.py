@@ -1,6 +1,6 @@
-"""The three stages of a job on the device: its prompt is encoded, it is stepped, it is decoded.
+"""The three stages of a job on the device: its prompts are encoded, it is stepped, it is decoded.
 
-Raises whatever goes wrong; who fails by it is decided in faults.py.
+Errors are raised as they come; faults.py decides which jobs fail by them.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from functools import partial
 from lpw_sdxl.conditioning.pair import PromptPair
 from lpw_sdxl.diffusion.decoder import Decoder, Pixels
 from lpw_sdxl.diffusion.denoiser import Denoiser
+from lpw_sdxl.diffusion.offloader import Offloader
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.preview import Preview
-from lpw_sdxl.diffusion.residence import Residence
 from lpw_sdxl.diffusion.schedulers import make_scheduler
 from lpw_sdxl.diffusion.step import Denoising
-from lpw_sdxl.engine.job import Job, Progress
+from lpw_sdxl.engine.job import ImageProgress, Job
 from lpw_sdxl.engine.memory import MemoryPlan
 from lpw_sdxl.engine.policy import Phase, share_calls
 from lpw_sdxl.lora.adapters import Adapters
@@ -30,11 +30,12 @@ logger = logging.getLogger(__name__)
 
 PHASES = {"prompt_encoder": Phase.ENCODE, "unet": Phase.STEP, "vae": Phase.DECODE}
 
-Guard = Callable[[Job, Callable[[], None]], None]  # does one job's work; its error fails it alone
+RunAlone = Callable[[Job, Callable[[], None]], None]
+"""Runs one job's part; its error fails that job only."""
 
 
 class Stages:
-    """Works on jobs with one pipeline.
+    """The work on jobs with one pipeline.
 
     Args:
         pipeline: the loaded model.
@@ -45,10 +46,10 @@ class Stages:
     def __init__(
         self, pipeline: Pipeline, plan: MemoryPlan, library: LoraLibrary | None = None
     ) -> None:
-        self.residence = Residence(pipeline, shares_device=not plan.is_offloading)
+        self.offloader = Offloader(pipeline, is_offloading=plan.is_offloading)
         self.adapters = None if library is None else _make_adapters(pipeline, plan, library)
         if self.adapters is not None:
-            self.residence.before_travel = self.adapters.reset
+            self.offloader.before_move = self.adapters.reset
         self.decoder = Decoder(pipeline.vae, plan.tile_above_pixels)
         self._pipeline = pipeline
         self._denoiser = Denoiser(
@@ -58,17 +59,17 @@ class Stages:
             keeps_projections=plan.keeps_projections,
             graph_pixels=plan.graph_pixels,
         )
-        self._preview: Preview | None = None  # until one is asked for
+        self._preview: Preview | None = None  # until a listener wants one
 
     @property
     def phase(self) -> Phase:
-        """Say what the component on the device is for, where there is one at a time."""
-        return PHASES.get(self.residence.current or "", Phase.ENCODE)
+        """Return the phase of the component on the device, where there is one at a time."""
+        return PHASES.get(self.offloader.current or "", Phase.ENCODE)
 
     def encode(self, jobs: Sequence[Job]) -> None:
         """Encode the prompts of jobs together and draw their noise."""
-        self.residence.call("prompt_encoder")
-        for loras, some in _by_text_loras(jobs).items():
+        self.offloader.require("prompt_encoder")
+        for loras, some in _group_by_text_loras(jobs).items():
             self._encode(some, loras)
 
     def _encode(self, jobs: Sequence[Job], loras: LoraSet) -> None:
@@ -107,63 +108,63 @@ class Stages:
                 *counts.negative_prompt,
             )
 
-    def step(self, group: Sequence[Job], max_rows: int, guard: Guard) -> list[int]:
-        """Predict for jobs of one size in as few UNet calls as can be, and advance each of them.
+    def step(self, group: Sequence[Job], max_rows: int, run_alone: RunAlone) -> list[int]:
+        """Predict for jobs of one size in as few UNet calls as possible, and advance each of them.
 
         Args:
             group: encoded jobs.
             max_rows: rows of one UNet call.
-            guard: what one job's own part is done in.
+            run_alone: runs each job's own part.
 
         Returns:
             how many jobs each UNet call carried.
         """
-        self.residence.call("unet")
+        self.offloader.require("unet")
         denoisings = [job.denoising for job in group if job.denoising is not None]
         owners = [index for index, one in enumerate(denoisings) for _ in range(one.row_count)]
         calls = share_calls(len(owners), max_rows)
         predictions = self._denoiser.predict(denoisings, calls)
         for job, denoising, prediction in zip(group, denoisings, predictions, strict=True):
-            guard(job, partial(denoising.advance, prediction))
+            run_alone(job, partial(denoising.advance, prediction))
         return [len({owners[row] for row in call}) for call in calls]
 
-    def tell(self, job: Job) -> None:
-        """Tell a job's listener how far it is."""
+    def report_progress(self, job: Job) -> None:
+        """Report a job's progress to its listener, with a preview if it wants one."""
         if job.listener is None or job.denoising is None:
             return
         preview = None
         if job.listener.wants_previews:
-            preview = self._draw(job, job.denoising)
-        job.tell(Progress(job.denoising.step_index, job.denoising.steps, preview))
+            preview = self._draw_preview(job, job.denoising)
+        job.report(ImageProgress(job.denoising.unet_calls_done, job.denoising.unet_calls, preview))
 
-    def rest(self) -> None:
-        """Let go of what only jobs under way need."""
-        self._denoiser.forget()
+    def release_idle_memory(self) -> None:
+        """Free what only jobs under way need."""
+        self._denoiser.release_prompts()
         self._reset(Adapters.reset)
 
-    def make_room(self) -> None:
-        """Let go of what can be made again: memory is short."""
-        self._denoiser.make_room()
+    def release_memory(self) -> None:
+        """Free what can be made again, for memory is short."""
+        self._denoiser.release_graphs()
         self._reset(Adapters.forget)
 
     def _reset(self, reset: Callable[[Adapters], None]) -> None:
-        # A component that comes and goes gets its base weights, which are at home, when it goes.
-        if self.adapters is not None and self.residence.current is None:
+        # With offloading a component gets its base weights, which the host has, when it is moved.
+        if self.adapters is not None and self.offloader.current is None:
             reset(self.adapters)
 
     def decode(self, job: Job, *, in_tiles: bool = False) -> Pixels:
-        """Decode a job that has done its steps, in tiles where memory is short."""
+        """Decode a job whose UNet calls are done, in tiles where memory is short."""
         assert job.denoising is not None
-        self.residence.call("vae")
+        self.offloader.require("vae")
         return self.decoder.decode(job.denoising.latents, in_tiles=in_tiles)
 
-    def _draw(self, job: Job, denoising: Denoising) -> Pixels | None:
-        """Draw a preview; where that fails, the image goes on without any."""
+    def _draw_preview(self, job: Job, denoising: Denoising) -> Pixels | None:
+        """Draw a preview; if that fails, log it and draw none for this job any more."""
         try:
             if self._preview is None:
-                self.residence.call("vae")
+                self.offloader.require("vae")
                 self._preview = Preview(self.decoder)
-            return self._preview.draw(denoising.outlook)
+            return self._preview.draw(denoising.denoised)
         except Exception:
             logger.exception("a preview could not be drawn")
             job.listener = replace(job.listener, wants_previews=False) if job.listener else None
@@ -180,8 +181,8 @@ def _make_adapters(pipeline: Pipeline, plan: MemoryPlan, library: LoraLibrary) -
     return Adapters(networks, library, pipeline.device, plan.merged_bytes)
 
 
-def _by_text_loras(jobs: Sequence[Job]) -> dict[LoraSet, list[Job]]:
-    """Sort jobs by the LoRAs of their text encoders."""
+def _group_by_text_loras(jobs: Sequence[Job]) -> dict[LoraSet, list[Job]]:
+    """Group jobs by the LoRAs of their text encoders."""
     groups: dict[LoraSet, list[Job]] = {}
     for job in jobs:
         groups.setdefault(job.spec.loras.text_encoders, []).append(job)

@@ -1,4 +1,4 @@
-"""Pixels to the bytes of an image file that says how it was made."""
+"""Pixels to the bytes of an image file that states how the image was made."""
 
 from lpw_sdxl.imaging.files import MEDIA_TYPES, MediaType, check_fits, check_texts, encode_image
 from lpw_sdxl.imaging.record import EmbeddingUse, ImageRecord, parameters_text

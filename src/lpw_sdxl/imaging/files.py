@@ -29,13 +29,13 @@ LOSSY_OPTIONS: Mapping[ImageFormat, Mapping[str, int]] = {
     ImageFormat.JPEG: {"quality": 95},
     ImageFormat.WEBP: {"quality": 95, "method": 2},
 }
-LARGEST_JPEG_EXIF = 65_533  # bytes: a JPEG segment's length is a 16-bit number that counts itself
+MAX_JPEG_EXIF_BYTES = 65_533  # a JPEG segment's length has 16 bits and counts its own two bytes
 
 
 def encode_image(
     pixels: npt.NDArray[np.uint8], image_format: ImageFormat, record: ImageRecord
 ) -> bytes:
-    """Encode pixels; CPU work of milliseconds that belongs in a worker thread.
+    """Encode pixels to the bytes of a file; CPU work of milliseconds, for a worker thread.
 
     Args:
         pixels: `[height, width, 3]`.
@@ -50,7 +50,7 @@ def encode_image(
     Image.fromarray(pixels, mode="RGB").save(
         buffer,
         image_format.value.upper(),
-        exif=_exif(parameters),
+        exif=_encode_exif(parameters),
         **LOSSY_OPTIONS[image_format],
     )
     return buffer.getvalue()
@@ -60,8 +60,8 @@ def check_texts(request: GenerationRequest | InspectionRequest) -> None:
     """Check that a file can carry the prompts.
 
     Raises:
-        InvalidRequestError: a prompt holds a NUL, which ends a text in a PNG, and where other
-            tools stop reading in the others.
+        InvalidRequestError: if a prompt holds a NUL, which ends a text in a PNG, and at which other
+            tools stop reading a JPEG or WebP.
     """
     for field in ("prompt", "negative_prompt"):
         if "\0" in getattr(request, field):
@@ -73,27 +73,27 @@ def check_texts(request: GenerationRequest | InspectionRequest) -> None:
 
 
 def check_fits(record: ImageRecord) -> None:
-    """Check that the file can carry how it was made, before anything is drawn.
+    """Check that the file can carry the record, before the image is generated.
 
     Raises:
-        InvalidRequestError: a prompt holds a NUL; or a JPEG was asked for, whose Exif block ends
-            at 64 KB, and the prompts need more.
+        InvalidRequestError: if a prompt holds a NUL; or if a JPEG is requested and the prompts do
+            not fit into its Exif block of 64 KB.
     """
     request = record.request
     check_texts(request)
     if request.image_format is not ImageFormat.JPEG:
         return
-    size = len(_exif(parameters_text(record)))
-    if size > LARGEST_JPEG_EXIF:
+    size = len(_encode_exif(parameters_text(record)))
+    if size > MAX_JPEG_EXIF_BYTES:
         raise InvalidRequestError(
-            f"image_format jpeg can carry {LARGEST_JPEG_EXIF} bytes of parameters, and these"
+            f"image_format jpeg can carry {MAX_JPEG_EXIF_BYTES} bytes of parameters, and these"
             f" prompts make {size}; png and webp carry any number",
             field="image_format",
         )
 
 
-def _exif(parameters: str) -> bytes:
-    """Put the parameters into an Exif block, as the UserComment that other tools read."""
+def _encode_exif(parameters: str) -> bytes:
+    """Encode the parameters as an Exif block with the UserComment that other tools read."""
     exif = Image.Exif()
     comment = b"UNICODE\0" + parameters.encode("utf-16-be")
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment

@@ -1,4 +1,7 @@
-"""How an image was made, and that as text in AUTOMATIC1111's layout; it knows no file format."""
+"""The record of how an image was made, and its text in AUTOMATIC1111's layout.
+
+It knows nothing of file formats.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ from lpw_sdxl.schema import GenerationRequest, ImageSize
 AUTOV2_DIGITS = 10  # of a file's SHA-256: the short hash that Civitai and A1111 show
 EMBEDDING_DIGITS = 12  # of a file's SHA-256: what A1111 writes of an embedding
 
-# The prompt was held against the server's limits when it was accepted.
+# The prompt was checked against the server's limits when it was accepted.
 _UNLIMITED = PromptLimits(max_characters=10**9, max_depth=10**9, max_weight=math.inf)
-_SPACED = re.compile(r"[:=]\s|\s[:=>]")  # white space around a part of a tag
+_SPACED = re.compile(r"[:=]\s|\s[:=>]")  # white space at the edge of a part of a tag
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,17 @@ class EmbeddingUse:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """How an image was made.
+    """The record of how an image was made.
 
     Attributes:
-        request: what was asked.
-        seed: of the image, drawn or asked for.
+        request: of the image.
+        seed: drawn or requested.
         size: pixels.
-        scheduler: the one that was used.
+        scheduler: that was used.
         model_name: the model's name in the store.
         model_sha256: of the checkpoint's file, hex.
-        loras: all that were used, the body's and the prompt's, by name.
-        embeddings: all that both prompts name.
+        loras: all that were used, from `loras` and from the prompt, by name.
+        embeddings: all that the two prompts name.
     """
 
     request: GenerationRequest
@@ -61,17 +64,17 @@ class ImageRecord:
 
 
 def parameters_text(record: ImageRecord) -> str:
-    """Write down how an image was made, in AUTOMATIC1111's layout, which many tools read.
+    """Write a record as text in the layout of AUTOMATIC1111 (A1111), which many tools read.
 
     Prompt, negative prompt, and a last line of `key: value` pairs. A scheduler is one name, such as
-    "DPM++ 2M Karras": that program wrote it so until its version 1.9, still reads it so, and tools
-    that don't know its newer key "Schedule type" would lose the second half. The layout has no
-    escapes for prompts: one with a line "Negative prompt: ..." is read back as two, there too.
+    "DPM++ 2M Karras": A1111 wrote it so until its version 1.9 and still reads it so, and tools
+    without its newer key "Schedule type" would lose the second half. The layout has no escapes for
+    prompts: a prompt with a line "Negative prompt: ..." is read back as two, in A1111 too.
 
-    LoRAs are read back from the prompt's tags, there and here, so that those of the body are added
-    to it as tags. "Lora hashes" tells the AutoV2 hash, by which Civitai finds the file. That
-    program's own, 12 digits of a hash of the tensors alone, is of a file that we did not keep; a
-    hash that it doesn't know it leaves, and goes by the name.
+    LoRAs are read back from the prompt's tags, so that those of the field `loras` are added to the
+    prompt as tags. "Lora hashes" lists AutoV2 hashes, by which Civitai finds the files. A1111's own
+    are 12 digits of a hash of the tensors alone, of a file that we did not keep; where A1111 finds
+    no LoRA of a hash, it uses the name.
     """
     request = record.request
     pairs = {
@@ -86,29 +89,30 @@ def parameters_text(record: ImageRecord) -> str:
     if request.guidance_rescale:
         pairs["CFG rescale"] = f"{request.guidance_rescale:g}"
     if request.clip_skip is not None:
-        # That program counts layers from the end, starting at 1, where ours starts at SDXL's own.
+        # A1111 counts layers from the last, which is 1; ours counts from SDXL's own, which is 0.
         pairs["Clip skip"] = str(request.clip_skip + 2)
     if record.loras:
-        pairs["Lora hashes"] = _hashes(record.loras, AUTOV2_DIGITS)
+        pairs["Lora hashes"] = _write_hashes(record.loras, AUTOV2_DIGITS)
     if record.embeddings:
-        pairs["TI hashes"] = _hashes(record.embeddings, EMBEDDING_DIGITS)
+        pairs["TI hashes"] = _write_hashes(record.embeddings, EMBEDDING_DIGITS)
     pairs["Prompt style"] = str(request.prompt_style)
     pairs["Version"] = f"LPW-SDXL {__version__}"
-    lines = [_tagged_prompt(record)]
+    lines = [_write_prompt(record)]
     if request.negative_prompt:
         lines.append(f"Negative prompt: {request.negative_prompt}")
-    lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items()))
+    lines.append(", ".join(f"{key}: {_quote(value)}" for key, value in pairs.items()))
     return "\n".join(lines)
 
 
-def _tagged_prompt(record: ImageRecord) -> str:
+def _write_prompt(record: ImageRecord) -> str:
     """Return the prompt with tags that name exactly the LoRAs that were used, each once.
 
-    Most prompts are that already, and stay as they are. Otherwise the tags are replaced in their
-    places, since A1111 takes the last weight of a LoRA that is named twice where we add them up,
-    and white space for a part of the name; what has no place is appended. Where weights add up or
-    cancel out, the first places are too many: their tags stay with weights of 0, since without any
-    what stood on the two sides could make a tag, a weight or a BREAK together.
+    Most prompts have such tags already and stay unchanged. Otherwise the tags are replaced in their
+    places: of a LoRA that is named twice A1111 uses the last weight, where we use the sum, and it
+    reads white space as a part of the name. Tags for which there is no place are appended. Where
+    weights add up or cancel out, there are more places than LoRAs: the first ones get tags with
+    weights of 0, because without a tag the text on its two sides could together be read as a tag, a
+    weight or a BREAK.
     """
     request = record.request
     tags = parse(request.prompt, _UNLIMITED, style=request.prompt_style).lora_tags
@@ -135,12 +139,12 @@ def _name(tag: LoraTag) -> str:
     return tag.name
 
 
-def _hashes(used: Iterable[LoraUse | EmbeddingUse], digits: int) -> str:
+def _write_hashes(used: Iterable[LoraUse | EmbeddingUse], digits: int) -> str:
     return ", ".join(f"{one.name}: {one.sha256[:digits]}" for one in used)
 
 
-def _quoted(value: str) -> str:
-    """Write a value that the layout's own punctuation would cut as a JSON string."""
+def _quote(value: str) -> str:
+    """Return a value, as a JSON string if the layout's own punctuation would cut it."""
     if any(mark in value for mark in ',:\n"'):
         return json.dumps(value, ensure_ascii=False)
     return value

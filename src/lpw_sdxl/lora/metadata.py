@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from lpw_sdxl.store.origin import AuthorNotes
 from lpw_sdxl.weights.header import CheckpointHeader
 from lpw_sdxl.weights.text import clean_text
 
@@ -19,25 +20,14 @@ def architecture(header: CheckpointHeader) -> str:
     return _first(header, "modelspec.architecture", "ss_base_model_version")
 
 
-def base_model(header: CheckpointHeader) -> str:
-    """Return kind and file of its base model, as far as the metadata names them."""
+def author_notes(header: CheckpointHeader) -> AuthorNotes:
+    """Return title, base model and trained words, as far as the metadata has them."""
     kind, file = architecture(header), _first(header, "ss_sd_model_name")
-    return f"{kind} ({file})" if kind and file else kind or file
-
-
-def title(header: CheckpointHeader) -> str:
-    """Return its title; empty if there is none."""
-    return _first(header, "modelspec.title", "ss_output_name")
-
-
-def trained_words(header: CheckpointHeader) -> tuple[str, ...]:
-    """Return the trigger words for a prompt, if the metadata lists them.
-
-    `ss_tag_frequency` is not read: its most frequent tags (`1girl`) are mostly ordinary words.
-    """
-    text = header.metadata.get("modelspec.trigger_phrase", "")
-    words = (clean_text(word)[:_MAX_CHARACTERS] for word in text.split(","))
-    return tuple(dict.fromkeys(word for word in words if word))[:_MAX_WORDS]
+    return AuthorNotes(
+        title=_first(header, "modelspec.title", "ss_output_name"),
+        base_model=f"{kind} ({file})" if kind and file else kind or file,
+        trained_words=_trained_words(header),
+    )
 
 
 def alphas(header: CheckpointHeader) -> tuple[float, ...]:
@@ -47,6 +37,16 @@ def alphas(header: CheckpointHeader) -> tuple[float, ...]:
     except ValueError:
         return ()
     return (alpha,) if math.isfinite(alpha) else ()
+
+
+def _trained_words(header: CheckpointHeader) -> tuple[str, ...]:
+    """Return the trigger words for a prompt, if the metadata lists them.
+
+    `ss_tag_frequency` is not read: its most frequent tags (`1girl`) are mostly ordinary words.
+    """
+    text = header.metadata.get("modelspec.trigger_phrase", "")
+    words = (clean_text(word)[:_MAX_CHARACTERS] for word in text.split(","))
+    return tuple(dict.fromkeys(word for word in words if word))[:_MAX_WORDS]
 
 
 def _first(header: CheckpointHeader, *keys: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lpw_sdxl.lora.names import Factor
 from lpw_sdxl.lora.targets import Shape
+from lpw_sdxl.store.origin import AuthorNotes
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.header import TensorInfo
 
@@ -21,9 +22,7 @@ class LoraSummary:
         modules: number of changed modules of each component that has any.
         ranks: the ranks that occur, ascending.
         alphas: the alphas in the metadata, ascending; the tensors may hold others.
-        base_model: from the metadata; empty if not stated there.
-        title: from the metadata; empty if not stated there.
-        trained_words: trigger words for a prompt, from the metadata.
+        notes: the author's, from the metadata.
     """
 
     kinds: tuple[str, ...]
@@ -31,9 +30,7 @@ class LoraSummary:
     modules: Mapping[Component, int]
     ranks: tuple[int, ...]
     alphas: tuple[float, ...]
-    base_model: str
-    title: str
-    trained_words: tuple[str, ...]
+    notes: AuthorNotes
 
 
 @dataclass(frozen=True)

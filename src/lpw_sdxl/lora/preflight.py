@@ -185,9 +185,7 @@ def _summary(
         modules=dict(sorted(Counter(components).items())),
         ranks=tuple(sorted({rank for rank in ranks if rank is not None})),
         alphas=tuple(sorted(set(alphas))),
-        base_model=metadata.base_model(header),
-        title=metadata.title(header),
-        trained_words=metadata.trained_words(header),
+        notes=metadata.author_notes(header),
     )
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
 from lpw_sdxl.prompt.syntax import LoraTag, Prompt
 from lpw_sdxl.schema import MAX_STRENGTH, LoraReference
+from lpw_sdxl.store.origin import Origin
 
 
 class LoraStrength(NamedTuple):
@@ -45,8 +46,8 @@ class LoraIdentity(Protocol):
         """Return the name under which it was imported."""
 
     @property
-    def source_sha256(self) -> str:
-        """Return the SHA-256 of the imported file, lower-case hexadecimal digits."""
+    def origin(self) -> Origin:
+        """Return the imported file."""
 
 
 class ResolvedLora(Protocol):
@@ -148,4 +149,4 @@ class _Gathered:
                 " right",
                 field=self.field,
             )
-        return LoraUse(self.manifest.name, self.manifest.source_sha256, strength)
+        return LoraUse(self.manifest.name, self.manifest.origin.sha256, strength)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ import yaml
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import BentoMLException
 
-from lpw_sdxl.errors import CheckpointError, ModelError
+from lpw_sdxl.errors import CheckpointError, LpwSdxlError, ModelError
 from lpw_sdxl.store.kind import AddonKind, kind_of_store_name
-from lpw_sdxl.store.manifest import MANIFEST_FILE
+from lpw_sdxl.store.manifest import MANIFEST_FILE, AnyManifest, verify_files
 
 DEFAULT_TAG = "sdxl:latest"
 MOUNTED = "mounted"
@@ -33,6 +34,8 @@ KIND_LABEL = "kind"
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _NAMED_AT_MOST = 5
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class StoreEntry:
 
     @property
     def kind(self) -> AddonKind | None:
-        """Return what it is by its name, which no entry of another kind can have; None: a model."""
+        """Return its kind, which its name alone decides; None for a model."""
         return kind_of_store_name(self.name)
 
 
@@ -136,8 +139,8 @@ def list_entries(is_wanted: Callable[[str], bool] = lambda _: True) -> list[Stor
     What BentoML can't read is left out, unless it has our manifest: then it is ours, and damaged.
 
     Args:
-        is_wanted: tells by the name alone whether entries are asked for. To read one takes BentoML
-            milliseconds, and there may be hundreds.
+        is_wanted: returns by the name alone whether entries are asked for. To read one takes
+            BentoML milliseconds, and there may be hundreds.
     """
     entries = []
     for path in sorted(store_directory().glob("*/*/")):
@@ -164,6 +167,33 @@ def list_addons() -> list[StoreEntry]:
 def list_models() -> list[StoreEntry]:
     """Return the models of the store, by name and age."""
     return list_entries(lambda name: kind_of_store_name(name) is None)
+
+
+def find_whole(
+    read: Callable[[Path], AnyManifest],
+    is_named: Callable[[str], bool],
+    metadata: Mapping[str, str],
+) -> AnyManifest | None:
+    """Return the manifest of the first whole entry with these metadata, or None.
+
+    A half-made or damaged one counts as none. Sizes alone are checked, so that the answer is quick;
+    `verify TAG` reads every byte.
+
+    Args:
+        read: reads the manifest of an entry's directory.
+        is_named: returns whether an entry of this name may be the one.
+        metadata: values that the store must have of it.
+    """
+    for entry in list_entries(is_named):
+        if all(entry.metadata.get(key) == value for key, value in metadata.items()):
+            try:
+                manifest = read(entry.path)
+                verify_files(entry.path, manifest, contents=False)
+            except LpwSdxlError as error:
+                logger.info("no whole import of %s is there: %s", entry.tag, error)
+            else:
+                return manifest
+    return None
 
 
 def served_tag(setting: str, argument: str, folder: Path) -> str:
@@ -225,7 +255,7 @@ def _unreadable(tag: str) -> ModelError:
 
 
 def _not_found(tag: str) -> ModelError:
-    """Say that an entry is not there, and what is: of its kind, the same name and the newest."""
+    """Return the error for an entry that is not there, with a few tags that are."""
     kind = kind_of_store_name(tag)
     if kind is None:
         others = _models_named(tag.partition(":")[0])

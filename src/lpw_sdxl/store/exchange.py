@@ -20,7 +20,7 @@ _NOT_OFFERED = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Give each of two directories on one file system the other's name.
+    """Exchange the names of two directories on one file system.
 
     Raises:
         OSError: they are as they were.

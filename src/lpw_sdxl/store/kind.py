@@ -1,4 +1,4 @@
-"""The two kinds of add-on, and what a name that a user writes becomes in the store; pure."""
+"""The two kinds of add-on, and the names in the store of the names that users write; pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DIGITS = 8
 
 
 class AddonKind(StrEnum):
-    """What is added to a model; the value is the command, and begins the name in the store."""
+    """A kind of addition to a model; its value is the command, and begins the name in the store."""
 
     LORA = "lora"
     EMBEDDING = "embedding"

@@ -1,4 +1,4 @@
-"""The list of an entry's files with sizes and SHA-256, and what the entry is.
+"""An entry's manifest: its origin, and its files with sizes and SHA-256.
 
 It is written last, so a directory without it is half-made. The service checks it before anything
 heavy is imported.
@@ -19,6 +19,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from lpw_sdxl.errors import LpwSdxlError, ModelError
 from lpw_sdxl.schema import ImageSize
+from lpw_sdxl.store.origin import Origin, flatten_origin, lift_origin
 from lpw_sdxl.weights.files import FileRecord, hash_file
 
 MANIFEST_FILE = "manifest.json"
@@ -33,19 +34,13 @@ _HASH_THREADS = 4
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, kw_only=True)
 class EntryManifest:
-    """What an entry of the store holds and where it came from, a model or not.
+    """The contents of an entry of the store, a model or not, and where it came from.
 
     A base class, because the file that it is kept in has all of it on one level.
 
     Attributes:
         name: a model's in the store, a LoRA's or an embedding's as users write it.
-        source: where the file came from, such as `civitai:128078`; no query, no key.
-        source_file: the file's name, without its folder.
-        source_size: of the file, bytes.
-        source_sha256: of the file.
-        title: what its makers call it, or empty.
-        base_model: the family that it belongs to or was made for, or empty.
-        trained_words: words that it was trained to react to.
+        origin: the file that it was made from.
         created: when it was imported, ISO 8601 in UTC.
         importer_version: our version at that time.
         files: every other file by its path within the directory, with `/` between parts.
@@ -54,13 +49,7 @@ class EntryManifest:
     FORMAT_VERSION: ClassVar[int]
 
     name: str
-    source: str
-    source_file: str
-    source_size: int
-    source_sha256: str
-    title: str
-    base_model: str
-    trained_words: tuple[str, ...]
+    origin: Origin
     created: str
     importer_version: str
     files: Mapping[str, FileRecord]
@@ -68,17 +57,12 @@ class EntryManifest:
     @property
     def tag(self) -> str:
         """Return the entry's tag in the store: its name there and 12 digits of its SHA-256."""
-        return f"{self.name}:{self.source_sha256[:12]}"
-
-    @property
-    def autov2(self) -> str:
-        """Return the short hash that Civitai and A1111 call a file by."""
-        return self.source_sha256[:10].upper()
+        return f"{self.name}:{self.origin.sha256[:12]}"
 
     @classmethod
     @abstractmethod
     def unusable(cls, directory: Path, what: str, known: Self | None = None) -> LpwSdxlError:
-        """Say what is wrong with an entry, and the command that mends it.
+        """Return the error that states what is wrong with an entry and the command that mends it.
 
         Args:
             directory: the entry's.
@@ -88,17 +72,24 @@ class EntryManifest:
 
     def describe(self) -> dict[str, object]:
         """Return what the entry is as plain JSON values, without its files."""
-        values: dict[str, object] = json.loads(json.dumps(asdict(self)))
+        values = self.flattened()
         del values["files"]
-        return values | {"source_autov2": self.autov2}
+        described: dict[str, object] = json.loads(json.dumps(values))
+        return described | {"source_autov2": self.origin.autov2}
+
+    def flattened(self) -> dict[str, object]:
+        """Return all values on one level, the origin's among them, as manifest.json has them."""
+        values = asdict(self)
+        del values["origin"]
+        return {"name": values.pop("name")} | flatten_origin(self.origin) | values
 
 
-Kind = TypeVar("Kind", bound=EntryManifest)
+AnyManifest = TypeVar("AnyManifest", bound=EntryManifest)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(EntryManifest):
-    """What a model directory holds and where it came from.
+    """The contents of a model directory and where they came from.
 
     Attributes:
         native_size: pixels; the default of a request.
@@ -122,9 +113,9 @@ class Manifest(EntryManifest):
 
     @classmethod
     def unusable(cls, directory: Path, what: str, known: Self | None = None) -> ModelError:
-        """Say what is wrong with a model, and the command that imports it again."""
+        """Return the error that states what is wrong with a model and how to import it again."""
         name = directory.parent.name
-        if known is not None and known.source == DEMO_SOURCE:
+        if known is not None and known.origin.source == DEMO_SOURCE:
             command = "demo --force"
         else:
             command = f"checkpoint FILE --name {name}{known._options() if known else ''} --force"
@@ -146,7 +137,7 @@ class Manifest(EntryManifest):
 
 def write_manifest(directory: Path, manifest: EntryManifest) -> None:
     """Write a manifest in one move: it is there whole, or not at all."""
-    content = asdict(manifest) | {"format_version": manifest.FORMAT_VERSION}
+    content = manifest.flattened() | {"format_version": manifest.FORMAT_VERSION}
     if isinstance(manifest, Manifest):
         content["native_size"] = manifest.native_size._asdict()
     write_json(directory / MANIFEST_FILE, content)
@@ -172,7 +163,7 @@ def read_manifest(directory: Path) -> Manifest:
     return read_entry(Manifest, directory)
 
 
-def read_entry(kind: type[Kind], directory: Path) -> Kind:
+def read_entry(kind: type[AnyManifest], directory: Path) -> AnyManifest:
     """Read an entry's manifest; what is wrong with it is raised as its `unusable`."""
     try:
         content = (directory / MANIFEST_FILE).read_bytes()
@@ -183,8 +174,9 @@ def read_entry(kind: type[Kind], directory: Path) -> Kind:
         version = values.pop("format_version", None)
         if version != kind.FORMAT_VERSION:
             raise kind.unusable(directory, f"has a manifest of another format ({version!r:.20})")
+        values["origin"] = lift_origin(values)
         return TypeAdapter(kind).validate_python(values)
-    except (ValidationError, RecursionError) as error:
+    except (ValidationError, RecursionError, KeyError) as error:
         raise kind.unusable(directory, f"has a damaged {MANIFEST_FILE}") from error
 
 
@@ -213,7 +205,7 @@ def verify_files(directory: Path, manifest: EntryManifest, *, contents: bool = T
 
 
 def _find_flaw(directory: Path, files: Mapping[str, FileRecord], *, contents: bool) -> str:
-    """Say in what a directory differs first from the list of its files; empty: in nothing."""
+    """Return the first difference of a directory from the list of its files; empty without one."""
     found = list_files(directory)
     for name in sorted(files.keys() - found.keys()):
         return f"lacks its file {name}"

@@ -64,7 +64,7 @@ class Publication:
         try:
             self._write_latest(latest, version.encode())
             if target.exists():
-                with _layers_told(self.tag):
+                with _image_layers_named(self.tag):
                     exchange(self.directory, target)
             else:
                 self.directory.rename(target)
@@ -105,7 +105,7 @@ def check_volume() -> None:
 
 @contextmanager
 def exclusive_import() -> Iterator[Path]:
-    """Hold the store's only import, and give it a folder on the store's file system to work in.
+    """Lock the store for one import, and yield a folder on its file system to work in.
 
     The folder is removed at the end, and what a killed import left at the beginning. The system
     frees the lock when the process ends in any way.
@@ -141,8 +141,8 @@ def _restore_replaced(leftover: Path) -> None:
 
 
 @contextmanager
-def _layers_told(tag: str) -> Iterator[None]:
-    """Say why an entry can't be moved that came with a container's image.
+def _image_layers_named(tag: str) -> Iterator[None]:
+    """Explain why an entry can't be moved that came with a container's image.
 
     Raises:
         ModelError: the file system can't move it.
@@ -159,7 +159,7 @@ def _layers_told(tag: str) -> Iterator[None]:
 
 
 def prepare_publication(tag: str, metadata: Mapping[str, object], workshop: Path) -> Publication:
-    """Give a directory to fill and publish, within the folder of `exclusive_import`."""
+    """Create a directory to fill and publish, within the folder of `exclusive_import`."""
     # BentoML writes its model.yaml into a store of one entry, which is then filled.
     scratch_folder = workshop / _SCRATCH_STORE
     scratch_folder.mkdir()
@@ -177,7 +177,7 @@ def prepare_publication(tag: str, metadata: Mapping[str, object], workshop: Path
 
 @contextmanager
 def _temporary_files_in(folder: Path) -> Iterator[None]:
-    """Have BentoML make its temporary folder where a killed import is cleaned up after."""
+    """Move BentoML's temporary folder to where a killed import is cleaned up after."""
     before = tempfile.tempdir
     tempfile.tempdir = str(folder)
     try:
@@ -201,14 +201,14 @@ def remove(tag: str) -> str:
     with exclusive_import() as workshop:
         # BentoML deletes file by file, and only what it can read. In one move first: a kill leaves
         # no half of a model.
-        with _layers_told(entry.tag):
+        with _image_layers_named(entry.tag):
             entry.path.rename(workshop / "removed")
         _forget_version(entry.path)
     return entry.tag
 
 
 def _forget_version(path: Path) -> None:
-    """Leave no name without versions, and let BentoML find the newest of those that are left."""
+    """Remove a name without versions, or the note of a latest version that is gone."""
     latest = path.parent / _LATEST_FILE
     if not any(path.parent.glob("*/")):
         shutil.rmtree(path.parent)

@@ -34,7 +34,7 @@ def check_space(needs: Sequence[Need]) -> None:
     """Check that every disk has room for all that goes there.
 
     Raises:
-        CheckpointError: one has not; it is told what is needed, where, and what is free.
+        CheckpointError: one has not; what is needed, where, and what is free is stated.
     """
     for device in {need.folder.stat().st_dev for need in needs}:
         here = [need for need in needs if need.folder.stat().st_dev == device]
@@ -50,8 +50,8 @@ def check_space(needs: Sequence[Need]) -> None:
 
 
 @contextmanager
-def full_disk_told(folder: Path, setting: str = "BENTOML_HOME") -> Iterator[None]:
-    """Say which disk is full when a write finds no room, in spite of `check_space`.
+def full_disk_named(folder: Path, setting: str = "BENTOML_HOME") -> Iterator[None]:
+    """Name the full disk where a write finds no room, in spite of `check_space`.
 
     Raises:
         CheckpointError: a write within the block found no room.
@@ -68,12 +68,12 @@ def full_disk_told(folder: Path, setting: str = "BENTOML_HOME") -> Iterator[None
 
 
 def is_full(error: OSError) -> bool:
-    """Tell whether a write failed because its disk, or its user's part of it, is full."""
+    """Return whether a write failed because its disk, or its user's part of it, is full."""
     if isinstance(error, shutil.Error):  # of a folder's copy: a list of texts, without a number
         return os.strerror(errno.ENOSPC) in str(error)
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def gigabytes(size: int) -> str:
-    """Write a number of bytes as a reader wants it."""
+    """Return a number of bytes in gigabytes or megabytes, for a reader."""
     return f"{size / 1e9:.2f} GB" if size >= 10_000_000 else f"{size / 1e6:.2f} MB"

@@ -1,4 +1,4 @@
-"""A file's size, its SHA-256, and a stamp of its state on this machine."""
+"""A file's size, SHA-256 and stamp."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def hash_file(path: Path, report: Callable[[int], None] | None = None) -> str:
 
     Args:
         path: the file.
-        report: told how many bytes are hashed, every megabyte.
+        report: called with the number of bytes hashed, every megabyte.
     """
     digest, done = hashlib.sha256(), 0
     with path.open("rb") as file:
@@ -35,11 +35,16 @@ def hash_file(path: Path, report: Callable[[int], None] | None = None) -> str:
     return digest.hexdigest()
 
 
+def record_file(path: Path) -> FileRecord:
+    """Return a file's size and SHA-256, read now."""
+    return FileRecord(path.stat().st_size, hash_file(path))
+
+
 def file_stamp(path: Path) -> str:
     """Return a stamp that changes whenever the file does, without reading it.
 
-    Device, inode, size (bytes) and the times (ns) of the last change of contents and of inode, as
-    git keeps them for its index. Empty for a file that can't be found.
+    Device, inode, size and the times of the last change of contents and of inode, as git keeps them
+    for its index. Empty for a file that can't be found.
     """
     try:
         stat = path.stat()
@@ -48,8 +53,3 @@ def file_stamp(path: Path) -> str:
     return ":".join(
         map(str, (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
     )
-
-
-def record_file(path: Path) -> FileRecord:
-    """Return a file's size and SHA-256, read now."""
-    return FileRecord(path.stat().st_size, hash_file(path))

@@ -70,7 +70,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class CheckpointHeader:
-    """What a safetensors file says about itself.
+    """The header of a safetensors file.
 
     Attributes:
         path: the file.

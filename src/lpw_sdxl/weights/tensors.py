@@ -95,9 +95,9 @@ def cast_finite(
 
 
 def is_finite(tensor: torch.Tensor) -> bool:
-    """Tell whether every value is finite.
+    """Return whether every value is finite.
 
-    The extremes say it: a NaN anywhere makes both NaN. On a CPU this is ten times as quick as
+    The extremes show it: a NaN anywhere makes both NaN. On a CPU this is ten times as quick as
     `torch.isfinite` and makes no copy.
     """
     if tensor.numel() == 0:

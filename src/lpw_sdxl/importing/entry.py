@@ -1,0 +1,137 @@
+"""From an opened file to a verified entry of the model store, for every kind of file.
+
+What is cheap is asked first: whether the store has the file already, by its stamp and then by its
+SHA-256. The entry is filled beside the store and moved into it when it is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from lpw_sdxl.errors import CheckpointError
+from lpw_sdxl.importing.importer import EntryDraft, Importer, ImportResult, Opened, OpenedFile
+from lpw_sdxl.store import entries, publication
+from lpw_sdxl.store.manifest import AnyManifest, write_manifest
+from lpw_sdxl.store.origin import AuthorNotes, Origin
+from lpw_sdxl.store.space import Need, check_space, full_disk_named
+from lpw_sdxl.weights.files import file_stamp, hash_file
+from lpw_sdxl.weights.progress import Progress
+
+IDENTITY = "source_identity"
+"""The store's note of which file an entry was made from: its `file_stamp`."""
+SHA256 = "source_sha256"
+"""The store's note of that file's SHA-256."""
+SPARE_BYTES = 64 * 1024 * 1024
+"""Configuration, tokenizers and the file system's own needs."""
+
+
+def import_entry(
+    importer: Importer[Opened, AnyManifest],
+    opened: Opened,
+    source: str,
+    notes: AuthorNotes,
+    progress: Progress,
+) -> ImportResult:
+    """Import a file into the model store; a failure leaves the store as it was.
+
+    Args:
+        importer: of the file's kind.
+        opened: the file.
+        source: where it came from, without query or key.
+        notes: its author's, as the source has them; they go before the header's.
+        progress: called with how far the work is.
+
+    Raises:
+        CheckpointError: the file is damaged or not the expected one, or there is no room.
+        AddonError: likewise, of a LoRA or an embedding.
+    """
+    options, path = importer.options, opened.header.path
+    with publication.exclusive_import() as workshop:
+        importer.check_name(opened)
+        asked = {SHA256: options.sha256} if options.sha256 else {}
+        known = find_known(importer, {IDENTITY: opened.stamps[path]} | asked, opened)
+        if known is not None:
+            return known
+        draft = importer.draft(opened)
+        sha256 = _checked_sha256(path, options.sha256, progress)
+        known = find_known(importer, {SHA256: sha256}, opened)
+        if known is not None:
+            return known
+        header = opened.header
+        origin = Origin(source, header.name, header.file_size, sha256, notes.or_else(opened.notes))
+        manifest = draft.describe(origin)
+        fill = _checked_fill(draft, opened, progress)
+        _publish(manifest, opened.stamps[path], draft.weight_bytes, workshop, fill)
+    return ImportResult(manifest.tag, was_known=False)
+
+
+def find_known(
+    importer: Importer[Opened, AnyManifest],
+    metadata: Mapping[str, str],
+    opened: Opened | None = None,
+) -> ImportResult | None:
+    """Find the entry that an import would make, unless it is to be replaced.
+
+    Raises:
+        LpwSdxlError: it is there, and was made with other options.
+    """
+    if importer.options.force:
+        return None
+    known = importer.find(metadata, opened)
+    return None if known is None else ImportResult(known.tag, was_known=True)
+
+
+def store_need(weight_bytes: int) -> Need:
+    """Return the room that an entry with tensors of this size takes in the store."""
+    return Need("the model", entries.store_directory(), weight_bytes + SPARE_BYTES, "BENTOML_HOME")
+
+
+def _checked_fill(
+    draft: EntryDraft[AnyManifest], opened: OpenedFile, progress: Progress
+) -> Callable[[Path, AnyManifest], AnyManifest]:
+    """Return what fills a directory, and refuses files that changed meanwhile."""
+
+    def fill(directory: Path, manifest: AnyManifest) -> AnyManifest:
+        whole = draft.fill(directory, manifest, progress)
+        for path, stamp in opened.stamps.items():
+            if file_stamp(path) != stamp:
+                raise CheckpointError(
+                    f"{path.name} changed while it was imported; import it again."
+                )
+        return whole
+
+    return fill
+
+
+def _publish(
+    manifest: AnyManifest,
+    stamp: str,
+    weight_bytes: int,
+    workshop: Path,
+    fill: Callable[[Path, AnyManifest], AnyManifest],
+) -> None:
+    """Fill a directory of the workshop, its manifest last, and move it into the store."""
+    check_space([store_need(weight_bytes)])
+    metadata = manifest.describe() | {IDENTITY: stamp}
+    with full_disk_named(entries.store_directory()):
+        entry = publication.prepare_publication(manifest.tag, metadata, workshop)
+        write_manifest(entry.directory, fill(entry.directory, manifest))
+        entry.publish()
+
+
+def _checked_sha256(path: Path, expected: str | None, progress: Progress) -> str:
+    """Return a file's SHA-256.
+
+    Raises:
+        CheckpointError: it is not the expected one.
+    """
+    size = path.stat().st_size
+    progress("hash", 0, size)
+    found = hash_file(path, lambda done: progress("hash", done, size))
+    if expected is not None and found != expected:
+        raise CheckpointError(
+            f"{path.name} has the SHA-256 {found}; {expected} was asked for: "
+            "download it again, or correct --sha256."
+        )
+    return found

@@ -1,0 +1,262 @@
+"""The command line: exit status, last line, one sentence, no network."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCKED = """
+import runpy, socket, sys
+def refuse(*args, **options):
+    raise RuntimeError("the network was used")
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def command_line() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("model_import", ROOT / "model_import.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], Path, Path]:
+    """Run the demo import as a process that can't use the network."""
+    home, temporary = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("tmp")
+    environment = os.environ | {
+        "BENTOML_HOME": str(home),
+        "TMPDIR": str(temporary),
+        "HF_HUB_OFFLINE": "1",
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, str(ROOT / "model_import.py"), "demo"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=temporary,
+    )
+    return done, home, temporary
+
+
+@pytest.mark.processes
+def test_demo_is_imported_with_the_network_off(demo):
+    done, home, temporary = demo
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1].startswith("sdxl:")
+    assert len(lines[-1]) == len("sdxl:") + 12
+    assert any("a small red circle on a blue background" in line for line in lines)
+    assert (home / "models" / lines[-1].replace(":", "/") / "manifest.json").is_file()
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.processes
+def test_a_process_that_fails_says_one_sentence(tmp_path: Path):
+    path = tmp_path / "page.safetensors"
+    path.write_text("<html>Log in</html>")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "model_import.py"), "checkpoint", str(path)],
+        env=os.environ | {"BENTOML_HOME": str(tmp_path), "BENTOML_DO_NOT_TRACK": "True"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.strip().splitlines() == [
+        "model_import: page.safetensors is a web page, as a download without a login leaves it; "
+        "a .safetensors file is needed."
+    ]
+
+
+def test_every_command_on_one_store(command_line, store_home, tiny_checkpoint, capsys):
+    source = str(tiny_checkpoint)
+    assert command_line.main(["list"]) == 0
+    assert capsys.readouterr().out == ""
+    assert command_line.main(["checkpoint", source, "--name", "mine"]) == 0
+    tag = capsys.readouterr().out.splitlines()[-1]
+    assert tag.startswith("mine:")
+    assert command_line.main(["checkpoint", source, "--name", "mine"]) == 0
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "Already imported; nothing changed.",
+        f"Serve it with: make serve MODEL={tag}",
+        tag,
+    ]
+    assert command_line.main(["list"]) == 0
+    assert capsys.readouterr().out == f"{tag}  128x96  float16  tiny.safetensors  latest\n"
+    assert command_line.main(["verify", "mine"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == tag
+    assert {"source: file:tiny.safetensors", "dtype: float16", "ema: False"} <= set(lines)
+    assert command_line.main(["inspect", source]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["file: tiny.safetensors", "is: an SDXL checkpoint"]
+    assert {"native size: 128x96 pixels", "predicts: epsilon", "VAE: inside"} <= set(lines)
+
+    weights = (
+        store_home / "models" / tag.replace(":", "/") / "vae/diffusion_pytorch_model.safetensors"
+    )
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert command_line.main(["verify", tag]) == 1
+    assert "has other bytes in vae/diffusion_pytorch_model.safetensors" in capsys.readouterr().err
+    assert command_line.main(["remove", tag]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == tag
+    assert command_line.main(["remove", tag]) == 1
+    assert "No model" in capsys.readouterr().err
+
+
+def test_a_damaged_entry_is_listed_as_damaged(command_line, store_home, tiny_checkpoint, capsys):
+    assert command_line.main(["checkpoint", str(tiny_checkpoint)]) == 0
+    tag = capsys.readouterr().out.splitlines()[-1]
+    (store_home / "models" / tag.replace(":", "/") / "manifest.json").unlink()
+    assert command_line.main(["list"]) == 0
+    assert capsys.readouterr().out == f"{tag}  damaged: `verify` shows what is wrong\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("", "The source is empty; a path (./NAME if it has a colon), an https URL or civitai:"),
+        ("ftp://example.com/a.safetensors", "A source of ftp: is not supported;"),
+        ("http://example.com/a.safetensors", "begins with http:; https is needed."),
+        ("https://example.com/a?token=c4nary", "has a parameter 'token', which looks like a key"),
+        ("civitai:dream", "civitai: goes with the id of a model version, such as civitai:2514310;"),
+        ("nowhere.safetensors", "nowhere.safetensors can't be read: No such file or directory."),
+        (".", "can't be read: it is not a file."),
+    ],
+)
+def test_a_source_that_is_none_is_refused(command_line, capsys, source: str, sentence: str):
+    assert command_line.main(["checkpoint", source]) == 1
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert "c4nary" not in error
+
+
+def test_a_setting_that_cannot_be_used_is_named(command_line, capsys, monkeypatch):
+    monkeypatch.setenv("LPW_SDXL_CIVITAI_URL", "civitai")
+    assert command_line.main(["checkpoint", "civitai:12"]) == 1
+    assert capsys.readouterr().err.startswith("model_import: LPW_SDXL_CIVITAI_URL: ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["fetch"],
+        ["checkpoint"],
+        ["checkpoint", "a", "--dtype", "fp8"],
+        ["checkpoint", "a", "--sha256", "xyz"],
+        ["checkpoint", "a", "--prediction-type", "noise"],
+        ["remove"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_cannot_be_understood_ends_with_2(command_line, capsys, words: list[str]):
+    with pytest.raises(SystemExit) as left:
+        command_line.main(words)
+    assert left.value.code == 2
+
+
+def test_inspect_names_what_is_not_served(command_line, write_file, capsys):
+    path = write_file({"control_model.input_hint_block.0.weight": (2, 2)}, name="pose.safetensors")
+    assert command_line.main(["inspect", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["file: pose.safetensors", "is: a ControlNet"]
+    assert lines[-1].startswith("can't be imported: an SDXL base checkpoint ")
+
+
+def test_an_empty_version_is_not_the_newest(command_line, store_home, tiny_checkpoint, capsys):
+    """As an unset variable gives it: it must not remove a model."""
+    assert command_line.main(["checkpoint", str(tiny_checkpoint), "--name", "mine"]) == 0
+    capsys.readouterr()
+    assert command_line.main(["remove", "mine:"]) == 1
+    assert "'mine:' is no model tag" in capsys.readouterr().err
+    assert command_line.main(["verify", "mine"]) == 0
+
+
+def test_the_newest_is_marked_and_told(
+    command_line, store_home, tiny_checkpoint, second_checkpoint, capsys
+):
+    for path in (tiny_checkpoint, second_checkpoint, tiny_checkpoint):
+        assert command_line.main(["checkpoint", str(path), "--name", "mine"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    first = lines[-1]
+    assert command_line.main(["list"]) == 0
+    marked = [line.split() for line in capsys.readouterr().out.splitlines()]
+    (newest,) = [words[0] for words in marked if words[-1] == "latest"]
+    assert newest != first
+    assert f"mine:latest is {newest}, which was imported later." in lines
+
+
+def test_the_advice_for_a_damaged_entry_repairs_it(
+    command_line, store_home, tiny_checkpoint, second_checkpoint, capsys
+):
+    options = ["--name", "mine", "--dtype", "bf16", "--vae", str(second_checkpoint)]
+    assert command_line.main(["checkpoint", str(tiny_checkpoint), *options]) == 0
+    tag = capsys.readouterr().out.splitlines()[-1]
+    (store_home / "models" / tag.replace(":", "/") / "unet" / "config.json").unlink()
+    assert command_line.main(["verify", tag]) == 1
+    command = capsys.readouterr().err.split("`")[1]
+    words = command.replace("FILE", str(tiny_checkpoint)).split()[2:]
+    assert words[words.index("--vae") + 1] == second_checkpoint.name
+    words[words.index("--vae") + 1] = str(second_checkpoint)
+    assert command_line.main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == tag
+    assert command_line.main(["verify", tag]) == 0
+
+
+def test_an_entry_that_the_store_cannot_read_is_told_as_damaged(
+    command_line, store_home, tiny_checkpoint, capsys
+):
+    assert command_line.main(["checkpoint", str(tiny_checkpoint), "--name", "mine"]) == 0
+    tag = capsys.readouterr().out.splitlines()[-1]
+    (store_home / "models" / tag.replace(":", "/") / "model.yaml").unlink()
+    assert command_line.main(["list"]) == 0
+    assert capsys.readouterr().out.startswith(f"{tag}  damaged")
+    assert command_line.main(["verify", tag]) == 1
+    assert (
+        f"entry of {tag} can't be read; import its checkpoint again with --name mine --force"
+        in (capsys.readouterr().err)
+    )
+
+
+@pytest.mark.processes
+def test_no_name_is_too_odd_to_be_printed(write_file):
+    odd = write_file({"a.lora_up.weight": (2, 2)}, name="é\U0001f3a8\x1b[31m\n.safetensors")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "model_import.py"), "inspect", str(odd)],
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.splitlines()[0] == b"file: \xe9\\U0001f3a8[31m .safetensors"
+
+
+@pytest.mark.processes
+def test_an_import_goes_on_when_nobody_reads(tiny_checkpoint: Path, tmp_path: Path):
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "model_import.py"), "checkpoint", str(tiny_checkpoint)],
+        env=os.environ | {"BENTOML_HOME": str(tmp_path), "BENTOML_DO_NOT_TRACK": "True"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (0, b"")
+    assert [*(tmp_path / "models" / "sdxl").glob("*/manifest.json")]
