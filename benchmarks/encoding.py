@@ -24,9 +24,9 @@ from common import ROOT, surroundings, write_result
 
 from lpw_sdxl.checkpoint.tokenizer import write_tokenizer
 from lpw_sdxl.conditioning import PromptEncoder
+from lpw_sdxl.conditioning.assembly import Conditioning
 from lpw_sdxl.conditioning.chunking import chunk_pair
 from lpw_sdxl.conditioning.clip import ClipTextEncoder
-from lpw_sdxl.conditioning.pair import PromptPair
 from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 from lpw_sdxl.prompt import PromptStyle, parse
 
@@ -64,6 +64,11 @@ def new_prompts(number: int) -> list[str]:
     return prompts
 
 
+def encode_together(encoder: PromptEncoder, prompts: list[str]) -> list[Conditioning]:
+    """Read all prompts and encode them in one call."""
+    return encoder.encode_many([encoder.reader.read(prompt, NEGATIVE) for prompt in prompts])
+
+
 @torch.inference_mode()
 def one_by_one(encoders: list[ClipTextEncoder], prompts: list[str]) -> list[list[torch.Tensor]]:
     """Encode prompt by prompt, chunk by chunk, encoder by encoder."""
@@ -99,8 +104,7 @@ def seconds(work: Callable[[], object]) -> float:
 def check(encoders: list[ClipTextEncoder]) -> None:
     """Both ways give the same embeddings: only then are they worth comparing."""
     prompts = new_prompts(0)
-    pairs = [PromptPair(prompt, NEGATIVE) for prompt in prompts]
-    together = PromptEncoder(encoders).encode_many(pairs)
+    together = encode_together(PromptEncoder(encoders), prompts)
     for one, (prompt, negative) in zip(together, one_by_one(encoders, prompts), strict=True):
         torch.testing.assert_close(one.prompt_embeds, prompt, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(one.negative_prompt_embeds, negative, rtol=1e-4, atol=1e-4)
@@ -118,10 +122,9 @@ def measure(encoders: list[ClipTextEncoder], rounds: int) -> dict[str, list[floa
     serving = PromptEncoder(encoders)
     for number in range(1, rounds + 3):
         prompts = new_prompts(number)
-        pairs = [PromptPair(prompt, NEGATIVE) for prompt in prompts]
         cold = PromptEncoder(encoders)
         measured = {
-            "together": seconds(partial(cold.encode_many, pairs)),
+            "together": seconds(partial(encode_together, cold, prompts)),
             "chunk by chunk": seconds(partial(one_by_one, encoders, prompts)),
         }
         asked = (prompts[0], NEGATIVE)

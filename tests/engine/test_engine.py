@@ -159,10 +159,7 @@ async def test_what_is_remembered_of_prompts_is_never_changed_and_is_told(
     asked = [request(**fields) for fields in STYLED]
     first = await together(engine, asked)
     encoder = engine.pipeline.prompt_encoder
-    conditionings = [
-        encoder.encode(*spec.prompts, spec.request.prompt_style, spec.request.clip_skip)
-        for spec in map(engine.decide, asked)
-    ]
+    conditionings = encoder.encode_many([spec.prompts for spec in map(engine.decide, asked)])
     cache = engine.describe().prompt_cache.conditionings
     assert (cache.hits, cache.misses, cache.entries) == (8, 8, 8)
     assert cache.bytes > 0

@@ -145,9 +145,9 @@ class EngineMetrics:
 
     def encoded(self, jobs: Sequence[Job]) -> None:
         """Count the prompts of those of these jobs whose denoising has begun."""
-        for count in (count for job in jobs if job.denoising for count in job.spec.counts):
-            self._tokens.inc(count.tokens)
-            self._chunks.inc(count.chunks)
+        for text in (text for job in jobs if job.denoising for text in job.spec.prompts.texts):
+            self._tokens.inc(text.token_count)
+            self._chunks.inc(text.chunk_count)
 
     def called(self, calls: Iterable[int]) -> None:
         """Count UNet calls; each is told by the number of jobs it carried."""

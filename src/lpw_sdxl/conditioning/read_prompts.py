@@ -1,0 +1,79 @@
+"""A request's prompts as its text encoders read them: chunks, counts and names; no tensors.
+
+A prompt reader makes them once and the job carries them, so they hold no text and no parsed tree:
+the tree of an adversarial prompt takes megabytes, and a queue holds hundreds of jobs.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from lpw_sdxl.conditioning.chunking import TokenChunks
+from lpw_sdxl.prompt import PromptStyle
+
+_PLACE_BYTES = 8  # of an object in a tuple
+
+
+@dataclass(frozen=True, slots=True)
+class ReadText:
+    """One text of a request, chunked for every text encoder.
+
+    Attributes:
+        chunks: one for each encoder, alike but for the padding's ids and for tokens that the
+            encoders' tokenizers split differently.
+        is_empty: whether nothing was written, not even brackets: `()` has no tokens and is not
+            empty.
+    """
+
+    chunks: tuple[TokenChunks, ...]
+    is_empty: bool
+
+    @property
+    def token_count(self) -> int:
+        """Count the tokens of the text, for the first encoder."""
+        return self.chunks[0].token_count
+
+    @property
+    def chunk_count(self) -> int:
+        """Count the windows, those that fill it up to the other text's length included."""
+        return len(self.chunks[0].windows)
+
+    @property
+    def nbytes(self) -> int:
+        """Count the bytes that the chunks take in memory, shared windows each time."""
+        return sum(
+            sys.getsizeof(chunks) + sum(_PLACE_BYTES + window.nbytes for window in chunks.windows)
+            for chunks in self.chunks
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPrompts:
+    """A prompt and its negative prompt, read together: all that their Conditioning depends on.
+
+    Equal ones are encoded to the same Conditioning, however their texts were written.
+
+    Attributes:
+        prompt: the prompt's reading.
+        negative_prompt: the negative prompt's.
+        style: how both were read.
+        clip_skip: layers left out at the end of every encoder; within the model's range.
+        embeddings: names of the embeddings in both texts, each once, sorted.
+    """
+
+    prompt: ReadText
+    negative_prompt: ReadText
+    style: PromptStyle
+    clip_skip: int
+    embeddings: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> tuple[ReadText, ReadText]:
+        """Return the prompt's reading and the negative prompt's."""
+        return self.prompt, self.negative_prompt
+
+    @property
+    def nbytes(self) -> int:
+        """Count the bytes that both readings take in memory, windows that they share each time."""
+        return sum(text.nbytes for text in self.texts)
