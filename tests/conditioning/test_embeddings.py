@@ -325,7 +325,7 @@ def test_what_was_encoded_is_remembered_with_its_embeddings(naming, model_direct
 def test_embeddings_come_before_anything_is_encoded(model_directory):
     encoder = PromptEncoder.from_model_directory(model_directory, cache_bytes=0)
     encoder.encode("a")
-    with pytest.raises(AssertionError, match="knows no embeddings"):
+    with pytest.raises(AssertionError, match="embeddings come before encoding"):
         encoder.add_embeddings(EMBEDDINGS)
 
 

@@ -28,7 +28,7 @@ class TokenChunks:
 
     Attributes:
         windows: at least one.
-        pooled_window: index of the window that gives the pooled vector.
+        pooled_window: index of the window that the pooled vector is taken from.
         own_windows: number of those that the prompt itself needs; the others behind them are
             padding to the other prompt's length.
     """
@@ -91,8 +91,8 @@ def chunk_for_encoders(
     """Chunk a pair of prompts for several encoders, whose windows come out with equal lengths.
 
     The tokenizers may differ: a token that one of them pads with is split off wherever a text
-    holds it, so that `!!` is one token for SDXL's first encoder and two for its second. What one
-    encoder then lacks is filled up as an empty prompt is.
+    holds it, so that `!!` is one token for SDXL's first encoder and two for its second. Windows
+    that one encoder then lacks are filled up as an empty prompt is.
 
     Returns:
         One pair for each encoder; equal windows are one object, which saves half of a long

@@ -95,7 +95,9 @@ class PromptEncoder:
         Raises:
             ModelError: an embedding doesn't fit these encoders, or shares its name with another.
         """
-        assert not self._conditionings.counters.misses, "what was encoded knows no embeddings"
+        assert not self._conditionings.counters.misses, (
+            "embeddings are added before anything is encoded"
+        )
         tables = [encoder.token_table for encoder in self._encoders]
         check_embeddings(embeddings, tables)
         if not embeddings:

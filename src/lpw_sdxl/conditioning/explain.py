@@ -61,7 +61,7 @@ class ExplainedPrompt:
 
     Attributes:
         spans: weighted text, with positions in characters.
-        breaks: where BREAK stands.
+        breaks: the places of BREAK.
         lora_tags: in the order of the text.
         embeddings: as often as they are named, in the order of the text.
         token_count: tokens of the text, in all windows, for the first text encoder.

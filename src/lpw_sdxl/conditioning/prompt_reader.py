@@ -27,13 +27,14 @@ class ParsedPrompts(NamedTuple):
 
 @dataclass(frozen=True)
 class PromptReader:
-    """Parses and chunks prompts; for any number of threads at a time.
+    """The parsing and chunking of prompts for one model; for any number of threads at a time.
 
     Attributes:
-        tokenizers: one for each text encoder, by how a style names embeddings.
+        tokenizers: one for each text encoder, by the form in which styles name embeddings.
         max_clip_skip: the largest clip_skip that every encoder has layers for.
         limits: of each text.
-        max_chunks: of each text, in its own windows; None for any number.
+        max_chunks: of each text, padding to the other text's length not counted; None for any
+            number.
     """
 
     tokenizers: Mapping[MentionForm, Sequence[PromptTokenizer]]

@@ -36,12 +36,12 @@ class ReadText:
 
     @property
     def chunk_count(self) -> int:
-        """Count the windows, those that fill it up to the other text's length included."""
+        """Count the windows, padding to the other text's length included."""
         return len(self.chunks[0].windows)
 
     @property
     def nbytes(self) -> int:
-        """Count the bytes that the chunks take in memory, shared windows each time."""
+        """Count the bytes of the chunks in memory; a window counts each time it occurs."""
         return sum(
             sys.getsizeof(chunks) + sum(_PLACE_BYTES + window.nbytes for window in chunks.windows)
             for chunks in self.chunks
@@ -52,7 +52,7 @@ class ReadText:
 class ReadPrompts:
     """A prompt and its negative prompt, read together: all that their Conditioning depends on.
 
-    Equal ones are encoded to the same Conditioning, however their texts were written.
+    Texts that differ only in what no encoder reads, such as case, are equal.
 
     Attributes:
         prompt: the prompt's reading.
@@ -75,5 +75,5 @@ class ReadPrompts:
 
     @property
     def nbytes(self) -> int:
-        """Count the bytes that both readings take in memory, windows that they share each time."""
+        """Count the bytes of both readings in memory; a window counts each time it occurs."""
         return sum(text.nbytes for text in self.texts)

@@ -46,7 +46,7 @@ _ID = "i"  # array's code of a 32-bit integer
 _WEIGHT = "f"  # and of a float32, in which emphasis is computed
 
 PackedIds = bytes
-"""A window's ids, 4 bytes each: an eighth of what a tuple of integers takes, and as good a key."""
+"""A window's ids, 4 bytes each: a tenth of a tuple of integers, and as good a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def unpack_ids(packed: PackedIds) -> tuple[int, ...]:
 
 Windows = tuple[Window, ...]
 Fit = Callable[[Sequence[Sequence[Segment]], SpecialTokens], Iterator[Windows]]
-"""How chunks become windows, of a prompt and its negative prompt together."""
+"""The way from chunks to windows, of a prompt and its negative prompt together."""
 PooledChoice = Callable[[Windows], int]
 """The index of the window that gives the pooled vector."""
 Padding = Callable[[tuple[int, ...], int, SpecialTokens], tuple[int, ...]]
@@ -118,8 +118,9 @@ Padding = Callable[[tuple[int, ...], int, SpecialTokens], tuple[int, ...]]
 def fit_pair(prompts: Sequence[Sequence[Segment]], special: SpecialTokens) -> Iterator[Windows]:
     """Fit both prompts to the same number of positions: the longer one's, its last window unfilled.
 
-    Every window but a prompt's last is filled up with EOS; so is what the shorter prompt lacks. The
-    encoders never see their padding token. Without any text a window is `BOS EOS`.
+    Every window but a prompt's last is filled up with EOS; so are the windows that the shorter
+    prompt lacks. The encoders never read their padding token. Without any text a window is
+    `BOS EOS`.
     """
     length = max(map(_position_count, prompts))
     full, rest = divmod(length, WINDOW_TOKENS)
@@ -146,7 +147,7 @@ def fit_alone_padded_after_eos(
     """Fill each window to 77; all that follows its first EOS becomes the encoder's own padding.
 
     It differs from `fit_alone_padded_after_text` only where the text itself holds
-    `<|endoftext|>`: an encoder whose padding is not EOS then reads nothing behind it.
+    `<|endoftext|>`: an encoder whose padding is not EOS then reads only padding behind it.
     """
     return _fit_alone(prompts, special, _pad_after_eos)
 
