@@ -95,9 +95,7 @@ class PromptEncoder:
         Raises:
             ModelError: an embedding doesn't fit these encoders, or shares its name with another.
         """
-        assert not self._conditionings.counters.misses, (
-            "embeddings are added before anything is encoded"
-        )
+        assert not self._conditionings.counters.misses, "embeddings come before encoding"
         tables = [encoder.token_table for encoder in self._encoders]
         check_embeddings(embeddings, tables)
         if not embeddings:
