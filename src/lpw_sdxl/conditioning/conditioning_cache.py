@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ class ConditioningKey(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Count the bytes that the key keeps in memory."""
-        return self.prompts.nbytes + key_bytes(self.weights_key)
+        return sys.getsizeof(self) + self.prompts.nbytes + key_bytes(self.weights_key)
 
 
 class ConditioningCache:

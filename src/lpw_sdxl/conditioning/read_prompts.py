@@ -9,10 +9,9 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
+from lpw_sdxl.conditioning.cache import key_bytes
 from lpw_sdxl.conditioning.chunking import TokenChunks
 from lpw_sdxl.prompt import PromptStyle
-
-_PLACE_BYTES = 8  # of an object in a tuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +41,11 @@ class ReadText:
     @property
     def nbytes(self) -> int:
         """Count the bytes of the chunks in memory; a window counts each time it occurs."""
-        return sum(
-            sys.getsizeof(chunks) + sum(_PLACE_BYTES + window.nbytes for window in chunks.windows)
+        own = sys.getsizeof(self) + sys.getsizeof(self.chunks)
+        return own + sum(
+            sys.getsizeof(chunks)
+            + sys.getsizeof(chunks.windows)
+            + sum(window.nbytes for window in chunks.windows)
             for chunks in self.chunks
         )
 
@@ -76,4 +78,5 @@ class ReadPrompts:
     @property
     def nbytes(self) -> int:
         """Count the bytes of both readings in memory; a window counts each time it occurs."""
-        return sum(text.nbytes for text in self.texts)
+        own = sys.getsizeof(self) + key_bytes(self.embeddings)
+        return own + sum(text.nbytes for text in self.texts)
