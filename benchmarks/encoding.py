@@ -2,8 +2,9 @@
 
 (i) Eight prompts of 300 tokens with one shared negative prompt: one `encode_many` with an empty
 cache, against a straightforward loop, prompt by prompt and chunk by chunk, each chunk through each
-encoder by itself. Both parse and tokenise. (ii) `encode` of a request that was made before, against
-that of a new one. Tiny encoders, one thread of Python; the ways are paired in every round.
+encoder by itself. Both parse and tokenise. (ii) A request as the service handles it: read once,
+then encoded, new or for the second time. Tiny encoders, one thread of Python; the ways are paired
+in every round.
 
     python benchmarks/encoding.py [--rounds 15]
 """
@@ -24,9 +25,9 @@ from common import ROOT, surroundings, write_result
 
 from lpw_sdxl.checkpoint.tokenizer_files import write_tokenizer
 from lpw_sdxl.conditioning import PromptEncoder
+from lpw_sdxl.conditioning.assembly import Conditioning
 from lpw_sdxl.conditioning.chunking import chunk_pair
 from lpw_sdxl.conditioning.clip import ClipTextEncoder
-from lpw_sdxl.conditioning.pair import PromptPair
 from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 from lpw_sdxl.prompt import PromptStyle, parse
 
@@ -64,6 +65,11 @@ def new_prompts(number: int) -> list[str]:
     return prompts
 
 
+def encode_together(encoder: PromptEncoder, prompts: list[str]) -> list[Conditioning]:
+    """Read all prompts and encode them in one call."""
+    return encoder.encode_many([encoder.reader.read(prompt, NEGATIVE) for prompt in prompts])
+
+
 @torch.inference_mode()
 def one_by_one(encoders: list[ClipTextEncoder], prompts: list[str]) -> list[list[torch.Tensor]]:
     """Encode prompt by prompt, chunk by chunk, encoder by encoder."""
@@ -99,8 +105,7 @@ def seconds(work: Callable[[], object]) -> float:
 def check(encoders: list[ClipTextEncoder]) -> None:
     """Check that both ways return the same embeddings: only then is their time comparable."""
     prompts = new_prompts(0)
-    pairs = [PromptPair(prompt, NEGATIVE) for prompt in prompts]
-    together = PromptEncoder(encoders).encode_many(pairs)
+    together = encode_together(PromptEncoder(encoders), prompts)
     for one, (prompt, negative) in zip(together, one_by_one(encoders, prompts), strict=True):
         torch.testing.assert_close(one.prompt_embeds, prompt, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(one.negative_prompt_embeds, negative, rtol=1e-4, atol=1e-4)
@@ -112,21 +117,22 @@ def measure(encoders: list[ClipTextEncoder], rounds: int) -> dict[str, list[floa
     times: dict[str, list[float]] = {
         "together": [],
         "chunk by chunk": [],
+        "reading": [],
         "new request": [],
         "repeated request": [],
     }
     serving = PromptEncoder(encoders)
     for number in range(1, rounds + 3):
         prompts = new_prompts(number)
-        pairs = [PromptPair(prompt, NEGATIVE) for prompt in prompts]
         cold = PromptEncoder(encoders)
         measured = {
-            "together": seconds(partial(cold.encode_many, pairs)),
+            "together": seconds(partial(encode_together, cold, prompts)),
             "chunk by chunk": seconds(partial(one_by_one, encoders, prompts)),
         }
-        asked = (prompts[0], NEGATIVE)
+        read = partial(serving.reader.read, prompts[0], NEGATIVE)
+        measured["reading"] = seconds(read)
         for name in ("new request", "repeated request"):
-            measured[name] = seconds(partial(serving.encode, *asked))
+            measured[name] = seconds(partial(serving.encode_many, [read()]))
         if number > 2:  # the first two warm up
             for name, value in measured.items():
                 times[name].append(value)

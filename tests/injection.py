@@ -19,7 +19,6 @@ import torch
 from lpw_sdxl.diffusion.step import Denoising
 from lpw_sdxl.engine import Engine
 from lpw_sdxl.engine import stages as engine_stages
-from lpw_sdxl.prompt import parse
 from lpw_sdxl.schema import GenerationRequest
 
 
@@ -94,10 +93,11 @@ class Injector:
         for request in requests:
             seed = request.seed or 0
             fault = faults.get(seed)
-            prompt, negative_prompt = parse(request.prompt), parse(request.negative_prompt)
-            self._pooled[seed] = encoder.encode(prompt, negative_prompt).pooled_prompt_embeds
+            prompts = encoder.reader.read(request.prompt, request.negative_prompt)
+            [conditioning] = encoder.encode_many([prompts])
+            self._pooled[seed] = conditioning.pooled_prompt_embeds
             if fault is not None and fault.place is Place.ENCODE:
-                window = encoder.chunk(prompt, negative_prompt).prompt.windows[0]
+                window = prompts.prompt.chunks[0].windows[0]
                 self._words[window.ids[: window.text_count + 1]] = seed
         pipeline = engine.pipeline
         self._handles = [

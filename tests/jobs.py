@@ -6,14 +6,27 @@ import math
 import time
 from typing import Any
 
-from lpw_sdxl.engine.job import Job, JobSpec, Listener, PromptTexts, TextCount, TextCounts
+from lpw_sdxl.conditioning.chunking import TokenChunks
+from lpw_sdxl.conditioning.read_prompts import ReadPrompts, ReadText
+from lpw_sdxl.conditioning.windows import Window
+from lpw_sdxl.engine.job import Job, JobSpec, Listener
 from lpw_sdxl.imaging import ImageRecord
-from lpw_sdxl.prompt import parse
+from lpw_sdxl.prompt import PromptStyle
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 
 MEGAPIXEL = ImageSize(1000, 1000)
-ONE_CHUNK = TextCounts(TextCount(1, 1), TextCount(0, 1))
+_BOS, _EOS, _WORD = 49406, 49407, 320
+
+
+def read_text(tokens: int) -> ReadText:
+    """A text of up to 75 equal tokens, read for one encoder."""
+    ids = [_BOS, *[_WORD] * tokens, _EOS]
+    window = Window.pack(ids, [1.0] * len(ids), tokens)
+    return ReadText((TokenChunks((window,), 0, 1),), is_empty=not tokens)
+
+
+ONE_TOKEN = ReadPrompts(read_text(1), read_text(0), PromptStyle.LPW, 0)
 
 
 def make_job(
@@ -28,6 +41,5 @@ def make_job(
         {"prompt": "a", "num_inference_steps": steps, "seed": 1} | fields
     )
     record = ImageRecord(request, 1, size, request.scheduler or SchedulerName.EULER, "demo", "0")
-    prompts = PromptTexts(parse(request.prompt), parse(request.negative_prompt))
-    spec = JobSpec(record, prompts, ONE_CHUNK, steps)
+    spec = JobSpec(record, ONE_TOKEN, steps)
     return Job(spec, time.monotonic(), time_limit_s, listener)

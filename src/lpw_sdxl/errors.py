@@ -1,26 +1,26 @@
-"""Every error this project raises on purpose, and the answer each one becomes at the HTTP border.
+"""The tree of all errors that this project raises on purpose, and their answers over HTTP.
 
     LpwSdxlError
     ├── RequestError             the client's mistake: a 4xx with a code and, mostly, a field
     │   ├── InvalidRequestError  400  a field is missing, unknown, of the wrong type or out of range
     │   ├── InvalidPromptError   400  the prompt breaks a limit or holds a weight that is no number
-    │   ├── OverloadedError      429  the queue is full; `retry_after_s` says when to try again
+    │   ├── OverloadedError      429  the queue is full; `retry_after_s` is the time to wait
     │   └── DeadlineError        408  the request's `deadline_s` passed before its image was done
     ├── GenerationError          500  this image failed (such as a non-finite latent); others go on
     │   ├── OutOfMemoryError     500  this image does not fit into the device's memory, even alone
     │   └── TimeLimitError       504  the server's own time limit for a request passed
     ├── UnavailableError         503  the engine is stopping or has stopped
-    ├── ClientLeftError          499  whoever asked has closed the connection; nobody reads this
+    ├── ClientLeftError          499  the client has closed the connection and reads no answer
     ├── CheckpointError          a file that can't be imported, or an import that failed
-    │   ├── UnsupportedCheckpointError   a file of a kind that we recognise and don't serve
+    │   ├── UnsupportedCheckpointError   a file of a kind that is recognised and not served
     │   ├── TransientError               a download was hindered for a moment, and is tried again
     │   └── RefusedError                 a server refused a download, with its HTTP status
     ├── AddonError               a LoRA or an embedding that can't be imported, or a damaged entry
     ├── SettingsError            an LPW_SDXL_ variable that can't be used
     └── ModelError               the model to serve is missing from the store, or damaged
 
-Messages say what was wrong, where, and what would be right. They reach clients: no path of the
-server, no secret and no prompt text belongs in a RequestError or GenerationError.
+A message states what was wrong, where, and what would be right. Messages reach clients: no path of
+the server, no secret and no prompt text belongs in a RequestError or GenerationError.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ STATUS_ANSWERS: Mapping[int, tuple[str, str]] = {
     503: ("unavailable", "the server is not ready"),
     504: ("timeout", "the image was not done within the server's time limit"),
 }
-"""Code and sentence of an answer that is no error of ours, by its HTTP status."""
+"""Code and sentence of an error answer without an error of this tree, by its HTTP status."""
 
 
 class LpwSdxlError(Exception):
-    """Base of every error that is ours."""
+    """The base of every error of this tree."""
 
 
 class RequestError(LpwSdxlError):
@@ -71,17 +71,17 @@ class RequestError(LpwSdxlError):
 
 
 class InvalidRequestError(RequestError):
-    """A field is missing, unknown, of the wrong type or out of range."""
+    """A field that is missing, unknown, of the wrong type or out of range."""
 
 
 class InvalidPromptError(RequestError):
-    """A prompt breaks a limit or holds a weight that is not a finite number."""
+    """A prompt that breaks a limit or holds a weight that is not a finite number."""
 
     code = "invalid_prompt"
 
 
 class OverloadedError(RequestError):
-    """The queue is full."""
+    """A full queue."""
 
     status = 429
     code = "overloaded"
@@ -92,64 +92,64 @@ class OverloadedError(RequestError):
 
 
 class DeadlineError(RequestError):
-    """The request's own deadline passed before its image was done."""
+    """A request's own deadline that passed before its image was done."""
 
     status = 408
     code = "deadline_exceeded"
 
 
 class GenerationError(LpwSdxlError):
-    """One image failed for a reason on our side; the others were not touched."""
+    """A failure of one image on the server's side; the others go on."""
 
     status = 500
     code = "generation_failed"
 
 
 class OutOfMemoryError(GenerationError):
-    """One image does not fit into the device's memory, even alone."""
+    """An image that does not fit into the device's memory, even alone."""
 
     code = "out_of_memory"
 
 
 class TimeLimitError(GenerationError):
-    """The server's own time limit passed before the image was done."""
+    """The server's own time limit, passed before the image was done."""
 
     status = 504
     code = "timeout"
 
 
 class UnavailableError(LpwSdxlError):
-    """The engine takes no requests: it is stopping, or has stopped."""
+    """An engine that takes no requests: it is stopping, or has stopped."""
 
     status = 503
     code = "unavailable"
 
 
 class CheckpointError(LpwSdxlError):
-    """A checkpoint can't be imported, or its import failed; the store is as it was."""
+    """A checkpoint that can't be imported, or a failed import; the store is unchanged."""
 
 
 class UnsupportedCheckpointError(CheckpointError):
-    """A file that was recognised as something that is not served."""
+    """A file of a kind that is recognised and not served."""
 
 
 class AddonError(LpwSdxlError):
-    """A LoRA or an embedding can't be imported, or its entry is damaged."""
+    """A LoRA or an embedding that can't be imported, or a damaged entry of one."""
 
 
 class ClientLeftError(LpwSdxlError):
-    """Whoever asked has closed the connection; the status is only for logs and metrics."""
+    """A client that has closed the connection; the status is only for logs and metrics."""
 
     status = 499
     code = "client_left"
 
 
 class SettingsError(LpwSdxlError):
-    """An environment variable of ours holds what can't be used; the message names it."""
+    """An LPW_SDXL_ environment variable that can't be used; the message names it."""
 
 
 class ModelError(LpwSdxlError):
-    """The model to serve is missing from the store, or damaged."""
+    """A model to serve that is missing from the store, or damaged."""
 
 
 def error_codes() -> dict[int, tuple[str, ...]]:
@@ -165,7 +165,7 @@ def _codes_of_statuses() -> Iterator[tuple[int, str]]:
 
 
 def _codes_of_errors(error: type[LpwSdxlError]) -> Iterator[tuple[int, str]]:
-    """Yield status and code of an error and of all that are made from it."""
+    """Yield status and code of an error class and of all its subclasses."""
     if code := getattr(error, "code", None):
         yield getattr(error, "status"), code  # noqa: B009 - those with a code have both
     for kind in error.__subclasses__():

@@ -1,6 +1,6 @@
-"""One sentence for what pydantic refused: what stands where, and what would be right.
+"""One sentence for pydantic's refusal of a request: the field, its value, and a right one.
 
-Numbers are told, for they are short and no secret; a text is never quoted: it may be a prompt.
+Numbers are quoted, being short and no secret; a text is never quoted: it may be a prompt.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from lpw_sdxl.errors import InvalidRequestError
 
 ErrorDetails = Mapping[str, Any]
 
-LONGEST_SHOWN_NAME = 64  # characters of a field that a client made up
+LONGEST_SHOWN_NAME = 64  # characters of a field's name that a client invented
 LONGEST_SHOWN_NUMBER = 24  # characters
-# What would be right, by pydantic's names of what is wrong; in the braces, its context.
+# Right values, by pydantic's types of error; in the braces, the error's context.
 _RIGHT: Mapping[str, str] = {
     "string_type": "a string",
     "int_type": "an integer",
@@ -47,17 +47,17 @@ _KINDS: Mapping[type, str] = {
 
 
 def explain_refusal(error: ValidationError, model: type[BaseModel]) -> InvalidRequestError:
-    """Say in one sentence which field was refused and why.
+    """Explain in one sentence which field was refused and why.
 
     Args:
         error: of validating JSON, once.
-        model: what it was validated as.
+        model: of the validation.
     """
     all_details: Sequence[ErrorDetails] = error.errors(include_url=False)
     unknown = next((one for one in all_details if one["type"] == "extra_forbidden"), None)
     details = all_details[0]
     if details["type"] == "missing" and unknown is not None:
-        details = unknown  # a misspelt name says more than that the right one is missing
+        details = unknown  # a misspelt name explains why the right one is missing
     field = ".".join(map(str, details["loc"])) or None
     if details["type"] == "extra_forbidden":
         return _explain_unknown(details, model)
@@ -65,10 +65,10 @@ def explain_refusal(error: ValidationError, model: type[BaseModel]) -> InvalidRe
 
 
 def _explain_unknown(details: ErrorDetails, model: type[BaseModel]) -> InvalidRequestError:
-    """Name a field that is none, and the one that it may have been meant to be."""
+    """Name an unknown field, and the known one that was probably meant."""
     path = details["loc"]
     owner = _owner(model, path[:-1])
-    whose = getattr(owner, "noun", "this request")
+    noun = getattr(owner, "noun", "this request")
     known = [*owner.model_fields]
     near = difflib.get_close_matches(str(path[-1]).lower(), known, n=1)
     shown = ".".join(map(str, path))[:LONGEST_SHOWN_NAME]
@@ -76,11 +76,11 @@ def _explain_unknown(details: ErrorDetails, model: type[BaseModel]) -> InvalidRe
     if not known:
         hint = "it has none"
     quoted = shown if shown.replace(".", "_").isidentifier() else json.dumps(shown)
-    return InvalidRequestError(f"{quoted} is not a field of {whose}; {hint}", field=shown)
+    return InvalidRequestError(f"{quoted} is not a field of {noun}; {hint}", field=shown)
 
 
 def _owner(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:
-    """Find the model that a value at a path was validated as: the request, or one inside it."""
+    """Find the model of the value at a path: the request's, or that of an object inside it."""
     for name in path:
         field = model.model_fields.get(str(name))
         inner = None if field is None else _model_in(field.annotation)
@@ -97,14 +97,14 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def _explain_value(field: str, details: ErrorDetails) -> str:
-    """Say what a value is and what would be right, or what pydantic says."""
+    """Describe a value and a right one, or repeat pydantic's message."""
     kind, value = details["type"], details["input"]
     if kind == "json_invalid":
         return f"{field} is not valid JSON: {details['ctx']['error']}"
     if kind == "missing":
         return f"{field} is missing"
     if kind == "float_type" and type(value) is int:
-        kind = "finite_number"  # an integer beyond all floats; JSON's reader says so itself
+        kind = "finite_number"  # an integer beyond all floats, as pydantic's JSON reader calls it
     if kind not in _RIGHT:
         return f"{field}: {details['msg'][0].lower()}{details['msg'][1:]}"
     right = _RIGHT[kind].format(**_whole(details.get("ctx", {})))
@@ -117,7 +117,7 @@ def _explain_value(field: str, details: ErrorDetails) -> str:
 
 
 def _whole(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Write limits such as 100.0 as people do."""
+    """Convert limits such as 100.0 to integers, to be written without a point."""
     return {
         name: int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in context.items()
@@ -125,7 +125,7 @@ def _whole(context: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _show(value: object) -> str:
-    """Write a number as it is, and of anything else only what it is."""
+    """Write a number as it is, and of any other value only its kind."""
     if isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""JSON to requests, held against this server's own limits; a bad one is refused by its field."""
+"""JSON to requests, checked against this server's own limits; a bad one is refused by its field."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RequestLimits:
 
     Attributes:
         max_prompt_characters: of `prompt` and of `negative_prompt`, each.
-        max_steps: `num_inference_steps`.
+        max_steps: of `num_inference_steps`.
         max_size: height and width, pixels.
         max_batch_items: requests of one batch.
         max_loras: different LoRAs of one request, the body's and the prompt's together; counted
@@ -53,11 +53,11 @@ class RequestLimits:
 
 
 def parse_request(body: bytes | str, limits: RequestLimits) -> GenerationRequest:
-    """Read one GenerationRequest from JSON and hold it against the server's limits.
+    """Read one GenerationRequest from JSON and check it against the server's limits.
 
     Raises:
-        InvalidRequestError: naming the first field that is wrong and what would be right; its
-            message holds no value of the request but numbers.
+        InvalidRequestError: a field is wrong; the error names the first one and what would be
+            right, and holds no value of the request but numbers.
     """
     request = _read(GenerationRequest, body)
     check_limits(request, limits)
@@ -65,7 +65,7 @@ def parse_request(body: bytes | str, limits: RequestLimits) -> GenerationRequest
 
 
 def validate_request(values: object, limits: RequestLimits) -> GenerationRequest:
-    """Read one GenerationRequest from JSON values and hold it against the server's limits.
+    """Read one GenerationRequest from JSON values and check it against the server's limits.
 
     Raises:
         InvalidRequestError: as `parse_request`.
@@ -79,7 +79,7 @@ def validate_request(values: object, limits: RequestLimits) -> GenerationRequest
 
 
 def parse_inspection(body: bytes | str, limits: RequestLimits) -> InspectionRequest:
-    """Read one InspectionRequest from JSON and hold it against the server's limits.
+    """Read one InspectionRequest from JSON and check it against the server's limits.
 
     Raises:
         InvalidRequestError: as `parse_request`.
@@ -93,7 +93,7 @@ def parse_batch(body: bytes | str, limits: RequestLimits) -> BatchRequest:
     """Read the list of a batch from JSON, not yet its items.
 
     Raises:
-        InvalidRequestError: if there is no list, or it is empty or too long.
+        InvalidRequestError: there is no list, or it is empty or too long.
     """
     batch = _read(BatchRequest, body)
     if len(batch.requests) > limits.max_batch_items:
@@ -109,16 +109,16 @@ def parse_info(body: bytes | str) -> InfoRequest:
     """Read the empty object that /info takes.
 
     Raises:
-        InvalidRequestError: if there is anything in it.
+        InvalidRequestError: the object is not empty.
     """
     return _read(InfoRequest, body or "{}")
 
 
 def check_limits(request: GenerationRequest, limits: RequestLimits) -> None:
-    """Hold a valid request against the server's own limits.
+    """Check a valid request against the server's own limits.
 
     Raises:
-        InvalidRequestError: naming the field, its value and the limit.
+        InvalidRequestError: a field is over its limit; the error names field, value and limit.
     """
     check_prompt_lengths(request, limits)
     numbers = (
@@ -137,10 +137,10 @@ def check_limits(request: GenerationRequest, limits: RequestLimits) -> None:
 def check_prompt_lengths(
     request: GenerationRequest | InspectionRequest, limits: RequestLimits
 ) -> None:
-    """Hold both prompts against the limit of characters.
+    """Check both prompts against the limit of characters.
 
     Raises:
-        InvalidRequestError: naming the prompt, its length and the limit.
+        InvalidRequestError: a prompt is too long; the error names it, its length and the limit.
     """
     for field in ("prompt", "negative_prompt"):
         length = len(getattr(request, field))

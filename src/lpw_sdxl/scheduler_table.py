@@ -1,6 +1,7 @@
-"""Schedulers by name, in one table: class in Diffusers, other names, and what it can't do.
+"""Schedulers by name, in one table: their classes in Diffusers, other names, and their limits.
 
-No torch: `diffusion.schedulers` finds the classes. A new scheduler is a name and a row here.
+It imports no torch: `diffusion.schedulers` finds the classes. A new scheduler is a name and a row
+here.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _PLAIN = {"use_karras_sigmas": False}
 
 
 class SchedulerName(StrEnum):
-    """Schedulers by the names that people know them by, which are AUTOMATIC1111's."""
+    """Schedulers by their usual names, which are AUTOMATIC1111's."""
 
     EULER = "Euler"
     EULER_ANCESTRAL = "Euler a"
@@ -45,15 +46,16 @@ class SchedulerName(StrEnum):
 
 @dataclass(frozen=True)
 class SchedulerRecipe:
-    """A Diffusers class, what differs from the model's own scheduler config, and what it can't do.
+    """A Diffusers class, its differences from the model's own scheduler config, and its limits.
 
     Attributes:
-        class_name: Diffusers'.
+        class_name: in Diffusers.
         overrides: of the model's config.
-        is_second_order: calls the UNet twice a step, but once in the last.
-        predictions: what the model may predict, by Diffusers' names.
+        is_second_order: whether a step calls the UNet twice; the last step calls it once.
+        predictions: kinds of prediction that the model may have, by Diffusers' names.
         divides_by_alpha: whether predicted noise is divided by the signal's share, which is 0 at
-            the first timestep of a model with zero terminal SNR; the others stay just above it.
+            the first timestep of a model with zero terminal SNR; schedulers that don't divide stay
+            just above that timestep.
         max_steps: more are refused, or lead to timesteps that no model was trained on.
     """
 
@@ -130,19 +132,19 @@ SCHEDULERS: Mapping[SchedulerName, SchedulerRecipe] = {
     SchedulerName.TCD: _distilled("TCDScheduler"),
 }
 
-# A class of Diffusers that several rows have means the first of them.
+# The name of a class that several rows have stands for the first of them.
 _BY_CLASS = {recipe.class_name: name for name, recipe in reversed([*SCHEDULERS.items()])}
 SCHEDULER_ALIASES: Mapping[str, SchedulerName] = {
     "euler_ancestral": SchedulerName.EULER_ANCESTRAL,  # ComfyUI's
     **dict(reversed(_BY_CLASS.items())),
 }
-"""Names that spelling alone does not lead to ours."""
+"""Names of other programs that are no mere spelling of ours."""
 
-LONGEST_SCHEDULER_NAME = 64  # characters; longer is no name and is not compared with one
+LONGEST_SCHEDULER_NAME = 64  # characters; a longer text is compared with no name
 
 
 def find_scheduler(text: str) -> SchedulerName | None:
-    """Find a scheduler by a name in anybody's spelling, or None.
+    """Find a scheduler by its name in any spelling; None where there is none.
 
     Case, blanks, hyphens, underscores, `pp` for `++` and a leading `k_` don't matter, so that
     `dpmpp_2m_sde`, `uni_pc` and `k_euler_a` are known without being listed.
@@ -151,10 +153,10 @@ def find_scheduler(text: str) -> SchedulerName | None:
 
 
 def read_scheduler(value: object) -> object:
-    """Turn a scheduler's name in any spelling into ours; leave what is no text to pydantic.
+    """Convert a scheduler's name in any spelling to ours; return other values, for pydantic.
 
     Raises:
-        PydanticCustomError: there is no such scheduler; near and known names are told.
+        PydanticCustomError: there is no such scheduler; the error lists near and known names.
     """
     if not isinstance(value, str):
         return value
@@ -172,7 +174,7 @@ def read_scheduler(value: object) -> object:
 
 
 def _spelling(name: str) -> str:
-    """Reduce a name to what all its spellings share."""
+    """Reduce a name to the form that all its spellings share."""
     if len(name) > LONGEST_SCHEDULER_NAME:
         return ""
     lowered = name.casefold().removeprefix("k_").replace("++", "pp")

@@ -1,7 +1,7 @@
-"""What a client may ask for: GenerationRequest and its kin.
+"""The requests of clients: GenerationRequest and its kin.
 
-Knows nothing of HTTP, torch or the engine. Fields are the field's own names; the order of a pair is
-height first wherever it is not named.
+It knows nothing of HTTP, torch or the engine. The fields have the names that are usual for
+diffusion models; a pair that is not named is height first.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from lpw_sdxl.prompt.grammar import PromptStyle
 from lpw_sdxl.scheduler_table import SchedulerName, read_scheduler
 
-MIN_IMAGE_PIXELS = 64  # one side; below it SDXL's UNet has nothing left to halve
+MIN_IMAGE_PIXELS = 64  # one side; a smaller one can't be halved as often as SDXL's UNet does
 MAX_IMAGE_PIXELS = 8192  # one side; the server's own limit is lower
-LATENT_SCALE = 8  # pixels a latent cell stands for, one side
+LATENT_SCALE = 8  # pixels of one side of a latent cell
 
 
 class ImageSize(NamedTuple):
@@ -26,7 +26,7 @@ class ImageSize(NamedTuple):
     width: int
 
     def __str__(self) -> str:
-        """Write it the way people do: width first."""
+        """Write the size in the usual way, width first."""
         return f"{self.width}x{self.height}"
 
 
@@ -90,7 +90,7 @@ class GenerationRequest(BaseModel):
         description="Restores the contrast that high guidance burns, 0 to 1.",
     )
     seed: int | None = Field(
-        default=None, ge=0, le=2**64 - 1, description="Null draws one, and the answer tells it."
+        default=None, ge=0, le=2**64 - 1, description="Null draws one, which the answer states."
     )
     scheduler: Annotated[SchedulerName | None, BeforeValidator(read_scheduler)] = Field(
         default=None,
@@ -109,7 +109,7 @@ class GenerationRequest(BaseModel):
         description="LoRAs by name, with their weights; those of the prompt's tags are added.",
     )
     image_format: ImageFormat = Field(
-        default=ImageFormat.PNG, description="What kind of file the answer is.", strict=False
+        default=ImageFormat.PNG, description="The kind of file to answer with.", strict=False
     )
     deadline_s: float | None = Field(
         default=None,
@@ -131,13 +131,13 @@ class InspectionRequest(BaseModel):
 
 
 class InfoRequest(BaseModel):
-    """Nothing: what is served needs no question."""
+    """An empty object: /info takes no parameters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class BatchRequest(BaseModel):
-    """Several requests in one body; each item is read on its own, so that one spoils no other."""
+    """Several requests in one body; each item is read on its own, so that one fails no other."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 

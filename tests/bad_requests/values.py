@@ -77,7 +77,7 @@ CASES: dict[str, list[Bad]] = {
         Bad("seed: 101 digits", {"seed": 10**100}, "seed", "seed is a number of 101 characters; at most 18446744073709551615 would be right"),
         Bad("clip_skip: below 0", {"clip_skip": -1}, "clip_skip", "clip_skip is -1; at least 0 would be right"),
         Bad("clip_skip: over every server's limit", {"clip_skip": 33}, "clip_skip", "clip_skip is 33; at most 32 would be right"),
-        Bad("clip_skip: over the model's", {"clip_skip": 12}, "clip_skip", "clip_skip is 12; this model's text encoders have layers for at most 11"),
+        Bad("clip_skip: over the model's", {"clip_skip": 12}, "clip_skip", "clip_skip is 12; this model takes 0 to 11"),
         Bad("deadline_s: 0", {"deadline_s": 0}, "deadline_s", "deadline_s is 0; a number greater than 0 would be right"),
         Bad("deadline_s: below 0", {"deadline_s": -1}, "deadline_s", "deadline_s is -1; a number greater than 0 would be right"),
         Bad("deadline_s: over a day", {"deadline_s": 86401}, "deadline_s", "deadline_s is 86401; at most 86400 would be right"),

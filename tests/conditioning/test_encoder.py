@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lpw_sdxl.conditioning import PromptEncoder
-from lpw_sdxl.conditioning.pair import PromptPair
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
 from lpw_sdxl.prompt import PromptLimits, PromptStyle, parse
 
@@ -57,7 +56,7 @@ def test_shapes(encoder, style, count, windows):
 
 @pytest.mark.thorough
 def test_lpw_length_of_every_prompt_of_1_to_600_tokens(encoder):
-    pairs = [PromptPair("cat " * count, "dog") for count in range(1, 601)]
+    pairs = [encoder.reader.read("cat " * count, "dog") for count in range(1, 601)]
     for count, conditioning in enumerate(encoder.encode_many(pairs), start=1):
         full, rest = divmod(count, 75)
         expected = 77 * full + (rest + 2 if rest else 0)
@@ -162,16 +161,16 @@ def test_word_never_joins_over_the_border_of_two_weights(encoder):
 
 
 MIXED = [
-    PromptPair("a (cat:1.4)", "dog"),
-    PromptPair(LONG, "(worst:1.3)"),
-    PromptPair("", ""),
-    PromptPair("cat", LONG, clip_skip=1),
-    PromptPair("a BREAK b", LONG),
-    PromptPair("a (cat:1.4)", "dog", clip_skip=2),
-    PromptPair("(x:-3)", "", "lpw"),
-    PromptPair("a!!! (cat!!:1.4)", "!!!!"),
+    ("a (cat:1.4)", "dog"),
+    (LONG, "(worst:1.3)"),
+    ("", ""),
+    ("cat", LONG, "lpw", 1),
+    ("a BREAK b", LONG),
+    ("a (cat:1.4)", "dog", "lpw", 2),
+    ("(x:-3)", "", "lpw"),
+    ("a!!! (cat!!:1.4)", "!!!!"),
     *(
-        PromptPair(prompt, negative, style, clip_skip)
+        (prompt, negative, style, clip_skip)
         for style in PromptStyle
         for prompt, negative, clip_skip in [
             ("a (cat:1.4)", "", None),
@@ -184,10 +183,9 @@ MIXED = [
 
 
 def test_many_equal_each_alone(encoder):
-    together = encoder.encode_many(MIXED)
+    together = encoder.encode_many([encoder.reader.read(*pair) for pair in MIXED])
     for pair, conditioning in zip(MIXED, together, strict=True):
-        alone = encoder.encode(pair.prompt, pair.negative_prompt, pair.style, pair.clip_skip)
-        assert_same(conditioning, alone, rtol=1e-5, atol=1e-5)
+        assert_same(conditioning, encoder.encode(*pair), rtol=1e-5, atol=1e-5)
 
 
 def test_window_that_occurs_twice_is_encoded_once(encoder, monkeypatch):
@@ -197,7 +195,8 @@ def test_window_that_occurs_twice_is_encoded_once(encoder, monkeypatch):
         monkeypatch.setattr(
             one, "encode", lambda ids, skip, f=encode: counts.append(len(ids)) or f(ids, skip)
         )
-    encoder.encode_many([PromptPair("(cat:1.2)", "dog")] * 5 + [PromptPair("cat", "cat")])
+    read = encoder.reader.read
+    encoder.encode_many([read("(cat:1.2)", "dog")] * 5 + [read("cat", "cat")])
     assert counts == [2, 2]
 
 
@@ -262,9 +261,11 @@ ODD_TEXT = st.lists(
 def test_any_text_is_encoded_and_finite(encoder, prompt, negative, style):
     conditioning = encoder.encode(prompt, negative, style)
     assert all(torch.isfinite(tensor).all() for tensor in conditioning.tensors)
-    chunked = encoder.chunk(*(parse(text, style=style) for text in (prompt, negative)), style)
-    for chunks, embeds in zip(chunked, conditioning.tensors[:2], strict=True):
-        assert sum(len(window.ids) for window in chunks.windows) == len(embeds)
+    for text, embeds in zip(
+        encoder.reader.read(prompt, negative, style).texts, conditioning.tensors[:2], strict=True
+    ):
+        for chunks in text.chunks:
+            assert sum(window.length for window in chunks.windows) == len(embeds)
 
 
 def test_no_pairs_give_no_conditioning(encoder):

@@ -5,7 +5,6 @@ import torch
 
 from lpw_sdxl.conditioning import PromptEncoder
 from lpw_sdxl.conditioning.cache import ByteCache
-from lpw_sdxl.conditioning.pair import PromptPair
 from lpw_sdxl.prompt import PromptStyle, parse
 
 NEGATIVE = "worst quality, " * 30
@@ -28,18 +27,20 @@ def same_bits(one, other):
 
 
 @pytest.mark.parametrize("style", PromptStyle)
-def test_a_repeated_pair_is_neither_read_nor_parsed_again(
+def test_a_repeated_pair_is_neither_encoded_nor_planned_again(
     encoder, caching_encoder, style, read_windows, monkeypatch
 ):
-    pair = PromptPair("a (cat:1.2)", NEGATIVE, style, 1)
-    first = caching_encoder.encode_many([pair])
+    first, again = (
+        caching_encoder.reader.read("a (cat:1.2)", NEGATIVE, style, 1) for _ in range(2)
+    )
+    [conditioning] = caching_encoder.encode_many([first])
     read_windows.clear()
-    monkeypatch.setattr("lpw_sdxl.conditioning.encoder.parse", None)
-    again = caching_encoder.encode_many([pair, pair])
+    monkeypatch.setattr("lpw_sdxl.conditioning.encoder.make_plan", None)
+    repeated = caching_encoder.encode_many([again, first])
     assert not read_windows
-    assert [again[0], again[1]] == [first[0], first[0]]  # the very same object
+    assert all(one is conditioning for one in repeated)
     monkeypatch.undo()
-    assert same_bits(again[0], encoder.encode_many([pair])[0])
+    assert same_bits(conditioning, encoder.encode_many([again])[0])
 
 
 def test_a_shared_negative_prompt_is_read_once(caching_encoder, read_windows):
@@ -60,15 +61,15 @@ def test_what_a_window_gives_does_not_depend_on_where_it_came_from(encoder, cach
 @pytest.mark.parametrize(
     "change",
     [
-        {"prompt": "a Cat"},
-        {"negative_prompt": "b "},
+        {"prompt": "a cats"},
+        {"prompt": "a (cat:1.1)"},
+        {"negative_prompt": "b b"},
         {"style": "a1111"},
         {"style": "comfy"},
         {"clip_skip": 1},
         {"weights_key": ("lora", 0.5)},
-        {"prompt": parse("a cat")},
     ],
-    ids=["prompt", "negative", "style", "another style", "clip_skip", "weights", "parsed"],
+    ids=["prompt", "weight", "negative", "style", "another style", "clip_skip", "LoRAs"],
 )
 def test_whatever_changes_is_looked_up_anew(caching_encoder, change):
     asked = {"prompt": "a cat", "negative_prompt": "b", "style": "lpw", "clip_skip": 0}
@@ -76,6 +77,22 @@ def test_whatever_changes_is_looked_up_anew(caching_encoder, change):
     before = caching_encoder.counters.conditionings.hits
     caching_encoder.encode(**asked | change)
     assert caching_encoder.counters.conditionings.hits == before
+    assert caching_encoder.counters.conditionings.entries == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": "a Cat"},
+        {"negative_prompt": "b "},
+        {"prompt": parse("a cat")},
+        {"clip_skip": None},
+    ],
+    ids=["case", "blank", "parsed", "clip_skip"],
+)
+def test_texts_that_are_read_alike_are_one_entry(caching_encoder, change):
+    asked = {"prompt": "a cat", "negative_prompt": "b", "style": "lpw", "clip_skip": 0}
+    assert caching_encoder.encode(**asked | change) is caching_encoder.encode(**asked)
 
 
 def test_other_weights_are_other_windows(caching_encoder, read_windows):
@@ -106,7 +123,7 @@ def test_the_bound_holds_and_counts_what_is_held(encoder):
         small.encode(f"castle {number} " * 20, "b", "a1111")
         held = {
             storage.data_ptr(): storage.nbytes()
-            for tensor in _tensors(small._conditionings, small._reader._cache)
+            for tensor in _tensors(small._conditionings._cache, small._windows._cache)
             for storage in [tensor.untyped_storage()]
         }
         counted = sum(counters.bytes for counters in small.counters)
@@ -148,7 +165,7 @@ def test_an_error_leaves_the_cache_usable(encoder, caching_encoder, monkeypatch)
 
 def test_an_empty_negative_prompt_is_not_one_without_text(caching_encoder):
     # Their trees are equal; in a1111 the first is zeros and the second is encoded.
-    pairs = [PromptPair("a", parse(text), PromptStyle.A1111) for text in ("", "()", "")]
+    pairs = [caching_encoder.reader.read("a", text, "a1111") for text in ("", "()", "")]
     none, brackets, again = caching_encoder.encode_many(pairs)
     assert not none.negative_prompt_embeds.any()
     assert brackets.negative_prompt_embeds.any()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lpw_sdxl.conditioning import PromptEncoder
 from lpw_sdxl.conditioning.embeddings import Embedding
-from lpw_sdxl.conditioning.explain import EmbeddingMention, explain
+from lpw_sdxl.conditioning.explain import EmbeddingMention
 from lpw_sdxl.errors import InvalidPromptError
 from lpw_sdxl.prompt import PromptLimits, PromptStyle, WarningKind, parse
 from prompt_strategies import prompt_texts
@@ -27,13 +27,13 @@ def explain_text(encoder):
     """Explain a prompt with an empty negative prompt, in a style."""
 
     def explain_text(text, style=PromptStyle.LPW):
-        return encoder.explain(text, "", style).prompt
+        return encoder.reader.explain(text, "", style).prompt
 
     return explain_text
 
 
 def test_spans_breaks_tags_and_windows_are_told(encoder):
-    explanation = encoder.explain("a (Cat:1.2) BREAK dog<lora:x:0.5>", "blurry")
+    explanation = encoder.reader.explain("a (Cat:1.2) BREAK dog<lora:x:0.5>", "blurry")
     assert explanation.style is PromptStyle.LPW
     prompt = explanation.prompt
     told = asdict(prompt)
@@ -62,7 +62,7 @@ def test_spans_breaks_tags_and_windows_are_told(encoder):
 @pytest.mark.parametrize("style", PromptStyle)
 @pytest.mark.parametrize("text", [CASTLES, "wow!! " * 26], ids=["castles", "unlike tokenizers"])
 def test_windows_have_the_lengths_of_the_embeddings(encoder, style, text):
-    explanation = encoder.explain(text, "x", style)
+    explanation = encoder.reader.explain(text, "x", style)
     tokens = len(encoder.encode(text, "x", style).prompt_embeds)
     assert sum(window.length for window in explanation.prompt.windows) == tokens
 
@@ -125,12 +125,12 @@ def test_parsers_warnings_come_before_those_of_the_chunks(explain_text):
 
 
 def test_warnings_are_sentences_without_prompt_text(encoder):
-    [warning] = encoder.explain("secret (cat").prompt.warnings
+    [warning] = encoder.reader.explain("secret (cat").prompt.warnings
     assert warning.startswith("character 7: an opening bracket")
 
 
 def test_two_empty_prompts_are_explained(encoder):
-    explanation = encoder.explain("")
+    explanation = encoder.reader.explain("")
     for one in (explanation.prompt, explanation.negative_prompt):
         assert one.token_count == 0
         assert [(window.length, window.start, window.end) for window in one.windows] == [(2, 0, 0)]
@@ -142,7 +142,7 @@ def test_embeddings_are_told_with_their_places(model_directory):
         model_directory, embeddings=[Embedding("Bad-Hand", vectors)]
     )
     text = r"\(x\) (bad-hand:1.3) " + "snow " * 57 + "embedding:BAD-HAND sea"
-    prompt = encoder.explain(text, "").prompt
+    prompt = encoder.reader.explain(text, "").prompt
     border = text.index("emb")
     assert prompt.embeddings == (
         EmbeddingMention("Bad-Hand", 7, 15),
@@ -156,35 +156,30 @@ def test_embeddings_are_told_with_their_places(model_directory):
     assert [(w.start, w.end) for w in prompt.windows] == [(0, border + 18), (border, len(text))]
     assert prompt.warnings == (told(border, WarningKind.SPLIT_WORD),)
     json.dumps(asdict(prompt))
-    comfy = encoder.explain(text, "bad-hand", "comfy")
+    comfy = encoder.reader.explain(text, "bad-hand", "comfy")
     assert [mention.start for mention in comfy.prompt.embeddings] == [border]
     assert comfy.negative_prompt.embeddings == ()
     assert comfy.negative_prompt.windows[0].text == "bad - hand"
-    assert encoder.explain(text, "", "a1111").prompt.warnings == ()
+    assert encoder.reader.explain(text, "", "a1111").prompt.warnings == ()
 
 
 def test_limits_hold(encoder):
     with pytest.raises(InvalidPromptError) as caught:
-        encoder.explain("a", "(b:1000)")
+        encoder.reader.explain("a", "(b:1000)")
     assert caught.value.field == "negative_prompt"
-
-
-@pytest.fixture(scope="module")
-def tokenizers(encoder):
-    return [one.tokenizer for one in encoder._encoders]
 
 
 @settings(deadline=None, max_examples=150)
 @given(prompt_texts, st.integers(0, 12), st.sampled_from(PromptStyle))
 def test_any_prompt_is_explained_with_its_chunks_in_the_order_of_its_text(
-    tokenizers, text, repeats, style
+    encoder, text, repeats, style
 ):
     text = f"{text} extraordinarilyx, " * repeats
     try:
         prompt = parse(text, PromptLimits(max_depth=10**4, max_weight=1e300), style=style)
     except InvalidPromptError:
         return
-    explained = explain(prompt, prompt, style, tokenizers).prompt
+    explained = encoder.reader.explain(prompt, prompt, style).prompt
     json.dumps(asdict(explained))
     starts, ends = zip(*((w.start, w.end) for w in explained.windows), strict=True)
     # A character of several tokens can be in two chunks.
@@ -204,7 +199,7 @@ def test_an_unknown_embedding_is_warned_of(model_directory, style):
         model_directory, embeddings=[Embedding("glow", vectors)]
     )
     text = "embedding:glow a Embedding:gloom, embedding:x, word embedding: this, dis-embedding:y"
-    explained = encoder.explain(text, "embedding:z", style)
+    explained = encoder.reader.explain(text, "embedding:z", style)
     assert explained.prompt.warnings == (told(17, WarningKind.UNKNOWN_EMBEDDING) + " (2 times)",)
     assert explained.negative_prompt.warnings == (told(0, WarningKind.UNKNOWN_EMBEDDING),)
     assert [mention.name for mention in explained.prompt.embeddings] == ["glow"]

@@ -54,7 +54,7 @@ def test_a_loras_weight_in_the_text_encoders_is_told_if_it_is_another(capsys):
 def test_json_is_what_the_server_tells(capsys, style, encoder):
     assert main([PROMPT, "--negative-prompt", "(blurry : 1.2)!", "--style", style, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    served = encoder.explain(PROMPT, "(blurry : 1.2)!", style)
+    served = encoder.reader.explain(PROMPT, "(blurry : 1.2)!", style)
     assert told == json.loads(json.dumps(asdict(served)))
     assert told["style"] == style
 

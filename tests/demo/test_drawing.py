@@ -85,7 +85,6 @@ def test_captions_are_laid_out_as_the_service_chunks_prompts(
 ) -> None:
     """The service's own windows of the same words, the fillers replaced by an unknown word."""
     from lpw_sdxl.conditioning import PromptEncoder
-    from lpw_sdxl.prompt import PromptStyle, parse
 
     encoder = PromptEncoder.from_model_directory(model_directory)
     chance = random.Random(5)
@@ -97,7 +96,7 @@ def test_captions_are_laid_out_as_the_service_chunks_prompts(
         known = Caption(tuple(word for word in caption.words if word != FILLER), caption.stated)
         laid = lay_out(known, vocabulary)
         text = " ".join(known.words)
-        chunks = encoder.chunk(parse(text), parse(""), PromptStyle.LPW).prompt
+        [chunks, _] = encoder.reader.read(text).prompt.chunks
         ids = [id_ for window in chunks.windows for id_ in window.ids]
         assert laid.ids.flatten().tolist()[: laid.length] == ids
         compared += 1

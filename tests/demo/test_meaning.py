@@ -68,7 +68,7 @@ def test_words_count_wherever_they_stand_in_400_tokens(
         FILLER * before + describe_plainly(scene) + ", " + FILLER * after for scene in expected
     ]
     if before or after:
-        explained = demo_engine.pipeline.prompt_encoder.explain(prompts[0])
+        explained = demo_engine.pipeline.prompt_encoder.reader.explain(prompts[0])
         assert explained.prompt.token_count > 400
     assert_right(expected, look_at(prompts))
 
@@ -146,7 +146,7 @@ def test_break_separates_and_loses_nothing(look_at: Looker, demo_engine: Any) ->
         f"BREAK {scene.place}"
         for scene in expected
     ]
-    explained = demo_engine.pipeline.prompt_encoder.explain(prompts[0])
+    explained = demo_engine.pipeline.prompt_encoder.reader.explain(prompts[0])
     assert [window.token_count for window in explained.prompt.windows] == [3, 2, 1]
     assert_right(expected, look_at(prompts))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lpw_sdxl.conditioning import prompt_reader
 from lpw_sdxl.conditioning.embeddings import Embedding
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import Engine
@@ -45,7 +46,7 @@ def test_too_many_vectors_are_refused_before_they_are_made(
     def chunk(*_: object) -> None:
         raise AssertionError("a short text became very many tokens")
 
-    monkeypatch.setattr(engine.pipeline.prompt_encoder, "chunk", chunk)
+    monkeypatch.setattr(prompt_reader, "chunk_for_encoders", chunk)
     texts = {"prompt": "a fox", field: "(abc:1.2)," * 1000}
     for send in (
         lambda: engine.decide(GenerationRequest(**texts)),

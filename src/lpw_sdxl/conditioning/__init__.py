@@ -1,4 +1,4 @@
-"""Parsed prompts to what the UNet is given; `chunking` imports without torch."""
+"""Prompts to the conditioning that the UNet takes; `chunking` imports without torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["PromptEncoder"]
 
 
 def __getattr__(name: str) -> object:
-    """Import PromptEncoder, and torch with it, when it is first asked for."""
+    """Import PromptEncoder, and torch with it, at its first use."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from lpw_sdxl.conditioning.encoder import PromptEncoder  # noqa: PLC0415

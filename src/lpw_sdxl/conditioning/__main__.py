@@ -1,6 +1,6 @@
-"""`python -m lpw_sdxl.prompt "text"`: what a style makes of a prompt, without any model.
+"""`python -m lpw_sdxl.prompt "text"`: a prompt as a style reads it, without any model.
 
-Text, weights, tokens and chunks as the server's /inspect_prompt tells them.
+Text, weights, tokens and chunks are those of the server's /inspect_prompt.
 """
 
 from __future__ import annotations
@@ -17,34 +17,33 @@ from lpw_sdxl.checkpoint.tokenizer_files import (
     build_vocabulary,
     read_merges,
 )
-from lpw_sdxl.conditioning.explain import ExplainedPrompt, PromptExplanation, explain
+from lpw_sdxl.conditioning.explain import ExplainedPrompt, PromptExplanation
+from lpw_sdxl.conditioning.mentions import MentionForm
+from lpw_sdxl.conditioning.prompt_reader import PromptReader
 from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 from lpw_sdxl.errors import InvalidPromptError
 from lpw_sdxl.prompt.grammar import PromptStyle
-from lpw_sdxl.prompt.parser import parse
 from lpw_sdxl.prompt.syntax import Break, LoraTag, Node, Span
 
 _PAD_TOKENS = (END_TOKEN, "!")
-"""Of SDXL's two text encoders, in their order."""
+"""The padding tokens of SDXL's two text encoders, in their order."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Explain the prompt that the arguments hold, on standard output.
+    """Explain the prompt that the arguments name, on standard output.
 
     Returns:
         0, or 1 if the prompt was refused, with one sentence on standard error.
     """
     options = _read(arguments)
-    style = PromptStyle(options.style)
+    reader = PromptReader(dict.fromkeys(MentionForm, _build_tokenizers()), max_clip_skip=0)
+    prompt, negative_prompt = map(_read_text, (options.prompt, options.negative_prompt))
     try:
-        prompt = parse(_read_text(options.prompt), style=style, field="prompt")
-        negative_prompt = parse(
-            _read_text(options.negative_prompt), style=style, field="negative prompt"
-        )
+        explanation = reader.explain(prompt, negative_prompt, options.style)
     except InvalidPromptError as error:
-        sys.stderr.write(f"{error.field}: {error.message}\n")
+        field = "prompt" if error.field == "prompt" else "negative prompt"
+        sys.stderr.write(f"{field}: {error.message}\n")
         return 1
-    explanation = explain(prompt, negative_prompt, style, _build_tokenizers())
     if options.json:
         _write(json.dumps(dataclasses.asdict(explanation), indent=2))
     else:
@@ -70,8 +69,8 @@ def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _read_text(text: str) -> str:
     if text != "-":
         return text
-    # A byte that is no UTF-8 becomes a surrogate, which is refused by its position. The line end
-    # that closes every file is not the prompt's.
+    # A byte that is not UTF-8 becomes a surrogate, which is refused by its position. The line end
+    # that closes every file is no part of the prompt.
     return sys.stdin.buffer.read().decode(errors="surrogateescape").removesuffix("\n")
 
 
@@ -85,7 +84,7 @@ def _build_tokenizers() -> list[ClipTokenizer]:
 
 
 def _write(text: str) -> None:
-    """Write to standard output, with escapes for what its encoding has no characters for."""
+    """Write to standard output, with escapes for characters that its encoding lacks."""
     encoding = sys.stdout.encoding
     sys.stdout.write(text.encode(encoding, errors="backslashreplace").decode(encoding) + "\n")
 
@@ -117,9 +116,9 @@ def _describe_node(node: Node) -> str:
         case Span(text, weight):
             return f"{weight:8.4g}  {_quote(text)}"
         case LoraTag(name, weight, text_encoder_weight):
-            own = text_encoder_weight != weight
-            told = f", text encoders {text_encoder_weight:.4g}" if own else ""
-            return f"{weight:8.4g}  LoRA {_quote(name)}{told}"
+            differs = text_encoder_weight != weight
+            addition = f", text encoders {text_encoder_weight:.4g}" if differs else ""
+            return f"{weight:8.4g}  LoRA {_quote(name)}{addition}"
         case Break():
             return f"{'':8}  BREAK"
 

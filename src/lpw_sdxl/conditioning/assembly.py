@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from lpw_sdxl.conditioning.chunking import TokenChunks
 from lpw_sdxl.conditioning.clip import EncodedWindow
 from lpw_sdxl.conditioning.emphasis import EMPHASES
-from lpw_sdxl.conditioning.styles import EmphasisName
+from lpw_sdxl.conditioning.plan import Plan, SidePlan, WindowKey
 from lpw_sdxl.conditioning.windows import WINDOW_TOKENS
+
+EncodedWindows = Mapping[WindowKey, EncodedWindow]
+"""Windows that one encoder has encoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """What the UNet is given of the text; dtype and device are the encoders'.
+    """The text as the UNet takes it; dtype and device are the encoders'.
 
-    The tensors may be shared with other requests and with a cache: nobody changes them.
+    The tensors may be shared with other requests and with a cache, and must not be changed.
 
     Attributes:
         prompt_embeds: [tokens, 2048]; both encoders' features side by side.
@@ -36,59 +38,15 @@ class Conditioning:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """All four."""
+        """Return all four, in the attributes' order."""
         return tuple(getattr(self, field.name) for field in fields(self))
 
 
-WindowKey = tuple[int, tuple[int, ...]]
-"""clip_skip and ids of a window."""
-EncodedWindows = Mapping[WindowKey, EncodedWindow]
-"""Windows that one encoder has read."""
-
-
-@dataclass(frozen=True, slots=True)
-class SidePlan:
-    """How one prompt of a pair is encoded.
-
-    Attributes:
-        chunks: one for each encoder, alike but for the padding's ids.
-        clip_skip: layers left out.
-    """
-
-    chunks: tuple[TokenChunks, ...]
-    clip_skip: int
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How a pair of prompts is encoded.
-
-    Attributes:
-        prompt: the prompt's side.
-        negative_prompt: None for zeros in place of an empty negative prompt.
-        emphasis: of both.
-        empty_windows: the style's empty prompt, for each encoder, if the emphasis reads it.
-    """
-
-    prompt: SidePlan
-    negative_prompt: SidePlan | None
-    emphasis: EmphasisName
-    empty_windows: tuple[tuple[int, ...], ...] | None
-
-    def windows(self, encoder: int) -> Iterator[WindowKey]:
-        """Name every window that the encoder at an index has to read; some twice."""
-        for side in filter(None, (self.prompt, self.negative_prompt)):
-            for window in side.chunks[encoder].windows:
-                yield side.clip_skip, window.ids
-            if self.empty_windows is not None:
-                yield side.clip_skip, self.empty_windows[encoder]
-
-
 def assemble(plan: Plan, encoded: Sequence[EncodedWindows]) -> Conditioning:
-    """Make a pair's Conditioning.
+    """Assemble a pair's Conditioning.
 
     Args:
-        plan: what is wanted.
+        plan: of the pair.
         encoded: for each encoder the windows that the plan names, and perhaps others.
     """
     embeds, pooled = _assemble_side(plan.prompt, plan, encoded)
@@ -104,7 +62,7 @@ def _assemble_side(
 ) -> tuple[Tensor, Tensor]:
     features = [_embed(side, plan, index, windows) for index, windows in enumerate(encoded)]
     last = side.chunks[-1]
-    pooled = encoded[-1][side.clip_skip, last.windows[last.pooled_window].ids].pooled
+    pooled = encoded[-1][side.clip_skip, last.windows[last.pooled_window].packed_ids].pooled
     assert pooled is not None  # the last encoder has a projection
     return torch.cat(features, dim=-1), pooled
 
@@ -112,7 +70,7 @@ def _assemble_side(
 def _embed(side: SidePlan, plan: Plan, encoder: int, encoded: EncodedWindows) -> Tensor:
     """Apply the weights to one encoder's windows and lay them end to end: [tokens, dim]."""
     windows = side.chunks[encoder].windows
-    states = [encoded[side.clip_skip, window.ids].hidden for window in windows]
+    states = [encoded[side.clip_skip, window.packed_ids].hidden for window in windows]
     hidden = pad_sequence(states, batch_first=True).float()  # [windows, tokens, dim]
     weights = pad_sequence(
         [torch.tensor(window.weights) for window in windows], batch_first=True, padding_value=1.0
@@ -120,7 +78,7 @@ def _embed(side: SidePlan, plan: Plan, encoder: int, encoded: EncodedWindows) ->
     empty = hidden[:1, :0]
     if plan.empty_windows is not None:
         empty = encoded[side.clip_skip, plan.empty_windows[encoder]].hidden.float().unsqueeze(0)
-    lengths = [len(window.ids) for window in windows]
+    lengths = [window.length for window in windows]
     weighted = EMPHASES[plan.emphasis](
         hidden,
         weights.to(hidden.device),

@@ -1,7 +1,8 @@
-"""A cache bounded in bytes that forgets what was used longest ago; it knows nothing of tensors."""
+"""A cache bounded in bytes that drops the entry used longest ago; it knows nothing of tensors."""
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ Value = TypeVar("Value")
 
 @dataclass(slots=True)
 class CacheCounters:
-    """What a cache has done, and holds.
+    """The lookups of a cache, and its content.
 
     Attributes:
-        hits: lookups that found something.
-        misses: lookups that found nothing.
+        hits: lookups that found a value.
+        misses: lookups that found none.
         entries: held now.
         bytes: held now.
     """
@@ -29,20 +30,20 @@ class CacheCounters:
 
 
 class ByteCache(Generic[Key, Value]):
-    """Keeps values of known size, up to a number of bytes; for one thread at a time."""
+    """A cache of values of known size; for one thread at a time."""
 
     def __init__(self, max_bytes: int) -> None:
-        """Keep at most `max_bytes`; 0 keeps nothing."""
+        """Make an empty cache of at most `max_bytes`; 0 keeps nothing."""
         self.max_bytes = max_bytes
         self.counters = CacheCounters()
         self._entries: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
 
     def __contains__(self, key: Key) -> bool:
-        """Tell whether a value is kept; it is not thereby used."""
+        """Return whether there is an entry, without marking it as used."""
         return key in self._entries
 
     def get(self, key: Key) -> Value | None:
-        """Find a value, which is then the last to be forgotten."""
+        """Find a value and mark its entry as most recently used; None where there is none."""
         entry = self._entries.get(key)
         if entry is None:
             self.counters.misses += 1
@@ -52,26 +53,32 @@ class ByteCache(Generic[Key, Value]):
         return entry[0]
 
     def touch(self, key: Key) -> None:
-        """Let a value, if it is kept, be the last to be forgotten; nobody asked for it."""
+        """Mark an entry as most recently used, without counting a lookup."""
         if key in self._entries:
             self._entries.move_to_end(key)
 
     def put(self, key: Key, value: Value, size: int) -> None:
-        """Keep a value of `size` bytes; what alone is larger than the cache is not kept."""
+        """Store a value of `size` bytes, unless it alone is larger than the cache."""
         if size > self.max_bytes:
             return
-        self._forget(key)
+        self._drop(key)
         self.make_room(size)
         self._entries[key] = (value, size)
         self.counters.bytes += size
         self.counters.entries = len(self._entries)
 
     def make_room(self, size: int) -> None:
-        """Forget as many values as must go for one of `size` bytes, or all."""
+        """Drop as many entries as it takes to store one of `size` bytes, or all."""
         while self._entries and self.counters.bytes + size > self.max_bytes:
-            self._forget(next(iter(self._entries)))
+            self._drop(next(iter(self._entries)))
         self.counters.entries = len(self._entries)
 
-    def _forget(self, key: Key) -> None:
+    def _drop(self, key: Key) -> None:
         _, size = self._entries.pop(key, (None, 0))
         self.counters.bytes -= size
+
+
+def key_bytes(key: Hashable) -> int:
+    """Count the bytes of a key made of nested tuples, strings, bytes and numbers."""
+    own = sys.getsizeof(key)
+    return own + sum(map(key_bytes, key)) if isinstance(key, tuple) else own

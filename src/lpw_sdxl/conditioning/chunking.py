@@ -6,7 +6,7 @@ A prompt and its negative prompt are taken together, because a style may fit one
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import NamedTuple, Protocol
 
@@ -28,9 +28,9 @@ class TokenChunks:
 
     Attributes:
         windows: at least one.
-        pooled_window: index of the window that gives the pooled vector.
-        own_windows: those that the prompt asks for by itself; what follows is padding to the other
-            prompt's length.
+        pooled_window: index of the window that the pooled vector is taken from.
+        own_windows: number of those that the prompt itself needs; the others behind them are
+            padding to the other prompt's length.
     """
 
     windows: Windows
@@ -39,7 +39,7 @@ class TokenChunks:
 
     @property
     def token_count(self) -> int:
-        """Tokens of the prompt's own text, in all windows."""
+        """Count the tokens of the prompt's own text, in all windows."""
         return sum(window.text_count for window in self.windows)
 
 
@@ -51,13 +51,13 @@ class ChunkedPair(NamedTuple):
 
 
 class Tokenizer(Protocol):
-    """What chunking asks of an encoder's tokenizer."""
+    """The part of an encoder's tokenizer that chunking needs."""
 
     special: SpecialTokens
 
     @property
     def places_in_embeddings(self) -> Mapping[int, int]:
-        """Say of each id that is an embedding's how many vectors of it stand before."""
+        """Return, by each id that is an embedding's, how many of its vectors stand before."""
 
     def ids(self, text: str) -> Sequence[int]:
         """Return a text's ids, without BOS, EOS, padding and truncation."""
@@ -66,7 +66,7 @@ class Tokenizer(Protocol):
 def chunk_pair(
     prompt: Prompt, negative_prompt: Prompt, style: PromptStyle, tokenizer: Tokenizer
 ) -> ChunkedPair:
-    """Tokenise and chunk a pair of prompts as a style does; each gets at least one window."""
+    """Tokenise and chunk a pair of prompts as a style does, each into at least one window."""
     rules = STYLES[style]
     cuts = [
         cut(
@@ -91,8 +91,12 @@ def chunk_for_encoders(
     """Chunk a pair of prompts for several encoders, whose windows come out with equal lengths.
 
     The tokenizers may differ: a token that one of them pads with is split off wherever a text
-    holds it, so that `!!` is one token for SDXL's first encoder and two for its second. What one
-    encoder then lacks is filled up as an empty prompt is.
+    holds it, so that `!!` is one token for SDXL's first encoder and two for its second. Windows
+    that one encoder then lacks are filled up as an empty prompt is.
+
+    Returns:
+        One pair for each encoder; equal windows are one object, which saves half of a long
+        prompt's memory.
     """
     pairs = [chunk_pair(prompt, negative_prompt, style, tokenizer) for tokenizer in tokenizers]
     specials = [tokenizer.special for tokenizer in tokenizers]
@@ -100,13 +104,23 @@ def chunk_for_encoders(
         _align(side, style, specials, pooled)
         for side, pooled in zip(zip(*pairs, strict=True), STYLES[style].pooled, strict=True)
     ]
-    return tuple(map(ChunkedPair, *sides))
+    shared: dict[Window, Window] = {}
+    return tuple(
+        ChunkedPair(*(_share(chunks, shared) for chunks in pair))
+        for pair in zip(*sides, strict=True)
+    )
 
 
-def empty_window(style: PromptStyle, special: SpecialTokens) -> tuple[int, ...]:
-    """Return the ids of a style's empty prompt."""
+def empty_window(style: PromptStyle, special: SpecialTokens) -> Window:
+    """Build the window of a style's empty prompt."""
     [window] = next(STYLES[style].fit([[()]], special))
-    return window.ids
+    return window
+
+
+def _share(chunks: TokenChunks, shared: dict[Window, Window]) -> TokenChunks:
+    """Replace windows by equal ones that were shared before, and share the others."""
+    windows = tuple(shared.setdefault(window, window) for window in chunks.windows)
+    return replace(chunks, windows=windows)
 
 
 def _align(
@@ -115,8 +129,8 @@ def _align(
     specials: Sequence[SpecialTokens],
     pooled: PooledChoice,
 ) -> tuple[TokenChunks, ...]:
-    """Give one prompt's windows the same lengths for all encoders."""
-    shapes = [[len(window.ids) for window in chunks.windows] for chunks in side]
+    """Widen one prompt's windows to the same lengths for all encoders."""
+    shapes = [[window.length for window in chunks.windows] for chunks in side]
     if all(shape == shapes[0] for shape in shapes):
         return tuple(side)
     sizes = [max(column) for column in zip_longest(*shapes, fillvalue=0)]
@@ -131,17 +145,16 @@ def _align(
 def _widen(
     windows: Windows, sizes: Sequence[int], style: PromptStyle, special: SpecialTokens
 ) -> Windows:
-    ids = empty_window(style, special)
-    empty = Window(ids, (1.0,) * len(ids), text_count=0)
+    filled = (*windows, *[empty_window(style, special)] * (len(sizes) - len(windows)))
     return tuple(
-        Window(
-            ids=window.ids + (special.eos,) * (size - len(window.ids)),
-            weights=window.weights + (1.0,) * (size - len(window.ids)),
-            text_count=window.text_count,
-        )
-        for window, size in zip(
-            (*windows, *[empty] * (len(sizes) - len(windows))), sizes, strict=True
-        )
+        _widen_one(window, size, special) for window, size in zip(filled, sizes, strict=True)
+    )
+
+
+def _widen_one(window: Window, size: int, special: SpecialTokens) -> Window:
+    room = size - window.length
+    return Window.pack(
+        window.ids + (special.eos,) * room, window.weights + (1.0,) * room, window.text_count
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,10 +17,10 @@ WINDOWS_PER_CALL = 32
 
 
 class EncodedWindow(NamedTuple):
-    """What an encoder makes of one window.
+    """One window, encoded by one encoder.
 
     Attributes:
-        hidden: [tokens, dim], of the layer asked for, without the final norm.
+        hidden: [tokens, dim], of the layer that clip_skip names, without the final norm.
         pooled: [projection], or None from an encoder without projection.
     """
 
@@ -39,22 +39,22 @@ class ClipTextEncoder:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the model's weights."""
+        """Count the bytes of the model's weights."""
         return sum(parameter.nbytes for parameter in self.model.parameters())
 
     @property
     def max_clip_skip(self) -> int:
-        """The largest clip_skip: it takes the token embeddings, before any layer."""
+        """Return the largest clip_skip, which takes the token embeddings, before any layer."""
         return int(self.model.config.num_hidden_layers) - 1
 
     @property
     def token_table(self) -> Tensor:
-        """The model's own token embeddings: [vocabulary, dim]."""
+        """Return the model's own token embeddings: [vocabulary, dim]."""
         table: Tensor = self.model.get_input_embeddings().weight
         return table
 
     def add_token_rows(self, rows: Tensor) -> None:
-        """Let ids from the vocabulary's size on stand for rows; to be called once.
+        """Add token embeddings for ids from the vocabulary's size on; to be called once.
 
         Args:
             rows: [count, dim].
@@ -62,7 +62,7 @@ class ClipTextEncoder:
         table = self.model.get_input_embeddings()
         assert not isinstance(table, ExtendedTokenEmbedding), "rows are added once"
         self.model.set_input_embeddings(ExtendedTokenEmbedding(table, rows))
-        # With the old `eos_token_id: 2` the model pools at the largest id, which is EOS no more.
+        # With the old `eos_token_id: 2` the model pools at the largest id, no longer that of EOS.
         inner = getattr(self.model, "text_model", self.model)
         inner.eos_token_id = self.tokenizer.special.eos
 
@@ -104,3 +104,8 @@ class ClipTextEncoder:
             yield EncodedWindow(
                 hidden[index, : len(ids)], None if pooled is None else pooled[index]
             )
+
+
+def count_bytes(tensors: Iterable[Tensor | None]) -> int:
+    """Count the bytes that tensors take on their device."""
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)

@@ -1,4 +1,4 @@
-"""A prompt's tokens, and where its chunks of at most 75 begin; it knows no windows, no tensors."""
+"""A prompt's tokens, cut into chunks of at most 75; it knows no windows and no tensors."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MAX_WORD_TOKENS = 8
 TokenIds = Callable[[str], Sequence[int]]
 """A tokenizer without BOS, EOS, padding and truncation."""
 Splitting = Callable[[str], Iterable[str]]
-"""The pieces of a span that are tokenised one by one; each one begins a word."""
+"""A span's pieces that are tokenised one by one; each begins a word."""
 Border = Callable[[Segment, int], int]
-"""Where the chunk that begins at an index ends, given that more than 75 tokens follow it."""
+"""The end of the chunk that begins at an index, where more than 75 tokens follow that index."""
 
 NO_EMBEDDINGS: Mapping[int, int] = MappingProxyType({})
 
@@ -33,7 +33,7 @@ def by_span(text: str) -> Iterable[str]:
 
 
 def by_word(text: str) -> Iterable[str]:
-    """Tokenise what stands between blanks; the ids are those of the span in one piece."""
+    """Tokenise the words between blanks; the ids are those of the span in one piece."""
     return _WORD.findall(text)
 
 
@@ -43,17 +43,17 @@ def tokenize(
     split: Splitting = by_span,
     places_in_embeddings: Mapping[int, int] = NO_EMBEDDINGS,
 ) -> tuple[Segment, ...]:
-    """Turn a prompt into segments of weighted tokens, one more than it has breaks.
+    """Tokenise a prompt into segments of weighted tokens, one more than it has breaks.
 
     Spans are tokenised one by one, so words never join over the border of two weights. LoRA tags
-    are taken out as if they had never been written: what stands on both sides of one is a single
-    span, if its weight is the same.
+    are taken out first: the texts on both sides of one are a single span, if their weights are
+    equal.
 
     Args:
         prompt: parsed.
         token_ids: the encoder's tokenizer.
-        split: what is tokenised in one piece.
-        places_in_embeddings: of each id that is an embedding's, how many of its vectors stand
+        split: how a span is split into pieces that are tokenised one by one.
+        places_in_embeddings: by each id that is an embedding's, how many of its vectors stand
             before; an embedding is a word of its own.
     """
     commas = frozenset(token_ids(","))
@@ -78,7 +78,7 @@ def tokenize(
 
 
 def texts(prompt: Prompt) -> Iterator[str]:
-    """Yield what `tokenize` splits and tokenises, without weights and breaks."""
+    """Yield the texts that `tokenize` splits and tokenises, without weights and breaks."""
     yield from (text for text, _ in _texts(prompt) if text is not None)
 
 
@@ -87,13 +87,13 @@ def cut(segments: Sequence[Segment], border: Border, *, keeps_empty: bool) -> li
 
     Args:
         segments: at least one.
-        border: where a chunk ends that can't hold its segment's rest.
+        border: finds the end of a chunk that can't hold its segment's rest.
         keeps_empty: whether a break that follows no text (leading, doubled) makes a chunk without
             text.
 
     Returns:
         At least one. Where `keeps_empty` is false the last one has no text if a break ends the
-        prompt, which tells that the chunk before is complete.
+        prompt: the chunk before it is complete.
     """
     chunks = [chunk for segment in segments for chunk in _cut_segment(segment, border)]
     if keeps_empty:
@@ -109,8 +109,8 @@ def after_75(_: Segment, start: int) -> int:
 def after_comma(segment: Segment, start: int) -> int:
     """End a chunk behind the last comma of its last 20 tokens, else after 75 tokens.
 
-    Nothing moves if a comma is the first token that has no room: it is the nearest to the border.
-    An embedding that has no room as a whole moves as a whole, and alone.
+    Where the first token without room is a comma, the chunk ends before it, after 75 tokens. An
+    embedding that does not fit as a whole moves to the next chunk as a whole, and alone.
     """
     end = start + WINDOW_TOKENS
     if segment[end].place_in_embedding:
@@ -134,7 +134,7 @@ def before_word(segment: Segment, start: int) -> int:
 
 
 def _is_border(before: int, id_: int, places_in_embeddings: Mapping[int, int]) -> bool:
-    """Tell whether an embedding begins with an id, or has ended before it."""
+    """Return whether an embedding begins with an id, or has ended before it."""
     place = places_in_embeddings.get(id_)
     return before in places_in_embeddings if place is None else place == 0
 

@@ -1,35 +1,35 @@
-"""A tokenizer that also knows embeddings by name: their ids follow its vocabulary; no tensors."""
+"""A tokenizer with names of embeddings, whose ids follow its vocabulary; no tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from lpw_sdxl.conditioning.explain import ExplainingTokenizer
 from lpw_sdxl.conditioning.mentions import MentionFinder, MentionForm
+from lpw_sdxl.conditioning.prompt_tokenizer import PromptTokenizer
 from lpw_sdxl.conditioning.tokenizer import TokenPiece
 
 
 class EmbeddingTokenizer:
     """Text to ids and back; a name becomes as many ids as its embedding has vectors.
 
-    What stands before a name and behind it is tokenised as texts of their own.
+    The texts before a name and behind it are tokenised one by one.
     """
 
     def __init__(
         self,
-        plain: ExplainingTokenizer,
+        plain: PromptTokenizer,
         vector_counts: Mapping[str, int],
         first_id: int,
         form: MentionForm,
     ) -> None:
-        """Give the embeddings ids, in their order.
+        """Number the embeddings' vectors, in their order.
 
         Args:
             plain: for all other text.
             vector_counts: of each embedding, by name; the encoder's rows have the same order.
             first_id: of the first embedding; above all ids of the vocabulary.
-            form: how texts name them.
+            form: how texts name embeddings.
         """
         self.special = plain.special
         self._plain = plain
@@ -44,6 +44,7 @@ class EmbeddingTokenizer:
             for place, id_ in enumerate(ids)
         }
         self.places_in_embeddings = {id_: vector.place for id_, vector in self._vectors.items()}
+        self.embedding_names = {id_: vector.name for id_, vector in self._vectors.items()}
 
     def ids(self, text: str) -> list[int]:
         """Return the ids of a text of any length, without BOS and EOS."""
@@ -60,8 +61,8 @@ class EmbeddingTokenizer:
         """Return a text's tokens with their places in it; an embedding's share its name's place."""
         return [piece for part in self._split(text) for piece in self._place(part)]
 
-    def text(self, ids: list[int]) -> str:
-        """Return what the ids say, with embeddings by their names, also those that are cut off."""
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the text that ids stand for, with the names of embeddings, also of cut ones."""
         words: list[str] = []
         plain: list[int] = []
         for index, id_ in enumerate(ids):
@@ -93,14 +94,14 @@ class EmbeddingTokenizer:
 
 
 class _Vector(NamedTuple):
-    """What an id of ours stands for."""
+    """A vector of an embedding, for which an id stands."""
 
     name: str
     place: int  # vectors of the embedding before it
 
 
 class _Part(NamedTuple):
-    """A piece of a text that is all name, or has none."""
+    """A piece of a text: all of it a name, or none of it."""
 
     text: str
     start: int

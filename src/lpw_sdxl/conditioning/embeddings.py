@@ -1,4 +1,4 @@
-"""Textual inversions: vectors that a name in a prompt stands for; it knows nothing of prompts."""
+"""Textual inversions: named vectors that replace their name in a prompt; it knows no prompts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TENSOR_NAMES = ("text_encoder", "text_encoder_2")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """A name and what the encoders read in its place.
+    """A name and the vectors that the encoders read in its place.
 
     Attributes:
         name: of ASCII letters, digits, `.`, `_` and `-`; prompts may write it in any case.
@@ -31,12 +31,12 @@ class Embedding:
 
     @property
     def vector_count(self) -> int:
-        """Tokens that the name takes in a prompt."""
+        """Count the tokens that the name takes in a prompt."""
         return len(self.vectors[0])
 
 
 def load_embedding(name: str, file: Path) -> Embedding:
-    """Read what the import wrote: one tensor for each text encoder.
+    """Read an imported embedding: one tensor for each text encoder.
 
     Raises:
         ModelError: the file is unreadable, or doesn't hold these tensors and no others.
@@ -51,16 +51,16 @@ def load_embedding(name: str, file: Path) -> Embedding:
 
 
 def check_embeddings(embeddings: Sequence[Embedding], tables: Sequence[Tensor]) -> None:
-    """Make sure that a model's text encoders can read all of them, and tell them apart.
+    """Refuse embeddings that a model's text encoders can't read, or names that are not distinct.
 
     Args:
         embeddings: of one model.
         tables: each text encoder's own token embeddings: [vocabulary, width].
 
     Raises:
-        ModelError: a name is no name or occurs twice, in whatever case; the vectors are of another
-            width, differ in number, are none, or hold what is no finite number in the table's
-            dtype.
+        ModelError: a name has other characters than `NAME`, or occurs twice, whatever its case;
+            the vectors have another width, differ in number, are none, or hold a number that is
+            not finite in the table's dtype.
     """
     seen: set[str] = set()
     for embedding in embeddings:

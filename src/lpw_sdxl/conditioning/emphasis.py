@@ -1,4 +1,4 @@
-"""How weights act on hidden states: pure functions of one signature, and a table of them."""
+"""The effect of weights on hidden states: pure functions of one signature, and their table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lpw_sdxl.conditioning.styles import EmphasisName
 
 
 class Emphasis(Protocol):
-    """How a style applies weights to one encoder's hidden states.
+    """A style's way to apply weights to one encoder's hidden states.
 
     Windows of one prompt are stacked and padded on the right to the longest; padding has weight
     1 and its values don't matter. All arithmetic is in float32, whatever the encoders' dtype:
@@ -36,7 +36,7 @@ class Emphasis(Protocol):
 
 
 def emphasize_not(hidden: Tensor, weights: Tensor, lengths: Tensor, empty: Tensor) -> Tensor:
-    """Leave everything as it is."""
+    """Return the hidden states as they are."""
     del weights, lengths, empty
     return hidden
 
@@ -74,11 +74,11 @@ def emphasize_multiply(hidden: Tensor, weights: Tensor, lengths: Tensor, empty: 
 def emphasize_multiply_and_restore_mean(
     hidden: Tensor, weights: Tensor, lengths: Tensor, empty: Tensor
 ) -> Tensor:
-    """Multiply, then scale each window so that its mean is what it was.
+    """Multiply, then scale each window so that its mean is as before.
 
     AUTOMATIC1111's "Original": the mean is over all positions and features of one encoder. It may
-    be near zero, and the factor large or negative; that is the dialect. A mean of exactly zero
-    can't be restored, and the window is only multiplied.
+    be near zero, and the factor large or negative, as there. A mean of exactly zero can't be
+    restored, and the window is only multiplied.
     """
     weighted = emphasize_multiply(hidden, weights, lengths, empty)
     positions = torch.arange(hidden.shape[1], device=hidden.device)
@@ -104,4 +104,4 @@ EMPHASES: Mapping[EmphasisName, Emphasis] = {
 }
 
 READ_EMPTY_PROMPT = frozenset({EmphasisName.FROM_EMPTY_PROMPT})
-"""Those that need the empty prompt encoded."""
+"""The names of those that need the empty prompt's hidden states."""

@@ -1,16 +1,17 @@
-"""What the server makes of a prompt, in words and numbers; needs tokenizers and no encoder."""
+"""A prompt's reading in words and numbers; it needs a tokenizer and no encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from lpw_sdxl.conditioning.chunking import TokenChunks, Tokenizer, chunk_for_encoders
+from lpw_sdxl.conditioning.chunking import TokenChunks
 from lpw_sdxl.conditioning.cutting import texts
 from lpw_sdxl.conditioning.mentions import EMBEDDING_PREFIX
-from lpw_sdxl.conditioning.tokenizer import TokenPiece
+from lpw_sdxl.conditioning.prompt_tokenizer import PromptTokenizer
+from lpw_sdxl.conditioning.read_prompts import ReadPrompts, ReadText
 from lpw_sdxl.prompt import (
     Break,
     LoraTag,
@@ -22,16 +23,6 @@ from lpw_sdxl.prompt import (
 )
 
 
-class ExplainingTokenizer(Tokenizer, Protocol):
-    """What an explanation asks of an encoder's tokenizer."""
-
-    def pieces(self, text: str) -> Sequence[TokenPiece]:
-        """Return a text's tokens with their places in it."""
-
-    def text(self, ids: list[int]) -> str:
-        """Return what ids say."""
-
-
 @dataclass(frozen=True, slots=True)
 class ExplainedWindow:
     """One chunk, as the first text encoder reads it.
@@ -39,7 +30,7 @@ class ExplainedWindow:
     Attributes:
         token_count: tokens of the prompt's text.
         length: positions that the encoder reads, BOS, EOS and padding included.
-        text: what the tokens say, as the encoder reads it; without padding.
+        text: the tokens' text, as the encoder reads it; without padding.
         is_pooled: whether the pooled vector is taken from it.
         start: where its text begins in the prompt, characters; for a window without text, where
             the window before it ends.
@@ -66,17 +57,17 @@ class EmbeddingMention:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedPrompt:
-    """One prompt: what its text was parsed into, and its chunks.
+    """One prompt: its parsed text and its chunks.
 
     Attributes:
         spans: weighted text, with positions in characters.
-        breaks: where BREAK stands.
+        breaks: the places of BREAK.
         lora_tags: in the order of the text.
         embeddings: as often as they are named, in the order of the text.
         token_count: tokens of the text, in all windows, for the first text encoder.
         token_counts: the same for each text encoder.
         windows: at least one.
-        warnings: a sentence for each kind of thing that was probably not meant.
+        warnings: a sentence for each kind of text that was probably not meant.
     """
 
     spans: tuple[Span, ...]
@@ -99,32 +90,25 @@ class PromptExplanation:
 
 
 def explain(
-    prompt: Prompt,
-    negative_prompt: Prompt,
-    style: PromptStyle,
-    tokenizers: Sequence[ExplainingTokenizer],
+    prompt: Prompt, negative_prompt: Prompt, read: ReadPrompts, tokenizer: PromptTokenizer
 ) -> PromptExplanation:
-    """Say how a pair of prompts is weighted and chunked.
+    """Describe how a pair of prompts is weighted and chunked.
 
     Args:
-        prompt: parsed in the style.
+        prompt: parsed.
         negative_prompt: likewise.
-        style: how they are chunked.
-        tokenizers: one for each text encoder, in their order.
+        read: the reading of both.
+        tokenizer: the first text encoder's, with which they were read.
     """
-    chunked = chunk_for_encoders(prompt, negative_prompt, style, tokenizers)
-    prompts, negatives = zip(*chunked, strict=True)
     return PromptExplanation(
-        style,
-        _explain_one(prompt, prompts, tokenizers[0]),
-        _explain_one(negative_prompt, negatives, tokenizers[0]),
+        read.style,
+        _explain_one(prompt, read.prompt, tokenizer),
+        _explain_one(negative_prompt, read.negative_prompt, tokenizer),
     )
 
 
-def _explain_one(
-    prompt: Prompt, chunks: Sequence[TokenChunks], tokenizer: ExplainingTokenizer
-) -> ExplainedPrompt:
-    first = chunks[0]
+def _explain_one(prompt: Prompt, read: ReadText, tokenizer: PromptTokenizer) -> ExplainedPrompt:
+    first = read.chunks[0]
     tokens = list(_place(prompt, tokenizer))
     assert [token.id for token in tokens] == _text_ids(first)
     warnings = (
@@ -138,7 +122,7 @@ def _explain_one(
         lora_tags=prompt.lora_tags,
         embeddings=tuple(_find_mentions(tokens)),
         token_count=first.token_count,
-        token_counts=tuple(one.token_count for one in chunks),
+        token_counts=tuple(one.token_count for one in read.chunks),
         windows=tuple(_explain_windows(tokens, first, tokenizer)),
         warnings=tuple(str(warning) for warning in warnings),
     )
@@ -154,7 +138,7 @@ class _PlacedToken(NamedTuple):
     embedding: str | None
 
 
-def _place(prompt: Prompt, tokenizer: ExplainingTokenizer) -> Iterator[_PlacedToken]:
+def _place(prompt: Prompt, tokenizer: PromptTokenizer) -> Iterator[_PlacedToken]:
     extents = prompt.extents()
     offset = word_start = 0
     for text in texts(prompt):
@@ -169,7 +153,7 @@ def _place(prompt: Prompt, tokenizer: ExplainingTokenizer) -> Iterator[_PlacedTo
 
 
 def _text_ids(chunks: TokenChunks) -> list[int]:
-    return [id_ for window in chunks.windows for id_ in window.ids[1 : 1 + window.text_count]]
+    return [id_ for window in chunks.windows for id_ in window.text_ids]
 
 
 def _find_mentions(tokens: Sequence[_PlacedToken]) -> Iterator[EmbeddingMention]:
@@ -181,7 +165,7 @@ def _find_mentions(tokens: Sequence[_PlacedToken]) -> Iterator[EmbeddingMention]
 def _find_unknown_embeddings(
     prompt: Prompt, tokens: Sequence[_PlacedToken]
 ) -> Iterator[PromptWarning]:
-    """Find what a style's users write for an embedding where none is named."""
+    """Find `embedding:` where no known embedding's name follows."""
     known = {mention.start for mention in _find_mentions(tokens)}
     extents = prompt.extents()
     text = "".join(span.text for span in prompt.spans)
@@ -202,7 +186,7 @@ def _find_split_words(
 
 
 def _explain_windows(
-    tokens: Sequence[_PlacedToken], chunks: TokenChunks, tokenizer: ExplainingTokenizer
+    tokens: Sequence[_PlacedToken], chunks: TokenChunks, tokenizer: PromptTokenizer
 ) -> Iterator[ExplainedWindow]:
     first = end = 0
     for index, window in enumerate(chunks.windows):
@@ -212,7 +196,7 @@ def _explain_windows(
         end = inside[-1].end if inside else end
         yield ExplainedWindow(
             token_count=window.text_count,
-            length=len(window.ids),
+            length=window.length,
             text=tokenizer.text([token.id for token in inside]),
             is_pooled=index == chunks.pooled_window,
             start=start,

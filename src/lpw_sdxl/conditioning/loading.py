@@ -20,7 +20,7 @@ class _EncoderLayout(NamedTuple):
     model_class: type[CLIPTextModel] | type[CLIPTextModelWithProjection]
 
 
-# The order in which SDXL's UNet wants their features; the last one gives the pooled vector.
+# In the order of their features in SDXL's UNet; the last one yields the pooled vector.
 _SDXL_ENCODERS = (
     _EncoderLayout("tokenizer", "text_encoder", CLIPTextModel),
     _EncoderLayout("tokenizer_2", "text_encoder_2", CLIPTextModelWithProjection),
@@ -30,7 +30,7 @@ _SDXL_ENCODERS = (
 def load_text_encoders(
     model_directory: Path, device: str | torch.device, dtype: torch.dtype
 ) -> tuple[ClipTextEncoder, ...]:
-    """Load SDXL's two text encoders; nothing is fetched.
+    """Load SDXL's two text encoders, without any download.
 
     Raises:
         ModelError: a part is missing, unreadable, or lacks a tensor.
@@ -54,7 +54,7 @@ def _load(
             output_loading_info=True,
         ),
     )
-    # Transformers fills what is missing with random numbers, and only logs it.
+    # Transformers fills missing tensors with random numbers, and only logs it.
     if missing := sorted(loaded["missing_keys"]):
         raise _damaged(layout.text_encoder, f"lacks tensors ({len(missing)}, such as {missing[0]})")
     if tokenizer.size > model.config.vocab_size:
@@ -63,7 +63,7 @@ def _load(
 
 
 def _check_files(directory: Path) -> None:
-    # Transformers makes an empty vocabulary up where there is none.
+    # Where there is no vocabulary, Transformers makes an empty one.
     if not any((directory / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         raise _damaged(directory.name, "holds no vocabulary")
 

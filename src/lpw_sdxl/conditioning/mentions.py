@@ -1,4 +1,4 @@
-"""Where a text names embeddings; it knows names, and nothing of their vectors."""
+"""Embeddings' names in texts; it knows nothing of their vectors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from string import ascii_lowercase, ascii_uppercase
 from typing import NamedTuple
 
 NAME = re.compile(r"[A-Za-z0-9._-]+")
-"""All of an embedding's name: what any prompt can hold as one word."""
+"""A whole name of an embedding: characters that any prompt can hold as one word."""
 
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 # A name is a whole word: `-` joins as letters do, and a combining accent belongs to its letter.
@@ -18,11 +18,11 @@ _WORD = r"\w\-\u0300-\u036f"
 _ENDING = r"(?:\.(?:safetensors|pt|bin))?"
 
 EMBEDDING_PREFIX = re.compile(rf"(?<![{_WORD}])embedding:(?=\S)", re.IGNORECASE)
-"""What stands before a name and says that it is one."""
+"""The prefix that marks a name."""
 
 
 class MentionForm(Enum):
-    """How a style names an embedding; the value is the pattern of what stands before the name."""
+    """The form in which a style names an embedding; the value is the pattern of its prefix."""
 
     BARE_OR_PREFIXED = "(embedding:)?"
     PREFIXED = "(embedding:)"
@@ -43,18 +43,18 @@ class Mention(NamedTuple):
 
 
 class MentionFinder:
-    """Finds names in texts, in one pass."""
+    """A search for names in texts, in one pass."""
 
     def __init__(self, names: Iterable[str], form: MentionForm) -> None:
-        """Take names that `NAME` describes and that differ by more than their case.
+        """Build the pattern of all names.
 
         Args:
-            names: at least one.
+            names: at least one, each as `NAME`; they differ by more than their case.
             form: how texts write them.
         """
         self._names = {name.lower(): name for name in names}
-        # Longest first, so that `hand.v2` is not `hand` with something behind it. Plain literals
-        # side by side: a place where none begins costs one comparison for each.
+        # Longest first, so that `hand.v2` is not found as `hand`. Plain literals side by side: a
+        # place where none begins costs one comparison for each.
         known = "|".join(map(re.escape, sorted(self._names, key=len, reverse=True)))
         self._pattern = re.compile(
             rf"(?<![{_WORD}]){form.value}({known})(?(1){_ENDING})(?![{_WORD}])"
@@ -62,6 +62,6 @@ class MentionFinder:
 
     def find(self, text: str) -> Iterator[Mention]:
         """Yield the names in a text, from left to right; of two at one place the longer."""
-        # By the ASCII letters alone: no place moves, and only what looks like a name is one.
+        # Only ASCII letters are lowered: no place moves, and no other letter becomes one of a name.
         for match in self._pattern.finditer(text.translate(_LOWER)):
             yield Mention(self._names[match[2]], *match.span())

@@ -1,4 +1,4 @@
-"""What each prompt style does with a parsed prompt, declared in one table; no tensors."""
+"""Each prompt style's way from a parsed prompt to conditioning, in one table; no tensors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from lpw_sdxl.prompt import PromptStyle
 
 
 class EmphasisName(Enum):
-    """How weights act on hidden states; `emphasis.EMPHASES` holds the formulas."""
+    """The effect of weights on hidden states; `emphasis.EMPHASES` holds the formulas."""
 
     NONE = auto()
     FROM_WINDOW_END = auto()
@@ -55,12 +55,12 @@ class StyleRules:
     """One style; its grammar is declared in `prompt`.
 
     Attributes:
-        split: what is tokenised in one piece.
-        border: where a chunk ends that is too small for the text.
+        split: how a span is split into pieces that are tokenised one by one.
+        border: finds the end of a chunk that is too small for the text.
         mentions: how a text names an embedding.
         keeps_empty_chunks: whether a leading or doubled BREAK makes a chunk without text.
-        fit: how chunks become windows, and with what they are padded.
-        pooled: which windows give the pooled vectors.
+        fit: how chunks become windows, and their padding.
+        pooled: which windows the pooled vectors are taken from.
         emphasis: how weights act.
         has_zeros_for_empty_negative: whether an empty negative prompt is zeros, hidden states and
             pooled vector, or is encoded as any other.
@@ -80,13 +80,13 @@ class StyleRules:
 
 # Facts of each: lpw_stable_diffusion_xl.py of huggingface/diffusers at commit 58eb52c; the
 # documented behaviour of AUTOMATIC1111 and ComfyUI; StableDiffusionXLPipeline.encode_prompt of
-# diffusers 0.42.1, which lets clip_skip count for the prompt alone.
+# diffusers 0.42.1, where clip_skip counts for the prompt alone.
 STYLES: Mapping[PromptStyle, StyleRules] = {
     PromptStyle.LPW: StyleRules(
         keeps_empty_chunks=False,
         fit=fit_pair,
-        # A long negative prompt must not replace the prompt's vector by that of the empty string,
-        # as it does in the community pipeline; the negative one's is as there.
+        # A long negative prompt must not replace the prompt's pooled vector by that of the empty
+        # string, as in the community pipeline; the negative prompt's is the same as there.
         pooled=PooledChoices(last_of_text, last_window),
         emphasis=EmphasisName.FROM_WINDOW_END,
     ),

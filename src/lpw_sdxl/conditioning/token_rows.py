@@ -8,14 +8,14 @@ from torch.nn import functional as F
 
 
 class ExtendedTokenEmbedding(nn.Module):
-    """Looks ids up in a model's table, and those that follow its last row in rows of its own.
+    """A model's table for its own ids, and added rows for the ids that follow its last.
 
-    The table's parameter stays the one that was read: it may lie in a mapped file that processes
-    share, and whoever looks it up by name finds it with its own shape.
+    The table's parameter stays the one that was loaded: it may lie in a mapped file that processes
+    share, and under its name stands a tensor of its own shape.
     """
 
     def __init__(self, table: nn.Embedding, rows: Tensor) -> None:
-        """Put rows behind a table.
+        """Add rows behind a table.
 
         Args:
             table: [size, width].

@@ -1,6 +1,6 @@
 """CLIP's tokenizer as this package uses it: plain ids, no special tokens, no truncation; no torch.
 
-It asks the tokenizers library directly: Transformers' own call warns of every text over 77 tokens.
+It calls the tokenizers library directly: Transformers' own call warns of every text over 77 tokens.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 class TokenPiece(NamedTuple):
-    """A token and the characters that it stands for.
+    """A token and the place of its characters.
 
     Attributes:
         id: in the vocabulary.
@@ -39,12 +39,13 @@ class TokenPiece(NamedTuple):
 
 
 class ClipTokenizer:
-    """Text to ids and back; holds no state between calls.
+    """Text to ids and back, without embeddings; it holds no state between calls.
 
     `<|endoftext|>` or `<|startoftext|>` in a text becomes that token, as in Transformers.
     """
 
-    places_in_embeddings: Mapping[int, int] = MappingProxyType({})  # it knows none
+    places_in_embeddings: Mapping[int, int] = MappingProxyType({})
+    embedding_names: Mapping[int, str] = MappingProxyType({})
 
     def __init__(self, backend: Tokenizer, special: SpecialTokens) -> None:
         self._backend = backend
@@ -55,7 +56,7 @@ class ClipTokenizer:
 
     @classmethod
     def from_directory(cls, path: Path) -> ClipTokenizer:
-        """Load vocab.json and merges.txt, or tokenizer.json, as a model brings them."""
+        """Load a model's vocab.json and merges.txt, or its tokenizer.json."""
         from transformers import CLIPTokenizer  # noqa: PLC0415 - brings torch
 
         loaded = CLIPTokenizer.from_pretrained(path, local_files_only=True)
@@ -66,14 +67,14 @@ class ClipTokenizer:
     def from_merges(
         cls, vocabulary: Mapping[str, int], merges: Sequence[str], special_tokens: Sequence[str]
     ) -> ClipTokenizer:
-        """Build what `from_directory` would load of the same content, in a tenth of a second.
+        """Build the tokenizer that `from_directory` would load, in a tenth of a second.
 
         Args:
             vocabulary: every token's id.
             merges: two symbols with a blank between, most frequent first.
-            special_tokens: open, close and fill a window; the second also stands for what is in no
-                vocabulary. Each is a token wherever a text holds it, so `!` is another token for
-                SDXL's second encoder, which pads with it, than for its first.
+            special_tokens: open, close and fill a window; the second also stands for text that is
+                in no vocabulary. Each is a token wherever a text holds it, so `!` is another token
+                for SDXL's second encoder, which pads with it, than for its first.
         """
         start, end, pad = special_tokens
         symbols = (merge.split(" ") for merge in merges)
@@ -101,13 +102,17 @@ class ClipTokenizer:
 
     @property
     def size(self) -> int:
-        """Entries of the vocabulary; every id is below it."""
+        """Count the entries of the vocabulary; every id is below it."""
         return int(self._backend.get_vocab_size())
 
     def ids(self, text: str) -> list[int]:
         """Return the ids of a text of any length, without BOS and EOS."""
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
+
+    def vector_count(self, text: str) -> int:  # noqa: ARG002 - of the Protocol
+        """Count none: without embeddings there are no vectors."""
+        return 0
 
     def pieces(self, text: str) -> list[TokenPiece]:
         """Return a text's tokens with their places in it."""
@@ -116,7 +121,7 @@ class ClipTokenizer:
         rows = zip(encoding.ids, encoding.offsets, encoding.word_ids, before, strict=False)
         return [TokenPiece(id_, *place, word != last) for id_, place, word, last in rows]
 
-    def text(self, ids: list[int]) -> str:
-        """Return what the ids say: lower case, white space collapsed, special tokens left out."""
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the ids' text in lower case, white space collapsed, without special tokens."""
         text: str = self._backend.decode(ids, skip_special_tokens=True)
         return text.replace(_WORD_END, " ").strip()

@@ -1,7 +1,9 @@
-"""What a text encoder reads: windows of at most 77 weighted ids; no styles, no tensors."""
+"""Windows of at most 77 weighted ids, as a text encoder reads them; no styles, no tensors."""
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +13,7 @@ WINDOW_TOKENS = 75
 
 
 class SpecialTokens(NamedTuple):
-    """The ids that open, close and fill a window, as one encoder's tokenizer gives them."""
+    """The ids that open, close and fill a window, of one encoder's tokenizer."""
 
     bos: int
     eos: int
@@ -40,35 +42,85 @@ Segment = tuple[WeightedToken, ...]
 """The tokens between two breaks, or those of one chunk: up to 75."""
 
 
+_ID = "i"  # array's code of a 32-bit integer
+_WEIGHT = "f"  # and of a float32, in which emphasis is computed
+
+PackedIds = bytes
+"""A window's ids, 4 bytes each: a tenth of a tuple of integers, and as good a key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a text encoder reads in one pass.
+    """One pass of a text encoder, packed: a queue holds the windows of hundreds of jobs.
 
     Attributes:
-        ids: BOS, up to 75 ids, EOS, padding; at most 77.
-        weights: one for each id; 1 for BOS, EOS and padding.
+        packed_ids: BOS, up to 75 ids, EOS, padding; at most 77.
+        packed_weights: one for each id, float32; empty where each is 1.
         text_count: ids that came from the prompt's text; they follow BOS, padding follows them.
     """
 
-    ids: tuple[int, ...]
-    weights: tuple[float, ...]
+    packed_ids: PackedIds
+    packed_weights: bytes
     text_count: int
+
+    @classmethod
+    def pack(cls, ids: Sequence[int], weights: Sequence[float], text_count: int) -> Window:
+        """Build a window from ids and as many weights; those of BOS, EOS and padding are 1."""
+        is_weighted = any(weight != 1.0 for weight in weights)
+        return cls(
+            array(_ID, ids).tobytes(),
+            array(_WEIGHT, weights).tobytes() if is_weighted else b"",
+            text_count,
+        )
+
+    @property
+    def length(self) -> int:
+        """Count the positions that the encoder reads."""
+        return len(self.packed_ids) // array(_ID).itemsize
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Unpack all ids."""
+        return unpack_ids(self.packed_ids)
+
+    @property
+    def text_ids(self) -> tuple[int, ...]:
+        """Unpack the ids that came from the prompt's text."""
+        return self.ids[1 : 1 + self.text_count]
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Unpack the weights, rounded to float32; one for each id."""
+        if not self.packed_weights:
+            return (1.0,) * self.length
+        return tuple(array(_WEIGHT, self.packed_weights))
+
+    @property
+    def nbytes(self) -> int:
+        """Count the bytes that the window takes in memory."""
+        return sum(map(sys.getsizeof, (self, self.packed_ids, self.packed_weights)))
+
+
+def unpack_ids(packed: PackedIds) -> tuple[int, ...]:
+    """Unpack a window's ids."""
+    return tuple(array(_ID, packed))
 
 
 Windows = tuple[Window, ...]
 Fit = Callable[[Sequence[Sequence[Segment]], SpecialTokens], Iterator[Windows]]
-"""How chunks become windows, of a prompt and its negative prompt together."""
+"""The way from chunks to windows, of a prompt and its negative prompt together."""
 PooledChoice = Callable[[Windows], int]
-"""Which window gives the pooled vector: its index."""
+"""The index of the window that gives the pooled vector."""
 Padding = Callable[[tuple[int, ...], int, SpecialTokens], tuple[int, ...]]
-"""What fills a window: `(ids filled with EOS, ids up to the text's end, special)` to ids."""
+"""The filling of a window: `(ids filled with EOS, ids up to the text's end, special)` to ids."""
 
 
 def fit_pair(prompts: Sequence[Sequence[Segment]], special: SpecialTokens) -> Iterator[Windows]:
-    """Give both prompts the same number of positions: the longer one's, its last window unfilled.
+    """Fit both prompts to the same number of positions: the longer one's, its last window unfilled.
 
-    Every window but a prompt's last is filled up with EOS; so is what the shorter prompt lacks. The
-    encoders never see their padding token. Without any text a window is `BOS EOS`.
+    Every window but a prompt's last is filled up with EOS; so are the windows that the shorter
+    prompt lacks. The encoders never read their padding token. Without any text a window is
+    `BOS EOS`.
     """
     length = max(map(_position_count, prompts))
     full, rest = divmod(length, WINDOW_TOKENS)
@@ -92,26 +144,26 @@ def fit_alone_padded_after_text(
 def fit_alone_padded_after_eos(
     prompts: Sequence[Sequence[Segment]], special: SpecialTokens
 ) -> Iterator[Windows]:
-    """Fill each window to 77; whatever follows its first EOS becomes the encoder's own padding.
+    """Fill each window to 77; all that follows its first EOS becomes the encoder's own padding.
 
     It differs from `fit_alone_padded_after_text` only where the text itself holds
-    `<|endoftext|>`: an encoder whose padding is not EOS then reads nothing behind it.
+    `<|endoftext|>`: an encoder whose padding is not EOS then reads only padding behind it.
     """
     return _fit_alone(prompts, special, _pad_after_eos)
 
 
 def first_window(_: Windows) -> int:
-    """Take the pooled vector of the first window."""
+    """Choose the first window."""
     return 0
 
 
 def last_of_text(windows: Windows) -> int:
-    """Take the pooled vector of the last window with any text, or the first."""
+    """Choose the last window with any text, or the first where none has any."""
     return max((index for index, window in enumerate(windows) if window.text_count), default=0)
 
 
 def last_window(windows: Windows) -> int:
-    """Take the pooled vector of the last window."""
+    """Choose the last window."""
     return len(windows) - 1
 
 
@@ -129,11 +181,8 @@ def _fit_alone(
 def _window(tokens: Segment, size: int, special: SpecialTokens, padding: Padding) -> Window:
     room = size - len(tokens)
     ids = (special.bos, *(token.id for token in tokens), *[special.eos] * (1 + room))
-    return Window(
-        ids=padding(ids, 1 + len(tokens), special),
-        weights=(1.0, *(token.weight for token in tokens), *[1.0] * (1 + room)),
-        text_count=len(tokens),
-    )
+    weights = (1.0, *(token.weight for token in tokens), *[1.0] * (1 + room))
+    return Window.pack(padding(ids, 1 + len(tokens), special), weights, len(tokens))
 
 
 def _pad_with_eos(ids: tuple[int, ...], _: int, __: SpecialTokens) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """The engine as its callers see it: load a model directory, await images.
 
 It knows nothing of HTTP. Everything that can be refused is refused before a job is queued: by its
-fields in `decision.py`, for lack of room or time in `queue.py`.
+fields in `resolver.py`, for lack of room or time in `queue.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from lpw_sdxl.conditioning.explain import PromptExplanation
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import supported_schedulers
 from lpw_sdxl.engine.calibration import calibrate, read_memory
-from lpw_sdxl.engine.decision import Decider
 from lpw_sdxl.engine.description import (
     EngineCounters,
     EngineDescription,
@@ -34,6 +33,7 @@ from lpw_sdxl.engine.job import GeneratedImage, Job, JobSpec, Listener
 from lpw_sdxl.engine.loop import StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics, LoopCounters
+from lpw_sdxl.engine.resolver import RequestResolver
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
 from lpw_sdxl.prompt import PromptStyle
@@ -72,7 +72,7 @@ class Engine:
             settings.lora_files_bytes,
         )
         self.plan = plan
-        self._decider = Decider(pipeline, addons, settings)
+        self._resolver = RequestResolver(pipeline, addons, settings)
         self._settings = settings
         self._metrics = metrics or EngineMetrics()
         self._loop = StepLoop(
@@ -136,7 +136,7 @@ class Engine:
     @property
     def limits(self) -> RequestLimits:
         """Return the limits of a request's own fields."""
-        return self._decider.limits
+        return self._resolver.limits
 
     @property
     def is_alive(self) -> bool:
@@ -183,7 +183,7 @@ class Engine:
         Raises:
             RequestError: naming the field at fault.
         """
-        return self._decider.decide(request)
+        return self._resolver.resolve(request)
 
     def explain(self, request: InspectionRequest) -> PromptExplanation:
         """Explain how the engine reads two prompts.
@@ -191,7 +191,7 @@ class Engine:
         Raises:
             RequestError: if a prompt breaks a limit.
         """
-        return self._decider.explain(request)
+        return self._resolver.explain(request)
 
     def describe(self) -> EngineDescription:
         """Describe what is served and what has been done."""
@@ -203,7 +203,7 @@ class Engine:
             device=self.plan.device,
             memory=self.plan,
             schedulers=[*supported_schedulers(self.pipeline.scheduler_config)],
-            own_scheduler=self._decider.own_scheduler,
+            own_scheduler=self._resolver.own_scheduler,
             prompt_styles=[*PromptStyle],
             limits=LimitsDescription.of(self._settings),
             loras=describe_loras(self.addons.loras),

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from lpw_sdxl.conditioning.read_prompts import ReadPrompts
 from lpw_sdxl.diffusion.decoder import Pixels
 from lpw_sdxl.diffusion.step import Denoising, Guidance
 from lpw_sdxl.engine.cost import Work, step_cost
@@ -17,31 +17,9 @@ from lpw_sdxl.engine.policy import JobView, StepKey
 from lpw_sdxl.errors import DeadlineError, LpwSdxlError, TimeLimitError
 from lpw_sdxl.imaging import ImageRecord, encode_image
 from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
-from lpw_sdxl.prompt import Prompt
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 
 logger = logging.getLogger(__name__)
-
-
-class PromptTexts(NamedTuple):
-    """A job's parsed prompt and negative prompt."""
-
-    prompt: Prompt
-    negative_prompt: Prompt
-
-
-class TextCount(NamedTuple):
-    """How long one prompt is: tokens of its text, and the chunks that hold them."""
-
-    tokens: int
-    chunks: int
-
-
-class TextCounts(NamedTuple):
-    """The lengths of a job's prompts."""
-
-    prompt: TextCount
-    negative_prompt: TextCount
 
 
 @dataclass(frozen=True)
@@ -72,15 +50,13 @@ class JobSpec:
 
     Attributes:
         record: the request, and the seed, size and scheduler decided for it.
-        prompts: the parsed prompt and negative prompt.
-        counts: how long they are.
+        prompts: the prompt and negative prompt, read.
         unet_calls: in all; some schedulers make nearly two a step.
         loras: of the UNet and of the text encoders.
     """
 
     record: ImageRecord
-    prompts: PromptTexts
-    counts: TextCounts
+    prompts: ReadPrompts
     unet_calls: int
     loras: LoraSets = NO_LORA_SETS
 
@@ -171,7 +147,7 @@ class Job:
         limit_s = min(time_limit_s, math.inf if own is None else own)
         self._deadline = accepted_at + limit_s
         self._key = StepKey(spec.size)
-        self._chunks = sum(count.chunks for count in spec.counts)
+        self._chunks = sum(text.chunk_count for text in spec.prompts.texts)
 
     @property
     def view(self) -> JobView:

@@ -147,9 +147,9 @@ class EngineMetrics:
 
     def count_prompts(self, jobs: Sequence[Job]) -> None:
         """Count the tokens and chunks of the jobs that were encoded, not of those that failed."""
-        for count in (count for job in jobs if job.denoising for count in job.spec.counts):
-            self._tokens.inc(count.tokens)
-            self._chunks.inc(count.chunks)
+        for text in (text for job in jobs if job.denoising for text in job.spec.prompts.texts):
+            self._tokens.inc(text.token_count)
+            self._chunks.inc(text.chunk_count)
 
     def count_calls(self, calls: Iterable[int]) -> None:
         """Count UNet calls, each given as the number of jobs that it carried."""

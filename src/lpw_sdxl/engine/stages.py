@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from lpw_sdxl.conditioning.pair import PromptPair
 from lpw_sdxl.diffusion.decoder import Decoder, Pixels
 from lpw_sdxl.diffusion.denoiser import Denoiser
 from lpw_sdxl.diffusion.offloader import Offloader
@@ -76,12 +75,7 @@ class Stages:
         """Encode the prompts of jobs whose text encoders have the same LoRAs."""
         adapters = self.adapters
         conditionings = self._pipeline.prompt_encoder.encode_many(
-            [
-                PromptPair(
-                    *job.spec.prompts, job.spec.request.prompt_style, job.spec.request.clip_skip
-                )
-                for job in jobs
-            ],
+            [job.spec.prompts for job in jobs],
             weights_key=loras,
             prepare=None if adapters is None else partial(adapters.use_in_encoders, loras),
         )
@@ -100,12 +94,14 @@ class Stages:
                 device=self._pipeline.device,
                 loras=job.spec.loras.unet,
             )
-            counts = job.spec.counts
+            prompt, negative_prompt = job.spec.prompts.texts
             logger.info(
                 "encoded: %s prompt of %d tokens in %d chunks, negative prompt of %d in %d",
-                record.request.prompt_style,
-                *counts.prompt,
-                *counts.negative_prompt,
+                job.spec.prompts.style,
+                prompt.token_count,
+                prompt.chunk_count,
+                negative_prompt.token_count,
+                negative_prompt.chunk_count,
             )
 
     def step(self, group: Sequence[Job], max_rows: int, run_alone: RunAlone) -> list[int]:

@@ -1,4 +1,4 @@
-"""Prompt text to a tree of weighted spans, breaks and LoRA tags; imports without torch."""
+"""Prompt text to a tree of weighted spans, breaks and LoRA tags; it imports without torch."""
 
 from lpw_sdxl.prompt.grammar import PromptStyle
 from lpw_sdxl.prompt.limits import DEFAULT_LIMITS, PromptLimits

@@ -1,4 +1,4 @@
-"""`python -m lpw_sdxl.prompt`: the command's public name; `conditioning` has the command."""
+"""`python -m lpw_sdxl.prompt`: the public name of a command of `conditioning`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Brackets and the weight that they give to what stands between them; it knows nothing of text."""
+"""Brackets and the weights of the texts between them; it knows nothing of text."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-# Up to this depth a weight is multiplied in the order in which its brackets close, as the
-# community pipeline does, and is equal to the last bit; which matters, since only exactly equal
-# neighbours become one span. That order shares no work between spans, so deeper nests (beyond
-# the default limit) take the running product from the outside in: linear time, equal to 1e-12.
+# Up to this depth a weight is multiplied in the order in which its brackets close, and equals the
+# community pipeline's to the last bit: only exactly equal neighbours become one span. That order
+# shares no work between spans, so deeper nests (beyond the default limit) take the running product
+# from the outside in: linear time, equal to 1e-12.
 _EXACT_DEPTH = 64
 
 
 @dataclass(slots=True, eq=False)
 class Bracket:
-    """A pair of brackets, filled in as its end is found and then as its text is weighed.
+    """A pair of brackets, filled in when its end is found and again when its text is weighed.
 
     Attributes:
         opening: `(` or `[`.
         position: of the opening bracket, characters.
-        factor: what it multiplies by, or the number that is written in it.
-        number_position: of the colon before that number; None without one.
+        factor: of the weights inside it, or the number that is written in it.
+        number_position: of the colon before that number, characters; None without one.
         closing_rank: brackets of a lower rank multiply first.
-        texts_before: texts before it that the brackets around it weigh; None until it is weighed.
-        is_idle: whether a text directly inside has the weight that it would have without it.
+        texts_before: number of texts before it that the brackets around it weigh; None until it is
+            weighed.
+        is_idle: whether a text directly inside would have the same weight without it.
     """
 
     opening: str
@@ -46,14 +47,14 @@ class Nesting(Protocol):
         """Leave the innermost bracket of its kind."""
 
     def weight(self) -> float:
-        """Return the weight of a text that stands here."""
+        """Return the weight of a text at the current position."""
 
     def hides(self, bracket: Bracket) -> bool:
-        """Say whether the brackets around this one leave its text's weight as it is."""
+        """Return whether the brackets around this one do not change its text's weight."""
 
 
 class MultipliedWeights:
-    """All factors multiply; round and square brackets may cross.
+    """Weights of nests in which all factors multiply; round and square brackets may cross.
 
     `([x)]` is legal: each kind closes its own innermost bracket.
     """
@@ -84,7 +85,7 @@ class MultipliedWeights:
         return self._weight
 
     def hides(self, bracket: Bracket) -> bool:  # noqa: ARG002 - of the Protocol
-        """Every bracket counts."""
+        """Return False: every bracket multiplies."""
         return False
 
     def _multiply(self) -> float:
@@ -96,7 +97,7 @@ class MultipliedWeights:
 
 
 class AbsoluteWeights:
-    """A number replaces the weight that holds around it; a pair without one multiplies it."""
+    """Weights of nests in which a number replaces the weight around it; other pairs multiply it."""
 
     def __init__(self) -> None:
         self._weights = [1.0]
@@ -107,7 +108,7 @@ class AbsoluteWeights:
         self._weights.append(around * bracket.factor)
 
     def pop(self, bracket: Bracket) -> None:  # noqa: ARG002 - of the Protocol
-        """Leave the innermost bracket; there is one kind of them."""
+        """Leave the innermost bracket, of the only kind."""
         self._weights.pop()
 
     def weight(self) -> float:
@@ -115,5 +116,5 @@ class AbsoluteWeights:
         return self._weights[-1]
 
     def hides(self, bracket: Bracket) -> bool:
-        """Brackets around a number don't count."""
+        """Return whether the bracket has a number, which replaces the weight around it."""
         return bracket.number_position is not None

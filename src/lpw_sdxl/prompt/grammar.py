@@ -1,6 +1,6 @@
 """The styles that a prompt can be written in, and the syntax of each, in one table.
 
-Reading by it is the lexer's and parser's; `conditioning.styles` says how each chunks and weights.
+Lexer and parser read by it; `conditioning.styles` declares how each style chunks and weights.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ class Grammar:
     r"""A style's syntax.
 
     Attributes:
-        factors: by the brackets that mean something, `(` or `[`: what a pair without a number
-            multiplies by.
-        nesting: how weights of nested brackets go together.
-        escapable: characters that a backslash takes literally.
+        factors: of a pair without a number, by its opening bracket, `(` or `[`; brackets that are
+            not here are text.
+        nesting: how weights of nested brackets are combined.
+        escapable: characters that are text behind a backslash.
         drops_backslash: whether any other backslash is left out, or is text.
         allows_blanks: whether white space may stand around a weight's number.
         has_breaks: whether BREAK is a node, or a word like others.
         has_lora_tags: whether `<lora:name:weight>` is a node, or text.
-        warns: whether what is read as text is worth a warning where it looks like syntax.
+        warns: whether text that looks like syntax is worth a warning.
     """
 
     factors: Mapping[str, float]

@@ -24,14 +24,14 @@ _NUMBER = r"(?P<weight>[+-]?[.\d]++)"
 
 
 class TokenKind(Enum):
-    """What a token is; `Token.value` depends on it."""
+    """The kind of a token, with the meaning of `Token.value`."""
 
     TEXT = auto()  # the text it stands for: one character for an escape, none for a lone backslash
     BREAK = auto()  # BREAK
     OPEN = auto()  # ( or [
     CLOSE = auto()  # ) or ]
     WEIGHT = auto()  # the number of `:number)`: signs, digits and dots, in any order
-    LORA = auto()  # what stands between `<lora:` and `>`
+    LORA = auto()  # the text between `<lora:` and `>`
 
 
 class Token(NamedTuple):
@@ -55,7 +55,7 @@ _KINDS = {
 
 
 class Lexer:
-    """Splits text by one grammar."""
+    """The splitting of text by one grammar."""
 
     def __init__(self, grammar: Grammar) -> None:
         self._pattern = re.compile("|".join(_alternatives(grammar)))
@@ -73,13 +73,13 @@ class Lexer:
 
 
 def _alternatives(grammar: Grammar) -> Iterator[str]:
-    """Write the pattern's alternatives in their order, each linear in what it looks at."""
+    """Yield the pattern's alternatives in their order, each linear in the text that it reads."""
     special = ""  # characters that end a run of text
     if grammar.escapable:
         yield rf"\\(?P<escaped>[{re.escape(grammar.escapable)}])"
         special += "\\"
     if grammar.drops_backslash:
-        yield r"\\(?P<backslash>)"  # it stands for nothing
+        yield r"\\(?P<backslash>)"  # of no text
     if grammar.factors:
         opening = "".join(grammar.factors)
         closing = "".join(CLOSINGS[bracket] for bracket in opening)
@@ -91,7 +91,7 @@ def _alternatives(grammar: Grammar) -> Iterator[str]:
     if grammar.has_lora_tags:
         yield LORA_TAG.pattern
         special += "<"
-    # Special characters of which the alternatives above took none are text, one at a time.
+    # A special character that no alternative above matched is text, one at a time.
     yield rf"(?P<text>[^{re.escape(special)}]++|.)" if special else r"(?P<text>(?s:.+))"
 
 

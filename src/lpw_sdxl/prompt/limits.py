@@ -1,4 +1,4 @@
-"""What a prompt may cost: limits, the checks against them and the errors that name them."""
+"""Limits on the cost of a prompt, the checks against them and the errors that name them."""
 
 from __future__ import annotations
 

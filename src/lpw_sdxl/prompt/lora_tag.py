@@ -1,12 +1,12 @@
-r"""LoRA tags by themselves: their pattern, what stands in one, and one as text again.
+r"""LoRA tags: their pattern, the parts of one, and one written as text.
 
 The form is AUTOMATIC1111's: `<lora:name>` with a weight of 1, `<lora:name:weight>`,
 `<lora:name:te:unet>` for the text encoders and the UNet, and `te=` and `unet=` behind those, which
-take their place. A UNet's weight that isn't told is the text encoders'. White space may stand
+replace them. A UNet's weight that isn't written is the text encoders'. White space may stand
 around each part. `lyco` is that program's older word for LyCORIS' kinds, and means the same.
 
-A fourth part and `dyn=`, which cut a LoRA's rank there, make a tag malformed: it would have another
-effect than was asked for.
+A fourth part and `dyn=`, which cut a LoRA's rank there, make a tag malformed: its effect here would
+differ from its effect there.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class TagWeights(NamedTuple):
 
 
 class TagParts(NamedTuple):
-    """What stands in a tag."""
+    """The parts of a tag."""
 
     name: str
     weights: TagWeights
 
 
 def read_tag(inside: str) -> TagParts:
-    """Read what `LORA_TAG` found between a tag's beginning and its end."""
+    """Read the text that `LORA_TAG` found between a tag's beginning and its end."""
     name, *parts = (part.strip() for part in inside.split(":"))
     positional = [float(part) for part in parts if "=" not in part]
     named = {
@@ -62,11 +62,11 @@ def read_tag(inside: str) -> TagParts:
 
 
 def write_tag(tag: LoraTag) -> str:
-    """Write a tag with one number, or with two if the text encoders' is another than the UNet's."""
+    """Write a tag with one number, or with two if the text encoders' differs from the UNet's."""
     numbers = dict.fromkeys(map(write_number, (tag.text_encoder_weight, tag.weight)))
     return f"<lora:{tag.name}:{':'.join(numbers)}>"
 
 
 def write_number(number: float) -> str:
-    """Write every digit, without an exponent: it is read again to the last bit."""
+    """Write a number with every digit and no exponent, so that reading restores it exactly."""
     return f"{Decimal(repr(float(number))):f}"

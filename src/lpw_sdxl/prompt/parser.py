@@ -2,12 +2,12 @@ r"""Text to Prompt: a style's grammar, in time linear in the text.
 
 In the `lpw` style `(a)` multiplies by 1.1, `[a]` by 1/1.1, `(a:1.3)` by 1.3; nested brackets
 multiply. An open bracket counts to the end; a closing one without its opening one is text. A
-backslash takes a bracket or a backslash literally. It follows diffusers' lpw_stable_diffusion_xl
+bracket or a backslash behind a backslash is text. It follows diffusers' lpw_stable_diffusion_xl
 but in three things: BREAK is a node without weight and not a word, `<lora:name:weight>` is a node
 and not text, and a malformed number (`(a:1..2)`), an error there, is text here and its bracket a
 plain one, as a number with spaces (`(a : 1.2)`) is in both.
 
-The other styles are declared by what differs, in `grammar.GRAMMARS`.
+The other styles are declared by their differences, in `grammar.GRAMMARS`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def parse(
     """Parse a prompt.
 
     Args:
-        text: what the user wrote.
-        limits: what the prompt may cost.
+        text: as the user wrote it.
+        limits: on the prompt's cost.
         style: the dialect that it is written in.
         field: the request's field that an error names, such as `negative_prompt`.
 
@@ -56,15 +56,15 @@ def parse(
 
 
 class _Weigher:
-    """Gives each span the weight of the brackets around it."""
+    """A pass over the events of one text, which weighs each span by the brackets around it."""
 
     def __init__(self, nesting: Nesting, tally: WarningTally) -> None:
         self._nesting = nesting
         self._tally = tally
-        self._texts = 0  # so far, that the brackets around here weigh; blank ones don't count
+        self._texts = 0  # weighed so far by the brackets around; blank ones don't count
 
     def weigh(self, events: deque[Event]) -> Iterator[Node]:
-        """Take the events away: a long text's would keep the garbage collector busy."""
+        """Yield nodes for events, and remove these: many would keep the garbage collector busy."""
         while events:
             event = events.popleft()
             match event:

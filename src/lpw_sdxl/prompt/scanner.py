@@ -1,4 +1,4 @@
-"""Tokens to events: brackets are paired and their factors known; weights are not yet given."""
+"""Tokens to events: brackets are paired and have factors; texts have no weights yet."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _OPENINGS = {closing: opening for opening, closing in CLOSINGS.items()}
 Event = Token | Break | LoraTag | Bracket
 """Nodes in their order, texts still as tokens; a bracket where it opens and again where it closes.
 
-One that is never closed is there once.
+A bracket that is never closed occurs once.
 """
 
 
 class Scanner:
-    """Reads the tokens of one text."""
+    """A pass over the tokens of one text, which pairs brackets and makes nodes."""
 
     def __init__(
         self,
@@ -60,8 +60,8 @@ class Scanner:
         self._handlers[token.kind](token)
 
     def finish(self) -> None:
-        """Let open brackets count to the end, and look once over the whole text."""
-        # They are left open in the events: what they hold reaches to the end.
+        """Settle the brackets that are open, and warn of breaks in the text that are none."""
+        # They are left open in the events: their text reaches to the end.
         for opening, brackets in self._open.items():
             for bracket in brackets:
                 self._tally.add(WarningKind.UNCLOSED_BRACKET, bracket.position)

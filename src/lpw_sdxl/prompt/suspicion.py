@@ -1,29 +1,29 @@
-"""Text that looks like syntax and is none; bounded looks, so that reading stays linear."""
+"""Text that looks like syntax and is none; each check has a bound, so that reading stays linear."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-_REACH = 32  # characters looked back or forward
+_REACH = 32  # characters checked before or behind a place
 _NUMBER_AT_END = re.compile(r":\s*[+-]?[.\d][.,\deE+-]*\s*\Z")
-# LoRA or LyCORIS, however it goes on; and what other programs read as a tag of another kind.
+# LoRA or LyCORIS, however it goes on, and tags of other kinds in other programs.
 _TAG = re.compile(r"<\s*+(?:(?i:lora|lyco)|\w++\s*+:[^<>]*+>)")
 _ANY_BREAK = re.compile(r"\bbreak\b", re.IGNORECASE)
 
 
 def ends_in_number(text: str, end: int) -> bool:
-    """Say whether something like `:1.2` ends here, such as before a bracket that closes."""
+    """Return whether a number such as `:1.2` ends here, as before a bracket that closes."""
     return _NUMBER_AT_END.search(text, max(0, end - _REACH), end) is not None
 
 
 def is_tag(text: str, start: int) -> bool:
-    """Say whether something like `<Lora:name:1>` or `<hypernet:name:1>` begins here."""
+    """Return whether a tag such as `<Lora:name:1>` or `<hypernet:name:1>` begins here."""
     return _TAG.match(text, start) is not None
 
 
 def breaks_in_vain(text: str, *, has_breaks: bool) -> Iterator[int]:
-    """Find words that may have been meant to end a chunk, and don't.
+    """Find words that may have been meant to end a chunk, and don't: their first characters.
 
     Args:
         text: a prompt's source.

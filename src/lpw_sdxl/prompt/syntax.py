@@ -1,4 +1,4 @@
-"""The tree that a prompt's text is parsed into; it knows nothing of tokens or tensors.
+"""The tree of a parsed prompt; it knows nothing of tokens or tensors.
 
 Positions are indexes into the text, in characters; `end` is one past the last. Two trees are equal
 when they mean the same: positions, source text and warnings don't count.
@@ -27,7 +27,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """The word BREAK: what follows starts a new chunk. It has no weight."""
+    """The word BREAK: the text behind it starts a new chunk. It has no weight."""
 
     start: int = field(default=0, compare=False)
     end: int = field(default=0, compare=False)
@@ -35,12 +35,12 @@ class Break:
 
 @dataclass(frozen=True, slots=True)
 class LoraTag:
-    """A `<lora:name:weight>`; the text encoders never see it. Brackets don't change its weights.
+    """A `<lora:name:weight>`; the text encoders never read it. Brackets don't change its weights.
 
     Attributes:
         name: as it is written, without the white space around it.
-        weight: of what it changes in the UNet.
-        text_encoder_weight: of what it changes in the text encoders.
+        weight: of its changes to the UNet.
+        text_encoder_weight: of its changes to the text encoders.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Prompt:
     """A parsed prompt; equal to another that has equal nodes.
 
     Attributes:
-        text: the text as it was given.
+        text: as it was parsed.
         nodes: in the order of the text; no span is empty.
         warnings: in the order of `WarningKind`.
         pieces: the nodes before neighbouring spans were joined: each span's text stands in the
@@ -72,17 +72,17 @@ class Prompt:
 
     @property
     def spans(self) -> tuple[Span, ...]:
-        """The weighted text."""
+        """Return the weighted text."""
         return tuple(node for node in self.nodes if isinstance(node, Span))
 
     @property
     def breaks(self) -> tuple[Break, ...]:
-        """The chunk borders that the text asks for."""
+        """Return the breaks, each a border of chunks."""
         return tuple(node for node in self.nodes if isinstance(node, Break))
 
     @property
     def lora_tags(self) -> tuple[LoraTag, ...]:
-        """The LoRA tags, repeated names included."""
+        """Return the LoRA tags, repeated names included."""
         return tuple(node for node in self.nodes if isinstance(node, LoraTag))
 
     def extents(self) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""What a prompt may hold that is allowed and seldom meant; never any of the prompt's text."""
+"""Warnings of text that is allowed and seldom meant; they never hold any of the prompt's text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class WarningKind(StrEnum):
-    """What a prompt may hold that is allowed and seldom meant; the value is the sentence."""
+    """A kind of text that is allowed and seldom meant; the value is the warning's sentence."""
 
     UNCLOSED_BRACKET = "an opening bracket is never closed and counts to the end of the prompt"
     UNMATCHED_BRACKET = "a closing bracket has no opening one and is read as text"
@@ -39,9 +39,9 @@ class PromptWarning:
     """One kind of warning; a prompt has at most one of each kind, so a report stays short.
 
     Attributes:
-        kind: what was seen.
-        position: where it was seen first.
-        count: how often it was seen.
+        kind: of the text.
+        position: of its first occurrence, characters.
+        count: of its occurrences.
     """
 
     kind: WarningKind
@@ -55,7 +55,7 @@ class PromptWarning:
 
 
 class WarningTally:
-    """Counts what is warned of while a prompt is read."""
+    """The warnings of one prompt, counted while it is parsed."""
 
     def __init__(self) -> None:
         self._seen: dict[WarningKind, tuple[int, int]] = {}  # first position and count
@@ -66,7 +66,7 @@ class WarningTally:
         self._seen[kind] = min(first, position), count + 1
 
     def warnings(self) -> tuple[PromptWarning, ...]:
-        """Return what was counted, in the order of `WarningKind`."""
+        """Return the warnings that were counted, in the order of `WarningKind`."""
         return tuple(
             PromptWarning(kind, *self._seen[kind]) for kind in WarningKind if kind in self._seen
         )

@@ -1,44 +1,42 @@
-"""All encoders' reading of windows: each distinct one once, and none that was read lately."""
+"""Windows to hidden states by all encoders: each distinct one once, and none encoded lately."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
-from torch import Tensor
-
-from lpw_sdxl.conditioning.assembly import EncodedWindows, Plan, WindowKey
-from lpw_sdxl.conditioning.cache import ByteCache, CacheCounters
-from lpw_sdxl.conditioning.clip import ClipTextEncoder, EncodedWindow
-
-_ID_BYTES = 40  # an int and its place in a tuple
+from lpw_sdxl.conditioning.assembly import EncodedWindows
+from lpw_sdxl.conditioning.cache import ByteCache, CacheCounters, key_bytes
+from lpw_sdxl.conditioning.clip import ClipTextEncoder, EncodedWindow, count_bytes
+from lpw_sdxl.conditioning.plan import Plan, WindowKey
+from lpw_sdxl.conditioning.windows import PackedIds, unpack_ids
 
 
-class WindowReader:
-    """The encoders of one model with a bounded memory of what they read; for one thread."""
+class WindowEncoder:
+    """The encoders of one model with a bounded cache of encoded windows; for one thread."""
 
     def __init__(self, encoders: Sequence[ClipTextEncoder], cache_bytes: int) -> None:
-        """Remember at most `cache_bytes` of windows; 0 is none."""
+        """Take the encoders, and cache at most `cache_bytes` of windows; 0 caches none."""
         self._encoders = tuple(encoders)
         self._cache: ByteCache[_StoredKey, EncodedWindow] = ByteCache(cache_bytes)
 
     @property
     def counters(self) -> CacheCounters:
-        """What the memory has done; a window counts for each encoder."""
+        """Return the cache's counters; a window counts for each encoder."""
         return self._cache.counters
 
-    def read(self, plans: Sequence[Plan], weights_key: Hashable) -> list[EncodedWindows]:
-        """Have each encoder read what all plans name, in as few calls as its memory allows.
+    def encode(self, plans: Sequence[Plan], weights_key: Hashable) -> list[EncodedWindows]:
+        """Encode all windows that the plans name, in as few calls as their memory allows.
 
         Args:
             plans: of pairs of prompts.
-            weights_key: names the weights that the encoders hold now.
+            weights_key: a name of the weights that the encoders hold now.
 
         Returns:
             For each encoder the windows that the plans name.
         """
         return [
-            self._read_with(
+            self._encode_with(
                 index,
                 dict.fromkeys(key for plan in plans for key in plan.windows(index)),
                 weights_key,
@@ -46,11 +44,11 @@ class WindowReader:
             for index in range(len(self._encoders))
         ]
 
-    def _read_with(
+    def _encode_with(
         self, index: int, wanted: Iterable[WindowKey], weights_key: Hashable
     ) -> EncodedWindows:
         encoded: dict[WindowKey, EncodedWindow] = {}
-        missing: dict[int, list[tuple[int, ...]]] = {}  # by clip_skip
+        missing: dict[int, list[PackedIds]] = {}  # by clip_skip
         for clip_skip, ids in wanted:
             known = self._cache.get(_StoredKey(index, clip_skip, ids, weights_key))
             if known is None:
@@ -58,7 +56,7 @@ class WindowReader:
             else:
                 encoded[clip_skip, ids] = known
         for clip_skip, windows in missing.items():
-            results = self._encoders[index].encode(windows, clip_skip)
+            results = self._encoders[index].encode([*map(unpack_ids, windows)], clip_skip)
             for ids, result in zip(windows, results, strict=True):
                 key = _StoredKey(index, clip_skip, ids, weights_key)
                 encoded[clip_skip, ids] = self._store(key, result)
@@ -70,19 +68,14 @@ class WindowReader:
         # A view would keep its whole batch in memory.
         pooled = None if window.pooled is None else window.pooled.clone()
         own = EncodedWindow(window.hidden.clone(), pooled)
-        self._cache.put(key, own, len(key.ids) * _ID_BYTES + count_bytes(own))
+        self._cache.put(key, own, key_bytes(key) + count_bytes(own))
         return own
 
 
-def count_bytes(tensors: Iterable[Tensor | None]) -> int:
-    """Count what tensors take on their device."""
-    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
-
-
 class _StoredKey(NamedTuple):
-    """What an encoded window depends on."""
+    """All that an encoded window depends on."""
 
     encoder: int
     clip_skip: int
-    ids: tuple[int, ...]
+    ids: PackedIds
     weights_key: Hashable

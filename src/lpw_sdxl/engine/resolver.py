@@ -1,0 +1,146 @@
+"""Requests to specifications of jobs: checked against all limits, with their defaults filled in.
+
+It knows the model's pipeline and the addons, but no queue, no device's memory and no thread.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from lpw_sdxl.addon.registry import Registry
+from lpw_sdxl.conditioning.explain import ExplainedPrompt, PromptExplanation
+from lpw_sdxl.diffusion.pipeline import Pipeline
+from lpw_sdxl.diffusion.scheduler_rules import check_scheduler
+from lpw_sdxl.diffusion.schedulers import own_scheduler, unet_calls
+from lpw_sdxl.engine.cost import step_cost
+from lpw_sdxl.engine.job import JobSpec
+from lpw_sdxl.errors import InvalidRequestError, RequestError
+from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, check_fits, check_texts
+from lpw_sdxl.lora.request import collect, refuse_in_negative
+from lpw_sdxl.lora.sets import sets_of
+from lpw_sdxl.prompt import PromptLimits
+from lpw_sdxl.request_limits import RequestLimits, check_limits, check_prompt_lengths
+from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
+from lpw_sdxl.settings import Settings
+
+DRAWN_SEED_BITS = 32  # a seed that JavaScript and every A1111 tool can hold
+
+
+class RequestResolver:
+    """The way of a request to its job; for any number of threads at a time.
+
+    Args:
+        pipeline: the loaded model.
+        addons: the LoRAs and embeddings that requests may name.
+        settings: the source of the limits.
+    """
+
+    def __init__(self, pipeline: Pipeline, addons: Registry, settings: Settings) -> None:
+        self._pipeline = pipeline
+        self._addons = addons
+        self.limits = RequestLimits.from_settings(settings)
+        self._settings = settings
+        self._reader = replace(
+            pipeline.prompt_encoder.reader,
+            limits=PromptLimits(settings.max_prompt_characters),
+            max_chunks=settings.max_prompt_chunks,
+        )
+        self.own_scheduler = own_scheduler(pipeline.scheduler_config)
+
+    def resolve(self, request: GenerationRequest) -> JobSpec:
+        """Check a request against all limits and fill in its defaults.
+
+        Raises:
+            RequestError: a limit is broken; the error names the field at fault.
+        """
+        check_limits(request, self.limits)
+        scheduler = request.scheduler or self.own_scheduler
+        check_scheduler(scheduler, self._pipeline.scheduler_config, request.num_inference_steps)
+        style = request.prompt_style
+        parsed = self._reader.parse(request.prompt, request.negative_prompt, style)
+        refuse_in_negative(parsed.negative_prompt)
+        loras = collect(
+            request.loras, parsed.prompt.lora_tags, self._addons.lora, self.limits.max_loras
+        )
+        prompts = self._reader.read(*parsed, style, request.clip_skip)
+        manifest = self._pipeline.manifest
+        record = ImageRecord(
+            request=request,
+            seed=secrets.randbits(DRAWN_SEED_BITS) if request.seed is None else request.seed,
+            size=ImageSize(
+                height=request.height or manifest.native_size.height,
+                width=request.width or manifest.native_size.width,
+            ),
+            scheduler=scheduler,
+            model_name=manifest.name,
+            model_sha256=manifest.origin.sha256,
+            loras=loras,
+            embeddings=tuple(map(self._use_embedding, prompts.embeddings)),
+        )
+        self._check_native_size(record)
+        check_fits(record)
+        spec = JobSpec(
+            record,
+            prompts,
+            unet_calls(record.scheduler, request.num_inference_steps),
+            sets_of(loras, self._addons.changed_networks),
+        )
+        self._check_cost(spec)
+        return spec
+
+    def explain(self, request: InspectionRequest) -> PromptExplanation:
+        """Describe how two prompts are read, and why they would be refused, if they would be.
+
+        Raises:
+            RequestError: a prompt breaks a limit.
+        """
+        check_prompt_lengths(request, self.limits)
+        check_texts(request)
+        style = request.prompt_style
+        parsed = self._reader.parse(request.prompt, request.negative_prompt, style)
+        explanation = self._reader.explain(*parsed, style)
+        limit = self.limits.max_loras
+        positive = partial(collect, (), parsed.prompt.lora_tags, self._addons.lora, limit)
+        negative = partial(refuse_in_negative, parsed.negative_prompt)
+        return replace(
+            explanation,
+            prompt=_add_obstacle(explanation.prompt, positive),
+            negative_prompt=_add_obstacle(explanation.negative_prompt, negative),
+        )
+
+    def _use_embedding(self, name: str) -> EmbeddingUse:
+        return EmbeddingUse(name, self._addons.embedding_sha256(name))
+
+    def _check_native_size(self, record: ImageRecord) -> None:
+        """Refuse a model's native size, where a request names none, if it is over the limit."""
+        for field, side in record.size._asdict().items():
+            most = getattr(self.limits.max_size, field)
+            if side > most:
+                raise InvalidRequestError(
+                    f"{field} is {side}, the model's native; at most {most} is accepted here",
+                    field=field,
+                )
+
+    def _check_cost(self, spec: JobSpec) -> None:
+        """Refuse one image that costs more than the whole queue may hold."""
+        cost = step_cost(spec.size, spec.rows) * spec.unet_calls
+        if cost > (most := self._settings.max_queued_cost):
+            raise InvalidRequestError(
+                f"an image of {spec.size} in {spec.unet_calls} steps is {cost:.0f} megapixel"
+                f" steps; at most {most:.0f} are accepted here; fewer steps or a smaller size would"
+                " be right",
+                field="num_inference_steps",
+            )
+
+
+def _add_obstacle(prompt: ExplainedPrompt, check: Callable[[], object]) -> ExplainedPrompt:
+    """Put a check's refusal, if it refuses, before a prompt's warnings."""
+    try:
+        check()
+    except RequestError as error:
+        obstacle = f"no image is made of it: {error.message}"
+        return replace(prompt, warnings=(obstacle, *prompt.warnings))
+    return prompt

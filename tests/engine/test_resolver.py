@@ -1,0 +1,117 @@
+"""Requests to specifications of jobs, and those that are refused, without a loop and a queue."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from lpw_sdxl.addon.registry import NO_ADDONS
+from lpw_sdxl.conditioning import prompt_reader
+from lpw_sdxl.engine import Engine
+from lpw_sdxl.engine.resolver import DRAWN_SEED_BITS, RequestResolver
+from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
+from lpw_sdxl.scheduler_table import SchedulerName
+from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
+from lpw_sdxl.settings import Settings
+
+
+def make_resolver(engine: Engine, **settings: object) -> RequestResolver:
+    return RequestResolver(engine.pipeline, NO_ADDONS, Settings(device="cpu", **settings))
+
+
+def test_what_is_left_open_is_decided(engine: Engine) -> None:
+    spec = make_resolver(engine).resolve(GenerationRequest(prompt="a fox"))
+    assert spec.record.size == ImageSize(128, 128)  # the tests' model's native
+    assert spec.record.scheduler is SchedulerName.EULER
+    assert 0 <= spec.record.seed < 2**DRAWN_SEED_BITS
+
+
+def test_a_seed_is_drawn_anew_and_one_that_is_told_stays(engine: Engine) -> None:
+    resolver = make_resolver(engine)
+    drawn = {resolver.resolve(GenerationRequest(prompt="a")).record.seed for _ in range(8)}
+    assert len(drawn) == 8
+    assert resolver.resolve(GenerationRequest(prompt="a", seed=0)).record.seed == 0
+
+
+def test_a_seed_of_more_bits_than_are_drawn_is_taken(engine: Engine) -> None:
+    spec = make_resolver(engine).resolve(GenerationRequest(prompt="a", seed=2**40))
+    assert spec.record.seed == 2**40
+    with pytest.raises(ValidationError):
+        GenerationRequest(prompt="a", seed=2**64)
+
+
+def test_one_side_that_is_told_leaves_the_other_native(engine: Engine) -> None:
+    spec = make_resolver(engine).resolve(GenerationRequest(prompt="a", width=192))
+    assert spec.record.size == ImageSize(height=128, width=192)
+
+
+@pytest.mark.parametrize("side", ["width", "height"])
+def test_a_native_size_over_the_limit_is_refused_where_none_is_told(
+    engine: Engine, side: str
+) -> None:
+    resolver = make_resolver(engine, **{f"max_{side}": 64})
+    with pytest.raises(InvalidRequestError, match=f"{side} is 128, the model's native; at most 64"):
+        resolver.resolve(GenerationRequest(prompt="a"))
+    resolver.resolve(GenerationRequest(prompt="a", **{side: 64}))
+
+
+def test_an_image_that_no_queue_could_hold_is_refused_with_its_cost(engine: Engine) -> None:
+    # 128 x 128 with guidance is 0.032768 megapixels a call: 30 calls just fit into one.
+    resolver = make_resolver(engine, max_queued_cost=1.0)
+    resolver.resolve(GenerationRequest(prompt="a", num_inference_steps=30))
+    told = "an image of 128x128 in 100 steps is 3 megapixel steps; at most 1 are accepted"
+    with pytest.raises(InvalidRequestError, match=told) as caught:
+        resolver.resolve(GenerationRequest(prompt="a", num_inference_steps=100))
+    assert caught.value.field == "num_inference_steps"
+
+
+def test_clip_skip_beyond_the_models_layers_is_refused(engine: Engine) -> None:
+    resolver = make_resolver(engine)
+    deepest = engine.pipeline.prompt_encoder.reader.max_clip_skip
+    assert resolver.resolve(GenerationRequest(prompt="a", clip_skip=deepest)).prompts.clip_skip == (
+        deepest
+    )
+    message = f"clip_skip is 32; this model takes 0 to {deepest}"
+    with pytest.raises(InvalidRequestError, match=message) as caught:
+        resolver.resolve(GenerationRequest(prompt="a", clip_skip=32))
+    assert caught.value.field == "clip_skip"
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+def test_one_chunk_too_many_is_refused_by_its_field(engine: Engine, field: str) -> None:
+    resolver = make_resolver(engine, max_prompt_chunks=1)
+    texts = {"prompt": "a", field: "cat " * 75}
+    spec = resolver.resolve(GenerationRequest(**texts))
+    assert [text.chunk_count for text in spec.prompts.texts] == [1, 1]
+    message = f"{field} fills 2 chunks of 75 tokens; at most 1 are accepted"
+    with pytest.raises(InvalidPromptError, match=message) as caught:
+        resolver.resolve(GenerationRequest(**texts | {field: "cat " * 76}))
+    assert caught.value.field == field
+
+
+async def test_prompts_are_chunked_once_from_the_request_to_its_image(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    chunk = prompt_reader.chunk_for_encoders
+    monkeypatch.setattr(
+        prompt_reader,
+        "chunk_for_encoders",
+        lambda *arguments: calls.append(arguments) or chunk(*arguments),
+    )
+    request = GenerationRequest(
+        prompt="a fox " * 60, num_inference_steps=1, width=64, height=64, prompt_style="comfy"
+    )
+    await engine.generate(request)
+    assert len(calls) == 1
+
+
+def test_an_inspection_tells_what_would_be_refused(engine: Engine) -> None:
+    asked = InspectionRequest(prompt="(a fox <lora:ink>", negative_prompt="b <lora:ink>")
+    explained = make_resolver(engine).explain(asked)
+    obstacle, unclosed = explained.prompt.warnings
+    assert obstacle.startswith("no image is made of it: ")
+    assert "'ink'" in obstacle
+    assert not unclosed.startswith("no image")
+    assert explained.prompt.token_count == 2
+    assert explained.negative_prompt.warnings
