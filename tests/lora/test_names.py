@@ -13,7 +13,8 @@ from diffusers.loaders.lora_conversion_utils import (
 
 from lpw_sdxl.checkpoint.keys import sources_of
 from lpw_sdxl.checkpoint.kinds import UNET as STABILITY
-from lpw_sdxl.lora.names import Factor, FoundModule, ModuleNames, Naming, component_of, split_name
+from lpw_sdxl.lora.forms import Factor
+from lpw_sdxl.lora.names import FoundModule, ModuleNames, Naming, component_of, split_name
 from lpw_sdxl.lora.targets import LORA_COMPONENTS, signature
 from lpw_sdxl.weights.component import Component
 from tests.forge.checkpoint import SyntheticSize

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from lpw_sdxl.errors import AddonError, CheckpointError
-from lpw_sdxl.lora.module_tensors import shorten
-from lpw_sdxl.lora.names import Factor
+from lpw_sdxl.lora.file_tensor import shorten
+from lpw_sdxl.lora.forms import Factor
 from lpw_sdxl.lora.plan import LoraPlan, TensorPlan
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.files import FileRecord

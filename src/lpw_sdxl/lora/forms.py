@@ -7,15 +7,46 @@ Text-To-Image Customization", 2023).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from math import prod
 
-from lpw_sdxl.lora.module_tensors import ModuleTensors, refuse_shape, size_of
-from lpw_sdxl.lora.names import Factor
+from lpw_sdxl.lora.file_tensor import refuse_shape, size_of
 from lpw_sdxl.lora.targets import Shape
+from lpw_sdxl.weights.header import TensorInfo
+
+
+class Factor(StrEnum):
+    """A tensor's role in the change of one module; the value is its name in the canonical file."""
+
+    DOWN = "lora_down"
+    UP = "lora_up"
+    MID = "lora_mid"
+    HADA_W1_A = "hada_w1_a"
+    HADA_W1_B = "hada_w1_b"
+    HADA_W2_A = "hada_w2_a"
+    HADA_W2_B = "hada_w2_b"
+    HADA_T1 = "hada_t1"
+    HADA_T2 = "hada_t2"
+    LOKR_W1 = "lokr_w1"
+    LOKR_W1_A = "lokr_w1_a"
+    LOKR_W1_B = "lokr_w1_b"
+    LOKR_W2 = "lokr_w2"
+    LOKR_W2_A = "lokr_w2_a"
+    LOKR_W2_B = "lokr_w2_b"
+    LOKR_T2 = "lokr_t2"
+    DORA_SCALE = "dora_scale"
+    DIFF = "diff"
+    DIFF_B = "diff_b"
+    ALPHA = "alpha"
+    MAGNITUDE = "lora_magnitude_vector"
+    """PEFT's `dora_scale`: always one number for each row. The canonical file has none."""
+
 
 Factors = tuple[Factor, ...]
+ModuleTensors = Mapping[Factor, TensorInfo]
+"""The tensors of one module, by what each is to the module."""
 
 
 @dataclass(frozen=True)
@@ -126,3 +157,27 @@ FORMS = (
     ),
     FULL,
 )
+
+_VARIANTS = {"LoRA": ("LoCon", "DoRA")}
+"""A LoRA with kernels is called LoCon, and any form with a magnitude DoRA."""
+KIND_ORDER = tuple(kind for form in FORMS for kind in (form.title, *_VARIANTS.get(form.title, ())))
+"""The order in which a file's kinds are listed."""
+
+UNSERVED_FORMS = {
+    r"\.(oft_|boft_)\w+": "OFT or BOFT, which turns the weights and adds nothing to them",
+    r"\.(a1|a2|b1|b2|bm)\.weight$": "GLoRA, which few tools read",
+    r"\.on_input$": "IA3, which few tools read",
+    r"\.(lora_E|ranknum)\b": "AdaLoRA, which belongs into training",
+    r"\.vera_lambda_": "VeRA, whose random matrices are not in the file",
+    r"\.lora_embedding_[AB]\b": "PEFT's LoRA of an embedding table",
+    r"\.lora_(A|B|up|down)(\.\w+)?\.bias$": "a LoRA with biases of its own",
+    r"\.bias_(indices|values|size)$": "a LoRA with sparse biases",
+    r"\.lokr_t1$": "LoKr with a Tucker core in its first half, which no tool writes",
+    r"\.(scale|scalar)$": "a module with a scale beside its alpha, which tools read differently",
+    r"\.(set|reshape)_weight$": "a change that replaces weights instead of adding to them",
+    r"\bmodules_to_save\.": "PEFT's copy of whole modules",
+    r"\bresblocks[._]|_resblocks_": (
+        "a text encoder in OpenCLIP's names, which hold three matrices in one"
+    ),
+}
+"""By tensor names: forms that are not served."""

@@ -8,9 +8,8 @@ from math import prod
 
 from lpw_sdxl.checkpoint.plan import WEIGHT_DTYPES
 from lpw_sdxl.errors import AddonError
-from lpw_sdxl.lora.forms import FORMS, FULL, Factors, Form
-from lpw_sdxl.lora.module_tensors import ModuleTensors, describe_tensor, refuse_dtype, refuse_shape
-from lpw_sdxl.lora.names import Factor
+from lpw_sdxl.lora.file_tensor import describe_tensor, refuse_dtype, refuse_shape
+from lpw_sdxl.lora.forms import FORMS, FULL, Factor, Factors, Form, ModuleTensors
 from lpw_sdxl.lora.targets import Shape, TargetModule
 
 ALPHA_DTYPES = (*WEIGHT_DTYPES, "I64", "I32")

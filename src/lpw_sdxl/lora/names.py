@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from lpw_sdxl.checkpoint.keys import sources_of
 from lpw_sdxl.checkpoint.kinds import UNET
+from lpw_sdxl.lora.forms import Factor
 from lpw_sdxl.lora.targets import LORA_COMPONENTS, TargetModules
 from lpw_sdxl.weights.component import Component
 
@@ -25,33 +26,6 @@ class Naming(StrEnum):
     COMFYUI = "ComfyUI"
     DIFFUSERS = "Diffusers"
     PEFT = "PEFT"
-
-
-class Factor(StrEnum):
-    """A tensor's role in the change of one module; the value is its name in the canonical file."""
-
-    DOWN = "lora_down"
-    UP = "lora_up"
-    MID = "lora_mid"
-    HADA_W1_A = "hada_w1_a"
-    HADA_W1_B = "hada_w1_b"
-    HADA_W2_A = "hada_w2_a"
-    HADA_W2_B = "hada_w2_b"
-    HADA_T1 = "hada_t1"
-    HADA_T2 = "hada_t2"
-    LOKR_W1 = "lokr_w1"
-    LOKR_W1_A = "lokr_w1_a"
-    LOKR_W1_B = "lokr_w1_b"
-    LOKR_W2 = "lokr_w2"
-    LOKR_W2_A = "lokr_w2_a"
-    LOKR_W2_B = "lokr_w2_b"
-    LOKR_T2 = "lokr_t2"
-    DORA_SCALE = "dora_scale"
-    DIFF = "diff"
-    DIFF_B = "diff_b"
-    ALPHA = "alpha"
-    MAGNITUDE = "lora_magnitude_vector"
-    """PEFT's `dora_scale`: always one number for each row. The canonical file has none."""
 
 
 class TensorName(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lpw_sdxl.lora.names import Factor
+from lpw_sdxl.lora.forms import Factor
 from lpw_sdxl.lora.targets import Shape
 from lpw_sdxl.store.origin import AuthorNotes
 from lpw_sdxl.weights.component import Component

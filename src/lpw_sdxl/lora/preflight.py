@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.lora import metadata
+from lpw_sdxl.lora.file_tensor import shorten
+from lpw_sdxl.lora.forms import KIND_ORDER, Factor, ModuleTensors
 from lpw_sdxl.lora.module_form import ModuleForm, find_form, kinds_of, rank_of
-from lpw_sdxl.lora.module_tensors import ModuleTensors, shorten
-from lpw_sdxl.lora.names import Factor, ModuleNames, Naming, component_of, split_name
+from lpw_sdxl.lora.names import ModuleNames, Naming, component_of, split_name
 from lpw_sdxl.lora.peft_config import AdapterConfig, read_adapter_configs
 from lpw_sdxl.lora.plan import LoraPlan, LoraSummary, TensorPlan
 from lpw_sdxl.lora.refusals import refuse_by_metadata, refuse_by_tensors
@@ -180,13 +181,10 @@ def _summary(
     alphas: tuple[float, ...],
 ) -> LoraSummary:
     return LoraSummary(
-        kinds=tuple(sorted(set(kinds), key=_KIND_ORDER.index)),
+        kinds=tuple(sorted(set(kinds), key=KIND_ORDER.index)),
         naming=naming.most_common(1)[0][0].value if naming else "",
         modules=dict(sorted(Counter(components).items())),
         ranks=tuple(sorted({rank for rank in ranks if rank is not None})),
         alphas=tuple(sorted(set(alphas))),
         notes=metadata.author_notes(header),
     )
-
-
-_KIND_ORDER = ("LoRA", "LoCon", "DoRA", "LoHa", "LoKr", "full")

@@ -13,34 +13,16 @@ from typing import NoReturn
 
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
 from lpw_sdxl.errors import UnsupportedCheckpointError
+from lpw_sdxl.lora.file_tensor import shorten
+from lpw_sdxl.lora.forms import UNSERVED_FORMS, Factor
 from lpw_sdxl.lora.metadata import architecture
-from lpw_sdxl.lora.module_tensors import shorten
-from lpw_sdxl.lora.names import Factor, split_name
+from lpw_sdxl.lora.names import split_name
 from lpw_sdxl.lora.targets import TargetModules
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.header import CheckpointHeader
 
 _NEEDED = "a LoRA for SDXL is needed"
 _SERVED = "LoRA, LoCon, DoRA, LoHa, LoKr and full differences can be imported"
-
-_UNSERVED_FORMS = {
-    r"\.(oft_|boft_)\w+": "OFT or BOFT, which turns the weights and adds nothing to them",
-    r"\.(a1|a2|b1|b2|bm)\.weight$": "GLoRA, which few tools read",
-    r"\.on_input$": "IA3, which few tools read",
-    r"\.(lora_E|ranknum)\b": "AdaLoRA, which belongs into training",
-    r"\.vera_lambda_": "VeRA, whose random matrices are not in the file",
-    r"\.lora_embedding_[AB]\b": "PEFT's LoRA of an embedding table",
-    r"\.lora_(A|B|up|down)(\.\w+)?\.bias$": "a LoRA with biases of its own",
-    r"\.bias_(indices|values|size)$": "a LoRA with sparse biases",
-    r"\.lokr_t1$": "LoKr with a Tucker core in its first half, which no tool writes",
-    r"\.(scale|scalar)$": "a module with a scale beside its alpha, which tools read differently",
-    r"\.(set|reshape)_weight$": "a change that replaces weights instead of adding to them",
-    r"\bmodules_to_save\.": "PEFT's copy of whole modules",
-    r"\bresblocks[._]|_resblocks_": (
-        "a text encoder in OpenCLIP's names, which hold three matrices in one"
-    ),
-}
-"""By tensor names: forms that are not served."""
 
 _TRANSFORMER = "a LoRA for Flux, Stable Diffusion 3 or another transformer"
 _OTHER_NETWORKS = {
@@ -137,7 +119,7 @@ def _refuse_by(rows: Mapping[str, str], header: CheckpointHeader, text: str) -> 
 
 
 def _refuse_kind(header: CheckpointHeader, names: str) -> None:
-    for pattern, title in _UNSERVED_FORMS.items():
+    for pattern, title in UNSERVED_FORMS.items():
         match = re.search(pattern, names, re.MULTILINE)
         if match:
             name = names[names.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0]

@@ -1,17 +1,12 @@
-"""One module's tensors as a file has them, and refusals that name one of them; pure, no torch."""
+"""One tensor of a LoRA file, and refusals that name it; pure, no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NoReturn
 
 from lpw_sdxl.errors import AddonError
-from lpw_sdxl.lora.names import Factor
 from lpw_sdxl.weights.header import TensorInfo
 from lpw_sdxl.weights.text import clean_text
-
-ModuleTensors = Mapping[Factor, TensorInfo]
-"""The tensors of one module, by what each is to the module."""
 
 _MAX_NAME_CHARACTERS = 200
 
