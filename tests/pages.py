@@ -66,7 +66,7 @@ class Page:
                 before = blocks.pop()
                 assert before.shown is None, f"{before}: two outputs"
                 blocks.append(Block(self.name, before.language, before.text, text))
-            else:
+            elif language:  # a drawing has none
                 blocks.append(Block(self.name, language, text))
         return blocks
 

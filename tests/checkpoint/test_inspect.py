@@ -27,7 +27,7 @@ def test_sdxl_is_recognised_with_what_it_holds():
     assert summary.kind is CheckpointKind.SDXL
     assert (summary.has_ema, summary.has_vae) == (True, True)
     assert summary.native_size == ImageSize(height=1024, width=1024)
-    assert not summary.is_size_told
+    assert not summary.is_size_stated
     assert (summary.tensor_count, dict(summary.dtypes)) == (8, {"F16": 8})
     assert summary.parameter_count == 320 * 4 * 9 + 1280 * 2816 + 3 * 1280 + 768 + 512 * 36 + 1
     assert summary.prediction == EPSILON
@@ -43,7 +43,7 @@ def test_a_missing_vae_is_seen_and_not_refused_here():
 def test_native_size_is_written_width_first(text: str):
     summary = recognise(header_of(SDXL, **{"modelspec.resolution": text}))
     assert summary.native_size == ImageSize(height=1216, width=832)
-    assert summary.is_size_told
+    assert summary.is_size_stated
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_native_size_is_written_width_first(text: str):
 def test_native_size_that_makes_no_sense_counts_as_none(text: str):
     summary = summarise(header_of(SDXL, **{"modelspec.resolution": text}))
     assert summary.native_size == ImageSize(height=1024, width=1024)
-    assert not summary.is_size_told
+    assert not summary.is_size_stated
 
 
 @pytest.mark.parametrize(
