@@ -5,6 +5,7 @@ It knows the model's pipeline and the addons, but no queue, no device's memory a
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +27,11 @@ from lpw_sdxl.request_limits import RequestLimits, check_limits, check_prompt_le
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.settings import Settings
 
+A1111_DEFAULT_CLIP_SKIPS = (1, 2)  # of SDXL, in A1111's count; here they leave layers out
 DRAWN_SEED_BITS = 32  # a seed that JavaScript and every A1111 tool can hold
+
+
+logger = logging.getLogger(__name__)
 
 
 class RequestResolver:
@@ -89,6 +94,13 @@ class RequestResolver:
             sets_of(loras, self._addons.changed_networks),
         )
         self._check_cost(spec)
+        if request.clip_skip in A1111_DEFAULT_CLIP_SKIPS:
+            logger.warning(
+                "an image has clip_skip %d, which leaves out that many layers beyond SDXL's"
+                " default; where A1111's or Civitai's \"Clip skip\" was meant, whose 1 and 2 are"
+                " the default, null would be right",
+                request.clip_skip,
+            )
         return spec
 
     def explain(self, request: InspectionRequest) -> PromptExplanation:
