@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 from lpw_sdxl.addon.registry import Registry
-from lpw_sdxl.conditioning.explain import ExplainedPrompt, PromptExplanation
+from lpw_sdxl.conditioning.explain import ExplainedPrompt, PromptExplanation, state_obstacle
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import check_scheduler
 from lpw_sdxl.diffusion.schedulers import own_scheduler, unet_calls
@@ -153,6 +153,5 @@ def _add_obstacle(prompt: ExplainedPrompt, check: Callable[[], object]) -> Expla
     try:
         check()
     except RequestError as error:
-        obstacle = f"no image is made of it: {error.message}"
-        return replace(prompt, warnings=(obstacle, *prompt.warnings))
+        return replace(prompt, warnings=(state_obstacle(error.message), *prompt.warnings))
     return prompt
