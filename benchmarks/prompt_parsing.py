@@ -56,6 +56,8 @@ PATTERNS: Mapping[str, tuple[str, str]] = {
     "malformed numbers": ("(a:1..2)", ""),
     "LoRA beginnings": ("<lora:", ""),
     "LoRA names": ("<lora:a:", ""),
+    "LoRA beginnings and ends": ("<lora:", ">"),
+    "LoRA tags that are refused": ("<lora:a:1:dyn=8>", ""),
     "tags": ("<a:b", ""),
     "backslashes": ("\\", ""),
 }

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from lpw_sdxl.errors import InvalidPromptError
 from lpw_sdxl.prompt.grammar import GRAMMARS, Grammar, PromptStyle
 from lpw_sdxl.prompt.limits import SURROGATE
-from lpw_sdxl.prompt.lora_tag import LORA_TAG, read_tag, write_number, write_tag
-from lpw_sdxl.prompt.syntax import Break, LoraTag, Node, Prompt, Span
+from lpw_sdxl.prompt.lora_tag import TAG_BEGINNING, read_tag, write_number, write_tag
+from lpw_sdxl.prompt.syntax import Break, LoraTag, Node, Prompt, RefusedTag, Span
 
 _JOINT = "()"  # ends a run of text and adds nothing to it
-_TAG_BEGINNING = re.compile(r"<(?=(?:lora|lyco):)")
+_BEFORE_TAG = re.compile(rf"(?={TAG_BEGINNING.pattern})<")
 _BREAK_BEGINNING = re.compile(r"\bB(?=REAK\b)")
 
 
@@ -30,9 +30,9 @@ def render(prompt: Prompt, style: PromptStyle = PromptStyle.LPW) -> str:
     than its source and than the limit. A tree of another style, or made by hand, may hold what a
     style has no words for:
 
-    * every style: a span without text, half of a surrogate pair, a weight that is not finite, a
-      LoRA name that is empty, longer than 128 characters, has white space at an end, or holds
-      `<`, `>`, `:` or a control character;
+    * every style: a refused tag, a span without text, half of a surrogate pair, a weight that is
+      not finite, a LoRA name that is empty, longer than 128 characters, has white space at an end,
+      or holds `<`, `>`, `:` or a control character;
     * comfy: a break; two neighbouring spans of equal weight;
     * plain: anything but a single span of weight 1.
 
@@ -76,6 +76,8 @@ def _obstacles(before: Node | None, node: Node, grammar: Grammar) -> Iterator[st
                 yield "its name has no place in a tag"
         case Break() if not grammar.has_breaks:
             yield "there are no breaks"
+        case RefusedTag():
+            yield "it is a refused tag"
 
 
 def _write(before: Node | None, node: Node, after: Node | None, grammar: Grammar) -> str:
@@ -85,6 +87,8 @@ def _write(before: Node | None, node: Node, after: Node | None, grammar: Grammar
             return parting + _write_span(before, node, after, grammar)
         case LoraTag():
             return write_tag(node)
+        case RefusedTag():
+            raise AssertionError("refused above")
         case Break():
             return " BREAK "  # which eats the white space, and no bracket, around it
 
@@ -94,7 +98,7 @@ def _write_span(before: Node | None, span: Span, after: Node | None, grammar: Gr
     if grammar.escapable:
         text = re.sub(f"[{re.escape(grammar.escapable)}]", r"\\\g<0>", text)
     if grammar.has_lora_tags:
-        text = _TAG_BEGINNING.sub(rf"\g<0>{_JOINT}", text)
+        text = _BEFORE_TAG.sub(rf"\g<0>{_JOINT}", text)
     if grammar.has_breaks:
         text = _BREAK_BEGINNING.sub(rf"\g<0>{_JOINT}", text)
     # A break would eat the text's own white space; a bare backslash takes the next bracket.
@@ -117,5 +121,5 @@ def _part(span: Span) -> str:
 
 
 def _is_readable(tag: LoraTag) -> bool:
-    match = LORA_TAG.fullmatch(write_tag(tag))
-    return match is not None and read_tag(match["lora"]).name == tag.name
+    text = write_tag(tag)
+    return text.index(">") == len(text) - 1 and read_tag(text, 0, len(text)) == tag

@@ -9,7 +9,8 @@ PIECES = [
     "-", "+", ":1.3)", ":0.7)", ": 0.7 )", ":1.0)", ":-0)", ":1..2)", "(a:", " ", "\n", "\t",
     "BREAK", " BREAK ", "BREA", "K", "break", "<lora:", "lora:", "<lora:x:1>", "<lora:a b:-.5>",
     "<lora:x>", "<lyco: x :1:.5>", "<lora:x:te=2:unet=1>", "lyco:", "te=", "unet=", "=",
-    "<Lora:x:1>", "word", "b", "猫", "🐈", "\ud83d", "\x00", "\x85", "\u2028", "٣", ",",
+    "<Lora:x:1>", "<lora:x:dyn=8>", "<hypernet:", "1e1", "word",
+    "b", "猫", "🐈", "\ud83d", "\x00", "\x85", "\u2028", "٣", ",",
 ]  # fmt: skip
 
 

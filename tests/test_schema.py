@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -45,7 +46,9 @@ REFUSED = {
     "steps as true": ({"prompt": "a", "num_inference_steps": True}, "num_inference_steps", "integ"),
     "negative guidance": ({"prompt": "a", "guidance_scale": -1}, "guidance_scale", "0"),
     "rescale of 2": ({"prompt": "a", "guidance_rescale": 2}, "guidance_rescale", "1"),
-    "negative seed": ({"prompt": "a", "seed": -1}, "seed", "0"),
+    "seed below -1": ({"prompt": "a", "seed": -2}, "seed", "at least -1"),
+    "seed of -1 as a text": ({"prompt": "a", "seed": "-1"}, "seed", "integer"),
+    "seed of -1.5": ('{"prompt": "a", "seed": -1.5}', "seed", "integer"),
     "seed of 65 bits": ({"prompt": "a", "seed": 2**64}, "seed", "18446744073709551615"),
     "unknown scheduler": ({"prompt": "a", "scheduler": "Eulr"}, "scheduler", "'Euler a'"),
     "misspelled scheduler": (
@@ -150,18 +153,18 @@ SPELLINGS = {
     "Euler": ["euler", "EULER", "k_euler", "EulerDiscreteScheduler"],
     "Euler a": ["euler_a", "k_euler_a", "euler_ancestral", "EulerAncestralDiscreteScheduler"],
     "DPM++ 2M": ["dpmpp_2m", "dpm++ 2m", "k_dpmpp_2m", "DPMSolverMultistepScheduler"],
-    "DPM++ 2M Karras": ["dpmpp_2m_karras", "DPM++ 2M karras"],
-    "DPM++ 2M SDE": ["dpmpp_2m_sde"],
-    "DPM++ 2M SDE Karras": ["dpmpp_2m_sde_karras"],
-    "DPM++ 3M SDE": ["dpmpp_3m_sde"],
-    "DPM++ 3M SDE Karras": ["DPM++ 3M SDE Karras"],
-    "DPM++ SDE": ["dpmpp_sde", "DPMSolverSDEScheduler"],
-    "DPM++ SDE Karras": ["DPM++ SDE Karras"],
+    "DPM++ 2M Karras": ["dpmpp_2m_karras", "DPM++ 2M karras", "k_dpmpp_2m_ka"],
+    "DPM++ 2M SDE": ["dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "DPM++ 2M SDE GPU"],
+    "DPM++ 2M SDE Karras": ["dpmpp_2m_sde_karras", "dpmpp_2m_sde_gpu_karras", "k_dpmpp_2m_sde_ka"],
+    "DPM++ 3M SDE": ["dpmpp_3m_sde", "dpmpp_3m_sde_gpu"],
+    "DPM++ 3M SDE Karras": ["dpmpp_3m_sde_gpu_karras", "k_dpmpp_3m_sde_ka"],
+    "DPM++ SDE": ["dpmpp_sde", "dpmpp_sde_gpu", "DPMSolverSDEScheduler"],
+    "DPM++ SDE Karras": ["dpmpp_sde_gpu_karras", "k_dpmpp_sde_ka"],
     "DDIM": ["ddim", "DDIMScheduler"],
     "UniPC": ["uni_pc", "unipc", "UniPCMultistepScheduler"],
     "Heun": ["heun", "k_heun", "HeunDiscreteScheduler"],
     "LMS": ["lms", "k_lms", "LMSDiscreteScheduler"],
-    "LMS Karras": ["lms karras"],
+    "LMS Karras": ["lms karras", "k_lms_ka"],
     "LCM": ["lcm", "LCMScheduler"],
     "TCD": ["tcd", "TCDScheduler"],
 }
@@ -180,6 +183,47 @@ def test_a_scheduler_is_known_by_the_names_that_people_use(spelling: str, name: 
     assert request.scheduler is SchedulerName(name)
     assert GenerationRequest(prompt="a", scheduler=spelling).scheduler is SchedulerName(name)
     assert GenerationRequest(prompt="a", scheduler=SchedulerName(name)) == request
+
+
+# ComfyUI's (SAMPLER_NAMES of its comfy/samplers.py) and A1111's, but for those above.
+OTHER_SAMPLERS = [
+    "euler_cfg_pp", "euler_ancestral_cfg_pp", "heunpp2", "exp_heun_2_x0", "exp_heun_2_x0_sde",
+    "dpm_2", "dpm_2_ancestral", "dpm_fast", "dpm_adaptive", "dpmpp_2s_ancestral",
+    "dpmpp_2s_ancestral_cfg_pp", "dpmpp_2m_cfg_pp", "dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu",
+    "ddpm", "ipndm", "ipndm_v", "deis", "res_multistep", "res_multistep_cfg_pp",
+    "res_multistep_ancestral", "res_multistep_ancestral_cfg_pp", "gradient_estimation",
+    "gradient_estimation_cfg_pp", "er_sde", "seeds_2", "seeds_3", "sa_solver", "sa_solver_pece",
+    "uni_pc_bh2", "DPM++ 2M SDE Heun", "DPM++ 2S a", "DPM fast", "DPM2", "DPM2 a", "Restart",
+    "DDIM CFG++", "PLMS",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHER_SAMPLERS)
+def test_a_sampler_that_is_not_served_is_refused_with_those_that_are(name: str) -> None:
+    with pytest.raises(InvalidRequestError, match="known are 'Euler', 'Euler a'"):
+        parse_request(json.dumps({"prompt": "a", "scheduler": name}), LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("dpmpp_2m_sde_heun_gpu", "DPM++ 2M SDE"),
+        ("dpmpp_2m_cfg_pp", "DPM++ 2M"),
+        ("uni_pc_bh2", "UniPC"),
+        ("heunpp2", "Heun"),
+        ("PLMS", "LMS"),
+    ],
+)
+def test_a_sampler_that_is_not_served_is_refused_with_the_nearest(name: str, nearest: str) -> None:
+    with pytest.raises(InvalidRequestError, match=re.escape(f"did you mean '{nearest}'?")):
+        parse_request(json.dumps({"prompt": "a", "scheduler": name}), LIMITS)
+
+
+@pytest.mark.parametrize("seed", [-1, None])
+def test_minus_1_is_no_seed_as_null_is(seed: int | None) -> None:
+    request = parse_request(json.dumps({"prompt": "a", "seed": seed}), LIMITS)
+    assert request.seed is None
+    assert GenerationRequest(prompt="a", seed=seed) == request
 
 
 def test_the_json_schema_lists_the_schedulers() -> None:

@@ -28,7 +28,6 @@ EVERY_CASE = [
     for title, cases in ALL_CASES.items()
     for case in cases
 ]
-TAG_IS_TEXT = "character 0: a LoRA tag is not of the form"
 
 
 @pytest.fixture(scope="module")
@@ -185,12 +184,11 @@ def test_bentomls_client_needs_no_document(server: Server) -> None:
         assert base64.b64decode(answer["image"]).startswith(b"\x89PNG")
 
 
-# Prompts that are no error but seldom intended: AUTOMATIC1111 draws them too, and /inspect_prompt
-# warns.
+# Prompts that are no error but seldom intended: they are drawn, and /inspect_prompt warns.
 SUSPICIOUS: Mapping[str, tuple[str, str]] = {
-    "a weight with an exponent": ("<lora:detail:1e1>", TAG_IS_TEXT),
-    "a weight that is no number": ("<lora:detail:nan>", TAG_IS_TEXT),
-    "a tag in capitals": ("<LORA:detail:1>", "character 0: a tag is read as text"),
+    "a tag without an end": ("<lora:detail:1", "character 0: a tag that begins with <lora:"),
+    "a tag with a blank": ("<lora :detail:1>", "character 0: a tag is read as text"),
+    "a tag of another kind": ("<style:detail:1>", "character 0: a tag is read as text"),
     "an unknown embedding": ("embedding:foo", "character 0: what follows embedding: is no"),
     "a weight that is no weight": ("(a:1e9)", "character 6: a number before a closing bracket"),
 }
@@ -199,6 +197,11 @@ REFUSED_LATER: Mapping[str, tuple[str, str]] = {
     "a LoRA's weight": ("prompt", "<lora:detail:11>"),
     "too many LoRAs": ("prompt", "<lora:detail><lora:texture>"),
     "a negative LoRA": ("negative_prompt", "<lora:detail:1>"),
+    "a weight that is no number": ("prompt", "<lora:detail:nan>"),
+    "a weight with a comma": ("prompt", "b <lyco:detail:0,8>"),
+    "a part of a tag": ("prompt", "<LORA:detail:1:dyn=4>"),
+    "a hypernetwork": ("prompt", "<hypernet:a:1>"),
+    "a negative hypernetwork": ("negative_prompt", "<hypernet:a:1>"),
 }
 
 

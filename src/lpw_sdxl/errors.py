@@ -3,7 +3,7 @@
     LpwSdxlError
     ├── RequestError             the client's mistake: a 4xx with a code and, mostly, a field
     │   ├── InvalidRequestError  400  a field is missing, unknown, of the wrong type or out of range
-    │   ├── InvalidPromptError   400  the prompt breaks a limit or holds a weight that is no number
+    │   ├── InvalidPromptError   400  the prompt breaks a limit, or holds a tag that is not served
     │   ├── OverloadedError      429  the queue is full; `retry_after_s` is the time to wait
     │   └── DeadlineError        408  the request's `deadline_s` passed before its image was done
     ├── GenerationError          500  this image failed (such as a non-finite latent); others go on
@@ -75,7 +75,7 @@ class InvalidRequestError(RequestError):
 
 
 class InvalidPromptError(RequestError):
-    """A prompt that breaks a limit or holds a weight that is not a finite number."""
+    """A prompt that breaks a limit, or holds a tag or a weight that can't be used."""
 
     code = "invalid_prompt"
 

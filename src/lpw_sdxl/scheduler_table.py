@@ -136,6 +136,19 @@ SCHEDULERS: Mapping[SchedulerName, SchedulerRecipe] = {
 _BY_CLASS = {recipe.class_name: name for name, recipe in reversed([*SCHEDULERS.items()])}
 SCHEDULER_ALIASES: Mapping[str, SchedulerName] = {
     "euler_ancestral": SchedulerName.EULER_ANCESTRAL,  # ComfyUI's
+    # ComfyUI's for the same formulas with noise that the GPU draws; ours is always the CPU's.
+    "dpmpp_sde_gpu": SchedulerName.DPMPP_SDE,
+    "dpmpp_sde_gpu_karras": SchedulerName.DPMPP_SDE_KARRAS,
+    "dpmpp_2m_sde_gpu": SchedulerName.DPMPP_2M_SDE,
+    "dpmpp_2m_sde_gpu_karras": SchedulerName.DPMPP_2M_SDE_KARRAS,
+    "dpmpp_3m_sde_gpu": SchedulerName.DPMPP_3M_SDE,
+    "dpmpp_3m_sde_gpu_karras": SchedulerName.DPMPP_3M_SDE_KARRAS,
+    # A1111's short names of the samplers that were named for Karras, until its version 1.8.
+    "k_dpmpp_2m_ka": SchedulerName.DPMPP_2M_KARRAS,
+    "k_dpmpp_sde_ka": SchedulerName.DPMPP_SDE_KARRAS,
+    "k_dpmpp_2m_sde_ka": SchedulerName.DPMPP_2M_SDE_KARRAS,
+    "k_dpmpp_3m_sde_ka": SchedulerName.DPMPP_3M_SDE_KARRAS,
+    "k_lms_ka": SchedulerName.LMS_KARRAS,
     **dict(reversed(_BY_CLASS.items())),
 }
 """Names of other programs that are no mere spelling of ours."""

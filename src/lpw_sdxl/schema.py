@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from lpw_sdxl.prompt.grammar import PromptStyle
 from lpw_sdxl.scheduler_table import SchedulerName, read_scheduler
@@ -41,7 +41,13 @@ class ImageFormat(StrEnum):
 MAX_STRENGTH = 10.0  # a LoRA's, absolute value; people use -2 to 2
 
 Strength = Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=-1, le=2**64 - 1)]
 Side = Annotated[int, Field(ge=MIN_IMAGE_PIXELS, le=MAX_IMAGE_PIXELS, multiple_of=LATENT_SCALE)]
+
+
+def _none_for_minus_1(seed: int | None) -> int | None:
+    """Return None for -1, which asks many other programs to draw a seed."""
+    return None if seed == -1 else seed
 
 
 class LoraReference(BaseModel):
@@ -89,8 +95,8 @@ class GenerationRequest(BaseModel):
         allow_inf_nan=False,
         description="Restores the contrast that high guidance burns, 0 to 1.",
     )
-    seed: int | None = Field(
-        default=None, ge=0, le=2**64 - 1, description="Null draws one, which the answer states."
+    seed: Annotated[Seed | None, AfterValidator(_none_for_minus_1)] = Field(
+        default=None, description="Null or -1 draws one, which the answer states."
     )
     scheduler: Annotated[SchedulerName | None, BeforeValidator(read_scheduler)] = Field(
         default=None,
@@ -101,7 +107,12 @@ class GenerationRequest(BaseModel):
         default=PromptStyle.LPW, description="How the prompt is read.", strict=False
     )
     clip_skip: int | None = Field(
-        default=None, ge=0, le=32, description="k takes hidden_states[-(k+2)] of both encoders."
+        default=None,
+        ge=0,
+        le=32,
+        description="Layers left out beyond SDXL's default: k takes hidden_states[-(k+2)] of both "
+        "encoders, as in Diffusers. A1111 and Civitai count otherwise: their 1 and 2 are the "
+        "default of SDXL, for which this stays null.",
     )
     loras: list[LoraReference] = Field(
         default_factory=list,

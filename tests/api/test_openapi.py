@@ -132,6 +132,16 @@ def test_a_batch_is_bounded_and_takes_any_item() -> None:
     assert not accepts(written, "BatchRequest", {"requests": [item] * 3})
 
 
+@pytest.mark.parametrize("seed", [None, -1, 0, 2**64 - 1])
+def test_a_seed_or_what_draws_one_fits_the_schema(seed: int | None) -> None:
+    assert accepts(document(), "GenerationRequest", {"prompt": "a", "seed": seed})
+
+
+@pytest.mark.parametrize("name", ["dpmpp_sde_gpu", "dpmpp_2m_sde_gpu", "dpmpp_3m_sde_gpu"])
+def test_other_programs_names_of_schedulers_fit_the_schema(name: str) -> None:
+    assert accepts(document(), "GenerationRequest", {"prompt": "a", "scheduler": name})
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -139,7 +149,7 @@ def test_a_batch_is_bounded_and_takes_any_item() -> None:
         {"width": 4096},
         {"num_inference_steps": 151},
         {"guidance_scale": "5"},
-        {"seed": -1},
+        {"seed": -2},
         {"scheduler": "nonsense"},
         {"prompt": "a\0"},
         {"prompt": "a" * 32769},

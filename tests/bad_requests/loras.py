@@ -40,4 +40,17 @@ CASES: dict[str, list[Bad]] = {
         Bad("too many different tags", {"prompt": "<lora:detail><lora:texture>"}, "prompt", "the request uses 2 different LoRAs; at most 1 are accepted here"),
         Bad("a tag in a negative prompt", {"negative_prompt": "a <lora:detail:1>"}, "negative_prompt", "the LoRA tag at character 2 has no place in the negative prompt, since a LoRA works on both; it belongs in the prompt or in the list loras, with a weight below 0 to work against it", code="invalid_prompt"),
     ],
+    "tags that are not understood": [
+        Bad("a part", {"prompt": "a <lora:detail:1:lbw=1,0>"}, "prompt", "the LoRA tag at character 2 has the part lbw= (weights of single blocks), which is not done here; te= and unet= would be right, as in <lora:name:0.8> or <lora:name:te=0.5:unet=0.8>", code="invalid_prompt"),
+        Bad("a part of no known meaning", {"prompt": "a <lora:detail:x=1>"}, "prompt", "the LoRA tag at character 2 has the part x=, which is not done here; te= and unet= would be right, as in <lora:name:0.8> or <lora:name:te=0.5:unet=0.8>", code="invalid_prompt"),
+        Bad("a third number", {"prompt": "<lora:detail:1:1:4>"}, "prompt", "the LoRA tag at character 0 has 3 parts behind its name; the third, dyn in A1111 (a smaller rank), is not done here; one weight or two would be right, as in <lora:name:0.8> or <lora:name:te=0.5:unet=0.8>", code="invalid_prompt"),
+        Bad("a weight that is no number", {"prompt": "<lyco:detail:0,8>"}, "prompt", "the LoRA tag at character 0 has no finite number (0,8) for the text encoders' weight; one would be right, as in <lora:name:0.8> or <lora:name:te=0.5:unet=0.8>", code="invalid_prompt"),
+        Bad("a named weight that is no number", {"prompt": "<lora:detail:unet=>"}, "prompt", "the LoRA tag at character 0 has no finite number (it is empty) for unet=, the UNet's weight; one would be right, as in <lora:name:0.8> or <lora:name:te=0.5:unet=0.8>", code="invalid_prompt"),
+        Bad("no name", {"prompt": "<lora::1>"}, "prompt", "the LoRA tag at character 0 has no name; the name of a LoRA would be right, as in <lora:name:0.8> or <lora:name:te=0.5:unet=0.8>", code="invalid_prompt"),
+        Bad("a weight that is given twice", {"prompt": "<lora:detail:te=1:te=2>"}, "prompt", "the LoRA tag at character 0 has two different te=; one would be right", code="invalid_prompt"),
+        Bad("a tag in a tag", {"prompt": "<lora:detail:1 <lora:detail:1>"}, "prompt", "the LoRA tag at character 0 has another < before its >; each tag needs a > of its own", code="invalid_prompt"),
+        Bad("a hypernetwork", {"negative_prompt": "<hypernet:x:1>"}, "negative_prompt", "the tag at character 0 names a hypernetwork; those are not served, LoRAs are, as in <lora:name:0.8> or <lora:name:te=0.5:unet=0.8>", code="invalid_prompt"),
+        Bad("a part, in a negative prompt", {"negative_prompt": "a <lora:detail:dyn=4>"}, "negative_prompt", "the LoRA tag at character 2 has no place in the negative prompt, since a LoRA works on both; it belongs in the prompt or in the list loras, with a weight below 0 to work against it", code="invalid_prompt"),
+        Bad("a part, in an item", item({**GOOD, "prompt": "<lora:detail:stop=9>"}), "prompt", "the LoRA tag at character 0 has the part stop= (the step at which the LoRA ends), which is not done here; te= and unet= would be right, as in <lora:name:0.8> or <lora:name:te=0.5:unet=0.8>", status=200, code="invalid_prompt"),
+    ],
 }

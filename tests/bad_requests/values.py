@@ -72,7 +72,7 @@ CASES: dict[str, list[Bad]] = {
         Bad("guidance_scale: over 100", {"guidance_scale": 100.5}, "guidance_scale", "guidance_scale is 100.5; at most 100 would be right"),
         Bad("guidance_rescale: below 0", {"guidance_rescale": -1}, "guidance_rescale", "guidance_rescale is -1; at least 0 would be right"),
         Bad("guidance_rescale: over 1", {"guidance_rescale": 1.01}, "guidance_rescale", "guidance_rescale is 1.01; at most 1 would be right"),
-        Bad("seed: below 0", {"seed": -1}, "seed", "seed is -1; at least 0 would be right"),
+        Bad("seed: below -1", {"seed": -2}, "seed", "seed is -2; at least -1 would be right"),
         Bad("seed: 65 bits", {"seed": 2**64}, "seed", "seed is 18446744073709551616; at most 18446744073709551615 would be right"),
         Bad("seed: 101 digits", {"seed": 10**100}, "seed", "seed is a number of 101 characters; at most 18446744073709551615 would be right"),
         Bad("clip_skip: below 0", {"clip_skip": -1}, "clip_skip", "clip_skip is -1; at least 0 would be right"),

@@ -71,6 +71,29 @@ def test_a_prompt_is_parsed_and_chunked_once(encoder, caching_encoder, style, mo
         assert calls == once
 
 
+@pytest.mark.parametrize("style", [style for style in PromptStyle if style != "plain"])
+@pytest.mark.parametrize("tag", ["<lora:x:1e1>", "<LyCo:x:te=1:unet=2>", "<lora:sea:.5:2>"])
+def test_no_encoder_reads_a_tag(reader, style, tag):
+    tagged, without = (reader.read(f"a castle{one}, sea", style=style) for one in (tag, ""))
+    assert tagged.prompt.chunks == without.prompt.chunks
+
+
+@pytest.mark.parametrize("style", [style for style in PromptStyle if style != "plain"])
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+def test_a_refused_tag_is_explained_and_not_encoded(encoder, reader, style, field):
+    texts = {"prompt": "a", field: "a sea<lora:x:dyn=1><hypernet:secret>"}
+    part = r"character 5 has the part dyn="
+    for read in (reader.read, encoder.encode):
+        with pytest.raises(InvalidPromptError, match=part) as caught:
+            read(**texts, style=style)
+        assert caught.value.field == field
+    explained = getattr(reader.explain(**texts, style=style), field)
+    assert explained.warnings == (
+        f"no image is made of it: {caught.value.message} (1 more of its tags can't be used)",
+    )
+    assert explained.token_count == 2
+
+
 def test_a_parsed_prompt_is_read_as_its_text(reader):
     parsed = reader.parse(WORDS, "dog", PromptStyle.A1111)
     assert reader.parse(*parsed, PromptStyle.A1111) == parsed

@@ -77,6 +77,19 @@ def test_clip_skip_beyond_the_models_layers_is_refused(engine: Engine) -> None:
     assert caught.value.field == "clip_skip"
 
 
+@pytest.mark.parametrize(("clip_skip", "lines"), [(None, 0), (0, 0), (1, 1), (2, 1), (3, 0)])
+def test_a_clip_skip_that_may_be_another_programs_is_logged(
+    engine: Engine, caplog: pytest.LogCaptureFixture, clip_skip: int | None, lines: int
+) -> None:
+    asked = GenerationRequest(prompt="secret", clip_skip=clip_skip)
+    spec = make_resolver(engine).resolve(asked)
+    assert spec.prompts.clip_skip == (clip_skip or 0)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == lines
+    assert all(f"clip_skip {clip_skip}, which leaves out" in line for line in told)
+    assert "secret" not in caplog.text
+
+
 @pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
 def test_one_chunk_too_many_is_refused_by_its_field(engine: Engine, field: str) -> None:
     resolver = make_resolver(engine, max_prompt_chunks=1)

@@ -142,8 +142,11 @@ def test_unknown_names_are_refused_by_field_even_at_weight_0(
 
 
 def test_a_tag_in_the_negative_prompt_is_refused() -> None:
-    refuse_in_negative(parse("ugly, <lora:a:x>"))
-    with pytest.raises(InvalidPromptError, match=r"character 6 .* belongs in the prompt") as error:
-        refuse_in_negative(parse("ugly, <lora:secret:1>"))
-    assert error.value.field == "negative_prompt"
-    assert "secret" not in error.value.message
+    refuse_in_negative(parse("ugly, <lora:a:x"))
+    refuse_in_negative(parse("ugly, <hypernet:a:x>"))  # refused wherever it is read
+    for tag in ("<lora:secret:1>", "<lora:secret:dyn=1> <lora:secret:1>"):
+        belongs = pytest.raises(InvalidPromptError, match=r"character 6 .* belongs in the prompt")
+        with belongs as error:
+            refuse_in_negative(parse(f"ugly, {tag}"))
+        assert error.value.field == "negative_prompt"
+        assert "secret" not in error.value.message

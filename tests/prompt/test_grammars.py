@@ -197,7 +197,7 @@ def test_limits_hold_in_every_style(style):
         with pytest.raises(InvalidPromptError, match="outside the limit"):
             parse("(a:" + "9" * 400 + ")", style=style)
         with pytest.raises(InvalidPromptError, match="outside the limit"):
-            parse("<lora:a:" + "9" * 400 + ">", style=style)
+            parse("<lora:a:" + "9" * 300 + ">", style=style)
 
 
 @settings(deadline=None, max_examples=300)

@@ -2,9 +2,21 @@
 
 import pytest
 
-from lpw_sdxl.prompt import DEFAULT_LIMITS, Break, LoraTag, PromptLimits, Span, WarningKind, parse
+from lpw_sdxl.prompt import (
+    DEFAULT_LIMITS,
+    Break,
+    LoraTag,
+    PromptLimits,
+    PromptStyle,
+    RefusedTag,
+    Span,
+    WarningKind,
+    parse,
+)
+from lpw_sdxl.prompt.grammar import GRAMMARS
 
 SQUARE = 1 / 1.1
+TAG_STYLES = [style for style, grammar in GRAMMARS.items() if grammar.has_lora_tags]
 
 # As printed by lpw_stable_diffusion_xl's own parser; equal to the last bit.
 VECTORS = [
@@ -115,7 +127,7 @@ def test_break_is_a_node_without_weight_or_text(text, expected):
         ("<lora: a  b :\n0.2 :\t0.3 >", [("a  b", 0.3, 0.2)]),
         ("<lora:te=1>", [("te=1", 1.0, 1.0)]),
         ("<lora:\u0661:\u0662>", [("\u0661", 2.0, 2.0)]),
-        (f"<lora:{'n' * 128}:1>", [("n" * 128, 1.0, 1.0)]),
+        (f"<lora: {'n' * 128} :1>", [("n" * 128, 1.0, 1.0)]),
         # Named parts, as AUTOMATIC1111 reads them.
         ("<lora:a:te=0.5:unet=2>", [("a", 2.0, 0.5)]),
         ("<lora:a:unet=2:te=0.5>", [("a", 2.0, 0.5)]),
@@ -124,46 +136,124 @@ def test_break_is_a_node_without_weight_or_text(text, expected):
         ("<lora:a:3:unet=0.5>", [("a", 0.5, 3.0)]),
         ("<lora:a:3:te=0.5>", [("a", 0.5, 0.5)]),
         ("<lora:a:3:4:te=0.5>", [("a", 4.0, 0.5)]),
+        ("<lora:a:te=1:2>", [("a", 1.0, 1.0)]),
+        ("<lora:a:te=.5:te=0.5:unet=2>", [("a", 2.0, 0.5)]),
+        ("<LORA:a:1> <LyCo:b>", [("a", 1.0, 1.0), (" ", 1.0), ("b", 1.0, 1.0)]),
+        # Numbers are those of Python's float, as there.
+        ("<lora:a:1e1>", [("a", 10.0, 10.0)]),
+        ("<lora:a:-1E-1:+5.>", [("a", 5.0, -0.1)]),
+        ("<lora:a: .5 : unet = 1_0 >", [("a", 10.0, 0.5)]),
     ],
 )
 def test_lora_tag_is_a_node_and_never_text(text, expected):
     assert weighted(text) == expected
 
 
+NOT_FINITE = "has no finite number"
+REFUSED = {
+    "<lora:>": "has no name",
+    "<lyco: >": "has no name",
+    "<lora::1>": "has no name",
+    "<lora: :1>": "has no name",
+    "<lora:a:>": f"{NOT_FINITE} (it is empty) for the text encoders' weight",
+    "<lora:a:1:>": f"{NOT_FINITE} (it is empty) for the UNet's weight",
+    "<lora:a:x>": f"{NOT_FINITE} (x) for the text encoders' weight",
+    "<lora:a:1..2>": f"{NOT_FINITE} (1..2) for",
+    "<lora:a:1:0,8>": f"{NOT_FINITE} (0,8) for the UNet's weight",
+    "<lora:a:0.5@0.3>": f"{NOT_FINITE} (0.5@0.3) for",
+    "<lora:a:a secret>": f"{NOT_FINITE} for the text encoders' weight",
+    f"<lora:a:{'9' * 400}>": f"{NOT_FINITE} for the text encoders' weight",
+    "<lora:a:inf>": f"{NOT_FINITE} (inf) for",
+    "<lora:a:-nan>": f"{NOT_FINITE} (-nan) for",
+    "<lora:a:te=>": f"{NOT_FINITE} (it is empty) for te=, the text encoders' weight",
+    "<lora:a:unet=1=2>": f"{NOT_FINITE} for unet=, the UNet's weight",
+    "<lora:a:1:2:3>": "has 3 parts behind its name; the third, dyn in A1111 (a smaller rank),",
+    "<lora:a:1:2:3:4>": "has 4 parts behind its name; the third, dyn",
+    "<lora:a:te=1:te=2>": "has two different te=",
+    "<lora:a:dyn=8>": "has the part dyn= (a smaller rank), which is not done here",
+    "<lora:a:1:lbw=MIDD>": "has the part lbw= (weights of single blocks),",
+    "<lora:a:lbwe=1>": "has the part lbwe= (weights of single blocks),",
+    "<lora:a:1:start=3>": "has the part start= (the step at which the LoRA begins),",
+    "<lora:a:1:stop=9>": "has the part stop= (the step at which the LoRA ends),",
+    "<lora:a:step=1-5>": "has the part step= (the steps in which the LoRA works),",
+    "<lora:a:in=0:mid=1>": "has the part in= (a weight of the UNet's first half),",
+    "<lora:a:mid=1>": "has the part mid= (a weight of the UNet's middle),",
+    "<lora:a:out=1>": "has the part out= (a weight of the UNet's second half),",
+    "<lora:a:hr=1>": "has the part hr= (a weight of a second pass),",
+    "<lora:a:TE=1>": "has the part TE=, which is not done here; te= and unet= would be right",
+    "<lora:a:anything=1>": "has the part anything=, which is not done here",
+    "<lora:a:a secret=1>": "has a named part, which is not done here",
+    "<lora:a:=1>": "has a named part, which is not done here",
+    "<lora:a\nb:1>": "has a line break or another control character in its name",
+    "<lora:a\x00:1>": "has a line break or another control character in its name",
+    "<lora:a\x85b:1>": "has a line break or another control character in its name",
+    f"<lora:{'n' * 129}:1>": "has a name of 129 characters; at most 128 would be right",
+    "<lora:a <lora:b:1>": "has another < before its >",
+    "<HyperNet:a:1>": "names a hypernetwork; those are not served",
+    "<hypernet:>": "names a hypernetwork; those are not served",
+}
+
+
+@pytest.mark.parametrize(("tag", "reason"), REFUSED.items(), ids=map(repr, REFUSED))
+@pytest.mark.parametrize("style", TAG_STYLES)
+def test_a_tag_that_is_not_understood_is_refused_and_never_text(tag, reason, style):
+    prompt = parse(f"a {tag}, b", style=style)
+    assert [span.text for span in prompt.spans] == ["a ", ", b"]
+    assert prompt.warnings == ()
+    [refused] = prompt.refused_tags
+    assert (refused.start, refused.end) == (2, 2 + len(tag))
+    noun = "tag" if "hyper" in tag.lower() else "LoRA tag"
+    assert refused.reason.startswith(f"the {noun} at character 2 {reason}")
+    assert "secret" not in refused.reason
+    assert refused.is_lora == (noun == "LoRA tag")
+
+
+NINE = {
+    "<lora:demo-frame:0.8:lbw=1,0,0,0,1,1,1,1,1,1,1,1>": "lbw=",
+    "<lora:demo-frame:0.8:start=3>": "start=",
+    "<lora:demo-frame:0.8:stop=9>": "stop=",
+    "<lora:demo-frame:0.8:in=0:mid=1:out=0>": "in=",
+    "<lora:demo-frame:1:1:1>": "dyn",
+    "<lora:demo-frame:te=0.5:unet=1>": LoraTag("demo-frame", 1.0, 0.5),
+    "<lora:demo-frame:1e1>": LoraTag("demo-frame", 10.0, 10.0),
+    "<lyco:demo-frame:0.8>": LoraTag("demo-frame", 0.8, 0.8),
+    "<hypernet:x:1>": "hypernetwork",
+}
+
+
+@pytest.mark.parametrize("style", PromptStyle)
+@pytest.mark.parametrize(("tag", "meaning"), NINE.items(), ids=NINE)
+def test_a_tag_of_another_program_is_applied_or_refused_by_its_part(tag, meaning, style):
+    prompt = parse(f"a {tag} b", style=style)
+    if style is PromptStyle.PLAIN:
+        assert prompt.nodes == (Span(prompt.text, 1.0),)
+        return
+    before, node, after = prompt.nodes
+    assert (before, after) == (Span("a ", 1.0), Span(" b", 1.0))
+    if isinstance(meaning, str):
+        assert isinstance(node, RefusedTag)
+        assert meaning in node.reason
+    else:
+        assert node == meaning
+
+
 @pytest.mark.parametrize(
-    "text",
-    [
-        "<lora:>",
-        "<lyco: >",
-        "<lora::1>",
-        "<lora: :1>",
-        "<lora:a:>",
-        "<lora:a:x>",
-        "<lora:a:1..2>",
-        "<lora:a:1",
-        "<lora:a",
-        "<lora:a:1:2:3>",
-        "<lora:a:dyn=8>",
-        "<lora:a:te=1:te=2>",
-        "<lora:a:te=>",
-        "<lora:a:te=1:2>",
-        "<lora:a:lbw=MIDD>",
-        "<lora:a:1e1>",
-        "<lora:a:inf>",
-        "<lora:a\nb:1>",
-        "<lora:a\x00:1>",
-        "<lora:a\x85b:1>",
-        f"<lora:{'n' * 129}:1>",
-    ],
+    "text", ["<lora:a:1", "<lora:a", "> <lora:", "<LYCO:a <lora:b", "<hypernet:x"]
 )
-def test_malformed_lora_tag_stays_text_and_is_warned_of(text):
-    prompt = parse(text)
+@pytest.mark.parametrize("style", TAG_STYLES)
+def test_a_tag_that_never_ends_is_text_and_warned_of(text, style):
+    prompt = parse(text, style=style)
     assert [(span.text, span.weight) for span in prompt.spans] == [(text, 1.0)]
-    assert [warning.kind for warning in prompt.warnings] == [WarningKind.MALFORMED_LORA_TAG]
+    assert [warning.kind for warning in prompt.warnings] == [WarningKind.UNCLOSED_TAG]
 
 
-def test_tag_of_another_kind_is_plain_text():
-    assert weighted("<hypernet:a:1> <3") == [("<hypernet:a:1> <3", 1.0)]
+def test_a_tag_that_never_ends_hides_no_bracket():
+    assert weighted("(<lora:x:1.2)") == [("<lora:x", 1.2)]
+
+
+@pytest.mark.parametrize("text", ["<style:a:1> <3", "<a> < lora:x:1>", "<loras:x:1> <lora x>"])
+def test_a_tag_of_another_kind_is_plain_text(text):
+    assert weighted(text) == [(text, 1.0)]
 
 
 @pytest.mark.parametrize("number", ["1..2", "..", "1.1.1", ".", "+.", "-1.-"])

@@ -1,12 +1,14 @@
 """Whatever is typed, only our errors come out, and the tree keeps its promises."""
 
 import math
+import re
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lpw_sdxl.errors import InvalidPromptError
 from lpw_sdxl.prompt import PromptStyle, parse
+from lpw_sdxl.prompt.grammar import GRAMMARS
 from prompt_strategies import PIECES, prompt_texts, prompts_of
 
 brackets_and_text = prompts_of([piece for piece in PIECES if piece not in {"BREAK", " BREAK "}])
@@ -24,6 +26,42 @@ def test_any_text_gives_a_prompt_or_our_error(text, style):
     for node in prompt.nodes:
         assert ends[-1] <= node.start < node.end <= len(text)
         ends.append(node.end)
+
+
+TAG_STYLES = [style for style, grammar in GRAMMARS.items() if grammar.has_lora_tags]
+FORM = re.compile("<(?i:lora|lyco|hypernet):[^>]*>")
+insides = st.text("abte=unx:.,19-+ dylbw\n<", max_size=20) | st.text(max_size=20)
+tags = st.builds(
+    lambda word, inside: f"<{word}:{inside.replace('>', '')}>",
+    st.sampled_from(["lora", "lyco", "hypernet", "LoRA", "LYCO"]),
+    insides,
+)
+words = st.text("abc ,é猫1.-", max_size=8)
+
+
+@settings(deadline=None, max_examples=500)
+@given(prompts_of([*PIECES, ">", ">", "<hypernet:x>", "<LYCO:"]), st.sampled_from(TAG_STYLES))
+def test_no_character_of_a_tag_is_ever_text(text, style):
+    try:
+        prompt = parse(text, style=style)
+    except InvalidPromptError:
+        return
+    places = [match.span() for match in FORM.finditer(text)]
+    nodes = (*prompt.lora_tags, *prompt.refused_tags)
+    assert sorted((node.start, node.end) for node in nodes) == places
+    taken = {place for start, end in places for place in range(start, end)}
+    assert taken.isdisjoint(start for start, _ in prompt.extents())
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(st.tuples(words, tags), max_size=6), st.sampled_from(TAG_STYLES))
+def test_the_text_is_the_prompts_without_its_tags(pairs, style):
+    try:
+        prompt = parse("".join(text + tag for text, tag in pairs), style=style)
+    except InvalidPromptError:  # a weight over the limit, or half of a surrogate pair
+        return
+    assert "".join(span.text for span in prompt.spans) == "".join(text for text, _ in pairs)
+    assert len(prompt.lora_tags) + len(prompt.refused_tags) == len(pairs)
 
 
 @settings(deadline=None, max_examples=300)

@@ -65,6 +65,9 @@ LONG_TAGS = {
     "blanks after a key": (" ", "a:unet"),
     "parts": (":1", "a"),
     "named parts": (":te=1", "a"),
+    "named parts that are refused": (":x=1", "a"),
+    "tags in a tag": ("<lora:", ""),
+    "signs of equality": ("=", "a:te"),
 }
 
 

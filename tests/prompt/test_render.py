@@ -7,7 +7,16 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from lpw_sdxl.errors import InvalidPromptError
-from lpw_sdxl.prompt import Break, LoraTag, Prompt, PromptLimits, PromptStyle, Span, parse
+from lpw_sdxl.prompt import (
+    Break,
+    LoraTag,
+    Prompt,
+    PromptLimits,
+    PromptStyle,
+    RefusedTag,
+    Span,
+    parse,
+)
 from prompt_rendering import render
 from prompt_strategies import breaks, lora_tags, prompt_texts, spans, trees
 
@@ -34,6 +43,7 @@ def test_what_was_parsed_comes_back(text, style):
         prompt = parse(text, UNLIMITED, style=style)
     except InvalidPromptError:
         assume(False)
+    assume(not prompt.refused_tags)
     assert_comes_back(prompt, style)
 
 
@@ -72,6 +82,7 @@ def test_any_tree_without_equal_neighbours_can_be_written_in_comfy(prompt):
         *((style, [LoraTag("a ", 1.0, 1.0)], 0) for style in PromptStyle),
         *((style, [LoraTag("a\nb", 1.0, 1.0)], 0) for style in PromptStyle),
         *((style, [LoraTag("a" * 129, 1.0, 1.0)], 0) for style in PromptStyle),
+        *((style, [RefusedTag("", is_lora=True)], 0) for style in PromptStyle),
         ("comfy", [Span("a", 1.0), Break()], 1),
         ("comfy", [LoraTag("a", 1.0, 1.0), Span("a", 1.5), Span("b", 1.5)], 2),
         ("plain", [Break()], 0),
@@ -96,6 +107,8 @@ def test_what_a_style_has_no_words_for_is_refused_by_its_node(style, nodes, inde
         ("<lora:x (y):.5> a", "lpw", "<lora:x (y):0.5> a"),
         ("<lora:x>", "lpw", "<lora:x:1.0>"),
         ("<lyco: x : unet=.5>", "comfy", "<lora:x:1.0:0.5>"),
+        ("<LoRA:x:1e1>", "lpw", "<lora:x:10.0>"),
+        ("<()LORA:x> <()hypernet:x>", "a1111", "<()LORA:x> <()hypernet:x>"),
     ],
 )
 def test_text_stays_readable(text, style, rendered):

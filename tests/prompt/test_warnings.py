@@ -39,13 +39,13 @@ LPW, A1111, COMFY = PromptStyle.LPW, PromptStyle.A1111, PromptStyle.COMFY
         (LPW, "((a:1.2):0)", "WEIGHT_CHANGES_NOTHING", 3, 1),
         (COMFY, "((a:1.5) b:1.5)", "WEIGHT_CHANGES_NOTHING", 3, 1),
         (LPW, r"a\b", "LONE_BACKSLASH", 1, 1),
-        (LPW, "a <lora:x:> <lyco:y:z>", "MALFORMED_LORA_TAG", 2, 2),
-        (LPW, "<Lora:x:1> <LORA:x:1> < lora:x:1>", "UNKNOWN_TAG", 0, 3),
+        (LPW, "a <lora:x:1 <lyco:y", "UNCLOSED_TAG", 2, 2),
+        (COMFY, "a > b <Hypernet:x", "UNCLOSED_TAG", 6, 1),
+        (LPW, "< lora:x:1> <lora :x:1>", "UNKNOWN_TAG", 0, 2),
         (COMFY, "a <lyco x:1>", "UNKNOWN_TAG", 2, 1),
-        (LPW, "<lora:x:dyn=8> <lora:x:1:1:8>", "MALFORMED_LORA_TAG", 0, 2),
         (LPW, "a <loras:x:1>", "UNKNOWN_TAG", 2, 1),
         (A1111, "a <lora x 1>", "UNKNOWN_TAG", 2, 1),
-        (LPW, "<hypernet:x:1>", "UNKNOWN_TAG", 0, 1),
+        (LPW, "<style:x:1> <x-y:1>", "UNKNOWN_TAG", 0, 1),
         (LPW, "a\nbreak\nb, Break , c", "BREAK_IS_TEXT", 2, 2),
         (COMFY, "a BREAK b", "BREAK_IS_TEXT", 2, 1),
     ],
@@ -60,12 +60,12 @@ def test_what_was_probably_not_meant_is_warned_of(style, text, kind, position, c
 @pytest.mark.parametrize(
     ("style", "text"),
     [
-        (LPW, r"1girl, (smile:1.2), [hat], tag_\(x\) BREAK <lora:a:1> 16:9"),
+        (LPW, r"1girl, (smile:1.2), [hat], tag_\(x\) BREAK <lora:a:1> <LoRA:b:te=1e0> 16:9"),
         (LPW, "(a (b:1.2), c:0.8), ([d]), break dance, daybreak, at the break"),
         (LPW, "<3 <a> x < y > z, a<b:c"),
         (A1111, "(a : 1.3)"),
         (COMFY, r"((a:1.2) b:1.5), ((c:1) d:1.5), a\b, [x:0.5], break"),
-        (PromptStyle.PLAIN, r"(a:1.0) () b) [ <Lora:x:1> BREAK \c"),
+        (PromptStyle.PLAIN, r"(a:1.0) () b) [ <Lora:x:1> <lora:x BREAK \c"),
     ],
 )
 def test_ordinary_prompt_has_no_warning(style, text):

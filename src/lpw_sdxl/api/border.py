@@ -16,6 +16,9 @@ from lpw_sdxl.api.origins import OriginMiddleware, Origins, read_origins
 from lpw_sdxl.api.sparse_warning import SparseWarningFilter
 from lpw_sdxl.settings import Settings
 
+# Loggers of warnings that any client can cause: of malformed requests, and of suspicious ones.
+SPARSE_LOGGERS = ("uvicorn.error", "lpw_sdxl.engine.resolver")
+
 
 def check_border(settings: Settings) -> None:
     """Check the settings of the border, before anything is loaded.
@@ -49,7 +52,8 @@ def guard_application(
     table = endpoint_table(endpoints, settings)
     admission = Admission(tokens, Origins(opened, is_name_trusted=tokens is not None))
     guard = RequestGuard(app, table, admission, count_error)
-    logging.getLogger("uvicorn.error").addFilter(SparseWarningFilter())  # malformed requests
+    for name in SPARSE_LOGGERS:
+        logging.getLogger(name).addFilter(SparseWarningFilter())
     # HEAD needs no preflight: browsers treat it as they treat GET.
     methods = sorted({method for row in table for method in row.methods} - {"HEAD"})
     return OriginMiddleware(guard, opened, methods) if opened else guard

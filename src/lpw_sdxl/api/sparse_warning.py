@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import threading
 import time
 
 
@@ -42,7 +44,7 @@ class SparseWarning:
 
 
 class SparseWarningFilter(logging.Filter):
-    """A filter that passes each kind of warning once a minute.
+    """A filter that passes each kind of warning once a minute; for any number of threads.
 
     Args:
         seconds: minimum between two warnings of the same message template.
@@ -53,18 +55,20 @@ class SparseWarningFilter(logging.Filter):
         self._seconds = seconds
         # By template: when it was last logged (seconds), how many were dropped since.
         self._logged: dict[str, tuple[float, int]] = {}
+        self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record is logged; all but warnings are."""
         if record.levelno != logging.WARNING:
             return True
         template = str(record.msg)  # without its values, so that there are few
-        now = time.monotonic()
-        logged_at, dropped = self._logged.get(template, (-self._seconds, 0))
-        if now - logged_at < self._seconds:
-            self._logged[template] = (logged_at, dropped + 1)
-            return False
-        self._logged[template] = (now, 0)
+        with self._lock:
+            now = time.monotonic()
+            logged_at, dropped = self._logged.get(template, (-math.inf, 0))
+            if now - logged_at < self._seconds:
+                self._logged[template] = (logged_at, dropped + 1)
+                return False
+            self._logged[template] = (now, 0)
         if dropped:
             record.msg, record.args = f"{record.getMessage()} ({dropped} more before)", ()
         return True

@@ -23,7 +23,7 @@ from lpw_sdxl.conditioning.prompt_reader import PromptReader
 from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 from lpw_sdxl.errors import InvalidPromptError
 from lpw_sdxl.prompt.grammar import PromptStyle
-from lpw_sdxl.prompt.syntax import Break, LoraTag, Node, Span
+from lpw_sdxl.prompt.syntax import Break, LoraTag, Span
 
 _PAD_TOKENS = (END_TOKEN, "!")
 """The padding tokens of SDXL's two text encoders, in their order."""
@@ -99,7 +99,7 @@ def _describe(explanation: PromptExplanation) -> Iterator[str]:
 def _describe_one(name: str, prompt: ExplainedPrompt) -> Iterator[str]:
     counts = " and ".join(map(str, prompt.token_counts))
     yield f"{name}: {counts} tokens for the two text encoders, {len(prompt.windows)} chunk(s)"
-    nodes: list[Node] = [*prompt.spans, *prompt.breaks, *prompt.lora_tags]
+    nodes: list[Span | Break | LoraTag] = [*prompt.spans, *prompt.breaks, *prompt.lora_tags]
     for node in sorted(nodes, key=lambda node: node.start):
         yield f"  {_place(node.start, node.end)} {_describe_node(node)}"
     for index, window in enumerate(prompt.windows, 1):
@@ -111,7 +111,7 @@ def _describe_one(name: str, prompt: ExplainedPrompt) -> Iterator[str]:
         yield f"  warning: {warning}"
 
 
-def _describe_node(node: Node) -> str:
+def _describe_node(node: Span | Break | LoraTag) -> str:
     match node:
         case Span(text, weight):
             return f"{weight:8.4g}  {_quote(text)}"

@@ -8,7 +8,7 @@ from itertools import groupby, pairwise
 from types import MappingProxyType
 
 from lpw_sdxl.conditioning.windows import WINDOW_TOKENS, Segment, WeightedToken
-from lpw_sdxl.prompt import LoraTag, Prompt, Span
+from lpw_sdxl.prompt import Break, Prompt, Span
 
 COMMA_BACKTRACK = 20
 """A chunk ends behind a comma that is among its last so many tokens (AUTOMATIC1111's default)."""
@@ -140,8 +140,8 @@ def _is_border(before: int, id_: int, places_in_embeddings: Mapping[int, int]) -
 
 
 def _texts(prompt: Prompt) -> Iterator[tuple[str | None, float]]:
-    """Yield texts with their weights, joined over LoRA tags, and None for a break."""
-    nodes = (node for node in prompt.nodes if not isinstance(node, LoraTag))
+    """Yield texts with their weights, joined over tags, and None for a break."""
+    nodes = (node for node in prompt.nodes if isinstance(node, Span | Break))
     for weight, run in groupby(nodes, key=lambda node: getattr(node, "weight", None)):
         if weight is None:
             yield from ((None, 1.0) for _ in run)

@@ -67,7 +67,8 @@ class ExplainedPrompt:
         token_count: tokens of the text, in all windows, for the first text encoder.
         token_counts: the same for each text encoder.
         windows: at least one.
-        warnings: a sentence for each kind of text that was probably not meant.
+        warnings: why no image is made of it, if none is; then a sentence for each kind of text
+            that was probably not meant.
     """
 
     spans: tuple[Span, ...]
@@ -124,8 +125,24 @@ def _explain_one(prompt: Prompt, read: ReadText, tokenizer: PromptTokenizer) -> 
         token_count=first.token_count,
         token_counts=tuple(one.token_count for one in read.chunks),
         windows=tuple(_explain_windows(tokens, first, tokenizer)),
-        warnings=tuple(str(warning) for warning in warnings),
+        warnings=(*_find_obstacles(prompt), *map(str, warnings)),
     )
+
+
+def state_obstacle(reason: str, count: int = 1) -> str:
+    """Write why no image is made of a prompt, as a warning.
+
+    Args:
+        reason: the message of the refusal.
+        count: of refused places; the reason is the first one's.
+    """
+    others = f" ({count - 1} more of its tags can't be used)" if count > 1 else ""
+    return f"no image is made of it: {reason}{others}"
+
+
+def _find_obstacles(prompt: Prompt) -> Iterator[str]:
+    if refused := prompt.refused_tags:
+        yield state_obstacle(refused[0].reason, len(refused))
 
 
 class _PlacedToken(NamedTuple):

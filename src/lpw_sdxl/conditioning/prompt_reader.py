@@ -76,19 +76,17 @@ class PromptReader:
             clip_skip: layers left out at the end; None is 0.
 
         Raises:
-            InvalidPromptError: a text breaks a limit, or fills more than `max_chunks`.
+            InvalidPromptError: a text breaks a limit, holds a refused tag, or fills more than
+                `max_chunks`.
             InvalidRequestError: the style is unknown or clip_skip is out of range.
         """
         style = PromptStyle.named(style)
         clip_skip = self._check_clip_skip(clip_skip)
         parsed = self.parse(prompt, negative_prompt, style)
-        chunked = self._chunk(parsed, style)
-        positive, negative = (
-            ReadText(chunks, is_empty=not (one.text or one.nodes))
-            for one, chunks in zip(parsed, zip(*chunked, strict=True), strict=True)
-        )
-        embeddings = self._find_embeddings(chunked[0], style)
-        return ReadPrompts(positive, negative, style, clip_skip, embeddings)
+        for field, one in parsed._asdict().items():
+            for tag in one.refused_tags:
+                raise InvalidPromptError(tag.reason, field=field)
+        return self._read(parsed, style, clip_skip)
 
     def explain(
         self,
@@ -109,7 +107,16 @@ class PromptReader:
         """
         style = PromptStyle.named(style)
         parsed = self.parse(prompt, negative_prompt, style)
-        return explain(*parsed, self.read(*parsed, style), self._tokenizers(style)[0])
+        return explain(*parsed, self._read(parsed, style, 0), self._tokenizers(style)[0])
+
+    def _read(self, parsed: ParsedPrompts, style: PromptStyle, clip_skip: int) -> ReadPrompts:
+        chunked = self._chunk(parsed, style)
+        positive, negative = (
+            ReadText(chunks, is_empty=not (one.text or one.nodes))
+            for one, chunks in zip(parsed, zip(*chunked, strict=True), strict=True)
+        )
+        embeddings = self._find_embeddings(chunked[0], style)
+        return ReadPrompts(positive, negative, style, clip_skip, embeddings)
 
     def _tokenizers(self, style: PromptStyle) -> Sequence[PromptTokenizer]:
         return self.tokenizers[STYLES[style].mentions]

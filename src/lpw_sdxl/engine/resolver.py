@@ -5,13 +5,14 @@ It knows the model's pipeline and the addons, but no queue, no device's memory a
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 from lpw_sdxl.addon.registry import Registry
-from lpw_sdxl.conditioning.explain import ExplainedPrompt, PromptExplanation
+from lpw_sdxl.conditioning.explain import ExplainedPrompt, PromptExplanation, state_obstacle
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import check_scheduler
 from lpw_sdxl.diffusion.schedulers import own_scheduler, unet_calls
@@ -26,7 +27,11 @@ from lpw_sdxl.request_limits import RequestLimits, check_limits, check_prompt_le
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.settings import Settings
 
+A1111_DEFAULT_CLIP_SKIPS = (1, 2)  # of SDXL, in A1111's count; here they leave layers out
 DRAWN_SEED_BITS = 32  # a seed that JavaScript and every A1111 tool can hold
+
+
+logger = logging.getLogger(__name__)
 
 
 class RequestResolver:
@@ -89,6 +94,13 @@ class RequestResolver:
             sets_of(loras, self._addons.changed_networks),
         )
         self._check_cost(spec)
+        if request.clip_skip in A1111_DEFAULT_CLIP_SKIPS:
+            logger.warning(
+                "an image has clip_skip %d, which leaves out that many layers beyond SDXL's"
+                " default; where A1111's or Civitai's \"Clip skip\" was meant, whose 1 and 2 are"
+                " the default, null would be right",
+                request.clip_skip,
+            )
         return spec
 
     def explain(self, request: InspectionRequest) -> PromptExplanation:
@@ -141,6 +153,5 @@ def _add_obstacle(prompt: ExplainedPrompt, check: Callable[[], object]) -> Expla
     try:
         check()
     except RequestError as error:
-        obstacle = f"no image is made of it: {error.message}"
-        return replace(prompt, warnings=(obstacle, *prompt.warnings))
+        return replace(prompt, warnings=(state_obstacle(error.message), *prompt.warnings))
     return prompt

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from lpw_sdxl import __version__
 from lpw_sdxl.lora.request import LoraUse
 from lpw_sdxl.prompt import LoraTag, PromptLimits, parse, write_tag
+from lpw_sdxl.prompt.lora_tag import has_open_tag
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 
@@ -22,7 +23,8 @@ EMBEDDING_DIGITS = 12  # of a file's SHA-256: what A1111 writes of an embedding
 
 # The prompt was checked against the server's limits when it was accepted.
 _UNLIMITED = PromptLimits(max_characters=10**9, max_depth=10**9, max_weight=math.inf)
-_SPACED = re.compile(r"[:=]\s|\s[:=>]")  # white space at the edge of a part of a tag
+# What A1111 reads otherwise: a word in upper case, white space at the edge of a part.
+_FOREIGN = re.compile(r"<(?!lora|lyco)|[:=]\s|\s[:=>]")
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ def _write_prompt(record: ImageRecord) -> str:
     reads white space as a part of the name. Tags for which there is no place are appended. Where
     weights add up or cancel out, there are more places than LoRAs: the first ones get tags with
     weights of 0, because without a tag the text on its two sides could together be read as a tag, a
-    weight or a BREAK.
+    weight or a BREAK. Behind a tag that never ends none is appended, since its `>` would end both;
+    it is put before the prompt.
     """
     request = record.request
     tags = parse(request.prompt, _UNLIMITED, style=request.prompt_style).lora_tags
@@ -120,7 +123,7 @@ def _write_prompt(record: ImageRecord) -> str:
     active = [tag for tag in tags if _is_active(tag)]
     idle_names = {tag.name for tag in tags if not _is_active(tag)}
     is_exact = sorted(active, key=_name) == used and idle_names.isdisjoint(map(_name, used))
-    if is_exact and not any(_SPACED.search(request.prompt, tag.start, tag.end) for tag in tags):
+    if is_exact and not any(_FOREIGN.search(request.prompt, tag.start, tag.end) for tag in tags):
         return request.prompt
     idle = [LoraTag(tag.name, 0.0, 0.0) for tag in tags[: max(0, len(tags) - len(used))]]
     text, end = "", 0
@@ -128,7 +131,9 @@ def _write_prompt(record: ImageRecord) -> str:
         text += request.prompt[end : tag.start] + write_tag(written)
         end = tag.end
     text += request.prompt[end:]
-    return " ".join(filter(None, (text, *map(write_tag, used[len(tags) :]))))
+    appended = [*map(write_tag, used[len(tags) :])]
+    parts = (*appended, text) if has_open_tag(text) else (text, *appended)
+    return " ".join(filter(None, parts))
 
 
 def _is_active(tag: LoraTag) -> bool:

@@ -105,9 +105,10 @@ def refuse_in_negative(prompt: Prompt) -> None:
     Raises:
         InvalidPromptError: there is one; the message gives its position.
     """
-    for tag in prompt.lora_tags:
+    refused = [tag.start for tag in prompt.refused_tags if tag.is_lora]
+    for start in sorted([*refused, *(tag.start for tag in prompt.lora_tags)]):
         raise InvalidPromptError(
-            f"the LoRA tag at character {tag.start} has no place in the negative prompt, since a"
+            f"the LoRA tag at character {start} has no place in the negative prompt, since a"
             " LoRA works on both; it belongs in the prompt or in the list loras, with a weight"
             " below 0 to work against it",
             field="negative_prompt",

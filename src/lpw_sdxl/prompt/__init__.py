@@ -4,7 +4,7 @@ from lpw_sdxl.prompt.grammar import PromptStyle
 from lpw_sdxl.prompt.limits import DEFAULT_LIMITS, PromptLimits
 from lpw_sdxl.prompt.lora_tag import write_tag
 from lpw_sdxl.prompt.parser import parse
-from lpw_sdxl.prompt.syntax import Break, LoraTag, Node, Prompt, Span
+from lpw_sdxl.prompt.syntax import Break, LoraTag, Node, Prompt, RefusedTag, Span
 from lpw_sdxl.prompt.warning import PromptWarning, WarningKind
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "PromptLimits",
     "PromptStyle",
     "PromptWarning",
+    "RefusedTag",
     "Span",
     "WarningKind",
     "parse",

@@ -53,7 +53,7 @@ class Grammar:
         drops_backslash: whether any other backslash is left out, or is text.
         allows_blanks: whether white space may stand around a weight's number.
         has_breaks: whether BREAK is a node, or a word like others.
-        has_lora_tags: whether `<lora:name:weight>` is a node, or text.
+        has_lora_tags: whether a tag such as `<lora:name:weight>` is a node, or text.
         warns: whether text that looks like syntax is worth a warning.
     """
 

@@ -2,8 +2,8 @@ r"""Text to tokens of a style's grammar, in linear time; it knows nothing of nes
 
 At each position the first alternative that matches is taken: an escape (such as `\(`), a lone
 backslash that is left out, an opening bracket, a weight that closes (`:1.2)`), a closing bracket,
-a LoRA tag, text. Inside text the word BREAK is a token of its own and eats the white space around
-it. Alternatives that a grammar doesn't have are not in its pattern.
+a tag, text. Inside text the word BREAK is a token of its own and eats the white space around it.
+Alternatives that a grammar doesn't have are not in its pattern.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from lpw_sdxl.prompt.grammar import GRAMMARS, Grammar, PromptStyle
-from lpw_sdxl.prompt.lora_tag import LORA_TAG
+from lpw_sdxl.prompt.lora_tag import TAG_BEGINNING
 
 CLOSINGS = {"(": ")", "[": "]"}
 # White space is stripped by hand: `\s*\bBREAK` takes quadratic time on a long run of blanks.
@@ -31,7 +31,7 @@ class TokenKind(Enum):
     OPEN = auto()  # ( or [
     CLOSE = auto()  # ) or ]
     WEIGHT = auto()  # the number of `:number)`: signs, digits and dots, in any order
-    LORA = auto()  # the text between `<lora:` and `>`
+    TAG = auto()  # a LoRA's or a hypernetwork's, from `<` to `>`
 
 
 class Token(NamedTuple):
@@ -50,7 +50,7 @@ _KINDS = {
     "open": TokenKind.OPEN,
     "weight": TokenKind.WEIGHT,
     "close": TokenKind.CLOSE,
-    "lora": TokenKind.LORA,
+    "tag": TokenKind.TAG,
 }
 
 
@@ -58,12 +58,13 @@ class Lexer:
     """The splitting of text by one grammar."""
 
     def __init__(self, grammar: Grammar) -> None:
-        self._pattern = re.compile("|".join(_alternatives(grammar)))
+        self._pattern = re.compile("|".join(_alternatives(grammar, may_hold_tags=True)))
+        self._tail_pattern = re.compile("|".join(_alternatives(grammar, may_hold_tags=False)))
         self._has_breaks = grammar.has_breaks
 
     def lex(self, text: str) -> Iterator[Token]:
         """Split a text into tokens that cover it, but for the white space around BREAK."""
-        for match in self._pattern.finditer(text):
+        for match in self._matches(text):
             group = match.lastgroup
             assert group is not None  # every alternative is named
             if group == "text" and self._has_breaks:
@@ -71,8 +72,23 @@ class Lexer:
             else:
                 yield Token(_KINDS[group], match[group], match.start(), match.end())
 
+    def _matches(self, text: str) -> Iterator[re.Match[str]]:
+        """Yield matches that cover the text.
 
-def _alternatives(grammar: Grammar) -> Iterator[str]:
+        Behind the last `>` no tag ends: to look for the end of each that begins there would take
+        quadratic time.
+        """
+        position, last = 0, text.rfind(">")
+        if last >= 0:
+            for match in self._pattern.finditer(text):
+                yield match
+                position = match.end()
+                if position > last:
+                    break
+        yield from self._tail_pattern.finditer(text, position)
+
+
+def _alternatives(grammar: Grammar, *, may_hold_tags: bool) -> Iterator[str]:
     """Yield the pattern's alternatives in their order, each linear in the text that it reads."""
     special = ""  # characters that end a run of text
     if grammar.escapable:
@@ -89,7 +105,8 @@ def _alternatives(grammar: Grammar) -> Iterator[str]:
         yield rf"(?P<close>[{re.escape(closing)}])"
         special += opening + closing + ":"
     if grammar.has_lora_tags:
-        yield LORA_TAG.pattern
+        if may_hold_tags:
+            yield rf"(?P<tag>{TAG_BEGINNING.pattern}[^>]*+>)"
         special += "<"
     # A special character that no alternative above matched is text, one at a time.
     yield rf"(?P<text>[^{re.escape(special)}]++|.)" if special else r"(?P<text>(?s:.+))"

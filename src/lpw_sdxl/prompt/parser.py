@@ -3,9 +3,10 @@ r"""Text to Prompt: a style's grammar, in time linear in the text.
 In the `lpw` style `(a)` multiplies by 1.1, `[a]` by 1/1.1, `(a:1.3)` by 1.3; nested brackets
 multiply. An open bracket counts to the end; a closing one without its opening one is text. A
 bracket or a backslash behind a backslash is text. It follows diffusers' lpw_stable_diffusion_xl
-but in three things: BREAK is a node without weight and not a word, `<lora:name:weight>` is a node
-and not text, and a malformed number (`(a:1..2)`), an error there, is text here and its bracket a
-plain one, as a number with spaces (`(a : 1.2)`) is in both.
+but in three things: BREAK is a node without weight and not a word, a LoRA's tag is a node and not
+text, and a malformed number (`(a:1..2)`), an error there, is text here and its bracket a plain one,
+as a number with spaces (`(a : 1.2)`) is in both. A tag that can't be applied is a node too: no
+image is made of the prompt, and an explanation of it states why.
 
 The other styles are declared by their differences, in `grammar.GRAMMARS`.
 """

@@ -8,15 +8,15 @@ from lpw_sdxl.prompt.brackets import Bracket
 from lpw_sdxl.prompt.grammar import Grammar
 from lpw_sdxl.prompt.lexer import CLOSINGS, Token, TokenKind
 from lpw_sdxl.prompt.limits import PromptLimits
-from lpw_sdxl.prompt.lora_tag import LORA_BEGINNING, read_tag
+from lpw_sdxl.prompt.lora_tag import TAG_BEGINNING, read_tag
 from lpw_sdxl.prompt.suspicion import breaks_in_vain, ends_in_number, is_tag
-from lpw_sdxl.prompt.syntax import Break, LoraTag
+from lpw_sdxl.prompt.syntax import Break, LoraTag, RefusedTag
 from lpw_sdxl.prompt.warning import WarningKind, WarningTally
 
 _OPENINGS = {closing: opening for opening, closing in CLOSINGS.items()}
 
 
-Event = Token | Break | LoraTag | Bracket
+Event = Token | Break | LoraTag | RefusedTag | Bracket
 """Nodes in their order, texts still as tokens; a bracket where it opens and again where it closes.
 
 A bracket that is never closed occurs once.
@@ -48,7 +48,7 @@ class Scanner:
             TokenKind.OPEN: self._take_opening,
             TokenKind.CLOSE: self._take_closing,
             TokenKind.WEIGHT: self._take_weight,
-            TokenKind.LORA: self._take_lora,
+            TokenKind.TAG: self._take_tag,
         }
 
     def take(self, token: Token) -> None:
@@ -79,18 +79,16 @@ class Scanner:
         self.events.append(token)
 
     def _warn_of_tag(self, start: int) -> None:
-        if LORA_BEGINNING.match(self._text, start):
-            self._tally.add(WarningKind.MALFORMED_LORA_TAG, start)
+        if TAG_BEGINNING.match(self._text, start):
+            self._tally.add(WarningKind.UNCLOSED_TAG, start)
         elif is_tag(self._text, start):
             self._tally.add(WarningKind.UNKNOWN_TAG, start)
 
     def _take_break(self, token: Token) -> None:
         self.events.append(Break(token.start, token.end))
 
-    def _take_lora(self, token: Token) -> None:
-        name, weights = read_tag(token.value)
-        tag = LoraTag(name, weights.unet, weights.text_encoder, token.start, token.end)
-        self.events.append(tag)
+    def _take_tag(self, token: Token) -> None:
+        self.events.append(read_tag(self._text, token.start, token.end))
 
     def _take_opening(self, token: Token) -> None:
         bracket = Bracket(token.value, token.start)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 _REACH = 32  # characters checked before or behind a place
 _NUMBER_AT_END = re.compile(r":\s*[+-]?[.\d][.,\deE+-]*\s*\Z")
-# LoRA or LyCORIS, however it goes on, and tags of other kinds in other programs.
+# LoRA or LyCORIS, however it goes on, and tags of kinds that only other programs have.
 _TAG = re.compile(r"<\s*+(?:(?i:lora|lyco)|\w++\s*+:[^<>]*+>)")
 _ANY_BREAK = re.compile(r"\bbreak\b", re.IGNORECASE)
 
@@ -18,7 +18,7 @@ def ends_in_number(text: str, end: int) -> bool:
 
 
 def is_tag(text: str, start: int) -> bool:
-    """Return whether a tag such as `<Lora:name:1>` or `<hypernet:name:1>` begins here."""
+    """Return whether a tag such as `< lora:name:1>` or `<style:name:1>` begins here."""
     return _TAG.match(text, start) is not None
 
 

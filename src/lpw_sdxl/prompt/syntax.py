@@ -50,7 +50,22 @@ class LoraTag:
     end: int = field(default=0, compare=False)
 
 
-Node = Span | Break | LoraTag
+@dataclass(frozen=True, slots=True)
+class RefusedTag:
+    """A tag that no image is made of; the text encoders never read it.
+
+    Attributes:
+        reason: what is wrong with it, where, and what would be right, in one sentence.
+        is_lora: whether it is a LoRA's.
+    """
+
+    reason: str
+    is_lora: bool
+    start: int = field(default=0, compare=False)
+    end: int = field(default=0, compare=False)
+
+
+Node = Span | Break | LoraTag | RefusedTag
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +99,11 @@ class Prompt:
     def lora_tags(self) -> tuple[LoraTag, ...]:
         """Return the LoRA tags, repeated names included."""
         return tuple(node for node in self.nodes if isinstance(node, LoraTag))
+
+    @property
+    def refused_tags(self) -> tuple[RefusedTag, ...]:
+        """Return the tags for which the prompt is refused."""
+        return tuple(node for node in self.nodes if isinstance(node, RefusedTag))
 
     def extents(self) -> list[tuple[int, int]]:
         """Return start and end in the source of each character of the spans, end to end."""

@@ -18,10 +18,7 @@ class WarningKind(StrEnum):
     WEIGHT_WITHOUT_TEXT = "a bracket's weight stands around no text and has no effect"
     WEIGHT_CHANGES_NOTHING = "a weight is the one that its text has without it, and has no effect"
     LONE_BACKSLASH = "a backslash that escapes no bracket is left out"
-    MALFORMED_LORA_TAG = (
-        "a LoRA tag is not of the form <lora:name:weight> or "
-        "<lora:name:text encoders' weight:UNet's weight> and is read as text"
-    )
+    UNCLOSED_TAG = "a tag that begins with <lora: or its like has no > and is read as text"
     UNKNOWN_TAG = "a tag is read as text; only <lora:name:weight>, so spelled, is known"
     UNKNOWN_EMBEDDING = (
         "what follows embedding: is no embedding that is known here, and is read as text; "
