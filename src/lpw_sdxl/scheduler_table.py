@@ -6,13 +6,12 @@ here.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from pydantic_core import PydanticCustomError
+from lpw_sdxl.spelling import Spellings
 
 DISTILLED_STEPS = 50  # the timesteps that LCM and TCD models are distilled on
 # With "leading" spacing a multistep solver's first timestep of 999 steps would be the 1000th.
@@ -140,48 +139,6 @@ SCHEDULER_ALIASES: Mapping[str, SchedulerName] = {
 }
 """Names of other programs that are no mere spelling of ours."""
 
-LONGEST_SCHEDULER_NAME = 64  # characters; a longer text is compared with no name
-
-
-def find_scheduler(text: str) -> SchedulerName | None:
-    """Find a scheduler by its name in any spelling; None where there is none.
-
-    Case, blanks, hyphens, underscores, `pp` for `++` and a leading `k_` don't matter, so that
-    `dpmpp_2m_sde`, `uni_pc` and `k_euler_a` are known without being listed.
-    """
-    return _SCHEDULERS_BY_SPELLING.get(_spelling(text))
-
-
-def read_scheduler(value: object) -> object:
-    """Convert a scheduler's name in any spelling to ours; return other values, for pydantic.
-
-    Raises:
-        PydanticCustomError: there is no such scheduler; the error lists near and known names.
-    """
-    if not isinstance(value, str):
-        return value
-    scheduler = find_scheduler(value)
-    if scheduler is None:
-        near = difflib.get_close_matches(_spelling(value), _SCHEDULERS_BY_SPELLING, n=1)
-        hint = f"did you mean '{_SCHEDULERS_BY_SPELLING[near[0]]}'? " if near else ""
-        known = ", ".join(f"'{name}'" for name in SchedulerName)
-        raise PydanticCustomError(
-            "unknown_scheduler",
-            "not a scheduler; {hint}known are {known}",
-            {"hint": hint, "known": known},
-        )
-    return scheduler
-
-
-def _spelling(name: str) -> str:
-    """Reduce a name to the form that all its spellings share."""
-    if len(name) > LONGEST_SCHEDULER_NAME:
-        return ""
-    lowered = name.casefold().removeprefix("k_").replace("++", "pp")
-    return "".join(lowered.replace("_", " ").replace("-", " ").split())
-
-
-_SCHEDULERS_BY_SPELLING: Mapping[str, SchedulerName] = {
-    **{_spelling(alias): name for alias, name in SCHEDULER_ALIASES.items()},
-    **{_spelling(name): name for name in SchedulerName},
-}
+_SPELLINGS = Spellings("scheduler", SchedulerName, SCHEDULER_ALIASES)
+find_scheduler = _SPELLINGS.find
+read_scheduler = _SPELLINGS.read
