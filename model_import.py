@@ -20,6 +20,11 @@ from lpw_sdxl.checkpoint.inspect import PREDICTIONS
 from lpw_sdxl.download.source import usage
 from lpw_sdxl.errors import AddonError, LpwSdxlError, ModelError
 from lpw_sdxl.importing.console import ImportConsole, facts, silence_output
+from lpw_sdxl.schedule_types import (
+    SCHEDULE_TYPE_ALIASES,
+    ScheduleType,
+    find_schedule_type,
+)
 from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 
@@ -105,6 +110,11 @@ def _add_checkpoint(commands: argparse._SubParsersAction[argparse.ArgumentParser
         choices=PREDICTIONS,
         help="what the UNet predicts (default: what the file states, else epsilon)",
     )
+    command.add_argument(
+        "--schedule-type",
+        choices=[*ScheduleType, *SCHEDULE_TYPE_ALIASES],
+        help="a request's default; few-step models need trailing (default: by what it predicts)",
+    )
     _add_file_options(command)
     command.set_defaults(run=_checkpoint)
 
@@ -151,7 +161,8 @@ def _checkpoint(arguments: argparse.Namespace) -> None:
 
     dtype = next(dtype for dtype in CheckpointDtype if dtype.flag == arguments.dtype)
     prediction = PREDICTIONS.get(arguments.prediction_type)
-    selection = Selection(arguments.ema, arguments.vae, prediction)
+    schedule_type = find_schedule_type(arguments.schedule_type or "")
+    selection = Selection(arguments.ema, arguments.vae, prediction, schedule_type)
     result = _import(CheckpointImporter(_options(arguments), selection, dtype), arguments)
     _print_model(result)
 
@@ -242,7 +253,8 @@ def _columns(entry: StoreEntry) -> list[str]:
     manifest = _read_manifest(entry)
     verify_files(entry.path, manifest, contents=False)
     if isinstance(manifest, Manifest):
-        return [str(manifest.native_size), manifest.dtype, manifest.origin.file]
+        size, dtype = str(manifest.native_size), manifest.dtype
+        return [size, dtype, manifest.schedule_type, manifest.origin.file]
     vectors = f"{manifest.details.vectors} vectors" if manifest.details.vectors else ""
     what = ", ".join(manifest.details.kinds) or vectors
     base = manifest.origin.notes.base_model or manifest.fits_name

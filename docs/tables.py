@@ -85,17 +85,19 @@ def fields_table() -> str:
 
 
 def schedulers_table() -> str:
-    """Write each scheduler's class, UNet calls and most steps."""
+    """Write each scheduler's class, UNet calls, most steps and schedule types."""
     rows = [
         (
             f"`{name}`",
             f"`{recipe.class_name}`",
             "two a step, one in the last" if recipe.is_second_order else "one a step",
             str(recipe.max_steps),
+            _codes([*([] if recipe.follows_model else ["null"]), *recipe.schedules]),
         )
         for name, recipe in SCHEDULERS.items()
     ]
-    return _table(("scheduler", "class of Diffusers", "UNet calls", "most steps"), rows)
+    columns = ("scheduler", "class of Diffusers", "UNet calls", "most steps", "`schedule_type`")
+    return _table(columns, rows)
 
 
 def errors_table() -> str:

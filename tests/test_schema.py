@@ -13,6 +13,7 @@ from lpw_sdxl.request_limits import (
     parse_inspection,
     parse_request,
 )
+from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference
 from lpw_sdxl.settings import Settings
@@ -59,6 +60,18 @@ REFUSED = {
     "scheduler unlike any": ({"prompt": "a", "scheduler": "z" * 99}, "scheduler", "known are"),
     "scheduler as number": ({"prompt": "a", "scheduler": 5}, "scheduler", "'DDIM'"),
     "empty scheduler": ({"prompt": "a", "scheduler": ""}, "scheduler", "known are 'Euler'"),
+    "unknown schedule type": (
+        {"prompt": "a", "schedule_type": "trailling"},
+        "schedule_type",
+        "not a schedule type; did you mean 'trailing'? known are 'leading', 'trailing', 'linspace'",
+    ),
+    "schedule type of A1111": (
+        {"prompt": "a", "schedule_type": "Karras"},
+        "schedule_type",
+        "known",
+    ),
+    "schedule type as number": ({"prompt": "a", "schedule_type": 1}, "schedule_type", "'linspace'"),
+    "empty schedule type": ({"prompt": "a", "schedule_type": ""}, "schedule_type", "known are"),
     "unknown style": ({"prompt": "a", "prompt_style": "x"}, "prompt_style", "lpw"),
     "unknown format": ({"prompt": "a", "image_format": "gif"}, "image_format", "'webp'"),
     "deadline of 0": ({"prompt": "a", "deadline_s": 0}, "deadline_s", "greater than 0"),
@@ -124,6 +137,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "guidance_rescale": 0.0,
         "seed": None,
         "scheduler": None,
+        "schedule_type": None,
         "prompt_style": "lpw",
         "clip_skip": None,
         "loras": [],
@@ -226,9 +240,28 @@ def test_minus_1_is_no_seed_as_null_is(seed: int | None) -> None:
     assert GenerationRequest(prompt="a", seed=seed) == request
 
 
+TYPE_SPELLINGS = {
+    "leading": ["Leading", "LEADING"],
+    "trailing": ["Trailing", "sgm_uniform", "SGM Uniform", "SGMUniform", "sgm-uniform"],
+    "linspace": ["Linspace", "lin space"],
+}
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [(spelling, name) for name, all_ in TYPE_SPELLINGS.items() for spelling in (name, *all_)],
+)
+def test_a_schedule_type_is_known_by_the_names_that_people_use(spelling: str, name: str) -> None:
+    request = parse_request(json.dumps({"prompt": "a", "schedule_type": spelling}), LIMITS)
+    assert request.schedule_type is ScheduleType(name)
+    assert GenerationRequest(prompt="a", schedule_type=spelling) == request
+    assert GenerationRequest(prompt="a", schedule_type=ScheduleType(name)) == request
+
+
 def test_the_json_schema_lists_the_schedulers() -> None:
     schema = GenerationRequest.model_json_schema()
     assert schema["$defs"]["SchedulerName"]["enum"] == list(SchedulerName)
+    assert schema["$defs"]["ScheduleType"]["enum"] == list(ScheduleType) == list(TYPE_SPELLINGS)
 
 
 @pytest.mark.parametrize("body", ['{"requests": []}', "{}", '{"requests": [1, 2, 3, 4]}'])

@@ -57,7 +57,39 @@ def test_a_request_gives_a_png_with_its_seed(client: httpx.Client) -> None:
     image = Image.open(io.BytesIO(response.content))
     assert image.size == (128, 128)
     assert image.info["seed"] == "7"
-    assert f"{SECRET}\nSteps: 3, Sampler: Euler, CFG scale: 5, Seed: 7" in image.info["parameters"]
+    assert (
+        f"{SECRET}\nSteps: 3, Sampler: Euler, Schedule type: leading, CFG scale: 5, Seed: 7"
+        in image.info["parameters"]
+    )
+
+
+def test_a_schedule_type_is_honoured_by_any_of_its_names(client: httpx.Client) -> None:
+    images = [
+        generate(client, seed=7, schedule_type=name)
+        for name in ("trailing", "sgm_uniform", "SGM Uniform", "leading", None)
+    ]
+    contents = [image.content for image in images]
+    assert contents[0] == contents[1] == contents[2]
+    assert contents[3] == contents[4]
+    assert np.abs(pixels(contents[0]) - pixels(contents[3])).max() > 8
+    text = Image.open(io.BytesIO(contents[1])).info["parameters"]
+    assert "Sampler: Euler, Schedule type: trailing, CFG scale" in text
+
+
+def test_a_schedule_type_that_the_scheduler_does_not_take_is_refused(client: httpx.Client) -> None:
+    refused = generate(client, scheduler="DPM++ 2M Karras", schedule_type="trailing")
+    assert refused.status_code == 400
+    assert refused.json()["error"]["field"] == "schedule_type"
+    assert "null would be right" in refused.json()["error"]["message"]
+
+
+def test_info_lists_schedule_types_and_the_models_own(client: httpx.Client) -> None:
+    info = client.post("/info", json={}).json()
+    assert info["schedule_types"] == ["leading", "trailing", "linspace"]
+    assert info["own_schedule_type"] == info["model"]["schedule_type"] == "leading"
+    document = client.get("/docs.json").json()
+    field = document["components"]["schemas"]["GenerationRequest"]["properties"]["schedule_type"]
+    assert field["anyOf"][1]["enum"] == ["sgm_uniform"]
 
 
 def test_a_drawn_seed_is_told_and_makes_the_same_image_again(client: httpx.Client) -> None:

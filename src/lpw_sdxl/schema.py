@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from lpw_sdxl.prompt.grammar import PromptStyle
+from lpw_sdxl.schedule_types import ScheduleType, read_schedule_type
 from lpw_sdxl.scheduler_table import SchedulerName, read_scheduler
 
 MIN_IMAGE_PIXELS = 64  # one side; a smaller one can't be halved as often as SDXL's UNet does
@@ -101,6 +102,12 @@ class GenerationRequest(BaseModel):
     scheduler: Annotated[SchedulerName | None, BeforeValidator(read_scheduler)] = Field(
         default=None,
         description="Null is the model's own. Names of Diffusers' classes are understood too.",
+        strict=False,
+    )
+    schedule_type: Annotated[ScheduleType | None, BeforeValidator(read_schedule_type)] = Field(
+        default=None,
+        description="At which timesteps the scheduler calls the UNet; null is the model's own."
+        " Few-step models need trailing, which Diffusers calls sgm_uniform too.",
         strict=False,
     )
     prompt_style: PromptStyle = Field(

@@ -8,6 +8,7 @@ from lpw_sdxl.scheduler_table import SchedulerName
 
 _QUOTED = [f"'{name}'" for name in SchedulerName]
 SCHEDULERS = f"known are {', '.join(_QUOTED)}"
+SCHEDULE_TYPES = "known are 'leading', 'trailing', 'linspace'"
 ANY_SCHEDULER = f"{', '.join(_QUOTED[:-1])} or {_QUOTED[-1]}"
 
 # fmt: off
@@ -37,6 +38,9 @@ CASES: dict[str, list[Bad]] = {
         Bad("seed: an object", {"seed": {}}, "seed", "seed is an object; an integer would be right"),
         Bad("scheduler: a number", {"scheduler": 1}, "scheduler", f"scheduler is 1; {ANY_SCHEDULER} would be right"),
         Bad("scheduler: a list", {"scheduler": ["Euler"]}, "scheduler", f"scheduler is a list; {ANY_SCHEDULER} would be right"),
+        Bad("schedule_type: a number", {"schedule_type": 1}, "schedule_type", "schedule_type is 1; 'leading', 'trailing' or 'linspace' would be right"),
+        Bad("schedule_type: a list", {"schedule_type": ["trailing"]}, "schedule_type", "schedule_type is a list; 'leading', 'trailing' or 'linspace' would be right"),
+        Bad("schedule_type: of an inspection", inspect(schedule_type="trailing"), "schedule_type", "schedule_type is not a field of this request; known are prompt, negative_prompt, prompt_style"),
         Bad("prompt_style: null", {"prompt_style": None}, "prompt_style", "prompt_style is null; 'lpw', 'a1111', 'a1111-original', 'comfy' or 'plain' would be right"),
         Bad("prompt_style: a number", inspect(prompt_style=2), "prompt_style", "prompt_style is 2; 'lpw', 'a1111', 'a1111-original', 'comfy' or 'plain' would be right"),
         Bad("clip_skip: a text", {"clip_skip": "1"}, "clip_skip", "clip_skip is a string; an integer would be right"),
@@ -103,6 +107,12 @@ CASES: dict[str, list[Bad]] = {
     "unknown names": [
         Bad("a misspelt scheduler", {"scheduler": "Eulr"}, "scheduler", f"scheduler: not a scheduler; did you mean 'Euler'? {SCHEDULERS}"),
         Bad("a scheduler unlike any", {"scheduler": "zzz"}, "scheduler", f"scheduler: not a scheduler; {SCHEDULERS}"),
+        Bad("a misspelt schedule type", {"schedule_type": "trailin"}, "schedule_type", f"schedule_type: not a schedule type; did you mean 'trailing'? {SCHEDULE_TYPES}"),
+        Bad("a schedule type unlike any", {"schedule_type": "zzz"}, "schedule_type", f"schedule_type: not a schedule type; {SCHEDULE_TYPES}"),
+        Bad("no schedule type", {"schedule_type": ""}, "schedule_type", f"schedule_type: not a schedule type; {SCHEDULE_TYPES}"),
+        Bad("a schedule type with timesteps of LCM's own", {"scheduler": "LCM", "schedule_type": "leading"}, "schedule_type", "schedule_type is leading; with scheduler LCM, which has timesteps of its own, null or trailing would be right"),
+        Bad("a schedule type with timesteps of Karras' own", {"scheduler": "DPM++ 2M Karras", "schedule_type": "linspace"}, "schedule_type", "schedule_type is linspace; with scheduler DPM++ 2M Karras, which has timesteps of its own, null would be right"),
+        Bad("a schedule type that leaves noise", {"scheduler": "DDIM", "schedule_type": "linspace"}, "schedule_type", "schedule_type is linspace; with scheduler DDIM, leading or trailing would be right"),
         Bad("no scheduler", {"scheduler": ""}, "scheduler", f"scheduler: not a scheduler; {SCHEDULERS}"),
         Bad("a scheduler of 500 characters", {"scheduler": "Euler" * 100}, "scheduler", f"scheduler: not a scheduler; {SCHEDULERS}"),
         Bad("a scheduler with a NUL", {"scheduler": "Euler\0"}, "scheduler", f"scheduler: not a scheduler; did you mean 'Euler'? {SCHEDULERS}"),

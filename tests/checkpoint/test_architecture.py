@@ -15,6 +15,7 @@ from lpw_sdxl.checkpoint.configs import (
 from lpw_sdxl.checkpoint.inspect import Prediction, PredictionType, summarise
 from lpw_sdxl.checkpoint.published import read_config
 from lpw_sdxl.errors import CheckpointError
+from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from tests.forge.checkpoint import SyntheticSize, tensor_shapes
@@ -107,6 +108,11 @@ def test_scheduler_follows_the_prediction_type(
     assert config["rescale_betas_zero_snr"] is zero_snr
     assert config["timestep_spacing"] == spacing
     assert config["clip_sample"] is False
+    for chosen in ScheduleType:
+        summary = replace(
+            plain, prediction=Prediction(prediction, zero_snr), chosen_schedule_type=chosen
+        )
+        assert scheduler_config(summary) == config | {"timestep_spacing": chosen.value}
 
 
 @pytest.mark.parametrize(

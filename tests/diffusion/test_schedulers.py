@@ -13,11 +13,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lpw_sdxl.diffusion.latents import seeded_generator
 from lpw_sdxl.diffusion.noise import BrownianNoise, StepResult, TakeStep, bind_step
-from lpw_sdxl.diffusion.scheduler_rules import check_scheduler, supported_schedulers
-from lpw_sdxl.diffusion.schedulers import make_scheduler, own_scheduler, unet_calls
+from lpw_sdxl.diffusion.scheduler_rules import (
+    check_scheduler,
+    choose_schedule_type,
+    supported_schedulers,
+)
+from lpw_sdxl.diffusion.schedulers import (
+    make_scheduler,
+    own_schedule_type,
+    own_scheduler,
+    unet_calls,
+)
 from lpw_sdxl.errors import InvalidRequestError, ModelError
+from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SCHEDULERS, SchedulerName
-from stock_schedulers import STOCK_SCHEDULERS, stock_scheduler
+from stock_schedulers import NOT_TAKEN, OWN_TIMESTEPS, STOCK_SCHEDULERS, TAKEN, stock_scheduler
 
 CONFIG: dict[str, Any] = {
     "_class_name": "EulerDiscreteScheduler",
@@ -107,13 +117,14 @@ STEPS = [*range(1, 31), 50, 61, 99, 100, 103, 121, 122, 149, 150, 201, 769, 998]
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("config", [CONFIG, VELOCITY], ids=["leading", "trailing"])
-@pytest.mark.parametrize("name", list(SchedulerName))
+@pytest.mark.parametrize(
+    ("name", "schedule_type"), [*TAKEN, *((name, None) for name in SCHEDULERS)]
+)
 def test_unet_calls_are_counted_and_timesteps_fall(
-    name: SchedulerName, config: dict[str, Any]
+    name: SchedulerName, schedule_type: ScheduleType | None
 ) -> None:
     for steps in (steps for steps in STEPS if steps <= SCHEDULERS[name].max_steps):
-        scheduler: Any = make_scheduler(name, config, steps)
+        scheduler: Any = make_scheduler(name, CONFIG, steps, schedule_type)
         timesteps = scheduler.timesteps
         assert len(timesteps) == unet_calls(name, steps)
         assert 0 <= timesteps.min() <= timesteps.max() <= 999
@@ -187,6 +198,177 @@ def test_karras_sigmas_differ_from_the_plain_ones(karras: SchedulerName) -> None
     plain = SchedulerName(karras.removesuffix(" Karras"))
     schedulers: list[Any] = [make_scheduler(name, CONFIG, 8) for name in (plain, karras)]
     assert not torch.allclose(*(scheduler.sigmas for scheduler in schedulers))
+
+
+# Schedule types
+
+
+FEW = range(1, 21)
+
+
+def test_euler_begins_where_each_type_says() -> None:
+    timesteps = {
+        (kind, steps): make_scheduler(SchedulerName.EULER, CONFIG, steps, kind).timesteps.tolist()
+        for kind in ScheduleType
+        for steps in (1, 4)
+    }
+    assert timesteps == {
+        (ScheduleType.LEADING, 1): [1],
+        (ScheduleType.LEADING, 4): [751, 501, 251, 1],
+        (ScheduleType.TRAILING, 1): [999],
+        (ScheduleType.TRAILING, 4): [999, 749, 499, 249],
+        (ScheduleType.LINSPACE, 1): [0],
+        (ScheduleType.LINSPACE, 4): [999, 666, 333, 0],
+    }
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", ["epsilon", "v with zero SNR"])
+@pytest.mark.parametrize(("name", "schedule_type"), TAKEN)
+def test_a_types_timesteps_are_diffusers_own_whatever_the_models_type(
+    name: SchedulerName, schedule_type: ScheduleType, kind: str
+) -> None:
+    others = [own for own in ScheduleType if own is not schedule_type]
+    for steps in FEW:
+        model = CONFIGS[kind] | {"timestep_spacing": others[steps % 2].value}
+        assert choose_schedule_type(name, schedule_type, model) is schedule_type
+        made: Any = make_scheduler(name, model, steps, schedule_type)
+        stock = stock_scheduler(name, model, 0, schedule_type)
+        stock.set_timesteps(steps)
+        assert made.timesteps.tolist() == stock.timesteps.tolist()
+        assert len(made.timesteps) == unet_calls(name, steps)
+        assert float(made.init_noise_sigma) == float(stock.init_noise_sigma)
+        if hasattr(stock, "sigmas"):
+            assert made.sigmas.tolist() == stock.sigmas.tolist()
+
+
+# Diffusers' DPM++ SDE passes torchsde times past the ends of its path, by rounding.
+@pytest.mark.filterwarnings("ignore:Should have t[ab]:UserWarning:torchsde")
+@pytest.mark.thorough
+@pytest.mark.parametrize(("name", "schedule_type"), TAKEN)
+def test_a_types_image_is_diffusers_own(name: SchedulerName, schedule_type: ScheduleType) -> None:
+    for steps in FEW:
+        stock = stock_scheduler(name, CONFIG, 5, schedule_type)
+        stock.set_timesteps(steps)
+        expected = run(stock, seed=5, bind=bind_stock)
+        latents = run(make_scheduler(name, CONFIG, steps, schedule_type), seed=5)
+        torch.testing.assert_close(latents, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(OWN_TIMESTEPS - {SchedulerName.LCM, SchedulerName.TCD}))
+def test_karras_sigmas_over_the_whole_range_know_no_type(name: SchedulerName) -> None:
+    """Check why a type is refused there: Diffusers reads none."""
+    timesteps = set()
+    for kind in ScheduleType:
+        stock = stock_scheduler(name, CONFIG, 0, kind)
+        stock.set_timesteps(8)
+        timesteps.add(tuple(stock.timesteps.tolist()))
+    assert len(timesteps) == 1
+
+
+@pytest.mark.parametrize("name", [SchedulerName.LCM, SchedulerName.TCD])
+def test_a_distilled_model_has_timesteps_of_its_own_or_those_of_trailing(
+    name: SchedulerName,
+) -> None:
+    for kind in ScheduleType:
+        own = make_scheduler(name, CONFIG | {"timestep_spacing": kind.value}, 4)
+        assert own.timesteps.tolist() == [999, 759, 499, 259]
+    made = make_scheduler(name, CONFIG, 4, ScheduleType.TRAILING)
+    stock = stock_scheduler(name, CONFIG, 5)
+    stock.set_timesteps(timesteps=[999, 749, 499, 249])  # as DMD2's page has it
+    assert made.timesteps.tolist() == stock.timesteps.tolist()
+    torch.testing.assert_close(run(made, seed=5), run(stock, seed=5, bind=bind_stock))
+    for steps in range(1, 51):
+        trailing = make_scheduler(SchedulerName.EULER, CONFIG, steps, ScheduleType.TRAILING)
+        made = make_scheduler(name, CONFIG, steps, ScheduleType.TRAILING)
+        assert (made.timesteps - trailing.timesteps).abs().max() <= 1  # it rounds down
+
+
+@pytest.mark.parametrize("steps", [4, 20])
+def test_ddim_would_leave_noise_with_linspace(steps: int) -> None:
+    """Check why it is refused: Diffusers' own steps do not lead from timestep to timestep."""
+    image = torch.randn(1, 4, 4, 3, generator=seeded_generator(3)) * 0.8
+    worst = {}
+    for kind in ScheduleType:
+        stock = stock_scheduler(SchedulerName.DDIM, CONFIG, 0, kind)
+        stock.set_timesteps(steps)
+        latents = run(stock, exact_noise_of(image, stock), bind=bind_stock)
+        worst[kind] = (latents - image).abs().max()
+    assert worst[ScheduleType.LINSPACE] > 0.15
+    assert max(worst[ScheduleType.LEADING], worst[ScheduleType.TRAILING]) < 0.1
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("name", "schedule_type"), TAKEN)
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 8, 14, 20, 50])
+def test_exact_predictions_lead_to_the_image_with_every_type(
+    name: SchedulerName, schedule_type: ScheduleType, steps: int
+) -> None:
+    scheduler = make_scheduler(name, CONFIG, steps, schedule_type)
+    image = torch.randn(1, 4, 4, 3, generator=seeded_generator(3)) * 0.8
+    latents = run(scheduler, exact_noise_of(image, scheduler))
+    if (steps, name, schedule_type) != (1, SchedulerName.DDIM, ScheduleType.LEADING):  # see above
+        assert (latents - image).abs().max() <= 0.15
+
+
+def exact_noise_of(image: torch.Tensor, scheduler: Any) -> Predict:
+    """A UNet that predicts the noise over one image, by the timestep that it is given."""
+    alphas = scheduler.alphas_cumprod.double().numpy()
+
+    def predict(model_input: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        alpha = np.interp(float(timestep), np.arange(1000), alphas)
+        return ((model_input - alpha**0.5 * image) / (1 - alpha) ** 0.5).float()
+
+    return predict
+
+
+TYPE_REFUSED = {
+    (SchedulerName.DDIM, ScheduleType.LINSPACE): (
+        "schedule_type is linspace; with scheduler DDIM, leading or trailing would be right"
+    ),
+    **{
+        (name, kind): f"schedule_type is {kind}; with scheduler {name}, which has timesteps of its"
+        f" own, null{' or trailing' if name in ('LCM', 'TCD') else ''} would be right"
+        for name, kind in NOT_TAKEN
+        if name in OWN_TIMESTEPS
+    },
+}
+
+
+def test_every_type_that_a_scheduler_does_not_take_is_in_the_table() -> None:
+    assert set(TYPE_REFUSED) == set(NOT_TAKEN)
+    assert {(name, kind) for name, one in SCHEDULERS.items() for kind in one.schedules} == {*TAKEN}
+
+
+@pytest.mark.parametrize(("pair", "sentence"), TYPE_REFUSED.items(), ids=map(str, TYPE_REFUSED))
+def test_a_type_that_a_scheduler_does_not_take_is_refused(
+    pair: tuple[SchedulerName, ScheduleType], sentence: str
+) -> None:
+    with pytest.raises(InvalidRequestError) as refusal:
+        choose_schedule_type(*pair, CONFIG)
+    assert (refusal.value.message, refusal.value.field) == (sentence, "schedule_type")
+
+
+@pytest.mark.parametrize("own", list(ScheduleType))
+@pytest.mark.parametrize("name", list(SchedulerName))
+def test_without_a_type_it_is_the_models_or_the_schedulers_own(
+    name: SchedulerName, own: ScheduleType
+) -> None:
+    model = CONFIG | {"timestep_spacing": own.value}
+    assert own_schedule_type(model) is own
+    if (name, own) == (SchedulerName.DDIM, ScheduleType.LINSPACE):
+        with pytest.raises(InvalidRequestError, match="is linspace, the model's own; with sched"):
+            choose_schedule_type(name, None, model)
+        return
+    chosen = choose_schedule_type(name, None, model)
+    assert chosen is (None if name in OWN_TIMESTEPS else own)
+    made = make_scheduler(name, model, 6, chosen).timesteps
+    assert torch.equal(made, make_scheduler(name, model, 6).timesteps)
+
+
+def test_an_own_type_that_is_not_served_is_refused() -> None:
+    with pytest.raises(ModelError, match="spacing, sideways, is not served"):
+        own_schedule_type(CONFIG | {"timestep_spacing": "sideways"})
 
 
 # Noise

@@ -10,6 +10,7 @@ from lpw_sdxl.conditioning import prompt_reader
 from lpw_sdxl.engine import Engine
 from lpw_sdxl.engine.resolver import DRAWN_SEED_BITS, RequestResolver
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
+from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.settings import Settings
@@ -23,7 +24,38 @@ def test_what_is_left_open_is_decided(engine: Engine) -> None:
     spec = make_resolver(engine).resolve(GenerationRequest(prompt="a fox"))
     assert spec.record.size == ImageSize(128, 128)  # the tests' model's native
     assert spec.record.scheduler is SchedulerName.EULER
+    assert spec.record.schedule_type is ScheduleType.LEADING
     assert 0 <= spec.record.seed < 2**DRAWN_SEED_BITS
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "schedule_type", "used"),
+    [
+        ("Euler", "sgm_uniform", "trailing"),
+        ("Euler", "linspace", "linspace"),
+        ("DPM++ 2M Karras", None, None),
+        ("LCM", None, None),
+        ("LCM", "trailing", "trailing"),
+    ],
+)
+def test_a_schedule_type_is_decided_with_the_scheduler(
+    engine: Engine, scheduler: str, schedule_type: str | None, used: str | None
+) -> None:
+    wanted = GenerationRequest(prompt="a", scheduler=scheduler, schedule_type=schedule_type)
+    assert make_resolver(engine).resolve(wanted).record.schedule_type == used
+
+
+@pytest.mark.parametrize("schedule_type", [*ScheduleType, None])
+@pytest.mark.parametrize("scheduler", ["Heun", "DPM++ SDE", "DPM++ SDE Karras"])
+def test_second_order_schedulers_cost_the_same_with_every_schedule_type(
+    engine: Engine, scheduler: str, schedule_type: ScheduleType | None
+) -> None:
+    resolver = make_resolver(engine)
+    for steps in (1, 4, 61):
+        wanted = GenerationRequest(
+            prompt="a", scheduler=scheduler, schedule_type=schedule_type, num_inference_steps=steps
+        )
+        assert resolver.resolve(wanted).unet_calls == 2 * steps - 1
 
 
 def test_a_seed_is_drawn_anew_and_one_that_is_told_stays(engine: Engine) -> None:

@@ -16,6 +16,7 @@ from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, parameters_text
 from lpw_sdxl.lora.request import LoraStrength, LoraUse, collect
 from lpw_sdxl.prompt import Break, LoraTag, Prompt, PromptStyle, parse
+from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference
 from lpw_sdxl.store.origin import Origin
@@ -85,6 +86,25 @@ def test_every_field_is_read_back() -> None:
             "Version": f"LPW-SDXL {__version__}",
         },
     )
+
+
+# What A1111 1.10 reads as a schedule: names, labels and aliases of its own, in any case.
+THEIRS = [
+    "automatic", "uniform", "karras", "exponential", "polyexponential", "sgm uniform",
+    "sgm_uniform", "sgmuniform", "kl optimal", "kl_optimal", "align your steps",
+    "align_your_steps", "simple", "normal", "ddim", "beta", "turbo",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("schedule_type", list(ScheduleType))
+def test_a_schedule_type_is_written_by_a_name_that_a1111_does_not_read_as_another(
+    schedule_type: ScheduleType,
+) -> None:
+    made = replace(record(schedule_type="sgm_uniform"), schedule_type=schedule_type)
+    text = read(parameters_text(made))
+    assert text.pairs["Schedule type"] == schedule_type  # what was used, by our own name
+    assert list(text.pairs)[1:3] == ["Sampler", "Schedule type"]
+    assert text.pairs["Schedule type"].casefold() not in THEIRS
 
 
 def test_what_was_not_requested_is_not_in_the_text() -> None:

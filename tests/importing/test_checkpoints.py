@@ -109,6 +109,7 @@ def test_all_that_is_known_is_in_the_stores_metadata(noted, second_checkpoint: P
         "dtype": "bfloat16",
         "prediction_type": "v_prediction",
         "zero_terminal_snr": True,
+        "schedule_type": "trailing",
         "ema": True,
         "vae": f"second.safetensors, SHA-256 {_sha256(second_checkpoint)}",
         "ignored": {

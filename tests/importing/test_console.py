@@ -115,7 +115,7 @@ def test_a_terminal_has_a_table_and_bars():
     for part in ("downloading", "hashing", "converting", "comparing with the source", "━"):
         assert part in shown
     assert "100.0/100.0 MB" in shown
-    assert f"file         {MARKED_UP}" in shown
+    assert f"file           {MARKED_UP}" in shown
     assert f"{MARKED_UP} goes on\n" in shown
     assert shown.count("trying one step") == 2
 
@@ -139,6 +139,7 @@ def test_rows_say_what_a_file_is():
     assert rows["size"] == "6.94 GB, 6,938,041,110 bytes"
     assert rows["dtypes"] == "F16 (7)"
     assert rows["predicts"] == "epsilon"
+    assert rows["schedule type"].startswith("leading; --schedule-type TYPE sets another")
     assert rows["native size"].startswith("1024x1024 pixels (SDXL's")
     assert (rows["VAE"], rows["EMA weights"]) == ("inside", "none inside")
 
@@ -149,6 +150,7 @@ def test_rows_say_what_is_told_and_what_is_missing():
     header = header_of(shapes, **{"modelspec.resolution": "832x1216"})
     rows = dict(summary_rows("a", 1, summarise(header)))
     assert rows["predicts"] == "v_prediction, zero terminal SNR"
+    assert rows["schedule type"].startswith("trailing; ")
     assert rows["native size"] == "832x1216 pixels"
     assert "--vae FILE" in rows["VAE"]
     assert "--ema" in rows["EMA weights"]

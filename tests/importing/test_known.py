@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.importing.checkpoints import CheckpointImporter
 from lpw_sdxl.importing.entry import SHA256, find_known
 from lpw_sdxl.importing.importer import ImportResult
+from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.store import entries
 from lpw_sdxl.store.entries import find_whole
 from lpw_sdxl.store.manifest import Manifest, read_manifest, verify_files
@@ -127,10 +129,12 @@ def test_another_name_is_another_import(entry, tiny_checkpoint: Path):
 
 V_PREDICTION = mine(selection=Selection(prediction=PREDICTIONS["v_prediction"]))
 ZERO_SNR = mine(selection=Selection(prediction=PREDICTIONS["v_prediction_ztsnr"]))
+LINSPACE = mine(selection=Selection(schedule_type=ScheduleType.LINSPACE))
 OTHER_OPTIONS: dict[str, tuple[CheckpointImporter, str]] = {
     "dtype": (mine(dtype=BF16), "dtype float16, and dtype bfloat16"),
     "prediction": (V_PREDICTION, "epsilon, and v_prediction"),
     "zero SNR": (ZERO_SNR, "epsilon, and v_prediction and zero terminal SNR"),
+    "schedule type": (LINSPACE, "schedule type leading, and schedule type linspace"),
 }
 
 
@@ -295,6 +299,27 @@ def test_a_prediction_that_is_not_given_is_the_imports_own(store_home: Path, tin
     assert import_file(tiny_checkpoint).was_known
     sha256 = hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()
     assert find_known(MINE, {SHA256: sha256}).was_known
+
+
+def test_a_schedule_type_that_is_not_given_is_the_imports_own(
+    store_home: Path, tiny_checkpoint: Path
+):
+    import_file(tiny_checkpoint, LINSPACE)
+    assert import_file(tiny_checkpoint).was_known
+    assert import_file(tiny_checkpoint, LINSPACE).was_known
+
+
+@pytest.mark.parametrize("asked", [None, ScheduleType.LEADING])
+def test_an_entry_of_before_schedule_types_is_the_same(
+    entry, tiny_checkpoint: Path, asked: ScheduleType | None
+):
+    path = entry.path / "manifest.json"
+    content = json.loads(path.read_text())
+    assert content.pop("schedule_type") == "leading"
+    path.write_text(json.dumps(content))
+    assert import_file(tiny_checkpoint, mine(selection=Selection(schedule_type=asked))).was_known
+    with pytest.raises(CheckpointError, match="schedule type leading, and schedule type linspace"):
+        import_file(tiny_checkpoint, LINSPACE)
 
 
 def test_a_known_copy_needs_no_room(entry, copied: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -95,7 +96,7 @@ def test_every_command_on_one_store(command_line, store_home, tiny_checkpoint, c
         tag,
     ]
     assert command_line.main(["list"]) == 0
-    assert capsys.readouterr().out == f"{tag}  128x96  float16  tiny.safetensors  latest\n"
+    assert capsys.readouterr().out == f"{tag}  128x96  float16  leading  tiny.safetensors  latest\n"
     assert command_line.main(["verify", "mine"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == tag
@@ -162,6 +163,7 @@ def test_a_setting_that_cannot_be_used_is_named(command_line, capsys, monkeypatc
         ["checkpoint", "a", "--dtype", "fp8"],
         ["checkpoint", "a", "--sha256", "xyz"],
         ["checkpoint", "a", "--prediction-type", "noise"],
+        ["checkpoint", "a", "--schedule-type", "karras"],
         ["remove"],
     ],
     ids=" ".join,
@@ -218,6 +220,41 @@ def test_the_advice_for_a_damaged_entry_repairs_it(
     assert command_line.main(words) == 0
     assert capsys.readouterr().out.splitlines()[-1] == tag
     assert command_line.main(["verify", tag]) == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "used"),
+    [
+        ("leading", "leading"),
+        ("trailing", "trailing"),
+        ("sgm_uniform", "trailing"),
+        ("linspace", "linspace"),
+    ],
+)
+def test_a_schedule_type_is_kept_wherever_the_import_is_described(
+    command_line, store_home, tiny_checkpoint, capsys, option: str, used: str
+):
+    words = ["checkpoint", str(tiny_checkpoint), "--name", "mine", "--schedule-type", option]
+    assert command_line.main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"schedule type: {used}" in lines
+    tag = lines[-1]
+    directory = store_home / "models" / tag.replace(":", "/")
+    config = json.loads((directory / "scheduler" / "scheduler_config.json").read_text())
+    assert config["timestep_spacing"] == used
+    assert json.loads((directory / "manifest.json").read_text())["schedule_type"] == used
+    assert command_line.main(["list"]) == 0
+    assert f"  float16  {used}  tiny.safetensors  " in capsys.readouterr().out
+    assert command_line.main(["verify", tag]) == 0
+    assert f"schedule type: {used}" in capsys.readouterr().out.splitlines()
+    if used == "leading":
+        return
+    (directory / "unet" / "config.json").unlink()
+    assert command_line.main(["verify", tag]) == 1
+    command = capsys.readouterr().err.split("`")[1]
+    assert command_line.main(command.replace("FILE", str(tiny_checkpoint)).split()[2:]) == 0
+    config = json.loads((directory / "scheduler" / "scheduler_config.json").read_text())
+    assert config["timestep_spacing"] == used
 
 
 def test_an_entry_that_the_store_cannot_read_is_told_as_damaged(

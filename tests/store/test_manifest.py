@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lpw_sdxl.errors import ModelError
+from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.store.manifest import (
     Manifest,
@@ -37,6 +38,7 @@ def make_manifest(files: Mapping[str, FileRecord], **changes: object) -> Manifes
         "dtype": "float16",
         "prediction_type": "epsilon",
         "zero_terminal_snr": False,
+        "schedule_type": ScheduleType.LEADING,
         "ema": True,
         "vae": "v.safetensors, SHA-256 1",
         "ignored": {"EMA weights": 3},
@@ -121,6 +123,41 @@ def test_a_manifest_without_a_part_is_refused(directory: Path, key: str):
     path.write_text(json.dumps(content))
     with pytest.raises(ModelError, match=r"damaged manifest\.json"):
         read_manifest(directory)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "zero_snr", "schedule_type"),
+    [
+        ("epsilon", False, ScheduleType.LEADING),
+        ("v_prediction", False, ScheduleType.TRAILING),
+        ("v_prediction", True, ScheduleType.TRAILING),
+    ],
+)
+def test_a_manifest_of_before_schedule_types_has_the_one_that_its_import_wrote(
+    directory: Path, prediction: str, zero_snr: bool, schedule_type: ScheduleType
+):
+    path = directory / "manifest.json"
+    content = json.loads(path.read_text())
+    del content["schedule_type"]
+    content |= {"prediction_type": prediction, "zero_terminal_snr": zero_snr}
+    path.write_text(json.dumps(content))
+    assert read_manifest(directory).schedule_type is schedule_type
+    verify_files(directory, read_manifest(directory))
+
+
+@pytest.mark.parametrize("flaw", ["sideways", None, 3, ["leading"]])
+def test_a_schedule_type_that_is_none_is_damage(directory: Path, flaw: object):
+    path = directory / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schedule_type": flaw}))
+    with pytest.raises(ModelError, match=r"damaged manifest\.json"):
+        read_manifest(directory)
+
+
+def test_the_advice_names_a_schedule_type_that_was_chosen(directory: Path):
+    for schedule_type, option in [("leading", ""), ("trailing", " --schedule-type trailing")]:
+        manifest = make_manifest({}, schedule_type=ScheduleType(schedule_type), vae="")
+        error = Manifest.unusable(directory, "is bad", manifest)
+        assert f"--name sdxl --ema{option} --force`" in str(error)
 
 
 def test_a_directory_without_a_manifest_is_half_made(directory: Path):

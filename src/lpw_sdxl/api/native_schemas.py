@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lpw_sdxl.api.asgi import JsonObject
 from lpw_sdxl.request_limits import RequestLimits
+from lpw_sdxl.schedule_types import SCHEDULE_TYPE_ALIASES
 from lpw_sdxl.scheduler_table import SCHEDULER_ALIASES
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 from lpw_sdxl.settings import Settings
@@ -79,11 +80,12 @@ def limit_request(schema: JsonObject, served: ServedLimits) -> None:
     for field in _required_sides(served):
         properties[field] = side = properties[field]["anyOf"][0]
         _require(schema, field, side)
-    aliases = {
-        "enum": [*SCHEDULER_ALIASES],
-        "description": "The same schedulers by the names that other tools use.",
-    }
-    properties["scheduler"]["anyOf"].insert(1, aliases)
+    for field, noun, aliases in (
+        ("scheduler", "schedulers", SCHEDULER_ALIASES),
+        ("schedule_type", "schedule types", SCHEDULE_TYPE_ALIASES),
+    ):
+        others = f"The same {noun} by the names that other tools use."
+        properties[field]["anyOf"].insert(1, {"enum": [*aliases], "description": others})
     properties["loras"]["description"] += f" At most {most.max_loras} different ones."
 
 

@@ -12,7 +12,7 @@ from lpw_sdxl.checkpoint.architecture import (
     VaeSizes,
     norm_groups,
 )
-from lpw_sdxl.checkpoint.inspect import CheckpointSummary, PredictionType
+from lpw_sdxl.checkpoint.inspect import CheckpointSummary
 from lpw_sdxl.checkpoint.published import Config, read_config
 from lpw_sdxl.schema import LATENT_SCALE, ImageSize
 from lpw_sdxl.weights.component import Component
@@ -34,17 +34,12 @@ def component_configs(
 
 
 def scheduler_config(summary: CheckpointSummary) -> Config:
-    """Return SDXL's scheduler for what the checkpoint predicts.
-
-    Zero terminal SNR needs sampling to begin at the last timestep, hence trailing spacing (Lin et
-    al., "Common Diffusion Noise Schedules and Sample Steps Are Flawed", 2023, section 3.3).
-    """
+    """Return SDXL's scheduler for what the checkpoint predicts, with its schedule type."""
     prediction = summary.prediction
-    is_plain = prediction == (PredictionType.EPSILON, False)
     return read_config("scheduler") | {
         "prediction_type": prediction.type.value,
         "rescale_betas_zero_snr": prediction.has_zero_snr,
-        "timestep_spacing": "leading" if is_plain else "trailing",
+        "timestep_spacing": summary.schedule_type.value,
     }
 
 

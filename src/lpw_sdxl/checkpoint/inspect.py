@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from lpw_sdxl.checkpoint.kinds import EMA, VAE, CheckpointKind, kind_of
 from lpw_sdxl.errors import UnsupportedCheckpointError
+from lpw_sdxl.schedule_types import ScheduleType, usual_schedule_type
 from lpw_sdxl.schema import LATENT_SCALE, MAX_IMAGE_PIXELS, MIN_IMAGE_PIXELS, ImageSize
 from lpw_sdxl.weights.header import CheckpointHeader
 
@@ -66,6 +67,7 @@ class CheckpointSummary:
         tensor_count: tensors in the file.
         parameter_count: numbers in the file.
         is_size_stated: whether the file states its native size; otherwise it is SDXL's.
+        chosen_schedule_type: the user's choice; no file states one.
     """
 
     kind: CheckpointKind
@@ -77,6 +79,14 @@ class CheckpointSummary:
     tensor_count: int
     parameter_count: int
     is_size_stated: bool
+    chosen_schedule_type: ScheduleType | None = None
+
+    @property
+    def schedule_type(self) -> ScheduleType:
+        """Return the schedule type that is a request's default."""
+        type_, has_zero_snr = self.prediction
+        usual = usual_schedule_type(type_.value, zero_terminal_snr=has_zero_snr)
+        return self.chosen_schedule_type or usual
 
 
 def recognise(header: CheckpointHeader) -> CheckpointSummary:

@@ -16,6 +16,7 @@ from lpw_sdxl.checkpoint.kinds import EMA, UNET, VAE, CheckpointKind, kind_of
 from lpw_sdxl.checkpoint.layout import standardise, standardise_vae
 from lpw_sdxl.checkpoint.notes import header_notes
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
+from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.store.origin import AuthorNotes
 from lpw_sdxl.weights.files import file_stamp
 from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo, read_header
@@ -29,11 +30,13 @@ class Selection:
         use_ema: take the UNet's averaged weights instead of its last ones.
         vae: file that the VAE is taken from instead.
         prediction: what the UNet predicts, whatever the file states.
+        schedule_type: the default of a request, whatever the UNet predicts.
     """
 
     use_ema: bool = False
     vae: Path | None = None
     prediction: Prediction | None = None
+    schedule_type: ScheduleType | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ def open_checkpoint(path: Path, selection: Selection, full_size: int | None = No
         )
     if selection.prediction is not None:
         summary = replace(summary, prediction=selection.prediction)
+    summary = replace(summary, chosen_schedule_type=selection.schedule_type)
     return Checkpoint(header, summary, selection, stamps)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lpw_sdxl.diffusion.schedulers import supports_zero_snr
+from lpw_sdxl.diffusion.schedulers import own_schedule_type, supports_zero_snr
 from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SCHEDULERS, SchedulerName
 
 
@@ -39,6 +40,38 @@ def check_scheduler(
             f"num_inference_steps is {num_inference_steps}; scheduler {name} takes at most {most}",
             field="num_inference_steps",
         )
+
+
+def choose_schedule_type(
+    name: SchedulerName, requested: ScheduleType | None, config: Mapping[str, Any]
+) -> ScheduleType | None:
+    """Decide the schedule type of a scheduler.
+
+    Args:
+        name: the scheduler.
+        requested: of the request; None leaves it to the model.
+        config: the model's own scheduler config.
+
+    Returns:
+        One that the scheduler takes; None where it has timesteps of its own.
+
+    Raises:
+        InvalidRequestError: the scheduler does not take it; naming `schedule_type` and what would
+            be right.
+    """
+    recipe = SCHEDULERS[name]
+    if requested is None and not recipe.follows_model:
+        return None
+    chosen = requested or own_schedule_type(config)
+    if chosen in recipe.schedules:
+        return chosen
+    right = " or ".join([*([] if recipe.follows_model else ["null"]), *recipe.schedules])
+    origin = ", the model's own" if requested is None else ""
+    reason = "" if recipe.follows_model else ", which has timesteps of its own"
+    raise InvalidRequestError(
+        f"schedule_type is {chosen}{origin}; with scheduler {name}{reason}, {right} would be right",
+        field="schedule_type",
+    )
 
 
 def _find_obstacle(name: SchedulerName, config: Mapping[str, Any]) -> str | None:

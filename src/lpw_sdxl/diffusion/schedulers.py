@@ -15,6 +15,7 @@ import torch
 
 from lpw_sdxl.diffusion.solvers import LMSScheduler, UniPCScheduler
 from lpw_sdxl.errors import ModelError
+from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SCHEDULERS, SchedulerName, find_scheduler
 
 
@@ -58,19 +59,38 @@ def own_scheduler(config: Mapping[str, Any]) -> SchedulerName:
     return name
 
 
+def own_schedule_type(config: Mapping[str, Any]) -> ScheduleType:
+    """Return the schedule type in a model's `scheduler_config.json`.
+
+    Raises:
+        ModelError: if it is none of those served.
+    """
+    try:
+        return ScheduleType(config["timestep_spacing"])
+    except ValueError:
+        raise ModelError(
+            f"the model's own timestep spacing, {config['timestep_spacing']}, is not served"
+        ) from None
+
+
 def make_scheduler(
-    name: SchedulerName, config: Mapping[str, Any], num_inference_steps: int
+    name: SchedulerName,
+    config: Mapping[str, Any],
+    num_inference_steps: int,
+    schedule_type: ScheduleType | None = None,
 ) -> Scheduler:
     """Build the scheduler of one job; `bind_step` gives it noise.
 
     Args:
         name: which one.
-        config: the model's own scheduler config; it decides betas, prediction type and spacing.
+        config: the model's own scheduler config; it decides betas and prediction type.
         num_inference_steps: of the request.
+        schedule_type: one that the scheduler takes; None for the model's own, or the scheduler's.
     """
-    parameters = _parameters(name)
+    parameters, recipe = _parameters(name), SCHEDULERS[name]
     inherited = {key: value for key, value in config.items() if key in parameters}
-    scheduler: Any = scheduler_class(name)(**{**inherited, **SCHEDULERS[name].overrides})
+    schedule = {} if schedule_type is None else recipe.schedules[schedule_type]
+    scheduler: Any = scheduler_class(name)(**{**inherited, **recipe.overrides, **schedule})
     # Timesteps and sigmas stay on the CPU, where reading one never waits for the device.
     scheduler.set_timesteps(num_inference_steps, device="cpu")
     _drop_surplus_timesteps(scheduler, unet_calls(name, num_inference_steps))

@@ -15,6 +15,7 @@ from lpw_sdxl.addon.registry import Addon
 from lpw_sdxl.conditioning.cache import CacheCounters
 from lpw_sdxl.engine.metrics import LoopCounters
 from lpw_sdxl.prompt.grammar import PromptStyle
+from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.settings import Settings
@@ -48,6 +49,7 @@ class ModelDescription(_Closed):
     dtype: str
     prediction_type: str
     zero_terminal_snr: bool
+    schedule_type: ScheduleType
     ema: bool
     vae: str
     ignored: dict[str, Count]
@@ -165,6 +167,8 @@ class EngineDescription(_Closed):
     memory: MemoryDescription
     schedulers: list[SchedulerName]
     own_scheduler: SchedulerName
+    schedule_types: list[ScheduleType]
+    own_schedule_type: ScheduleType
     prompt_styles: list[PromptStyle]
     limits: LimitsDescription
     loras: list[LoraDescription]

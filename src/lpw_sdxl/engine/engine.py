@@ -38,6 +38,7 @@ from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
 from lpw_sdxl.prompt import PromptStyle
 from lpw_sdxl.request_limits import RequestLimits
+from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.settings import Settings, read_settings
 
@@ -204,6 +205,8 @@ class Engine:
             memory=self.plan,
             schedulers=[*supported_schedulers(self.pipeline.scheduler_config)],
             own_scheduler=self._resolver.own_scheduler,
+            schedule_types=[*ScheduleType],
+            own_schedule_type=self._resolver.own_schedule_type,
             prompt_styles=[*PromptStyle],
             limits=LimitsDescription.of(self._settings),
             loras=describe_loras(self.addons.loras),

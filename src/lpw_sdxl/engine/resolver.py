@@ -14,8 +14,8 @@ from functools import partial
 from lpw_sdxl.addon.registry import Registry
 from lpw_sdxl.conditioning.explain import ExplainedPrompt, PromptExplanation, state_obstacle
 from lpw_sdxl.diffusion.pipeline import Pipeline
-from lpw_sdxl.diffusion.scheduler_rules import check_scheduler
-from lpw_sdxl.diffusion.schedulers import own_scheduler, unet_calls
+from lpw_sdxl.diffusion.scheduler_rules import check_scheduler, choose_schedule_type
+from lpw_sdxl.diffusion.schedulers import own_schedule_type, own_scheduler, unet_calls
 from lpw_sdxl.engine.cost import step_cost
 from lpw_sdxl.engine.job import JobSpec
 from lpw_sdxl.errors import InvalidRequestError, RequestError
@@ -54,6 +54,7 @@ class RequestResolver:
             max_chunks=settings.max_prompt_chunks,
         )
         self.own_scheduler = own_scheduler(pipeline.scheduler_config)
+        self.own_schedule_type = own_schedule_type(pipeline.scheduler_config)
 
     def resolve(self, request: GenerationRequest) -> JobSpec:
         """Check a request against all limits and fill in its defaults.
@@ -63,7 +64,9 @@ class RequestResolver:
         """
         check_limits(request, self.limits)
         scheduler = request.scheduler or self.own_scheduler
-        check_scheduler(scheduler, self._pipeline.scheduler_config, request.num_inference_steps)
+        config = self._pipeline.scheduler_config
+        check_scheduler(scheduler, config, request.num_inference_steps)
+        schedule_type = choose_schedule_type(scheduler, request.schedule_type, config)
         style = request.prompt_style
         parsed = self._reader.parse(request.prompt, request.negative_prompt, style)
         refuse_in_negative(parsed.negative_prompt)
@@ -80,6 +83,7 @@ class RequestResolver:
                 width=request.width or manifest.native_size.width,
             ),
             scheduler=scheduler,
+            schedule_type=schedule_type,
             model_name=manifest.name,
             model_sha256=manifest.origin.sha256,
             loras=loras,

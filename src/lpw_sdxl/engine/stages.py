@@ -88,6 +88,7 @@ class Stages:
                     record.scheduler,
                     self._pipeline.scheduler_config,
                     record.request.num_inference_steps,
+                    record.schedule_type,
                 ),
                 size=record.size,
                 seed=record.seed,

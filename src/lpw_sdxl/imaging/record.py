@@ -15,6 +15,7 @@ from lpw_sdxl import __version__
 from lpw_sdxl.lora.request import LoraUse
 from lpw_sdxl.prompt import LoraTag, PromptLimits, parse, write_tag
 from lpw_sdxl.prompt.lora_tag import has_open_tag
+from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 
@@ -53,6 +54,7 @@ class ImageRecord:
         model_sha256: of the checkpoint's file, hex.
         loras: all that were used, from `loras` and from the prompt, by name.
         embeddings: all that the two prompts name.
+        schedule_type: that was used; None where the scheduler has timesteps of its own.
     """
 
     request: GenerationRequest
@@ -63,6 +65,7 @@ class ImageRecord:
     model_sha256: str
     loras: tuple[LoraUse, ...] = ()
     embeddings: tuple[EmbeddingUse, ...] = ()
+    schedule_type: ScheduleType | None = None
 
 
 def parameters_text(record: ImageRecord) -> str:
@@ -70,8 +73,11 @@ def parameters_text(record: ImageRecord) -> str:
 
     Prompt, negative prompt, and a last line of `key: value` pairs. A scheduler is one name, such as
     "DPM++ 2M Karras": A1111 wrote it so until its version 1.9 and still reads it so, and tools
-    without its newer key "Schedule type" would lose the second half. The layout has no escapes for
-    prompts: a prompt with a line "Negative prompt: ..." is read back as two, in A1111 too.
+    without its newer key "Schedule type" would lose the second half. That key has the schedule type
+    by our own name, of which A1111 has none: it takes an unknown one for "Automatic", as it takes a
+    missing one. "SGM Uniform", which is near "trailing", has other timesteps there. The layout has
+    no escapes for prompts: a prompt with a line "Negative prompt: ..." is read back as two, in
+    A1111 too.
 
     LoRAs are read back from the prompt's tags, so that those of the field `loras` are added to the
     prompt as tags. "Lora hashes" lists AutoV2 hashes, by which Civitai finds the files. A1111's own
@@ -82,6 +88,7 @@ def parameters_text(record: ImageRecord) -> str:
     pairs = {
         "Steps": str(request.num_inference_steps),
         "Sampler": str(record.scheduler),
+        **({} if record.schedule_type is None else {"Schedule type": str(record.schedule_type)}),
         "CFG scale": f"{request.guidance_scale:g}",
         "Seed": str(record.seed),
         "Size": str(record.size),

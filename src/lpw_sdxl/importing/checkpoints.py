@@ -107,6 +107,7 @@ class CheckpointImporter:
             dtype=self.dtype.value,
             prediction_type=prediction.type.value,
             zero_terminal_snr=prediction.has_zero_snr,
+            schedule_type=opened.summary.schedule_type,
             ema=self.selection.use_ema,
             vae=self._vae_label(),
             ignored=ignored,
@@ -121,7 +122,9 @@ class CheckpointImporter:
         return "" if vae is None else f"{vae.name}, SHA-256 {hash_file(vae)}"
 
     def _check_same(self, known: Manifest) -> None:
-        """Refuse an entry that was made with other options; a prediction not given is any.
+        """Refuse an entry that was made with other options.
+
+        Where no prediction is given any fits, and where no schedule type is given any fits.
 
         Raises:
             CheckpointError: naming the first difference.
@@ -132,6 +135,10 @@ class CheckpointImporter:
             (_weights(known.ema), _weights(self.selection.use_ema)),
             (_vae(known.vae), _vae(self._vae_label())),
             (_predicts(prediction), _predicts(self.selection.prediction or prediction)),
+            (
+                f"schedule type {known.schedule_type}",
+                f"schedule type {self.selection.schedule_type or known.schedule_type}",
+            ),
         )
         for there, asked in pairs:
             if there != asked:
@@ -168,10 +175,13 @@ def summary_rows(file_name: str, file_size: int, summary: CheckpointSummary) -> 
     if summary.kind.advice:
         return [*rows, ("can't be imported", summary.kind.advice)]
     zero_snr = ", zero terminal SNR" if summary.prediction.has_zero_snr else ""
+    is_chosen = summary.chosen_schedule_type is not None
+    usual = "" if is_chosen else "; --schedule-type TYPE sets another, as few-step models need"
     assumed = "" if summary.is_size_stated else " (SDXL's own; the file states none)"
     return [
         *rows,
         ("predicts", f"{summary.prediction.type.value}{zero_snr}"),
+        ("schedule type", f"{summary.schedule_type}{usual}"),
         ("native size", f"{summary.native_size} pixels{assumed}"),
         ("VAE", "inside" if summary.has_vae else "none inside: --vae FILE adds one"),
         ("EMA weights", "inside: --ema takes them" if summary.has_ema else "none inside"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import ClassVar, Self, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from lpw_sdxl.errors import LpwSdxlError, ModelError
+from lpw_sdxl.schedule_types import ScheduleType, usual_schedule_type
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.store.origin import Origin, flatten_origin, lift_origin
 from lpw_sdxl.weights.files import FileRecord, hash_file
@@ -70,6 +71,14 @@ class EntryManifest:
             known: its manifest, if that can be read.
         """
 
+    @classmethod
+    def complete(cls, values: MutableMapping[str, object]) -> None:
+        """Add what the manifests of earlier versions lack.
+
+        Args:
+            values: of a manifest's file.
+        """
+
     def describe(self) -> dict[str, object]:
         """Return what the entry is as plain JSON values, without its files."""
         values = self.flattened()
@@ -96,6 +105,7 @@ class Manifest(EntryManifest):
         dtype: torch's name of the weights' dtype, such as `float16`.
         prediction_type: Diffusers' name of what the UNet predicts.
         zero_terminal_snr: whether the noise schedule ends in pure noise.
+        schedule_type: the default of a request.
         ema: whether the UNet has the checkpoint's averaged weights.
         vae: name and SHA-256 of the file that the VAE was taken from, or empty for the checkpoint.
         ignored: number of unused tensors by the reason that they are harmless.
@@ -107,6 +117,7 @@ class Manifest(EntryManifest):
     dtype: str
     prediction_type: str
     zero_terminal_snr: bool
+    schedule_type: ScheduleType
     ema: bool
     vae: str
     ignored: Mapping[str, int]
@@ -124,6 +135,13 @@ class Manifest(EntryManifest):
             f"`python model_import.py {command}`."
         )
 
+    @classmethod
+    def complete(cls, values: MutableMapping[str, object]) -> None:
+        """Add the schedule type, which earlier versions could not choose."""
+        prediction, zero_snr = (values.get(key) for key in ("prediction_type", "zero_terminal_snr"))
+        usual = usual_schedule_type(str(prediction), zero_terminal_snr=zero_snr is True)
+        values.setdefault("schedule_type", usual)
+
     def describe(self) -> dict[str, object]:
         """Return what the model is as plain JSON values, without its files."""
         return super().describe() | {"native_size": str(self.native_size)}
@@ -132,7 +150,9 @@ class Manifest(EntryManifest):
         """Write the options that an import was made with, but for those that are the defaults."""
         flags = {"bfloat16": " --dtype bf16", "float32": " --dtype fp32"}
         vae = f" --vae {self.vae.partition(',')[0]}" if self.vae else ""
-        return flags.get(self.dtype, "") + (" --ema" if self.ema else "") + vae
+        usual = usual_schedule_type(self.prediction_type, zero_terminal_snr=self.zero_terminal_snr)
+        schedule = f" --schedule-type {self.schedule_type}" if self.schedule_type != usual else ""
+        return flags.get(self.dtype, "") + (" --ema" if self.ema else "") + vae + schedule
 
 
 def write_manifest(directory: Path, manifest: EntryManifest) -> None:
@@ -175,6 +195,7 @@ def read_entry(kind: type[AnyManifest], directory: Path) -> AnyManifest:
         if version != kind.FORMAT_VERSION:
             raise kind.unusable(directory, f"has a manifest of another format ({version!r:.20})")
         values["origin"] = lift_origin(values)
+        kind.complete(values)
         return TypeAdapter(kind).validate_python(values)
     except (ValidationError, RecursionError, KeyError) as error:
         raise kind.unusable(directory, f"has a damaged {MANIFEST_FILE}") from error
