@@ -105,6 +105,11 @@ def _add_checkpoint(commands: argparse._SubParsersAction[argparse.ArgumentParser
         choices=PREDICTIONS,
         help="what the UNet predicts (default: what the file states, else epsilon)",
     )
+    command.add_argument(
+        "--ignore-unknown",
+        action="store_true",
+        help="leave out tensors that are under a network's own names and have no place in it",
+    )
     _add_file_options(command)
     command.set_defaults(run=_checkpoint)
 
@@ -151,7 +156,9 @@ def _checkpoint(arguments: argparse.Namespace) -> None:
 
     dtype = next(dtype for dtype in CheckpointDtype if dtype.flag == arguments.dtype)
     prediction = PREDICTIONS.get(arguments.prediction_type)
-    selection = Selection(arguments.ema, arguments.vae, prediction)
+    selection = Selection(
+        arguments.ema, arguments.vae, prediction, ignore_unknown=arguments.ignore_unknown
+    )
     result = _import(CheckpointImporter(_options(arguments), selection, dtype), arguments)
     _print_model(result)
 

@@ -25,6 +25,8 @@ from lpw_sdxl.weights.files import FileRecord, hash_file
 MANIFEST_FILE = "manifest.json"
 DEMO_SOURCE = "demo"
 """Of the demo checkpoint, which comes with the repository."""
+UNKNOWN = "unknown tensors of "
+"""The beginning of a reason in `Manifest.ignored`: the user had them left out, unexplained."""
 NOT_LISTED = frozenset({MANIFEST_FILE, "model.yaml"})
 """Files that a manifest can't list: itself, and the model store's own note, which is not ours."""
 
@@ -98,7 +100,7 @@ class Manifest(EntryManifest):
         zero_terminal_snr: whether the noise schedule ends in pure noise.
         ema: whether the UNet has the checkpoint's averaged weights.
         vae: name and SHA-256 of the file that the VAE was taken from, or empty for the checkpoint.
-        ignored: number of unused tensors by the reason that they are harmless.
+        ignored: number of unused tensors by the reason that they are left out.
     """
 
     FORMAT_VERSION = 2
@@ -124,6 +126,11 @@ class Manifest(EntryManifest):
             f"`python model_import.py {command}`."
         )
 
+    @property
+    def ignores_unknown(self) -> bool:
+        """Return whether tensors were left out that only `--ignore-unknown` leaves out."""
+        return any(reason.startswith(UNKNOWN) for reason in self.ignored)
+
     def describe(self) -> dict[str, object]:
         """Return what the model is as plain JSON values, without its files."""
         return super().describe() | {"native_size": str(self.native_size)}
@@ -132,7 +139,8 @@ class Manifest(EntryManifest):
         """Write the options that an import was made with, but for those that are the defaults."""
         flags = {"bfloat16": " --dtype bf16", "float32": " --dtype fp32"}
         vae = f" --vae {self.vae.partition(',')[0]}" if self.vae else ""
-        return flags.get(self.dtype, "") + (" --ema" if self.ema else "") + vae
+        unknown = " --ignore-unknown" if self.ignores_unknown else ""
+        return flags.get(self.dtype, "") + (" --ema" if self.ema else "") + vae + unknown
 
 
 def write_manifest(directory: Path, manifest: EntryManifest) -> None:
