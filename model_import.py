@@ -115,6 +115,11 @@ def _add_checkpoint(commands: argparse._SubParsersAction[argparse.ArgumentParser
         choices=[*ScheduleType, *SCHEDULE_TYPE_ALIASES],
         help="a request's default; few-step models need trailing (default: by what it predicts)",
     )
+    command.add_argument(
+        "--ignore-unknown",
+        action="store_true",
+        help="leave out tensors that are under a network's own names and have no place in it",
+    )
     _add_file_options(command)
     command.set_defaults(run=_checkpoint)
 
@@ -162,7 +167,9 @@ def _checkpoint(arguments: argparse.Namespace) -> None:
     dtype = next(dtype for dtype in CheckpointDtype if dtype.flag == arguments.dtype)
     prediction = PREDICTIONS.get(arguments.prediction_type)
     schedule_type = find_schedule_type(arguments.schedule_type or "")
-    selection = Selection(arguments.ema, arguments.vae, prediction, schedule_type)
+    selection = Selection(
+        arguments.ema, arguments.vae, prediction, schedule_type, arguments.ignore_unknown
+    )
     result = _import(CheckpointImporter(_options(arguments), selection, dtype), arguments)
     _print_model(result)
 

@@ -137,7 +137,7 @@ def another_shape_of_the_same_size(forgery: Forgery, path: Path) -> None:
 def add_a_tensor(forgery: Forgery, path: Path) -> None:
     entry = {"dtype": "F16", "shape": [2], "data_offsets": [forgery.size, forgery.size + 4]}
     name = forgery.chance.choice(
-        ["edm_mean", "model.diffusion_model.more", "x.lora_up.weight", "a.absmax", "é" * 9]
+        ["edm_mean", "model.diffusion_model.é", "vae.more", "x.lora_up.weight", "a.absmax"]
     )
     forgery.entries[name] = entry
     forgery.size += 4

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Protocol, Self
+from typing import BinaryIO, Protocol, Self
 from urllib.parse import urlsplit
 
 
@@ -214,6 +214,18 @@ class File:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """Another answer, whose bytes are counted in `counts`, one number for each write."""
+
+    answer: Answer
+    counts: list[int] = field(default_factory=list)
+
+    def send(self, handler: BaseHTTPRequestHandler, request: Request) -> None:
+        handler.wfile = _CountingFile(handler.wfile, self.counts)
+        self.answer.send(handler, request)
+
+
+@dataclass(frozen=True)
 class Endless:
     """Chunks for ever, or until the client has enough."""
 
@@ -269,6 +281,22 @@ def civitai_record(
         "downloadUrl": download_url,
         **changes,
     }
+
+
+class _CountingFile:
+    """A file that counts what is written to it."""
+
+    def __init__(self, file: BinaryIO, counts: list[int]) -> None:
+        self._file = file
+        self._counts = counts
+
+    def write(self, data: bytes) -> int:
+        written = self._file.write(data)
+        self._counts.append(len(data))
+        return written
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._file, name)
 
 
 class _Server(ThreadingHTTPServer):

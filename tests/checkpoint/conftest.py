@@ -69,7 +69,7 @@ def convert_file(
 ) -> Converted:
     """Convert as the import does, without store and verification."""
     checkpoint = open_checkpoint(path, selection)
-    conversion = prepare(checkpoint.header, checkpoint.summary, dtype)
+    conversion = prepare(checkpoint, dtype)
     return Converted(directory, conversion, convert(conversion, directory, progress))
 
 

@@ -116,6 +116,22 @@ def test_scheduler_follows_the_prediction_type(
 
 
 @pytest.mark.parametrize(
+    "stray",
+    [
+        UNET + "input_blocks.1.1.transformer_blocks.0.more",
+        UNET + "input_blocks.4.1.transformer_blocks.1.more",
+        UNET + "input_blocks.7.1.transformer_blocks.2.more",
+        "conditioner.embedders.0.transformer.text_model.encoder.layers.12.more",
+        "conditioner.embedders.1.model.transformer.resblocks.12.more",
+        "conditioner.embedders.1.transformer.text_model.encoder.layers.0.more",
+        "first_stage_model.encoder.down.4.more",
+    ],
+)
+def test_a_stray_tensor_makes_no_layer(tiny_shapes: Shapes, stray: str):
+    assert read_architecture(header_of({**tiny_shapes, stray: (2,)})) == SyntheticSize.TINY.value
+
+
+@pytest.mark.parametrize(
     ("name", "shape", "named"),
     [
         (UNET + "label_emb.0.0.weight", None, r"label_emb\.0\.0\.weight"),

@@ -79,10 +79,14 @@ FILES: dict[CheckpointKind, list[Shapes]] = {
         {"diffusion_model.label_emb.0.0.weight": (1280, 2816)},
         {"input_blocks.0.0.weight": (320, 4, 3, 3), "label_emb.0.0.weight": (1280, 2816)},
     ],
-    CheckpointKind.PLAYGROUND: [SDXL | {"edm_mean": (1, 4, 1, 1), "edm_std": (1, 4, 1, 1)}],
+    CheckpointKind.PLAYGROUND: [
+        SDXL | {"edm_mean": (1, 4, 1, 1), "edm_std": (1, 4, 1, 1)},
+        SDXL | {"model.edm_mean": (1, 4, 1, 1)},
+    ],
     CheckpointKind.COSXL: [
         SDXL | {"edm_vpred.sigma_max": (), "edm_vpred.sigma_min": ()},
         SDXL | {"edm_vpred.sigma_max": (), UNET_ENTRY: (320, 8, 3, 3)},  # CosXL Edit
+        SDXL | {"model.edm_vpred.sigma_min": ()},
     ],
     CheckpointKind.KOLORS: [
         {"encoder_hid_proj.weight": (2048, 4096), "down_blocks.0.resnets.0.conv1.bias": (320,)},

@@ -230,6 +230,16 @@ def test_one_tensor_under_two_names_is_refused_with_both(
     assert message.endswith("one of them is needed.")
 
 
+@pytest.mark.parametrize(
+    "names",
+    [("epoch", "module.epoch"), ("module.epoch", "epoch"), ("module.x", "state_dict.x", "x")],
+    ids=" ".join,
+)
+def test_two_names_of_what_is_no_part_of_sdxl_are_no_clash(names: tuple[str, ...]):
+    header = standardise(header_of(dict.fromkeys(names, (1,))))
+    assert [info.name for info in header.tensors.values()] == [*names]
+
+
 @pytest.mark.parametrize("name", ["v_pred", "denoiser.sigmas", "model_ema.decay"])
 def test_model_before_everything_is_taken_off_the_rest_as_well(tiny_shapes: Shapes, name: str):
     shapes = {f"model.{key}": shape for key, shape in {**tiny_shapes, name: (1,)}.items()}

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lpw_sdxl.checkpoint.architecture import read_architecture
 from lpw_sdxl.checkpoint.configs import component_configs
+from lpw_sdxl.checkpoint.inspect import recognise
 from lpw_sdxl.checkpoint.keys import Transform
-from lpw_sdxl.checkpoint.kinds import POSITION_IDS
+from lpw_sdxl.checkpoint.kinds import POSITION_IDS, CheckpointKind
 from lpw_sdxl.checkpoint.layout import standardise
-from lpw_sdxl.checkpoint.plan import Targets, plan_conversion
+from lpw_sdxl.checkpoint.parameters import parameters_of
+from lpw_sdxl.checkpoint.plan import NO_PART, Targets, plan_conversion
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.header import TensorInfo
+from lpw_sdxl.weights.text import clean_text
 from tests.forge.checkpoint import SyntheticSize, tensor_shapes
+from tests.forge.extra_tensors import draw_extra_tensors
 
 from .conftest import Shapes, header_of
 
@@ -111,6 +117,8 @@ HARMLESS: dict[str, tuple[str, ...]] = {
     "the noise schedule of the training": (
         "denoiser.sigmas",
         "denoiser.log_sigmas",
+        "model_sampling.sigmas",
+        "model_sampling.log_sigmas",
         *NOISE_SCHEDULE,
     ),
     "markers of what the UNet predicts": ("v_pred", "ztsnr"),
@@ -124,7 +132,21 @@ HARMLESS: dict[str, tuple[str, ...]] = {
         "first_stage_model.loss.logvar",
         "first_stage_model.model_ema.decay",
         "first_stage_model.loss.perceptual_loss.lin0.model.1.weight",
+        "first_stage_model.discriminator.main.0.weight",
+        "first_stage_model.global_step",
+        "vae.epoch",
     ),
+    "left-overs of the training": (
+        "logvar",
+        "scale_factor",
+        "global_step",
+        "epoch",
+        "module.epoch",
+        "embedding_manager.string_to_param_dict.cat",
+        "discriminator.main.0.weight",
+        "loss.logvar",
+    ),
+    NO_PART: ("optimizer.state.0.exp_avg", "cond_stage_model.logit_scale"),
 }
 
 
@@ -148,16 +170,91 @@ def test_harmless_tensor_is_ignored_for_a_reason(
         "conditioner.embedders.1.model.visual.proj",
         "conditioner.embedders.1.model.attn_mask",
         "conditioner.embedders.2.model.logit_scale",
-        "bundle_emb.style.clip_l",
-        "denoiser.sigmas.weight",
-        "my_betas",
-        "v_pred2",
+        "text_encoders.t5xxl.transformer.shared.weight",
+        "unet.down_blocks.0.resnets.0.conv1.weight",
+        "first_stage_model.quantize.embedding.weight",
     ],
 )
-def test_no_other_tensor_is_ignored(tiny_shapes: Shapes, tiny_targets: Targets, key: str):
+def test_no_other_tensor_under_a_networks_names_is_ignored(
+    tiny_shapes: Shapes, tiny_targets: Targets, key: str
+):
     header = standardise(header_of({**tiny_shapes, key: (1,)}))
-    with pytest.raises(CheckpointError, match=f"unexpected tensors: {key};"):
+    with pytest.raises(CheckpointError, match=f"unexpected tensors: {key};.* --ignore-unknown"):
         plan_conversion(header, tiny_targets)
+    plan = plan_conversion(header, tiny_targets, ignore_unknown=True)
+    assert plan.unknown == (key,)
+    assert plan.tensors == plan_conversion(header_of(tiny_shapes), tiny_targets).tensors
+
+
+@pytest.mark.parametrize(
+    "key", ["bundle_emb.style.clip_l", "denoiser.sigmas.weight", "my_betas", "v_pred2"]
+)
+def test_a_tensor_of_no_part_of_sdxl_is_left_out_by_name(
+    tiny_shapes: Shapes, tiny_targets: Targets, key: str
+):
+    plan = plan_conversion(header_of({**tiny_shapes, key: (1,)}), tiny_targets)
+    assert plan.left_out[NO_PART] == (key,)
+    assert plan.unknown == ()
+
+
+UNDER_A_NETWORK = (
+    "model.diffusion_model.",
+    "diffusion_model.",
+    "first_stage_model.",
+    "vae.",
+    "conditioner.",
+    "text_encoders.",
+    "unet.",
+    "text_encoder.",
+    "text_encoder_2.",
+)
+"""The rule for what needs --ignore-unknown: these beginnings, and no others."""
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 9))]
+)
+def test_an_extra_tensor_is_left_out_or_needs_the_option_by_its_beginning_alone(
+    tiny_shapes: Shapes, seed: int
+):
+    plain = plan_conversion(header_of(tiny_shapes), parameters_of(SyntheticSize.TINY.value))
+    extras = draw_extra_tensors(seed, [*tiny_shapes])
+    assert len(extras) == 200
+    refused = 0
+    for extra in extras:
+        header = header_of(tiny_shapes)
+        info = TensorInfo(header.path, extra.name, extra.dtype, extra.shape, 0, 0)
+        header = standardise(replace(header, tensors={**header.tensors, extra.name: info}))
+        assert recognise(header).kind is CheckpointKind.SDXL
+        targets = parameters_of(read_architecture(header))
+        is_unknown = extra.name.startswith(UNDER_A_NETWORK)
+        if is_unknown:
+            refused += 1
+            named = re.escape(clean_text(extra.name))
+            with pytest.raises(CheckpointError, match=f"holds unexpected tensors: {named};"):
+                plan_conversion(header, targets)
+        plan = plan_conversion(header, targets, ignore_unknown=is_unknown)
+        assert plan.unknown == ((extra.name,) if is_unknown else ()), extra
+        assert plan.tensors == plain.tensors, extra
+        assert sum(plan.ignored.values()) == sum(plain.ignored.values()) + 1, extra
+    assert 60 < refused < 140
+
+
+def test_all_missing_tensors_go_before_unknown_ones(tiny_shapes: Shapes, tiny_targets: Targets):
+    shapes = {**tiny_shapes, "model.diffusion_model.more": (1,)}
+    del shapes["model.diffusion_model.out.2.bias"]
+    for ignore_unknown in (False, True):
+        with pytest.raises(CheckpointError, match=r"lacks tensors: model\.diffusion_model\.out"):
+            plan_conversion(header_of(shapes), tiny_targets, ignore_unknown=ignore_unknown)
+
+
+def test_a_foreign_name_is_fit_for_a_terminal(tiny_shapes: Shapes, tiny_targets: Targets):
+    header = header_of({**tiny_shapes, "vae.\x1b[31m\n" + "x" * 999: (1,)})
+    with pytest.raises(CheckpointError) as refused:
+        plan_conversion(standardise(header), tiny_targets)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 400
 
 
 def test_both_projections_at_once_are_refused(tiny_shapes: Shapes, tiny_targets: Targets):

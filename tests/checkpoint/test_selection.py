@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -272,6 +273,49 @@ def test_a_vae_that_does_not_fit_is_named_by_its_own_file(
     path = save(vae, "vae.safetensors")
     with pytest.raises(CheckpointError, match=r"^vae\.safetensors"):
         convert_file(tiny_checkpoint, tmp_path / "out", selection=Selection(vae=path))
+
+
+REFUSED: dict[str, tuple[str, tuple[int, ...] | None, str]] = {
+    "wrong shape": (UNET + "output_blocks.3.0.in_layers.2.weight", (64, 64, 3, 3), "has the shape"),
+    "missing": (UNET + "output_blocks.3.0.in_layers.2.weight", None, "lacks tensors: "),
+    "missing size": (UNET + "label_emb.0.0.weight", None, "has no tensor "),
+    "unknown": (UNET + "more.weight", (2,), "holds unexpected tensors: "),
+}
+
+
+@pytest.mark.parametrize(("name", "shape", "what"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_checkpoint_that_cannot_be_converted_is_refused_by_its_header(
+    tiny_shapes, write_file, name: str, shape: tuple[int, ...] | None, what: str
+):
+    shapes = {key: size for key, size in tiny_shapes.items() if key != name}
+    path = write_file(shapes if shape is None else shapes | {name: shape})
+    whole = path.stat().st_size
+    length = int.from_bytes(path.read_bytes()[:8], "little")
+    os.truncate(path, 8 + length)  # of a download, no more has come
+    with pytest.raises(CheckpointError, match=what) as refused:
+        open_checkpoint(path, AS_IT_IS, full_size=whole)
+    assert name in str(refused.value)
+
+
+def test_unknown_tensors_are_left_out_when_the_user_says_so(
+    tiny_tensors: Tensors, save: Save, tmp_path: Path, converted: Converted
+):
+    path = save(tiny_tensors | {UNET + "more.weight": torch.zeros(2), VAE + "x": torch.zeros(())})
+    selection = Selection(ignore_unknown=True)
+    assert open_checkpoint(path, selection).plan.unknown == (VAE + "x", UNET + "more.weight")
+    found = convert_file(path, tmp_path / "out", selection=selection)
+    for component in Component:
+        assert found.files[component.weights_file] == converted.files[component.weights_file]
+
+
+def test_unknown_tensors_of_another_files_vae_are_left_out_too(
+    tiny_checkpoint, second_checkpoint, save: Save, other_vae, converted, tmp_path: Path
+):
+    vae = _bare(load_file(second_checkpoint)) | {"encoder.more.bias": torch.zeros(1)}
+    selection = Selection(vae=save(vae, "vae.safetensors"), ignore_unknown=True)
+    assert open_checkpoint(tiny_checkpoint, selection).plan.unknown == ("encoder.more.bias",)
+    convert_file(tiny_checkpoint, tmp_path / "out", selection=selection)
+    assert same_bits(load_file(tmp_path / "out" / Component.VAE.weights_file), other_vae)
 
 
 def test_a_vae_with_its_trainings_averages_is_taken(

@@ -389,6 +389,37 @@ def test_what_is_no_safetensors_is_checked_at_once(
     assert files(downloads) == {}
 
 
+@pytest.mark.parametrize("length", [0x0280, 0x0480, 0x3C20, 0x8B1F])
+@pytest.mark.parametrize("is_declared", [True, False], ids=["with its size", "without its size"])
+def test_a_header_whose_length_begins_like_another_format_is_awaited(
+    server: WebServer, downloads: Path, length: int, is_declared: bool
+):
+    numbers = 30_000
+    entries = {"a": {"dtype": "U8", "shape": [numbers], "data_offsets": [0, numbers]}}
+    text = json.dumps(entries).encode().ljust(length)
+    content = safetensors_bytes(text, bytes(numbers))
+    found = []
+    hooks = DownloadHooks(check_header=lambda path, size: found.append(read_header(path, size)))
+    server.on("/m", File(content, length=-1 if is_declared else None))
+    assert fetch(UrlSource(server.url("/m")), downloads, hooks=hooks).path.read_bytes() == content
+    assert [header.file_size for header in found] == [len(content)]
+
+
+def test_a_header_beyond_the_declared_size_is_not_awaited(server: WebServer, downloads: Path):
+    """Its length fits the limit of headers and not the file, so the file is no safetensors file."""
+    content = b"PK\x03\x04\x00\x00\x00\x00{}" + bytes(8_000_000)
+    sizes = []
+
+    def refuse(path: Path, size: int) -> None:
+        sizes.append(path.stat().st_size)
+        read_header(path, size)
+
+    server.on("/m", File(content))
+    with pytest.raises(UnsupportedCheckpointError, match="a zip archive"):
+        fetch(UrlSource(server.url("/m")), downloads, hooks=DownloadHooks(check_header=refuse))
+    assert sizes[0] < 1_000_000
+
+
 def test_what_the_check_lets_pass_goes_on(get: Get, watch: Watch):
     content = b"no safetensors at all" * 1000
     assert get(File(content)).path.read_bytes() == content

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from math import prod
 from pathlib import Path
 
 import bentoml
 import pytest
 
 from forks import Finished, Forks
+from mutations import Entries, entries_of
+from tests.forge.checkpoint import SyntheticSize, tensor_shapes
 from tests.forge.raw import safetensors_bytes
-from web import File, Keyed, WebServer, civitai_record, json_answer, redirect
+from web import Counted, File, Keyed, WebServer, civitai_record, json_answer, redirect
 
 ROOT = Path(__file__).parents[2]
 CANARY = "c4nary-0123456789abcdef"
@@ -170,6 +174,53 @@ def test_a_url_that_holds_no_sdxl_checkpoint_is_refused_after_its_first_bytes(
     assert [path for path in command_line.downloads.rglob("*") if path.is_file()] == []
 
 
+DAMAGES = {
+    "a wrong shape": ("output_blocks.3.0.in_layers.2.weight", [64, 64, 3, 3], "has the shape"),
+    "a missing tensor": ("output_blocks.3.0.in_layers.2.weight", None, "lacks tensors"),
+    "an unknown tensor": ("more", [1], "holds unexpected tensors"),
+}
+
+
+@pytest.mark.parametrize(("name", "shape", "what"), DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_checkpoint_that_cannot_be_converted_is_refused_after_its_header(
+    command_line: CommandLine,
+    storage: WebServer,
+    tiny_checkpoint: Path,
+    name: str,
+    shape: list[int] | None,
+    what: str,
+):
+    header = _with_tensor(tiny_checkpoint, f"model.diffusion_model.{name}", shape)
+    size = max(end for entry in header.values() for end in entry["data_offsets"])
+    assert size > 20_000_000
+    answer = Counted(File(safetensors_bytes(header, bytes(size)), wait_s=0.02))
+    storage.on("/m.safetensors", answer)
+    done = command_line.run("checkpoint", storage.url("/m.safetensors"))
+    assert done.status == 1
+    assert what in done.sentence
+    assert name in done.sentence
+    assert "an SDXL checkpoint" not in done.output
+    assert sum(answer.counts) - len(json.dumps(header)) < 1_000_000
+    assert [path for path in command_line.downloads.rglob("*") if path.is_file()] == []
+
+
+def _with_tensor(checkpoint: Path, name: str, shape: list[int] | None) -> Entries:
+    """The header of a checkpoint with a tensor of this shape in F16, or without it."""
+    entries = entries_of(checkpoint.read_bytes())
+    entries.pop(name, None)
+    sizes = {
+        key: entry["data_offsets"][1] - entry["data_offsets"][0] for key, entry in entries.items()
+    }
+    if shape is not None:
+        entries[name] = {"dtype": "F16", "shape": shape}
+        sizes[name] = 2 * prod(shape)
+    position = 0
+    for key, entry in entries.items():
+        entry["data_offsets"] = [position, position + sizes[key]]
+        position += sizes[key]
+    return entries
+
+
 def test_an_interrupted_download_goes_on_when_it_is_run_again(
     command_line: CommandLine, storage: WebServer, tiny_checkpoint: Path
 ):
@@ -220,6 +271,42 @@ def test_a_wrong_kind_is_refused_before_anything_heavy_is_imported(write_file):
         "model_import: style.safetensors is a LoRA; import it with "
         "`python model_import.py lora FILE`.\n",
     )
+
+
+@pytest.mark.processes
+def test_a_full_size_header_is_judged_in_a_second_and_without_anything_heavy(tmp_path: Path):
+    shapes = dict(tensor_shapes(SyntheticSize.FULL))
+    name = "model.diffusion_model.output_blocks.3.0.in_layers.2.weight"
+    shapes[name] = (640, 640, 3, 3)
+    position, header = 0, {}
+    for key, shape in shapes.items():
+        end = position + 2 * prod(shape)
+        header[key] = {"dtype": "F16", "shape": shape, "data_offsets": [position, end]}
+        position = end
+    path = tmp_path / "full.safetensors"
+    path.write_bytes(safetensors_bytes(header))
+    os.truncate(path, path.stat().st_size + position)  # a hole of 7 GB
+    script = (
+        "import sys, time, model_import as m;"
+        "status = m.main(['checkpoint', sys.argv[1]]);"
+        "heavy = {'torch', 'bentoml', 'diffusers', 'transformers'} & set(sys.modules);"
+        "print(time.process_time());"
+        "sys.exit(repr(heavy) if heavy or status != 1 else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    path.unlink()
+    assert (done.returncode, done.stderr) == (
+        0,
+        f"model_import: full.safetensors: tensor {name} has the shape [640, 640, 3, 3]; the other "
+        "tensors make [640, 1920, 3, 3] right.\n",
+    )
+    assert float(done.stdout) < 1, "seconds of the whole process; nothing else is printed"
 
 
 def _all_text(*folders: Path) -> str:

@@ -12,8 +12,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import bentoml
+import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import load_file
 
 from lpw_sdxl import __version__
@@ -24,13 +26,31 @@ from lpw_sdxl.importing.entry import import_entry
 from lpw_sdxl.store import entries, publication
 from lpw_sdxl.store.manifest import read_manifest, verify_files
 from lpw_sdxl.store.origin import AuthorNotes
+from lpw_sdxl.weights.dtypes import CheckpointDtype
 from stores import snapshot
 from tests.checkpoint.conftest import BF16, Save, Tensors, same_bits, silent
+from tests.checkpoint.test_plan import UNDER_A_NETWORK
+from tests.forge.extra_tensors import draw_extra_tensors
+from tests.forge.raw import safetensors_bytes
 
 from .conftest import MINE, fail_at_once, import_file, mine
 
 pytestmark = pytest.mark.thorough
 
+_TYPES = {
+    "U8": "uint8",
+    "I8": "int8",
+    "I16": "int16",
+    "I32": "int32",
+    "I64": "int64",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+}
+"""torch's dtypes by safetensors' codes."""
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 AUTHOR = AuthorNotes("A model v1", "Illustrious", ("one", "two words"))
 
@@ -138,6 +158,60 @@ def test_no_path_of_this_machine_is_in_any_file_of_the_entry(noted):
     for file in entry.path.rglob("*"):
         content = file.read_bytes() if file.is_file() else b""
         assert not [path for path in paths if path.encode() + b"/" in content], file
+
+
+def _picture(directory: Path) -> np.ndarray:
+    """A picture of a model of the store, by Diffusers."""
+    pipeline = StableDiffusionXLPipeline.from_pretrained(
+        directory, local_files_only=True, use_safetensors=True
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    options = {"num_inference_steps": 2, "width": 64, "height": 64, "output_type": "np"}
+    return pipeline("a cat", generator=generator, **options).images[0]
+
+
+def test_extra_tensors_change_nothing_but_the_list_of_what_is_left_out(
+    store_home: Path, tiny_tensors: Tensors, save: Save
+):
+    """Junk, a trainer's left-overs and misspelt names, scalars and empty ones, in odd dtypes."""
+    extras = {
+        name: torch.ones(shape).to(getattr(torch, _TYPES.get(dtype, "bool")))
+        for name, dtype, shape in draw_extra_tensors(0, [*tiny_tensors])
+        if not name.startswith(UNDER_A_NETWORK)
+    }
+    assert len(extras) > 80
+    assert len({tensor.dtype for tensor in extras.values()}) > 8
+    fp32 = {"dtype": CheckpointDtype.FLOAT32}
+    plain = import_file(save(tiny_tensors, "plain.safetensors"), mine(name="plain", **fp32))
+    importer = mine(name="extra", **fp32)
+    path = save(tiny_tensors | extras, "extra.safetensors")
+    extra = import_file(path, importer)
+    manifests = [read_manifest(entries.find(result.tag).path) for result in (plain, extra)]
+    assert manifests[0].files == manifests[1].files
+    assert sum(manifests[1].ignored.values()) == len(extras) + 1  # CLIP's position numbers
+    assert not manifests[1].ignores_unknown
+    pictures = [_picture(entries.find(result.tag).path) for result in (plain, extra)]
+    assert np.array_equal(*pictures)
+    rows = dict(importer.rows(importer.open(path)))
+    assert "left-overs of the training (" in rows["left out"]
+    assert "optimizer.state.0.exp_avg" in rows["tensors of no part of SDXL"]
+
+
+@pytest.mark.parametrize("length", [0x0280, 0x0480, 0x3C20, 0x8B1F])
+def test_a_header_that_begins_like_another_format_is_imported(
+    entry: entries.StoreEntry, tiny_checkpoint: Path, tmp_path: Path, length: int
+):
+    content = tiny_checkpoint.read_bytes()
+    own = int.from_bytes(content[:8], "little")
+    padded = length + (own // 0x10000 + 1) * 0x10000
+    path = tmp_path / "padded.safetensors"
+    path.write_bytes(safetensors_bytes(content[8 : 8 + own].ljust(padded), content[8 + own :]))
+    assert path.read_bytes()[:2] == length.to_bytes(2, "little")
+    result = import_file(path)
+    assert not result.was_known
+    files = read_manifest(entries.find(result.tag).path).files
+    assert files == read_manifest(entry.path).files
 
 
 def test_the_scheduler_follows_the_users_word(noted):
@@ -370,7 +444,7 @@ def test_a_full_disk_is_told_before_the_first_byte(
     usage = shutil.disk_usage(store_home)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**6))
     with pytest.raises(CheckpointError) as refused:
-        import_file(tiny_checkpoint)
+        import_file(tiny_checkpoint, progress=fail_at_once)
     assert str(refused.value) == (
         f"This import needs 0.09 GB for the model in {store_home}/models, and 1.00 MB are free "
         "there; make room, or set BENTOML_HOME to a folder on a larger disk."

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS
 from lpw_sdxl.checkpoint.selection import Selection
@@ -23,7 +24,7 @@ from lpw_sdxl.importing.importer import ImportResult
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.store import entries
 from lpw_sdxl.store.entries import find_whole
-from lpw_sdxl.store.manifest import Manifest, read_manifest, verify_files
+from lpw_sdxl.store.manifest import UNKNOWN, Manifest, read_manifest, verify_files
 from lpw_sdxl.store.origin import AuthorNotes
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.files import file_stamp
@@ -206,6 +207,43 @@ def test_what_is_no_choice_does_not(changes: dict[str, object]):
     MINE._check_same(_known(**changes))
 
 
+LEFT_OUT = {"CLIP's position numbers": 1, f"{UNKNOWN}the UNet": 2}
+
+
+def test_unknown_tensors_that_were_left_out_are_a_choice():
+    known = _known(ignored=LEFT_OUT)
+    with pytest.raises(CheckpointError) as refused:
+        MINE._check_same(known)
+    assert str(refused.value) == (
+        "mine:0123456789ab is imported with --ignore-unknown, and no tensor left out by "
+        "--ignore-unknown is asked for; --force replaces it, and --name gives the new one another "
+        "name."
+    )
+    mine(selection=Selection(ignore_unknown=True))._check_same(known)
+
+
+def test_leave_to_leave_out_nothing_is_no_choice():
+    """The same file has no unknown tensors with the option either."""
+    importer = mine(selection=Selection(ignore_unknown=True))
+    importer._check_same(_known(ignored={"CLIP's position numbers": 1}))
+    importer._check_same(_known(ignored={}))
+
+
+def test_an_import_that_left_out_unknown_tensors_is_known_again(
+    entry, tiny_tensors, save, store_home: Path
+):
+    path = save(tiny_tensors | {"model.diffusion_model.more": torch.zeros(1)})
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    importer = mine(selection=Selection(ignore_unknown=True))
+    first = import_file(path, importer)
+    assert import_file(path, importer, progress=fail_at_once) == replace(first, was_known=True)
+    assert find_known(importer, {SHA256: sha256}).was_known
+    with pytest.raises(CheckpointError, match="is imported with --ignore-unknown, and no tensor"):
+        find_known(MINE, {SHA256: sha256})
+    path = entries.find(first.tag).path
+    assert "--ignore-unknown --force" in str(Manifest.unusable(path, "x", read_manifest(path)))
+
+
 def test_the_same_vae_under_another_name_is_the_same(tmp_path: Path):
     vae = tmp_path / "b.safetensors"
     vae.write_bytes(b"vae")
@@ -322,7 +360,33 @@ def test_an_entry_of_before_schedule_types_is_the_same(
         import_file(tiny_checkpoint, LINSPACE)
 
 
-def test_a_known_copy_needs_no_room(entry, copied: Path, monkeypatch: pytest.MonkeyPatch):
-    usage = shutil.disk_usage(copied.parent)
+@pytest.fixture
+def no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**6))
+
+
+@pytest.mark.usefixtures("no_room")
+def test_a_known_copy_needs_no_room(entry, copied: Path):
     assert import_file(copied).was_known
+
+
+@pytest.mark.usefixtures("no_room", "no_torch_work")
+def test_without_room_a_file_that_can_not_be_known_is_not_hashed(entry, copied, second_checkpoint):
+    assert copied.stat().st_size != second_checkpoint.stat().st_size
+    for path, importer in ((second_checkpoint, MINE), (copied, mine(force=True))):
+        with pytest.raises(CheckpointError, match=r"^This import needs 0\.09 GB for the model"):
+            import_file(path, importer, progress=fail_at_once)
+
+
+@pytest.mark.usefixtures("no_room")
+def test_without_room_another_file_of_a_known_size_is_hashed_and_refused(
+    entry, copied: Path, store_home: Path
+):
+    content = bytearray(copied.read_bytes())
+    content[-1] ^= 1
+    copied.write_bytes(content)
+    before = snapshot(store_home)
+    with pytest.raises(CheckpointError, match=r"^This import needs 0\.09 GB for the model"):
+        import_file(copied)
+    assert snapshot(store_home) == before

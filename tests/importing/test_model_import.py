@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 BLOCKED = """
@@ -180,6 +181,54 @@ def test_inspect_names_what_is_not_served(command_line, write_file, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["file: pose.safetensors", "is: a ControlNet"]
     assert lines[-1].startswith("can't be imported: an SDXL base checkpoint ")
+
+
+def test_inspect_tells_what_an_import_leaves_out_and_what_it_refuses(
+    command_line, store_home, tiny_tensors, save, capsys
+):
+    unet = "model.diffusion_model."
+    extras = {"epoch": torch.tensor(3), "my.own": torch.zeros(2, dtype=torch.bool)}
+    path = save(tiny_tensors | extras | {unet + "more": torch.zeros(1)})
+    assert command_line.main(["inspect", str(path)]) == 0
+    told = [
+        "left out: CLIP's position numbers (1); left-overs of the training (1); "
+        "tensors of no part of SDXL (1)",
+        "tensors of no part of SDXL: my.own",
+    ]
+    option = "imported only with --ignore-unknown, which leaves out"
+    assert capsys.readouterr().out.splitlines()[-3:] == [*told, f"{option}: {unet}more"]
+    assert command_line.main(["checkpoint", str(path)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        f"model_import: made.safetensors holds unexpected tensors: {unet}more; SDXL's own are "
+        "needed, or --ignore-unknown, which leaves the others out.\n"
+    )
+    assert command_line.main(["checkpoint", str(path), "--ignore-unknown"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {*told, f"--ignore-unknown leaves out: {unet}more"} <= {*lines}
+    assert command_line.main(["verify", "sdxl"]) == 0
+    assert "unknown tensors of the UNet (1)" in capsys.readouterr().out
+
+
+def test_inspect_judges_a_checkpoint_without_a_vae_as_if_it_had_sdxls(
+    command_line, tiny_tensors, save, capsys
+):
+    no_vae = {n: t for n, t in tiny_tensors.items() if not n.startswith("first_stage_model.")}
+    assert command_line.main(["inspect", str(save(no_vae | {"zzz": torch.zeros(1)}))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "tensors of no part of SDXL: zzz"
+    assert "VAE: none inside: --vae FILE adds one" in lines
+
+
+def test_inspect_tells_why_a_checkpoint_is_refused(command_line, tiny_tensors, save, capsys):
+    name = "model.diffusion_model.out.2.bias"
+    path = save({**tiny_tensors, name: torch.zeros(5)})
+    assert command_line.main(["inspect", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"can't be imported: made.safetensors: tensor {name} has the shape [5]; the other tensors "
+        "make [4] right."
+    )
 
 
 def test_an_empty_version_is_not_the_newest(command_line, store_home, tiny_checkpoint, capsys):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
+import pickle
 import random
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from safetensors import safe_open
+from safetensors import deserialize, safe_open
 
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
 from lpw_sdxl.weights.header import MAX_HEADER_BYTES, MAX_TENSORS, read_header
@@ -93,6 +97,80 @@ def test_other_format_is_named(tmp_path: Path, name: str, content: bytes):
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     with pytest.raises(UnsupportedCheckpointError, match=name.removeprefix("padded ")):
+        read_header(path)
+
+
+TRUE_FOREIGN = [
+    *(("pickle", pickle.dumps({"a": [1.0] * 99}, protocol=protocol)) for protocol in (2, 3, 4, 5)),
+    ("gzip archive", gzip.compress(bytes(9999))),
+    ("gzip archive", gzip.compress(b"{" * 9999, mtime=0)),
+    ("web page", b"<html>\n {</html>"),
+    ("web page", b" <html> {" + b" " * 9999),
+]
+
+
+@pytest.mark.parametrize(("name", "content"), TRUE_FOREIGN)
+def test_a_true_file_of_another_format_is_named(tmp_path: Path, name: str, content: bytes):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(UnsupportedCheckpointError, match=f" is a (Python )?{name}"):
+        read_header(path)
+
+
+def test_a_true_archive_is_named_whatever_its_first_member(tmp_path: Path):
+    path = tmp_path / "model.safetensors"
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w", method) as archive:
+            archive.writestr("{", "{" * 999)
+        path.write_bytes(content.getvalue())
+        with pytest.raises(UnsupportedCheckpointError, match="a zip archive"):
+            read_header(path)
+
+
+def _with_header_length(length: int, data: bytes = bytes(12)) -> bytes:
+    """A file whose JSON is padded with blanks, as the format allows."""
+    return safetensors_bytes(json.dumps({"a": A}).encode().ljust(length), data)
+
+
+def _lengths(every: int, modulo: int) -> Iterator[int]:
+    """Every remainder of a header's length, each in its shortest header."""
+    shortest = len(json.dumps({"a": A}))
+    for rest in range(0, modulo, every):
+        yield rest if rest >= shortest else rest + modulo
+
+
+@pytest.mark.parametrize(
+    ("every", "modulo", "count"),
+    [pytest.param(8, 65536, 8192, marks=pytest.mark.thorough), (1, 256, 256)],
+    ids=["all padded lengths", "all first bytes"],
+)
+def test_a_length_that_begins_like_another_format_is_a_length(
+    tmp_path: Path, every: int, modulo: int, count: int
+):
+    """0x0280 begins like a pickle, 0x3c20 like a web page, 0x8b1f like gzip."""
+    path = tmp_path / "model.safetensors"
+    begun = set()
+    for length in _lengths(every, modulo):
+        content = _with_header_length(length)
+        path.write_bytes(content)
+        assert read_header(path).tensors["a"].start == 8 + length, hex(length)
+        assert [name for name, _ in deserialize(content)] == ["a"]  # the library's own reader
+        begun.add(length % modulo)
+    assert len(begun) == count
+
+
+@pytest.mark.parametrize("length", [0x0280, 0x0480, 0x3C20, 0x8B1F])
+def test_a_header_like_another_format_is_read_of_a_download(tmp_path: Path, length: int):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(_with_header_length(length, data=b""))
+    assert read_header(path, full_size=8 + length + 12).tensors["a"].end == 8 + length + 12
+
+
+def test_a_length_beyond_the_file_is_no_header(tmp_path: Path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"PK\x03\x04\x00\x00\x00\x00{}")
+    with pytest.raises(UnsupportedCheckpointError, match="a zip archive"):
         read_header(path)
 
 

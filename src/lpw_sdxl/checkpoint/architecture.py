@@ -179,20 +179,31 @@ class _Shapes:
             )
         return tensor.shape[dimension]
 
-    def count(self, template: str) -> int:
-        """Return how many numbers 0, 1, 2, … give a prefix that some tensor's name begins with."""
+    def count(self, template: str, like: str | None = None) -> int:
+        """Return how many numbers 0, 1, 2, … give the prefix of a part that the file has.
+
+        Args:
+            template: the prefix, with `{}` for the number.
+            like: prefix of a part that surely is one, else number 0. A stray tensor whose name goes
+                on in another way makes no part.
+        """
+        model = template.format(0) if like is None else like
+        rests = {name.removeprefix(model) for name in self._tensors if name.startswith(model)}
         index = 0
-        while any(name.startswith(template.format(index)) for name in self._tensors):
+        while any(template.format(index) + rest in self._tensors for rest in rests):
             index += 1
         return index
 
 
 def _read_unet(shapes: _Shapes) -> UNetSizes:
     firsts = [f"{UNET}input_blocks.{1 + (LAYERS_PER_LEVEL + 1) * i}." for i in range(UNET_LEVELS)]
-    attended = f"{firsts[-1]}1.transformer_blocks.0.attn2.to_k.weight"
+    block = f"{firsts[-1]}1.transformer_blocks.0."
+    attended = f"{block}attn2.to_k.weight"
     return UNetSizes(
         widths=tuple(shapes.size(f"{f}0.out_layers.3.weight", 0, dimensions=4) for f in firsts),
-        transformer_layers=tuple(shapes.count(f + "1.transformer_blocks.{}.") for f in firsts),
+        transformer_layers=tuple(
+            shapes.count(f + "1.transformer_blocks.{}.", like=block) for f in firsts
+        ),
         context_width=shapes.size(attended, 1, dimensions=2),
         added_width=shapes.size(f"{UNET}label_emb.0.0.weight", 1, dimensions=2),
     )
@@ -205,7 +216,7 @@ def _read_first_encoder(shapes: _Shapes) -> TextEncoderSizes:
 
 
 def _read_second_encoder(shapes: _Shapes) -> TextEncoderSizes:
-    if shapes.count(f"{SECOND_ENCODER_TRANSFORMERS}text_model.encoder.layers.{{}}."):
+    if shapes.has(f"{SECOND_ENCODER_TRANSFORMERS}text_model.encoder.layers.0.mlp.fc1.weight"):
         model = f"{SECOND_ENCODER_TRANSFORMERS}text_model."
         return _read_transformers_encoder(shapes, model, _projection_width(shapes))
     layer = f"{SECOND_ENCODER}transformer.resblocks."

@@ -13,19 +13,16 @@ from pathlib import Path
 
 import torch
 
-from lpw_sdxl.checkpoint.architecture import read_architecture
 from lpw_sdxl.checkpoint.configs import component_configs, scheduler_config
-from lpw_sdxl.checkpoint.inspect import CheckpointSummary
 from lpw_sdxl.checkpoint.keys import Transform
-from lpw_sdxl.checkpoint.plan import ConversionPlan, TensorPlan, plan_conversion
+from lpw_sdxl.checkpoint.plan import ConversionPlan, TensorPlan
 from lpw_sdxl.checkpoint.published import Config, read_config
-from lpw_sdxl.checkpoint.skeleton import parameter_shapes
+from lpw_sdxl.checkpoint.selection import Checkpoint
 from lpw_sdxl.checkpoint.tokenizer_files import END_TOKEN, write_tokenizer
 from lpw_sdxl.store.manifest import list_files
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.files import FileRecord, record_file
-from lpw_sdxl.weights.header import CheckpointHeader
 from lpw_sdxl.weights.progress import Progress
 from lpw_sdxl.weights.tensors import TensorReader, cast_finite, tensor_bytes
 from lpw_sdxl.weights.writer import TensorSpec, write_safetensors
@@ -50,26 +47,19 @@ class Conversion:
     @property
     def weight_bytes(self) -> int:
         """Return the size of all weights."""
-        return sum(_spec(plan, self.dtype).size for plan in self.plan.tensors)
+        return self.plan.parameter_count * self.dtype.size
 
 
-def prepare(
-    header: CheckpointHeader, summary: CheckpointSummary, dtype: CheckpointDtype
-) -> Conversion:
-    """Decide what will be written.
-
-    Raises:
-        CheckpointError: a tensor is missing, left over, or of the wrong shape or dtype; it is
-            named.
-    """
-    networks = component_configs(read_architecture(header), summary.native_size, dtype)
-    plan = plan_conversion(header, parameter_shapes(networks))
+def prepare(checkpoint: Checkpoint, dtype: CheckpointDtype) -> Conversion:
+    """Decide what will be written."""
+    summary = checkpoint.summary
+    networks = component_configs(checkpoint.architecture, summary.native_size, dtype)
     configs = {
         "model_index.json": read_config("model_index"),
         "scheduler/scheduler_config.json": scheduler_config(summary),
         **{component.config_file: config for component, config in networks.items()},
     }
-    return Conversion(configs, plan, dtype)
+    return Conversion(configs, checkpoint.plan, dtype)
 
 
 def convert(conversion: Conversion, directory: Path, progress: Progress) -> dict[str, FileRecord]:

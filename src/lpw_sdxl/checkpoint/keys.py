@@ -13,6 +13,7 @@ from enum import Enum
 
 from lpw_sdxl.checkpoint.architecture import LAYERS_PER_LEVEL, UNET_LEVELS
 from lpw_sdxl.checkpoint.kinds import (
+    CONDITIONER,
     FIRST_ENCODER,
     SECOND_ENCODER,
     SECOND_ENCODER_TRANSFORMERS,
@@ -72,6 +73,14 @@ def sources_of(component: Component, target_key: str) -> tuple[Source, ...]:
         # the whole encoder (diffusers issue 6934; stable-diffusion-webui-forge pull request 2636).
         return (usual, Source(SECOND_ENCODER_TRANSFORMERS + target_key))
     return (usual,)
+
+
+def network_of(name: str) -> str | None:
+    """Return the network whose own names a tensor's name is one of, or None for no part of SDXL.
+
+    Stability's names count, what `layout.py` turns into them, and Diffusers' folders.
+    """
+    return next((network for prefix, network in _NETWORKS if name.startswith(prefix)), None)
 
 
 def _unet_source(key: str) -> Source:
@@ -221,3 +230,16 @@ _SOURCES = {
     Component.TEXT_ENCODER: _first_encoder_source,
     Component.TEXT_ENCODER_2: _second_encoder_source,
 }
+_NETWORKS = (
+    (UNET, "the UNet"),
+    (f"{Component.UNET}.", "the UNet"),
+    (VAE, "the VAE"),
+    (f"{CONDITIONER}0.", "the first text encoder"),
+    (f"{Component.TEXT_ENCODER}.", "the first text encoder"),
+    (f"{CONDITIONER}1.", "the second text encoder"),
+    (f"{Component.TEXT_ENCODER_2}.", "the second text encoder"),
+    (CONDITIONER, "a third text encoder"),
+    ("text_encoders.", "a third text encoder"),
+    ("conditioner.", "the text encoders"),
+)
+"""Beginnings of names; the first that fits counts."""

@@ -16,6 +16,7 @@ Tensors = Mapping[str, TensorInfo]
 UNET = "model.diffusion_model."
 EMA = "model_ema."
 VAE = "first_stage_model."
+CONDITIONER = "conditioner.embedders."
 FIRST_ENCODER = "conditioner.embedders.0.transformer.text_model."
 POSITION_IDS = FIRST_ENCODER + "embeddings.position_ids"
 """A tensor of checkpoints that holds no weights, only the numbers 0 to 76."""

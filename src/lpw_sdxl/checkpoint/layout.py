@@ -7,11 +7,12 @@ is judged by `plan.py`.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from types import MappingProxyType
 
-from lpw_sdxl.checkpoint.keys import sources_of
+from lpw_sdxl.checkpoint.keys import network_of, sources_of
 from lpw_sdxl.checkpoint.kinds import (
     FIRST_ENCODER,
     SECOND_ENCODER,
@@ -32,7 +33,7 @@ _RENAMED = tuple(
         # A model saved with its wrapper's name in front of Stability's own names.
         (
             r"^model\.(?=(?:model\.diffusion_model|first_stage_model|conditioner|denoiser|model_ema)\."
-            r"|(?:v_pred|ztsnr)$)",
+            r"|edm_vpred\.|(?:v_pred|ztsnr|edm_mean|edm_std)$)",
             "",
         ),
         # A UNet without its wrapper's name.
@@ -103,8 +104,12 @@ def _from_diffusers_vae(name: str) -> str:
 
 def _renamed(header: CheckpointHeader, rename: Callable[[str], str]) -> CheckpointHeader:
     tensors: dict[str, TensorInfo] = {}
+    standards = {name: rename(name) for name in header.tensors}
+    uses = Counter(standards.values())
     for name, info in header.tensors.items():
-        standard = rename(name)
+        standard = standards[name]
+        if uses[standard] > 1 and network_of(standard) is None:
+            standard = name  # no part of SDXL: which of them is meant doesn't matter
         if standard in tensors:
             raise CheckpointError(
                 f"{header.name} holds {tensors[standard].name} and {info.name}, which are the "

@@ -1,7 +1,8 @@
 """Which tensors serve: the checkpoint's own, its averaged (EMA) weights, another file's VAE.
 
 Names and offsets only: what comes out is a header whose tensors are the ones to read, under
-Stability's names, wherever they lie. Pure but for the reading of headers; no torch.
+Stability's names, wherever they lie, and the plan of their conversion. A checkpoint that can't be
+converted is refused here. Pure but for the reading of headers; no torch.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from lpw_sdxl.checkpoint.architecture import Architecture, read_architecture
 from lpw_sdxl.checkpoint.inspect import CheckpointSummary, Prediction, recognise
 from lpw_sdxl.checkpoint.kinds import EMA, UNET, VAE, CheckpointKind, kind_of
 from lpw_sdxl.checkpoint.layout import standardise, standardise_vae
 from lpw_sdxl.checkpoint.notes import header_notes
+from lpw_sdxl.checkpoint.parameters import parameters_of
+from lpw_sdxl.checkpoint.plan import ConversionPlan, plan_conversion
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.store.origin import AuthorNotes
@@ -31,12 +35,14 @@ class Selection:
         vae: file that the VAE is taken from instead.
         prediction: what the UNet predicts, whatever the file states.
         schedule_type: the default of a request, whatever the UNet predicts.
+        ignore_unknown: leave out what is under a network's own names and has no place there.
     """
 
     use_ema: bool = False
     vae: Path | None = None
     prediction: Prediction | None = None
     schedule_type: ScheduleType | None = None
+    ignore_unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,16 @@ class Checkpoint:
         header: the file's, with the tensors that serve.
         summary: what the file is; its prediction is the one that is served.
         selection: what was chosen.
+        architecture: the sizes of its networks.
+        plan: every parameter's source, and what is left out.
         stamps: `file_stamp` of every file that is read, as it was before.
     """
 
     header: CheckpointHeader
     summary: CheckpointSummary
     selection: Selection
+    architecture: Architecture
+    plan: ConversionPlan
     stamps: Mapping[Path, str]
 
     @property
@@ -62,7 +72,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path, selection: Selection, full_size: int | None = None) -> Checkpoint:
-    """Read a checkpoint's header and choose its tensors.
+    """Read a checkpoint's header, choose its tensors and plan their conversion.
 
     Args:
         path: the file.
@@ -72,7 +82,8 @@ def open_checkpoint(path: Path, selection: Selection, full_size: int | None = No
     Raises:
         UnsupportedCheckpointError: the file is of a kind that is not served, or lacks what was
             chosen.
-        CheckpointError: it is damaged.
+        CheckpointError: it is damaged, or a tensor is missing, unknown, or of the wrong shape or
+            dtype; it is named.
     """
     stamps = {path: file_stamp(path)}
     header = standardise(read_header(path, full_size))
@@ -90,7 +101,11 @@ def open_checkpoint(path: Path, selection: Selection, full_size: int | None = No
     if selection.prediction is not None:
         summary = replace(summary, prediction=selection.prediction)
     summary = replace(summary, chosen_schedule_type=selection.schedule_type)
-    return Checkpoint(header, summary, selection, stamps)
+    architecture = read_architecture(header)
+    plan = plan_conversion(
+        header, parameters_of(architecture), ignore_unknown=selection.ignore_unknown
+    )
+    return Checkpoint(header, summary, selection, architecture, plan, stamps)
 
 
 def _with_ema(header: CheckpointHeader) -> CheckpointHeader:

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from lpw_sdxl.weights.header import MAX_HEADER_BYTES, MAX_TENSORS
+from lpw_sdxl.weights.header import MAX_TENSORS, announced_header
 from lpw_sdxl.weights.progress import Progress
 
 _CHUNK_BYTES = 1024 * 1024
@@ -72,13 +72,15 @@ class PartialFile:
             self._file.close()
             self._file = None
 
-    def has_header(self) -> bool:
-        """Return whether the whole safetensors header has come, or what is obviously none."""
+    def has_header(self, file_size: int | None) -> bool:
+        """Return whether the whole safetensors header has come, or what is obviously none.
+
+        Args:
+            file_size: bytes of the whole file; None while that is not known.
+        """
         if self._header_end is None and self.position > _LENGTH_BYTES:
-            opening = self._read(_LENGTH_BYTES + 1)
-            length = int.from_bytes(opening[:_LENGTH_BYTES], "little")
-            is_safetensors = opening.endswith(b"{") and length <= MAX_HEADER_BYTES
-            self._header_end = _LENGTH_BYTES + length if is_safetensors else 0
+            length = announced_header(self._read(_LENGTH_BYTES + 1), file_size)
+            self._header_end = 0 if length is None else _LENGTH_BYTES + length
         return self._header_end is not None and self.position >= self._header_end
 
     def header(self) -> bytes:

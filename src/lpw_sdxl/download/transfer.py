@@ -185,10 +185,11 @@ class Transfer:
 
     def _check_header(self, *, is_whole: bool = False) -> None:
         """Check the header once, as soon as it is there."""
-        if self._header_is_checked or not (is_whole or self._part.has_header()):
+        size = self._state.size
+        if self._header_is_checked or not (is_whole or self._part.has_header(size)):
             return
         self._header_is_checked = True
-        header, size = self._part.header(), self._state.size
+        header = self._part.header()
         digest = hashlib.sha256(header + str(size).encode()).digest()
         is_known = bool(header) and digest == self._checked_header
         self._checked_header = digest

@@ -11,17 +11,20 @@ from pathlib import Path
 
 from lpw_sdxl import __version__
 from lpw_sdxl.checkpoint.inspect import CheckpointSummary, Prediction, PredictionType
+from lpw_sdxl.checkpoint.plan import NO_PART, ConversionPlan
 from lpw_sdxl.checkpoint.selection import Checkpoint, Selection, open_checkpoint
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.importing.console import Row
 from lpw_sdxl.importing.importer import EntryDraft, ImportOptions, ImportResult
-from lpw_sdxl.store.manifest import DEMO_SOURCE, Manifest, read_manifest
+from lpw_sdxl.store.manifest import DEMO_SOURCE, UNKNOWN, Manifest, read_manifest
 from lpw_sdxl.store.origin import AuthorNotes, Origin
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.files import hash_file
 from lpw_sdxl.weights.progress import Progress
+from lpw_sdxl.weights.text import listed
 
 DEFAULT_NAME = "sdxl"
+_LISTED_AT_MOST = 100  # names of tensors in one row
 BASE_MODEL = AuthorNotes(base_model="SDXL 1.0")
 """What every checkpoint that is served descends from, where no later family is named."""
 
@@ -46,16 +49,20 @@ class CheckpointImporter:
         return self.options.name or DEFAULT_NAME
 
     def open(self, path: Path, full_size: int | None = None) -> Checkpoint:
-        """Read and judge a file's header, and choose its tensors."""
+        """Read and judge a file's header, choose its tensors and plan their conversion."""
         return open_checkpoint(path, self.selection, full_size)
 
     def rows(self, opened: Checkpoint) -> list[Row]:
         """List what a file is, one fact a row."""
-        return summary_rows(opened.header.name, opened.header.file_size, opened.summary)
+        header = opened.header
+        return [
+            *summary_rows(header.name, header.file_size, opened.summary),
+            *left_out_rows(opened.plan, "--ignore-unknown leaves out"),
+        ]
 
     def store_bytes(self, opened: Checkpoint) -> int:
         """Return the size of the weights that will be in the store."""
-        return opened.summary.parameter_count * self.dtype.size
+        return opened.plan.parameter_count * self.dtype.size
 
     def check_name(self, _opened: Checkpoint | None) -> None:
         """Refuse a name that the store can't keep."""
@@ -77,15 +84,11 @@ class CheckpointImporter:
         return known
 
     def draft(self, opened: Checkpoint) -> EntryDraft[Manifest]:
-        """Plan the conversion.
-
-        Raises:
-            CheckpointError: a tensor is missing, has no place, or can't be converted.
-        """
+        """Return what the conversion will write."""
         from lpw_sdxl.checkpoint.convert import convert, prepare
         from lpw_sdxl.checkpoint.verify import verify_directory
 
-        conversion = prepare(opened.header, opened.summary, self.dtype)
+        conversion = prepare(opened, self.dtype)
 
         def describe(origin: Origin) -> Manifest:
             return self._describe(opened, origin, conversion.plan.ignored)
@@ -126,6 +129,8 @@ class CheckpointImporter:
 
         Where no prediction is given any fits, and where no schedule type is given any fits.
 
+        Whether unknown tensors may be left out makes a difference only where some were.
+
         Raises:
             CheckpointError: naming the first difference.
         """
@@ -138,6 +143,10 @@ class CheckpointImporter:
             (
                 f"schedule type {known.schedule_type}",
                 f"schedule type {self.selection.schedule_type or known.schedule_type}",
+            ),
+            (
+                _unknown(known.ignores_unknown),
+                _unknown(known.ignores_unknown and self.selection.ignore_unknown),
             ),
         )
         for there, asked in pairs:
@@ -188,6 +197,26 @@ def summary_rows(file_name: str, file_size: int, summary: CheckpointSummary) -> 
     ]
 
 
+def left_out_rows(plan: ConversionPlan, unknown_title: str) -> list[Row]:
+    """List what a plan leaves out: counts by the reason, and names where a reader may object.
+
+    Args:
+        plan: of the checkpoint's conversion.
+        unknown_title: name of the row of tensors that are under a network's own names.
+    """
+    reasons = "; ".join(
+        f"{reason} ({count:,})"
+        for reason, count in plan.ignored.items()
+        if not reason.startswith(UNKNOWN)
+    )
+    rows = [
+        ("left out", reasons),
+        (NO_PART, listed(plan.left_out.get(NO_PART, ()), _LISTED_AT_MOST)),
+        (unknown_title, listed(plan.unknown, _LISTED_AT_MOST)),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
 def _weights(ema: bool) -> str:
     return "EMA weights" if ema else "the UNet's own weights"
 
@@ -195,6 +224,10 @@ def _weights(ema: bool) -> str:
 def _vae(label: str) -> str:
     sha256 = label.rpartition(" ")[2]  # the file's name doesn't matter
     return f"a VAE with the SHA-256 {sha256}" if label else "the checkpoint's own VAE"
+
+
+def _unknown(is_ignored: bool) -> str:
+    return "--ignore-unknown" if is_ignored else "no tensor left out by --ignore-unknown"
 
 
 def _predicts(prediction: Prediction) -> str:

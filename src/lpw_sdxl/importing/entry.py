@@ -1,7 +1,8 @@
 """From an opened file to a verified entry of the model store, for every kind of file.
 
-What is cheap is asked first: whether the store has the file already, by its stamp and then by its
-SHA-256. The entry is filled beside the store and moved into it when it is whole.
+What is cheap is asked first: whether the store has the file already, by its stamp; whether there is
+room; then whether the store has it by its SHA-256. The entry is filled beside the store and moved
+into it when it is whole.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ IDENTITY = "source_identity"
 """The store's note of which file an entry was made from: its `file_stamp`."""
 SHA256 = "source_sha256"
 """The store's note of that file's SHA-256."""
+SIZE = "source_size"
+"""The store's note of that file's size, bytes."""
 SPARE_BYTES = 64 * 1024 * 1024
 """Configuration, tokenizers and the file system's own needs."""
 
@@ -53,6 +56,7 @@ def import_entry(
         known = find_known(importer, {IDENTITY: opened.stamps[path]} | asked, opened)
         if known is not None:
             return known
+        _check_room(importer, opened)
         draft = importer.draft(opened)
         sha256 = _checked_sha256(path, options.sha256, progress)
         known = find_known(importer, {SHA256: sha256}, opened)
@@ -85,6 +89,23 @@ def find_known(
 def store_need(weight_bytes: int) -> Need:
     """Return the room that an entry with tensors of this size takes in the store."""
     return Need("the model", entries.store_directory(), weight_bytes + SPARE_BYTES, "BENTOML_HOME")
+
+
+def _check_room(importer: Importer[Opened, AnyManifest], opened: Opened) -> None:
+    """Check the room before the file is hashed, unless the hash may show that none is needed.
+
+    A copy of a file that was imported is known by its SHA-256 alone, and has that file's size.
+
+    Raises:
+        CheckpointError: there is too little.
+    """
+    try:
+        check_space([store_need(importer.store_bytes(opened))])
+    except CheckpointError:
+        size = opened.header.file_size
+        sizes = (entry.metadata.get(SIZE, size) for entry in entries.list_entries())
+        if importer.options.force or size not in sizes:
+            raise
 
 
 def _checked_fill(

@@ -26,6 +26,8 @@ from lpw_sdxl.weights.files import FileRecord, hash_file
 MANIFEST_FILE = "manifest.json"
 DEMO_SOURCE = "demo"
 """Of the demo checkpoint, which comes with the repository."""
+UNKNOWN = "unknown tensors of "
+"""The beginning of a reason in `Manifest.ignored`: the user had them left out, unexplained."""
 NOT_LISTED = frozenset({MANIFEST_FILE, "model.yaml"})
 """Files that a manifest can't list: itself, and the model store's own note, which is not ours."""
 
@@ -108,7 +110,7 @@ class Manifest(EntryManifest):
         schedule_type: the default of a request.
         ema: whether the UNet has the checkpoint's averaged weights.
         vae: name and SHA-256 of the file that the VAE was taken from, or empty for the checkpoint.
-        ignored: number of unused tensors by the reason that they are harmless.
+        ignored: number of unused tensors by the reason that they are left out.
     """
 
     FORMAT_VERSION = 2
@@ -142,6 +144,11 @@ class Manifest(EntryManifest):
         usual = usual_schedule_type(str(prediction), zero_terminal_snr=zero_snr is True)
         values.setdefault("schedule_type", usual)
 
+    @property
+    def ignores_unknown(self) -> bool:
+        """Return whether tensors were left out that only `--ignore-unknown` leaves out."""
+        return any(reason.startswith(UNKNOWN) for reason in self.ignored)
+
     def describe(self) -> dict[str, object]:
         """Return what the model is as plain JSON values, without its files."""
         return super().describe() | {"native_size": str(self.native_size)}
@@ -152,7 +159,9 @@ class Manifest(EntryManifest):
         vae = f" --vae {self.vae.partition(',')[0]}" if self.vae else ""
         usual = usual_schedule_type(self.prediction_type, zero_terminal_snr=self.zero_terminal_snr)
         schedule = f" --schedule-type {self.schedule_type}" if self.schedule_type != usual else ""
-        return flags.get(self.dtype, "") + (" --ema" if self.ema else "") + vae + schedule
+        unknown = " --ignore-unknown" if self.ignores_unknown else ""
+        ema = " --ema" if self.ema else ""
+        return flags.get(self.dtype, "") + ema + vae + schedule + unknown
 
 
 def write_manifest(directory: Path, manifest: EntryManifest) -> None:

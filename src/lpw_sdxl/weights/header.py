@@ -30,8 +30,7 @@ _MAX_SIZE = 1 << 48
 _SUB_BYTE_DTYPES = ("F4", "F6_E2M3", "F6_E3M2")
 _FOREIGN_FORMATS = {
     b"PK\x03\x04": "a zip archive, as PyTorch's .ckpt files are",
-    b"\x80\x02": "a Python pickle (.ckpt)",
-    b"\x80\x04": "a Python pickle (.ckpt)",
+    **{bytes([0x80, protocol]): "a Python pickle (.ckpt)" for protocol in (2, 3, 4, 5)},
     b"GGUF": "a GGUF file",
     b"<": "a web page, as a download without a login leaves it",
     b"\x89HDF": "an HDF5 file",
@@ -134,7 +133,26 @@ def _name(path: Path) -> str:
     return clean_text(path.name.removesuffix(".part")) or str(path)
 
 
+def announced_header(opening: bytes, file_size: int | None) -> int | None:
+    """Return the length of the header that a file's first bytes announce, or None for none.
+
+    A length may begin with any byte, a pickle's or a web page's first ones too. With it come five
+    bytes that are zero below 16 MB and the `{` of the JSON, as in no other format.
+
+    Args:
+        opening: the first nine bytes, or more.
+        file_size: bytes of the whole file; None while that is not known.
+    """
+    length = int.from_bytes(opening[:_LENGTH_BYTES], "little")
+    is_json = opening[_LENGTH_BYTES : _LENGTH_BYTES + 1] == b"{"
+    fits = file_size is None or _LENGTH_BYTES + length <= file_size
+    return length if is_json and fits and length <= MAX_HEADER_BYTES else None
+
+
 def _header_length(path: Path, opening: bytes, file_size: int) -> int:
+    announced = announced_header(opening, file_size)
+    if announced is not None:
+        return announced
     for magic, name in _FOREIGN_FORMATS.items():
         if opening.lstrip().startswith(magic) if magic == b"<" else opening.startswith(magic):
             raise UnsupportedCheckpointError(
