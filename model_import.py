@@ -25,6 +25,7 @@ from lpw_sdxl.weights.dtypes import CheckpointDtype
 
 if TYPE_CHECKING:
     from lpw_sdxl.addon.manifest import AddonManifest
+    from lpw_sdxl.importing.addons import AddonImporter
     from lpw_sdxl.importing.importer import Importer, ImportOptions, ImportResult, Opened
     from lpw_sdxl.store.entries import StoreEntry
     from lpw_sdxl.store.manifest import AnyManifest, Manifest
@@ -34,6 +35,9 @@ DEMO_NOTE = (
     "The demo model draws one shape on a background, such as: a small red circle on a blue "
     "background, left"
 )
+
+
+MAX_ALPHA = 1e9
 
 
 def main(words: list[str] | None = None) -> int:
@@ -118,14 +122,34 @@ def _add_addon(
         metavar="SOURCE",
         help=usage(),
     )
+    if kind is AddonKind.EMBEDDING:
+        command.add_argument(
+            "second",
+            metavar="SECOND",
+            nargs="?",
+            help="the other file of a pair with one text encoder each, in any order",
+        )
     command.add_argument("--name", help="as requests name it (default: the file's name)")
     command.add_argument(
         "--model",
         metavar="TAG",
         help="the model that it must fit (default: any in the store, else SDXL's own size)",
     )
+    if kind is AddonKind.LORA:
+        command.add_argument(
+            "--alpha",
+            metavar="N",
+            type=_alpha,
+            help="alpha of modules whose tensors state none (default: what the file's notes state, "
+            "else the rank)",
+        )
+        command.add_argument(
+            "--ignore-unknown",
+            action="store_true",
+            help="leave out and list tensors under a network's names that no module has",
+        )
     _add_file_options(command)
-    command.set_defaults(run=_addon, kind=kind)
+    command.set_defaults(run=_addon, kind=kind, alpha=None, ignore_unknown=False, second=None)
 
 
 def _add_file_options(command: argparse.ArgumentParser) -> None:
@@ -136,6 +160,17 @@ def _add_file_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--remove-source", action="store_true", help="remove a downloaded file after its import"
     )
+
+
+def _alpha(text: str) -> float:
+    """Read an alpha."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < abs(value) < MAX_ALPHA:
+        raise argparse.ArgumentTypeError("a number other than 0 is right")
+    return value
 
 
 def _sha256(text: str) -> str:
@@ -159,8 +194,17 @@ def _checkpoint(arguments: argparse.Namespace) -> None:
 def _addon(arguments: argparse.Namespace) -> None:
     from lpw_sdxl.importing.addons import AddonImporter
 
-    importer = AddonImporter(arguments.kind, _options(arguments), arguments.model)
-    _print_addon(_import(importer, arguments))
+    importer = AddonImporter(
+        arguments.kind,
+        _options(arguments),
+        arguments.model,
+        alpha=arguments.alpha,
+        ignore_unknown=arguments.ignore_unknown,
+    )
+    if arguments.second is None:
+        _print_addon(_import(importer, arguments))
+    else:
+        _print_addon(_import_pair(importer, arguments))
 
 
 def _options(arguments: argparse.Namespace) -> ImportOptions:
@@ -178,6 +222,19 @@ def _import(importer: Importer[Opened, AnyManifest], arguments: argparse.Namespa
     with ImportConsole() as console:
         acquisition = Acquisition(importer, read_kinds(), downloads, console)
         return acquisition.import_source(arguments.source, remove_source=arguments.remove_source)
+
+
+def _import_pair(importer: AddonImporter, arguments: argparse.Namespace) -> ImportResult:
+    from lpw_sdxl.download.source import read_kinds
+    from lpw_sdxl.importing.pairs import PairAcquisition
+    from lpw_sdxl.settings import ImportSettings, read_settings
+
+    downloads = read_settings(ImportSettings).downloads
+    with ImportConsole() as console:
+        acquisition = PairAcquisition(importer, read_kinds(), downloads, console)
+        return acquisition.import_sources(
+            (arguments.source, arguments.second), remove_source=arguments.remove_source
+        )
 
 
 def _print_addon(result: ImportResult) -> None:

@@ -358,10 +358,9 @@ DAMAGED: dict[str, tuple[Shapes, str]] = {
         f"some.safetensors: tensor {MODULE}.lora_down.weight has no lora_up beside it; both are "
         "needed.",
     ),
-    "alpha alone": (
-        pair(KOHYA_CONV) | {f"{MODULE}.alpha": ()},
-        f"some.safetensors: tensor {MODULE}.alpha stands alone; the factors that it belongs to are "
-        "needed.",
+    "nothing but alphas": (
+        {f"{MODULE}.alpha": (), f"{KOHYA_CONV}.alpha": ()},
+        "some.safetensors changes no module; a LoRA for SDXL is needed.",
     ),
     "scale alone": (
         {f"{MODULE}.dora_scale": (64, 1)},
@@ -480,12 +479,12 @@ DAMAGED: dict[str, tuple[Shapes, str]] = {
         pair(MODULE) | pair("lora_unet_input_blocks_4_1_transformer_blocks_7_attn1_to_q"),
         "some.safetensors: tensor lora_unet_input_blocks_4_1_transformer_blocks_7_attn1_to_q"
         ".lora_down.weight belongs to no module of SDXL's UNet or text encoders in any naming that "
-        "we know; every tensor must.",
+        "we know; --ignore-unknown leaves out and lists such tensors.",
     ),
-    "an unknown tensor": (
-        {**pair(MODULE), "some\x1bthing": (1,)},
-        "some.safetensors: tensor something belongs to no module of SDXL's UNet or text encoders "
-        "in any naming that we know; every tensor must.",
+    "an unknown tensor of a known module": (
+        {**pair(MODULE), f"{MODULE}.some\x1bthing": (1,)},
+        f"some.safetensors: tensor {MODULE}.something belongs to no module of SDXL's UNet or text "
+        "encoders in any naming that we know; --ignore-unknown leaves out and lists such tensors.",
     ),
 }
 
