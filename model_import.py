@@ -42,7 +42,7 @@ MAX_ALPHA = 1e9
 
 def main(words: list[str] | None = None) -> int:
     """Run one command, by default the process's own, and return the exit status."""
-    arguments = build_parser().parse_args(words)
+    arguments = _parse(words)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # no name is too odd to be printed
@@ -61,6 +61,18 @@ def main(words: list[str] | None = None) -> int:
             "download."
         )
     return 0
+
+
+def _parse(words: list[str] | None) -> argparse.Namespace:
+    """Read a command; SECOND may stand behind the options, where argparse no longer expects it."""
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(words)
+    is_pair = getattr(arguments, "kind", None) is AddonKind.EMBEDDING and len(rest) == 1
+    if is_pair and arguments.second is None and not rest[0].startswith("-"):
+        arguments.second = rest.pop()
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return arguments
 
 
 def build_parser() -> argparse.ArgumentParser:

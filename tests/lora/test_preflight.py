@@ -344,12 +344,10 @@ def test_wrong_peft_configurations_are_refused(metadata: Mapping[str, str], mess
     assert str(caught.value) == message
 
 
-def test_alpha_in_the_file_and_in_the_configuration_is_refused() -> None:
+def test_alpha_of_a_tensor_goes_before_that_of_the_configuration() -> None:
     header = header_of({**peft(), f"{DIFFUSERS}.alpha": ()}, metadata=noted())
-    with pytest.raises(
-        AddonError, match=r"is given both by the file and by the metadata of a PEFT LoRA"
-    ):
-        examine(header, targets())
+    (alpha,) = examine(header, targets()).alphas
+    assert alpha.source is header.tensors[f"{DIFFUSERS}.alpha"]
 
 
 DAMAGED: dict[str, tuple[Shapes, str]] = {

@@ -49,7 +49,7 @@ class AddonDetails:
     def command_arguments(self) -> str:
         """Return what the command that imports such a file again has instead of FILE."""
         files = "FIRST SECOND" if self.naming == PAIR_NAMING else "FILE"
-        alpha = f" --alpha {self.asked_alpha:g}" if self.asked_alpha is not None else ""
+        alpha = f" --alpha {self.asked_alpha!r}" if self.asked_alpha is not None else ""
         is_ignoring = any(reason.endswith(BY_IGNORE_UNKNOWN) for reason in self.ignored)
         return f"{files}{alpha}{' --ignore-unknown' * is_ignoring}"
 

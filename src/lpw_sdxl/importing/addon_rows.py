@@ -41,7 +41,8 @@ def _alpha(details: AddonDetails) -> str:
     """Return the alphas and where they come from; the rank is no alpha to show."""
     if details.alpha_note.startswith(NOT_TOLD):
         return details.alpha_note
-    return ", ".join(text for text in (_numbers(details.alphas), details.alpha_note) if text)
+    joint = ", " if details.alpha_note.startswith("by ") else "; "
+    return joint.join(text for text in (_numbers(details.alphas), details.alpha_note) if text)
 
 
 def _counts(counts: Mapping[str, int]) -> str:

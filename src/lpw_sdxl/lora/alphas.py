@@ -8,7 +8,7 @@ makes the scale 1.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -30,7 +30,7 @@ from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.header import CheckpointHeader
 
 NOT_TOLD = "not told, taken as the rank"
-TENSORS = "tensors"
+TENSORS = "their tensors"
 ASKED = "--alpha"
 
 _MAGNITUDES = (Factor.MAGNITUDE, Factor.DORA_SCALE)
@@ -104,7 +104,10 @@ def choose_alphas(
             f"{header.name} has no module whose formula has a scale; leave out --alpha."
         )
     return Alphas(
-        plans, tuple(sorted(choice.used)), dict(choice.sources), choice.list_remarks(modules)
+        plans,
+        tuple(sorted(set(choice.used_by.values()))),
+        dict(choice.sources),
+        choice.list_remarks(modules),
     )
 
 
@@ -148,7 +151,6 @@ class _Choice:
     asked: float | None
     notes: _Notes
     numbers: Mapping[str, float]
-    used: set[float] = field(default_factory=set)
     sources: Counter[str] = field(default_factory=Counter)
     used_by: dict[tuple[Component, str], float] = field(default_factory=dict)
 
@@ -162,7 +164,6 @@ class _Choice:
             number = value
         self.sources[source] += 1
         if number is not None:
-            self.used.add(number)
             self.used_by[module.component, module.path] = number
         return TensorPlan(module.component, module.path, Factor.ALPHA, (), tensor, value)
 
@@ -194,6 +195,9 @@ class _Choice:
     def list_remarks(self, modules: Sequence[ScaledModule]) -> tuple[str, ...]:
         """List the statements that differ from what is used."""
         remarks: Counter[str] = Counter()
+        used_in: dict[Component, set[float]] = defaultdict(set)
+        for (component, _), number in self.used_by.items():
+            used_in[component].add(number)
         for module in modules:
             used = self.used_by.get((module.component, module.path))
             if used is None:  # a tensor that is not there yet
@@ -202,7 +206,7 @@ class _Choice:
                 stated = config.alpha_of(module.path, module.rank)
                 # sd-scripts' keys tell nothing of convolutions, which may have another alpha.
                 is_plain = config is self.notes.plain.get(module.component)
-                others = self.used if is_plain else {used}
+                others = used_in[module.component] if is_plain else {used}
                 if not any(math.isclose(stated, other, rel_tol=_TOLERANCE) for other in others):
                     remarks[f"{config.place} states {stated:g}, which does not count"] += 1
                 rank = config.rank_of(module.path)
