@@ -113,7 +113,7 @@ def choose_alphas(
 
 @dataclass(frozen=True)
 class _Notes:
-    """What is stated beside the tensors; `flaw` is why PEFT's file is not used."""
+    """The statements beside the tensors; `flaw` is why PEFT's file is not used."""
 
     noted: Mapping[Component, AdapterConfig]
     plain: Mapping[Component, AdapterConfig]
@@ -204,7 +204,7 @@ class _Choice:
                 continue
             for config in self.notes.all_of(module):
                 stated = config.alpha_of(module.path, module.rank)
-                # sd-scripts' keys tell nothing of convolutions, which may have another alpha.
+                # sd-scripts' keys leave out convolutions, which may have another alpha.
                 is_plain = config is self.notes.plain.get(module.component)
                 others = used_in[module.component] if is_plain else {used}
                 if not any(math.isclose(stated, other, rel_tol=_TOLERANCE) for other in others):
