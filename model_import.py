@@ -30,6 +30,7 @@ from lpw_sdxl.weights.dtypes import CheckpointDtype
 
 if TYPE_CHECKING:
     from lpw_sdxl.addon.manifest import AddonManifest
+    from lpw_sdxl.importing.addons import AddonImporter
     from lpw_sdxl.importing.importer import Importer, ImportOptions, ImportResult, Opened
     from lpw_sdxl.store.entries import StoreEntry
     from lpw_sdxl.store.manifest import AnyManifest, Manifest
@@ -41,9 +42,12 @@ DEMO_NOTE = (
 )
 
 
+MAX_ALPHA = 1e9
+
+
 def main(words: list[str] | None = None) -> int:
     """Run one command, by default the process's own, and return the exit status."""
-    arguments = build_parser().parse_args(words)
+    arguments = _parse(words)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # no name is too odd to be printed
@@ -62,6 +66,18 @@ def main(words: list[str] | None = None) -> int:
             "download."
         )
     return 0
+
+
+def _parse(words: list[str] | None) -> argparse.Namespace:
+    """Read a command; SECOND may stand behind the options, where argparse no longer expects it."""
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(words)
+    is_pair = getattr(arguments, "kind", None) is AddonKind.EMBEDDING and len(rest) == 1
+    if is_pair and arguments.second is None and not rest[0].startswith("-"):
+        arguments.second = rest.pop()
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return arguments
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -133,14 +149,34 @@ def _add_addon(
         metavar="SOURCE",
         help=usage(),
     )
+    if kind is AddonKind.EMBEDDING:
+        command.add_argument(
+            "second",
+            metavar="SECOND",
+            nargs="?",
+            help="the other file of a pair with one text encoder each, in any order",
+        )
     command.add_argument("--name", help="as requests name it (default: the file's name)")
     command.add_argument(
         "--model",
         metavar="TAG",
         help="the model that it must fit (default: any in the store, else SDXL's own size)",
     )
+    if kind is AddonKind.LORA:
+        command.add_argument(
+            "--alpha",
+            metavar="N",
+            type=_alpha,
+            help="alpha of modules whose tensors state none (default: what the file's notes state, "
+            "else the rank)",
+        )
+        command.add_argument(
+            "--ignore-unknown",
+            action="store_true",
+            help="leave out and list tensors under a network's names that no module has",
+        )
     _add_file_options(command)
-    command.set_defaults(run=_addon, kind=kind)
+    command.set_defaults(run=_addon, kind=kind, alpha=None, ignore_unknown=False, second=None)
 
 
 def _add_file_options(command: argparse.ArgumentParser) -> None:
@@ -151,6 +187,17 @@ def _add_file_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--remove-source", action="store_true", help="remove a downloaded file after its import"
     )
+
+
+def _alpha(text: str) -> float:
+    """Read an alpha."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < abs(value) < MAX_ALPHA:
+        raise argparse.ArgumentTypeError("a number other than 0 is right")
+    return value
 
 
 def _sha256(text: str) -> str:
@@ -177,8 +224,17 @@ def _checkpoint(arguments: argparse.Namespace) -> None:
 def _addon(arguments: argparse.Namespace) -> None:
     from lpw_sdxl.importing.addons import AddonImporter
 
-    importer = AddonImporter(arguments.kind, _options(arguments), arguments.model)
-    _print_addon(_import(importer, arguments))
+    importer = AddonImporter(
+        arguments.kind,
+        _options(arguments),
+        arguments.model,
+        alpha=arguments.alpha,
+        ignore_unknown=arguments.ignore_unknown,
+    )
+    if arguments.second is None:
+        _print_addon(_import(importer, arguments))
+    else:
+        _print_addon(_import_pair(importer, arguments))
 
 
 def _options(arguments: argparse.Namespace) -> ImportOptions:
@@ -196,6 +252,19 @@ def _import(importer: Importer[Opened, AnyManifest], arguments: argparse.Namespa
     with ImportConsole() as console:
         acquisition = Acquisition(importer, read_kinds(), downloads, console)
         return acquisition.import_source(arguments.source, remove_source=arguments.remove_source)
+
+
+def _import_pair(importer: AddonImporter, arguments: argparse.Namespace) -> ImportResult:
+    from lpw_sdxl.download.source import read_kinds
+    from lpw_sdxl.importing.pairs import PairAcquisition
+    from lpw_sdxl.settings import ImportSettings, read_settings
+
+    downloads = read_settings(ImportSettings).downloads
+    with ImportConsole() as console:
+        acquisition = PairAcquisition(importer, read_kinds(), downloads, console)
+        return acquisition.import_sources(
+            (arguments.source, arguments.second), remove_source=arguments.remove_source
+        )
 
 
 def _print_addon(result: ImportResult) -> None:

@@ -11,7 +11,7 @@ from lpw_sdxl.addon.manifest import (
     AddonDetails,
     read_addon_manifest,
 )
-from lpw_sdxl.embedding.preflight import embedding_fit
+from lpw_sdxl.embedding.preflight import PAIR_NAMING, embedding_fit
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.store.manifest import verify_files
@@ -114,3 +114,28 @@ def test_a_file_that_is_not_as_imported_is_named(write_entry: Write, damage, sen
         verify_files(directory, manifest)
     assert "lora FILE --name 'Add Detail XL' --force" in str(caught.value)
     assert str(directory) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"details": AddonDetails(asked_alpha=0.1)}, "lora FILE --alpha 0.1 --name"),
+        (
+            {"details": AddonDetails(ignored={"lora_unet_x.gate, by --ignore-unknown": 1})},
+            "lora FILE --ignore-unknown --name",
+        ),
+        (
+            {"kind": AddonKind.EMBEDDING, "details": AddonDetails(naming=PAIR_NAMING)},
+            "embedding FIRST SECOND --name",
+        ),
+    ],
+    ids=["alpha", "unknown", "pair"],
+)
+def test_the_command_that_mends_it_has_the_options_it_was_imported_with(
+    write_entry: Write, changes: dict[str, object], words: str
+):
+    directory = write_entry(**changes)
+    manifest = read_addon_manifest(directory)
+    directory.joinpath(manifest.kind.file_name).unlink()
+    with pytest.raises(AddonError, match=f"`python model_import.py {words} 'Add Detail XL' --fo"):
+        verify_files(directory, manifest)

@@ -152,6 +152,10 @@ FILES: dict[CheckpointKind, list[Shapes]] = {
         {"oft_unet_output_blocks_0_1_proj_in.oft_diag": (4, 8)},
         {"lycoris_input_blocks_4_1_proj_in.a1.weight": (4, 8)},  # GLoRA
         {"lora_unet_input_blocks_4_1_proj_in.diff": (4, 8)},  # full differences
+        {"unet.down_blocks.1.attentions.0.proj_in.diff": (4, 8)},
+        {"down_blocks.1.attentions.0.proj_in.weight.diff": (4, 8)},
+        {"unet.conv_in.diff_b": (8,)},
+        {"unet.down_blocks.1.attentions.0.norm.w_norm": (8,)},
         {"lora_te2_text_projection.on_input": (4,)},  # IA3
         {"double_blocks.0.img_attn.qkv.lora_down.weight": (4, 8)},  # Flux's
         {"lora_unet_x.lora_up.weight": (8, 4), "bundle_emb.style.clip_l": (4, 768)},

@@ -17,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from conftest import ROOT, Store, store_environment
 from demo.looking import look, nearest_colour
@@ -92,6 +93,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         source = ROOT / "demo" / "addons" / f"{addon}.safetensors"
         shutil.copy(source, folder / f"{name}.safetensors")
+    vectors = load_file(folder / "my_negative.safetensors")
+    for name, key in (("learned_embeds", "clip_l"), ("learned_embeds_2", "clip_g")):
+        save_file({"<my-token>": vectors[key]}, folder / f"{name}.safetensors")
     return folder
 
 

@@ -140,7 +140,9 @@ PROMPTS = {
 
 def resolve(name: str, field: str) -> SimpleNamespace:
     name = name.lower()
-    return SimpleNamespace(manifest=SimpleNamespace(name=name, origin=Origin("", "", 1, name * 64)))
+    return SimpleNamespace(
+        manifest=SimpleNamespace(name=name, origin=Origin("", "", 1, name * 64), tag=name)
+    )
 
 
 def lora_record(prompt: str, body: list[str], style: str = "lpw") -> ImageRecord:
@@ -230,8 +232,8 @@ def test_hashes_identify_the_files_that_were_used() -> None:
     made = replace(
         record(),
         loras=(
-            LoraUse("a", "0123456789abcdef" * 4, LoraStrength(1.0, 1.0)),
-            LoraUse("b-c", "fedcba9876543210" * 4, LoraStrength(0.5, 1.0)),
+            LoraUse("a", "0123456789abcdef" * 4, LoraStrength(1.0, 1.0), "a"),
+            LoraUse("b-c", "fedcba9876543210" * 4, LoraStrength(0.5, 1.0), "b"),
         ),
         embeddings=(
             EmbeddingUse("bad, hands", "0011223344556677" * 4),

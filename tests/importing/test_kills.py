@@ -77,7 +77,7 @@ class Subject:
     """A kind of file that is imported: two different ones under one name.
 
     Attributes:
-        words: the command and its options, without the source.
+        words: the command and its options, without the source; of a pair with its other file.
         name: in the store.
         file: the one that is killed.
         other: the one that is there before.
@@ -91,13 +91,20 @@ class Subject:
     wait_s: float
 
 
-@pytest.fixture(params=["checkpoint", "lora", "embedding"])
+@pytest.fixture(params=["checkpoint", "lora", "embedding", "pair"])
 def subject(request: pytest.FixtureRequest, tiny_checkpoint: Path, tmp_path: Path) -> Subject:
     files = tmp_path / "file.safetensors", tmp_path / "other.safetensors"
     kind = request.param
     if kind == "checkpoint":
         write_checkpoint(files[1], SyntheticSize.TINY, seed=99)
         return Subject((kind,), "sdxl", tiny_checkpoint, files[1], 0.0004)
+    if kind == "pair":
+        for seed, path in enumerate(files):
+            save_file({"<token>": torch.full((8, 32), float(seed))}, path)
+        second = tmp_path / "second.safetensors"
+        save_file({"<token>": torch.ones(8, 64)}, second)
+        words = ("embedding", "--name", "mine", str(second))
+        return Subject(words, "embedding-mine", *files, 0.02)
     for seed, path in enumerate(files):
         if kind == "lora":
             targets = read_targets(request.getfixturevalue("store").model_directory)

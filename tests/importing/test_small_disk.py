@@ -172,6 +172,19 @@ def test_a_disk_that_fills_during_an_addons_import_leaves_the_store_as_it_was(
     )
 
 
+@pytest.mark.parametrize("moment", ["-", "hash", "convert", "publish"])
+def test_a_pair_is_whole_or_not_there(run_on_small_disk, tmp_path: Path, moment: str):
+    files = []
+    for width in (768, 1280):
+        files.append(str(tmp_path / f"{width}.safetensors"))
+        save_file({"<token>": torch.ones(75, width)}, files[-1])
+    outcome = run_on_small_disk(20 if moment == "-" else 100, moment, "embedding", *files)
+    is_whole = any(name.endswith("manifest.json") for name in outcome.left)
+    assert (outcome.status, is_whole) == ((0, True) if moment == "publish" else (1, False))
+    assert is_whole or outcome.left == []
+    assert outcome.filled is (moment != "-")
+
+
 @pytest.mark.parametrize("addon", ["lora", "embedding"], indirect=True)
 def test_an_addons_publication_needs_no_room(run_on_small_disk, addon):
     kind, path = addon

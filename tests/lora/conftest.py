@@ -38,6 +38,10 @@ class CanonicalFile:
     def origin(self) -> Origin:
         return Origin("", self.file.name, 1, self.name)
 
+    @property
+    def tag(self) -> str:
+        return self.name
+
     def verify(self) -> None:
         if not self.file.exists():
             raise FileNotFoundError(self.file)

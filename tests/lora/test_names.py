@@ -132,6 +132,21 @@ TABLE: list[tuple[str, Component, str, Factor, Naming]] = [
         Naming.KOHYA,
     ),
     (
+        "diffusion_model_output_blocks_0_1_proj_in.lora_down.weight",
+        UNET,
+        "up_blocks.0.attentions.0.proj_in",
+        Factor.DOWN,
+        Naming.KOHYA,
+    ),
+    (
+        "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.weight.diff",
+        UNET,
+        BLOCK + "attn1.to_q",
+        Factor.DIFF,
+        Naming.DIFFUSERS,
+    ),
+    ("unet.conv_in.bias.diff", UNET, "conv_in", Factor.DIFF_B, Naming.DIFFUSERS),
+    (
         "lycoris_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q.lokr_w1_a",
         UNET,
         BLOCK + "attn1.to_q",

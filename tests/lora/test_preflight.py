@@ -344,12 +344,10 @@ def test_wrong_peft_configurations_are_refused(metadata: Mapping[str, str], mess
     assert str(caught.value) == message
 
 
-def test_alpha_in_the_file_and_in_the_configuration_is_refused() -> None:
+def test_alpha_of_a_tensor_goes_before_that_of_the_configuration() -> None:
     header = header_of({**peft(), f"{DIFFUSERS}.alpha": ()}, metadata=noted())
-    with pytest.raises(
-        AddonError, match=r"is given both by the file and by the metadata of a PEFT LoRA"
-    ):
-        examine(header, targets())
+    (alpha,) = examine(header, targets()).alphas
+    assert alpha.source is header.tensors[f"{DIFFUSERS}.alpha"]
 
 
 DAMAGED: dict[str, tuple[Shapes, str]] = {
@@ -358,10 +356,9 @@ DAMAGED: dict[str, tuple[Shapes, str]] = {
         f"some.safetensors: tensor {MODULE}.lora_down.weight has no lora_up beside it; both are "
         "needed.",
     ),
-    "alpha alone": (
-        pair(KOHYA_CONV) | {f"{MODULE}.alpha": ()},
-        f"some.safetensors: tensor {MODULE}.alpha stands alone; the factors that it belongs to are "
-        "needed.",
+    "nothing but alphas": (
+        {f"{MODULE}.alpha": (), f"{KOHYA_CONV}.alpha": ()},
+        "some.safetensors changes no module; a LoRA for SDXL is needed.",
     ),
     "scale alone": (
         {f"{MODULE}.dora_scale": (64, 1)},
@@ -480,12 +477,12 @@ DAMAGED: dict[str, tuple[Shapes, str]] = {
         pair(MODULE) | pair("lora_unet_input_blocks_4_1_transformer_blocks_7_attn1_to_q"),
         "some.safetensors: tensor lora_unet_input_blocks_4_1_transformer_blocks_7_attn1_to_q"
         ".lora_down.weight belongs to no module of SDXL's UNet or text encoders in any naming that "
-        "we know; every tensor must.",
+        "we know; --ignore-unknown leaves out and lists such tensors.",
     ),
-    "an unknown tensor": (
-        {**pair(MODULE), "some\x1bthing": (1,)},
-        "some.safetensors: tensor something belongs to no module of SDXL's UNet or text encoders "
-        "in any naming that we know; every tensor must.",
+    "an unknown tensor of a known module": (
+        {**pair(MODULE), f"{MODULE}.some\x1bthing": (1,)},
+        f"some.safetensors: tensor {MODULE}.something belongs to no module of SDXL's UNet or text "
+        "encoders in any naming that we know; --ignore-unknown leaves out and lists such tensors.",
     ),
 }
 

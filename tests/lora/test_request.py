@@ -23,7 +23,9 @@ class Entry:
 
 
 KNOWN = {
-    name: Entry(SimpleNamespace(name=name, origin=Origin("", "", 1, name[0] * 64)))
+    name: Entry(
+        SimpleNamespace(name=name, origin=Origin("", "", 1, name[0] * 64), tag=name[0] * 64)
+    )
     for name in ("a", "b", "c")
 }
 
@@ -41,7 +43,7 @@ def reference(name: str, weight: float = 1.0, **fields: float) -> LoraReference:
 
 
 def use(name: str, unet: float, text_encoder: float) -> LoraUse:
-    return LoraUse(name, name * 64, LoraStrength(unet=unet, text_encoder=text_encoder))
+    return LoraUse(name, name * 64, LoraStrength(unet=unet, text_encoder=text_encoder), name * 64)
 
 
 def read(prompt: str, *references: LoraReference, limit: int = 10) -> tuple[LoraUse, ...]:

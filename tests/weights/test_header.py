@@ -22,6 +22,16 @@ from tests.forge.raw import safetensors_bytes
 A = {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]}
 
 
+def test_metadata_of_null_is_no_metadata(tmp_path: Path):
+    """As safetensors' own reader has it."""
+    path = tmp_path / "null.safetensors"
+    path.write_bytes(safetensors_bytes({"__metadata__": None, "a": A}, bytes(12)))
+    with safe_open(path, "pt") as file:
+        assert (file.metadata(), list(file.keys())) == (None, ["a"])
+    header = read_header(path)
+    assert (dict(header.metadata), list(header.tensors)) == ({}, ["a"])
+
+
 def test_offsets_are_counted_from_the_start_of_the_file(tiny_checkpoint: Path):
     header = read_header(tiny_checkpoint)
     assert header.file_size == tiny_checkpoint.stat().st_size

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lpw_sdxl.checkpoint import architecture
-from lpw_sdxl.embedding.preflight import EmbeddingPlan
+from lpw_sdxl.embedding.preflight import EmbeddingPlan, examine_half
 from lpw_sdxl.errors import AddonError, CheckpointError, LpwSdxlError
-from lpw_sdxl.lora.plan import LoraPlan
+from lpw_sdxl.lora.plan import NO_CHOICES, LoraChoices, LoraPlan
 from lpw_sdxl.lora.preflight import examine
 from lpw_sdxl.lora.targets import (
     LORA_COMPONENTS,
@@ -49,12 +49,15 @@ class LoraFit(NamedTuple):
     plan: LoraPlan
 
 
-def fit_lora(header: CheckpointHeader, model: str | None) -> LoraFit:
+def fit_lora(
+    header: CheckpointHeader, model: str | None, choices: LoraChoices = NO_CHOICES
+) -> LoraFit:
     """Find the first model that a LoRA fits.
 
     Args:
         header: of the LoRA's file.
         model: tag of the model that it must fit; None for any.
+        choices: the user's for the file.
 
     Raises:
         AddonError: it fits none; the reason is SDXL's own, or that of the model asked for.
@@ -63,13 +66,42 @@ def fit_lora(header: CheckpointHeader, model: str | None) -> LoraFit:
     reasons: dict[str, LpwSdxlError] = {}
     for candidate in candidates(model):
         try:
-            plan = examine(header, candidate.targets)
+            plan = examine(header, candidate.targets, choices)
         except (AddonError, CheckpointError) as error:
             reasons[candidate.name] = error
             continue
         return LoraFit(candidate.name, signature(candidate.targets), plan)
     reason = reasons.get(SDXL) or next(iter(reasons.values()))
     raise reason
+
+
+def order_pair(
+    first: CheckpointHeader, second: CheckpointHeader, model: str | None
+) -> tuple[CheckpointHeader, CheckpointHeader]:
+    """Return two files, each for one text encoder, in the order of a model's encoders.
+
+    Args:
+        first: one of the files, in any order; it has one tensor.
+        second: the other one.
+        model: tag of the model that they must fit; None for any of the store's, or SDXL's own.
+
+    Raises:
+        AddonError: their widths are those of no model's two encoders.
+        ModelError: the model asked for is not in the store.
+    """
+    found = tuple(examine_half(header).shape[-1] for header in (first, second))
+    known = [encoder_widths(candidate.targets) for candidate in candidates(model, has_sdxl=False)]
+    if model is None:
+        known.append((SDXL_WIDTHS[0], SDXL_WIDTHS[1]))
+    if found in known:
+        return first, second
+    if found[::-1] in known:
+        return second, first
+    right = known[0] if model is not None else known[-1]
+    raise AddonError(
+        f"{first.name} and {second.name} are for text encoders of the widths {found[0]} and "
+        f"{found[1]}; one file for {right[0]} and one for {right[1]} would be right."
+    )
 
 
 def fit_embedding(header: CheckpointHeader, plan: EmbeddingPlan, model: str | None) -> str:

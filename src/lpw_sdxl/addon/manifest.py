@@ -12,7 +12,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Self
 
+from lpw_sdxl.embedding.preflight import PAIR_NAMING
 from lpw_sdxl.errors import AddonError
+from lpw_sdxl.lora.left_out import BY_IGNORE_UNKNOWN
 from lpw_sdxl.store.kind import AddonKind, kind_of_store_name, store_name
 from lpw_sdxl.store.manifest import EntryManifest, read_entry
 
@@ -27,8 +29,10 @@ class AddonDetails:
         ranks: sorted, each once.
         alphas: likewise; empty if they are not known from the header.
         modules: number of changed modules by component.
-        ignored: number of unused tensors by the reason that they are harmless.
+        ignored: number of tensors that are left out, by the reason or by their name.
         vectors: of an embedding: how many tokens it takes; 0 for a LoRA.
+        alpha_note: where a LoRA's alphas come from, unless from its tensors.
+        asked_alpha: the alpha that the user stated, if a module has it; else None.
     """
 
     kinds: tuple[str, ...] = ()
@@ -38,6 +42,16 @@ class AddonDetails:
     modules: Mapping[str, int] = field(default_factory=dict)
     ignored: Mapping[str, int] = field(default_factory=dict)
     vectors: int = 0
+    alpha_note: str = ""
+    asked_alpha: float | None = None
+
+    @property
+    def command_arguments(self) -> str:
+        """Return what the command that imports such a file again has instead of FILE."""
+        files = "FIRST SECOND" if self.naming == PAIR_NAMING else "FILE"
+        alpha = f" --alpha {self.asked_alpha!r}" if self.asked_alpha is not None else ""
+        is_ignoring = any(reason.endswith(BY_IGNORE_UNKNOWN) for reason in self.ignored)
+        return f"{files}{alpha}{' --ignore-unknown' * is_ignoring}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +81,16 @@ class AddonManifest(EntryManifest):
     @classmethod
     def unusable(cls, directory: Path, what: str, known: Self | None = None) -> AddonError:
         """Return the error that states what is wrong with an entry and how to import it again."""
-        name = directory.parent.name
+        name, arguments = directory.parent.name, "FILE"
         if known is None:
             kind = kind_of_store_name(name) or AddonKind.LORA
             users_name = name.removeprefix(kind.prefix)
         else:
             kind, users_name = known.kind, known.name
+            arguments = known.details.command_arguments
         return AddonError(
             f"The {kind.noun} {name}:{directory.name} {what}; import its file again with "
-            f"`python model_import.py {kind} FILE --name {quote(users_name)} --force`."
+            f"`python model_import.py {kind} {arguments} --name {quote(users_name)} --force`."
         )
 
     def describe(self) -> dict[str, object]:

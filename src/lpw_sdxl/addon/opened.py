@@ -8,21 +8,26 @@ Reads no weights. The steps that differ between the two kinds are all here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lpw_sdxl.addon.fit import fit_embedding, fit_lora
+from lpw_sdxl.addon.fit import fit_embedding, fit_lora, order_pair
 from lpw_sdxl.addon.manifest import AddonDetails
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
 from lpw_sdxl.checkpoint.notes import header_notes
 from lpw_sdxl.embedding import preflight as embedding_preflight
+from lpw_sdxl.embedding.preflight import EmbeddingPlan
 from lpw_sdxl.errors import AddonError
-from lpw_sdxl.lora.plan import LoraSummary
+from lpw_sdxl.lora.peft_config import CONFIG_FILE
+from lpw_sdxl.lora.plan import NO_CHOICES, LoraChoices, LoraSummary
 from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.store.origin import AuthorNotes
+from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.files import file_stamp
 from lpw_sdxl.weights.header import CheckpointHeader, read_header
 from lpw_sdxl.weights.progress import Progress
+
+_ENCODERS = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
 
 Write = Callable[[Path, Progress], None]
 
@@ -33,8 +38,9 @@ class OpenedAddon:
 
     Attributes:
         kind: what it is.
-        header: the file's.
-        stamps: the file with its `file_stamp` before it was read.
+        header: the file's; of a pair, the first text encoder's with the tensors and bytes of both.
+        sources: the files whose tensors the entry has, in the order of the text encoders.
+        stamps: every file that is read, with its `file_stamp` before it was read.
         details: what is in it, as far as the header has it.
         notes: its author's, as the header has them.
         fits: as in the manifest.
@@ -44,6 +50,7 @@ class OpenedAddon:
 
     kind: AddonKind
     header: CheckpointHeader
+    sources: tuple[Path, ...]
     stamps: Mapping[Path, str]
     details: AddonDetails
     notes: AuthorNotes
@@ -53,7 +60,11 @@ class OpenedAddon:
 
 
 def open_addon(
-    kind: AddonKind, path: Path, model: str | None = None, full_size: int | None = None
+    kind: AddonKind,
+    path: Path,
+    model: str | None = None,
+    full_size: int | None = None,
+    choices: LoraChoices = NO_CHOICES,
 ) -> OpenedAddon:
     """Read a file's header and find the model that it fits.
 
@@ -62,6 +73,7 @@ def open_addon(
         path: the file.
         model: tag of the model that it must fit; None for any of the store's, or SDXL's own.
         full_size: as in `read_header`, for a file that is still being downloaded.
+        choices: the user's for a LoRA.
 
     Raises:
         AddonError: it is of another kind, or fits no such model.
@@ -69,9 +81,42 @@ def open_addon(
         ModelError: the model is not in the store.
     """
     # Taken first: a file that is replaced meanwhile must not pass for the one that was judged.
-    stamps = {path: file_stamp(path)}
-    open_kind = {AddonKind.LORA: _open_lora, AddonKind.EMBEDDING: _open_embedding}[kind]
-    return open_kind(read_header(path, full_size), stamps, model)
+    stamp = file_stamp(path)
+    if kind is AddonKind.LORA:
+        beside = path.with_name(CONFIG_FILE)
+        stamps = {path: stamp, beside: file_stamp(beside)}
+        return _open_lora(read_header(path, full_size), stamps, model, choices)
+    header = read_header(path, full_size)
+    plan = embedding_preflight.examine(header)
+    return _opened_embedding(header, plan, (path,), {path: stamp}, model)
+
+
+def open_pair(
+    path: Path, second: Path, model: str | None = None, full_size: int | None = None
+) -> OpenedAddon:
+    """Read the headers of an embedding's two files and find the model that they fit.
+
+    Args:
+        path: the file of one text encoder, either of the two.
+        second: the file of the other one, which is whole.
+        model: as in `open_addon`.
+        full_size: as in `read_header`, of `path`.
+
+    Raises:
+        AddonError: they are no pair, or fit no such model.
+        CheckpointError: one is damaged, or no safetensors file.
+        ModelError: the model is not in the store.
+    """
+    stamps = {path: file_stamp(path), second: file_stamp(second)}
+    headers = order_pair(read_header(path, full_size), read_header(second), model)
+    plan = embedding_preflight.examine_pair(*headers)
+    sizes = [header.file_size for header in headers]
+    tensors = {
+        component.value: tensor for component, tensor in zip(_ENCODERS, plan.tensors, strict=True)
+    }
+    header = replace(headers[0], file_size=sum(sizes), tensors=tensors)
+    sources = headers[0].path, headers[1].path
+    return _opened_embedding(header, plan, sources, stamps, model)
 
 
 def lora_details(summary: LoraSummary, ignored: Mapping[str, int]) -> AddonDetails:
@@ -83,17 +128,21 @@ def lora_details(summary: LoraSummary, ignored: Mapping[str, int]) -> AddonDetai
         alphas=summary.alphas,
         modules={component.value: count for component, count in summary.modules.items() if count},
         ignored=ignored,
+        alpha_note=summary.alpha_note,
+        asked_alpha=summary.asked_alpha,
     )
 
 
 def _open_lora(
-    header: CheckpointHeader, stamps: Mapping[Path, str], model: str | None
+    header: CheckpointHeader, stamps: Mapping[Path, str], model: str | None, choices: LoraChoices
 ) -> OpenedAddon:
     found = kind_of(header.tensors, header.metadata)
     if found not in (CheckpointKind.LORA, CheckpointKind.UNKNOWN):
         raise AddonError(f"{header.name} is {found.title}; a LoRA for SDXL is needed.")
-    fit = fit_lora(header, model)
+    fit = fit_lora(header, model, choices)
     summary = fit.plan.summary
+    if not fit.plan.has_config_beside:
+        stamps = {header.path: stamps[header.path]}
 
     def write(path: Path, progress: Progress) -> None:
         from lpw_sdxl.lora.convert import convert
@@ -103,6 +152,7 @@ def _open_lora(
     return OpenedAddon(
         kind=AddonKind.LORA,
         header=header,
+        sources=(header.path,),
         stamps=stamps,
         details=lora_details(summary, fit.plan.ignored),
         notes=summary.notes,
@@ -112,10 +162,13 @@ def _open_lora(
     )
 
 
-def _open_embedding(
-    header: CheckpointHeader, stamps: Mapping[Path, str], model: str | None
+def _opened_embedding(
+    header: CheckpointHeader,
+    plan: EmbeddingPlan,
+    sources: tuple[Path, ...],
+    stamps: Mapping[Path, str],
+    model: str | None,
 ) -> OpenedAddon:
-    plan = embedding_preflight.examine(header)
     name = fit_embedding(header, plan, model)
 
     def write(path: Path, progress: Progress) -> None:
@@ -126,6 +179,7 @@ def _open_embedding(
     return OpenedAddon(
         kind=AddonKind.EMBEDDING,
         header=header,
+        sources=sources,
         stamps=stamps,
         details=AddonDetails(naming=plan.naming, vectors=plan.vectors),
         notes=header_notes(header),

@@ -160,6 +160,8 @@ _KINDS: tuple[tuple[CheckpointKind, Test], ...] = (
         _contains("hada_w1", "hada_w2", "lokr_w", "oft_blocks", "oft_diag", "oft_R", "dora_scale"),
     ),
     (CheckpointKind.LORA, _starts("lora_unet_", "lora_te", "lycoris_", "lora_prior_")),
+    # A full difference, in whatever names its modules have.
+    (CheckpointKind.LORA, _ends(".diff", ".diff_b", ".w_norm", ".b_norm")),
     (CheckpointKind.CONTROLNET, _starts("lllite_", "lora_controlnet", "controlnet_")),
     (
         CheckpointKind.CONTROLNET,

@@ -66,6 +66,11 @@ class Checkpoint:
     stamps: Mapping[Path, str]
 
     @property
+    def sources(self) -> tuple[Path, ...]:
+        """Return the file that the entry is of; a VAE's is an option."""
+        return (self.header.path,)
+
+    @property
     def notes(self) -> AuthorNotes:
         """Return what the header has of its author's notes."""
         return header_notes(self.header)

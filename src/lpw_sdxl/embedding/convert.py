@@ -11,6 +11,7 @@ from lpw_sdxl.errors import AddonError
 from lpw_sdxl.weights.header import TensorInfo, read_header
 from lpw_sdxl.weights.progress import Progress
 from lpw_sdxl.weights.tensors import TORCH_DTYPES, is_finite, tensor_bytes
+from lpw_sdxl.weights.text import clean_text
 from lpw_sdxl.weights.writer import TensorSpec, write_safetensors
 
 NAMES = ("text_encoder", "text_encoder_2")
@@ -49,9 +50,10 @@ def _read(info: TensorInfo) -> torch.Tensor:
     tensor = tensor.to(dtype)
     # Float16 is what the text encoders run in: one that can't hold it would keep it from starting.
     if not is_finite(tensor.to(torch.float16)):
+        name = clean_text(info.name)[:80]
         raise AddonError(
-            f"{info.path.name} is damaged: tensor {info.name} holds NaN or infinity, or a number "
-            "too large for its dtype; get another copy."
+            f"{info.path.name} is damaged: tensor {name} holds NaN or infinity, or a number too "
+            "large for its dtype; get another copy."
         )
     return tensor
 

@@ -38,6 +38,8 @@ _OTHER_BASES = {
     1024: "a Stable Diffusion 2.x embedding",
     1280: "an embedding for SDXL's second text encoder alone",
 }
+PAIR_NAMING = "Diffusers, a file for each text encoder"
+HOW_TO_JOIN = "python model_import.py embedding FIRST SECOND"
 _WHAT_IS_RIGHT = "an SDXL embedding, with the tensors clip_l and clip_g, is needed"
 
 
@@ -86,7 +88,8 @@ def examine(header: CheckpointHeader) -> EmbeddingPlan:
         if key not in tensors:
             raise AddonError(
                 f"{header.name} holds an embedding for one of SDXL's two text encoders: "
-                f"{present} is there, and {key} is missing."
+                f"{present} is there, and {key} is missing; if that is another file, "
+                f"`{HOW_TO_JOIN}` joins them."
             )
     for key in tensors:
         if key not in pair:
@@ -104,17 +107,60 @@ def examine(header: CheckpointHeader) -> EmbeddingPlan:
     return EmbeddingPlan(vectors, (first, second), "/".join(pair))
 
 
+def examine_half(header: CheckpointHeader) -> TensorInfo:
+    """Find the only tensor of a file for one text encoder, whose name is the token or a usual one.
+
+    Diffusers' training of textual inversions for SDXL leaves a pair of such files.
+
+    Raises:
+        AddonError: the file has another number of tensors, or a wrong shape or dtype.
+    """
+    if len(header.tensors) != 1:
+        raise AddonError(
+            f"{header.name} has {len(header.tensors)} tensors; each of two files that are joined "
+            "to one embedding has one, for one text encoder."
+        )
+    (tensor,) = header.tensors.values()
+    _vectors(header, tensor)
+    return tensor
+
+
+def examine_pair(first: CheckpointHeader, second: CheckpointHeader) -> EmbeddingPlan:
+    """Plan one embedding of two files, of the first and of the second text encoder.
+
+    Raises:
+        AddonError: one of them is no such file, or they are not of one embedding.
+    """
+    headers = first, second
+    tensors = examine_half(first), examine_half(second)
+    names = tensors[0].name, tensors[1].name
+    if names[0] != names[1] and names not in _PAIRS:
+        shown = [clean_text(name)[:80] for name in names]
+        raise AddonError(
+            f"{first.name} is for the token {shown[0]!r} and {second.name} for {shown[1]!r}; two "
+            "files of one token would be right."
+        )
+    counts = [_vectors(*half) for half in zip(headers, tensors, strict=True)]
+    if counts[0] != counts[1]:
+        raise AddonError(
+            f"{first.name} has {counts[0]} vectors and {second.name} has {counts[1]}; as many in "
+            "both would be right."
+        )
+    return EmbeddingPlan(counts[0], tensors, PAIR_NAMING)
+
+
 def _vectors(header: CheckpointHeader, tensor: TensorInfo) -> int:
     """Return how many vectors a tensor holds."""
+    name = clean_text(tensor.name)[:80]
     if tensor.dtype not in DTYPES:
         raise AddonError(
-            f"{header.name}: {tensor.name} has the dtype {tensor.dtype}; numbers with a fraction "
+            f"{header.name}: {name} has the dtype {tensor.dtype}; numbers with a fraction "
             "(F32, F16 or BF16) would be right."
         )
     shape = tensor.shape if len(tensor.shape) != 1 else (1, *tensor.shape)
     if len(shape) != 2 or not all(shape):
         raise AddonError(
-            f"{header.name}: {tensor.name} has the shape {list(tensor.shape)}; [vectors, width] "
+            f"{header.name}: {name} has the shape {list(tensor.shape)}; [vectors, width] "
             "would be right."
         )
     if shape[0] > MAX_VECTORS:
@@ -132,10 +178,11 @@ def _refuse_other(header: CheckpointHeader) -> NoReturn:
     if len(shapes) == 1 and shapes[0] and kind in _ONE_TENSOR:
         # `emb_params`, or the token itself for a name: one encoder, so its width shows the base.
         what = _OTHER_BASES.get(shapes[0][-1], f"an embedding of width {shapes[0][-1]}")
-    elif kind is CheckpointKind.UNKNOWN:
-        what = "no embedding that we know"
-    else:
-        what = kind.title
+        raise AddonError(
+            f"{header.name} is {what}; {_WHAT_IS_RIGHT}, or both files of a pair with one text "
+            f"encoder each: `{HOW_TO_JOIN}`."
+        )
+    what = "no embedding that we know" if kind is CheckpointKind.UNKNOWN else kind.title
     raise AddonError(f"{header.name} is {what}; {_WHAT_IS_RIGHT}.")
 
 

@@ -69,7 +69,7 @@ class Engine:
         self.pipeline = pipeline
         self.addons = addons
         self._library = LoraLibrary(
-            {lora.manifest.origin.sha256: lora for lora in addons.loras.values()},
+            {lora.manifest.tag: lora for lora in addons.loras.values()},
             settings.lora_files_bytes,
         )
         self.plan = plan
@@ -222,8 +222,8 @@ class Engine:
 
     def _read_loras(self, loras: LoraSets) -> None:
         """Read the LoRAs' files into the library before the job is queued."""
-        for sha256, _ in {*loras.unet, *loras.text_encoders}:
-            self._library.get(sha256)
+        for tag, _ in {*loras.unet, *loras.text_encoders}:
+            self._library.get(tag)
 
 
 def _load_embedding(addon: Addon) -> Embedding:

@@ -14,7 +14,7 @@ from typing import Generic
 
 from lpw_sdxl.download.source import LocalSource, Source, SourceKind, parse_source
 from lpw_sdxl.errors import CheckpointError
-from lpw_sdxl.importing.console import ImportConsole
+from lpw_sdxl.importing.console import ImportConsole, Row
 from lpw_sdxl.importing.importer import Importer, ImportResult, Opened
 from lpw_sdxl.store.manifest import AnyManifest
 from lpw_sdxl.store.origin import AuthorNotes
@@ -35,7 +35,7 @@ class Acquisition(Generic[Opened, AnyManifest]):
     kinds: tuple[SourceKind, ...]
     downloads: Path
     console: ImportConsole
-    _is_shown: bool = field(default=False, init=False)
+    _shown: list[Row] = field(default_factory=list, init=False)
 
     def import_source(self, text: str, *, remove_source: bool = False) -> ImportResult:
         """Import what the user named.
@@ -53,10 +53,7 @@ class Acquisition(Generic[Opened, AnyManifest]):
         if not isinstance(source, LocalSource):
             return self._import_download(source, remove_source=remove_source)
         if remove_source:
-            raise CheckpointError(
-                f"--remove-source is for downloads; {source.path.name} is a file of yours and "
-                "stays: leave it out."
-            )
+            raise not_a_download(source)
         return self._import(source.path, source.public, AuthorNotes())
 
     def _import_download(self, source: Source, *, remove_source: bool) -> ImportResult:
@@ -130,10 +127,19 @@ class Acquisition(Generic[Opened, AnyManifest]):
         )
 
     def _show(self, opened: Opened) -> None:
-        if self._is_shown:
-            return
-        self._is_shown = True
-        self.console.show(self.importer.rows(opened))
+        """Show what a file is; once it is whole, only what its first bytes did not have."""
+        rows = [row for row in self.importer.rows(opened) if row not in self._shown]
+        self._shown += rows
+        if rows:
+            self.console.show(rows)
+
+
+def not_a_download(source: LocalSource) -> CheckpointError:
+    """Return the error for a file of the user's that was to be removed after its import."""
+    return CheckpointError(
+        f"--remove-source is for downloads; {source.path.name} is a file of yours and "
+        "stays: leave it out."
+    )
 
 
 class _KnownEntry(Exception):  # noqa: N818 - not an error

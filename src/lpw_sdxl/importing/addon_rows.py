@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from lpw_sdxl.addon.manifest import AddonDetails
 from lpw_sdxl.importing.console import Row
+from lpw_sdxl.lora.alphas import NOT_TOLD
 from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.store.origin import AuthorNotes
 from lpw_sdxl.store.space import gigabytes
@@ -26,7 +27,7 @@ def addon_rows(
         ("names", details.naming),
         ("modules", _counts(details.modules)),
         ("rank", _numbers(details.ranks)),
-        ("alpha", _numbers(details.alphas)),
+        ("alpha", _alpha(details)),
         ("vectors", str(details.vectors or "")),
         ("left out", _counts(details.ignored)),
         ("title", notes.title),
@@ -34,6 +35,14 @@ def addon_rows(
         ("trained words", ", ".join(notes.trained_words)),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _alpha(details: AddonDetails) -> str:
+    """Return the alphas and where they come from; the rank is no alpha to show."""
+    if details.alpha_note.startswith(NOT_TOLD):
+        return details.alpha_note
+    joint = ", " if details.alpha_note.startswith("by ") else "; "
+    return joint.join(text for text in (_numbers(details.alphas), details.alpha_note) if text)
 
 
 def _counts(counts: Mapping[str, int]) -> str:

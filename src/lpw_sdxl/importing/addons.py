@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpw_sdxl import __version__
-from lpw_sdxl.addon.manifest import AddonManifest, read_addon_manifest
+from lpw_sdxl.addon.manifest import AddonDetails, AddonManifest, read_addon_manifest
 from lpw_sdxl.conditioning.mentions import NAME
 from lpw_sdxl.download.filename import DEFAULT_NAME
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.importing.addon_rows import addon_rows
 from lpw_sdxl.importing.console import Row
 from lpw_sdxl.importing.importer import EntryDraft, ImportOptions
+from lpw_sdxl.lora.peft_config import CONFIG_FILE
+from lpw_sdxl.lora.plan import LoraChoices
 from lpw_sdxl.store.kind import AddonKind, kind_of_store_name, slug, store_name
 from lpw_sdxl.store.origin import Origin
 from lpw_sdxl.weights.files import record_file
@@ -33,6 +36,7 @@ MAX_NAME = 100
 """Characters of a name."""
 
 _ALPHA = "/alpha"
+_BESIDE = re.compile(rf"\bby ({re.escape(CONFIG_FILE)} \([^)]*\))")
 _ALPHAS_AT_MOST = 64
 
 _FORBIDDEN = frozenset("<>:/\\")
@@ -48,17 +52,27 @@ class AddonImporter:
         options: those of every kind; the name is as users will write it, and the file's name
             without its ending if none is given.
         model: tag of the model that it must fit; None for any of the store's, or SDXL's own.
+        alpha: of a LoRA's modules whose tensors state none; None for what its notes state.
+        ignore_unknown: whether a LoRA's tensors without a place are left out.
+        second: the other file of an embedding that is a pair of files; None for one file.
     """
 
     kind: AddonKind
     options: ImportOptions = field(default_factory=ImportOptions)
     model: str | None = None
+    alpha: float | None = None
+    ignore_unknown: bool = False
+    second: Path | None = None
 
     def open(self, path: Path, full_size: int | None = None) -> OpenedAddon:
         """Read and judge a file's header, and refuse a bad name before more is downloaded."""
-        from lpw_sdxl.addon.opened import open_addon
+        from lpw_sdxl.addon.opened import open_addon, open_pair
 
-        opened = open_addon(self.kind, path, self.model, full_size)
+        if self.second is None:
+            choices = LoraChoices(self.alpha, self.ignore_unknown)
+            opened = open_addon(self.kind, path, self.model, full_size, choices)
+        else:
+            opened = open_pair(path, self.second, self.model, full_size)
         self.choose_name(opened.header)
         return opened
 
@@ -95,12 +109,12 @@ class AddonImporter:
         """Find the whole entry with these metadata; without a file or a name, under any name.
 
         Raises:
-            AddonError: it was imported for another model.
+            AddonError: it was imported for another model, or with another alpha.
         """
         from lpw_sdxl.store.entries import find_whole
 
-        if opened is None and self.model is not None:
-            return None  # only the file decides whether it fits the model
+        if opened is None and (self.model is not None or self.alpha is not None):
+            return None  # only the file decides whether it fits the model or takes the alpha
         name = self.options.name if opened is None else self.choose_name(opened.header)
         wanted = None if name is None else store_name(self.kind, name)
 
@@ -113,7 +127,25 @@ class AddonImporter:
                 f"{known.tag} is imported for {known.fits_name}, and {opened.fits_name} is asked "
                 "for; --force replaces it, and --name gives the new one another name."
             )
+        if known is not None:
+            self._check_alpha(known, opened)
         return known
+
+    def _check_alpha(self, known: AddonManifest, opened: OpenedAddon | None) -> None:
+        """Refuse an entry whose alpha came from the command line or from PEFT's file, but not now.
+
+        Raises:
+            AddonError: it did, or it does so only now.
+        """
+        there = _outside_alpha(known.details)
+        asked = _outside_alpha(opened.details) if opened is not None else ""
+        # Without the file, nothing is known of a configuration beside it.
+        if there != asked and (opened is not None or known.details.asked_alpha is not None):
+            own = "the file's own alpha"
+            raise AddonError(
+                f"{known.tag} is imported with {there or own}, and {asked or own} is asked for; "
+                "--force replaces it, and --name gives the new one another name."
+            )
 
     def draft(self, opened: OpenedAddon) -> EntryDraft[AddonManifest]:
         """Plan the entry, which holds one file."""
@@ -165,6 +197,14 @@ class AddonImporter:
                 f"--name {slug(name)}."
             )
         return name
+
+
+def _outside_alpha(details: AddonDetails) -> str:
+    """Return the alpha that was not in the file itself; empty for none."""
+    if details.asked_alpha is not None:
+        return f"--alpha {details.asked_alpha:g}"
+    beside = _BESIDE.search(details.alpha_note)
+    return f"the alpha of {beside[1]}" if beside else ""
 
 
 def _read_alphas(path: Path) -> tuple[float, ...]:

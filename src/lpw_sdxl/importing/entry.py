@@ -7,7 +7,8 @@ into it when it is whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lpw_sdxl.errors import CheckpointError
@@ -18,13 +19,14 @@ from lpw_sdxl.store.origin import AuthorNotes, Origin
 from lpw_sdxl.store.space import Need, check_space, full_disk_named
 from lpw_sdxl.weights.files import file_stamp, hash_file
 from lpw_sdxl.weights.progress import Progress
+from lpw_sdxl.weights.text import clean_text
 
 IDENTITY = "source_identity"
-"""The store's note of which file an entry was made from: its `file_stamp`."""
+"""The store's note of which file an entry was made from: its `file_stamp`; both of a pair."""
 SHA256 = "source_sha256"
-"""The store's note of that file's SHA-256."""
+"""The store's note of that file's SHA-256; of a pair, as `joined_sha256` makes it."""
 SIZE = "source_size"
-"""The store's note of that file's size, bytes."""
+"""The store's note of that size, bytes: the opened header's `file_size`."""
 SPARE_BYTES = 64 * 1024 * 1024
 """Configuration, tokenizers and the file system's own needs."""
 
@@ -49,24 +51,24 @@ def import_entry(
         CheckpointError: the file is damaged or not the expected one, or there is no room.
         AddonError: likewise, of a LoRA or an embedding.
     """
-    options, path = importer.options, opened.header.path
+    options = importer.options
+    stamp = _joined_stamp(opened)
     with publication.exclusive_import() as workshop:
         importer.check_name(opened)
         asked = {SHA256: options.sha256} if options.sha256 else {}
-        known = find_known(importer, {IDENTITY: opened.stamps[path]} | asked, opened)
+        known = find_known(importer, {IDENTITY: stamp} | asked, opened)
         if known is not None:
             return known
         _check_room(importer, opened)
         draft = importer.draft(opened)
-        sha256 = _checked_sha256(path, options.sha256, progress)
+        sha256 = _checked_sha256(opened.sources, options.sha256, progress)
         known = find_known(importer, {SHA256: sha256}, opened)
         if known is not None:
             return known
-        header = opened.header
-        origin = Origin(source, header.name, header.file_size, sha256, notes.or_else(opened.notes))
+        origin = _origin(opened, source, sha256, notes)
         manifest = draft.describe(origin)
         fill = _checked_fill(draft, opened, progress)
-        _publish(manifest, opened.stamps[path], draft.weight_bytes, workshop, fill)
+        _publish(manifest, stamp, draft.weight_bytes, workshop, fill)
     return ImportResult(manifest.tag, was_known=False)
 
 
@@ -141,18 +143,52 @@ def _publish(
         entry.publish()
 
 
-def _checked_sha256(path: Path, expected: str | None, progress: Progress) -> str:
-    """Return a file's SHA-256.
+def joined_sha256(digests: Sequence[str]) -> str:
+    """Return the SHA-256 of an entry's files: that of the only one, or one over all of theirs.
+
+    Of several, it is the SHA-256 of their hexadecimal digits one after another in ASCII, lower
+    case, in the order of `OpenedFile.sources`.
+    """
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode("ascii")).hexdigest()
+
+
+def _joined_stamp(opened: OpenedFile) -> str:
+    return " ".join(opened.stamps[path] for path in opened.sources)
+
+
+def _joined_names(paths: Sequence[Path]) -> str:
+    return " + ".join(clean_text(path.name) for path in paths)
+
+
+def _origin(opened: OpenedFile, source: str, sha256: str, notes: AuthorNotes) -> Origin:
+    header = opened.header
+    name = header.name if len(opened.sources) == 1 else _joined_names(opened.sources)
+    return Origin(source, name, header.file_size, sha256, notes.or_else(opened.notes))
+
+
+def _checked_sha256(paths: Sequence[Path], expected: str | None, progress: Progress) -> str:
+    """Return the SHA-256 of an entry's files.
 
     Raises:
         CheckpointError: it is not the expected one.
     """
-    size = path.stat().st_size
-    progress("hash", 0, size)
-    found = hash_file(path, lambda done: progress("hash", done, size))
+    total = sum(path.stat().st_size for path in paths)
+    hashed = 0
+
+    def report(done: int) -> None:
+        progress("hash", hashed + done, total)
+
+    report(0)
+    digests = []
+    for path in paths:
+        digests.append(hash_file(path, report))
+        hashed += path.stat().st_size
+    found = joined_sha256(digests)
     if expected is not None and found != expected:
         raise CheckpointError(
-            f"{path.name} has the SHA-256 {found}; {expected} was asked for: "
+            f"{_joined_names(paths)} has the SHA-256 {found}; {expected} was asked for: "
             "download it again, or correct --sha256."
         )
     return found

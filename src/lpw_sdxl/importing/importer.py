@@ -45,6 +45,10 @@ class OpenedFile(Protocol):
         """Return the file's header."""
 
     @property
+    def sources(self) -> tuple[Path, ...]:
+        """Return the files that the entry is of, in the order in which their SHA-256 is joined."""
+
+    @property
     def stamps(self) -> Mapping[Path, str]:
         """Return `file_stamp` of every file that is read, as it was before; the main one too."""
 

@@ -18,7 +18,7 @@ from lpw_sdxl.checkpoint.notes import header_notes
 from lpw_sdxl.checkpoint.parameters import parameters_of
 from lpw_sdxl.checkpoint.plan import plan_conversion
 from lpw_sdxl.embedding import preflight as embedding_preflight
-from lpw_sdxl.errors import CheckpointError, LpwSdxlError
+from lpw_sdxl.errors import AddonError, CheckpointError, LpwSdxlError
 from lpw_sdxl.importing.addon_rows import addon_rows
 from lpw_sdxl.importing.checkpoints import left_out_rows, summary_rows
 from lpw_sdxl.importing.console import Row
@@ -41,6 +41,10 @@ def inspect_file(path: Path) -> list[Row]:
         return _lora_rows(header)
     if kind is CheckpointKind.EMBEDDING:
         return _embedding_rows(header)
+    if kind is CheckpointKind.UNKNOWN and len(header.tensors) == 1:
+        half = _half_rows(header)
+        if half:
+            return half
     header = standardise(header)
     summary = summarise(header)
     rows = summary_rows(header.name, header.file_size, summary)
@@ -75,12 +79,15 @@ def _lora_rows(header: CheckpointHeader) -> list[Row]:
     from lpw_sdxl.addon.fit import fit_lora
     from lpw_sdxl.addon.opened import lora_details
 
-    summary = describe_file(header)
-    rows = addon_rows(header, AddonKind.LORA, lora_details(summary, {}), summary.notes)
     try:
         fit = fit_lora(header, None)
     except LpwSdxlError as error:
+        summary = describe_file(header)
+        rows = addon_rows(header, AddonKind.LORA, lora_details(summary, {}), summary.notes)
         return [*rows, ("can't be imported", str(error))]
+    summary = fit.plan.summary
+    details = lora_details(summary, fit.plan.ignored)
+    rows = addon_rows(header, AddonKind.LORA, details, summary.notes)
     return [*rows, ("fits", fit.name), _command(AddonKind.LORA)]
 
 
@@ -91,6 +98,21 @@ def _embedding_rows(header: CheckpointHeader) -> list[Row]:
         *addon_rows(header, AddonKind.EMBEDDING, details, header_notes(header)),
         ("text encoders", f"of the widths {plan.widths[0]} and {plan.widths[1]}"),
         _command(AddonKind.EMBEDDING),
+    ]
+
+
+def _half_rows(header: CheckpointHeader) -> list[Row]:
+    """List what one file of a pair is; empty for a tensor that is no vectors of one."""
+    try:
+        tensor = embedding_preflight.examine_half(header)
+    except AddonError:
+        return []
+    vectors = tensor.shape[0] if len(tensor.shape) > 1 else 1
+    details = AddonDetails(naming=embedding_preflight.PAIR_NAMING, vectors=vectors)
+    return [
+        *addon_rows(header, AddonKind.EMBEDDING, details, header_notes(header)),
+        ("text encoders", f"one, of the width {tensor.shape[-1]}; the other's file is needed too"),
+        ("import it with", embedding_preflight.HOW_TO_JOIN),
     ]
 
 

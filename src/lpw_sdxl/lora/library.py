@@ -56,7 +56,7 @@ class LoraLibrary:
     """The tensors of all LoRAs, with a cache of those used last; thread-safe.
 
     Args:
-        entries: by the SHA-256 of the file that each was imported from.
+        entries: by their tags in the store.
         max_bytes: limit of the cache.
     """
 
@@ -72,7 +72,7 @@ class LoraLibrary:
         """Return the counters of the cache."""
         return self._cache.counters
 
-    def get(self, sha256: str) -> LoraTensors:
+    def get(self, tag: str) -> LoraTensors:
         """Return a LoRA's tensors, read from the disk if they are not cached.
 
         When a file is read for the first time, its bytes are checked against its manifest. A caller
@@ -82,24 +82,24 @@ class LoraLibrary:
             GenerationError: its file is damaged or missing.
         """
         with self._lock:
-            known = self._cache.get(sha256)
+            known = self._cache.get(tag)
         if known is not None:
             return known
         with self._reading:
             with self._lock:  # another thread may have read it meanwhile
-                known = self._cache.get(sha256) if sha256 in self._cache else None
+                known = self._cache.get(tag) if tag in self._cache else None
             if known is not None:
                 return known
-            tensors = self._read(sha256)
+            tensors = self._read(tag)
             with self._lock:
-                self._cache.put(sha256, tensors, tensors.size)
+                self._cache.put(tag, tensors, tensors.size)
             return tensors
 
-    def _read(self, sha256: str) -> LoraTensors:
-        entry = self._entries[sha256]
+    def _read(self, tag: str) -> LoraTensors:
+        entry = self._entries[tag]
         started = time.monotonic()
         try:
-            if sha256 not in self._verified:
+            if tag not in self._verified:
                 entry.verify()
             # Not mapped into memory: if a mounted file were rewritten, the process would be killed.
             tensors = _group_by_layer(load(entry.file.read_bytes()))
@@ -109,7 +109,7 @@ class LoraLibrary:
                 f"the LoRA {entry.manifest.name} is damaged on this server; it has to be imported"
                 " again"
             ) from error
-        self._verified.add(sha256)
+        self._verified.add(tag)
         logger.info(
             "LoRA %s: %.1f MB read in %.2f s",
             entry.manifest.name,

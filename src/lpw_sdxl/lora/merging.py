@@ -75,8 +75,8 @@ class Network:
             GenerationError: a LoRA of the set can't be read.
         """
         parts: dict[str, list[tuple[float, FactorTensors]]] = defaultdict(list)
-        for sha256, strength in loras:
-            for path, factors in library.get(sha256).of(self.component).items():
+        for tag, strength in loras:
+            for path, factors in library.get(tag).of(self.component).items():
                 parts[path].append((strength, factors))
         return {path: self._merge_layer(path, some, device) for path, some in parts.items()}
 

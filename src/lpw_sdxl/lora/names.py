@@ -7,6 +7,7 @@ are never parsed, but looked up among the names of the model's own modules in ea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
@@ -60,6 +61,9 @@ _ENDINGS = {
     # LyCORIS' names for changes of a normalisation.
     "w_norm": Factor.DIFF,
     "b_norm": Factor.DIFF_B,
+    # A full difference under the names of parameters instead of modules.
+    "weight.diff": Factor.DIFF,
+    "bias.diff": Factor.DIFF_B,
 }
 _WITH_ADAPTER = ("lora_A", "lora_B", "lora_magnitude_vector")
 """PEFT inserts the adapter's name, mostly `default`, behind these unless it strips it."""
@@ -79,6 +83,8 @@ _CONVENTIONS: Sequence[tuple[Naming, Mapping[str, Component], Sequence[str]]] = 
     # sd-scripts, and OneTrainer's and LyCORIS' files for it; Diffusers' script for training with
     # new tokens writes the same with dots.
     (Naming.KOHYA, _KOHYA, ("lora_{}_", "lora_{}.")),
+    # A1111's own names of the UNet's modules, which a family of sliders has beside sd-scripts'.
+    (Naming.KOHYA, _UNET_ALONE, ("diffusion_model_{}",)),
     (Naming.LYCORIS, _KOHYA, ("lycoris_{}_",)),
     (Naming.LYCORIS, _UNET_ALONE, ("lycoris_{}",)),
     (Naming.COMFYUI, _UNET_ALONE, ("diffusion_model.{}", "model.diffusion_model.{}")),
@@ -99,6 +105,12 @@ _PREFIXES = {
     for beginning in beginnings
 }
 _LONGEST_FIRST = sorted(_PREFIXES, key=len, reverse=True)
+_NETWORK_NAME = re.compile(
+    "|".join(re.escape(prefix) for prefix in _LONGEST_FIRST if prefix)
+    + r"|(down|mid|up|input|middle|output)_blocks?[._]|(conv|norm)_(in|out|norm_out)(\.|$)"
+    + r"|(time|add)_embedding[._]|(time|label)_emb(ed)?[._]\d|out\.\d|text_model[._]"
+)
+"""The beginning of a name that is one of SDXL's networks', or of their modules'."""
 
 _CLIP = "text_model."
 _CLIP_ATTENTION = {
@@ -132,6 +144,11 @@ def split_name(name: str) -> TensorName | None:
 def component_of(module: str) -> tuple[Component, Naming]:
     """Return the component and the naming of a module by the beginning of its name alone."""
     return next(_PREFIXES[prefix] for prefix in _LONGEST_FIRST if module.startswith(prefix))
+
+
+def has_network_name(name: str) -> bool:
+    """Return whether a name begins as those of SDXL's networks or of their modules do."""
+    return _NETWORK_NAME.match(name) is not None
 
 
 class ModuleNames:

@@ -13,6 +13,22 @@ from lpw_sdxl.weights.header import TensorInfo
 
 
 @dataclass(frozen=True)
+class LoraChoices:
+    """The user's choices for a LoRA file.
+
+    Attributes:
+        alpha: of modules whose tensors state none; None for what the file's notes state.
+        ignore_unknown: whether tensors under a network's names that no module has are left out.
+    """
+
+    alpha: float | None = None
+    ignore_unknown: bool = False
+
+
+NO_CHOICES = LoraChoices()
+
+
+@dataclass(frozen=True)
 class LoraSummary:
     """A description of a LoRA file, for people.
 
@@ -21,8 +37,11 @@ class LoraSummary:
         naming: the convention of its tensors' names, such as `kohya`, `Diffusers`, `PEFT`.
         modules: number of changed modules of each component that has any.
         ranks: the ranks that occur, ascending.
-        alphas: the alphas in the metadata, ascending; the tensors may hold others.
+        alphas: the alphas that are used, ascending; those of sd-scripts' note where the file is not
+            whole yet, or was not matched with a model.
         notes: the author's, from the metadata.
+        alpha_note: where the alphas come from, unless from tensors, and which statements differ.
+        asked_alpha: the user's alpha, if a module has it; else None.
     """
 
     kinds: tuple[str, ...]
@@ -31,6 +50,8 @@ class LoraSummary:
     ranks: tuple[int, ...]
     alphas: tuple[float, ...]
     notes: AuthorNotes
+    alpha_note: str = ""
+    asked_alpha: float | None = None
 
 
 @dataclass(frozen=True)
@@ -68,10 +89,12 @@ class LoraPlan:
         summary: of the file.
         factors: every tensor of the canonical file but the alphas.
         alphas: one for each module whose formula has a scale.
-        ignored: number of unused tensors, by the reason why leaving them out is harmless.
+        ignored: number of tensors that are left out, by the reason or by their name.
+        has_config_beside: whether PEFT's adapter_config.json beside the file was used.
     """
 
     summary: LoraSummary
     factors: tuple[TensorPlan, ...]
     alphas: tuple[TensorPlan, ...]
     ignored: Mapping[str, int]
+    has_config_beside: bool = False

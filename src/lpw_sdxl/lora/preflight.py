@@ -2,55 +2,56 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.lora import metadata
+from lpw_sdxl.lora.alphas import ASKED, ScaledModule, choose_alphas
 from lpw_sdxl.lora.file_tensor import shorten
 from lpw_sdxl.lora.forms import KIND_ORDER, Factor, ModuleTensors
+from lpw_sdxl.lora.left_out import (
+    LONE_ALPHAS,
+    NO_SCALE,
+    LeftOut,
+    harmless_reason,
+    is_foreign,
+)
 from lpw_sdxl.lora.module_form import ModuleForm, find_form, kinds_of, rank_of
 from lpw_sdxl.lora.names import ModuleNames, Naming, component_of, split_name
-from lpw_sdxl.lora.peft_config import AdapterConfig, read_adapter_configs
-from lpw_sdxl.lora.plan import LoraPlan, LoraSummary, TensorPlan
+from lpw_sdxl.lora.peft_config import CONFIG_FILE
+from lpw_sdxl.lora.plan import NO_CHOICES, LoraChoices, LoraPlan, LoraSummary, TensorPlan
 from lpw_sdxl.lora.refusals import refuse_by_metadata, refuse_by_tensors
 from lpw_sdxl.lora.targets import TargetModules
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo
 
-_IGNORED = {
-    # Trained together with the LoRA and meant for its prompts (OneTrainer pull request 278); A1111
-    # makes them usable while the LoRA is active, other tools ignore them.
-    "embeddings bundled with it, which `embedding` imports from a file of their own": (
-        r"bundle_emb\..*"
-    ),
-    # SDXL takes the first encoder's hidden states only (Podell et al., 2023, section 2.1).
-    "the first text encoder's projection, which SDXL doesn't use": (
-        r"(lora_te1[_.]|text_encoder\.|(text_encoders\.)?clip_l\.(transformer\.)?)"
-        r"(text_model[_.])?text_projection\..*"
-    ),
-}
-"""Patterns of tensors that are left out, by the reason why that is harmless."""
-_NO_SCALE = "alphas of modules whose formula has no scale"
 
-
-def examine(header: CheckpointHeader, targets: TargetModules) -> LoraPlan:
+def examine(
+    header: CheckpointHeader, targets: TargetModules, choices: LoraChoices = NO_CHOICES
+) -> LoraPlan:
     """Plan the conversion of a LoRA file for models with these modules.
+
+    Args:
+        header: of the file.
+        targets: the modules.
+        choices: the user's.
 
     Raises:
         UnsupportedCheckpointError: the file is something else, for another base model, or of a
             form that is not served; the message names it.
-        AddonError: a tensor is unknown, lacks its partner, has a wrong shape or is there twice; the
-            message names it.
+        AddonError: a tensor is unknown, lacks its partner, has a wrong shape or is there twice, or
+            an alpha contradicts the user's; the message names it.
     """
     refuse_by_tensors(header, targets)
-    modules, ignored, naming = _match_tensors(header, ModuleNames(targets))
+    left_out = LeftOut(header.name, choices.ignore_unknown)
+    matched = _match_tensors(header, ModuleNames(targets), left_out)
+    modules = matched.modules
     refuse_by_metadata(header, has_unet=any(key.component is Component.UNET for key in modules))
-    configs = read_adapter_configs(header)
     factors: list[TensorPlan] = []
-    alphas: list[TensorPlan] = []
+    scaled: list[ScaledModule] = []
     forms: list[ModuleForm] = []
     for key in sorted(modules):
         tensors = modules[key]
@@ -60,19 +61,30 @@ def examine(header: CheckpointHeader, targets: TargetModules) -> LoraPlan:
             canonical = Factor.DORA_SCALE if factor is Factor.MAGNITUDE else factor
             factors.append(TensorPlan(*key, canonical, shape, tensors[factor]))
         if form.rank is not None:
-            alphas.append(_alpha(header, key, tensors, form.rank, configs))
+            scaled.append(ScaledModule(*key, tensors, form.rank, matched.namings[key]))
         elif Factor.ALPHA in tensors:
-            ignored[_NO_SCALE] += 1
+            left_out.counts[NO_SCALE] += 1
+    alphas = choose_alphas(header, scaled, choices.alpha)
     summary = _summary(
         header,
         kinds=(kind for form in forms for kind in form.kinds),
-        naming=naming,
+        naming=matched.tensors_by_naming,
         components=(key.component for key in modules),
         ranks=(form.rank for form in forms),
-        alphas=metadata.alphas(header)
-        + tuple(plan.value for plan in alphas if plan.value is not None),
+        alphas=alphas.values or metadata.alphas(header),
     )
-    return LoraPlan(summary, tuple(factors), tuple(alphas), dict(ignored))
+    summary = replace(
+        summary,
+        alpha_note=alphas.note,
+        asked_alpha=choices.alpha if ASKED in alphas.sources else None,
+    )
+    return LoraPlan(
+        summary,
+        tuple(factors),
+        alphas.plans,
+        dict(left_out.counts),
+        has_config_beside=any(source.startswith(CONFIG_FILE) for source in alphas.sources),
+    )
 
 
 def describe_file(header: CheckpointHeader) -> LoraSummary:
@@ -80,7 +92,7 @@ def describe_file(header: CheckpointHeader) -> LoraSummary:
     modules: dict[str, dict[Factor, TensorInfo]] = defaultdict(dict)
     for name, tensor in header.tensors.items():
         found = split_name(name)
-        if found is not None and _ignored_as(name) is None:
+        if found is not None and harmless_reason(name) is None:
             modules[found.module][found.factor] = tensor
     places = [component_of(module) for module in modules]
     return _summary(
@@ -100,30 +112,36 @@ class _ModuleKey(NamedTuple):
     path: str
 
 
-def _match_tensors(
-    header: CheckpointHeader, names: ModuleNames
-) -> tuple[dict[_ModuleKey, dict[Factor, TensorInfo]], Counter[str], Counter[Naming]]:
-    """Return the tensors of each module, and counts: of unused tensors by reason, of conventions.
+@dataclass(frozen=True)
+class _Matched:
+    """The tensors of a file by module, the convention of each, and how many tensors have which."""
+
+    modules: Mapping[_ModuleKey, ModuleTensors]
+    namings: Mapping[_ModuleKey, Naming]
+    tensors_by_naming: Counter[Naming]
+
+
+def _match_tensors(header: CheckpointHeader, names: ModuleNames, left_out: LeftOut) -> _Matched:
+    """Return the tensors of each module, and leave out those that have none and may be.
 
     Raises:
         AddonError: a tensor belongs to no module, or two tensors are the same factor of one.
     """
     modules: dict[_ModuleKey, dict[Factor, TensorInfo]] = defaultdict(dict)
-    ignored: Counter[str] = Counter()
-    namings: Counter[Naming] = Counter()
+    namings: dict[_ModuleKey, Naming] = {}
+    counts: Counter[Naming] = Counter()
     for name, tensor in header.tensors.items():
-        reason = _ignored_as(name)
+        reason = harmless_reason(name)
         if reason is not None:
-            ignored[reason] += 1
+            left_out.counts[reason] += 1
             continue
         found = split_name(name)
         place = found and names.find(found.module)
         if not found or not place:
-            raise AddonError(
-                f"{header.name}: tensor {shorten(name)} belongs to no module of SDXL's UNet or "
-                "text encoders in any naming that we know; every tensor must."
-            )
-        tensors = modules[_ModuleKey(place.component, place.path)]
+            (left_out.add_foreign if is_foreign(name) else left_out.add_lost)(name)
+            continue
+        key = _ModuleKey(place.component, place.path)
+        tensors = modules[key]
         twin = tensors.get(found.factor) or tensors.get(_TWINS.get(found.factor, found.factor))
         if twin is not None:
             raise AddonError(
@@ -131,44 +149,18 @@ def _match_tensors(
                 "part of one module; one of them is needed."
             )
         tensors[found.factor] = tensor
-        namings[place.naming] += 1
+        namings[key] = place.naming
+        counts[place.naming] += 1
+    for key in [key for key, tensors in modules.items() if tensors.keys() == {Factor.ALPHA}]:
+        del modules[key]
+        counts[namings[key]] -= 1
+        left_out.counts[LONE_ALPHAS] += 1
     if not modules:
         raise AddonError(f"{header.name} changes no module; a LoRA for SDXL is needed.")
-    return dict(modules), ignored, namings
+    return _Matched(dict(modules), namings, counts)
 
 
 _TWINS = {Factor.MAGNITUDE: Factor.DORA_SCALE, Factor.DORA_SCALE: Factor.MAGNITUDE}
-
-
-def _ignored_as(name: str) -> str | None:
-    return next((why for why, pattern in _IGNORED.items() if re.fullmatch(pattern, name)), None)
-
-
-def _alpha(
-    header: CheckpointHeader,
-    key: _ModuleKey,
-    tensors: ModuleTensors,
-    rank: int,
-    configs: Mapping[Component, AdapterConfig],
-) -> TensorPlan:
-    """Return a module's alpha: the tensor's, PEFT's, or the rank, which makes the scale 1.
-
-    Raises:
-        AddonError: both a tensor and the metadata give it, or they contradict each other.
-    """
-    source, config = tensors.get(Factor.ALPHA), configs.get(key.component)
-    if config is None:
-        return TensorPlan(*key, Factor.ALPHA, (), source, None if source else float(rank))
-    if source is not None or Factor.DOWN not in tensors:
-        # Diffusers refuses both together, too, since it is not clear which one counts.
-        extra = source or next(iter(tensors.values()))
-        raise AddonError(
-            f"{header.name}: the scale of tensor {shorten(extra.name)} is given both by the file "
-            "and by the metadata of a PEFT LoRA; one of them is needed."
-        )
-    has_magnitude = not tensors.keys().isdisjoint(_TWINS)
-    value = config.alpha_of(key.path, rank, has_magnitude=has_magnitude)
-    return TensorPlan(*key, Factor.ALPHA, (), None, value)
 
 
 def _summary(

@@ -15,6 +15,7 @@ from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
 from lpw_sdxl.errors import UnsupportedCheckpointError
 from lpw_sdxl.lora.file_tensor import shorten
 from lpw_sdxl.lora.forms import UNSERVED_FORMS, Factor
+from lpw_sdxl.lora.left_out import harmless_reason, is_foreign
 from lpw_sdxl.lora.metadata import architecture
 from lpw_sdxl.lora.names import split_name
 from lpw_sdxl.lora.targets import TargetModules
@@ -88,11 +89,12 @@ def refuse_by_tensors(header: CheckpointHeader, targets: TargetModules) -> None:
     Raises:
         UnsupportedCheckpointError: it is something else; the message names it.
     """
-    names = "\n".join(header.tensors)
     if not any(map(split_name, header.tensors)):
-        _refuse_other_file(header, names)
+        _refuse_other_file(header, "\n".join(header.tensors))
+    judged = [name for name in header.tensors if harmless_reason(name) is None]
+    names = "\n".join(judged)
     _refuse_by(_OTHER_NETWORKS, header, names)
-    _refuse_kind(header, names)
+    _refuse_kind(header, "\n".join(name for name in judged if not is_foreign(name)))
     _refuse_text_width(header, targets)
     _refuse_by(_SD_1_OR_2_MODULES, header, names)
 

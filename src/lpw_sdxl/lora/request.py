@@ -31,11 +31,14 @@ class LoraUse:
         name: in the registry.
         sha256: of the imported file, lower-case hexadecimal digits.
         strength: each -10 to 10, at least one not 0.
+        tag: of its entry, by which the engine keeps it: one imported file becomes two entries
+            where the user stated two alphas.
     """
 
     name: str
     sha256: str
     strength: LoraStrength
+    tag: str
 
 
 class LoraIdentity(Protocol):
@@ -48,6 +51,10 @@ class LoraIdentity(Protocol):
     @property
     def origin(self) -> Origin:
         """Return the imported file."""
+
+    @property
+    def tag(self) -> str:
+        """Return its entry's tag in the store."""
 
 
 class ResolvedLora(Protocol):
@@ -150,4 +157,5 @@ class _Gathered:
                 " right",
                 field=self.field,
             )
-        return LoraUse(self.manifest.name, self.manifest.origin.sha256, strength)
+        manifest = self.manifest
+        return LoraUse(manifest.name, manifest.origin.sha256, strength, manifest.tag)

@@ -9,7 +9,7 @@ from lpw_sdxl.lora.request import LoraUse
 from lpw_sdxl.weights.component import Component
 
 LoraSet = tuple[tuple[str, float], ...]
-"""SHA-256 of the imported file and strength of each LoRA; sorted, none twice, no strength of 0."""
+"""Tag of the entry and strength of each LoRA; sorted, none twice, no strength of 0."""
 NO_LORAS: LoraSet = ()
 
 
@@ -42,7 +42,7 @@ def sets_of(
     for use in uses:
         changed = changed_networks(use.name)
         if Component.UNET in changed and use.strength.unet:
-            unet.append((use.sha256, use.strength.unet))
+            unet.append((use.tag, use.strength.unet))
         if set(changed) - {Component.UNET} and use.strength.text_encoder:
-            text_encoders.append((use.sha256, use.strength.text_encoder))
+            text_encoders.append((use.tag, use.strength.text_encoder))
     return LoraSets(tuple(sorted(unet)), tuple(sorted(text_encoders)))

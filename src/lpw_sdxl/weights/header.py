@@ -192,6 +192,8 @@ def _parse(path: Path, text: bytes) -> dict[str, object]:
 
 
 def _metadata(path: Path, metadata: object) -> dict[str, str]:
+    if metadata is None:  # JSON's null, which safetensors' own reader takes for no metadata
+        return {}
     if not isinstance(metadata, dict):
         _damaged(path, "its metadata is not a JSON object")
     if not all(isinstance(value, str) for value in metadata.values()):
