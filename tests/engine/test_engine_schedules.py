@@ -88,26 +88,33 @@ def furthest(one: Pixels, other: Pixels) -> int:
 # Diffusers' DPM++ SDE passes torchsde times past the ends of its path, by rounding.
 @pytest.mark.filterwarnings("ignore:Should have t[ab]:UserWarning:torchsde")
 @pytest.mark.thorough
-@pytest.mark.parametrize("guidance", [1.0, 6.5])
+@pytest.mark.parametrize(
+    ("steps", "guidance"),
+    [
+        (4, 6.5),
+        *(pytest.param(steps, 1.0, marks=pytest.mark.slow) for steps in (1, 4, 7)),
+        *(pytest.param(steps, 6.5, marks=pytest.mark.slow) for steps in (1, 7)),
+    ],
+)
 @pytest.mark.parametrize(("name", "schedule_type"), TAKEN)
 async def test_every_scheduler_draws_every_type_as_the_stock_pipeline_does(
     engine: Engine,
     stock: StableDiffusionXLPipeline,
     name: SchedulerName,
     schedule_type: ScheduleType,
+    steps: int,
     guidance: float,
 ) -> None:
-    for steps in (1, 4, 7):
-        wanted = request(
-            scheduler=name,
-            schedule_type=schedule_type,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-        )
-        image = await engine.generate(wanted)
-        assert image.record.schedule_type is schedule_type
-        theirs = stock_scheduler(name, engine.pipeline.scheduler_config, SEED, schedule_type)
-        assert furthest(image.pixels, draw_stock(stock, engine, wanted, theirs)) <= 1, steps
+    wanted = request(
+        scheduler=name,
+        schedule_type=schedule_type,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+    )
+    image = await engine.generate(wanted)
+    assert image.record.schedule_type is schedule_type
+    theirs = stock_scheduler(name, engine.pipeline.scheduler_config, SEED, schedule_type)
+    assert furthest(image.pixels, draw_stock(stock, engine, wanted, theirs)) <= 1
 
 
 async def test_another_type_is_another_picture(engine: Engine) -> None:
