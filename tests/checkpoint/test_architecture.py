@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,8 @@ from lpw_sdxl.checkpoint.configs import (
     scheduler_config,
 )
 from lpw_sdxl.checkpoint.inspect import Prediction, PredictionType, summarise
+from lpw_sdxl.checkpoint.parameters import parameters_of
+from lpw_sdxl.checkpoint.plan import plan_conversion
 from lpw_sdxl.checkpoint.published import read_config
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.schedule_types import ScheduleType
@@ -129,6 +132,23 @@ def test_scheduler_follows_the_prediction_type(
 )
 def test_a_stray_tensor_makes_no_layer(tiny_shapes: Shapes, stray: str):
     assert read_architecture(header_of({**tiny_shapes, stray: (2,)})) == SyntheticSize.TINY.value
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        UNET + "input_blocks.7.1.transformer_blocks.{}.norm1.weight",
+        "conditioner.embedders.0.transformer.text_model.encoder.layers.{}.layer_norm1.weight",
+    ],
+)
+def test_a_hostile_number_of_layers_costs_no_time(tiny_shapes: Shapes, template: str):
+    shapes = {**tiny_shapes, **{template.format(i): (64,) for i in range(18_000)}}
+    header = header_of(shapes)
+    began = time.process_time()
+    targets = parameters_of(read_architecture(header))
+    with pytest.raises(CheckpointError, match="lacks tensors"):
+        plan_conversion(header, targets)
+    assert time.process_time() - began < 3
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,10 @@ _SMALL_HEAD_WIDTH = 16
 _CLIP_HEAD_WIDTH = 64
 _CLIP_MIN_WIDTH = 768
 _SMALL_ENCODER_HEADS = 4
+_BLOCK_TENSORS = 100
+"""Of a transformer block in all five attentions of its level, 20 each."""
+_LAYER_TENSORS = 12
+"""Of a text encoder's layer, fused as in OpenCLIP; a level of the VAE has more."""
 
 
 @dataclass(frozen=True)
@@ -179,18 +183,22 @@ class _Shapes:
             )
         return tensor.shape[dimension]
 
-    def count(self, template: str, like: str | None = None) -> int:
+    def count(self, template: str, *, tensors_each: int, like: str | None = None) -> int:
         """Return how many numbers 0, 1, 2, … give the prefix of a part that the file has.
 
         Args:
             template: the prefix, with `{}` for the number.
+            tensors_each: how many tensors every part has at least. A file that names more parts
+                than it can have lacks some of them; no more are counted.
             like: prefix of a part that surely is one, else number 0. A stray tensor whose name goes
                 on in another way makes no part.
         """
         model = template.format(0) if like is None else like
         rests = {name.removeprefix(model) for name in self._tensors if name.startswith(model)}
-        index = 0
-        while any(template.format(index) + rest in self._tensors for rest in rests):
+        index, most = 0, len(self._tensors) // tensors_each + 1
+        while index < most and any(
+            template.format(index) + rest in self._tensors for rest in rests
+        ):
             index += 1
         return index
 
@@ -202,7 +210,8 @@ def _read_unet(shapes: _Shapes) -> UNetSizes:
     return UNetSizes(
         widths=tuple(shapes.size(f"{f}0.out_layers.3.weight", 0, dimensions=4) for f in firsts),
         transformer_layers=tuple(
-            shapes.count(f + "1.transformer_blocks.{}.", like=block) for f in firsts
+            shapes.count(f + "1.transformer_blocks.{}.", tensors_each=_BLOCK_TENSORS, like=block)
+            for f in firsts
         ),
         context_width=shapes.size(attended, 1, dimensions=2),
         added_width=shapes.size(f"{UNET}label_emb.0.0.weight", 1, dimensions=2),
@@ -222,7 +231,7 @@ def _read_second_encoder(shapes: _Shapes) -> TextEncoderSizes:
     layer = f"{SECOND_ENCODER}transformer.resblocks."
     return TextEncoderSizes(
         width=shapes.size(f"{SECOND_ENCODER}token_embedding.weight", 1, dimensions=2),
-        layers=shapes.count(layer + "{}."),
+        layers=shapes.count(layer + "{}.", tensors_each=_LAYER_TENSORS),
         mlp_width=shapes.size(f"{layer}0.mlp.c_fc.weight", 0, dimensions=2),
         projection_width=_projection_width(shapes),
         vocabulary=shapes.size(f"{SECOND_ENCODER}token_embedding.weight", 0, dimensions=2),
@@ -237,7 +246,7 @@ def _read_transformers_encoder(
     layer, embeddings = f"{model}encoder.layers.", f"{model}embeddings."
     return TextEncoderSizes(
         width=shapes.size(f"{embeddings}token_embedding.weight", 1, dimensions=2),
-        layers=shapes.count(layer + "{}."),
+        layers=shapes.count(layer + "{}.", tensors_each=_LAYER_TENSORS),
         mlp_width=shapes.size(f"{layer}0.mlp.fc1.weight", 0, dimensions=2),
         projection_width=projection_width,
         vocabulary=shapes.size(f"{embeddings}token_embedding.weight", 0, dimensions=2),
@@ -254,7 +263,7 @@ def _projection_width(shapes: _Shapes) -> int:
 
 
 def _read_vae(shapes: _Shapes) -> VaeSizes:
-    levels = range(shapes.count(VAE + "encoder.down.{}."))
+    levels = range(shapes.count(VAE + "encoder.down.{}.", tensors_each=_LAYER_TENSORS))
     return VaeSizes(
         widths=tuple(
             shapes.size(f"{VAE}encoder.down.{level}.block.0.conv2.weight", 0, dimensions=4)

@@ -1,7 +1,7 @@
 """The plan of a conversion: every parameter's source, and a reason for all that is left over.
 
 Made from names and shapes alone, before a weight is read; pure, no torch. `kinds.py` comes first:
-a file of another model never gets here.
+a file that another model is known by never gets here.
 """
 
 from __future__ import annotations
