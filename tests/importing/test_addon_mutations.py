@@ -1,4 +1,4 @@
-"""Spoilt LoRA files: refused in one sentence with the store as it was, or imported right.
+"""Spoilt LoRA and embedding files: refused in one sentence, or imported right.
 
 A byte of a weight may be any other and a missing alpha has a meaning, so some files are whole;
 these must hold the source's numbers. 40 in `make test`, 200 in `make test-long`. LPW_TEST_SEED
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from conftest import ROOT, Store
 from lpw_sdxl.addon import fit
@@ -26,7 +26,7 @@ from lpw_sdxl.addon.manifest import read_addon_manifest
 from lpw_sdxl.lora.targets import read_targets
 from lpw_sdxl.weights.component import Component
 from mutations import MUTATIONS, Forgery, add_a_tensor, entries_of, flip_in_the_weights
-from stores import store_at
+from stores import run_here, store_at
 from tests.forge.lora import LoraOptions, write_lora
 from tests.forge.lora_factors import SyntheticKind as Kind
 
@@ -114,3 +114,38 @@ def _snapshot(home: Path) -> dict[str, int]:
         for path in home.rglob("*")
         if path.is_file() and path.suffix != ".lock"
     }
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "count", [40, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
+)
+def test_a_spoilt_embedding_is_refused_or_imported_right(
+    home: Path, tmp_path: Path, capsys, count: int
+):
+    whole = tmp_path / "whole.safetensors"
+    save_file({"clip_l": torch.ones(8, 32), "clip_g": torch.full((8, 64), 2.0)}, whole)
+    assert run_here(home, "embedding", str(whole)).status == 0
+    before = _snapshot(home)
+    content = whole.read_bytes()
+    data = content[8 + int.from_bytes(content[:8], "little") :]
+    seed = int(os.environ.get("LPW_TEST_SEED", time.time_ns() % 10**6))
+    path = tmp_path / "spoilt.safetensors"
+    refused = 0
+    for number in range(count):
+        mutate = ALL[number % len(ALL)]
+        mutate(Forgery(entries_of(content), random.Random(seed + number), data), path)
+        where = f"LPW_TEST_SEED={seed + number} {mutate.__name__}"
+        done = run_here(home, "embedding", str(path))
+        if done.status == 0:
+            file = home / "models" / done.tag.replace(":", "/") / "embedding.safetensors"
+            assert _contents(load_file(file)) == _contents(load_file(path)), where
+            assert run_here(home, "verify", done.tag).status == 0, where
+            assert run_here(home, "remove", done.tag).status == 0, where
+        else:
+            refused += 1
+            assert (done.status, done.sentence.count("\n")) == (1, 1), (where, done.sentence)
+            assert done.sentence.startswith("model_import: "), where
+            assert len(done.sentence) < 1000, where
+        assert _snapshot(home) == before, where
+    assert refused > count * 0.6, "most of these files are no embeddings any more"
