@@ -101,7 +101,7 @@ def changed_image(
     layered_image: str, arguments: dict[str, str], environment: dict[str, str]
 ) -> Iterator[str]:
     """The image of a checkout in which one line differs."""
-    file = ROOT / "src" / "lpw_sdxl" / "api" / "departure.py"
+    file = ROOT / "src" / "lpw_sdxl" / "api" / "disconnect.py"
     text = file.read_bytes()
     try:
         file.write_bytes(text + b"# one more line\n")
