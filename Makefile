@@ -45,7 +45,7 @@ test: check ## install what is missing, then run every check and test
 	@echo "Running the tests; some start real servers, so this takes minutes."
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-test-fast: $(BIN)/.development ## run the tests that start no process and take no seconds each (a minute and a half)
+test-fast: $(BIN)/.development ## run the tests that start no process and take no seconds each (two minutes)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not processes and not thorough and not slow" $(ARGS)
 
 check: $(BIN)/.development ## lint, types and the direction of imports
