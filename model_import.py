@@ -13,18 +13,15 @@ import argparse
 import io
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS
-from lpw_sdxl.download.source import usage
 from lpw_sdxl.errors import AddonError, LpwSdxlError, ModelError
+from lpw_sdxl.importing.arguments import parse_arguments
 from lpw_sdxl.importing.console import ImportConsole, facts, silence_output
-from lpw_sdxl.schedule_types import (
-    SCHEDULE_TYPE_ALIASES,
-    ScheduleType,
-    find_schedule_type,
-)
+from lpw_sdxl.schedule_types import find_schedule_type
 from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 
@@ -32,6 +29,7 @@ if TYPE_CHECKING:
     from lpw_sdxl.addon.manifest import AddonManifest
     from lpw_sdxl.importing.addons import AddonImporter
     from lpw_sdxl.importing.importer import Importer, ImportOptions, ImportResult, Opened
+    from lpw_sdxl.importing.taking import FileTaker
     from lpw_sdxl.store.entries import StoreEntry
     from lpw_sdxl.store.manifest import AnyManifest, Manifest
 
@@ -42,17 +40,14 @@ DEMO_NOTE = (
 )
 
 
-MAX_ALPHA = 1e9
-
-
 def main(words: list[str] | None = None) -> int:
     """Run one command, by default the process's own, and return the exit status."""
-    arguments = _parse(words)
+    arguments = parse_arguments(words, __doc__.partition("\n")[0])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # no name is too odd to be printed
     try:
-        arguments.run(arguments)
+        COMMANDS[arguments.command](arguments)
     except LpwSdxlError as error:
         return _fail(str(error))
     except BrokenPipeError:  # the list is no longer read
@@ -66,145 +61,6 @@ def main(words: list[str] | None = None) -> int:
             "download."
         )
     return 0
-
-
-def _parse(words: list[str] | None) -> argparse.Namespace:
-    """Read a command; SECOND may stand behind the options, where argparse no longer expects it."""
-    parser = build_parser()
-    arguments, rest = parser.parse_known_args(words)
-    is_pair = getattr(arguments, "kind", None) is AddonKind.EMBEDDING and len(rest) == 1
-    if is_pair and arguments.second is None and not rest[0].startswith("-"):
-        arguments.second = rest.pop()
-    if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    return arguments
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Describe every command and option."""
-    parser = argparse.ArgumentParser(prog="model_import.py", description=__doc__.split("\n")[0])
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_checkpoint(commands)
-    for kind in AddonKind:
-        _add_addon(commands, kind)
-    demo = commands.add_parser("demo", help="import the demo model as sdxl")
-    demo.add_argument("--force", action="store_true", help="replace an import of it")
-    demo.set_defaults(run=_demo)
-    command = commands.add_parser("list", help="list what is imported")
-    kinds = ["model", *AddonKind]
-    command.add_argument(
-        "kind", metavar="KIND", nargs="?", choices=kinds, help=f"{', '.join(kinds)}; default: all"
-    )
-    command.set_defaults(run=_list)
-    for name, run, text in (
-        ("remove", _remove, "remove a model, a LoRA or an embedding"),
-        ("verify", _verify, "check an import's files against its manifest"),
-    ):
-        command = commands.add_parser(name, help=text)
-        command.add_argument("tag", metavar="TAG", help="NAME:VERSION, or NAME for the newest")
-        command.set_defaults(run=run)
-    command = commands.add_parser("inspect", help="show what a file is, from its header")
-    command.add_argument("file", metavar="FILE", type=Path)
-    command.set_defaults(run=_inspect)
-    return parser
-
-
-def _add_checkpoint(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser("checkpoint", help="import a single-file SDXL checkpoint")
-    command.add_argument(
-        "source",
-        metavar="SOURCE",
-        help=usage(),
-    )
-    command.add_argument("--name", help="name in the model store (default: sdxl)")
-    flags = [dtype.flag for dtype in CheckpointDtype]
-    command.add_argument("--dtype", choices=flags, default="fp16", help="default: fp16")
-    command.add_argument("--vae", metavar="FILE", type=Path, help="take the VAE from this file")
-    command.add_argument("--ema", action="store_true", help="take the UNet's averaged weights")
-    command.add_argument(
-        "--prediction-type",
-        choices=PREDICTIONS,
-        help="what the UNet predicts (default: what the file states, else epsilon)",
-    )
-    command.add_argument(
-        "--schedule-type",
-        choices=[*ScheduleType, *SCHEDULE_TYPE_ALIASES],
-        help="a request's default; few-step models need trailing (default: by what it predicts)",
-    )
-    command.add_argument(
-        "--ignore-unknown",
-        action="store_true",
-        help="leave out tensors that are under a network's own names and have no place in it",
-    )
-    _add_file_options(command)
-    command.set_defaults(run=_checkpoint)
-
-
-def _add_addon(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], kind: AddonKind
-) -> None:
-    command = commands.add_parser(kind, help=f"import {kind.with_article} for SDXL")
-    command.add_argument(
-        "source",
-        metavar="SOURCE",
-        help=usage(),
-    )
-    if kind is AddonKind.EMBEDDING:
-        command.add_argument(
-            "second",
-            metavar="SECOND",
-            nargs="?",
-            help="the other file of a pair with one text encoder each, in any order",
-        )
-    command.add_argument("--name", help="as requests name it (default: the file's name)")
-    command.add_argument(
-        "--model",
-        metavar="TAG",
-        help="the model that it must fit (default: any in the store, else SDXL's own size)",
-    )
-    if kind is AddonKind.LORA:
-        command.add_argument(
-            "--alpha",
-            metavar="N",
-            type=_alpha,
-            help="alpha of modules whose tensors state none (default: what the file's notes state, "
-            "else the rank)",
-        )
-        command.add_argument(
-            "--ignore-unknown",
-            action="store_true",
-            help="leave out and list tensors under a network's names that no module has",
-        )
-    _add_file_options(command)
-    command.set_defaults(run=_addon, kind=kind, alpha=None, ignore_unknown=False, second=None)
-
-
-def _add_file_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--sha256", metavar="HEX", type=_sha256, help="what the file's SHA-256 must be"
-    )
-    command.add_argument("--force", action="store_true", help="replace an import of the file")
-    command.add_argument(
-        "--remove-source", action="store_true", help="remove a downloaded file after its import"
-    )
-
-
-def _alpha(text: str) -> float:
-    """Read an alpha."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < abs(value) < MAX_ALPHA:
-        raise argparse.ArgumentTypeError("a number other than 0 is right")
-    return value
-
-
-def _sha256(text: str) -> str:
-    """Read a SHA-256."""
-    if len(text) != 64 or set(text.lower()) - set("0123456789abcdef"):
-        raise argparse.ArgumentTypeError("64 hexadecimal digits are right")
-    return text.lower()
 
 
 def _checkpoint(arguments: argparse.Namespace) -> None:
@@ -244,27 +100,29 @@ def _options(arguments: argparse.Namespace) -> ImportOptions:
 
 
 def _import(importer: Importer[Opened, AnyManifest], arguments: argparse.Namespace) -> ImportResult:
-    from lpw_sdxl.download.source import read_kinds
     from lpw_sdxl.importing.acquire import Acquisition
-    from lpw_sdxl.settings import ImportSettings, read_settings
 
-    downloads = read_settings(ImportSettings).downloads
     with ImportConsole() as console:
-        acquisition = Acquisition(importer, read_kinds(), downloads, console)
+        acquisition = Acquisition(importer, _taker(console))
         return acquisition.import_source(arguments.source, remove_source=arguments.remove_source)
 
 
 def _import_pair(importer: AddonImporter, arguments: argparse.Namespace) -> ImportResult:
+    from lpw_sdxl.importing.pairs import import_pair
+
+    sources = (arguments.source, arguments.second)
+    with ImportConsole() as console:
+        return import_pair(
+            importer, _taker(console), sources, remove_source=arguments.remove_source
+        )
+
+
+def _taker(console: ImportConsole) -> FileTaker:
     from lpw_sdxl.download.source import read_kinds
-    from lpw_sdxl.importing.pairs import PairAcquisition
+    from lpw_sdxl.importing.taking import FileTaker
     from lpw_sdxl.settings import ImportSettings, read_settings
 
-    downloads = read_settings(ImportSettings).downloads
-    with ImportConsole() as console:
-        acquisition = PairAcquisition(importer, read_kinds(), downloads, console)
-        return acquisition.import_sources(
-            (arguments.source, arguments.second), remove_source=arguments.remove_source
-        )
+    return FileTaker(read_kinds(), read_settings(ImportSettings).downloads, console)
 
 
 def _print_addon(result: ImportResult) -> None:
@@ -377,6 +235,17 @@ def _inspect(arguments: argparse.Namespace) -> None:
 def _fail(sentence: str) -> int:
     print(f"model_import: {sentence}", file=sys.stderr)
     return 1
+
+
+COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
+    "checkpoint": _checkpoint,
+    **dict.fromkeys(AddonKind, _addon),
+    "demo": _demo,
+    "list": _list,
+    "remove": _remove,
+    "verify": _verify,
+    "inspect": _inspect,
+}
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import pytest
 from bentoml_cli.cli import create_bentoml_cli
 
 from conftest import ROOT
+from lpw_sdxl.importing.arguments import build_parser
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import variable_of
-from model_import import build_parser
 from pages import DOCS, PAGES, README, Page
 
 LONGEST_LINE = 120

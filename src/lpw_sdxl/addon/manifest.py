@@ -32,6 +32,7 @@ class AddonDetails:
         ignored: number of tensors that are left out, by the reason or by their name.
         vectors: of an embedding: how many tokens it takes; 0 for a LoRA.
         alpha_note: where a LoRA's alphas come from, unless from its tensors.
+        alpha_file: PEFT's file beside the source, with its digest, if an alpha is from there.
         asked_alpha: the alpha that the user stated, if a module has it; else None.
     """
 
@@ -43,6 +44,7 @@ class AddonDetails:
     ignored: Mapping[str, int] = field(default_factory=dict)
     vectors: int = 0
     alpha_note: str = ""
+    alpha_file: str = ""
     asked_alpha: float | None = None
 
     @property

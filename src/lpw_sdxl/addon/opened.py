@@ -129,6 +129,7 @@ def lora_details(summary: LoraSummary, ignored: Mapping[str, int]) -> AddonDetai
         modules={component.value: count for component, count in summary.modules.items() if count},
         ignored=ignored,
         alpha_note=summary.alpha_note,
+        alpha_file=summary.alpha_file,
         asked_alpha=summary.asked_alpha,
     )
 

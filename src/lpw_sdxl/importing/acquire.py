@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic
 
-from lpw_sdxl.download.source import LocalSource, Source, SourceKind, parse_source
-from lpw_sdxl.errors import CheckpointError
-from lpw_sdxl.importing.console import ImportConsole, Row
+from lpw_sdxl.download.source import LocalSource
+from lpw_sdxl.importing.console import Row
 from lpw_sdxl.importing.importer import Importer, ImportResult, Opened
+from lpw_sdxl.importing.taking import FileTaker
 from lpw_sdxl.store.manifest import AnyManifest
-from lpw_sdxl.store.origin import AuthorNotes
 
 
 @dataclass
@@ -26,15 +25,11 @@ class Acquisition(Generic[Opened, AnyManifest]):
 
     Attributes:
         importer: of the file's kind.
-        kinds: of sources, as `read_kinds` returns them.
-        downloads: the folder of downloads.
-        console: where it is shown.
+        taker: of the file.
     """
 
     importer: Importer[Opened, AnyManifest]
-    kinds: tuple[SourceKind, ...]
-    downloads: Path
-    console: ImportConsole
+    taker: FileTaker
     _shown: list[Row] = field(default_factory=list, init=False)
 
     def import_source(self, text: str, *, remove_source: bool = False) -> ImportResult:
@@ -49,51 +44,31 @@ class Acquisition(Generic[Opened, AnyManifest]):
             CheckpointError: it can't be had or imported; the store is as it was.
             AddonError: likewise, of a LoRA or an embedding.
         """
-        source = parse_source(text, self.kinds)
+        source = self.taker.parse(text, remove_source=remove_source)
+        sha256 = self.importer.options.sha256
         if not isinstance(source, LocalSource):
-            return self._import_download(source, remove_source=remove_source)
-        if remove_source:
-            raise not_a_download(source)
-        return self._import(source.path, source.public, AuthorNotes())
-
-    def _import_download(self, source: Source, *, remove_source: bool) -> ImportResult:
-        from lpw_sdxl.download.fetch import fetch, remove
-        from lpw_sdxl.download.hooks import DownloadHooks
-
-        known = self._find(self.importer.options.sha256)
-        if known is not None:
-            return known
-        hooks = DownloadHooks(
-            progress=self.console.progress,
-            check_sha256=self._leave_if_known,
-            check_header=self._check_header,
-            check_space=self._check_space,
-            note=self.console.print_line,
-        )
+            known = self._find(sha256)
+            if known is not None:
+                return known
         try:
-            fetched = fetch(
+            taken = self.taker.take(
                 source,
-                self.downloads,
-                keys=[kind.key for kind in self.kinds if kind.key is not None],
-                expected_sha256=self.importer.options.sha256,
-                hooks=hooks,
+                self._check_header,
+                check_sha256=self._leave_if_known,
+                expected_sha256=sha256,
             )
         except _KnownEntry as known_entry:
             return known_entry.result
-        if fetched.was_there:
-            self.console.print_line(f"downloaded earlier: {fetched.path}")
-        result = self._import(fetched.path, fetched.source, fetched.notes)
-        if remove_source:
-            remove(fetched.path)
-        return result
-
-    def _import(self, path: Path, source: str, notes: AuthorNotes) -> ImportResult:
-        opened = self.importer.open(path)
+        opened = self.importer.open(taken.path)
         self._show(opened)
 
         from lpw_sdxl.importing.entry import import_entry
 
-        return import_entry(self.importer, opened, source, notes, self.console.progress)
+        progress = self.taker.console.progress
+        result = import_entry(self.importer, opened, taken.public, taken.notes, progress)
+        if remove_source:
+            taken.remove()
+        return result
 
     def _find(self, sha256: str | None) -> ImportResult | None:
         """Find the entry of a file that need not be downloaded."""
@@ -112,34 +87,15 @@ class Acquisition(Generic[Opened, AnyManifest]):
         """Judge a download by its first bytes."""
         opened = self.importer.open(path, full_size)
         self._show(opened)
-        self._check_space(full_size - path.stat().st_size, self.importer.store_bytes(opened))
-
-    def _check_space(self, missing_bytes: int | None, weight_bytes: int | None = None) -> None:
-        """Check the room for what is known to come; only the header has the size of the model."""
-        if missing_bytes is None:
-            return
-        from lpw_sdxl.importing.entry import store_need
-        from lpw_sdxl.store.space import Need, check_space
-
-        entry = store_need(missing_bytes if weight_bytes is None else weight_bytes)
-        check_space(
-            [Need("the download", self.downloads, missing_bytes, "LPW_SDXL_DOWNLOADS"), entry]
-        )
+        missing = full_size - path.stat().st_size
+        self.taker.check_space(missing, self.importer.store_bytes(opened))
 
     def _show(self, opened: Opened) -> None:
         """Show what a file is; once it is whole, only what its first bytes did not have."""
         rows = [row for row in self.importer.rows(opened) if row not in self._shown]
         self._shown += rows
         if rows:
-            self.console.show(rows)
-
-
-def not_a_download(source: LocalSource) -> CheckpointError:
-    """Return the error for a file of the user's that was to be removed after its import."""
-    return CheckpointError(
-        f"--remove-source is for downloads; {source.path.name} is a file of yours and "
-        "stays: leave it out."
-    )
+            self.taker.console.show(rows)
 
 
 class _KnownEntry(Exception):  # noqa: N818 - not an error

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,6 @@ from lpw_sdxl.errors import AddonError
 from lpw_sdxl.importing.addon_rows import addon_rows
 from lpw_sdxl.importing.console import Row
 from lpw_sdxl.importing.importer import EntryDraft, ImportOptions
-from lpw_sdxl.lora.peft_config import CONFIG_FILE
 from lpw_sdxl.lora.plan import LoraChoices
 from lpw_sdxl.store.kind import AddonKind, kind_of_store_name, slug, store_name
 from lpw_sdxl.store.origin import Origin
@@ -36,7 +34,6 @@ MAX_NAME = 100
 """Characters of a name."""
 
 _ALPHA = "/alpha"
-_BESIDE = re.compile(rf"\bby ({re.escape(CONFIG_FILE)} \([^)]*\))")
 _ALPHAS_AT_MOST = 64
 
 _FORBIDDEN = frozenset("<>:/\\")
@@ -203,8 +200,7 @@ def _outside_alpha(details: AddonDetails) -> str:
     """Return the alpha that was not in the file itself; empty for none."""
     if details.asked_alpha is not None:
         return f"--alpha {details.asked_alpha:g}"
-    beside = _BESIDE.search(details.alpha_note)
-    return f"the alpha of {beside[1]}" if beside else ""
+    return f"the alpha of {details.alpha_file}" if details.alpha_file else ""
 
 
 def _read_alphas(path: Path) -> tuple[float, ...]:

@@ -72,6 +72,11 @@ class Alphas:
     remarks: tuple[str, ...]
 
     @property
+    def file_beside(self) -> str:
+        """Return PEFT's file beside this one, with its digest, if an alpha is from there."""
+        return next((source for source in self.sources if source.startswith(CONFIG_FILE)), "")
+
+    @property
     def note(self) -> str:
         """Return where the alphas come from, for a reader; empty for tensors without a remark."""
         by_count = sorted(self.sources.items(), key=lambda item: (-item[1], item[0]))

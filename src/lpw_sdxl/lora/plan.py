@@ -41,6 +41,7 @@ class LoraSummary:
             whole yet, or was not matched with a model.
         notes: the author's, from the metadata.
         alpha_note: where the alphas come from, unless from tensors, and which statements differ.
+        alpha_file: PEFT's file beside this one, with its digest, if an alpha is from there.
         asked_alpha: the user's alpha, if a module has it; else None.
     """
 
@@ -51,6 +52,7 @@ class LoraSummary:
     alphas: tuple[float, ...]
     notes: AuthorNotes
     alpha_note: str = ""
+    alpha_file: str = ""
     asked_alpha: float | None = None
 
 

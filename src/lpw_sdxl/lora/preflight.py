@@ -76,6 +76,7 @@ def examine(
     summary = replace(
         summary,
         alpha_note=alphas.note,
+        alpha_file=alphas.file_beside,
         asked_alpha=choices.alpha if ASKED in alphas.sources else None,
     )
     return LoraPlan(
