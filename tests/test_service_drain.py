@@ -42,7 +42,8 @@ class Load:
         outcome = ""
         while outcome != "ConnectError":
             try:
-                outcome = str(httpx.post(f"{self._url}/generate", json=REQUEST).status_code)
+                answer = httpx.post(f"{self._url}/generate", json=REQUEST, timeout=60)
+                outcome = str(answer.status_code)
             except httpx.HTTPError as error:
                 outcome = type(error).__name__
             self.outcomes.append(outcome)

@@ -2,10 +2,16 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 
 import pytest
 
-from lpw_sdxl.api.listening import listening_sockets, warn_if_exposed
+from lpw_sdxl.api.listening import (
+    ignore_new_clients,
+    listening_sockets,
+    stop_listening,
+    warn_if_exposed,
+)
 
 
 def addresses() -> list[str]:
@@ -40,3 +46,25 @@ def test_a_connection_is_no_listener(caplog: pytest.LogCaptureFixture) -> None:
         datagrams.bind(("0.0.0.0", 0))
         idle.bind(("0.0.0.0", 0))
         assert warnings(caplog) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the filter is Linux's")
+def test_a_socket_about_to_close_takes_who_waits_and_ignores_who_comes() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        mine = [one for one in listening_sockets() if one.descriptor == server.fileno()]
+        with socket.create_connection(server.getsockname(), 10) as waiting:
+            ignore_new_clients(mine)
+            with pytest.raises(TimeoutError):
+                socket.create_connection(server.getsockname(), 0.3)
+            accepted, _ = server.accept()
+            with accepted:
+                waiting.sendall(b"a request")
+                accepted.settimeout(10)
+                assert accepted.recv(9) == b"a request"
+                stop_listening(mine)
+                accepted.sendall(b"its answer")
+                waiting.settimeout(10)
+                assert waiting.recv(10) == b"its answer"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(server.getsockname(), 10)

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
-import socket
 import threading
-from collections.abc import Iterable
-from functools import partial
 
-from lpw_sdxl.api.listening import ListeningSocket, listening_sockets
+from lpw_sdxl.api.listening import ignore_new_clients, listening_sockets, stop_listening
 
 logger = logging.getLogger(__name__)
+
+# From accepting no more connections to refusing them, and from there to closing those without a
+# request: longer than a handshake and a request's way over a network.
+SETTLING_S = 0.3
 
 
 class Drain:
@@ -57,22 +57,15 @@ class Drain:
         loop.call_later(self._delay_s, self._close, loop)
 
     def _close(self, loop: asyncio.AbstractEventLoop) -> None:
-        # In the event loop's turn after the next one: the next turn accepts the connections that
-        # wait already. A client that has sent no request by then is reset all the same; only the
-        # delay avoids that. The sockets are found beforehand, because the search takes
-        # milliseconds, in which more clients would connect.
+        # A client that is connected already must get its answer. So new ones are first ignored,
+        # until those that wait are accepted; then they are refused; and only after another pause,
+        # in which the accepted ones send their requests, uvicorn closes what has none.
         if self._is_only_worker:
-            loop.call_soon(loop.call_soon, partial(stop_listening, listening_sockets()))
-        loop.call_soon(loop.call_soon, self._hand_over)
+            sockets = listening_sockets()
+            ignore_new_clients(sockets)
+            loop.call_later(SETTLING_S, stop_listening, sockets)
+        loop.call_later(2 * SETTLING_S, self._hand_over)
 
     def _hand_over(self) -> None:
         if callable(self._previous):
             self._previous(signal.SIGTERM, None)
-
-
-def stop_listening(sockets: Iterable[ListeningSocket]) -> None:
-    """Make sockets refuse connections from now on, in every process that shares them."""
-    for listening in sockets:
-        with socket.socket(fileno=os.dup(listening.descriptor)) as copy:
-            # Closing has no effect while other processes hold the socket; a shutdown has.
-            copy.shutdown(socket.SHUT_RDWR)
