@@ -41,6 +41,7 @@ from lpw_sdxl.api.process import ANSWER_SECONDS, end_process, tune_interpreter, 
 from lpw_sdxl.api.worker_device import restrict_to_own_gpu
 from lpw_sdxl.errors import LpwSdxlError, ModelError, SettingsError
 from lpw_sdxl.imaging import MEDIA_TYPES
+from lpw_sdxl.request_limits import ParsedBatch
 from lpw_sdxl.schema import BatchRequest, GenerationRequest, InfoRequest, InspectionRequest
 from lpw_sdxl.settings import LogSettings, Settings, check_workers, list_gone, read_settings
 from lpw_sdxl.store.entries import MOUNTED, find_served
@@ -193,7 +194,7 @@ class LpwSdxl:
     @bentoml.api(input_spec=described(BatchRequest))
     async def generate_batch(self, ctx: bentoml.Context) -> list[dict[str, Any]]:
         """Make several images; a bad item becomes an error at its index, the others are made."""
-        batch = self.batches.make(take_request(ctx.request.scope, BatchRequest).requests)
+        batch = self.batches.make(take_request(ctx.request.scope, ParsedBatch))
         try:
             answers = await cancel_on_disconnect(ctx.request, batch)
         except LpwSdxlError as error:

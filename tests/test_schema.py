@@ -272,7 +272,9 @@ def test_a_batch_is_a_list_of_a_few_items(body: str) -> None:
 
 
 def test_a_bad_item_does_not_spoil_a_batch() -> None:
-    assert len(parse_batch('{"requests": [{"prompt": 5}, null]}', LIMITS).requests) == 2
+    good, *bad = parse_batch('{"requests": [{"prompt": "a"}, {"prompt": 5}, null]}', LIMITS).items
+    assert isinstance(good, GenerationRequest)
+    assert [type(item) for item in bad] == [InvalidRequestError, InvalidRequestError]
 
 
 def test_an_inspection_keeps_the_limit_of_characters() -> None:

@@ -66,7 +66,7 @@ def explain_refusal(error: ValidationError, model: type[BaseModel]) -> InvalidRe
 
 def _explain_unknown(details: ErrorDetails, model: type[BaseModel]) -> InvalidRequestError:
     """Name an unknown field, and the known one that was probably meant."""
-    path = details["loc"]
+    path = (*details["loc"][:-1], str(details["loc"][-1])[:LONGEST_SHOWN_NAME])
     owner = _owner(model, path[:-1])
     noun = getattr(owner, "noun", "this request")
     known = [*owner.model_fields]

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.json_bounds import (
+    DEFAULT_BOUNDS,
+    JsonBounds,
+    JsonElement,
+    check_bounds,
+    split_list,
+)
 from lpw_sdxl.refusal import explain_refusal
 from lpw_sdxl.schema import (
     BatchRequest,
@@ -52,6 +60,13 @@ class RequestLimits:
         )
 
 
+@dataclass(frozen=True)
+class ParsedBatch:
+    """The items of a batch, in order: requests, and the refusals of those that are none."""
+
+    items: tuple[GenerationRequest | InvalidRequestError, ...]
+
+
 def parse_request(body: bytes | str, limits: RequestLimits) -> GenerationRequest:
     """Read one GenerationRequest from JSON and check it against the server's limits.
 
@@ -60,20 +75,6 @@ def parse_request(body: bytes | str, limits: RequestLimits) -> GenerationRequest
             right, and holds no value of the request but numbers.
     """
     request = _read(GenerationRequest, body)
-    check_limits(request, limits)
-    return request
-
-
-def validate_request(values: object, limits: RequestLimits) -> GenerationRequest:
-    """Read one GenerationRequest from JSON values and check it against the server's limits.
-
-    Raises:
-        InvalidRequestError: as `parse_request`.
-    """
-    try:
-        request = GenerationRequest.model_validate(values)
-    except ValidationError as error:
-        raise explain_refusal(error, GenerationRequest) from None
     check_limits(request, limits)
     return request
 
@@ -89,20 +90,29 @@ def parse_inspection(body: bytes | str, limits: RequestLimits) -> InspectionRequ
     return request
 
 
-def parse_batch(body: bytes | str, limits: RequestLimits) -> BatchRequest:
-    """Read the list of a batch from JSON, not yet its items.
+def parse_batch(body: bytes | str, limits: RequestLimits) -> ParsedBatch:
+    """Read a batch from JSON: each item on its own, as `parse_request` reads a body.
 
     Raises:
-        InvalidRequestError: there is no list, or it is empty or too long.
+        InvalidRequestError: there is no list, it is empty or too long, or the body is over its
+            bounds or no JSON. What is wrong with one item becomes that item's refusal.
     """
-    batch = _read(BatchRequest, body)
-    if len(batch.requests) > limits.max_batch_items:
+    text = body.encode() if isinstance(body, str) else body
+    most = limits.max_batch_items
+    # An item that is nested too deep is refused alone, so the whole may be deeper.
+    whole = JsonBounds(values=most * (DEFAULT_BOUNDS.values + 1), depth=1000)
+    elements = split_list(text, "requests", whole, DEFAULT_BOUNDS, "an item of requests")
+    apart = [one for one in elements if one.refusal is not None or _is_object(text, one)]
+    try:
+        BatchRequest.model_validate_json(_without(text, apart))
+    except ValidationError as error:
+        raise _explain_batch(error, text) from None
+    if len(elements) > most:
         raise InvalidRequestError(
-            f"requests has {len(batch.requests)} items; at most {limits.max_batch_items} are"
-            " accepted here",
+            f"requests has {len(elements)} items; at most {most} are accepted here",
             field="requests",
         )
-    return batch
+    return ParsedBatch(tuple(_parse_element(text, element, limits) for element in elements))
 
 
 def parse_info(body: bytes | str) -> InfoRequest:
@@ -152,8 +162,63 @@ def check_prompt_lengths(
             )
 
 
-def _read(model: type[Model], body: bytes | str) -> Model:
+def _parse_element(
+    text: bytes, element: JsonElement, limits: RequestLimits
+) -> GenerationRequest | InvalidRequestError:
+    """Read one item of a batch.
+
+    Raises:
+        InvalidRequestError: the item is no JSON, and so is the whole text.
+    """
+    if not _is_object(text, element):
+        return InvalidRequestError("an item of requests is an object, as /generate takes it")
+    if element.refusal is not None:
+        return element.refusal
     try:
-        return model.model_validate_json(body)
+        request = GenerationRequest.model_validate_json(text[element.start : element.end])
+        check_limits(request, limits)
+    except ValidationError as error:
+        if _is_broken(error):
+            raise _explain_batch(error, text) from None
+        return explain_refusal(error, GenerationRequest)
+    except InvalidRequestError as error:
+        return error
+    return request
+
+
+def _explain_batch(error: ValidationError, text: bytes) -> InvalidRequestError:
+    """Explain the refusal of a batch by a part of its text; lines are counted in the whole."""
+    if _is_broken(error):
+        try:
+            BatchRequest.model_validate_json(text)
+        except ValidationError as whole:
+            error = whole
+    return explain_refusal(error, BatchRequest)
+
+
+def _is_broken(error: ValidationError) -> bool:
+    """Return whether a text was refused because it is no JSON."""
+    return error.errors(include_url=False)[0]["type"] == "json_invalid"
+
+
+def _is_object(text: bytes, element: JsonElement) -> bool:
+    return text[element.start : element.end].lstrip(b" \t\r\n").startswith(b"{")
+
+
+def _without(text: bytes, elements: Sequence[JsonElement]) -> bytes:
+    """Return a JSON text with a number in the place of each element."""
+    pieces: list[bytes] = []
+    end = 0
+    for element in elements:
+        pieces += (text[end : element.start], b"0")
+        end = element.end
+    return b"".join((*pieces, text[end:]))
+
+
+def _read(model: type[Model], body: bytes | str) -> Model:
+    text = body.encode() if isinstance(body, str) else body
+    check_bounds(text)
+    try:
+        return model.model_validate_json(text)
     except ValidationError as error:
         raise explain_refusal(error, model) from None

@@ -1,11 +1,11 @@
-"""A batch: each item is parsed at a bounded cost, made on its own, and answered at its index."""
+"""A batch: each item is made on its own, and answered at its index."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -16,16 +16,13 @@ from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.api.openapi_errors import answered_codes
 from lpw_sdxl.errors import InvalidRequestError, LpwSdxlError
 from lpw_sdxl.imaging import MEDIA_TYPES, MediaType
-from lpw_sdxl.request_limits import RequestLimits, validate_request
+from lpw_sdxl.request_limits import ParsedBatch
 from lpw_sdxl.schema import GenerationRequest
 
 if TYPE_CHECKING:
     from lpw_sdxl.engine import Engine, GeneratedImage
 
 logger = logging.getLogger(__name__)
-
-MAX_VALUES = 1000
-"""JSON values in one item, nested ones included; a full request with all LoRAs has 100 or so."""
 
 
 def _list_codes(schema: JsonObject) -> None:
@@ -86,16 +83,16 @@ class BatchMaker:
         self._encode = encode
         self._count_error = count_error
 
-    async def make(self, items: Sequence[object]) -> BatchAnswer:
+    async def make(self, batch: ParsedBatch) -> BatchAnswer:
         """Make all items concurrently; a bad one becomes an error at its index."""
-        making = [self._make_one(item) for item in items]
-        del items  # so that each item is freed once it is parsed
-        return await asyncio.gather(*making)
+        return await asyncio.gather(*map(self._make_one, batch.items))
 
-    async def _make_one(self, item: object) -> BatchImage | BatchError:
+    async def _make_one(
+        self, request: GenerationRequest | InvalidRequestError
+    ) -> BatchImage | BatchError:
         try:
-            request = await asyncio.to_thread(parse_item, item, self._engine.limits)
-            del item
+            if isinstance(request, InvalidRequestError):
+                raise request
             image = await self._engine.generate(request)
             content = await asyncio.to_thread(lambda: base64.b64encode(self._encode(image)))
         except LpwSdxlError as error:
@@ -110,34 +107,3 @@ class BatchMaker:
     def _error(self, answer: ErrorAnswer) -> BatchError:
         self._count_error(answer.code)
         return BatchError("error", answer.code, answer.message, answer.field)
-
-
-def parse_item(item: object, limits: RequestLimits) -> GenerationRequest:
-    """Parse an item as /generate parses its body.
-
-    The number of values is bounded first: each of a million unknown fields would become an error
-    with a sentence of its own, while every client waits.
-
-    Raises:
-        RequestError: the item is no object, has too many values, or is no valid request.
-    """
-    if not isinstance(item, dict):
-        raise InvalidRequestError("an item of requests is an object, as /generate takes it")
-    if _has_more_values(item, MAX_VALUES):
-        raise InvalidRequestError(
-            f"an item of requests has more than {MAX_VALUES} values; a request needs far fewer"
-        )
-    return validate_request(item, limits)
-
-
-def _has_more_values(value: object, bound: int) -> bool:
-    """Return whether a JSON value holds more than `bound` values; the count stops there."""
-    waiting, count = [value], 0
-    while waiting:
-        inner = waiting.pop()
-        if isinstance(inner, dict | list):
-            count += len(inner)
-            if count > bound:
-                return True
-            waiting += inner.values() if isinstance(inner, dict) else inner
-    return False
