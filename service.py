@@ -31,6 +31,7 @@ from lpw_sdxl.addon.served import built_in_tags, served_directories
 from lpw_sdxl.api.asgi import JSON, Application
 from lpw_sdxl.api.batch import BatchMaker
 from lpw_sdxl.api.border import check_border, guard_application, warn_if_unprotected
+from lpw_sdxl.api.bounded_pool import BoundedPool
 from lpw_sdxl.api.disconnect import cancel_on_disconnect
 from lpw_sdxl.api.drain import Drain
 from lpw_sdxl.api.endpoints import find_call, take_request
@@ -172,6 +173,8 @@ class LpwSdxl:
             on_death=end_process,
             addons=find_installed(MODEL_ENTRY.path, ADDON_FOLDERS),
         )
+        # Threads of their own: the requests of images share none of them.
+        self.inspections = BoundedPool("inspections", threads=1, most=32)
         self.batches = BatchMaker(self.engine, self.encode_file, self.metrics.count_error)
         tune_interpreter()
         self.drain = Drain(SETTINGS.drain_s, is_only_worker=SETTINGS.workers == 1)
@@ -205,17 +208,22 @@ class LpwSdxl:
     async def inspect_prompt(self, ctx: bentoml.Context) -> dict[str, Any]:
         """Explain how the server reads a prompt: spans, weights, tokens, chunks, warnings."""
         request = take_request(ctx.request.scope, InspectionRequest)
+        explaining = self.inspections.run(partial(self._explain, request))
         try:
-            explanation = await asyncio.to_thread(self.engine.explain, request)
+            content = await cancel_on_disconnect(ctx.request, explaining)
         except LpwSdxlError as error:
             return _error(ctx, error)
-        return dataclasses.asdict(explanation)
+        return _passed_through(Response(content, media_type=JSON))
 
     @bentoml.api(input_spec=described(InfoRequest))
     async def info(self) -> dict[str, Any]:
         """Describe what is served: model, device, limits, schedulers, and the engine's counts."""
         served = dataclasses.replace(self.engine.describe(), model_tag=str(MODEL_ENTRY.tag))
         return dataclasses.asdict(served)
+
+    def _explain(self, request: InspectionRequest) -> bytes:
+        """Explain two prompts, as JSON; CPU work for a thread."""
+        return json.dumps(dataclasses.asdict(self.engine.explain(request))).encode()
 
     def encode_file(self, image: GeneratedImage) -> bytes:
         """Encode an image as a file; CPU work for a thread."""

@@ -106,7 +106,9 @@ class Settings(LogSettings):
     """whether small UNet calls are replayed as CUDA graphs, for which some memory of the device is
     set aside; one image alone takes about half the time."""
     max_body_bytes: Annotated[int, Ge(1024)] = 16 * 1024 * 1024
-    """largest HTTP body; paths that need less take less."""
+    """largest HTTP body; paths that need less take less. The bodies of all requests under way and
+    what is read from them take at most 32 times as much; beyond it a request is answered with
+    429."""
     tokens: SecretStr | None = None
     """bearer tokens that may ask, with commas or blanks between them; None for anyone."""
     tokens_file: Path | None = None

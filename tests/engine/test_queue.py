@@ -292,3 +292,30 @@ def test_many_threads_put_and_one_takes_and_nothing_is_lost_or_taken_twice() -> 
     kept = {id(job) for some in jobs for job in some if not job.is_cancelled}
     assert kept <= {id(job) for job in taken}
     assert queue.load == Load(0, NO_WORK)
+
+
+def test_a_place_counts_as_a_job_until_it_is_given_up() -> None:
+    queue = make_queue(Settings(max_queued_jobs=2))
+    with queue.place():
+        queue.put(make_job())
+        with pytest.raises(OverloadedError, match="holds 2 of at most 2 jobs"), queue.place():
+            pass
+    with queue.place():  # as the failed one keeps none
+        queue.put(make_job())
+    with pytest.raises(OverloadedError), queue.place():
+        pass
+    assert len(queue) == 2
+
+
+def test_places_alone_fill_a_queue_without_work() -> None:
+    queue = make_queue(Settings(max_queued_jobs=1))
+    with queue.place(), pytest.raises(OverloadedError) as refusal, queue.place():
+        pass
+    assert refusal.value.retry_after_s >= 1
+
+
+def test_a_closed_queue_has_no_places() -> None:
+    queue = make_queue()
+    queue.close()
+    with pytest.raises(UnavailableError), queue.place():
+        pass

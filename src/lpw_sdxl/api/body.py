@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 from lpw_sdxl.api.asgi import Receive
+from lpw_sdxl.api.body_memory import MemoryShare
 from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.errors import ClientLeftError
 
@@ -13,21 +16,27 @@ def body_too_large(limit: int) -> ErrorAnswer:
     return ErrorAnswer(413, "body_too_large", message)
 
 
-async def read_body(receive: Receive, limit: int) -> bytes | None:
+async def read_body(receive: Receive, limit: int, share: MemoryShare) -> bytes | None:
     """Read the whole body; return None as soon as it exceeds the limit (bytes).
+
+    Args:
+        receive: of the request.
+        limit: bytes.
+        share: grows with the body.
 
     Raises:
         ClientLeftError: if the client disconnects before the end of the body.
+        OverloadedError: if all bodies together leave no room.
     """
-    chunks: list[bytes] = []
-    size = 0
+    content = io.BytesIO()  # a list of pieces, joined at the end, would take twice the memory
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientLeftError("the client left before its body was here")
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > limit:
+        piece = message.get("body", b"")
+        if share.size + len(piece) > limit:
             return None
+        share.set(share.size + len(piece))
+        content.write(piece)
         if not message.get("more_body", False):
-            return b"".join(chunks)
+            return content.getvalue()

@@ -16,6 +16,7 @@ from lpw_sdxl.api.origins import OriginMiddleware, Origins, read_origins
 from lpw_sdxl.api.sparse_warning import SparseWarningFilter
 from lpw_sdxl.settings import Settings
 
+LARGEST_BODIES = 32  # so many largest bodies may be under way; one being parsed counts as five
 # Loggers of warnings that any client can cause: of malformed requests, and of suspicious ones.
 SPARSE_LOGGERS = ("uvicorn.error", "lpw_sdxl.engine.resolver")
 
@@ -51,7 +52,13 @@ def guard_application(
     opened = read_origins(settings.cors_origins)
     table = endpoint_table(endpoints, settings)
     admission = Admission(tokens, Origins(opened, is_name_trusted=tokens is not None))
-    guard = RequestGuard(app, table, admission, count_error)
+    guard = RequestGuard(
+        app,
+        table,
+        admission,
+        count_error,
+        body_memory_bytes=LARGEST_BODIES * settings.max_body_bytes,
+    )
     for name in SPARSE_LOGGERS:
         logging.getLogger(name).addFilter(SparseWarningFilter())
     # HEAD needs no preflight: browsers treat it as they treat GET.

@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from lpw_sdxl.api.access_tokens import AccessTokens
 from lpw_sdxl.api.asgi import Application, Receive, Scope, Send, header_values
 from lpw_sdxl.api.body import body_too_large, read_body
+from lpw_sdxl.api.body_memory import PARSED_BYTES, BodyMemory, MemoryShare, parsed_size
 from lpw_sdxl.api.endpoints import (
     Body,
     Call,
@@ -28,15 +30,19 @@ from lpw_sdxl.api.endpoints import (
     put_call,
 )
 from lpw_sdxl.api.error_answer import ErrorAnswer
-from lpw_sdxl.api.head import content_type, has_small_body, refuse_body_headers, refuse_headers
+from lpw_sdxl.api.head import (
+    SMALL_BODY_BYTES,
+    content_type,
+    has_small_body,
+    refuse_body_headers,
+    refuse_headers,
+)
 from lpw_sdxl.api.origins import Origins
 from lpw_sdxl.api.shaped_answer import ShapedAnswer
 from lpw_sdxl.api.sparse_warning import SparseWarning
 from lpw_sdxl.errors import ClientLeftError, LpwSdxlError
 
 logger = logging.getLogger(__name__)
-
-PARSERS = 2  # threads; a parser holds the interpreter's lock, so more would gain nothing
 
 
 def _count_nothing(code: str) -> None:
@@ -66,6 +72,7 @@ class RequestGuard:
             path that a client ever tried.
         admission: tokens and origins.
         count_error: called with the code of every error that is answered.
+        body_memory_bytes: bound on all bodies and what is read from them.
         body_seconds: time limit for the arrival of a body.
     """
 
@@ -76,6 +83,7 @@ class RequestGuard:
         admission: Admission = Admission(),
         count_error: Callable[[str], None] = _count_nothing,
         *,
+        body_memory_bytes: int = 512 * 1024 * 1024,
         body_seconds: float = 60.0,
     ) -> None:
         self._app = app
@@ -83,13 +91,22 @@ class RequestGuard:
         self._admission = admission
         self._count_error = count_error
         self._body_seconds = body_seconds
+        self._memory = BodyMemory(body_memory_bytes)
         types = {row.body.type for row in table if row.body and row.body.type}
         self._known_fields = field_names(types)
-        # Separate threads: in asyncio's pool a body would wait behind prompts and image files.
-        self._parsers = ThreadPoolExecutor(PARSERS, thread_name_prefix="lpw-sdxl-parser")
+        # Threads of their own: in asyncio's pool a body would wait behind prompts and image files.
+        # One for small bodies, that wait for no large one; a parser holds the interpreter's lock,
+        # so more threads would gain nothing.
+        self._small_parser = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-small-parser")
+        self._large_parser = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-large-parser")
         self._unauthorized = SparseWarning(
             logger, "%d requests without a valid token, the last from %s"
         )
+
+    @property
+    def body_bytes(self) -> int:
+        """Return the bytes that count against the bound on bodies."""
+        return self._memory.used
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -144,12 +161,18 @@ class RequestGuard:
         if isinstance(judged, ErrorAnswer):
             await answer.refuse(judged)
             return
-        admitted = await self._parse(scope, receive, answer, judged)
-        if admitted is not None:
-            await self._app(admitted, receive, answer.send)
+        with self._memory.share() as share:
+            admitted = await self._parse(scope, receive, answer, judged, share)
+            if admitted is not None:
+                await self._app(admitted, receive, answer.send)
 
     async def _parse(
-        self, scope: Scope, receive: Receive, answer: ShapedAnswer, call: Call
+        self,
+        scope: Scope,
+        receive: Receive,
+        answer: ShapedAnswer,
+        call: Call,
+        share: MemoryShare,
     ) -> Scope | None:
         """Read and parse a body; return None if it was refused or its client disconnected.
 
@@ -158,13 +181,21 @@ class RequestGuard:
         body = call.endpoint.body
         if body is None:
             return put_call(scope, call, None)
-        content = await self._read(receive, answer, body)
-        if content is None:
-            return None
-        payload = Payload(content, content_type(scope), scope.get("query_string", b""))
-        loop = asyncio.get_running_loop()
         try:
-            request = await loop.run_in_executor(self._parsers, body.parse, payload)
+            content = await self._read(receive, answer, body, share)
+            if content is None:
+                return None
+            share.set(len(content) * (1 + PARSED_BYTES))
+            payload = Payload(content, content_type(scope), scope.get("query_string", b""))
+            del content  # so that it is freed with the payload
+            is_small = len(payload.content) <= SMALL_BODY_BYTES
+            parser = self._small_parser if is_small else self._large_parser
+            parsing = partial(_parse_and_measure, body, payload)
+            del payload
+            loop = asyncio.get_running_loop()
+            request, size = await loop.run_in_executor(parser, parsing)
+            del parsing
+            share.set(min(size, share.size))
         except LpwSdxlError as error:
             await answer.refuse(ErrorAnswer.from_error(error))
             return None
@@ -184,11 +215,17 @@ class RequestGuard:
         refusal = refusal or refuse_body_headers(scope, endpoint.body)
         return refusal or Call(endpoint, found.parameters)
 
-    async def _read(self, receive: Receive, answer: ShapedAnswer, body: Body) -> bytes | None:
-        """Read a body; return None if it was refused or its client disconnected."""
+    async def _read(
+        self, receive: Receive, answer: ShapedAnswer, body: Body, share: MemoryShare
+    ) -> bytes | None:
+        """Read a body; return None if it was refused or its client disconnected.
+
+        Raises:
+            OverloadedError: if all bodies together leave no room.
+        """
         try:
             async with asyncio.timeout(self._body_seconds):
-                content = await read_body(receive, body.limit)
+                content = await read_body(receive, body.limit, share)
         except TimeoutError:
             answer.is_closing = True
             await answer.refuse(ErrorAnswer.from_status(408))
@@ -201,6 +238,12 @@ class RequestGuard:
             return None
         answer.is_closing = False
         return content
+
+
+def _parse_and_measure(body: Body, payload: Payload) -> tuple[object, int]:
+    """Parse a body; return the request and its size, bytes."""
+    request = body.parse(payload)
+    return request, parsed_size(request)
 
 
 def _for_log(text: str) -> str:

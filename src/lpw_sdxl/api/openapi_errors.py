@@ -12,7 +12,7 @@ from lpw_sdxl.errors import STATUS_ANSWERS, ClientLeftError, error_codes
 
 # Statuses that the guard decides by itself, by a request's head and by its body.
 HEAD_STATUSES = frozenset({400, 401, 403, 413, 431})
-BODY_STATUSES = frozenset({408, 415})
+BODY_STATUSES = frozenset({408, 415, 429})
 _HEADERS: dict[int, JsonObject] = {
     401: {
         "www-authenticate": {

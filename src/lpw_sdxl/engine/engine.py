@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,9 @@ from lpw_sdxl.settings import Settings, read_settings
 logger = logging.getLogger(__name__)
 
 
+READERS = 2  # threads for requests, and as many for LoRAs' files
+
+
 def log_death(reason: str) -> None:
     """Log why the engine died; a program that embeds it can read `is_alive`."""
     logger.critical("%s", reason)
@@ -75,6 +79,8 @@ class Engine:
         self.plan = plan
         self._resolver = RequestResolver(pipeline, addons, settings)
         self._settings = settings
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="lpw-sdxl-reader")
+        self._file_readers = ThreadPoolExecutor(READERS, thread_name_prefix="lpw-sdxl-file-reader")
         self._metrics = metrics or EngineMetrics()
         self._loop = StepLoop(
             pipeline,
@@ -169,13 +175,14 @@ class Engine:
             UnavailableError: if the engine is stopping.
         """
         accepted_at = time.monotonic()
-        self._loop.queue.check_open()
-        # Reading a long prompt takes milliseconds, during which no other request should wait.
-        spec = await asyncio.to_thread(self.decide, request)
-        if spec.loras != NO_LORA_SETS:  # read here, a LoRA's file delays no other job
-            await asyncio.to_thread(self._read_loras, spec.loras)
-        job = Job(spec, accepted_at, self._settings.time_limit_s, listener)
-        self._loop.queue.put(job)
+        with self._loop.queue.place():
+            # Reading a long prompt takes up to half a second, in which no other work should wait.
+            in_thread = asyncio.get_running_loop().run_in_executor
+            spec = await in_thread(self._readers, self.decide, request)
+            if spec.loras != NO_LORA_SETS:  # read here, a LoRA's file delays no other job
+                await in_thread(self._file_readers, self._read_loras, spec.loras)
+            job = Job(spec, accepted_at, self._settings.time_limit_s, listener)
+            self._loop.queue.put(job)
         return await asyncio.wrap_future(job.future)
 
     def decide(self, request: GenerationRequest) -> JobSpec:
@@ -219,6 +226,8 @@ class Engine:
     def close(self, timeout_s: float = 60.0) -> None:
         """Refuse new requests, finish those accepted, and stop the engine."""
         self._loop.close(timeout_s)
+        self._readers.shutdown(wait=False)
+        self._file_readers.shutdown(wait=False)
 
     def _read_loras(self, loras: LoraSets) -> None:
         """Read the LoRAs' files into the library before the job is queued."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 
@@ -54,6 +55,7 @@ class JobQueue:
         self._active_load = active_load
         self._jobs: list[Job] = []  # guarded by _changed, like all below
         self._work = NO_WORK
+        self._places = 0  # of jobs whose requests are being read
         self._is_closed = False
         self._promised_until = 0.0  # time.monotonic: the latest time a client was sent away until
         self._changed = threading.Condition()
@@ -73,15 +75,22 @@ class JobQueue:
         active = self._active_load()
         return Load(active.jobs + len(self._jobs), active.work.plus(self._work))
 
-    def check_open(self) -> None:
-        """Refuse early, before a request is read, what `put` would refuse whatever the job.
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Keep a place for one job while its request is read, until it was put or is given up.
 
         Raises:
             OverloadedError: if the queue is full.
             UnavailableError: if it is closed.
         """
         with self._changed:
-            self._check_open()
+            self._check_open(self._places)
+            self._places += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._places -= 1
 
     def put(self, job: Job) -> None:
         """Add a job.
@@ -157,14 +166,15 @@ class JobQueue:
     def _choose(self, choose: Callable[[Sequence[Job]], list[int]]) -> list[int]:
         return choose(self._jobs[:MAX_CANDIDATES]) if self._jobs else []
 
-    def _check_open(self) -> None:
+    def _check_open(self, places: int = 0) -> None:
         if self._is_closed:
             raise UnavailableError("the engine is stopping; try another replica, or later")
         load = self.load
-        if load.jobs >= self._max_jobs:
-            one = Work(load.work.calls / load.jobs, load.work.cost / load.jobs)
+        jobs = load.jobs + places
+        if jobs >= self._max_jobs:
+            one = Work(load.work.calls / jobs, load.work.cost / jobs)
             raise OverloadedError(
-                f"the queue holds {load.jobs} of at most {self._max_jobs} jobs",
+                f"the queue holds {jobs} of at most {self._max_jobs} jobs",
                 retry_after_s=self._promise(self._seconds(one), self._seconds(one)),
             )
 
