@@ -86,9 +86,15 @@ class GuardedService(Service):
             # The rows hold the engine's types and so import torch, which only a worker needs.
             from lpw_sdxl.api.native import native_endpoints  # noqa: PLC0415
             from lpw_sdxl.api.native_schemas import ServedLimits  # noqa: PLC0415
+            from lpw_sdxl.engine.memory import choose_device  # noqa: PLC0415
 
             app = super().to_asgi(is_main)  # imports more
-        served = ServedLimits.from_settings(SETTINGS, read_manifest(MODEL_ENTRY.path).native_size)
+        try:
+            device = choose_device(SETTINGS.device)
+        except SettingsError as error:
+            sys.exit(f"lpw-sdxl: {error}")
+        native_size = read_manifest(MODEL_ENTRY.path).native_size
+        served = ServedLimits.from_settings(SETTINGS, native_size, is_on_cpu=device.type == "cpu")
         rows = native_endpoints(served)
         routes = {api.route for api in self.apis.values()}
         assert routes == {row.path for row in rows if row.handler is None}, routes

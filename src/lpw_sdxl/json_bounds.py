@@ -21,6 +21,7 @@ _NO_TOKEN = re.compile(rb'[^"{}\[\],]*+')
 _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _OPENING, _CLOSING = b"{[", b"}]"
 _QUOTE, _COMMA, _OBJECT, _LIST = b'",{['
+PARSER_DEPTH = 200  # pydantic's parser goes no deeper: what follows is never made into anything
 LIST_DEPTH = 2  # of what stands in a list that is a field of the outermost object
 
 
@@ -30,13 +31,11 @@ class JsonBounds:
 
     Attributes:
         values: objects, lists, and what stands in them; a request with all LoRAs has 100 or so.
-        depth: of nesting.
         name_bytes: of one field's name, as it is written.
     """
 
     values: int = 1000
-    depth: int = 16
-    name_bytes: int = 256
+    name_bytes: int = 4096
 
 
 DEFAULT_BOUNDS = JsonBounds()
@@ -77,7 +76,7 @@ def split_list(
         name: of the field; if it is there twice, the last one counts, as for parsers.
         bounds: of the whole text.
         element_bounds: of each element; one that passes them has a refusal, and no effect on the
-            others. Their depth counts from the element.
+            others.
         noun: what an element is, for its refusal.
 
     Returns:
@@ -102,7 +101,7 @@ def split_list(
                 elements.append(JsonElement(inner.start, position, inner.refusal))
             inner = None if is_over else _Count(element_bounds, noun, position + 1)
         else:
-            inner.add(token, depth - LIST_DEPTH, scan.last_name)
+            inner.add(token, scan.last_name)
     return elements
 
 
@@ -116,16 +115,14 @@ class _Count:
     values: int = 0
     refusal: InvalidRequestError | None = None
 
-    def add(self, token: int, depth: int, name: bytes | None) -> None:
-        """Count a token at a depth; `name` is a field's name, if the token ended one."""
+    def add(self, token: int, name: bytes | None) -> None:
+        """Count a token; `name` is a field's name, if the token ended one."""
         if self.refusal is not None:
             return
         if token == _COMMA or token in _OPENING:
             self.values += 1
             if self.values > self.bounds.values:
                 self._refuse(f"more than {self.bounds.values} values; a request needs far fewer")
-            elif depth > self.bounds.depth:
-                self._refuse(f"values nested more than {self.bounds.depth} deep")
         elif token == _QUOTE and name is not None and len(name) > self.bounds.name_bytes:
             self._refuse(f"a field's name of more than {self.bounds.name_bytes} bytes")
 
@@ -160,7 +157,7 @@ class _Scan:
     def tokens(self) -> Iterator[tuple[int, int]]:
         """Yield each brace, bracket, comma and string's end with its offset, and check the bounds.
 
-        It ends where the outermost value does: what follows is the parser's error.
+        It ends where the parser does, behind the outermost value or where nesting is too deep.
 
         Raises:
             InvalidRequestError: a bound was passed.
@@ -188,14 +185,14 @@ class _Scan:
                 expects_name = False
             else:
                 expects_name = self.stack[-1:] == b"{"
-            count.add(token, len(self.stack), self.last_name)
+            count.add(token, self.last_name)
             if strings > 2 * self.bounds.values + 1:  # with no comma between them
                 count.values = self.bounds.values
-                count.add(_COMMA, 0, None)
+                count.add(_COMMA, None)
             if count.refusal is not None:
                 raise count.refusal
             yield token, position
-            if not self.stack:
+            if not 0 < len(self.stack) <= PARSER_DEPTH:
                 return
             position += 1
 

@@ -28,6 +28,25 @@ from lpw_sdxl.settings import Settings
 
 Model = TypeVar("Model", bound=BaseModel)
 
+LARGEST_SIZE = ImageSize(2048, 2048)
+NATIVE_SIDES_ON_CPU = 8
+
+
+def default_largest_size(native_size: ImageSize, *, is_on_cpu: bool) -> ImageSize:
+    """Choose the largest image of a server whose settings name none.
+
+    One step of a large image can't be interrupted. On a CPU, a model made for 64 pixels would draw
+    2048 x 2048 for a minute, while all other requests wait.
+    """
+    if not is_on_cpu:
+        return LARGEST_SIZE
+    return ImageSize(
+        *(
+            min(most, NATIVE_SIDES_ON_CPU * own)
+            for most, own in zip(LARGEST_SIZE, native_size, strict=True)
+        )
+    )
+
 
 @dataclass(frozen=True)
 class RequestLimits:
@@ -49,12 +68,22 @@ class RequestLimits:
     max_loras: int
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> RequestLimits:
-        """Take the limits that the settings name."""
+    def from_settings(
+        cls, settings: Settings, default_size: ImageSize = LARGEST_SIZE
+    ) -> RequestLimits:
+        """Take the limits that the settings name.
+
+        Args:
+            settings: of the service.
+            default_size: where they name no largest size (`default_largest_size`).
+        """
         return cls(
             max_prompt_characters=settings.max_prompt_characters,
             max_steps=settings.max_steps,
-            max_size=ImageSize(settings.max_height, settings.max_width),
+            max_size=ImageSize(
+                height=settings.max_height or default_size.height,
+                width=settings.max_width or default_size.width,
+            ),
             max_batch_items=settings.max_batch_items,
             max_loras=settings.max_loras,
         )
@@ -99,8 +128,7 @@ def parse_batch(body: bytes | str, limits: RequestLimits) -> ParsedBatch:
     """
     text = body.encode() if isinstance(body, str) else body
     most = limits.max_batch_items
-    # An item that is nested too deep is refused alone, so the whole may be deeper.
-    whole = JsonBounds(values=most * (DEFAULT_BOUNDS.values + 1), depth=1000)
+    whole = JsonBounds(values=most * (DEFAULT_BOUNDS.values + 1))
     elements = split_list(text, "requests", whole, DEFAULT_BOUNDS, "an item of requests")
     apart = [one for one in elements if one.refusal is not None or _is_object(text, one)]
     try:

@@ -74,10 +74,10 @@ class Settings(LogSettings):
     UNet calls."""
     max_steps: Annotated[int, Ge(1), Le(999)] = 150
     """largest `num_inference_steps`."""
-    max_width: Annotated[int, Ge(64), Le(8192)] = 2048
-    """largest image width, pixels."""
-    max_height: Annotated[int, Ge(64), Le(8192)] = 2048
-    """largest image height, pixels."""
+    max_width: Annotated[int, Ge(64), Le(8192)] | None = None
+    """largest image width, pixels; None is 2048, but on a CPU at most 8 times the model's own."""
+    max_height: Annotated[int, Ge(64), Le(8192)] | None = None
+    """largest image height, pixels; None is 2048, but on a CPU at most 8 times the model's own."""
     max_batch_items: Annotated[int, Ge(1), Le(1024)] = 64
     """largest number of requests in one call of `/generate_batch`."""
     max_loras: Annotated[int, Ge(0), Le(64)] = 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lpw_sdxl.api.asgi import JsonObject
-from lpw_sdxl.request_limits import RequestLimits
+from lpw_sdxl.request_limits import RequestLimits, default_largest_size
 from lpw_sdxl.schedule_types import SCHEDULE_TYPE_ALIASES
 from lpw_sdxl.scheduler_table import SCHEDULER_ALIASES
 from lpw_sdxl.schema import GenerationRequest, ImageSize
@@ -31,10 +31,13 @@ class ServedLimits:
     max_body_bytes: int
 
     @classmethod
-    def from_settings(cls, settings: Settings, native_size: ImageSize) -> ServedLimits:
+    def from_settings(
+        cls, settings: Settings, native_size: ImageSize, *, is_on_cpu: bool = False
+    ) -> ServedLimits:
         """Read the limits from the settings."""
+        default_size = default_largest_size(native_size, is_on_cpu=is_on_cpu)
         return cls(
-            RequestLimits.from_settings(settings),
+            RequestLimits.from_settings(settings, default_size),
             native_size,
             settings.max_prompt_chunks,
             settings.max_body_bytes,

@@ -90,11 +90,10 @@ class LimitsDescription(_Closed):
     time_limit_s: float
 
     @classmethod
-    def of(cls, settings: Settings) -> LimitsDescription:
-        """Read the limits from the settings of the same names."""
+    def of(cls, settings: Settings, max_size: ImageSize) -> LimitsDescription:
+        """Read the limits from the settings of the same names, but the largest size."""
         facts: dict[str, Any] = {name: one for name, one in settings if name in cls.__annotations__}
-        size = ImageSize(settings.max_height, settings.max_width)
-        return cls(**facts, max_size=str(size))
+        return cls(**facts, max_size=str(max_size))
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ from lpw_sdxl.settings import Settings, read_settings
 logger = logging.getLogger(__name__)
 
 
-READERS = 2  # threads for requests, and as many for LoRAs' files
+FILE_READERS = 2  # threads for LoRAs' files
+SHORT_CHARACTERS = 4000  # of both prompts; reading them takes some milliseconds
 
 
 def log_death(reason: str) -> None:
@@ -79,8 +80,12 @@ class Engine:
         self.plan = plan
         self._resolver = RequestResolver(pipeline, addons, settings)
         self._settings = settings
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="lpw-sdxl-reader")
-        self._file_readers = ThreadPoolExecutor(READERS, thread_name_prefix="lpw-sdxl-file-reader")
+        # Requests with short prompts wait for no long ones, of which one takes up to half a second.
+        self._short_readers = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-short-reader")
+        self._long_readers = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-long-reader")
+        self._file_readers = ThreadPoolExecutor(
+            FILE_READERS, thread_name_prefix="lpw-sdxl-file-reader"
+        )
         self._metrics = metrics or EngineMetrics()
         self._loop = StepLoop(
             pipeline,
@@ -176,9 +181,10 @@ class Engine:
         """
         accepted_at = time.monotonic()
         with self._loop.queue.place():
-            # Reading a long prompt takes up to half a second, in which no other work should wait.
             in_thread = asyncio.get_running_loop().run_in_executor
-            spec = await in_thread(self._readers, self.decide, request)
+            is_short = len(request.prompt) + len(request.negative_prompt) <= SHORT_CHARACTERS
+            readers = self._short_readers if is_short else self._long_readers
+            spec = await in_thread(readers, self.decide, request)
             if spec.loras != NO_LORA_SETS:  # read here, a LoRA's file delays no other job
                 await in_thread(self._file_readers, self._read_loras, spec.loras)
             job = Job(spec, accepted_at, self._settings.time_limit_s, listener)
@@ -215,7 +221,7 @@ class Engine:
             schedule_types=[*ScheduleType],
             own_schedule_type=self._resolver.own_schedule_type,
             prompt_styles=[*PromptStyle],
-            limits=LimitsDescription.of(self._settings),
+            limits=LimitsDescription.of(self._settings, self.limits.max_size),
             loras=describe_loras(self.addons.loras),
             embeddings=describe_embeddings(self.addons.embeddings),
             engine=EngineCounters.of(self.counters, self.queued_jobs),
@@ -226,8 +232,8 @@ class Engine:
     def close(self, timeout_s: float = 60.0) -> None:
         """Refuse new requests, finish those accepted, and stop the engine."""
         self._loop.close(timeout_s)
-        self._readers.shutdown(wait=False)
-        self._file_readers.shutdown(wait=False)
+        for threads in (self._short_readers, self._long_readers, self._file_readers):
+            threads.shutdown(wait=False)
 
     def _read_loras(self, loras: LoraSets) -> None:
         """Read the LoRAs' files into the library before the job is queued."""

@@ -23,7 +23,12 @@ from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, check_fits, check_texts
 from lpw_sdxl.lora.request import collect, refuse_in_negative
 from lpw_sdxl.lora.sets import sets_of
 from lpw_sdxl.prompt import PromptLimits
-from lpw_sdxl.request_limits import RequestLimits, check_limits, check_prompt_lengths
+from lpw_sdxl.request_limits import (
+    RequestLimits,
+    check_limits,
+    check_prompt_lengths,
+    default_largest_size,
+)
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.settings import Settings
 
@@ -46,7 +51,10 @@ class RequestResolver:
     def __init__(self, pipeline: Pipeline, addons: Registry, settings: Settings) -> None:
         self._pipeline = pipeline
         self._addons = addons
-        self.limits = RequestLimits.from_settings(settings)
+        default_size = default_largest_size(
+            pipeline.manifest.native_size, is_on_cpu=pipeline.device.type == "cpu"
+        )
+        self.limits = RequestLimits.from_settings(settings, default_size)
         self._settings = settings
         self._reader = replace(
             pipeline.prompt_encoder.reader,
