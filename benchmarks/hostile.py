@@ -114,8 +114,8 @@ def longest_prompts(url: str) -> dict[str, dict[str, object]]:
         return {"prompt": piece * repeats, "negative_prompt": piece * repeats}
 
     def is_taken(piece: str, repeats: int) -> bool:
-        request = SMALL | build(piece, repeats) | {"num_inference_steps": 1}
-        return httpx.post(f"{url}/generate", json=request, timeout=300).is_success
+        answer = httpx.post(f"{url}/inspect_prompt", json=build(piece, repeats), timeout=300)
+        return answer.is_success
 
     longest = {}
     for name, piece in PIECES.items():
