@@ -54,7 +54,7 @@ class ConnectionLimits(NamedTuple):
 
 
 class Phase(Enum):
-    """What a connection waits for."""
+    """A state of a connection, by what it waits for."""
 
     HEAD = auto()  # its client: a request's head, or the rest of it
     BODY = auto()  # its client: the rest of a request's body
