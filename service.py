@@ -84,8 +84,10 @@ class GuardedService(Service):
         restrict_to_own_gpu(os.environ, bentoml.server_context.worker_index or 1, SETTINGS.workers)
         with without_collection():
             # The rows hold the engine's types and so import torch, which only a worker needs.
+            from lpw_sdxl.api.descriptors import connection_limits, raise_descriptor_limit  # noqa: PLC0415
             from lpw_sdxl.api.native import native_endpoints  # noqa: PLC0415
             from lpw_sdxl.api.native_schemas import ServedLimits  # noqa: PLC0415
+            from lpw_sdxl.api.uvicorn_hooks import bound_connections  # noqa: PLC0415
             from lpw_sdxl.engine.memory import choose_device  # noqa: PLC0415
 
             app = super().to_asgi(is_main)  # imports more
@@ -104,6 +106,9 @@ class GuardedService(Service):
             sys.exit(f"lpw-sdxl: {error}")
         if bentoml.server_context.worker_index in (None, 1):
             warn_if_unprotected(SETTINGS)
+        limits = connection_limits(raise_descriptor_limit())
+        bound_connections(limits)  # uvicorn's server is made after this
+        logger.info("at most %d connections and %d requests under way at once", *limits)
         return guard
 
 

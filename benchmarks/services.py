@@ -33,11 +33,13 @@ class Service:
         target: `module:Class`.
         folder: where the module is.
         environment: variables beside those of the benchmark's own process.
+        descriptors: its limit of file descriptors (`ulimit -n`); None for the benchmark's own.
     """
 
     target: str
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    descriptors: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,12 @@ class Running:
     Attributes:
         url: where it listens.
         supervisor: process id of `bentoml serve`.
+        log_file: its log.
     """
 
     url: str
     supervisor: int
+    log_file: Path
 
     @property
     def worker(self) -> int:
@@ -114,6 +118,7 @@ def running(service: Service, model: Path, threads: int) -> Iterator[Running]:
         with log_file.open("w") as log:
             process = subprocess.Popen(
                 [
+                    *_with_descriptors(service.descriptors),
                     *(sys.executable, "-m", "bentoml", "serve", service.target),
                     *("--host", "127.0.0.1", "--port", str(port)),
                 ],
@@ -124,12 +129,17 @@ def running(service: Service, model: Path, threads: int) -> Iterator[Running]:
                 start_new_session=True,
             )
         try:
-            started = Running(f"http://127.0.0.1:{port}", process.pid)
+            started = Running(f"http://127.0.0.1:{port}", process.pid, log_file)
             _wait_until_ready(process, started, log_file)
             yield started
         finally:
             _stop(process)
             signal.signal(signal.SIGTERM, before)
+
+
+def _with_descriptors(limit: int | None) -> list[str]:
+    """Return the words before a command that give it another limit of file descriptors."""
+    return [] if limit is None else ["sh", "-c", f'ulimit -n {limit} && exec "$0" "$@"']
 
 
 class OtherWork:

@@ -107,7 +107,7 @@ def split_list(
 
 @dataclass
 class _Count:
-    """What one part of a text holds so far, and the first bound that it passed."""
+    """The count of one part of a text so far, and the first bound that it passed."""
 
     bounds: JsonBounds
     noun: str

@@ -5,14 +5,18 @@ import hmac
 import logging
 import os
 import re
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from lpw_sdxl.api.access_tokens import MIN_CHECK_INTERVAL_S, AccessTokens
+from lpw_sdxl.api.access_tokens import AccessTokens
+from lpw_sdxl.api.watched_file import WatchedFile
 from lpw_sdxl.errors import SettingsError
 from lpw_sdxl.settings import Settings
+from mounts import Mount
 
 FIRST, SECOND, THIRD = ("first-token-of-all", "second-token-+/=~.", "third-token-1234567")
 
@@ -28,19 +32,10 @@ def is_allowed(tokens: AccessTokens | None, token: str) -> bool:
     return tokens.allow([f"Bearer {token}".encode()])
 
 
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def tokens_in(file: Path) -> AccessTokens:
+    tokens = AccessTokens.from_settings(settings(tokens_file=file))
+    assert tokens is not None
+    return tokens
 
 
 @pytest.fixture
@@ -155,7 +150,7 @@ def test_a_file_that_cannot_be_used_is_refused(
 
 
 def test_a_folder_is_no_file_of_tokens(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"LPW_SDXL_TOKENS_FILE.*Is a directory"):
+    with pytest.raises(SettingsError, match=r"LPW_SDXL_TOKENS_FILE.*is a folder"):
         AccessTokens.from_settings(settings(tokens_file=tmp_path))
 
 
@@ -165,46 +160,97 @@ def test_the_settings_and_the_file_count_together(file: Path) -> None:
     assert not is_allowed(tokens, "# of the first client")
 
 
-def test_a_file_that_changes_is_read_again_after_a_second(file: Path, clock: Clock) -> None:
-    tokens = AccessTokens(frozenset(), file, clock)
+def test_a_file_that_changes_is_read_again(file: Path) -> None:
+    tokens = tokens_in(file)
     os.replace(_written(file.with_name("new"), THIRD), file)
     assert is_allowed(tokens, FIRST)
-    clock.seconds = MIN_CHECK_INTERVAL_S
+    tokens.check()
     assert not is_allowed(tokens, FIRST)
     assert is_allowed(tokens, THIRD)
 
 
-def test_a_link_that_points_elsewhere_is_a_change(tmp_path: Path, file: Path, clock: Clock) -> None:
+def test_a_change_counts_for_the_first_request_after_it(file: Path) -> None:
+    tokens = tokens_in(file)
+    tokens.watch()
+    os.replace(_written(file.with_name("new"), THIRD), file)
+    time.sleep(1)
+    assert not is_allowed(tokens, FIRST)
+    assert is_allowed(tokens, THIRD)
+
+
+def test_a_request_touches_no_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = tokens_in(file)
+    for name in ("stat", "open"):
+        monkeypatch.setattr(os, name, None)
+    assert is_allowed(tokens, FIRST)
+    assert not is_allowed(tokens, THIRD)
+
+
+def test_a_link_that_points_elsewhere_is_a_change(tmp_path: Path, file: Path) -> None:
     """The way in which Kubernetes renews a mounted secret."""
     link = tmp_path / "link"
     link.symlink_to(file)
-    tokens = AccessTokens(frozenset(), link, clock)
+    tokens = tokens_in(link)
     newer = tmp_path / "newer"
     newer.symlink_to(_written(tmp_path / "other", THIRD))
     os.replace(newer, link)
-    clock.seconds = MIN_CHECK_INTERVAL_S
+    tokens.check()
     assert is_allowed(tokens, THIRD)
     assert not is_allowed(tokens, FIRST)
 
 
-@pytest.mark.parametrize("content", [None, "", "canary", "# canary"])
+@pytest.mark.parametrize("content", [None, "", "canary", "# canary", "pipe"])
 def test_a_file_that_becomes_bad_leaves_the_old_tokens_and_is_told_once(
-    file: Path, clock: Clock, caplog: pytest.LogCaptureFixture, content: str | None
+    file: Path, caplog: pytest.LogCaptureFixture, content: str | None
 ) -> None:
-    tokens = AccessTokens(frozenset(), file, clock)
+    tokens = tokens_in(file)
     file.unlink()
-    if content is not None:
+    if content == "pipe":
+        os.mkfifo(file)
+    elif content is not None:
         file.write_text(content)
-    for clock.seconds in (1, 2, 3):
+    for _ in range(3):
+        tokens.check()
         assert is_allowed(tokens, FIRST)
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
     assert re.search("LPW_SDXL_TOKENS_FILE.*the previous tokens stay valid", record.getMessage())
     assert "canary" not in record.getMessage()
+    file.unlink(missing_ok=True)
     _written(file, THIRD)
-    clock.seconds = 4
+    tokens.check()
     assert is_allowed(tokens, THIRD)
     assert not is_allowed(tokens, FIRST)
+
+
+def test_tokens_stay_valid_while_their_file_does_not_answer(file: Path) -> None:
+    mount = Mount()
+    watched = WatchedFile("TOKENS", file, mount.read, patience_s=0.05)
+    tokens = AccessTokens(frozenset(), watched)
+    tokens.watch(interval_s=0.01)
+    mount.hang()
+    os.replace(_written(file.with_name("new"), THIRD), file)
+    assert mount.is_read.wait(5)
+    started = time.monotonic()
+    assert is_allowed(tokens, FIRST)
+    assert not is_allowed(tokens, THIRD)
+    assert time.monotonic() - started < 0.05
+    mount.answer()
+    deadline = time.monotonic() + 5
+    while not is_allowed(tokens, THIRD):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_tokens_are_watched_no_longer_than_they_are_in_use(file: Path) -> None:
+    tokens = tokens_in(file)
+    tokens.watch(interval_s=0.01)
+    assert _watchers() == 1
+    del tokens
+    deadline = time.monotonic() + 5
+    while _watchers():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_no_token_is_written_out(file: Path) -> None:
@@ -218,3 +264,7 @@ def test_no_token_is_written_out(file: Path) -> None:
 def _written(file: Path, token: str) -> Path:
     file.write_text(token)
     return file
+
+
+def _watchers() -> int:
+    return sum(thread.name == "lpw-sdxl-tokens" for thread in threading.enumerate())

@@ -10,21 +10,19 @@ import hashlib
 import hmac
 import logging
 import re
+import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
+import weakref
 
+from lpw_sdxl.api.watched_file import CHECK_INTERVAL_S, WatchedFile
 from lpw_sdxl.errors import SettingsError
 from lpw_sdxl.settings import ENVIRONMENT_PREFIX, Settings
-from lpw_sdxl.weights.files import file_stamp
 
 logger = logging.getLogger(__name__)
 
 MIN_CHARACTERS = 16
 MAX_CHARACTERS = 512
 MAX_TOKENS = 1000
-MAX_FILE_BYTES = 1024 * 1024
-MIN_CHECK_INTERVAL_S = 1.0  # between two checks of the file of tokens
 _SETTING = f"{ENVIRONMENT_PREFIX}TOKENS"
 _FILE_SETTING = f"{ENVIRONMENT_PREFIX}TOKENS_FILE"
 _TOKEN = re.compile(r"[!-~]+")  # what a header can carry: visible ASCII
@@ -34,24 +32,20 @@ Digests = frozenset[bytes]
 
 
 class AccessTokens:
-    """The tokens that this server accepts; a changed file takes effect within a second.
+    """The tokens that this server accepts.
 
     Args:
         fixed: digests of the tokens in the settings.
-        file: more tokens, one a line; read again whenever its stamp changes (`file_stamp`).
-        clock: returns the time in seconds.
+        file: more tokens, one a line.
+
+    Raises:
+        SettingsError: the file holds no token, or one that can't be used.
     """
 
-    def __init__(
-        self, fixed: Digests, file: Path | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, fixed: Digests, file: WatchedFile | None = None) -> None:
         self._fixed = fixed
         self._file = file
-        self._clock = clock
-        self._checked_at = clock()
-        # Taken before reading, so that no change is missed.
-        self._stamp = None if file is None else file_stamp(file)
-        self._digests = fixed if file is None else fixed | _read_file(file)
+        self._digests = fixed if file is None else fixed | _file_digests(file.content)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> AccessTokens | None:
@@ -60,20 +54,49 @@ class AccessTokens:
         Raises:
             SettingsError: a token that is too short, a list without any, a file that can't be read.
         """
-        if settings.tokens is None and settings.tokens_file is None:
+        if not has_tokens(settings):
             return None
         fixed: Digests = frozenset()
         if settings.tokens is not None:
             words = re.split(r"[,\s]+", settings.tokens.get_secret_value())
             fixed = _digests([word for word in words if word], _SETTING)
-        return cls(fixed, settings.tokens_file)
+        file = settings.tokens_file
+        return cls(fixed, None if file is None else WatchedFile(_FILE_SETTING, file))
+
+    def watch(self, interval_s: float = CHECK_INTERVAL_S) -> None:
+        """Start a thread that reads a changed file, as long as these tokens are in use.
+
+        Args:
+            interval_s: seconds between two checks.
+        """
+        if self._file is not None:
+            arguments = (weakref.ref(self), interval_s)
+            name = "lpw-sdxl-tokens"
+            threading.Thread(target=_watch, args=arguments, name=name, daemon=True).start()
+
+    def check(self) -> None:
+        """Read the file again if it has changed; keep the old tokens if it can't be used.
+
+        Not for the event loop: it blocks for as long as the file does not answer.
+        """
+        if self._file is None:
+            return
+        try:
+            content = self._file.read_changed()
+            if content is None:
+                return
+            self._digests = self._fixed | _file_digests(content)
+        except SettingsError as error:
+            logger.error("%s; the previous tokens stay valid", error)
+            return
+        logger.info("tokens read again: %d now", len(self._digests))
 
     def allow(self, authorization: list[bytes]) -> bool:
         """Return whether a request's Authorization headers hold one of the tokens.
 
-        The time it takes depends only on the number of tokens and the length of what was sent.
+        It touches no file. The time it takes depends only on the number of tokens and the length of
+        what was sent.
         """
-        self._reload_if_changed()
         bearer = _BEARER.fullmatch(authorization[0]) if len(authorization) == 1 else None
         presented = hashlib.sha256(bearer[1] if bearer else b"").digest()
         is_known = False
@@ -81,35 +104,30 @@ class AccessTokens:
             is_known |= hmac.compare_digest(presented, digest)
         return is_known & (bearer is not None)
 
-    def _reload_if_changed(self) -> None:
-        """Read the file again if it has changed; keep the old tokens if it can't be read."""
-        if self._file is None or self._clock() - self._checked_at < MIN_CHECK_INTERVAL_S:
+
+def has_tokens(settings: Settings) -> bool:
+    """Return whether the settings name any tokens."""
+    return settings.tokens is not None or settings.tokens_file is not None
+
+
+def _watch(reference: weakref.ref[AccessTokens], interval_s: float) -> None:
+    while True:
+        time.sleep(interval_s)
+        tokens = reference()
+        if tokens is None:
             return
-        self._checked_at = self._clock()
-        stamp = file_stamp(self._file)
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp  # also of a file that can't be used, so that it is logged once
         try:
-            self._digests = self._fixed | _read_file(self._file)
-        except SettingsError as error:
-            logger.error("%s; the previous tokens stay valid", error)
-            return
-        logger.info("tokens read again: %d now", len(self._digests))
+            tokens.check()
+        except Exception:
+            logger.exception("%s can't be checked; the previous tokens stay valid", _FILE_SETTING)
+        del tokens  # nothing here keeps them in use
 
 
-def _read_file(file: Path) -> Digests:
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise SettingsError(f"{_FILE_SETTING}: {file} can't be read ({error.strerror})") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise SettingsError(f"{_FILE_SETTING}: {file} is larger than {MAX_FILE_BYTES} bytes")
+def _file_digests(content: bytes) -> Digests:
     try:
         lines = [line.strip() for line in content.decode().splitlines()]
     except UnicodeDecodeError:
-        raise SettingsError(f"{_FILE_SETTING}: {file} is no text") from None
+        raise SettingsError(f"{_FILE_SETTING}: the file is no text") from None
     return _digests([line for line in lines if line and not line.startswith("#")], _FILE_SETTING)
 
 

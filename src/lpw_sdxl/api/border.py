@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from lpw_sdxl.api.access_tokens import AccessTokens
+from lpw_sdxl.api.access_tokens import AccessTokens, has_tokens
 from lpw_sdxl.api.asgi import Application
 from lpw_sdxl.api.endpoints import Endpoint, EndpointTable
 from lpw_sdxl.api.guard import Admission, RequestGuard
@@ -49,6 +49,8 @@ def guard_application(
         SettingsError: as `check_border`.
     """
     tokens = AccessTokens.from_settings(settings)
+    if tokens is not None:
+        tokens.watch()
     opened = read_origins(settings.cors_origins)
     table = endpoint_table(endpoints, settings)
     admission = Admission(tokens, Origins(opened, is_name_trusted=tokens is not None))
@@ -77,11 +79,10 @@ def endpoint_table(endpoints: Iterable[Endpoint], settings: Settings) -> Endpoin
         else row
         for row in (*endpoints, *operation_endpoints(settings))
     ]
-    has_tokens = AccessTokens.from_settings(settings) is not None
-    return EndpointTable(with_document(rows, has_tokens=has_tokens))
+    return EndpointTable(with_document(rows, has_tokens=has_tokens(settings)))
 
 
 def warn_if_unprotected(settings: Settings) -> None:
     """Log a warning if clients of other machines can use the server without a token."""
-    if AccessTokens.from_settings(settings) is None:
+    if not has_tokens(settings):
         warn_if_exposed()

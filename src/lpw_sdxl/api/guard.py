@@ -19,6 +19,7 @@ from lpw_sdxl.api.access_tokens import AccessTokens
 from lpw_sdxl.api.asgi import Application, Receive, Scope, Send, header_values
 from lpw_sdxl.api.body import body_too_large, read_body
 from lpw_sdxl.api.body_memory import PARSED_BYTES, BodyMemory, MemoryShare, parsed_size
+from lpw_sdxl.api.connections import is_over_limit
 from lpw_sdxl.api.endpoints import (
     Body,
     Call,
@@ -133,6 +134,10 @@ class RequestGuard:
             return
         started = time.monotonic()
         try:
+            if is_over_limit(scope) and (endpoint is None or not endpoint.is_quiet):
+                answer.is_closing = True  # its connection is one too many, too
+                await answer.refuse(ErrorAnswer.from_status(429))
+                return
             await self._serve(scope, receive, answer, found)
         except Exception:
             logger.exception("the application failed")

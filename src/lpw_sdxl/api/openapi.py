@@ -169,6 +169,8 @@ def _errors(row: Endpoint, is_closed: bool) -> JsonObject:
     answered = statuses & answered_codes().keys()
     if not is_closed:
         answered = answered - {401}
+    if row.is_quiet:
+        answered = answered - {429}  # probes are answered beside any number of requests
     return {
         str(status): {"$ref": f"#/components/responses/{response_name(row.dialect, status)}"}
         for status in sorted(answered)

@@ -10,9 +10,10 @@ from lpw_sdxl.api.dialect import ErrorDialect
 from lpw_sdxl.api.error_answer import RETRIED_STATUSES, ErrorAnswer
 from lpw_sdxl.errors import STATUS_ANSWERS, ClientLeftError, error_codes
 
-# Statuses that the guard decides by itself, by a request's head and by its body.
-HEAD_STATUSES = frozenset({400, 401, 403, 413, 431})
-BODY_STATUSES = frozenset({408, 415, 429})
+# Statuses that the guard decides by itself, by a request's head, by its body, and by how many
+# others are under way.
+HEAD_STATUSES = frozenset({400, 401, 403, 413, 429, 431})
+BODY_STATUSES = frozenset({408, 415})
 _HEADERS: dict[int, JsonObject] = {
     401: {
         "www-authenticate": {

@@ -17,6 +17,7 @@ from lpw_sdxl.api.error_answer import ErrorAnswer
 FIRST_ERROR_STATUS = 400
 REDIRECTS = frozenset({307, 308})  # Starlette's for a slash too many, to the Host that was sent
 LARGEST_ERROR_BYTES = 64 * 1024
+PIECE_BYTES = 64 * 1024  # as much as the server keeps unsent before it waits for the client
 _INDEX = re.compile("[0-9]{1,4}")  # in a list
 
 
@@ -70,12 +71,27 @@ class ShapedAnswer:
                 return
         if self._held is None:
             self._is_begun = True
-            await self._send(message)
+            await self._send_in_pieces(message)
             return
         if len(self._error_body) <= LARGEST_ERROR_BYTES:
             self._error_body += message.get("body", b"")
         if not message.get("more_body", False):
             await self._send_error(self._held)
+
+    async def _send_in_pieces(self, message: Message) -> None:
+        """Send a message; a large body so that its client has nearly all of it when this returns.
+
+        In one piece it would wait in the server's buffer, and the request would be over.
+        """
+        body = message.get("body", b"")
+        if len(body) <= PIECE_BYTES:
+            await self._send(message)
+            return
+        rest = memoryview(body)
+        while len(rest) > PIECE_BYTES:
+            await self._send({**message, "body": rest[:PIECE_BYTES], "more_body": True})
+            rest = rest[PIECE_BYTES:]
+        await self._send({**message, "body": rest})
 
     async def _send_error(self, start: Message) -> None:
         """Send the held error: unchanged if it has the endpoint's shape, else put into it."""
