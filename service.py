@@ -40,6 +40,12 @@ from lpw_sdxl.api.handlers import HandlerMiddleware
 from lpw_sdxl.api.json_logs import log_as_json
 from lpw_sdxl.api.process import ANSWER_SECONDS, end_process, tune_interpreter, without_collection
 from lpw_sdxl.api.worker_device import restrict_to_own_gpu
+from lpw_sdxl.cuda_driver import (
+    find_cuda_obstacle,
+    read_driver,
+    read_torch_build,
+    refuse_silent_cpu,
+)
 from lpw_sdxl.errors import LpwSdxlError, ModelError, SettingsError
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.request_limits import ParsedBatch
@@ -92,11 +98,13 @@ class GuardedService(Service):
 
             app = super().to_asgi(is_main)  # imports more
         try:
-            device = choose_device(SETTINGS.device)
-        except SettingsError as error:
+            manifest = read_manifest(MODEL_ENTRY.path)
+            device = choose_device(SETTINGS.device, model_bytes=manifest.total_bytes)
+        except (SettingsError, ModelError) as error:
             sys.exit(f"lpw-sdxl: {error}")
-        native_size = read_manifest(MODEL_ENTRY.path).native_size
-        served = ServedLimits.from_settings(SETTINGS, native_size, is_on_cpu=device.type == "cpu")
+        served = ServedLimits.from_settings(
+            SETTINGS, manifest.native_size, is_on_cpu=device.type == "cpu"
+        )
         rows = native_endpoints(served)
         routes = {api.route for api in self.apis.values()}
         assert routes == {row.path for row in rows if row.handler is None}, routes
@@ -156,7 +164,10 @@ class LpwSdxl:
             if SETTINGS.device == "cuda" or (SETTINGS.workers > 1 and SETTINGS.device == "auto"):
                 from lpw_sdxl.engine.memory import choose_device  # noqa: PLC0415
 
-                choose_device(SETTINGS.device, SETTINGS.workers)
+                choose_device(SETTINGS.device, SETTINGS.workers, manifest.total_bytes)
+            elif SETTINGS.device == "auto":
+                obstacle = find_cuda_obstacle(read_driver(), read_torch_build())
+                refuse_silent_cpu(SETTINGS.device, manifest.total_bytes, obstacle)
         except (SettingsError, ModelError) as error:
             sys.exit(f"lpw-sdxl: {error}")
         logger.info(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import io
 import json
 import re
@@ -19,10 +20,11 @@ import bentoml
 import httpx
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from conftest import ROOT, Store, store_environment
-from serving import Server
+from serving import Server, serving
 
 pytestmark = pytest.mark.processes
 
@@ -417,3 +419,39 @@ def test_a_damaged_model_ends_the_start(store: Store, tmp_path: Path, damage: st
             (model / "manifest.json").unlink()
     ended = serve_to_its_end(store_environment(tmp_path))
     assert_one_sentence(ended, store.tag, "model_import.py")
+
+
+@pytest.fixture
+def large_store(store: Store, tmp_path: Path) -> Path:
+    """A store whose model has a file of a gigabyte more, as a real one has."""
+    shutil.copytree(store.home / "models", tmp_path / "models")
+    model = tmp_path / "models" / Path(*store.tag.split(":"))
+    padding = model / "unet" / "padding.bin"
+    with padding.open("wb") as file:
+        file.truncate(10**9)
+    manifest = json.loads((model / "manifest.json").read_text())
+    manifest["files"]["unet/padding.bin"] = {"size": 10**9, "sha256": sha256_of_zeros(10**9)}
+    (model / "manifest.json").write_text(json.dumps(manifest))
+    return tmp_path
+
+
+def sha256_of_zeros(size: int) -> str:
+    digest = hashlib.sha256()
+    for _ in range(size // 10**6):
+        digest.update(bytes(10**6))
+    return digest.hexdigest()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_real_model_is_not_served_on_a_cpu_that_nobody_asked_for(
+    large_store: Path, tmp_path: Path
+) -> None:
+    ended = serve_to_its_end(store_environment(large_store))
+    assert_one_sentence(ended, "CUDA can't be used", "1.0 GB", "LPW_SDXL_DEVICE=cpu")
+    ended = serve_to_its_end(store_environment(large_store) | {"LPW_SDXL_DEVICE": "cuda"})
+    assert_one_sentence(ended, "LPW_SDXL_DEVICE is cuda", "auto or cpu would be right")
+    environment = store_environment(large_store) | {"LPW_SDXL_DEVICE": "cpu"}
+    with serving(
+        "service:LpwSdxl", folder=ROOT, environment=environment, log_file=tmp_path / "log"
+    ):
+        pass  # it is ready

@@ -42,6 +42,7 @@ from lpw_sdxl.request_limits import RequestLimits
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.settings import Settings, read_settings
+from lpw_sdxl.store.manifest import read_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +126,8 @@ class Engine:
         """
         settings = read_settings(Settings) if settings is None else settings
         started = time.monotonic()
-        device = choose_device(settings.device)
+        manifest = read_manifest(Path(model_directory))
+        device = choose_device(settings.device, model_bytes=manifest.total_bytes)
         memory = read_memory(device)
         embeddings = [*map(_load_embedding, addons.embeddings.values())]
         pipeline = Pipeline.load(Path(model_directory), device, settings, embeddings)

@@ -7,6 +7,12 @@ from typing import NamedTuple
 
 import torch
 
+from lpw_sdxl.cuda_driver import (
+    find_cuda_obstacle,
+    read_driver,
+    read_torch_build,
+    refuse_silent_cpu,
+)
 from lpw_sdxl.diffusion.decoder import SMALL_TILE_PIXELS
 from lpw_sdxl.diffusion.denoiser import MAX_KEPT_TOKENS
 from lpw_sdxl.diffusion.graphs import MAX_GRAPHS
@@ -25,30 +31,28 @@ LAUNCH_BOUND_PIXELS = 6 * 1024 * 1024
 KEPT_CALLS = ACTIVE_CALLS + 1  # calls' rows with kept projections: all under way, and one stacked
 
 
-def choose_device(wanted: str, workers: int = 1) -> torch.device:
+def choose_device(wanted: str, workers: int = 1, model_bytes: int = 0) -> torch.device:
     """Choose the device that a setting means.
 
     Args:
         wanted: `auto`, `cpu` or `cuda`.
         workers: how many devices are needed, where CUDA is used.
+        model_bytes: of the model's files; a large one is served on a CPU only if that is wanted.
 
     Raises:
-        SettingsError: if a CUDA device is wanted that this machine does not have.
+        SettingsError: if a CUDA device is needed that this machine does not have.
     """
-    has_cuda = torch.cuda.is_available()
-    if wanted == "cuda" and not has_cuda:
-        raise SettingsError(
-            "LPW_SDXL_DEVICE is cuda, and this machine has no CUDA device that torch can use;"
-            " auto or cpu would be right"
-        )
-    is_cuda = has_cuda and wanted != "cpu"
-    if is_cuda and workers > (count := torch.cuda.device_count()):
+    has_cuda = wanted != "cpu" and torch.cuda.is_available()
+    if not has_cuda:
+        obstacle = find_cuda_obstacle(read_driver(), read_torch_build())
+        refuse_silent_cpu(wanted, model_bytes, obstacle or "torch finds no CUDA device")
+    if has_cuda and workers > (count := torch.cuda.device_count()):
         raise SettingsError(
             f"LPW_SDXL_WORKERS is {workers}, and {count} CUDA devices are visible; a worker needs"
             f" one of its own, so at most {count} would be right"
         )
     # To a worker only its own GPU is visible, as number 0.
-    return torch.device("cuda", 0) if is_cuda else torch.device("cpu")
+    return torch.device("cuda", 0) if has_cuda else torch.device("cpu")
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,11 @@ class EntryManifest:
             values: of a manifest's file.
         """
 
+    @property
+    def total_bytes(self) -> int:
+        """Return the bytes of all its files."""
+        return sum(record.size for record in self.files.values())
+
     def describe(self) -> dict[str, object]:
         """Return what the entry is as plain JSON values, without its files."""
         values = self.flattened()

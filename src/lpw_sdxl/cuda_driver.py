@@ -1,0 +1,165 @@
+"""What this machine has of CUDA, found without importing torch: why a GPU can't be used.
+
+The driver's own library is asked: `cuInit`, `cuDriverGetVersion` and `cuDeviceGetCount` of NVIDIA's
+driver API. Which CUDA torch was built for is read from torch's file of its version.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lpw_sdxl.errors import SettingsError
+
+SMALL_MODEL_BYTES = 10**9  # the demo model has 20 MB, SDXL 7 GB
+LIBRARY = "libcuda.so.1"
+KERNEL_MODULE = Path("/sys/module/nvidia/version")
+NEEDED_DRIVERS = {11: "450.80.02", 12: "525.60.13", 13: "580"}
+"""The oldest driver for each major version of CUDA, by NVIDIA's table of minor version
+compatibility."""
+_TORCH_CUDA = re.compile(r"^cuda\b[^=]*= *['\"](\d+)\.(\d+)", re.MULTILINE)
+_TORCH_VERSION = re.compile(r"^__version__ *= *['\"]([^'\"]+)", re.MULTILINE)
+
+CudaVersion = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Driver:
+    """NVIDIA's driver.
+
+    Attributes:
+        cuda: the newest CUDA that it serves, major and minor.
+        devices: number of GPUs that this process sees.
+        version: such as `580.159.04`; None if the kernel does not tell.
+        failure: code of `cuInit`, 0 if it worked.
+    """
+
+    cuda: CudaVersion
+    devices: int
+    version: str | None = None
+    failure: int = 0
+
+
+@dataclass(frozen=True)
+class TorchBuild:
+    """The installed torch.
+
+    Attributes:
+        version: such as `2.13.0+cpu`.
+        cuda: that it was built for, major and minor; None for none.
+    """
+
+    version: str
+    cuda: CudaVersion | None
+
+
+def read_driver(
+    load: Callable[[str], Any] = ctypes.CDLL, kernel_module: Path = KERNEL_MODULE
+) -> Driver | None:
+    """Ask the driver's library; return None where there is none.
+
+    Args:
+        load: loads a shared library by its name.
+        kernel_module: file with the driver's version.
+    """
+    try:
+        library = load(LIBRARY)
+    except OSError:
+        return None
+    failure = int(library.cuInit(0))
+    number = ctypes.c_int(0)
+    library.cuDriverGetVersion(ctypes.byref(number))
+    cuda = number.value // 1000, number.value % 1000 // 10
+    devices = ctypes.c_int(0)
+    if not failure:
+        library.cuDeviceGetCount(ctypes.byref(devices))
+    try:
+        version = kernel_module.read_text().strip() or None
+    except OSError:
+        version = None
+    return Driver(cuda, devices.value, version, failure)
+
+
+def read_torch_build(version_file: Path | None = None) -> TorchBuild:
+    """Read which torch is installed, without importing it.
+
+    Args:
+        version_file: torch's `version.py`; None for that of the installed torch.
+    """
+    if version_file is None:
+        spec = importlib.util.find_spec("torch")
+        assert spec is not None
+        assert spec.origin is not None
+        version_file = Path(spec.origin).with_name("version.py")
+    text = version_file.read_text(encoding="utf-8")
+    version = _TORCH_VERSION.search(text)
+    cuda = _TORCH_CUDA.search(text)
+    return TorchBuild(
+        version[1] if version else "of an unknown version",
+        (int(cuda[1]), int(cuda[2])) if cuda else None,
+    )
+
+
+def find_cuda_obstacle(driver: Driver | None, torch: TorchBuild) -> str | None:
+    """Return why torch can't use a GPU here, as a part of a sentence; None if it should work.
+
+    Args:
+        driver: None where there is none.
+        torch: the installed one.
+    """
+    if torch.cuda is None:
+        return f"the installed torch ({torch.version}) was built without CUDA"
+    if driver is None:
+        return (
+            "this machine shows no NVIDIA driver (a container needs `--gpus` and NVIDIA's container"
+            " toolkit)"
+        )
+    if driver.cuda[0] < torch.cuda[0]:
+        named = f" {driver.version}" if driver.version else ""
+        needed = NEEDED_DRIVERS.get(torch.cuda[0], "a newer one")
+        return (
+            f"the NVIDIA driver{named} serves CUDA {_write(driver.cuda)} and is too old for the"
+            f" installed torch ({torch.version}), whose CUDA {_write(torch.cuda)} needs driver"
+            f" {needed} or newer; docs/operations.md has the torch for an older one"
+        )
+    if driver.failure or not driver.devices:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        hidden = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
+        code = f", whose cuInit answers {driver.failure}," if driver.failure else ""
+        return f"the NVIDIA driver{code} shows no GPU{hidden}"
+    return None
+
+
+def refuse_silent_cpu(wanted: str, model_bytes: int, obstacle: str | None) -> None:
+    """Refuse to serve a real model on a CPU that nobody asked for.
+
+    Args:
+        wanted: the setting `LPW_SDXL_DEVICE`.
+        model_bytes: of the model's files.
+        obstacle: as `find_cuda_obstacle` returns it; None where CUDA can be used.
+
+    Raises:
+        SettingsError: says what was found, and what would be right.
+    """
+    if obstacle is None or wanted == "cpu":
+        return
+    if wanted == "cuda":
+        raise SettingsError(
+            f"LPW_SDXL_DEVICE is cuda, and CUDA can't be used: {obstacle}; auto or cpu would be"
+            " right without a GPU"
+        )
+    if model_bytes > SMALL_MODEL_BYTES:
+        raise SettingsError(
+            f"CUDA can't be used: {obstacle}. The model has {model_bytes / 1e9:.1f} GB, and an"
+            " image on a CPU takes minutes; LPW_SDXL_DEVICE=cpu serves on it anyway"
+        )
+
+
+def _write(version: CudaVersion) -> str:
+    return f"{version[0]}.{version[1]}"

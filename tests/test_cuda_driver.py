@@ -1,0 +1,144 @@
+"""Why a GPU can't be used, by what NVIDIA's driver and torch's own file say."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lpw_sdxl.cuda_driver import (
+    LIBRARY,
+    Driver,
+    TorchBuild,
+    find_cuda_obstacle,
+    read_driver,
+    read_torch_build,
+)
+
+CUDA_13 = TorchBuild("2.13.0+cu130", (13, 0))
+
+
+class Library:
+    """The driver's library, answering as the driver API is documented."""
+
+    def __init__(self, cuda: int, devices: int, failure: int = 0) -> None:
+        self._cuda, self._devices, self._failure = cuda, devices, failure
+
+    def cuInit(self, flags: int) -> int:
+        assert flags == 0
+        return self._failure
+
+    def cuDriverGetVersion(self, number: Any) -> int:
+        number._obj.value = self._cuda
+        return 0
+
+    def cuDeviceGetCount(self, number: Any) -> int:
+        assert not self._failure
+        number._obj.value = self._devices
+        return 0
+
+
+def test_the_driver_is_asked(tmp_path: Path) -> None:
+    file = tmp_path / "version"
+    file.write_text("580.159.04\n")
+    names: list[str] = []
+
+    def load(name: str) -> Library:
+        names.append(name)
+        return Library(13000, 2)
+
+    assert read_driver(load, file) == Driver((13, 0), 2, "580.159.04")
+    assert names == [LIBRARY]
+    assert read_driver(lambda _: Library(12040, 0, 100), tmp_path / "none") == Driver(
+        (12, 4), 0, None, 100
+    )
+
+
+def test_a_machine_without_a_driver_has_none(tmp_path: Path) -> None:
+    def load(_: str) -> object:
+        raise OSError("libcuda.so.1: cannot open shared object file")
+
+    assert read_driver(load, tmp_path) is None
+    if not torch.cuda.is_available():
+        assert read_driver() is None or read_driver(ctypes.CDLL) is not None
+
+
+def test_the_installed_torch_is_read_without_importing_it() -> None:
+    build = read_torch_build()
+    assert build.version == torch.__version__
+    expected = torch.version.cuda
+    assert build.cuda == (expected and tuple(map(int, expected.split("."))))
+
+
+@pytest.mark.parametrize(
+    ("text", "build"),
+    [
+        ("__version__ = '2.13.0+cu130'\ncuda: Optional[str] = '13.0'\n", CUDA_13),
+        ("__version__ = '2.4.1'\ncuda = '12.4'\n", TorchBuild("2.4.1", (12, 4))),
+        (
+            "__version__ = '2.13.0+cpu'\ncuda: Optional[str] = None\n",
+            TorchBuild("2.13.0+cpu", None),
+        ),
+        ("", TorchBuild("of an unknown version", None)),
+    ],
+)
+def test_torchs_file_of_its_version(tmp_path: Path, text: str, build: TorchBuild) -> None:
+    (tmp_path / "version.py").write_text(text)
+    assert read_torch_build(tmp_path / "version.py") == build
+
+
+@pytest.mark.parametrize(
+    ("driver", "build", "visible", "expected"),
+    [
+        (Driver((13, 0), 1, "580.159.04"), CUDA_13, None, None),
+        (Driver((13, 2), 8), TorchBuild("2.6.0", (12, 4)), None, None),
+        (Driver((12, 2), 1), TorchBuild("2.6.0", (12, 4)), None, None),
+        (
+            Driver((13, 0), 1),
+            TorchBuild("2.13.0+cpu", None),
+            None,
+            "the installed torch (2.13.0+cpu) was built without CUDA",
+        ),
+        (None, CUDA_13, None, "this machine shows no NVIDIA driver (a container needs `--gpus`"),
+        (
+            Driver((12, 4), 1, "550.54.15"),
+            CUDA_13,
+            None,
+            "the NVIDIA driver 550.54.15 serves CUDA 12.4 and is too old for the installed torch"
+            " (2.13.0+cu130), whose CUDA 13.0 needs driver 580 or newer",
+        ),
+        (Driver((12, 4), 1), CUDA_13, None, "the NVIDIA driver serves CUDA 12.4 and is too old"),
+        (Driver((13, 0), 0), CUDA_13, None, "the NVIDIA driver shows no GPU"),
+        (
+            Driver((13, 0), 0),
+            CUDA_13,
+            "",
+            "the NVIDIA driver shows no GPU (CUDA_VISIBLE_DEVICES is '')",
+        ),
+        (
+            Driver((13, 0), 0, failure=100),
+            CUDA_13,
+            None,
+            "the NVIDIA driver, whose cuInit answers 100, shows no GPU",
+        ),
+    ],
+)
+def test_the_reason_is_a_part_of_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+    driver: Driver | None,
+    build: TorchBuild,
+    visible: str | None,
+    expected: str | None,
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    obstacle = find_cuda_obstacle(driver, build)
+    if expected is None:
+        assert obstacle is None
+    else:
+        assert obstacle is not None
+        assert obstacle.startswith(expected)
