@@ -358,12 +358,13 @@ def test_a_lora_damaged_meanwhile_fails_its_own_requests(
     items = [body("<lora:spoilt:1>"), body()]
     failed, whole = client.post("/generate_batch", json={"requests": items}).json()
     assert failed["status"] == "error"
-    assert failed["code"] == "generation_failed"
-    assert "LoRA spoilt is damaged on this server" in failed["message"]
+    assert failed["code"] == "lora_unavailable"
+    assert "LoRA spoilt was removed or damaged on this server" in failed["message"]
     assert str(addons.home) not in failed["message"]
     assert (pixels(base64.b64decode(whole["image"])) == plain).all()
     response = generate(client, "<lora:spoilt:1>")
-    assert response.status_code == 500
+    assert response.status_code == 503
+    assert response.headers["retry-after"]
     assert (picture(client) == plain).all()
     assert client.get("/readyz").status_code == 200
 
