@@ -158,7 +158,8 @@ def _is_finite(layers: Iterable[LayerWeights]) -> bool:
         tensor
         for weights in layers
         for tensor in (weights.weight, weights.bias)
-        if tensor is not None and tensor.numel()
+        # torch's meta device has shapes without numbers.
+        if tensor is not None and tensor.numel() and not tensor.is_meta
     ]
     # A NaN anywhere makes both extremes NaN.
     extremes = [extreme.float() for tensor in tensors for extreme in torch.aminmax(tensor)]
