@@ -12,55 +12,25 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import math
 import os
 import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from readers import PROMPT_PATTERNS, UNLIMITED
+
 from lpw_sdxl.errors import InvalidPromptError
-from lpw_sdxl.prompt import PromptLimits, PromptStyle, parse
+from lpw_sdxl.prompt import PromptStyle, parse
 
 HERE = Path(__file__).parent
 SIZES = (12_500, 25_000, 50_000, 100_000)  # characters
 MAX_GROWTH = 2.5
-UNLIMITED = PromptLimits(max_characters=10**9, max_depth=10**9, max_weight=math.inf)
-
-# The repeated parts before the middle, in the middle, and after it.
-PATTERNS: Mapping[str, tuple[str, str]] = {
-    "ordinary": ("1girl, (smile:1.2), tag_\\(x\\), [hat] BREAK <lora:a:1> ", ""),
-    "openings": ("(", ""),
-    "unclosed text": ("(a[b", ""),
-    "nest": ("(", ")"),
-    "text at each depth": ("(a", "b)"),
-    "weights at each depth": ("(a", "b:.99)"),
-    "spaced weights at each depth": ("(a", "b : .99 )"),
-    "crossing": ("([a", ")]"),
-    "idle weights": ("(a:1)", ""),
-    "closings": (")", ""),
-    "blanks": (" ", ""),
-    "blanks after a colon": ("(a:", " "),
-    "colons and blanks": (": ", ""),
-    "breaks": (" BREAK", ""),
-    "words like breaks": ("break,", ""),
-    "colons": (":1", ""),
-    "one number": ("1", ""),
-    "a number behind blanks": (":", "1 "),
-    "malformed numbers": ("(a:1..2)", ""),
-    "LoRA beginnings": ("<lora:", ""),
-    "LoRA names": ("<lora:a:", ""),
-    "LoRA beginnings and ends": ("<lora:", ">"),
-    "LoRA tags that are refused": ("<lora:a:1:dyn=8>", ""),
-    "tags": ("<a:b", ""),
-    "backslashes": ("\\", ""),
-}
 
 
 def make_text(pattern: tuple[str, str], characters: int) -> str:
@@ -127,7 +97,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     costs = {}
     for style in PromptStyle:
-        for name, pattern in PATTERNS.items():
+        for name, pattern in PROMPT_PATTERNS.items():
             cost = measure(pattern, style, rounds)
             costs[f"{style}, {name}"] = cost
             print(f"{style:15} {name:30} {cost.median_ms[-1]:9.1f} ms  x{cost.largest_growth}")

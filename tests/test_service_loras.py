@@ -351,19 +351,27 @@ def test_bentomls_client_takes_loras(server: Server, plain: np.ndarray[Any, Any]
         assert distance(np.asarray(image.convert("RGB")).astype(int), plain) > 1
 
 
-def test_a_lora_damaged_meanwhile_fails_its_own_requests(
+def test_a_lora_damaged_or_removed_meanwhile_is_unavailable_by_name(
     client: httpx.Client, addons: AddonMaker, plain: np.ndarray[Any, Any]
 ) -> None:
-    flip_last_byte(addons.made["spoilt"].entry / "lora.safetensors")
-    items = [body("<lora:spoilt:1>"), body()]
-    failed, whole = client.post("/generate_batch", json={"requests": items}).json()
-    assert failed["status"] == "error"
-    assert failed["code"] == "generation_failed"
-    assert "LoRA spoilt is damaged on this server" in failed["message"]
-    assert str(addons.home) not in failed["message"]
-    assert (pixels(base64.b64decode(whole["image"])) == plain).all()
-    response = generate(client, "<lora:spoilt:1>")
-    assert response.status_code == 500
+    entry = addons.made["spoilt"].entry
+    file = entry / "lora.safetensors"
+
+    def truncate() -> None:
+        file.write_bytes(file.read_bytes()[:-100])
+
+    for harm in (lambda: flip_last_byte(file), truncate, file.unlink, lambda: shutil.rmtree(entry)):
+        harm()
+        items = [body("<lora:spoilt:1>"), body()]
+        failed, whole = client.post("/generate_batch", json={"requests": items}).json()
+        assert failed["status"] == "error"
+        assert failed["code"] == "lora_unavailable"
+        assert "LoRA spoilt was removed or damaged on this server" in failed["message"]
+        assert str(addons.home) not in failed["message"]
+        assert (pixels(base64.b64decode(whole["image"])) == plain).all()
+        response = generate(client, "<lora:spoilt:1>")
+        assert response.status_code == 503
+        assert response.headers["retry-after"]
     assert (picture(client) == plain).all()
     assert client.get("/readyz").status_code == 200
 

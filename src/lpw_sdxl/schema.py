@@ -97,7 +97,9 @@ class GenerationRequest(BaseModel):
         description="Restores the contrast that high guidance burns, 0 to 1.",
     )
     seed: Annotated[Seed | None, AfterValidator(_none_for_minus_1)] = Field(
-        default=None, description="Null or -1 draws one, which the answer states."
+        default=None,
+        description="Null or -1 draws one, which the answer states. Seeds that differ by a multiple"
+        " of 2^32 start from the same noise: torch's CPU generator takes 32 bits, as in Diffusers.",
     )
     scheduler: Annotated[SchedulerName | None, BeforeValidator(read_scheduler)] = Field(
         default=None,

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from lora.conftest import is_attention, is_layer, networks_of, write_canonical
 from lpw_sdxl.addon.manifest import AddonDetails, AddonManifest
 from lpw_sdxl.addon.registry import Addon, Registry
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import Engine
-from lpw_sdxl.errors import GenerationError, InvalidPromptError, InvalidRequestError
+from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError, LoraUnavailableError
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import Settings
 from lpw_sdxl.store.kind import AddonKind
@@ -201,9 +203,98 @@ async def test_a_damaged_lora_fails_its_own_requests_only(
             engine.generate(request(loras=[{"name": "broken"}])),
             return_exceptions=True,
         )
-        assert isinstance(bad, GenerationError)
-        assert "LoRA broken is damaged" in str(bad)
+        assert isinstance(bad, LoraUnavailableError)
+        assert "LoRA broken was removed or damaged" in str(bad)
         assert not isinstance(good, BaseException)
+    finally:
+        engine.close()
+
+
+def remove_file(file: Path) -> None:
+    file.unlink()
+
+
+def remove_entry(file: Path) -> None:
+    shutil.rmtree(file.parent.parent)
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def spoil_numbers(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("was_read", [False, True], ids=["unread", "read before"])
+@pytest.mark.parametrize("harm", [remove_file, remove_entry, truncate, spoil_numbers])
+async def test_a_lora_harmed_under_the_engine_is_unavailable_by_name(
+    model_directory: Path,
+    addons: Registry,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    harm: Callable[[Path], None],
+    was_read: bool,
+) -> None:
+    folder = tmp_path / "lora-ink" / "1"
+    shutil.copytree(addons.loras["ink"].path, folder)
+    own = dataclasses.replace(addons.loras["ink"], path=folder)
+    some = Registry({**addons.loras, "ink": own}, {}, {})
+    # Nothing is kept, so that a file is read for each request.
+    engine = Engine.load(model_directory, Settings(device="cpu", lora_files_bytes=0), addons=some)
+    try:
+        if was_read:
+            await engine.generate(request(loras=[{"name": "ink"}]))
+        harm(own.file)
+        good, bad = await asyncio.gather(
+            engine.generate(request(loras=[{"name": "Glow"}])),
+            engine.generate(request(loras=[{"name": "ink", "weight": 0.5}])),
+            return_exceptions=True,
+        )
+        assert isinstance(bad, LoraUnavailableError)
+        assert (bad.status, bad.code) == (503, "lora_unavailable")
+        assert "the LoRA ink was removed or damaged on this server" in str(bad)
+        assert str(tmp_path) not in str(bad)
+        assert not isinstance(good, BaseException)
+        assert not any(record.exc_info for record in caplog.records)
+    finally:
+        engine.close()
+
+
+async def test_a_lora_that_overflows_is_refused_and_others_are_not(
+    model_directory: Path, addons: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As an earlier version imported it; at 1e-3 its merged weights are finite, and no image is."""
+    made = {}
+    for name, factor in (("ink", 1e25), ("noir", 1e15)):
+        folder = tmp_path / f"lora-{name}" / "1"
+        shutil.copytree(addons.loras[name].path, folder)
+        addon = dataclasses.replace(addons.loras[name], path=folder)
+        tensors = load_file(addon.file)
+        save_file({key: one * factor for key, one in tensors.items()}, addon.file)
+        files = {addon.file.name: record_file(addon.file)}
+        made[name] = dataclasses.replace(
+            addon, manifest=dataclasses.replace(addon.manifest, files=files)
+        )
+    engine = Engine.load(
+        model_directory,
+        Settings(device="cpu"),
+        addons=Registry({**addons.loras, **made}, {}, {}),
+    )
+    try:
+        for name, weight in (("ink", 1.0), ("ink", 0.001), ("noir", 10.0)):
+            good, bad = await asyncio.gather(
+                engine.generate(request(loras=[{"name": "Glow"}])),
+                engine.generate(request(loras=[{"name": name, "weight": weight}])),
+                return_exceptions=True,
+            )
+            assert isinstance(bad, InvalidRequestError), (name, weight, bad)
+            assert (bad.status, bad.field) == (400, "loras")
+            assert name in str(bad)
+            assert not isinstance(good, BaseException)
+        assert not any(record.exc_info for record in caplog.records)
     finally:
         engine.close()
 

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from lora.conftest import CPU, CanonicalFile, networks_of
 from lpw_sdxl.diffusion.pipeline import Pipeline
-from lpw_sdxl.errors import GenerationError
+from lpw_sdxl.errors import InvalidRequestError, LoraUnavailableError
 from lpw_sdxl.lora import patched
 from lpw_sdxl.lora.adapters import Adapters
+from lpw_sdxl.lora.formulas import compute_product
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.merging import Network
 from lpw_sdxl.lora.patched import RowRun
@@ -199,10 +200,59 @@ def test_a_damaged_lora_fails_by_name_and_leaves_the_network_usable(
 ) -> None:
     (tmp_path / "b.safetensors").write_bytes(b"nothing of the kind")
     before = states(pipeline)
-    with pytest.raises(GenerationError, match="the LoRA b is damaged"):
+    with pytest.raises(LoraUnavailableError, match="the LoRA b was removed or damaged"):
         adapters.use(Component.UNET, AB)
-    with pytest.raises(GenerationError, match="the LoRA b is damaged"):
+    with pytest.raises(LoraUnavailableError, match="the LoRA b was removed or damaged"):
         adapters.divide(Component.UNET, [RowRun(A, 1), RowRun(AB, 1)])
+    adapters.use(Component.UNET, A)
+    adapters.use(Component.UNET, NO_LORAS)
+    assert_same_bits(pipeline, before)
+
+
+def spoil(file: Path, factor: float) -> None:
+    """Multiply every tensor of a LoRA, as no import would take it."""
+    tensors = load_file(file)
+    save_file(
+        {name: one if name.endswith("alpha") else one * factor for name, one in tensors.items()},
+        file,
+    )
+
+
+@pytest.mark.parametrize(
+    ("factor", "strength", "message"),
+    [
+        (1e25, 1.0, "the LoRA b overflows or is damaged and can't be used at any weight"),
+        (1e25, 1e-3, "the LoRA b overflows or is damaged and can't be used at any weight"),
+        (1.0, 10.0, "the weight of the LoRA b at 10 makes numbers beyond float32"),
+    ],
+)
+def test_a_lora_that_overflows_is_refused_by_name_and_leaves_the_network_usable(
+    pipeline: Pipeline,
+    library: LoraLibrary,
+    tmp_path: Path,
+    factor: float,
+    strength: float,
+    message: str,
+) -> None:
+    if factor < 1e20:  # of the product: its largest number becomes 1e38
+        product = max(
+            float(compute_product(factors).abs().max())
+            for factors in library.get("b").of(Component.UNET).values()
+        )
+        factor = (1e38 / product) ** 0.5
+    spoil(tmp_path / "b.safetensors", factor)
+    adapters = Adapters(
+        networks_of(pipeline),
+        LoraLibrary(library._entries, 2**30),
+        CPU,
+        2**30,
+    )
+    before = states(pipeline)
+    for loras in ((("b", strength),), (("a", 1.0), ("b", strength))):
+        with pytest.raises(InvalidRequestError) as refused:
+            adapters.use(Component.UNET, loras)
+        assert message in str(refused.value)
+        assert refused.value.field == "loras"
     adapters.use(Component.UNET, A)
     adapters.use(Component.UNET, NO_LORAS)
     assert_same_bits(pipeline, before)

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import random
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ import pytest
 from safetensors import deserialize, safe_open
 
 from lpw_sdxl.errors import CheckpointError, UnsupportedCheckpointError
-from lpw_sdxl.weights.header import MAX_HEADER_BYTES, MAX_TENSORS, read_header
+from lpw_sdxl.weights.header import MAX_HEADER_BYTES, read_header
+from lpw_sdxl.weights.header_json import MAX_NAME_CHARACTERS, MAX_TENSORS
 from tests.forge.raw import safetensors_bytes
 
 A = {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]}
@@ -234,3 +236,59 @@ def test_reader_agrees_with_the_safetensors_library(write_file: Callable[..., Pa
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     assert {name: info.shape for name, info in read_header(path).tensors.items()} == shapes
     assert json.loads(path.read_bytes()[8:].split(b"}}")[0] + b"}}")["a"]["dtype"] == "F16"
+
+
+def _many(entry: str, count: int) -> bytes:
+    return ("{" + ",".join(f'"{index}":{entry}' for index in range(count)) + "}").encode()
+
+
+def _tensors(name: str, count: int = MAX_TENSORS) -> bytes:
+    """A header of tensors without numbers, as many as there may be."""
+    entry = '{"dtype":"F16","shape":[0],"data_offsets":[0,0]}'
+    return ("{" + ",".join(f'"{index}{name}":{entry}' for index in range(count)) + "}").encode()
+
+
+MILLION = 1_000_000
+COSTLY = {
+    "junk names": (_many("0", MILLION), "more than 100,000 names"),
+    "empty objects": (_many("{}", MILLION), "more than 100,000 names"),
+    "notes": (b'{"__metadata__":' + _many('""', MILLION) + b"}", "more than 100,000 names"),
+    "one name": (b'{"' + b"a" * 9 * MILLION + b'":0}', "a name of 9,000,000 characters"),
+    "a name of escapes": (b'{"' + rb"\u001b" * MILLION + b'":0}', "a name of 6,000,000 characters"),
+    "long names": (_tensors("x" * 300), "a name of 301 characters"),
+    "numbers": (b'{"a":[' + b"0," * MILLION + b"0]}", "more than 800,000 values"),
+    "lists": (_many("[" * 200 + "]" * 200, 20_000), "more than 800,000 values"),
+    "nest": (b'{"a":' + b"[" * 9 * MILLION, "more than 800,000 values"),
+    "objects in objects": (b'{"a":' * MILLION, "more than 800,000 values|more than 100,000 names"),
+    "digits": (b'{"a":' + b"1" * 9 * MILLION + b"}", "not the JSON it should be"),
+    "blanks inside": (b'{"a"' + b" " * 9 * MILLION + b":0}", "not the JSON it should be"),
+    "escapes": (b'{"a":"' + b"\\n" * 11 * MILLION + b'"}', "more than 10,000,000 escaped"),
+    "an unclosed text": (b'{"a":"' + rb"\"" * 9 * MILLION, "not the JSON it should be"),
+}
+
+
+@pytest.mark.parametrize(("header", "reason"), COSTLY.values(), ids=COSTLY)
+def test_a_costly_header_is_refused_before_it_is_made_into_anything(
+    tmp_path: Path, header: bytes, reason: str
+):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(safetensors_bytes(header))
+    started = time.process_time()
+    with pytest.raises(CheckpointError, match=reason) as refused:
+        read_header(path)
+    assert time.process_time() - started < 1.0
+    assert len(str(refused.value)) < 300
+
+
+def test_notes_of_many_megabytes_are_read(tmp_path: Path):
+    notes = {"ss_tag_frequency": json.dumps({f"tag {index}": index for index in range(200_000)})}
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(safetensors_bytes({"__metadata__": notes, "a": A}, bytes(12)))
+    assert dict(read_header(path).metadata) == notes
+
+
+def test_names_as_long_and_as_many_as_may_be_are_read(tmp_path: Path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(safetensors_bytes(_tensors("x" * (MAX_NAME_CHARACTERS - 5))))
+    assert len(read_header(path).tensors) == MAX_TENSORS
+    assert MAX_NAME_CHARACTERS > 200

@@ -3,8 +3,6 @@
 A store may hold nothing but the tiny demo model; what was made for SDXL is imported all the same.
 """
 
-# ruff: noqa: PLC0415 - torch is imported only if no model of the store fits
-
 from __future__ import annotations
 
 import logging
@@ -12,12 +10,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lpw_sdxl.checkpoint import architecture
+from lpw_sdxl.checkpoint.parameters import parameters_of
 from lpw_sdxl.embedding.preflight import EmbeddingPlan, examine_half
 from lpw_sdxl.errors import AddonError, CheckpointError, LpwSdxlError
 from lpw_sdxl.lora.plan import NO_CHOICES, LoraChoices, LoraPlan
 from lpw_sdxl.lora.preflight import examine
 from lpw_sdxl.lora.targets import (
-    LORA_COMPONENTS,
     TargetModules,
     encoder_widths,
     read_targets,
@@ -131,7 +129,7 @@ def candidates(model: str | None, *, has_sdxl: bool = True) -> Iterator[Candidat
 
     Args:
         model: tag of the only one; None for the store's models, newest first, then SDXL's own.
-        has_sdxl: whether SDXL's own, which needs torch, comes last.
+        has_sdxl: whether SDXL's own comes last.
     """
     if model is not None:
         entry = entries.find(model)
@@ -156,15 +154,7 @@ def candidates(model: str | None, *, has_sdxl: bool = True) -> Iterator[Candidat
 
 def sdxl_targets() -> TargetModules:
     """Return what SDXL's own modules are, as a model of its size in the store has them."""
-    from lpw_sdxl.checkpoint.configs import component_configs
-    from lpw_sdxl.checkpoint.inspect import SDXL_SIZE
-    from lpw_sdxl.checkpoint.skeleton import parameter_shapes
-    from lpw_sdxl.weights.dtypes import CheckpointDtype
-
-    configs = component_configs(architecture.SDXL, SDXL_SIZE, CheckpointDtype.FLOAT16)
-    shapes = parameter_shapes(configs)
-    named = {part.value: part for part in shapes}
-    return targets_of({component: shapes[named[component.value]] for component in LORA_COMPONENTS})
+    return targets_of(parameters_of(architecture.SDXL))
 
 
 def _newest_models() -> list[entries.StoreEntry]:

@@ -7,6 +7,7 @@ from lpw_sdxl.weights.header import CheckpointHeader
 from lpw_sdxl.weights.text import clean_text
 
 _MAX_TEXT = 200
+_MAX_READ = 10_000  # characters of a note, which may be as long as the header
 
 
 def header_notes(header: CheckpointHeader) -> AuthorNotes:
@@ -17,4 +18,4 @@ def header_notes(header: CheckpointHeader) -> AuthorNotes:
 
 def _note(header: CheckpointHeader, key: str) -> str:
     """Return a note of the header as one line; ComfyUI's may be in the quotes of a JSON text."""
-    return clean_text(header.metadata.get(key, "")).strip('" ')[:_MAX_TEXT]
+    return clean_text(header.metadata.get(key, "")[:_MAX_READ]).strip('" ')[:_MAX_TEXT]

@@ -7,12 +7,12 @@ so what a killed process leaves is a beginning of the file.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from lpw_sdxl.weights.header import MAX_TENSORS, announced_header
+from lpw_sdxl.weights.header import announced_header
+from lpw_sdxl.weights.header_json import parse_header_json
 from lpw_sdxl.weights.progress import Progress
 
 _CHUNK_BYTES = 1024 * 1024
@@ -98,10 +98,8 @@ class PartialFile:
 
 def size_by_header(header: bytes) -> int:
     """Return the size that a safetensors file must have, bytes; 0 if not in its header."""
-    if header.count(b'"data_offsets"') > MAX_TENSORS:  # as JSON it would cost gigabytes
-        return 0
     try:
-        entries = json.loads(header)
+        entries: dict[str, Any] = dict(parse_header_json(header))
         ends = [e["data_offsets"][1] for name, e in entries.items() if name != "__metadata__"]
         return _LENGTH_BYTES + len(header) + int(max(ends, default=0))
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):

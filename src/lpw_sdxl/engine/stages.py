@@ -20,6 +20,7 @@ from lpw_sdxl.diffusion.step import Denoising
 from lpw_sdxl.engine.job import ImageProgress, Job
 from lpw_sdxl.engine.memory import MemoryPlan
 from lpw_sdxl.engine.policy import Phase, share_calls
+from lpw_sdxl.errors import GenerationError, InvalidRequestError
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import LoraSet
@@ -150,10 +151,25 @@ class Stages:
             reset(self.adapters)
 
     def decode(self, job: Job, *, in_tiles: bool = False) -> Pixels:
-        """Decode a job whose UNet calls are done, in tiles where memory is short."""
+        """Decode a job whose UNet calls are done, in tiles where memory is short.
+
+        Raises:
+            GenerationError: the image diverged.
+            InvalidRequestError: it diverged, and its LoRAs may be why.
+        """
         assert job.denoising is not None
         self.offloader.require("vae")
-        return self.decoder.decode(job.denoising.latents, in_tiles=in_tiles)
+        try:
+            return self.decoder.decode(job.denoising.latents, in_tiles=in_tiles)
+        except GenerationError as error:
+            loras = job.spec.record.loras
+            if not loras:
+                raise
+            named = ", ".join(f"{use.name} at {use.strength.unet:g}" for use in loras)
+            raise InvalidRequestError(
+                f"{error}, with the LoRAs {named}; weights nearer to 0 would be right",
+                field="loras",
+            ) from error
 
     def _draw_preview(self, job: Job, denoising: Denoising) -> Pixels | None:
         """Draw a preview; if that fails, log it and draw none for this job any more."""

@@ -69,7 +69,8 @@ class Adapters:
         """Put the weights of one set into a network.
 
         Raises:
-            GenerationError: a LoRA can't be read; the network is as it was.
+            LoraUnavailableError: a LoRA can't be read; the network is as it was.
+            InvalidRequestError: a LoRA overflows at its strength; likewise.
         """
         patched = self._networks[component]
         if patched.loras != loras:
@@ -80,7 +81,8 @@ class Adapters:
         """Put the weights of one set into both text encoders.
 
         Raises:
-            GenerationError: a LoRA can't be read.
+            LoraUnavailableError: a LoRA can't be read.
+            InvalidRequestError: a LoRA overflows at its strength.
         """
         if any(self._networks[encoder].loras != loras for encoder in TEXT_ENCODERS):
             weights = self._gather([(encoder, loras) for encoder in TEXT_ENCODERS])
@@ -95,7 +97,8 @@ class Adapters:
             runs: in the order of the rows; neighbouring runs have different sets.
 
         Raises:
-            GenerationError: a LoRA can't be read; the network is as it was.
+            LoraUnavailableError: a LoRA can't be read; the network is as it was.
+            InvalidRequestError: a LoRA overflows at its strength; likewise.
         """
         if len(runs) == 1:
             self.use(component, runs[0].loras)

@@ -14,12 +14,14 @@ import torch
 from lpw_sdxl.errors import AddonError, CheckpointError
 from lpw_sdxl.lora.file_tensor import shorten
 from lpw_sdxl.lora.forms import Factor
+from lpw_sdxl.lora.overflow import find_peak, refuse_overflow
 from lpw_sdxl.lora.plan import LoraPlan, TensorPlan
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.files import FileRecord
 from lpw_sdxl.weights.header import read_header
 from lpw_sdxl.weights.progress import Progress
 from lpw_sdxl.weights.tensors import TensorReader, cast_finite, tensor_bytes
+from lpw_sdxl.weights.text import clean_text
 from lpw_sdxl.weights.writer import TensorSpec, write_safetensors
 
 _DTYPES = {
@@ -39,17 +41,24 @@ def convert(plan: LoraPlan, path: Path, progress: Progress) -> FileRecord:
     Raises:
         CheckpointError: a tensor holds NaN or infinity, the source changed meanwhile, or the
             written file differs from what was to be written.
-        AddonError: an alpha is 0, which tools interpret in two ways.
+        AddonError: an alpha is 0, which tools interpret in two ways, or a product of factors
+            overflows.
     """
     items = sorted((*plan.factors, *plan.alphas), key=lambda item: item.name)
     specs = [TensorSpec(item.name, _dtype(item).code, item.shape) for item in items]
     total = sum(spec.size for spec in specs)
     with TensorReader() as reader:
-        contents = _contents(reader, items, lambda done: progress("convert", done, total))
+        peaks: dict[str, float] = {}
+        contents = _contents(reader, items, peaks, lambda done: progress("convert", done, total))
         # This entry marks tensors in torch's layout, by safetensors' convention.
         record = write_safetensors(path, specs, contents, {"format": "pt"})
+        refuse_overflow(_source_name(items), plan, peaks, lambda item: _read(reader, item))
     _verify(items, specs, path, lambda done: progress("verify", done, total))
     return record
+
+
+def _source_name(items: list[TensorPlan]) -> str:
+    return next(clean_text(item.source.path.name) for item in items if item.source is not None)
 
 
 def _dtype(item: TensorPlan) -> CheckpointDtype:
@@ -59,11 +68,17 @@ def _dtype(item: TensorPlan) -> CheckpointDtype:
 
 
 def _contents(
-    reader: TensorReader, items: list[TensorPlan], report: Callable[[int], None]
+    reader: TensorReader,
+    items: list[TensorPlan],
+    peaks: dict[str, float],
+    report: Callable[[int], None],
 ) -> Iterator[memoryview]:
+    """Yield the tensors' bytes, and note the largest absolute number of each in `peaks`."""
     done = 0
     for item in items:
-        content = tensor_bytes(_read(reader, item))
+        tensor = _read(reader, item)
+        peaks[item.name] = find_peak(tensor)
+        content = tensor_bytes(tensor)
         yield content
         done += content.nbytes
         report(done)

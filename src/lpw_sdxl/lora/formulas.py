@@ -34,6 +34,8 @@ FactorTensors = Mapping[str, Tensor]
 _ALPHA = "alpha"
 _BIAS = "diff_b"
 _MAGNITUDE = "dora_scale"
+_SMALLEST_NORM = 1e-30
+"""A row's norm that counts as 0; magnitudes over it stay far below float32's end."""
 
 
 def compute_weight_change(weight: Tensor, factors: FactorTensors) -> Tensor:
@@ -54,15 +56,9 @@ def compute_weight_change(weight: Tensor, factors: FactorTensors) -> Tensor:
     dtype = torch.promote_types(weight.dtype, torch.float32)
     if set(factors) == {_BIAS}:
         return torch.zeros_like(weight, dtype=dtype)
-    formula = _FORMULAS.get(frozenset(factors) - {_MAGNITUDE, _BIAS})
-    if formula is None:
-        raise AddonError(
-            f"No formula takes the factors {', '.join(sorted(factors)) or '(none)'} together; one "
-            "is unknown, missing or too many."
-        )
     # First to the device, then to the wider dtype: half the bytes to transfer.
     ready = {name: factor.to(weight.device).to(dtype) for name, factor in factors.items()}
-    plain = formula(ready)
+    plain = compute_product(ready)
     if plain.shape[0] != weight.shape[0] or plain.numel() != weight.numel():
         raise AddonError(
             f"A LoRA's factors make a change of shape {list(plain.shape)}, but its layer's weight "
@@ -71,6 +67,27 @@ def compute_weight_change(weight: Tensor, factors: FactorTensors) -> Tensor:
     plain = plain.reshape(weight.shape)
     magnitude = ready.get(_MAGNITUDE)
     return plain if magnitude is None else _apply_magnitude(weight.to(dtype), plain, magnitude)
+
+
+def compute_product(factors: FactorTensors) -> Tensor:
+    """Compute the plain change that factors make, without DoRA's magnitude and without a bias.
+
+    Args:
+        factors: of one module, all of the dtype of the result.
+
+    Returns:
+        `[out, in * height * width]`; of a full difference, its own shape.
+
+    Raises:
+        AddonError: no formula takes these factors.
+    """
+    formula = _FORMULAS.get(frozenset(factors) - {_MAGNITUDE, _BIAS})
+    if formula is None:
+        raise AddonError(
+            f"No formula takes the factors {', '.join(sorted(factors)) or '(none)'} together; one "
+            "is unknown, missing or too many."
+        )
+    return formula(factors)
 
 
 def compute_bias_change(factors: FactorTensors) -> Tensor | None:
@@ -166,7 +183,8 @@ def _apply_magnitude(weight: Tensor, plain: Tensor, magnitude: Tensor) -> Tensor
     others = [axis for axis, length in enumerate(magnitude.shape) if length == 1]
     # Summed in float64: gain - 1 is small, and its error is multiplied by the whole weight.
     norm = torch.linalg.vector_norm(weight + plain, dim=others, keepdim=True, dtype=torch.float64)
-    gain = magnitude / norm.clamp_min(torch.finfo(weight.dtype).tiny)  # a row of zeros stays zero
+    # A row of zeros stays zero: with a gain beyond float32 it would be NaN.
+    gain = magnitude / norm.clamp_min(_SMALLEST_NORM)
     # gain (W + D) - W, without a difference of two large numbers.
     return torch.addcmul(plain * gain.to(plain.dtype), weight, (gain - 1).to(plain.dtype))
 

@@ -48,6 +48,7 @@ _HARMLESS = {
 }
 """Patterns of tensors that are left out, by the reason why that is harmless."""
 
+_ANY_HARMLESS = re.compile("|".join(f"(?:{pattern})" for pattern in _HARMLESS.values()))
 _FACTOR_MARK = re.compile(r"(^|[._])(lora|lycoris|lokr|hada|loha|dora)_")
 
 
@@ -91,7 +92,9 @@ class LeftOut:
 
 def harmless_reason(name: str) -> str | None:
     """Return why a tensor of this name can be left out; None if it can't be by its name alone."""
-    return next((why for why, pattern in _HARMLESS.items() if re.fullmatch(pattern, name)), None)
+    if not _ANY_HARMLESS.fullmatch(name):
+        return None
+    return next(why for why, pattern in _HARMLESS.items() if re.fullmatch(pattern, name))
 
 
 def is_foreign(name: str) -> bool:

@@ -16,10 +16,11 @@ from safetensors.torch import load
 from torch import Tensor
 
 from lpw_sdxl.conditioning.cache import ByteCache, CacheCounters
-from lpw_sdxl.errors import GenerationError, LpwSdxlError
+from lpw_sdxl.errors import LoraUnavailableError, LpwSdxlError
 from lpw_sdxl.lora.formulas import FactorTensors
 from lpw_sdxl.lora.request import ResolvedLora
 from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.files import file_stamp
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class LoraLibrary:
     def __init__(self, entries: Mapping[str, LoraEntry], max_bytes: int) -> None:
         self._entries = entries
         self._cache: ByteCache[str, LoraTensors] = ByteCache(max_bytes)
-        self._verified: set[str] = set()
+        self._verified: dict[str, str] = {}  # the file's stamp when its bytes were checked
         self._lock = threading.Lock()
         self._reading = threading.Lock()  # one file at a time: nothing else bounds their memory
 
@@ -72,14 +73,18 @@ class LoraLibrary:
         """Return the counters of the cache."""
         return self._cache.counters
 
+    def name_of(self, tag: str) -> str:
+        """Return the name under which a LoRA was imported."""
+        return self._entries[tag].manifest.name
+
     def get(self, tag: str) -> LoraTensors:
         """Return a LoRA's tensors, read from the disk if they are not cached.
 
-        When a file is read for the first time, its bytes are checked against its manifest. A caller
-        whose LoRA is cached never waits for another's file.
+        When a file is read for the first time, or has changed since, its bytes are checked against
+        its manifest. A caller whose LoRA is cached never waits for another's file.
 
         Raises:
-            GenerationError: its file is damaged or missing.
+            LoraUnavailableError: its file is damaged or missing.
         """
         with self._lock:
             known = self._cache.get(tag)
@@ -99,17 +104,18 @@ class LoraLibrary:
         entry = self._entries[tag]
         started = time.monotonic()
         try:
-            if tag not in self._verified:
+            stamp = file_stamp(entry.file)
+            if self._verified.get(tag) != stamp:
                 entry.verify()
             # Not mapped into memory: if a mounted file were rewritten, the process would be killed.
             tensors = _group_by_layer(load(entry.file.read_bytes()))
         except (LpwSdxlError, OSError, SafetensorError, ValueError) as error:
             logger.error("LoRA %s can't be read: %s", entry.manifest.name, error)
-            raise GenerationError(
-                f"the LoRA {entry.manifest.name} is damaged on this server; it has to be imported"
-                " again"
+            raise LoraUnavailableError(
+                f"the LoRA {entry.manifest.name} was removed or damaged on this server while it"
+                " ran; it has to be imported again, and other LoRAs can be used meanwhile"
             ) from error
-        self._verified.add(tag)
+        self._verified[tag] = stamp
         logger.info(
             "LoRA %s: %.1f MB read in %.2f s",
             entry.manifest.name,

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
 
+from lpw_sdxl.errors import AddonError, InvalidRequestError
 from lpw_sdxl.lora.formulas import FactorTensors, compute_bias_change, compute_weight_change
 from lpw_sdxl.lora.library import LoraLibrary, layer_name
 from lpw_sdxl.lora.sets import LoraSet
 from lpw_sdxl.weights.component import Component
+
+logger = logging.getLogger(__name__)
+
+_FAINT = 1e-3
+"""A strength below those in use: what overflows at it is a flaw of the LoRA, not of a request."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,29 +80,90 @@ class Network:
             device: of the result.
 
         Raises:
-            GenerationError: a LoRA of the set can't be read.
+            LoraUnavailableError: a LoRA of the set can't be read.
+            InvalidRequestError: a LoRA overflows at its strength, or its factors have no formula.
         """
-        parts: dict[str, list[tuple[float, FactorTensors]]] = defaultdict(list)
+        parts: dict[str, list[_Part]] = defaultdict(list)
         for tag, strength in loras:
             for path, factors in library.get(tag).of(self.component).items():
-                parts[path].append((strength, factors))
-        return {path: self._merge_layer(path, some, device) for path, some in parts.items()}
+                parts[path].append(_Part(library.name_of(tag), strength, factors))
+        merged = {path: self._merge_layer(path, some, device) for path, some in parts.items()}
+        if not _is_finite(merged.values()):
+            self._refuse_overflow(parts, merged, device)
+        return merged
 
-    def _merge_layer(
-        self, path: str, parts: list[tuple[float, FactorTensors]], device: torch.device
-    ) -> LayerWeights:
+    def _merge_layer(self, path: str, parts: Sequence[_Part], device: torch.device) -> LayerWeights:
         with torch.no_grad():
             base = self.base[path].to(device)
             own = base.weight
             weight = own.float().clone(memory_format=torch.preserve_format)
             bias = None if base.bias is None else base.bias.float().clone()
-            for strength, stored in parts:
-                factors = {name: factor.to(device) for name, factor in stored.items()}
-                weight.add_(compute_weight_change(own, factors), alpha=strength)
+            for name, strength, stored in parts:
+                factors = {factor: tensor.to(device) for factor, tensor in stored.items()}
+                try:
+                    weight.add_(compute_weight_change(own, factors), alpha=strength)
+                except AddonError as error:  # of an earlier version's import
+                    logger.warning("the LoRA %s can't be used: %s", name, error)
+                    raise _unusable(name) from error
                 shift = compute_bias_change(factors)
                 if bias is not None and shift is not None:
                     bias.add_(shift, alpha=strength)
             return LayerWeights(weight.to(own.dtype), None if bias is None else bias.to(own.dtype))
+
+    def _refuse_overflow(
+        self, parts: Mapping[str, Sequence[_Part]], merged: MergedWeights, device: torch.device
+    ) -> NoReturn:
+        """Name the LoRAs of the first layer that is not finite: those that overflow it alone.
+
+        Where none does it alone, they do it together.
+        """
+        path = next(path for path, weights in merged.items() if not _is_finite([weights]))
+        together = parts[path]
+        alone = [
+            one for one in together if not _is_finite([self._merge_layer(path, [one], device)])
+        ]
+        faint = [one._replace(strength=_FAINT) for one in alone]
+        for one in faint:
+            if not _is_finite([self._merge_layer(path, [one], device)]):
+                logger.warning("the LoRA %s overflows at any weight, in %s", one.name, path)
+                raise _unusable(one.name)
+        named = " and ".join(f"{one.name} at {one.strength:g}" for one in alone or together)
+        dtype = str(merged[path].weight.dtype).removeprefix("torch.")
+        raise InvalidRequestError(
+            f"the weight of the LoRA {named} makes numbers beyond {dtype}; weights nearer to 0"
+            " would be right",
+            field="loras",
+        )
+
+
+class _Part(NamedTuple):
+    """One LoRA's part in the change of a layer."""
+
+    name: str
+    strength: float
+    factors: FactorTensors
+
+
+def _unusable(name: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"the LoRA {name} overflows or is damaged and can't be used at any weight; the request"
+        " without it would be right, and on the server a new import, which says what is wrong",
+        field="loras",
+    )
+
+
+def _is_finite(layers: Iterable[LayerWeights]) -> bool:
+    """Return whether every number is finite; the device is waited for once."""
+    tensors = [
+        tensor
+        for weights in layers
+        for tensor in (weights.weight, weights.bias)
+        # torch's meta device has shapes without numbers.
+        if tensor is not None and tensor.numel() and not tensor.is_meta
+    ]
+    # A NaN anywhere makes both extremes NaN.
+    extremes = [extreme.float() for tensor in tensors for extreme in torch.aminmax(tensor)]
+    return not extremes or bool(torch.isfinite(torch.stack(extremes)).all())
 
 
 def _layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

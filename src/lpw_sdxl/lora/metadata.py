@@ -13,6 +13,7 @@ from lpw_sdxl.weights.text import clean_text
 
 _MAX_CHARACTERS = 200
 _MAX_WORDS = 50
+_MAX_READ = 10_000  # characters of a note, which may be as long as the header
 
 
 def architecture(header: CheckpointHeader) -> str:
@@ -44,11 +45,12 @@ def _trained_words(header: CheckpointHeader) -> tuple[str, ...]:
 
     `ss_tag_frequency` is not read: its most frequent tags (`1girl`) are mostly ordinary words.
     """
-    text = header.metadata.get("modelspec.trigger_phrase", "")
+    text = header.metadata.get("modelspec.trigger_phrase", "")[:_MAX_READ]
     words = (clean_text(word)[:_MAX_CHARACTERS] for word in text.split(","))
     return tuple(dict.fromkeys(word for word in words if word))[:_MAX_WORDS]
 
 
 def _first(header: CheckpointHeader, *keys: str) -> str:
-    texts = (clean_text(header.metadata.get(key, ""))[:_MAX_CHARACTERS].strip('" ') for key in keys)
+    notes = (header.metadata.get(key, "")[:_MAX_READ] for key in keys)
+    texts = (clean_text(note)[:_MAX_CHARACTERS].strip('" ') for note in notes)
     return next((text for text in texts if text and text != "None"), "")

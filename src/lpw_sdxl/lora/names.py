@@ -124,7 +124,7 @@ _CLIP_ATTENTION = {
 
 def split_name(name: str) -> TensorName | None:
     """Split a tensor's name into module and factor; None if no convention has its ending."""
-    parts = name.split(".")
+    parts = name.rsplit(".", 4)
     if len(parts) > 3 and parts[-1] == "weight" and parts[-3] in _WITH_ADAPTER:
         del parts[-2]
     elif len(parts) > 2 and parts[-2] == "lora_magnitude_vector" and parts[-1] != "weight":
