@@ -109,7 +109,9 @@ class GuardedService(Service):
         routes = {api.route for api in self.apis.values()}
         assert routes == {row.path for row in rows if row.handler is None}, routes
         try:
-            guard = guard_application(app, rows, SETTINGS, _count_error)
+            guard = guard_application(
+                app, rows, SETTINGS, _count_error, bentoml.get_current_service
+            )
         except SettingsError as error:
             sys.exit(f"lpw-sdxl: {error}")
         if bentoml.server_context.worker_index in (None, 1):
@@ -252,11 +254,13 @@ class LpwSdxl:
         with self.time_file():
             return image.encode()
 
-    def __is_alive__(self) -> bool:
+    @property
+    def is_alive(self) -> bool:
         """Return whether the engine's thread runs (liveness)."""
         return self.engine.is_alive
 
-    def __is_ready__(self) -> bool:
+    @property
+    def is_ready(self) -> bool:
         """Return whether the engine runs and no SIGTERM has come (readiness)."""
         return self.engine.is_alive and not self.drain.is_leaving
 

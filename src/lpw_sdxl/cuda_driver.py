@@ -1,4 +1,4 @@
-"""What this machine has of CUDA, found without importing torch: why a GPU can't be used.
+"""The CUDA of this machine, found without importing torch, and why a GPU can't be used.
 
 The driver's own library is asked: `cuInit`, `cuDriverGetVersion` and `cuDeviceGetCount` of NVIDIA's
 driver API. Which CUDA torch was built for is read from torch's file of its version.
@@ -36,7 +36,7 @@ class Driver:
     Attributes:
         cuda: the newest CUDA that it serves, major and minor.
         devices: number of GPUs that this process sees.
-        version: such as `580.159.04`; None if the kernel does not tell.
+        version: such as `580.159.04`; None if the kernel does not list it.
         failure: code of `cuInit`, 0 if it worked.
     """
 
@@ -62,7 +62,7 @@ class TorchBuild:
 def read_driver(
     load: Callable[[str], Any] = ctypes.CDLL, kernel_module: Path = KERNEL_MODULE
 ) -> Driver | None:
-    """Ask the driver's library; return None where there is none.
+    """Read the driver's version and devices; return None where there is none.
 
     Args:
         load: loads a shared library by its name.
@@ -137,7 +137,7 @@ def find_cuda_obstacle(driver: Driver | None, torch: TorchBuild) -> str | None:
 
 
 def refuse_silent_cpu(wanted: str, model_bytes: int, obstacle: str | None) -> None:
-    """Refuse to serve a real model on a CPU that nobody asked for.
+    """Refuse to serve a real model on a CPU where that was not asked for.
 
     Args:
         wanted: the setting `LPW_SDXL_DEVICE`.

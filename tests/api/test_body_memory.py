@@ -9,9 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
+from lpw_sdxl.api import body_memory
 from lpw_sdxl.api.body_memory import SMALL_BYTES, BodyMemory, parsed_size
 from lpw_sdxl.api.endpoints import Answer, Body, Endpoint, EndpointTable, HeadCheck, take_request
 from lpw_sdxl.api.guard import Admission, RequestGuard
+from lpw_sdxl.api.process import return_free_memory
 from lpw_sdxl.errors import InvalidRequestError, OverloadedError
 from lpw_sdxl.request_limits import ParsedBatch
 from lpw_sdxl.schema import GenerationRequest
@@ -20,7 +22,7 @@ MB = 1024 * 1024
 LIMIT = 80 * MB  # 70 for large requests
 
 
-def test_shares_are_counted_together_and_end() -> None:
+async def test_shares_are_counted_together_and_end() -> None:
     memory = BodyMemory(LIMIT)
     with memory.share() as first, memory.share() as second:
         first.set(40 * MB)
@@ -34,7 +36,7 @@ def test_shares_are_counted_together_and_end() -> None:
     assert memory.used == 0
 
 
-def test_small_requests_have_room_beside_large_ones() -> None:
+async def test_small_requests_have_room_beside_large_ones() -> None:
     memory = BodyMemory(LIMIT)
     with memory.share() as large, memory.share() as small:
         large.set(70 * MB)
@@ -44,7 +46,7 @@ def test_small_requests_have_room_beside_large_ones() -> None:
         assert memory.used == 70 * MB + SMALL_BYTES
 
 
-def test_a_share_may_shrink_whatever_the_others_take() -> None:
+async def test_a_share_may_shrink_whatever_the_others_take() -> None:
     memory = BodyMemory(LIMIT)
     with memory.share() as large, memory.share() as other:
         large.set(70 * MB)
@@ -61,6 +63,21 @@ def test_texts_are_counted_as_python_keeps_them() -> None:
         assert 2 * size < parsed_size({"a": [text], text: (1, None)}) < 2 * size + 10_000
     batch = ParsedBatch((GenerationRequest(prompt=wide), InvalidRequestError("no")))
     assert 400_000 < parsed_size(batch) < 410_000
+
+
+async def test_freed_memory_is_given_back_once_after_large_requests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(body_memory, "GIVE_BACK_S", 0.05)
+    calls: list[bool] = []
+    memory = BodyMemory(LIMIT, lambda: calls.append(True))
+    for size, expected in ((MB, 0), (20 * MB, 0), (20 * MB, 1), (SMALL_BYTES, 1), (40 * MB, 2)):
+        for _ in range(3 if size == SMALL_BYTES else 1):
+            with memory.share() as share:
+                share.set(size)
+        await asyncio.sleep(0.2)
+        assert len(calls) == expected
+    return_free_memory()  # the real one works here
 
 
 class Service:
@@ -130,9 +147,9 @@ async def test_bodies_that_are_still_arriving_count(service: Service) -> None:
         await gate.wait()
         yield b"x"
 
-    waiting = [service.post(slow()) for _ in range(4)]
-    await wait_for(lambda: service.guard.body_bytes == 60 * MB)
-    assert (await service.client.post("/x", content=b"x" * 11 * MB)).status_code == 429
+    waiting = [service.post(slow()) for _ in range(3)]
+    await wait_for(lambda: service.guard.body_bytes == 45 * MB * 5 // 4)
+    assert (await service.client.post("/x", content=b"x" * 12 * MB)).status_code == 429
     assert (await service.client.post("/x", content=b"x" * 1000)).status_code == 200
     gate.set()
     statuses = sorted([(await one).status_code for one in waiting])
@@ -147,6 +164,6 @@ async def test_a_client_that_leaves_takes_its_share_along(service: Service) -> N
         await asyncio.sleep(60)
 
     leaving = service.post(endless())
-    await wait_for(lambda: service.guard.body_bytes == 10 * MB)
+    await wait_for(lambda: service.guard.body_bytes == 10 * MB * 5 // 4)
     leaving.cancel()
     await wait_for(lambda: service.guard.body_bytes == 0)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -46,6 +47,18 @@ def refuse_bad(payload: Payload) -> bytes:
     if b"bad" in payload.content:
         raise InvalidRequestError("width is wrong", field="width")
     return payload.content
+
+
+@dataclass
+class Running:
+    """The part of a running service that probes read."""
+
+    is_alive: bool
+    is_ready: bool
+    engine: Any = None
+
+    def encode_file(self, image: Any) -> bytes:
+        raise AssertionError(image)
 
 
 def reading(path: str) -> Endpoint:
@@ -267,7 +280,12 @@ async def test_probes_and_metrics_are_opened_apart(
     monkeypatch: pytest.MonkeyPatch, are_probes_open: bool, are_metrics_open: bool
 ) -> None:
     settings = Settings(open_probes=are_probes_open, open_metrics=are_metrics_open)
-    guard = guard_of(plain, *operation_endpoints(settings), tokens=tokens_of(monkeypatch))
+    guard = guard_of(
+        plain,
+        *operation_endpoints(settings),
+        tokens=tokens_of(monkeypatch),
+        backend=lambda: Running(is_alive=True, is_ready=True),
+    )
     transport = httpx.ASGITransport(app=guard)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         for path in (*PROBES, "/metrics"):
@@ -275,6 +293,28 @@ async def test_probes_and_metrics_are_opened_apart(
             assert (await client.get(path)).status_code == (200 if is_open else 401)
             headers = {"authorization": f"Bearer {TOKEN}"}
             assert (await client.get(path, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+@pytest.mark.parametrize("is_ready", [True, False])
+async def test_probes_are_answered_before_all_layers(is_alive: bool, is_ready: bool) -> None:
+    async def broken(_scope: Any, _receive: Any, _send: Any) -> None:
+        raise AssertionError("the application was called")
+
+    guard = guard_of(
+        broken,
+        *operation_endpoints(Settings()),
+        backend=lambda: Running(is_alive=is_alive, is_ready=is_ready),
+    )
+    transport = httpx.ASGITransport(app=guard)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        for path in PROBES:
+            answer = await client.get(path)
+            is_good = is_ready if path == "/readyz" else is_alive
+            assert answer.status_code == (200 if is_good else 503)
+            if not is_good:
+                assert answer.json()["error"]["code"] == "unavailable"
+                assert int(answer.headers["retry-after"]) >= 1
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from lpw_sdxl.engine.policy import (
     choose_group,
     choose_phase,
     least_served,
+    order_to_begin,
     served_after,
     served_at_first,
     share_calls,
@@ -93,6 +94,18 @@ def test_a_group_is_of_one_key_fits_and_holds_the_least_served(
     if active:
         assert min(job.served for job in chosen) == min(job.served for job in active)
         assert len(chosen) == 1 or sum(job.rows for job in chosen) <= rows
+
+
+def test_ordinary_jobs_begin_in_the_order_of_their_age() -> None:
+    assert order_to_begin([2, 15, 2, 31], [4.0, 3.0, 2.0, 1.0]) == [0, 1, 2, 3]
+    assert order_to_begin([2] * 5, [0.0] * 5) == [0, 1, 2, 3, 4]
+    assert order_to_begin([], []) == []
+
+
+def test_very_long_prompts_give_way_for_a_while() -> None:
+    # 128 chunks wait eight times as long.
+    assert order_to_begin([128, 128, 2], [7.9, 7.0, 1.0]) == [2, 0, 1]
+    assert order_to_begin([128, 128, 2], [8.1, 7.0, 1.0]) == [0, 2, 1]
 
 
 # Over time.

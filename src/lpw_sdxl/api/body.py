@@ -16,6 +16,23 @@ def body_too_large(limit: int) -> ErrorAnswer:
     return ErrorAnswer(413, "body_too_large", message)
 
 
+_SPARE = 4  # a buffer that grows is larger than its content by at most one part of so many
+
+
+async def discard_body(receive: Receive, limit: int) -> None:
+    """Read the rest of a body that was refused, up to a limit (bytes), and keep nothing of it.
+
+    A connection that is closed while its client still sends is reset, and the client may never see
+    the answer.
+    """
+    size = 0
+    while size <= limit:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return
+
+
 async def read_body(receive: Receive, limit: int, share: MemoryShare) -> bytes | None:
     """Read the whole body; return None as soon as it exceeds the limit (bytes).
 
@@ -34,9 +51,9 @@ async def read_body(receive: Receive, limit: int, share: MemoryShare) -> bytes |
         if message["type"] == "http.disconnect":
             raise ClientLeftError("the client left before its body was here")
         piece = message.get("body", b"")
-        if share.size + len(piece) > limit:
+        if (size := content.tell() + len(piece)) > limit:
             return None
-        share.set(share.size + len(piece))
+        share.set(size + size // _SPARE)
         content.write(piece)
         if not message.get("more_body", False):
             return content.getvalue()

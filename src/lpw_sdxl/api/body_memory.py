@@ -6,12 +6,15 @@ made of it until the request is answered. It is for the event loop's thread alon
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import sys
+from collections.abc import Callable
 from types import TracebackType
 
 from pydantic import BaseModel
 
+from lpw_sdxl.api.process import return_free_memory
 from lpw_sdxl.errors import OverloadedError
 
 SMALL_BYTES = 512 * 1024  # a body of 64 KiB and what is made of it
@@ -19,6 +22,8 @@ PARSED_BYTES = 4
 """Bytes that a parser makes of one byte, at most: Python keeps four for each character of a text
 that has one beyond U+FFFF. What it makes besides is bounded by the number of values."""
 RETRY_AFTER_S = 5
+GIVEN_BACK_BYTES = 32 * 1024 * 1024
+GIVE_BACK_S = 1.0  # after the first large request's end, so that a flood causes few calls
 _RESERVE = 8  # one part of so many is for small requests, whatever the large ones take
 
 
@@ -27,10 +32,15 @@ class BodyMemory:
 
     Args:
         limit: bytes.
+        give_back: returns freed memory to the system; called in a thread, a moment after the end of
+            large requests.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, give_back: Callable[[], None] = return_free_memory) -> None:
         self.used = 0
+        self._give_back = give_back
+        self._freed = 0  # by large requests, since memory was given back
+        self._timer: asyncio.TimerHandle | None = None
         self._limit = limit
         self._limit_for_large = limit - limit // _RESERVE
 
@@ -55,6 +65,15 @@ class BodyMemory:
                 retry_after_s=RETRY_AFTER_S,
             )
         self.used += after - before
+        if after < before and before > SMALL_BYTES:
+            self._freed += before - after
+            if self._freed >= GIVEN_BACK_BYTES and self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(GIVE_BACK_S, self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._freed = 0
+        asyncio.get_running_loop().run_in_executor(None, self._give_back)
 
 
 class MemoryShare:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from lpw_sdxl.api.access_tokens import AccessTokens, has_tokens
 from lpw_sdxl.api.asgi import Application
-from lpw_sdxl.api.endpoints import Endpoint, EndpointTable
+from lpw_sdxl.api.endpoints import Backend, Endpoint, EndpointTable
 from lpw_sdxl.api.guard import Admission, RequestGuard
 from lpw_sdxl.api.listening import warn_if_exposed
 from lpw_sdxl.api.operation import operation_endpoints, with_document
@@ -36,6 +36,7 @@ def guard_application(
     endpoints: Iterable[Endpoint],
     settings: Settings,
     count_error: Callable[[str], None],
+    backend: Callable[[], Backend],
 ) -> Application:
     """Wrap BentoML's application in the guard and, if origins are opened, in `OriginMiddleware`.
 
@@ -44,6 +45,7 @@ def guard_application(
         endpoints: the rows of the service; those of `operation.py` are added.
         settings: of the service.
         count_error: called with the code of every error that is answered.
+        backend: returns the running service.
 
     Raises:
         SettingsError: as `check_border`.
@@ -59,6 +61,7 @@ def guard_application(
         table,
         admission,
         count_error,
+        backend=backend,
         body_memory_bytes=LARGEST_BODIES * settings.max_body_bytes,
     )
     for name in SPARSE_LOGGERS:

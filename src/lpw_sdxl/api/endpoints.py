@@ -124,6 +124,14 @@ class Backend(Protocol):
     def engine(self) -> Any:
         """Return the `lpw_sdxl.engine.Engine`; its type would import torch for the guard."""
 
+    @property
+    def is_alive(self) -> bool:
+        """Return whether the process works."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether requests are taken."""
+
     def encode_file(self, image: Any) -> bytes:
         """Encode a `lpw_sdxl.engine.GeneratedImage` as a file; CPU work for a thread."""
 
@@ -146,6 +154,8 @@ class Endpoint:
         body: what it accepts; None for no body.
         handler: answers its calls, below the guard; None for a BentoML API, and for BentoML's own
             paths.
+        is_direct: whether the guard itself calls the handler, before all of BentoML's layers: for
+            probes, which must be quick however busy the server is.
         dialect: of its errors.
         statuses: of its errors, beside those that the guard decides.
         needs_token: whether a client needs a token, on a server that has tokens.
@@ -161,6 +171,7 @@ class Endpoint:
     tag: str = "operation"
     body: Body | None = None
     handler: Handler | None = None
+    is_direct: bool = False
     dialect: ErrorDialect = NATIVE
     statuses: frozenset[int] = frozenset()
     needs_token: bool = True

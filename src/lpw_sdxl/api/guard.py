@@ -12,15 +12,19 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
+from starlette.requests import Request
+
 from lpw_sdxl.api.access_tokens import AccessTokens
 from lpw_sdxl.api.asgi import Application, Receive, Scope, Send, header_values
-from lpw_sdxl.api.body import body_too_large, read_body
+from lpw_sdxl.api.body import body_too_large, discard_body, read_body
 from lpw_sdxl.api.body_memory import PARSED_BYTES, BodyMemory, MemoryShare, parsed_size
 from lpw_sdxl.api.connections import is_over_limit
 from lpw_sdxl.api.endpoints import (
+    Backend,
     Body,
     Call,
     Endpoint,
@@ -46,8 +50,17 @@ from lpw_sdxl.errors import ClientLeftError, LpwSdxlError
 logger = logging.getLogger(__name__)
 
 
+# Of a refused body, at most so much is read for its client's sake.
+DISCARD_S = 5.0
+DISCARD_BYTES = 16 * 1024 * 1024
+
+
 def _count_nothing(code: str) -> None:
     """Ignore an error's code."""
+
+
+def _no_backend() -> Backend:
+    raise RuntimeError("a direct endpoint needs a running service")
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,7 @@ class RequestGuard:
             path that a client ever tried.
         admission: tokens and origins.
         count_error: called with the code of every error that is answered.
+        backend: returns the running service, for direct endpoints.
         body_memory_bytes: bound on all bodies and what is read from them.
         body_seconds: time limit for the arrival of a body.
     """
@@ -84,6 +98,7 @@ class RequestGuard:
         admission: Admission = Admission(),
         count_error: Callable[[str], None] = _count_nothing,
         *,
+        backend: Callable[[], Backend] = _no_backend,
         body_memory_bytes: int = 512 * 1024 * 1024,
         body_seconds: float = 60.0,
     ) -> None:
@@ -92,6 +107,7 @@ class RequestGuard:
         self._admission = admission
         self._count_error = count_error
         self._body_seconds = body_seconds
+        self._backend = backend
         self._memory = BodyMemory(body_memory_bytes)
         types = {row.body.type for row in table if row.body and row.body.type}
         self._known_fields = field_names(types)
@@ -168,7 +184,13 @@ class RequestGuard:
             return
         with self._memory.share() as share:
             admitted = await self._parse(scope, receive, answer, judged, share)
-            if admitted is not None:
+            if admitted is None:
+                return
+            handler = judged.endpoint.handler
+            if handler is not None and judged.endpoint.is_direct:
+                response = await handler(judged, Request(admitted), self._backend())
+                await response(admitted, receive, answer.send)
+            else:
                 await self._app(admitted, receive, answer.send)
 
     async def _parse(
@@ -190,6 +212,7 @@ class RequestGuard:
             content = await self._read(receive, answer, body, share)
             if content is None:
                 return None
+            answer.is_closing = False
             share.set(len(content) * (1 + PARSED_BYTES))
             payload = Payload(content, content_type(scope), scope.get("query_string", b""))
             del content  # so that it is freed with the payload
@@ -202,7 +225,8 @@ class RequestGuard:
             del parsing
             share.set(min(size, share.size))
         except LpwSdxlError as error:
-            await answer.refuse(ErrorAnswer.from_error(error))
+            share.set(0)
+            await self._refuse(receive, answer, ErrorAnswer.from_error(error))
             return None
         return put_call(scope, call, request)
 
@@ -240,9 +264,20 @@ class RequestGuard:
             return None
         if content is None:
             await answer.refuse(body_too_large(body.limit))
-            return None
-        answer.is_closing = False
         return content
+
+    async def _refuse(self, receive: Receive, answer: ShapedAnswer, error: ErrorAnswer) -> None:
+        """Refuse a request; if its body was not read, let the client send the rest of it first."""
+        if not answer.is_closing:
+            await answer.refuse(error)
+            return
+
+        async def discard() -> None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DISCARD_S):
+                    await discard_body(receive, DISCARD_BYTES)
+
+        await answer.refuse(error, discard)
 
 
 def _parse_and_measure(body: Body, payload: Payload) -> tuple[object, int]:

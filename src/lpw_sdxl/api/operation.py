@@ -6,17 +6,34 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from lpw_sdxl.api.asgi import JSON
+from lpw_sdxl.api.dialect import NATIVE
 from lpw_sdxl.api.endpoints import READING_METHODS, TEXT, Answer, Backend, Call, Endpoint
+from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.api.openapi import write_document
 from lpw_sdxl.settings import Settings
 
+
+async def answer_liveness(_call: Call, _request: Request, backend: Backend) -> Response:
+    """Answer whether the process works: 200 or 503."""
+    return _answer_probe(is_good=backend.is_alive)
+
+
+async def answer_readiness(_call: Call, _request: Request, backend: Backend) -> Response:
+    """Answer whether requests are taken: 200 or 503."""
+    return _answer_probe(is_good=backend.is_ready)
+
+
+def _answer_probe(*, is_good: bool) -> Response:
+    return PlainTextResponse("\n") if is_good else NATIVE.response(ErrorAnswer.from_status(503))
+
+
 PROBES = {
-    "/livez": "Whether the process works; else it has to be started anew.",
-    "/readyz": "Whether requests are taken.",
-    "/healthz": "The same as /livez.",
+    "/livez": ("Whether the process works; else it has to be started anew.", answer_liveness),
+    "/readyz": ("Whether requests are taken.", answer_readiness),
+    "/healthz": ("The same as /livez.", answer_liveness),
 }
 # The files of BentoML's page of endpoints, one by one: a row for their folder would let clients
 # create a metric for any name.
@@ -27,16 +44,18 @@ PAGE_FILES = (
 
 
 def operation_endpoints(settings: Settings) -> tuple[Endpoint, ...]:
-    """Build the rows that BentoML itself answers."""
+    """Build the rows of probes, and those that BentoML itself answers."""
     probes = [
         replace(
             _read_only_row(path, summary, TEXT),
+            handler=handler,
+            is_direct=True,
             statuses=frozenset({500, 503}),
             needs_token=not settings.open_probes,
             takes_any_origin=True,
             is_quiet=True,
         )
-        for path, summary in PROBES.items()
+        for path, (summary, handler) in PROBES.items()
     ]
     metrics = replace(
         _read_only_row("/metrics", "Prometheus' metrics.", TEXT),

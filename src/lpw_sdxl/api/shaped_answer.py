@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from lpw_sdxl.api.asgi import Message, Send
@@ -41,8 +41,15 @@ class ShapedAnswer:
     _error_body: bytes = b""
     _is_begun: bool = False  # whether anything has been sent
 
-    async def refuse(self, error: ErrorAnswer) -> None:
-        """Answer with an error."""
+    async def refuse(
+        self, error: ErrorAnswer, before_the_end: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Answer with an error.
+
+        Args:
+            error: of the request.
+            before_the_end: awaited when all of the answer is sent and the connection still open.
+        """
         response = self.dialect.response(error)
         self.summary = self._summary(response.status_code, ErrorNote(error.code, error.field))
         self._count_error(error.code)
@@ -53,7 +60,12 @@ class ShapedAnswer:
             response.headers["connection"] = "close"
         start = {"status": response.status_code, "headers": response.raw_headers}
         await self._send({"type": "http.response.start", **start})
-        await self._send({"type": "http.response.body", "body": response.body, "more_body": False})
+        body = response.body
+        if before_the_end is not None:
+            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+            await before_the_end()
+            body = b""
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     def note_disconnect(self, status: int, code: str) -> None:
         """Record, for log and metrics, that the client disconnected before its answer."""

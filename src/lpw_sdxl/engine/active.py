@@ -53,9 +53,15 @@ class ActiveJobs:
 
     def admit(self, waiting: Sequence[Job]) -> list[int]:
         """Choose which waiting jobs begin now: indexes into `waiting`, ascending."""
-        newcomers = [job.view for job in waiting]
+        now = time.monotonic()
+        views = [job.view for job in waiting]
+        order = policy.order_to_begin(
+            [view.chunks for view in views], [now - job.accepted_at for job in waiting]
+        )
+        newcomers = [views[index] for index in order]
         begun = [job.view for job in self._jobs]
-        return policy.admit(newcomers, begun, self._max_rows, self._row_limit)
+        chosen = policy.admit(newcomers, begun, self._max_rows, self._row_limit)
+        return sorted(order[index] for index in chosen)
 
     def begin(self, jobs: Sequence[Job]) -> None:
         """Add jobs; they are stepped once they are encoded."""

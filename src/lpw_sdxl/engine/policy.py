@@ -1,8 +1,9 @@
 """The choice of jobs that begin and of jobs that share a step: pure functions over their views.
 
 Rules: jobs of one key share a call, with a few sets of LoRAs among them; within a key the oldest
-begin first; the device's time is shared equally among jobs, not among sizes, so that a small image
-never waits until a large one is done, nor a job of a rare size until those of a common size are.
+begin first, but very long prompts give way to others for a while; the device's time is shared
+equally among jobs, not among sizes, so that a small image never waits until a large one is done,
+nor a job of a rare size until those of a common size are.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from lpw_sdxl.schema import ImageSize
 
 ACTIVE_CALLS = 4  # all jobs under way have at most the rows of so many calls: bounds memory
 TURN_CHUNKS = 64  # prompt chunks encoded between two steps, at most: about the work of one UNet row
+LONG_PROMPT_CHUNKS = 16  # 600 tokens in each of both prompts; longer ones give way to others
 MIN_PHASE_TRANSFERS = 10  # a phase with work lasts at least so many times its component's transfer
 CALLS_WITH_LORAS = 2  # jobs of one size have the rows of so many calls where their LoRAs differ
 MAX_CALLS_PASSED_OVER = 4  # in a row, without the least served job, if its LoRAs have to be made
@@ -73,13 +75,34 @@ class LoraMixing:
     is_at_hand: Callable[[LoraSet], bool]
 
 
+def order_to_begin(chunks: Sequence[int], waited_s: Sequence[float]) -> list[int]:
+    """Order waiting jobs: those first that have waited longest for what they cost.
+
+    Of ordinary prompts that is the oldest. One of LONG_PROMPT_CHUNKS chunks and more has to wait
+    longer by the number of times that it has so many: its encoding and its steps delay all others.
+    It does begin, however many short ones come: what it has waited grows all the time.
+
+    Args:
+        chunks: of each job's prompts.
+        waited_s: since each job was accepted, seconds.
+
+    Returns:
+        indexes of the jobs.
+    """
+
+    def patience(index: int) -> float:
+        return waited_s[index] / max(1, chunks[index] // LONG_PROMPT_CHUNKS)
+
+    return sorted(range(len(chunks)), key=patience, reverse=True)
+
+
 def admit(
     waiting: Iterable[JobView], active: Sequence[JobView], max_rows: int, row_limit: RowLimit
 ) -> list[int]:
     """Choose which waiting jobs begin now.
 
     Args:
-        waiting: oldest first.
+        waiting: in the order in which they should begin.
         active: the jobs already under way.
         max_rows: rows of one UNet call of native size.
         row_limit: rows of one UNet call, by size.
