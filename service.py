@@ -184,6 +184,7 @@ class LpwSdxl:
     def __init__(self) -> None:
         # Imported in a worker only, as the module's docstring says; so is prometheus_client.
         from lpw_sdxl.api.dead_workers import remove_dead_gauges  # noqa: PLC0415
+        from lpw_sdxl.api.uvicorn_hooks import give_way_while  # noqa: PLC0415
         from lpw_sdxl.engine import Engine  # noqa: PLC0415
         from lpw_sdxl.engine.metrics import Stage  # noqa: PLC0415
 
@@ -201,6 +202,7 @@ class LpwSdxl:
         self.inspections = BoundedPool("inspections", threads=1, most=32)
         self.batches = BatchMaker(self.engine, self.encode_file, self.metrics.count_error)
         tune_interpreter()
+        give_way_while(lambda: self.engine.is_busy)
         self.drain = Drain(SETTINGS.drain_s, is_only_worker=SETTINGS.workers == 1)
         self.drain.install()
 

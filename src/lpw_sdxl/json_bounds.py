@@ -25,6 +25,9 @@ PARSER_DEPTH = 200  # pydantic's parser goes no deeper: what follows is never ma
 LIST_DEPTH = 2  # of what stands in a list that is a field of the outermost object
 
 
+JsonText = bytes | memoryview
+
+
 @dataclass(frozen=True)
 class JsonBounds:
     """The largest JSON text that is parsed.
@@ -56,7 +59,7 @@ class JsonElement:
     refusal: InvalidRequestError | None = None
 
 
-def check_bounds(text: bytes, bounds: JsonBounds = DEFAULT_BOUNDS) -> None:
+def check_bounds(text: JsonText, bounds: JsonBounds = DEFAULT_BOUNDS) -> None:
     """Refuse a JSON text over its bounds.
 
     Raises:
@@ -67,7 +70,7 @@ def check_bounds(text: bytes, bounds: JsonBounds = DEFAULT_BOUNDS) -> None:
 
 
 def split_list(
-    text: bytes, name: str, bounds: JsonBounds, element_bounds: JsonBounds, noun: str
+    text: JsonText, name: str, bounds: JsonBounds, element_bounds: JsonBounds, noun: str
 ) -> list[JsonElement]:
     """Find the elements of the list in one field of a JSON object.
 
@@ -97,7 +100,7 @@ def split_list(
             continue
         is_over = token in _CLOSING and depth < LIST_DEPTH
         if is_over or (token == _COMMA and depth == LIST_DEPTH):
-            if not is_over or elements or text[inner.start : position].strip():
+            if not is_over or elements or bytes(text[inner.start : position]).strip():
                 elements.append(JsonElement(inner.start, position, inner.refusal))
             inner = None if is_over else _Count(element_bounds, noun, position + 1)
         else:
@@ -140,7 +143,7 @@ class _Scan:
             name. At most `name_bytes` + 1 bytes of it are kept.
     """
 
-    text: bytes
+    text: JsonText
     bounds: JsonBounds
     noun: str
     stack: bytearray = field(default_factory=bytearray)
@@ -173,7 +176,7 @@ class _Scan:
                 start, position = position + 1, self._end_of_string(position + 1)
                 if expects_name:
                     most = start + self.bounds.name_bytes + 1
-                    self.last_name = self.text[start : min(position, most)]
+                    self.last_name = bytes(self.text[start : min(position, most)])
                     if len(self.stack) == 1:
                         self._name = self.last_name
                 expects_name = False

@@ -13,6 +13,7 @@ from lpw_sdxl.json_bounds import (
     DEFAULT_BOUNDS,
     JsonBounds,
     JsonElement,
+    JsonText,
     check_bounds,
     split_list,
 )
@@ -96,7 +97,7 @@ class ParsedBatch:
     items: tuple[GenerationRequest | InvalidRequestError, ...]
 
 
-def parse_request(body: bytes | str, limits: RequestLimits) -> GenerationRequest:
+def parse_request(body: JsonText | str, limits: RequestLimits) -> GenerationRequest:
     """Read one GenerationRequest from JSON and check it against the server's limits.
 
     Raises:
@@ -108,7 +109,7 @@ def parse_request(body: bytes | str, limits: RequestLimits) -> GenerationRequest
     return request
 
 
-def parse_inspection(body: bytes | str, limits: RequestLimits) -> InspectionRequest:
+def parse_inspection(body: JsonText | str, limits: RequestLimits) -> InspectionRequest:
     """Read one InspectionRequest from JSON and check it against the server's limits.
 
     Raises:
@@ -119,7 +120,7 @@ def parse_inspection(body: bytes | str, limits: RequestLimits) -> InspectionRequ
     return request
 
 
-def parse_batch(body: bytes | str, limits: RequestLimits) -> ParsedBatch:
+def parse_batch(body: JsonText | str, limits: RequestLimits) -> ParsedBatch:
     """Read a batch from JSON: each item on its own, as `parse_request` reads a body.
 
     Raises:
@@ -143,7 +144,7 @@ def parse_batch(body: bytes | str, limits: RequestLimits) -> ParsedBatch:
     return ParsedBatch(tuple(_parse_element(text, element, limits) for element in elements))
 
 
-def parse_info(body: bytes | str) -> InfoRequest:
+def parse_info(body: JsonText | str) -> InfoRequest:
     """Read the empty object that /info takes.
 
     Raises:
@@ -191,7 +192,7 @@ def check_prompt_lengths(
 
 
 def _parse_element(
-    text: bytes, element: JsonElement, limits: RequestLimits
+    text: JsonText, element: JsonElement, limits: RequestLimits
 ) -> GenerationRequest | InvalidRequestError:
     """Read one item of a batch.
 
@@ -203,7 +204,7 @@ def _parse_element(
     if element.refusal is not None:
         return element.refusal
     try:
-        request = GenerationRequest.model_validate_json(text[element.start : element.end])
+        request = GenerationRequest.model_validate_json(bytes(text[element.start : element.end]))
         check_limits(request, limits)
     except ValidationError as error:
         if _is_broken(error):
@@ -214,11 +215,11 @@ def _parse_element(
     return request
 
 
-def _explain_batch(error: ValidationError, text: bytes) -> InvalidRequestError:
+def _explain_batch(error: ValidationError, text: JsonText) -> InvalidRequestError:
     """Explain the refusal of a batch by a part of its text; lines are counted in the whole."""
     if _is_broken(error):
         try:
-            BatchRequest.model_validate_json(text)
+            BatchRequest.model_validate_json(bytes(text))
         except ValidationError as whole:
             error = whole
     return explain_refusal(error, BatchRequest)
@@ -229,13 +230,13 @@ def _is_broken(error: ValidationError) -> bool:
     return error.errors(include_url=False)[0]["type"] == "json_invalid"
 
 
-def _is_object(text: bytes, element: JsonElement) -> bool:
-    return text[element.start : element.end].lstrip(b" \t\r\n").startswith(b"{")
+def _is_object(text: JsonText, element: JsonElement) -> bool:
+    return bytes(text[element.start : element.end]).lstrip(b" \t\r\n").startswith(b"{")
 
 
-def _without(text: bytes, elements: Sequence[JsonElement]) -> bytes:
+def _without(text: JsonText, elements: Sequence[JsonElement]) -> bytes:
     """Return a JSON text with a number in the place of each element."""
-    pieces: list[bytes] = []
+    pieces: list[JsonText] = []
     end = 0
     for element in elements:
         pieces += (text[end : element.start], b"0")
@@ -243,10 +244,10 @@ def _without(text: bytes, elements: Sequence[JsonElement]) -> bytes:
     return b"".join((*pieces, text[end:]))
 
 
-def _read(model: type[Model], body: bytes | str) -> Model:
+def _read(model: type[Model], body: JsonText | str) -> Model:
     text = body.encode() if isinstance(body, str) else body
     check_bounds(text)
     try:
-        return model.model_validate_json(text)
+        return model.model_validate_json(bytes(text))
     except ValidationError as error:
         raise explain_refusal(error, model) from None

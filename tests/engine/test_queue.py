@@ -319,3 +319,18 @@ def test_a_closed_queue_has_no_places() -> None:
     queue.close()
     with pytest.raises(UnavailableError), queue.place():
         pass
+
+
+def test_items_of_batches_leave_an_eighth_of_the_queue_to_others() -> None:
+    queue = make_queue(Settings(max_queued_jobs=8))
+    for _ in range(7):
+        with queue.place(leaves_room=True):
+            queue.put(make_job())
+    with (
+        pytest.raises(OverloadedError, match="holds 7 of at most 7 jobs"),
+        queue.place(leaves_room=True),
+    ):
+        pass
+    with queue.place():
+        queue.put(make_job())
+    assert len(queue) == 8

@@ -93,7 +93,7 @@ class BatchMaker:
         try:
             if isinstance(request, InvalidRequestError):
                 raise request
-            image = await self._engine.generate(request)
+            image = await self._engine.generate(request, leaves_room=True)
             content = await asyncio.to_thread(lambda: base64.b64encode(self._encode(image)))
         except LpwSdxlError as error:
             return self._error(ErrorAnswer.from_error(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 
 from lpw_sdxl.api.asgi import Receive
 from lpw_sdxl.api.body_memory import MemoryShare
@@ -16,7 +17,12 @@ def body_too_large(limit: int) -> ErrorAnswer:
     return ErrorAnswer(413, "body_too_large", message)
 
 
-_SPARE = 4  # a buffer that grows is larger than its content by at most one part of so many
+HEAP_BYTES = 1024 * 1024
+"""Larger bodies have memory of their own, which goes back to the system at once: freed blocks of
+the heap may stay, and be of no use for the next body."""
+
+
+_OWN = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
 
 async def discard_body(receive: Receive, limit: int) -> None:
@@ -33,7 +39,7 @@ async def discard_body(receive: Receive, limit: int) -> None:
             return
 
 
-async def read_body(receive: Receive, limit: int, share: MemoryShare) -> bytes | None:
+async def read_body(receive: Receive, limit: int, share: MemoryShare) -> bytes | memoryview | None:
     """Read the whole body; return None as soon as it exceeds the limit (bytes).
 
     Args:
@@ -45,7 +51,7 @@ async def read_body(receive: Receive, limit: int, share: MemoryShare) -> bytes |
         ClientLeftError: if the client disconnects before the end of the body.
         OverloadedError: if all bodies together leave no room.
     """
-    content = io.BytesIO()  # a list of pieces, joined at the end, would take twice the memory
+    content: io.BytesIO | mmap.mmap = io.BytesIO()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -53,7 +59,12 @@ async def read_body(receive: Receive, limit: int, share: MemoryShare) -> bytes |
         piece = message.get("body", b"")
         if (size := content.tell() + len(piece)) > limit:
             return None
-        share.set(size + size // _SPARE)
+        share.set(size)
+        if size > HEAP_BYTES and isinstance(content, io.BytesIO):
+            beginning = content.getbuffer()
+            content = mmap.mmap(-1, limit, flags=_OWN)  # takes what is written, not its length
+            content.write(beginning)
         content.write(piece)
         if not message.get("more_body", False):
-            return content.getvalue()
+            break
+    return content.getvalue() if isinstance(content, io.BytesIO) else memoryview(content)[:size]

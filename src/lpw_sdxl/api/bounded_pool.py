@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -12,6 +13,7 @@ from lpw_sdxl.errors import OverloadedError
 T = TypeVar("T")
 
 RETRY_AFTER_S = 2
+LONGEST_REST_S = 0.5
 
 
 class BoundedPool:
@@ -21,12 +23,16 @@ class BoundedPool:
         noun: what the work is, for the refusal; in the plural.
         threads: number of threads.
         most: pieces of work that wait or are under way.
+
+    Each thread rests after a piece as long as that took, if another one waits: the engine's thread
+    needs the interpreter too.
     """
 
     def __init__(self, noun: str, *, threads: int, most: int) -> None:
         self._noun = noun
         self._most = most
         self._count = 0
+        self._rest_s = 0.0
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"lpw-sdxl-{noun}")
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -42,6 +48,15 @@ class BoundedPool:
             )
         self._count += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, work)
         finally:
             self._count -= 1
+
+    def _do(self, work: Callable[[], T]) -> T:
+        if self._rest_s:
+            time.sleep(self._rest_s)
+        started = time.thread_time()
+        try:
+            return work()
+        finally:
+            self._rest_s = min(time.thread_time() - started, LONGEST_REST_S)

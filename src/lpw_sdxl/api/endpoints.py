@@ -59,12 +59,12 @@ class Payload:
     """A request's body as it arrived, and the part of the head that a parser needs.
 
     Attributes:
-        content: the body.
+        content: the body; a large one as a view of memory that is the body's own.
         content_type: as the client sent it; empty where there is none.
         query: the query string of the address, not decoded.
     """
 
-    content: bytes
+    content: bytes | memoryview
     content_type: str
     query: bytes
 
@@ -160,6 +160,9 @@ class Endpoint:
         statuses: of its errors, beside those that the guard decides.
         needs_token: whether a client needs a token, on a server that has tokens.
         takes_any_origin: whether pages of other origins may call it.
+        at_once: how many of its requests are processed at a time, while the others wait; None for
+            any number. For what is cheap and answered at once: a crowd of such requests would keep
+            the event loop from all others.
         is_quiet: whether its requests are not logged.
         is_documented: whether the document lists it.
     """
@@ -176,6 +179,7 @@ class Endpoint:
     statuses: frozenset[int] = frozenset()
     needs_token: bool = True
     takes_any_origin: bool = False
+    at_once: int | None = None
     is_quiet: bool = False
     is_documented: bool = True
 

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -108,6 +108,9 @@ class RequestGuard:
         self._count_error = count_error
         self._body_seconds = body_seconds
         self._backend = backend
+        self._turns = {
+            row.path: asyncio.Semaphore(row.at_once) for row in table if row.at_once is not None
+        }
         self._memory = BodyMemory(body_memory_bytes)
         types = {row.body.type for row in table if row.body and row.body.type}
         self._known_fields = field_names(types)
@@ -186,12 +189,14 @@ class RequestGuard:
             admitted = await self._parse(scope, receive, answer, judged, share)
             if admitted is None:
                 return
-            handler = judged.endpoint.handler
-            if handler is not None and judged.endpoint.is_direct:
-                response = await handler(judged, Request(admitted), self._backend())
-                await response(admitted, receive, answer.send)
-            else:
-                await self._app(admitted, receive, answer.send)
+            endpoint = judged.endpoint
+            async with self._turns.get(endpoint.path, nullcontext()):
+                if endpoint.handler is not None and endpoint.is_direct:
+                    request = Request(admitted)
+                    response = await endpoint.handler(judged, request, self._backend())
+                    await response(admitted, receive, answer.send)
+                else:
+                    await self._app(admitted, receive, answer.send)
 
     async def _parse(
         self,
@@ -246,7 +251,7 @@ class RequestGuard:
 
     async def _read(
         self, receive: Receive, answer: ShapedAnswer, body: Body, share: MemoryShare
-    ) -> bytes | None:
+    ) -> bytes | memoryview | None:
         """Read a body; return None if it was refused or its client disconnected.
 
         Raises:

@@ -29,6 +29,7 @@ from lpw_sdxl.schema import BatchRequest, GenerationRequest, InfoRequest, Inspec
 ESCAPED_CHARACTER_BYTES = 12  # its longest form in JSON: a pair of \uXXXX
 OTHER_FIELDS_BYTES = 64 * 1024  # all but the prompts; 16 LoRAs with escaped names take a third
 INFO_BYTES = 1024  # its body is {}
+INFO_AT_ONCE = 4
 
 
 def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
@@ -82,12 +83,19 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
             "Describe what is served: model, device, limits, schedulers, and the engine's counts.",
             Body(_content_by(parse_info), INFO_BYTES, InfoRequest, {}),
             Answer("What is served.", (JSON,), EngineDescription),
+            at_once=INFO_AT_ONCE,
         ),
     )
 
 
 def _endpoint(
-    name: str, summary: str, body: Body, answer: Answer, statuses: frozenset[int] = frozenset()
+    name: str,
+    summary: str,
+    body: Body,
+    answer: Answer,
+    statuses: frozenset[int] = frozenset(),
+    *,
+    at_once: int | None = None,
 ) -> Endpoint:
     """Build the row of a BentoML API; each can fail (500) or be late (504)."""
     return Endpoint(
@@ -98,9 +106,10 @@ def _endpoint(
         tag="images",
         body=body,
         statuses=statuses | {500, 504},
+        at_once=at_once,
     )
 
 
-def _content_by(parse: Callable[[bytes], object]) -> Callable[[Payload], object]:
+def _content_by(parse: Callable[[bytes | memoryview], object]) -> Callable[[Payload], object]:
     """Adapt a parser of bytes to one of a payload, whose head it ignores."""
     return lambda payload: parse(payload.content)

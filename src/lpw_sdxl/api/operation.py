@@ -43,6 +43,9 @@ PAGE_FILES = (
 )
 
 
+AT_ONCE = 4
+
+
 def operation_endpoints(settings: Settings) -> tuple[Endpoint, ...]:
     """Build the rows of probes, and those that BentoML itself answers."""
     probes = [
@@ -50,6 +53,7 @@ def operation_endpoints(settings: Settings) -> tuple[Endpoint, ...]:
             _read_only_row(path, summary, TEXT),
             handler=handler,
             is_direct=True,
+            at_once=None,
             statuses=frozenset({500, 503}),
             needs_token=not settings.open_probes,
             takes_any_origin=True,
@@ -60,6 +64,7 @@ def operation_endpoints(settings: Settings) -> tuple[Endpoint, ...]:
     metrics = replace(
         _read_only_row("/metrics", "Prometheus' metrics.", TEXT),
         needs_token=not settings.open_metrics,
+        at_once=1,
         is_quiet=True,
     )
     page = [
@@ -68,7 +73,8 @@ def operation_endpoints(settings: Settings) -> tuple[Endpoint, ...]:
         )
         for path in ("/", *(f"/static_content/{name}" for name in PAGE_FILES))
     ]
-    return (*probes, metrics, _read_only_row("/schema.json", "For BentoML's clients.", JSON), *page)
+    schema = replace(_read_only_row("/schema.json", "For BentoML's clients.", JSON), at_once=1)
+    return (*probes, metrics, schema, *page)
 
 
 def with_document(endpoints: Iterable[Endpoint], *, has_tokens: bool) -> tuple[Endpoint, ...]:
@@ -91,4 +97,6 @@ def with_document(endpoints: Iterable[Endpoint], *, has_tokens: bool) -> tuple[E
 def _read_only_row(path: str, summary: str, media_type: str) -> Endpoint:
     """Build a row for GET and HEAD."""
     answer = Answer(summary, (media_type,))
-    return Endpoint(READING_METHODS, path, summary, answer, statuses=frozenset({500}))
+    return Endpoint(
+        READING_METHODS, path, summary, answer, statuses=frozenset({500}), at_once=AT_ONCE
+    )

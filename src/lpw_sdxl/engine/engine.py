@@ -158,6 +158,11 @@ class Engine:
         return self._loop.is_alive
 
     @property
+    def is_busy(self) -> bool:
+        """Return whether any image is under way; cheap, and from any thread."""
+        return self._loop.is_busy
+
+    @property
     def counters(self) -> LoopCounters:
         """Return the loop's counters."""
         return self._metrics.counters
@@ -168,13 +173,18 @@ class Engine:
         return self._loop.queue.load.jobs
 
     async def generate(
-        self, request: GenerationRequest, listener: Listener | None = None
+        self,
+        request: GenerationRequest,
+        listener: Listener | None = None,
+        *,
+        leaves_room: bool = False,
     ) -> GeneratedImage:
         """Generate one image. Cancelling the await drops its job within one step.
 
         Args:
             request: of the image.
             listener: of its progress.
+            leaves_room: as in `JobQueue.place`; for an item of a batch.
 
         Raises:
             RequestError: if the request itself must be refused; nothing was queued.
@@ -182,7 +192,7 @@ class Engine:
             UnavailableError: if the engine is stopping.
         """
         accepted_at = time.monotonic()
-        with self._loop.queue.place():
+        with self._loop.queue.place(leaves_room=leaves_room):
             in_thread = asyncio.get_running_loop().run_in_executor
             is_short = len(request.prompt) + len(request.negative_prompt) <= SHORT_CHARACTERS
             readers = self._short_readers if is_short else self._long_readers

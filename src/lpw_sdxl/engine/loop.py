@@ -92,6 +92,11 @@ class StepLoop:
         """Return whether the thread runs and takes jobs."""
         return self._thread.is_alive() and not self.queue.is_closed and not self._is_dead
 
+    @property
+    def is_busy(self) -> bool:
+        """Return whether any job has begun and is not finished."""
+        return len(self._active) > 0
+
     def close(self, timeout_s: float) -> None:
         """Refuse new jobs, finish those accepted, and end the thread."""
         self._watchdog.stop()

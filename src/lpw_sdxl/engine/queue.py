@@ -49,6 +49,7 @@ class JobQueue:
         self, settings: Settings, max_rows: int, pace: Pace, active_load: Callable[[], Load]
     ) -> None:
         self._max_jobs = settings.max_queued_jobs
+        self._room_for_others = settings.max_queued_jobs // 8
         self._max_cost = settings.max_queued_cost  # megapixels of UNet rows
         self._max_rows = max_rows
         self._pace = pace
@@ -76,15 +77,19 @@ class JobQueue:
         return Load(active.jobs + len(self._jobs), active.work.plus(self._work))
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self, *, leaves_room: bool = False) -> Iterator[None]:
         """Keep a place for one job while its request is read, until it was put or is given up.
+
+        Args:
+            leaves_room: whether it is refused a little before the queue is full, as one of many
+                that a single client sends at once.
 
         Raises:
             OverloadedError: if the queue is full.
             UnavailableError: if it is closed.
         """
         with self._changed:
-            self._check_open(self._places)
+            self._check_open(self._places, self._room_for_others if leaves_room else 0)
             self._places += 1
         try:
             yield
@@ -166,15 +171,16 @@ class JobQueue:
     def _choose(self, choose: Callable[[Sequence[Job]], list[int]]) -> list[int]:
         return choose(self._jobs[:MAX_CANDIDATES]) if self._jobs else []
 
-    def _check_open(self, places: int = 0) -> None:
+    def _check_open(self, places: int = 0, room: int = 0) -> None:
         if self._is_closed:
             raise UnavailableError("the engine is stopping; try another replica, or later")
         load = self.load
         jobs = load.jobs + places
-        if jobs >= self._max_jobs:
+        most = self._max_jobs - room
+        if jobs >= most:
             one = Work(load.work.calls / jobs, load.work.cost / jobs)
             raise OverloadedError(
-                f"the queue holds {jobs} of at most {self._max_jobs} jobs",
+                f"the queue holds {jobs} of at most {most} jobs",
                 retry_after_s=self._promise(self._seconds(one), self._seconds(one)),
             )
 
