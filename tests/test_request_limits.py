@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import time
 
 import pytest
@@ -150,3 +151,14 @@ def test_a_small_model_on_a_cpu_draws_no_large_images_unless_a_setting_says_so(
     default = default_largest_size(ImageSize(native_side, native_side), is_on_cpu=is_on_cpu)
     limits = RequestLimits.from_settings(Settings(**settings), default)
     assert limits.max_size == largest
+
+
+def test_refused_items_do_not_keep_the_body() -> None:
+    too_long = {"prompt": "a" * 40_000}
+    many = {f"field{number}": 1 for number in range(2000)}
+    body = json.dumps({"requests": [too_long, many, {"widht": 1}, 5, {"prompt": "a"}]}).encode()
+    own = mmap.mmap(-1, len(body))
+    own.write(body)
+    batch = parse_batch(memoryview(own), LIMITS)
+    assert sum(isinstance(item, InvalidRequestError) for item in batch.items) == 4
+    own.close()  # raises if any part of it is still referred to

@@ -211,7 +211,7 @@ def _parse_element(
             raise _explain_batch(error, text) from None
         return explain_refusal(error, GenerationRequest)
     except InvalidRequestError as error:
-        return error
+        return error.with_traceback(None)  # its frames hold the text
     return request
 
 

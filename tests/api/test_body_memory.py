@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +13,15 @@ import pytest
 
 from lpw_sdxl.api import body_memory
 from lpw_sdxl.api.body_memory import SMALL_BYTES, BodyMemory, parsed_size
-from lpw_sdxl.api.endpoints import Answer, Body, Endpoint, EndpointTable, HeadCheck, take_request
+from lpw_sdxl.api.endpoints import (
+    Answer,
+    Body,
+    Endpoint,
+    EndpointTable,
+    HeadCheck,
+    Payload,
+    take_request,
+)
 from lpw_sdxl.api.guard import Admission, RequestGuard
 from lpw_sdxl.api.process import return_free_memory
 from lpw_sdxl.errors import InvalidRequestError, OverloadedError
@@ -169,3 +179,39 @@ async def test_a_client_that_leaves_takes_its_share_along(service: Service) -> N
     await wait_for(lambda: service.guard.body_bytes == 10 * MB)
     leaving.cancel()
     await wait_for(lambda: service.guard.body_bytes == 0)
+
+
+async def test_a_refused_body_is_let_go_before_its_client_has_the_answer() -> None:
+    views: list[weakref.ref[memoryview]] = []
+
+    def refuse(payload: Payload) -> object:
+        assert isinstance(payload.content, memoryview)
+        views.append(weakref.ref(payload.content))
+        try:
+            raise ValueError(payload)
+        except ValueError:
+            raise InvalidRequestError("no") from None
+
+    row = Endpoint(
+        ("POST",), "/x", "", Answer(""), body=Body(refuse, 16 * MB, head_check=HeadCheck.TOLERANT)
+    )
+    sizes: list[int] = []
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        async def send_noting(message: Any) -> None:
+            sizes.append(guard.body_bytes)
+            assert [view() for view in views] == [None]
+            await send(message)
+
+        await guard(scope, receive, send_noting)
+
+    guard = RequestGuard(noting, EndpointTable([row]), Admission(), body_memory_bytes=LIMIT)
+    transport = httpx.ASGITransport(app=noting)
+    gc.disable()  # nothing may have to wait for the collector
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            assert (await client.post("/x", content=b"x" * 2 * MB)).status_code == 400
+    finally:
+        gc.enable()
+    assert sizes
+    assert set(sizes) == {0}

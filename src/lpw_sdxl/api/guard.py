@@ -213,25 +213,33 @@ class RequestGuard:
         body = call.endpoint.body
         if body is None:
             return put_call(scope, call, None)
+        refused: LpwSdxlError | None = None
+        content: bytes | memoryview | None = None
         try:
             content = await self._read(receive, answer, body, share)
             if content is None:
                 return None
             answer.is_closing = False
             share.set(len(content) * (1 + PARSED_BYTES))
+        except LpwSdxlError as error:
+            refused = _without_traces(error)
+        request: object = None
+        if content is not None and refused is None:
+            is_small = len(content) <= SMALL_BODY_BYTES
             payload = Payload(content, content_type(scope), scope.get("query_string", b""))
-            del content  # so that it is freed with the payload
-            is_small = len(payload.content) <= SMALL_BODY_BYTES
-            parser = self._small_parser if is_small else self._large_parser
             parsing = partial(_parse_and_measure, body, payload)
-            del payload
+            content = payload = None  # type: ignore[assignment] # the parser alone has them
+            parser = self._small_parser if is_small else self._large_parser
             loop = asyncio.get_running_loop()
             request, size = await loop.run_in_executor(parser, parsing)
             del parsing
             share.set(min(size, share.size))
-        except LpwSdxlError as error:
+            if isinstance(request, LpwSdxlError):
+                refused = request
+        if refused is not None:
+            content = None
             share.set(0)
-            await self._refuse(receive, answer, ErrorAnswer.from_error(error))
+            await self._refuse(receive, answer, ErrorAnswer.from_error(refused))
             return None
         return put_call(scope, call, request)
 
@@ -286,9 +294,18 @@ class RequestGuard:
 
 
 def _parse_and_measure(body: Body, payload: Payload) -> tuple[object, int]:
-    """Parse a body; return the request and its size, bytes."""
-    request = body.parse(payload)
+    """Parse a body; return the request, or the error that refuses it, and its size, bytes."""
+    try:
+        request = body.parse(payload)
+    except LpwSdxlError as error:
+        return _without_traces(error), 0
     return request, parsed_size(request)
+
+
+def _without_traces(error: LpwSdxlError) -> LpwSdxlError:
+    """Return an error without the frames in which it was raised: they hold the whole body."""
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
 
 
 def _for_log(text: str) -> str:

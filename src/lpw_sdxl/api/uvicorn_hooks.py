@@ -107,7 +107,8 @@ class BoundedProtocol(_Protocol):  # type: ignore[misc]
 
 LOOP_SHARE = 0.5
 MOST_CREDIT_S = 0.05  # a burst of so much CPU time is never slowed
-LONGEST_REST_S = 0.01
+MOST_DEBT_S = 0.02
+LONGEST_REST_S = 0.004  # in one turn, of which an answer takes a few
 
 
 class WorkerLoop(asyncio.SelectorEventLoop):
@@ -136,7 +137,7 @@ class WorkerLoop(asyncio.SelectorEventLoop):
         super()._run_once()  # type: ignore[misc]
         now, cpu_s = time.perf_counter(), time.thread_time()
         earned = (now - self._counted_at) * LOOP_SHARE - (cpu_s - self._cpu_s)
-        self._credit_s = min(self._credit_s + earned, MOST_CREDIT_S)
+        self._credit_s = max(-MOST_DEBT_S, min(self._credit_s + earned, MOST_CREDIT_S))
         self._counted_at, self._cpu_s = now, cpu_s
         if self._credit_s < 0:
             if self._is_work_under_way():
