@@ -199,7 +199,7 @@ class LpwSdxl:
             addons=find_installed(MODEL_ENTRY.path, ADDON_FOLDERS),
         )
         # Threads of their own: the requests of images share none of them.
-        self.inspections = BoundedPool("inspections", threads=1, most=32)
+        self.inspections = BoundedPool("inspections", most=32)
         self.batches = BatchMaker(self.engine, self.encode_file, self.metrics.count_error)
         tune_interpreter()
         give_way_while(lambda: self.engine.is_busy)

@@ -16,6 +16,7 @@ from lpw_sdxl.refusal import explain_refusal
 from lpw_sdxl.request_limits import (
     RequestLimits,
     default_largest_size,
+    largest_request_bytes,
     parse_batch,
     parse_request,
 )
@@ -63,7 +64,19 @@ def test_an_item_of_many_values_is_refused_before_it_is_read(item: object) -> No
 
 def test_an_item_with_a_long_field_name_is_refused_alone() -> None:
     with pytest.raises(InvalidRequestError, match="a field's name of more than 4096 bytes"):
-        parse_item({"p" * 1_000_000: 1})
+        parse_item({"p" * 100_000: 1})
+
+
+@pytest.mark.parametrize(
+    "padding", [b'{"prompt": "%b"}', b'%b{"prompt": "a"}', b'{"prompt": "a"%b}']
+)
+def test_an_item_is_no_larger_than_a_single_request(padding: bytes) -> None:
+    most = largest_request_bytes(LIMITS.max_prompt_characters)
+    item = padding % (b" " * most)
+    good, large = parse_batch(b'{"requests": [{"prompt": "a"}, ' + item + b"]}", LIMITS).items
+    assert isinstance(good, GenerationRequest)
+    assert isinstance(large, InvalidRequestError)
+    assert large.message == f"an item of requests has more than {most} bytes"
 
 
 def test_a_body_of_millions_of_values_is_refused_at_the_first_over_the_bound() -> None:

@@ -35,10 +35,12 @@ class JsonBounds:
     Attributes:
         values: objects, lists, and what stands in them; a request with all LoRAs has 100 or so.
         name_bytes: of one field's name, as it is written.
+        size: bytes of all of it; None where they are bounded already.
     """
 
     values: int = 1000
     name_bytes: int = 4096
+    size: int | None = None
 
 
 DEFAULT_BOUNDS = JsonBounds()
@@ -101,6 +103,7 @@ def split_list(
         is_over = token in _CLOSING and depth < LIST_DEPTH
         if is_over or (token == _COMMA and depth == LIST_DEPTH):
             if not is_over or elements or bytes(text[inner.start : position]).strip():
+                inner.end(position)
                 elements.append(JsonElement(inner.start, position, inner.refusal))
             inner = None if is_over else _Count(element_bounds, noun, position + 1)
         else:
@@ -128,6 +131,12 @@ class _Count:
                 self._refuse(f"more than {self.bounds.values} values; a request needs far fewer")
         elif token == _QUOTE and name is not None and len(name) > self.bounds.name_bytes:
             self._refuse(f"a field's name of more than {self.bounds.name_bytes} bytes")
+
+    def end(self, position: int) -> None:
+        """Check the size of a part that ends at a position."""
+        size = self.bounds.size
+        if self.refusal is None and size is not None and position - self.start > size:
+            self._refuse(f"more than {size} bytes")
 
     def _refuse(self, what: str) -> None:
         self.refusal = InvalidRequestError(f"{self.noun} has {what}")

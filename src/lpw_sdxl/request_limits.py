@@ -29,6 +29,8 @@ from lpw_sdxl.settings import Settings
 
 Model = TypeVar("Model", bound=BaseModel)
 
+ESCAPED_CHARACTER_BYTES = 12  # its longest form in JSON: a pair of \uXXXX
+OTHER_FIELDS_BYTES = 64 * 1024  # all but the prompts; 16 LoRAs with escaped names take a third
 LARGEST_SIZE = ImageSize(2048, 2048)
 NATIVE_SIDES_ON_CPU = 8
 
@@ -97,6 +99,11 @@ class ParsedBatch:
     items: tuple[GenerationRequest | InvalidRequestError, ...]
 
 
+def largest_request_bytes(prompt_characters: int) -> int:
+    """Compute the bytes of the largest JSON that a request can need, for its longest prompts."""
+    return 2 * prompt_characters * ESCAPED_CHARACTER_BYTES + OTHER_FIELDS_BYTES
+
+
 def parse_request(body: JsonText | str, limits: RequestLimits) -> GenerationRequest:
     """Read one GenerationRequest from JSON and check it against the server's limits.
 
@@ -130,7 +137,8 @@ def parse_batch(body: JsonText | str, limits: RequestLimits) -> ParsedBatch:
     text = body.encode() if isinstance(body, str) else body
     most = limits.max_batch_items
     whole = JsonBounds(values=most * (DEFAULT_BOUNDS.values + 1))
-    elements = split_list(text, "requests", whole, DEFAULT_BOUNDS, "an item of requests")
+    item = JsonBounds(size=largest_request_bytes(limits.max_prompt_characters))
+    elements = split_list(text, "requests", whole, item, "an item of requests")
     apart = [one for one in elements if one.refusal is not None or _is_object(text, one)]
     try:
         BatchRequest.model_validate_json(_without(text, apart))

@@ -12,7 +12,7 @@ from lpw_sdxl.errors import OverloadedError
 
 
 async def test_work_beyond_the_bound_is_refused_and_finished_work_makes_room() -> None:
-    pool = BoundedPool("inspections", threads=1, most=3)
+    pool = BoundedPool("inspections", most=3)
     gate = threading.Event()
     waiting = [asyncio.ensure_future(pool.run(gate.wait)) for _ in range(3)]
     await asyncio.sleep(0)
@@ -25,7 +25,7 @@ async def test_work_beyond_the_bound_is_refused_and_finished_work_makes_room() -
 
 
 async def test_cancelled_work_is_not_begun_and_makes_room() -> None:
-    pool = BoundedPool("inspections", threads=1, most=2)
+    pool = BoundedPool("inspections", most=2)
     gate, begun = threading.Event(), threading.Event()
     first = asyncio.ensure_future(pool.run(gate.wait))
     second = asyncio.ensure_future(pool.run(begun.set))
@@ -40,7 +40,7 @@ async def test_cancelled_work_is_not_begun_and_makes_room() -> None:
 
 
 async def test_failing_work_makes_room() -> None:
-    pool = BoundedPool("inspections", threads=1, most=1)
+    pool = BoundedPool("inspections", most=1)
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
             await pool.run(lambda: 1 // 0)

@@ -23,11 +23,15 @@ from lpw_sdxl.api.native_schemas import (
 from lpw_sdxl.conditioning.explain import PromptExplanation
 from lpw_sdxl.engine.description import EngineDescription
 from lpw_sdxl.imaging import MEDIA_TYPES
-from lpw_sdxl.request_limits import parse_batch, parse_info, parse_inspection, parse_request
+from lpw_sdxl.request_limits import (
+    largest_request_bytes,
+    parse_batch,
+    parse_info,
+    parse_inspection,
+    parse_request,
+)
 from lpw_sdxl.schema import BatchRequest, GenerationRequest, InfoRequest, InspectionRequest
 
-ESCAPED_CHARACTER_BYTES = 12  # its longest form in JSON: a pair of \uXXXX
-OTHER_FIELDS_BYTES = 64 * 1024  # all but the prompts; 16 LoRAs with escaped names take a third
 INFO_BYTES = 1024  # its body is {}
 INFO_AT_ONCE = 4
 
@@ -35,8 +39,7 @@ INFO_AT_ONCE = 4
 def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
     """Build the rows of our own endpoints under this server's limits."""
     limits = served.request
-    prompts = 2 * limits.max_prompt_characters * ESCAPED_CHARACTER_BYTES
-    with_prompts = prompts + OTHER_FIELDS_BYTES
+    with_prompts = largest_request_bytes(limits.max_prompt_characters)
     example = example_request(served)
     return (
         _endpoint(

@@ -39,6 +39,7 @@ from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
 from lpw_sdxl.prompt import PromptStyle
 from lpw_sdxl.request_limits import RequestLimits
+from lpw_sdxl.resting_pool import RestingPool
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.settings import Settings, read_settings
@@ -83,7 +84,7 @@ class Engine:
         self._settings = settings
         # Requests with short prompts wait for no long ones, of which one takes up to half a second.
         self._short_readers = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-short-reader")
-        self._long_readers = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-long-reader")
+        self._long_readers = RestingPool("lpw-sdxl-long-reader")
         self._file_readers = ThreadPoolExecutor(
             FILE_READERS, thread_name_prefix="lpw-sdxl-file-reader"
         )
