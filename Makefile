@@ -28,7 +28,7 @@ endef
 export CHECK_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-fast check bundle test-long test-fuzz test-bundle test-container image bench train-demo docs clean
+.PHONY: help install serve test test-fast check bundle test-long test-fuzz test-bundle test-container test-hostile image bench train-demo docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -74,6 +74,11 @@ test-bundle: $(BIN)/.development ## build a bento and serve it from an environme
 test-container: $(BIN)/.development ## build images with podman and run them without a network (root on Debian; installs podman; ten minutes)
 	@deploy/container/prepare.sh
 	@$(BIN)/python -m pytest -m container --log-cli-level=INFO tests/container $(ARGS)
+
+test-hostile: $(BIN)/.development ## flood the service at every limit, hold thousands of connections, and double bad texts (an hour)
+	@$(BIN)/python benchmarks/hostile.py
+	@$(BIN)/python benchmarks/connections.py
+	@$(BIN)/python benchmarks/growth.py
 
 bench: $(if $(NAME),$(BIN)/.development) ## measure with the benchmark NAME (options in ARGS); without a name, list them
 	@$(if $(NAME),$(BIN)/python benchmarks/$(NAME).py $(ARGS),grep -l __main__ benchmarks/*.py | xargs grep -m1 '"""' | sed -E 's#benchmarks/(.*).py:"""#\1\t#' | expand -t 18)

@@ -19,6 +19,7 @@ import argparse
 import asyncio
 import json
 import statistics
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -363,6 +364,7 @@ def main() -> None:
         "bars_met": not any(one["missed"] for one in results.values()),
     }
     write_result("hostile", about | measured, keep=not options.quick and not options.only)
+    sys.exit(0 if measured["bars_met"] else 1)
 
 
 if __name__ == "__main__":

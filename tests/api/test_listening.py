@@ -68,3 +68,5 @@ def test_a_socket_about_to_close_takes_who_waits_and_ignores_who_comes() -> None
                 assert waiting.recv(10) == b"its answer"
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(server.getsockname(), 10)
+        server.listen()  # as a worker does that follows
+        socket.create_connection(server.getsockname(), 10).close()

@@ -1,45 +1,31 @@
 """Work is linear in the text, whatever is nested in it; benchmarks/prompt_parsing.py times it."""
 
 import contextlib
-import importlib.util
 import math
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
+from benchmarks.readers import PROMPT_PATTERNS
 from lpw_sdxl.errors import InvalidPromptError
 from lpw_sdxl.prompt import PromptLimits, PromptStyle, parse
 
 pytestmark = pytest.mark.thorough
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "prompt_parsing.py"
 UNLIMITED = PromptLimits(max_characters=10**9, max_depth=10**9, max_weight=math.inf)
 # lpw's grammar is a1111's with less to look for, and plain has nothing to do.
 STYLES = [PromptStyle.A1111, PromptStyle.COMFY]
 
 
-def _load_benchmark():
-    spec = importlib.util.spec_from_file_location("prompt_parsing", BENCHMARK)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-benchmark = _load_benchmark()
-patterns = pytest.mark.parametrize(
-    "pattern", benchmark.PATTERNS.values(), ids=benchmark.PATTERNS.keys()
-)
+patterns = pytest.mark.parametrize("pattern", PROMPT_PATTERNS.values(), ids=PROMPT_PATTERNS.keys())
 
 
 @pytest.mark.parametrize("style", STYLES)
 @patterns
 def test_twice_the_text_is_at_most_twice_the_lines_of_code_run(pattern, style):
     # Far beyond the 64 brackets up to which each span multiplies its own factors.
-    small, large = (
-        _lines_run(benchmark.make_text(pattern, size), style) for size in (4_000, 8_000)
-    )
+    small, large = (_lines_run(pattern.text(size), style) for size in (4_000, 8_000))
     assert large <= 2.05 * small + 100
 
 
@@ -48,7 +34,7 @@ def test_twice_the_text_is_at_most_twice_the_lines_of_code_run(pattern, style):
 def test_what_runs_inside_a_line_is_not_quadratic_either(pattern, style):
     # A quadratic regular expression or slice: 16 times the text would take 256 times as long. The
     # floor keeps a fast pattern from being judged by the clock's noise.
-    small, large = (benchmark.make_text(pattern, size) for size in (2_500, 40_000))
+    small, large = (pattern.text(size) for size in (2_500, 40_000))
     allowed = 80 * max(_seconds(small, style), 0.005)
     assert any(_seconds(large, style) < allowed for _ in range(2))
 

@@ -10,13 +10,15 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
 import psutil
 
 logger = logging.getLogger(__name__)
 
-_SO_ATTACH_FILTER = 26  # asm-generic/socket.h; Python's socket module does not name it
+# asm-generic/socket.h; Python's socket module does not name them.
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 # A classic BPF program, as (code, jump if true, jump if false, operand): drop a segment whose SYN
 # flag is set, pass every other one. A filter of a TCP socket sees segments from their TCP header.
 _DROP_SYN = (
@@ -84,6 +86,9 @@ def stop_listening(sockets: Iterable[ListeningSocket]) -> None:
         with socket.socket(fileno=os.dup(listening.descriptor)) as copy:
             # Closing has no effect while other processes hold the socket; a shutdown has.
             copy.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # there is none, or no such thing
+                # The next worker of a supervisor that goes on listens on this socket again.
+                copy.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
 def _is_loopback(address: str) -> bool:
