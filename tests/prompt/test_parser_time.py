@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from benchmarks.readers import PROMPT_PATTERNS
+from benchmarks.readers import PROMPT_PATTERNS, Pattern
 from lpw_sdxl.errors import InvalidPromptError
 from lpw_sdxl.prompt import PromptLimits, PromptStyle, parse
 
@@ -18,7 +18,11 @@ UNLIMITED = PromptLimits(max_characters=10**9, max_depth=10**9, max_weight=math.
 STYLES = [PromptStyle.A1111, PromptStyle.COMFY]
 
 
-patterns = pytest.mark.parametrize("pattern", PROMPT_PATTERNS.values(), ids=PROMPT_PATTERNS.keys())
+patterns = pytest.mark.parametrize(
+    "pattern",
+    [Pattern("(a:", *halves) for halves in PROMPT_PATTERNS.values()],
+    ids=PROMPT_PATTERNS.keys(),
+)
 
 
 @pytest.mark.parametrize("style", STYLES)
