@@ -38,6 +38,7 @@ from lpw_sdxl.api.endpoints import find_call, take_request
 from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.api.handlers import HandlerMiddleware
 from lpw_sdxl.api.json_logs import log_as_json
+from lpw_sdxl.api.loop_share import share_while
 from lpw_sdxl.api.process import ANSWER_SECONDS, end_process, tune_interpreter, without_collection
 from lpw_sdxl.api.worker_device import restrict_to_own_gpu
 from lpw_sdxl.cuda_driver import (
@@ -184,7 +185,6 @@ class LpwSdxl:
     def __init__(self) -> None:
         # Imported in a worker only, as the module's docstring says; so is prometheus_client.
         from lpw_sdxl.api.dead_workers import remove_dead_gauges  # noqa: PLC0415
-        from lpw_sdxl.api.uvicorn_hooks import give_way_while  # noqa: PLC0415
         from lpw_sdxl.engine import Engine  # noqa: PLC0415
         from lpw_sdxl.engine.metrics import Stage  # noqa: PLC0415
 
@@ -202,7 +202,7 @@ class LpwSdxl:
         self.inspections = BoundedPool("inspections", most=32)
         self.batches = BatchMaker(self.engine, self.encode_file, self.metrics.count_error)
         tune_interpreter()
-        give_way_while(lambda: self.engine.is_busy)
+        share_while(lambda: self.engine.is_busy)
         self.drain = Drain(SETTINGS.drain_s, is_only_worker=SETTINGS.workers == 1)
         self.drain.install()
 

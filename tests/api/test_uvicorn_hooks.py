@@ -21,12 +21,7 @@ from lpw_sdxl.api.connections import ConnectionLimits, Connections
 from lpw_sdxl.api.descriptors import ACCEPTS_PER_TURN
 from lpw_sdxl.api.endpoints import Answer, Body, Endpoint, EndpointTable
 from lpw_sdxl.api.guard import RequestGuard
-from lpw_sdxl.api.uvicorn_hooks import (
-    LOOP_SHARE,
-    WorkerLoop,
-    bound_connections,
-    give_way_while,
-)
+from lpw_sdxl.api.uvicorn_hooks import WorkerLoop, bound_connections
 
 LIMITS = ConnectionLimits(connections=8, requests=6)
 HEAD_S, UNREAD_S, SLOW_BODY_S, SLOW_READING_S = (0.5, 0.8, 0.3, 0.3)
@@ -348,42 +343,3 @@ def test_few_connections_are_accepted_in_one_turn() -> None:
             transport.close()
         server.close()
         loop.run_until_complete(asyncio.sleep(0.01))
-
-
-@pytest.mark.parametrize("is_busy", [True, False])
-def test_a_loop_that_never_rests_gives_way_while_images_are_made(
-    monkeypatch: pytest.MonkeyPatch, is_busy: bool
-) -> None:
-    rests: list[float] = []
-    sleep = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: (rests.append(seconds), sleep(seconds)))
-
-    async def spin(seconds: float) -> float:
-        """Keep the loop turning; return its share of a core."""
-        give_way_while(lambda: is_busy)
-        started, cpu = time.perf_counter(), time.thread_time()
-        while time.perf_counter() < started + seconds:
-            for _ in range(1000):
-                pass
-            await asyncio.sleep(0)
-        return (time.thread_time() - cpu) / (time.perf_counter() - started)
-
-    with asyncio.Runner(loop_factory=WorkerLoop) as runner:
-        share = runner.run(spin(1.0))
-    assert bool(rests) == is_busy
-    assert share < LOOP_SHARE + 0.15 or not is_busy
-
-
-def test_a_loop_that_rests_by_itself_is_never_slowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it was slowed"))
-
-    async def work_at_times() -> None:
-        give_way_while(lambda: True)
-        for _ in range(20):
-            until = time.thread_time() + 0.002
-            while time.thread_time() < until:
-                pass
-            await asyncio.sleep(0.01)
-
-    with asyncio.Runner(loop_factory=WorkerLoop) as runner:
-        runner.run(work_at_times())

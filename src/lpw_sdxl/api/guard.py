@@ -42,6 +42,7 @@ from lpw_sdxl.api.head import (
     refuse_body_headers,
     refuse_headers,
 )
+from lpw_sdxl.api.loop_share import wait_for_share
 from lpw_sdxl.api.origins import Origins
 from lpw_sdxl.api.shaped_answer import ShapedAnswer
 from lpw_sdxl.api.sparse_warning import SparseWarning
@@ -152,6 +153,8 @@ class RequestGuard:
             await answer.refuse(_unauthorized())
             return
         started = time.monotonic()
+        if endpoint is None or not endpoint.is_quiet:
+            await wait_for_share()
         try:
             if is_over_limit(scope) and (endpoint is None or not endpoint.is_quiet):
                 answer.is_closing = True  # its connection is one too many, too

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from lpw_sdxl.api.connections import HEAD_S, Connection, ConnectionLimits, Connections
 from lpw_sdxl.api.descriptors import ACCEPTS_PER_TURN
+from lpw_sdxl.api.loop_share import LoopShare
 
 _Protocol: Any = AutoHTTPProtocol  # one of two, by what is installed
 
@@ -105,45 +105,20 @@ class BoundedProtocol(_Protocol):  # type: ignore[misc]
             self._connection = None
 
 
-LOOP_SHARE = 0.5
-MOST_CREDIT_S = 0.05  # a burst of so much CPU time is never slowed
-MOST_DEBT_S = 0.02
-LONGEST_REST_S = 0.004  # in one turn, of which an answer takes a few
-
-
 class WorkerLoop(asyncio.SelectorEventLoop):
     """asyncio's event loop, whose servers accept few connections in one turn.
 
     asyncio accepts up to the length of the queue, 2,048, before any of them is registered: enough
     to take every descriptor, after which it accepts nothing for a second.
-
-    A loop that never rests holds the interpreter nearly all the time, and the engine's thread,
-    which needs it between any two kernels, would stand still under a crowd of cheap requests. So
-    while images are made, the loop takes at most `LOOP_SHARE` of a core.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._is_work_under_way: Callable[[], bool] = lambda: False
-        self._credit_s = MOST_CREDIT_S
-        self._counted_at = time.perf_counter()
-        self._cpu_s = time.thread_time()
-
-    def give_way_while(self, is_work_under_way: Callable[[], bool]) -> None:
-        """Bound the loop's share of a core while a condition holds."""
-        self._is_work_under_way = is_work_under_way
+        self.share = LoopShare()
 
     def _run_once(self) -> None:
         super()._run_once()  # type: ignore[misc]
-        now, cpu_s = time.perf_counter(), time.thread_time()
-        earned = (now - self._counted_at) * LOOP_SHARE - (cpu_s - self._cpu_s)
-        self._credit_s = max(-MOST_DEBT_S, min(self._credit_s + earned, MOST_CREDIT_S))
-        self._counted_at, self._cpu_s = now, cpu_s
-        if self._credit_s < 0:
-            if self._is_work_under_way():
-                time.sleep(min(-self._credit_s / LOOP_SHARE, LONGEST_REST_S))
-            else:
-                self._credit_s = 0.0
+        self.share.count_turn()
 
     async def create_server(
         self, *arguments: Any, backlog: int = 100, **options: Any
@@ -157,13 +132,6 @@ class WorkerLoop(asyncio.SelectorEventLoop):
             with socket.socket(fileno=os.dup(one.fileno())) as copy:
                 copy.listen(backlog)
         return server
-
-
-def give_way_while(is_work_under_way: Callable[[], bool]) -> None:
-    """Bound the running loop's share of a core while a condition holds, if it is a `WorkerLoop`."""
-    loop = asyncio.get_running_loop()
-    if isinstance(loop, WorkerLoop):
-        loop.give_way_while(is_work_under_way)
 
 
 def _loop_factory(use_subprocess: bool) -> Callable[[], asyncio.AbstractEventLoop]:
