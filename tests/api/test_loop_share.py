@@ -53,26 +53,47 @@ def test_a_crowd_has_nearly_all_of_it_else() -> None:
     assert run(lambda: crowd(is_busy=False)) < IDLE_SHARE + 0.1
 
 
-def test_what_does_not_wait_is_not_slowed_by_what_does() -> None:
-    async def probe() -> float:
+def test_a_crowd_of_probes_keeps_no_request_for_ever() -> None:
+    async def come() -> float:
         share_while(lambda: True)
-        longest = 0
-        turns = 0
+        done = asyncio.Event()
 
-        async def client() -> None:
-            for _ in range(5):
+        async def probes() -> None:
+            while not done.is_set():
+                compute(0.001)
+                await asyncio.sleep(0)
+
+        crowd = [asyncio.ensure_future(probes()) for _ in range(5)]
+        await asyncio.sleep(0.3)
+        began = 0
+        async with asyncio.timeout(30):
+            while began < 5:
                 await wait_for_share()
-                compute(0.01)
+                began += 1
+        done.set()
+        await asyncio.gather(*crowd)
+        return float(began)
 
-        waiting = [asyncio.ensure_future(client()) for _ in range(40)]
-        while not all(one.done() for one in waiting):
-            before = sum(one.done() for one in waiting)
-            await asyncio.sleep(0)
-            longest = max(longest, sum(one.done() for one in waiting) - before)
-            turns += 1
-        return turns / 200
+    assert run(come) == 5
 
-    assert run(probe) > 1  # many turns for each request, and so many chances for a probe
+
+def test_a_probe_is_not_behind_all_requests_that_wait() -> None:
+    async def come() -> float:
+        share_while(lambda: True)
+        begun: list[int] = []
+
+        async def client(number: int) -> None:
+            await wait_for_share()
+            compute(0.02)
+            begun.append(number)
+
+        clients = [asyncio.ensure_future(client(number)) for number in range(40)]
+        await asyncio.sleep(0.01)  # the turns of a probe
+        seen = len(begun)
+        await asyncio.gather(*clients)
+        return float(seen)
+
+    assert run(come) < 20  # which have used up the credit and no more
 
 
 def test_they_begin_in_the_order_of_their_coming() -> None:

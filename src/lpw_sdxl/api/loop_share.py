@@ -15,6 +15,7 @@ BUSY_SHARE = 0.5  # while images are made
 IDLE_SHARE = 0.9
 MOST_CREDIT_S = 0.05  # a burst of so much CPU time is never slowed
 MOST_DEBT_S = 0.05
+LONGEST_WAIT_S = 0.05  # of the first that waits: probes, which never do, could use up the share
 
 
 class LoopShare:
@@ -51,8 +52,9 @@ class LoopShare:
         if self._gate is None:
             self._gate = asyncio.Lock()
         async with self._gate:
-            while self.debt_s:
-                await asyncio.sleep(self.debt_s / self._share)
+            until = time.perf_counter() + LONGEST_WAIT_S
+            while self.debt_s and time.perf_counter() < until:
+                await asyncio.sleep(min(self.debt_s / self._share, LONGEST_WAIT_S))
 
     @property
     def _share(self) -> float:
