@@ -153,19 +153,20 @@ class RequestGuard:
             await answer.refuse(_unauthorized())
             return
         started = time.monotonic()
-        if endpoint is None or not endpoint.is_quiet:
-            await wait_for_share()
+        is_quiet = endpoint is not None and endpoint.is_quiet
         try:
-            if is_over_limit(scope) and (endpoint is None or not endpoint.is_quiet):
+            if is_over_limit(scope) and not is_quiet:
                 answer.is_closing = True  # its connection is one too many, too
                 await answer.refuse(ErrorAnswer.from_status(429))
                 return
+            if not is_quiet:
+                await wait_for_share()
             await self._serve(scope, receive, answer, found)
         except Exception:
             logger.exception("the application failed")
             await answer.refuse(ErrorAnswer.from_status(500))
         finally:
-            if endpoint is None or not endpoint.is_quiet:
+            if not is_quiet:
                 logger.info(
                     "%s %s %s %.0f ms",
                     scope["method"][:16],
