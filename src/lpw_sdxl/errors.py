@@ -4,6 +4,8 @@
     ├── RequestError             the client's mistake: a 4xx with a code and, mostly, a field
     │   ├── InvalidRequestError  400  a field is missing, unknown, of the wrong type or out of range
     │   ├── InvalidPromptError   400  the prompt breaks a limit, or holds a tag that is not served
+    │   ├── RequestIdInUseError  409  the `request_id` is that of a job under way
+    │   ├── JobCancelledError    409  the job's owner has cancelled it
     │   ├── OverloadedError      429  the queue is full; `retry_after_s` is the time to wait
     │   └── DeadlineError        408  the request's `deadline_s` passed before its image was done
     ├── GenerationError          500  this image failed (such as a non-finite latent); others go on
@@ -38,6 +40,7 @@ STATUS_ANSWERS: Mapping[int, tuple[str, str]] = {
     404: ("not_found", "there is nothing at this path; POST /generate makes an image"),
     405: ("method_not_allowed", "this path does not take this method"),
     408: ("timeout", "the request did not arrive in time"),
+    409: ("request_id_in_use", "a job under way has this request_id"),
     413: ("body_too_large", "the body is larger than this server accepts"),
     415: ("unsupported_media_type", "the body must be application/json, in UTF-8"),
     429: ("overloaded", "too many requests; try again later"),
@@ -79,6 +82,20 @@ class InvalidPromptError(RequestError):
     """A prompt that breaks a limit, or holds a tag or a weight that can't be used."""
 
     code = "invalid_prompt"
+
+
+class RequestIdInUseError(RequestError):
+    """A `request_id` that a job under way has."""
+
+    status = 409
+    code = "request_id_in_use"
+
+
+class JobCancelledError(RequestError):
+    """A job that its owner has cancelled."""
+
+    status = 409
+    code = "cancelled"
 
 
 class OverloadedError(RequestError):

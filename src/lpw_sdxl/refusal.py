@@ -35,6 +35,7 @@ _RIGHT: Mapping[str, str] = {
     "less_than_equal": "at most {le}",
     "string_too_short": "at least {min_length}",
     "string_too_long": "at most {max_length}",
+    "string_pattern_mismatch": "one that matches {pattern}",
     "too_short": "at least {min_length}",
     "too_long": "at most {max_length}",
 }

@@ -7,7 +7,7 @@ diffusion models; a pair that is not named is height first.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -39,6 +39,7 @@ class ImageFormat(StrEnum):
     WEBP = "webp"
 
 
+REQUEST_ID = r"^[A-Za-z0-9._-]+$"  # also a part of an address, and a header
 MAX_STRENGTH = 10.0  # a LoRA's, absolute value; people use -2 to 2
 
 Strength = Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH, allow_inf_nan=False)]
@@ -138,6 +139,19 @@ class GenerationRequest(BaseModel):
         allow_inf_nan=False,
         description="Give up when the image is not done after so many seconds.",
     )
+    request_id: Annotated[str, Field(min_length=1, max_length=128, pattern=REQUEST_ID)] | None = (
+        Field(
+            default=None,
+            description="A name of your own, by which the job is found and cancelled: letters, digits,"
+            " `.`, `_` and `-`. Null makes one. It does not change the image.",
+        )
+    )
+
+    def named(self, request_id: str) -> Self:
+        """Return this request with an id, if it has none of its own."""
+        if self.request_id is not None:
+            return self
+        return self.model_copy(update={"request_id": request_id})
 
 
 class InspectionRequest(BaseModel):

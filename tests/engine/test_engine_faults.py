@@ -345,7 +345,7 @@ async def test_a_preview_that_fails_spoils_no_image(
             raise RuntimeError("injected")
 
     hook = own_engine.pipeline.vae.post_quant_conv.register_forward_pre_hook(fail)
-    listener = Listener(reported.append, wants_previews=True)
+    listener = Listener(reported.append, wants_preview=lambda _: True)
     image, other = await asyncio.gather(
         own_engine.generate(request(1), listener), own_engine.generate(request(2))
     )

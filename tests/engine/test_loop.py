@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import Engine, GeneratedImage, ImageProgress, Listener
@@ -240,7 +242,7 @@ async def listen(
     engine: Engine, wanted: GenerationRequest, wants_previews: bool = False
 ) -> tuple[GeneratedImage, list[ImageProgress]]:
     reported: list[ImageProgress] = []
-    image = await engine.generate(wanted, Listener(reported.append, wants_previews))
+    image = await engine.generate(wanted, Listener(reported.append, lambda _: wants_previews))
     return image, reported
 
 
@@ -253,8 +255,13 @@ async def test_previews_are_an_eighth_of_the_image_and_change_nothing(engine: En
     wanted = request(num_inference_steps=5, height=64, width=96)
     image, reported = await listen(engine, wanted, wants_previews=True)
     assert [one.unet_calls_done for one in reported] == [1, 2, 3, 4, 5]
-    shapes = [None if one.preview is None else one.preview.shape for one in reported]
-    assert shapes == [(8, 12, 3)] * 5
+    *previews, last = [one.preview for one in reported]
+    assert last is None  # the image itself follows
+    for preview in previews:
+        assert preview is not None
+        with Image.open(io.BytesIO(preview.encode())) as picture:
+            assert (picture.format, picture.size) == ("JPEG", (12, 8))
+            assert preview.encode() is preview.encode()  # made once
     assert_alike(image, await engine.generate(wanted))
 
 
@@ -285,10 +292,10 @@ async def test_previews_that_fail_spoil_neither_image_nor_progress(own_engine: E
         reported.append(progress)
         hook.remove()  # only the previews fail
 
-    await own_engine.generate(request(), Listener(on_progress, wants_previews=True))
+    await own_engine.generate(request(), Listener(on_progress, lambda _: True))
     assert reported == [ImageProgress(done, 4) for done in range(1, 5)]
     _, reported_later = await listen(own_engine, request(), wants_previews=True)
-    assert all(one.preview is not None for one in reported_later)
+    assert [one.preview is not None for one in reported_later] == [True] * 3 + [False]
 
 
 async def test_the_listener_of_a_failed_job_is_not_called_again(own_engine: Engine) -> None:
@@ -356,5 +363,5 @@ async def test_components_are_not_moved_at_each_step(offloading: Engine) -> None
 async def test_previews_move_the_vae_to_the_device_once(offloading: Engine) -> None:
     moved = record_moves(offloading)
     _, reported = await listen(offloading, request(num_inference_steps=8), wants_previews=True)
-    assert all(one.preview is not None for one in reported)
+    assert all(one.preview is not None for one in reported[:-1])
     assert moved == ["prompt_encoder", "unet", "vae", "unet", "vae"]

@@ -1,6 +1,7 @@
 """Many different requests at once, stepped together on one device."""
 
 from lpw_sdxl.engine.engine import Engine
-from lpw_sdxl.engine.job import GeneratedImage, ImageProgress, Listener
+from lpw_sdxl.engine.job import GeneratedImage
+from lpw_sdxl.engine.progress import ImageProgress, Listener
 
 __all__ = ["Engine", "GeneratedImage", "ImageProgress", "Listener"]

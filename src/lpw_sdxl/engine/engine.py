@@ -30,10 +30,12 @@ from lpw_sdxl.engine.description import (
     describe_loras,
     describe_model,
 )
-from lpw_sdxl.engine.job import GeneratedImage, Job, JobSpec, Listener
+from lpw_sdxl.engine.job import GeneratedImage, Job, JobSpec
+from lpw_sdxl.engine.job_registry import JobKey, JobRegistry, new_request_id
 from lpw_sdxl.engine.loop import StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics, LoopCounters
+from lpw_sdxl.engine.progress import Listener
 from lpw_sdxl.engine.resolver import RequestResolver
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
@@ -97,6 +99,7 @@ class Engine:
             on_death,
             library=self._library if addons.loras else None,
         )
+        self.jobs = JobRegistry(self._loop.queue.note_places)
         self._loop.start()
 
     @classmethod
@@ -179,6 +182,7 @@ class Engine:
         listener: Listener | None = None,
         *,
         leaves_room: bool = False,
+        owner: str = "",
     ) -> GeneratedImage:
         """Generate one image. Cancelling the await drops its job within one step.
 
@@ -186,23 +190,35 @@ class Engine:
             request: of the image.
             listener: of its progress.
             leaves_room: as in `JobQueue.place`; for an item of a batch.
+            owner: of the job, for `jobs`.
 
         Raises:
             RequestError: if the request itself must be refused; nothing was queued.
+                Or it was, and the job's owner has cancelled it (`JobCancelledError`).
             GenerationError: if this image failed, or the server's time for it ran out.
             UnavailableError: if the engine is stopping.
         """
         accepted_at = time.monotonic()
-        with self._loop.queue.place(leaves_room=leaves_room):
-            in_thread = asyncio.get_running_loop().run_in_executor
-            is_short = len(request.prompt) + len(request.negative_prompt) <= SHORT_CHARACTERS
-            readers = self._short_readers if is_short else self._long_readers
-            spec = await in_thread(readers, self.decide, request)
-            if spec.loras != NO_LORA_SETS:  # read here, a LoRA's file delays no other job
-                await in_thread(self._file_readers, self._read_loras, spec.loras)
-            job = Job(spec, accepted_at, self._settings.time_limit_s, listener)
-            self._loop.queue.put(job)
-        return await asyncio.wrap_future(job.future)
+        with self.jobs.follow(JobKey(owner, request.request_id or new_request_id())) as tracked:
+            with self._loop.queue.place(leaves_room=leaves_room):
+                spec = await self._read(request)
+                listening = tracked.listen(listener)
+                job = Job(spec, accepted_at, self._settings.time_limit_s, listening)
+                self._loop.queue.put(job)
+            tracked.accept(job)
+            if listener is not None:
+                listener.on_accepted()
+            return await tracked.image()
+
+    async def _read(self, request: GenerationRequest) -> JobSpec:
+        """Check a request and read its LoRAs, in threads."""
+        in_thread = asyncio.get_running_loop().run_in_executor
+        is_short = len(request.prompt) + len(request.negative_prompt) <= SHORT_CHARACTERS
+        readers = self._short_readers if is_short else self._long_readers
+        spec = await in_thread(readers, self.decide, request)
+        if spec.loras != NO_LORA_SETS:  # read here, a LoRA's file delays no other job
+            await in_thread(self._file_readers, self._read_loras, spec.loras)
+        return spec
 
     def decide(self, request: GenerationRequest) -> JobSpec:
         """Check a request against all limits and fill in its defaults.

@@ -1,19 +1,20 @@
-"""A request inside the engine, its progress and its image."""
+"""A request inside the engine, and its image."""
 
 from __future__ import annotations
 
 import logging
 import math
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lpw_sdxl.conditioning.read_prompts import ReadPrompts
 from lpw_sdxl.diffusion.decoder import Pixels
 from lpw_sdxl.diffusion.step import Denoising, Guidance
 from lpw_sdxl.engine.cost import Work, step_cost
 from lpw_sdxl.engine.policy import JobView, StepKey
+from lpw_sdxl.engine.progress import ImageProgress, Listener
 from lpw_sdxl.errors import DeadlineError, LpwSdxlError, TimeLimitError
 from lpw_sdxl.imaging import ImageRecord, encode_image
 from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
@@ -81,34 +82,16 @@ class JobSpec:
         return 2 if self.guidance.is_active else 1
 
 
-@dataclass(frozen=True)
-class ImageProgress:
-    """The progress of one image.
+class QueuePlace(NamedTuple):
+    """A place among the jobs that wait.
 
     Attributes:
-        unet_calls_done: so far.
-        unet_calls: in all; some schedulers make nearly two a step.
-        preview: a small picture of the expected image, uint8 `[height/8, width/8, 3]`; None where
-            the listener wants none or it could not be drawn.
+        before: jobs that wait and came earlier.
+        wait_s: expected until the job begins, seconds; None before the first UNet call of all.
     """
 
-    unet_calls_done: int
-    unet_calls: int
-    preview: Pixels | None = None
-
-
-@dataclass(frozen=True)
-class Listener:
-    """A listener to the progress of one image.
-
-    Attributes:
-        on_progress: called in the engine's thread after each of the image's UNet calls. It must
-            return at once; an error of its own is logged, and it is not called again.
-        wants_previews: whether previews are drawn, which takes a little time after each call.
-    """
-
-    on_progress: Callable[[ImageProgress], None]
-    wants_previews: bool = False
+    before: int
+    wait_s: float | None
 
 
 class Job:
@@ -125,6 +108,8 @@ class Job:
             at the next step.
         denoising: None until its prompts are encoded.
         served: device time that it has had, as policy.JobView counts it.
+        begun_at: when it left the queue (time.monotonic); None until then.
+        place: where it waits, as the queue last noted it; None before that.
     """
 
     def __init__(
@@ -140,6 +125,8 @@ class Job:
         self.future: Future[GeneratedImage] = Future()
         self.denoising: Denoising | None = None
         self.served = 0.0
+        self.begun_at: float | None = None
+        self.place: QueuePlace | None = None
         self._answering = threading.Lock()
         self._is_answered = False  # guarded by _answering
         own = spec.request.deadline_s

@@ -216,6 +216,7 @@ class StepLoop:
         started = time.monotonic()
         self._active.begin(jobs)
         for job in jobs:
+            job.begun_at = started
             self._metrics.observe_wait(started - job.accepted_at)
         with self._metrics.timed(Stage.ENCODE):
             self._isolation.run_for_all(jobs, self.stages.encode)

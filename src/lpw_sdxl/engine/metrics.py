@@ -109,7 +109,9 @@ class EngineMetrics:
         )
         self._stages = {stage: stages.labels(stage) for stage in Stage}
         self._images = counter("images", "Images finished.")
-        self._cancelled = counter("cancelled", "Jobs dropped because their client disconnected.")
+        self._cancelled = counter(
+            "cancelled", "Jobs dropped because their client disconnected or cancelled them."
+        )
         self._out_of_memory = counter(
             "out_of_memory", "Times that the device had no memory left for a piece of work."
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 from lpw_sdxl.engine.cost import NO_WORK, Pace, Work
-from lpw_sdxl.engine.job import Job
+from lpw_sdxl.engine.job import Job, QueuePlace
 from lpw_sdxl.errors import OverloadedError, UnavailableError
 from lpw_sdxl.settings import Settings
 
@@ -148,6 +148,18 @@ class JobQueue:
             if dropped:
                 self._set(kept)
         return dropped
+
+    def note_places(self) -> None:
+        """Note the place of each job that waits in `Job.place`, by a pace in the jobs' favour."""
+        with self._changed:
+            active, before = self._active_load(), NO_WORK
+            # The jobs under way leave room one after the other.
+            first = Work(
+                active.work.calls / max(1, active.jobs), active.work.cost / max(1, active.jobs)
+            )
+            for index, job in enumerate(self._jobs):
+                job.place = QueuePlace(index, self._pace.seconds_for(first.plus(before)))
+                before = before.plus(job.shared_work(self._max_rows))
 
     def close(self) -> None:
         """Refuse all jobs from now on."""

@@ -17,9 +17,10 @@ from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.preview import Preview
 from lpw_sdxl.diffusion.schedulers import make_scheduler
 from lpw_sdxl.diffusion.step import Denoising
-from lpw_sdxl.engine.job import ImageProgress, Job
+from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.memory import MemoryPlan
 from lpw_sdxl.engine.policy import Phase, share_calls
+from lpw_sdxl.engine.progress import ImageProgress, Listener, PreviewPicture, wants_none
 from lpw_sdxl.errors import GenerationError, InvalidRequestError
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.library import LoraLibrary
@@ -130,9 +131,7 @@ class Stages:
         """Report a job's progress to its listener, with a preview if it wants one."""
         if job.listener is None or job.denoising is None:
             return
-        preview = None
-        if job.listener.wants_previews:
-            preview = self._draw_preview(job, job.denoising)
+        preview = self._take_preview(job.listener, job)
         job.report(ImageProgress(job.denoising.unet_calls_done, job.denoising.unet_calls, preview))
 
     def release_idle_memory(self) -> None:
@@ -171,16 +170,23 @@ class Stages:
                 field="loras",
             ) from error
 
-    def _draw_preview(self, job: Job, denoising: Denoising) -> Pixels | None:
-        """Draw a preview; if that fails, log it and draw none for this job any more."""
+    def _take_preview(self, listener: Listener, job: Job) -> PreviewPicture | None:
+        """Copy what a preview is drawn from, if one is wanted.
+
+        If that fails, log it and take none for this job any more.
+        """
+        assert job.denoising is not None
         try:
+            # The image itself follows the last call.
+            if job.denoising.is_done or not listener.wants_preview(job.denoising.unet_calls_done):
+                return None
             if self._preview is None:
                 self.offloader.require("vae")
                 self._preview = Preview(self.decoder)
-            return self._preview.draw(denoising.denoised)
+            return PreviewPicture(self._preview.take(job.denoising.denoised))
         except Exception:
             logger.exception("a preview could not be drawn")
-            job.listener = replace(job.listener, wants_previews=False) if job.listener else None
+            job.listener = replace(listener, wants_preview=wants_none)
             return None
 
 

@@ -1,6 +1,13 @@
 """Pixels to the bytes of an image file that states how the image was made."""
 
-from lpw_sdxl.imaging.files import MEDIA_TYPES, MediaType, check_fits, check_texts, encode_image
+from lpw_sdxl.imaging.files import (
+    MEDIA_TYPES,
+    MediaType,
+    check_fits,
+    check_texts,
+    encode_image,
+    encode_preview,
+)
 from lpw_sdxl.imaging.record import EmbeddingUse, ImageRecord, parameters_text
 
 __all__ = [
@@ -11,5 +18,6 @@ __all__ = [
     "check_fits",
     "check_texts",
     "encode_image",
+    "encode_preview",
     "parameters_text",
 ]

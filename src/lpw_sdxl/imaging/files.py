@@ -29,6 +29,7 @@ LOSSY_OPTIONS: Mapping[ImageFormat, Mapping[str, int]] = {
     ImageFormat.JPEG: {"quality": 95},
     ImageFormat.WEBP: {"quality": 95, "method": 2},
 }
+PREVIEW_QUALITY = 80
 MAX_JPEG_EXIF_BYTES = 65_533  # a JPEG segment's length has 16 bits and counts its own two bytes
 
 
@@ -53,6 +54,13 @@ def encode_image(
         exif=_encode_exif(parameters),
         **LOSSY_OPTIONS[image_format],
     )
+    return buffer.getvalue()
+
+
+def encode_preview(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """Encode a preview's pixels, `[height, width, 3]`, as a JPEG; a worker thread's work."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels, mode="RGB").save(buffer, "JPEG", quality=PREVIEW_QUALITY)
     return buffer.getvalue()
 
 
