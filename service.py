@@ -14,6 +14,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import AsyncGenerator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -34,11 +35,13 @@ from lpw_sdxl.api.border import check_border, guard_application, warn_if_unprote
 from lpw_sdxl.api.bounded_pool import BoundedPool
 from lpw_sdxl.api.disconnect import cancel_on_disconnect
 from lpw_sdxl.api.drain import Drain
-from lpw_sdxl.api.endpoints import find_call, take_request
+from lpw_sdxl.api.endpoints import EVENTS, Call, find_call, take_request
 from lpw_sdxl.api.error_answer import ErrorAnswer
+from lpw_sdxl.api.event_stream import EventStream, StreamPlan, StreamTools
 from lpw_sdxl.api.handlers import HandlerMiddleware
 from lpw_sdxl.api.json_logs import log_as_json
 from lpw_sdxl.api.loop_share import share_while
+from lpw_sdxl.api.previews import PreviewMaker
 from lpw_sdxl.api.process import ANSWER_SECONDS, end_process, tune_interpreter, without_collection
 from lpw_sdxl.api.worker_device import restrict_to_own_gpu
 from lpw_sdxl.cuda_driver import (
@@ -50,7 +53,14 @@ from lpw_sdxl.cuda_driver import (
 from lpw_sdxl.errors import LpwSdxlError, ModelError, SettingsError
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.request_limits import ParsedBatch
-from lpw_sdxl.schema import BatchRequest, GenerationRequest, InfoRequest, InspectionRequest
+from lpw_sdxl.schema import (
+    BatchRequest,
+    BatchStreamRequest,
+    GenerationRequest,
+    InfoRequest,
+    InspectionRequest,
+    StreamRequest,
+)
 from lpw_sdxl.settings import LogSettings, Settings, check_workers, list_gone, read_settings
 from lpw_sdxl.store.entries import MOUNTED, find_served
 from lpw_sdxl.store.manifest import read_manifest, verify_files
@@ -92,6 +102,7 @@ class GuardedService(Service):
         with without_collection():
             # The rows hold the engine's types and so import torch, which only a worker needs.
             from lpw_sdxl.api.descriptors import connection_limits, raise_descriptor_limit  # noqa: PLC0415
+            from lpw_sdxl.api.jobs import job_endpoints  # noqa: PLC0415
             from lpw_sdxl.api.native import native_endpoints  # noqa: PLC0415
             from lpw_sdxl.api.native_schemas import ServedLimits  # noqa: PLC0415
             from lpw_sdxl.api.uvicorn_hooks import bound_connections  # noqa: PLC0415
@@ -106,7 +117,7 @@ class GuardedService(Service):
         served = ServedLimits.from_settings(
             SETTINGS, manifest.native_size, is_on_cpu=device.type == "cpu"
         )
-        rows = native_endpoints(served)
+        rows = (*native_endpoints(served), *job_endpoints(SETTINGS.workers))
         routes = {api.route for api in self.apis.values()}
         assert routes == {row.path for row in rows if row.handler is None}, routes
         try:
@@ -117,6 +128,10 @@ class GuardedService(Service):
             sys.exit(f"lpw-sdxl: {error}")
         if bentoml.server_context.worker_index in (None, 1):
             warn_if_unprotected(SETTINGS)
+            if SETTINGS.workers > 1:
+                logger.warning(
+                    "/jobs needs one worker, and answers 404 beside %d", SETTINGS.workers
+                )
         limits = connection_limits(raise_descriptor_limit())
         bound_connections(limits)  # uvicorn's server is made after this
         logger.info("at most %d connections and %d requests under way at once", *limits)
@@ -133,6 +148,17 @@ def described(request: type[BaseModel]) -> type[IOMixin]:
 
     Described.__name__ = f"{request.__name__}IODescriptor"
     return Described
+
+
+def streamed(method: Any) -> Any:
+    """Mark an API as a stream, for BentoML's clients to yield its pieces.
+
+    BentoML marks only async generators. Their refusals have no status of our own, and a client that
+    disconnects is not noticed before the first piece; these APIs return a Response that sees to it.
+    """
+    method.is_stream = True
+    method.output_spec.media_type = EVENTS
+    return method
 
 
 class Unparsed(BaseModel):
@@ -201,6 +227,9 @@ class LpwSdxl:
         # Threads of their own: the requests of images share none of them.
         self.inspections = BoundedPool("inspections", most=32)
         self.batches = BatchMaker(self.engine, self.encode_file, self.metrics.count_error)
+        self.previews = PreviewMaker()
+        count_error = self.metrics.count_error
+        self.streams = StreamTools(self.engine, self.encode_file, self.previews, count_error)
         tune_interpreter()
         share_while(lambda: self.engine.is_busy)
         self.drain = Drain(SETTINGS.drain_s, is_only_worker=SETTINGS.workers == 1)
@@ -209,9 +238,11 @@ class LpwSdxl:
     @bentoml.api(input_spec=described(GenerationRequest))
     async def generate(self, ctx: bentoml.Context) -> Image:
         """Make one image; the answer is its file, with the seed in the header `x-seed`."""
-        request = take_request(ctx.request.scope, GenerationRequest)
+        call = _call(ctx)
+        request = take_request(ctx.request.scope, GenerationRequest).named(call.request_id)
+        making = self.engine.generate(request, owner=call.owner)
         try:
-            image = await cancel_on_disconnect(ctx.request, self.engine.generate(request))
+            image = await cancel_on_disconnect(ctx.request, making)
         except LpwSdxlError as error:
             return _error(ctx, error)
         content = await asyncio.to_thread(self.encode_file, image)
@@ -223,12 +254,28 @@ class LpwSdxl:
     @bentoml.api(input_spec=described(BatchRequest))
     async def generate_batch(self, ctx: bentoml.Context) -> list[dict[str, Any]]:
         """Make several images; a bad item becomes an error at its index, the others are made."""
-        batch = self.batches.make(take_request(ctx.request.scope, ParsedBatch))
+        batch = self.batches.make(take_request(ctx.request.scope, ParsedBatch), _call(ctx))
         try:
             answers = await cancel_on_disconnect(ctx.request, batch)
         except LpwSdxlError as error:
             return _error(ctx, error)
         return await _json([*map(dataclasses.asdict, answers)])
+
+    @streamed
+    @bentoml.api(input_spec=described(StreamRequest))
+    async def generate_stream(self, ctx: bentoml.Context) -> AsyncGenerator[str, None]:
+        """Make one image and report on it: place in the queue, progress, previews, file."""
+        request = take_request(ctx.request.scope, StreamRequest)
+        plan = StreamPlan([request], request.preview_every)
+        return _passed_through(EventStream(self.streams, _call(ctx), plan))
+
+    @streamed
+    @bentoml.api(input_spec=described(BatchStreamRequest))
+    async def generate_batch_stream(self, ctx: bentoml.Context) -> AsyncGenerator[str, None]:
+        """Make several images and report on each; the events have the item's index."""
+        batch = take_request(ctx.request.scope, ParsedBatch)
+        plan = StreamPlan(batch.items, batch.preview_every, is_batch=True)
+        return _passed_through(EventStream(self.streams, _call(ctx), plan))
 
     @bentoml.api(input_spec=described(InspectionRequest))
     async def inspect_prompt(self, ctx: bentoml.Context) -> dict[str, Any]:
@@ -292,11 +339,16 @@ def _count_error(code: str) -> None:
     _worker_metrics().count_error(code)
 
 
-def _error(ctx: bentoml.Context, error: LpwSdxlError) -> Any:
-    """Answer with one of our errors."""
+def _call(ctx: bentoml.Context) -> Call:
+    """Return the call that the guard has admitted."""
     call = find_call(ctx.request.scope)
     assert call is not None
-    response = call.endpoint.dialect.response(ErrorAnswer.from_error(error))
+    return call
+
+
+def _error(ctx: bentoml.Context, error: LpwSdxlError) -> Any:
+    """Answer with one of our errors."""
+    response = _call(ctx).endpoint.dialect.response(ErrorAnswer.from_error(error))
     ctx.response.status_code = response.status_code  # else BentoML sets it to 200
     return _passed_through(response)
 

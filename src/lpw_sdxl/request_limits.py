@@ -20,10 +20,12 @@ from lpw_sdxl.json_bounds import (
 from lpw_sdxl.refusal import explain_refusal
 from lpw_sdxl.schema import (
     BatchRequest,
+    BatchStreamRequest,
     GenerationRequest,
     ImageSize,
     InfoRequest,
     InspectionRequest,
+    StreamRequest,
 )
 from lpw_sdxl.settings import Settings
 
@@ -94,9 +96,15 @@ class RequestLimits:
 
 @dataclass(frozen=True)
 class ParsedBatch:
-    """The items of a batch, in order: requests, and the refusals of those that are none."""
+    """A batch that was read.
+
+    Attributes:
+        items: in order: requests, and the refusals of those that are none.
+        preview_every: of a stream: UNet calls from one preview to the next; 0 for none.
+    """
 
     items: tuple[GenerationRequest | InvalidRequestError, ...]
+    preview_every: int = 0
 
 
 def largest_request_bytes(prompt_characters: int) -> int:
@@ -116,6 +124,17 @@ def parse_request(body: JsonText | str, limits: RequestLimits) -> GenerationRequ
     return request
 
 
+def parse_stream(body: JsonText | str, limits: RequestLimits) -> StreamRequest:
+    """Read one StreamRequest from JSON and check it against the server's limits.
+
+    Raises:
+        InvalidRequestError: as `parse_request`.
+    """
+    request = _read(StreamRequest, body)
+    check_limits(request, limits)
+    return request
+
+
 def parse_inspection(body: JsonText | str, limits: RequestLimits) -> InspectionRequest:
     """Read one InspectionRequest from JSON and check it against the server's limits.
 
@@ -127,8 +146,15 @@ def parse_inspection(body: JsonText | str, limits: RequestLimits) -> InspectionR
     return request
 
 
-def parse_batch(body: JsonText | str, limits: RequestLimits) -> ParsedBatch:
+def parse_batch(
+    body: JsonText | str, limits: RequestLimits, model: type[BatchRequest] = BatchRequest
+) -> ParsedBatch:
     """Read a batch from JSON: each item on its own, as `parse_request` reads a body.
+
+    Args:
+        body: JSON.
+        limits: of this server.
+        model: of the whole batch.
 
     Raises:
         InvalidRequestError: there is no list, it is empty or too long, or the body is over its
@@ -141,15 +167,16 @@ def parse_batch(body: JsonText | str, limits: RequestLimits) -> ParsedBatch:
     elements = split_list(text, "requests", whole, item, "an item of requests")
     apart = [one for one in elements if one.refusal is not None or _is_object(text, one)]
     try:
-        BatchRequest.model_validate_json(_without(text, apart))
+        batch = model.model_validate_json(_without(text, apart))
     except ValidationError as error:
-        raise _explain_batch(error, text) from None
+        raise _explain_batch(error, text, model) from None
     if len(elements) > most:
         raise InvalidRequestError(
             f"requests has {len(elements)} items; at most {most} are accepted here",
             field="requests",
         )
-    return ParsedBatch(tuple(_parse_element(text, element, limits) for element in elements))
+    items = tuple(_parse_element(text, element, limits) for element in elements)
+    return ParsedBatch(items, batch.preview_every if isinstance(batch, BatchStreamRequest) else 0)
 
 
 def parse_info(body: JsonText | str) -> InfoRequest:
@@ -216,21 +243,23 @@ def _parse_element(
         check_limits(request, limits)
     except ValidationError as error:
         if _is_broken(error):
-            raise _explain_batch(error, text) from None
+            raise _explain_batch(error, text, BatchRequest) from None
         return explain_refusal(error, GenerationRequest)
     except InvalidRequestError as error:
         return error.with_traceback(None)  # its frames hold the text
     return request
 
 
-def _explain_batch(error: ValidationError, text: JsonText) -> InvalidRequestError:
+def _explain_batch(
+    error: ValidationError, text: JsonText, model: type[BatchRequest]
+) -> InvalidRequestError:
     """Explain the refusal of a batch by a part of its text; lines are counted in the whole."""
     if _is_broken(error):
         try:
-            BatchRequest.model_validate_json(bytes(text))
+            model.model_validate_json(bytes(text))
         except ValidationError as whole:
             error = whole
-    return explain_refusal(error, BatchRequest)
+    return explain_refusal(error, model)
 
 
 def _is_broken(error: ValidationError) -> bool:

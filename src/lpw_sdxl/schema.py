@@ -142,8 +142,8 @@ class GenerationRequest(BaseModel):
     request_id: Annotated[str, Field(min_length=1, max_length=128, pattern=REQUEST_ID)] | None = (
         Field(
             default=None,
-            description="A name of your own, by which the job is found and cancelled: letters, digits,"
-            " `.`, `_` and `-`. Null makes one. It does not change the image.",
+            description="A name of your own, by which the job is found and cancelled: letters,"
+            " digits, `.`, `_` and `-`. Null makes one. It does not change the image.",
         )
     )
 
@@ -152,6 +152,22 @@ class GenerationRequest(BaseModel):
         if self.request_id is not None:
             return self
         return self.model_copy(update={"request_id": request_id})
+
+
+PreviewEvery = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=1000,
+        description="UNet calls from one preview to the next; 0 for none.",
+    ),
+]
+
+
+class StreamRequest(GenerationRequest):
+    """One image to make, with events until it is done."""
+
+    preview_every: PreviewEvery = 0
 
 
 class InspectionRequest(BaseModel):
@@ -176,3 +192,9 @@ class BatchRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     requests: list[Any] = Field(min_length=1, description="GenerationRequests, in order.")
+
+
+class BatchStreamRequest(BatchRequest):
+    """Several requests in one body, with events until all are done."""
+
+    preview_every: PreviewEvery = 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from lpw_sdxl.api.asgi import JsonObject
+from lpw_sdxl.api.endpoints import Call
 from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.api.openapi_errors import answered_codes
 from lpw_sdxl.errors import InvalidRequestError, LpwSdxlError
@@ -83,17 +84,25 @@ class BatchMaker:
         self._encode = encode
         self._count_error = count_error
 
-    async def make(self, batch: ParsedBatch) -> BatchAnswer:
-        """Make all items concurrently; a bad one becomes an error at its index."""
-        return await asyncio.gather(*map(self._make_one, batch.items))
+    async def make(self, batch: ParsedBatch, call: Call) -> BatchAnswer:
+        """Make all items concurrently; a bad one becomes an error at its index.
+
+        Args:
+            batch: the items.
+            call: that brought it; an item without an id gets the call's, and its index.
+        """
+        making = (self._make_one(item, index, call) for index, item in enumerate(batch.items))
+        return await asyncio.gather(*making)
 
     async def _make_one(
-        self, request: GenerationRequest | InvalidRequestError
+        self, request: GenerationRequest | InvalidRequestError, index: int, call: Call
     ) -> BatchImage | BatchError:
         try:
             if isinstance(request, InvalidRequestError):
                 raise request
-            image = await self._engine.generate(request, leaves_room=True)
+            image = await self._engine.generate(
+                request.named(call.item_id(index)), leaves_room=True, owner=call.owner
+            )
             content = await asyncio.to_thread(lambda: base64.b64encode(self._encode(image)))
         except LpwSdxlError as error:
             return self._error(ErrorAnswer.from_error(error))

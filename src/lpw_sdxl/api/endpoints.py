@@ -18,7 +18,7 @@ from collections.abc import (
     Mapping,
     MutableMapping,
 )
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -132,6 +132,10 @@ class Backend(Protocol):
     def is_ready(self) -> bool:
         """Return whether requests are taken."""
 
+    @property
+    def previews(self) -> Any:
+        """Return the `lpw_sdxl.api.previews.PreviewMaker`; its type would import torch, too."""
+
     def encode_file(self, image: Any) -> bytes:
         """Encode a `lpw_sdxl.engine.GeneratedImage` as a file; CPU work for a thread."""
 
@@ -196,18 +200,29 @@ class Call:
     Attributes:
         endpoint: the row that answers it.
         parameters: path parameters, as text.
+        request_id: the client's own name for the request, or one that was made for it.
+        owner: of the jobs that it begins or asks for: its token's, else its address.
+        sees_jobs: whether jobs exist for it, beside those that it begins itself.
     """
 
     endpoint: Endpoint
     parameters: Mapping[str, str]
+    request_id: str = ""
+    owner: str = ""
+    sees_jobs: bool = False
+
+    def item_id(self, index: int) -> str:
+        """Return the id of a batch's item that has none of its own."""
+        return f"{self.request_id}-{index}"
 
 
 def put_call(scope: Scope, call: Call, request: object) -> Scope:
     """Return a scope that holds a call and its parsed body.
 
     Its path becomes the row's metric label: BentoML labels its metrics with the path and finds its
-    own APIs by it.
+    own APIs by it. If the body names the request, so does the call.
     """
+    call = replace(call, request_id=getattr(request, "request_id", None) or call.request_id)
     return {**scope, _CALL: call, _REQUEST: request, "path": call.endpoint.metric_label}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from lpw_sdxl.api.endpoints import (
     EndpointTable,
     PathRows,
     field_names,
+    find_call,
 )
 from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.api.head import (
@@ -34,6 +36,7 @@ from lpw_sdxl.api.head import (
     refuse_body_headers,
     refuse_headers,
 )
+from lpw_sdxl.api.hosts import Hosts
 from lpw_sdxl.api.loop_share import wait_for_share
 from lpw_sdxl.api.origins import Origins
 from lpw_sdxl.api.shaped_answer import ShapedAnswer
@@ -57,10 +60,22 @@ class Admission:
     Attributes:
         tokens: one of these is needed; None if no token is.
         origins: web pages of these may send requests.
+        hosts: under these names clients without a token see their jobs.
     """
 
     tokens: AccessTokens | None = None
     origins: Origins = field(default_factory=Origins)
+    hosts: Hosts = field(default_factory=Hosts)
+
+    def owner(self, scope: Scope) -> str:
+        """Return the owner of a request's jobs: its token's digest, else its address."""
+        if self.tokens is not None:
+            return self.tokens.owner(header_values(scope, b"authorization"))
+        return str(scope["client"][0]) if scope.get("client") else "nowhere"
+
+    def sees_jobs(self, scope: Scope) -> bool:
+        """Return whether a request may learn of its owner's jobs."""
+        return self.tokens is not None or self.hosts.trust(scope)
 
 
 class RequestGuard:
@@ -125,6 +140,7 @@ class RequestGuard:
             self._known_fields,
             self._table.dialect_at(scope["path"]) if endpoint is None else endpoint.dialect,
             is_closing=not has_small_body(scope),
+            request_id=uuid.uuid4().hex,
         )
         if not self._is_admitted(scope, endpoint):
             self._unauthorized.add(
@@ -165,7 +181,7 @@ class RequestGuard:
     async def _serve(
         self, scope: Scope, receive: Receive, answer: ShapedAnswer, found: PathRows | None
     ) -> None:
-        judged = self._judge(scope, found)
+        judged = self._judge(scope, found, answer.request_id)
         if isinstance(judged, ErrorAnswer):
             await answer.refuse(judged)
             return
@@ -173,16 +189,17 @@ class RequestGuard:
             admitted = await self._bodies.take(scope, receive, answer, judged, share)
             if admitted is None:
                 return
-            endpoint = judged.endpoint
+            call = find_call(admitted) or judged
+            answer.request_id, endpoint = call.request_id, call.endpoint
             async with self._turns.get(endpoint.path, nullcontext()):
                 if endpoint.handler is not None and endpoint.is_direct:
                     request = Request(admitted)
-                    response = await endpoint.handler(judged, request, self._backend())
+                    response = await endpoint.handler(call, request, self._backend())
                     await response(admitted, receive, answer.send)
                 else:
                     await self._app(admitted, receive, answer.send)
 
-    def _judge(self, scope: Scope, found: PathRows | None) -> Call | ErrorAnswer:
+    def _judge(self, scope: Scope, found: PathRows | None, request_id: str) -> Call | ErrorAnswer:
         """Find the call, or refuse a request that is wrong by its head alone."""
         refusal = refuse_headers(scope)
         if refusal is not None:
@@ -194,7 +211,14 @@ class RequestGuard:
             return ErrorAnswer.for_methods(found.allow)
         refusal = None if endpoint.takes_any_origin else self._admission.origins.refuse(scope)
         refusal = refusal or refuse_body_headers(scope, endpoint.body)
-        return refusal or Call(endpoint, found.parameters)
+        admission = self._admission
+        return refusal or Call(
+            endpoint,
+            found.parameters,
+            request_id,
+            admission.owner(scope) if endpoint.needs_token else "",
+            admission.sees_jobs(scope),
+        )
 
 
 def _for_log(text: str) -> str:

@@ -1,7 +1,7 @@
 """The rows of our own endpoints: body, answer and limits of each.
 
 Each is a BentoML API: service.py has a method of the same name. A new one is a row here and a
-method there.
+method there. Those of /jobs, which BentoML's clients do not know, are in `jobs.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import partial
 
 from lpw_sdxl.api.asgi import JSON
 from lpw_sdxl.api.batch import BatchAnswer
-from lpw_sdxl.api.endpoints import Answer, Body, Endpoint, Payload
+from lpw_sdxl.api.endpoints import EVENTS, Answer, Body, Endpoint, Payload
 from lpw_sdxl.api.native_schemas import (
     ServedLimits,
     example_request,
@@ -29,8 +29,16 @@ from lpw_sdxl.request_limits import (
     parse_info,
     parse_inspection,
     parse_request,
+    parse_stream,
 )
-from lpw_sdxl.schema import BatchRequest, GenerationRequest, InfoRequest, InspectionRequest
+from lpw_sdxl.schema import (
+    BatchRequest,
+    BatchStreamRequest,
+    GenerationRequest,
+    InfoRequest,
+    InspectionRequest,
+    StreamRequest,
+)
 
 INFO_BYTES = 1024  # its body is {}
 INFO_AT_ONCE = 4
@@ -55,7 +63,7 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
             Answer(
                 "The image's file.", tuple(MEDIA_TYPES.values()), headers={"x-seed": seed_header()}
             ),
-            frozenset({429, 503}),
+            frozenset({409, 429, 503}),
         ),
         _endpoint(
             "generate_batch",
@@ -68,6 +76,31 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
                 add_limits=partial(limit_batch, served=served),
             ),
             Answer("An answer for each request, in their order.", (JSON,), BatchAnswer),
+        ),
+        _endpoint(
+            "generate_stream",
+            "Make one image and report on it: place in the queue, progress, previews, file.",
+            Body(
+                _content_by(partial(parse_stream, limits=limits)),
+                with_prompts,
+                StreamRequest,
+                example | {"preview_every": 5},
+                add_limits=partial(limit_request, served=served),
+            ),
+            Answer("Server-sent events: queued, progress, image or error.", (EVENTS,)),
+            frozenset({409, 429, 503}),
+        ),
+        _endpoint(
+            "generate_batch_stream",
+            "Make several images and report on each; the events have the item's index.",
+            Body(
+                _content_by(partial(parse_batch, limits=limits, model=BatchStreamRequest)),
+                served.max_body_bytes,
+                BatchStreamRequest,
+                {"requests": [example], "preview_every": 5},
+                add_limits=partial(limit_batch, served=served),
+            ),
+            Answer("Server-sent events: queued, progress, image or error.", (EVENTS,)),
         ),
         _endpoint(
             "inspect_prompt",

@@ -95,7 +95,7 @@ class OriginMiddleware(CORSMiddleware):
             allow_origins=opened,
             allow_methods=methods,
             allow_headers=("authorization",),
-            expose_headers=("x-seed", "retry-after"),
+            expose_headers=("x-seed", "x-request-id", "retry-after"),
             # A page of the public network may reach a server at home if it was opened by name.
             allow_private_network=ANY_ORIGIN not in opened,
         )

@@ -29,6 +29,7 @@ class ShapedAnswer:
         dialect: the shape.
         summary: status, code and field, for the log.
         is_closing: whether an error closes the connection, because its request was not read.
+        request_id: in the header `x-request-id` of every answer; empty for no header.
     """
 
     _send: Send
@@ -37,6 +38,7 @@ class ShapedAnswer:
     dialect: ErrorDialect = NATIVE
     summary: str = "no answer"
     is_closing: bool = False
+    request_id: str = ""
     _held: Message | None = None  # the start of an error answer, until its body is complete
     _error_body: bytes = b""
     _is_begun: bool = False  # whether anything has been sent
@@ -58,7 +60,10 @@ class ShapedAnswer:
         self._is_begun = True
         if self.is_closing:
             response.headers["connection"] = "close"
-        start = {"status": response.status_code, "headers": response.raw_headers}
+        start = {
+            "status": response.status_code,
+            "headers": [*response.raw_headers, *self._own_headers],
+        }
         await self._send({"type": "http.response.start", **start})
         body = response.body
         if before_the_end is not None:
@@ -77,6 +82,7 @@ class ShapedAnswer:
         if message["type"] == "http.response.start":
             if message["status"] in REDIRECTS:
                 message = {**message, "status": 404}
+            message = {**message, "headers": [*message["headers"], *self._own_headers]}
             self.summary = str(message["status"])
             if message["status"] >= FIRST_ERROR_STATUS:
                 self._held = message
@@ -89,6 +95,10 @@ class ShapedAnswer:
             self._error_body += message.get("body", b"")
         if not message.get("more_body", False):
             await self._send_error(self._held)
+
+    @property
+    def _own_headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"x-request-id", self.request_id.encode())] if self.request_id else []
 
     async def _send_in_pieces(self, message: Message) -> None:
         """Send a message; a large body so that its client has nearly all of it when this returns.

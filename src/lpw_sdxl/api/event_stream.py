@@ -1,0 +1,249 @@
+"""The answer of a stream: events of one image or of a batch, from its place in the queue on.
+
+An image alone that is refused is answered with the refusal's status, as by /generate; whatever
+fails later is an event. A client that reads slowly is waited for here, and nowhere else: the engine
+leaves its reports at `StreamedImage` and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lpw_sdxl.api.asgi import Receive, Scope, Send
+from lpw_sdxl.api.disconnect import cancel_on_disconnect
+from lpw_sdxl.api.endpoints import EVENTS, Call
+from lpw_sdxl.api.error_answer import ErrorAnswer
+from lpw_sdxl.api.previews import PreviewMaker
+from lpw_sdxl.api.stream_events import (
+    HEARTBEAT,
+    error_event,
+    image_event,
+    progress_event,
+    queued_event,
+)
+from lpw_sdxl.api.streamed_image import StreamedImage, Wakeup
+from lpw_sdxl.errors import ClientLeftError, InvalidRequestError, LpwSdxlError
+from lpw_sdxl.schema import GenerationRequest
+
+if TYPE_CHECKING:
+    from lpw_sdxl.engine import Engine, GeneratedImage
+
+HEARTBEAT_S = 15.0  # proxies close what is silent for a minute
+PLACES_S = 1.0  # how often the place of a job that waits is looked up
+
+
+@dataclass(frozen=True)
+class StreamTools:
+    """What every stream of a service uses.
+
+    Attributes:
+        engine: makes the images.
+        encode: encodes an image as a file; CPU work, called in a thread.
+        previews: draws previews.
+        count_error: called with the code of every error that becomes an event.
+    """
+
+    engine: Engine
+    encode: Callable[[GeneratedImage], bytes]
+    previews: PreviewMaker
+    count_error: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """The images of one stream.
+
+    Attributes:
+        items: their requests; of a batch, also refusals.
+        preview_every: UNet calls from one preview to the next; 0 for none.
+        is_batch: whether events have their item's index, and refusals are events.
+    """
+
+    items: Sequence[GenerationRequest | InvalidRequestError]
+    preview_every: int
+    is_batch: bool = False
+
+
+class EventStream(Response):
+    """A response that makes the images of a plan while it reports on them.
+
+    Args:
+        tools: of the service.
+        call: that is answered.
+        plan: the images.
+    """
+
+    def __init__(self, tools: StreamTools, call: Call, plan: StreamPlan) -> None:
+        # nginx keeps an answer back unless it is told not to.
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__(headers=headers, media_type=EVENTS)
+        del self.headers["content-length"]
+        self._tools = tools
+        self._call = call
+        self._plan = plan
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer. The jobs end with the answer, however that ends."""
+        sender = Sender(send)
+        work = self._work(scope, receive, sender)
+        try:
+            await cancel_on_disconnect(Request(scope, receive), work)
+        except ClientLeftError as error:
+            if not sender.is_begun:
+                await self._refuse(error)(scope, receive, send)
+                return
+            self._tools.count_error(error.code)
+            await sender.end()
+
+    async def _work(self, scope: Scope, receive: Receive, sender: Sender) -> None:
+        wakeup = Wakeup()
+        async with asyncio.TaskGroup() as tasks:
+            images = [
+                self._begin(index, item, wakeup, tasks)
+                for index, item in enumerate(self._plan.items)
+            ]
+            if not self._plan.is_batch:
+                refusal = await _wait_for_acceptance(images[0], wakeup)
+                if refusal is not None:
+                    await self._refuse(refusal)(scope, receive, sender.send)
+                    return
+            await sender.begin(self)
+            await self._tell_all(images, wakeup, sender)
+            await sender.end()
+
+    def _begin(
+        self,
+        index: int,
+        item: GenerationRequest | InvalidRequestError,
+        wakeup: Wakeup,
+        tasks: asyncio.TaskGroup,
+    ) -> StreamedImage:
+        """Begin one image in a task of its own, or note its refusal."""
+        from lpw_sdxl.engine.job_registry import JobKey  # noqa: PLC0415 - it imports torch
+
+        plan, call = self._plan, self._call
+        own_id = call.item_id(index) if plan.is_batch else call.request_id
+        request = item if isinstance(item, InvalidRequestError) else item.named(own_id)
+        key = JobKey(call.owner, getattr(request, "request_id", None) or own_id)
+        image = StreamedImage(index if plan.is_batch else None, key, wakeup.wake)
+        if isinstance(request, InvalidRequestError):
+            image.outcome = request
+        else:
+            making = image.make(
+                self._tools.engine, request, plan.preview_every, leaves_room=plan.is_batch
+            )
+            tasks.create_task(making)
+        return image
+
+    async def _tell_all(
+        self, images: Sequence[StreamedImage], wakeup: Wakeup, sender: Sender
+    ) -> None:
+        """Send events until every image's outcome is told."""
+        looked_at = 0.0
+        left = [*images]
+        while left:
+            looks = time.monotonic() - looked_at >= PLACES_S
+            for image in left:
+                async for event in self._events_of(image, looks=looks):
+                    await sender.send_body(event)
+            if looks:
+                looked_at = time.monotonic()
+            left = [image for image in left if not image.is_told]
+            silent_s = time.monotonic() - sender.sent_at
+            if silent_s >= HEARTBEAT_S:
+                await sender.send_body(HEARTBEAT)
+                silent_s = 0.0
+            is_any_waiting = any(image.is_waiting for image in left)
+            rest_s = HEARTBEAT_S - silent_s
+            if left:
+                await wakeup.wait(min(rest_s, PLACES_S) if is_any_waiting else rest_s)
+
+    async def _events_of(self, image: StreamedImage, *, looks: bool) -> AsyncIterator[bytes]:
+        """Yield what a client does not know of an image yet.
+
+        Args:
+            image: of this stream.
+            looks: whether to look up the place of an image that waits.
+        """
+        tools, index = self._tools, image.index
+        is_first = image.is_accepted and image.told_place is None
+        if is_first or (looks and image.is_waiting):
+            status = tools.engine.jobs.find(image.key)
+            if status is not None and (is_first or status.place not in (None, image.told_place)):
+                image.told_place = status.place or 0
+                yield queued_event(status, index)
+        if image.has_progress:
+            preview = await tools.previews.make(image.take_preview())
+            status = tools.engine.jobs.find(image.key)
+            is_new = status is not None and status.unet_calls_done > image.told_call
+            if status is not None and (is_new or preview is not None):
+                image.told_call = status.unet_calls_done
+                yield progress_event(status, preview, index)
+        if image.outcome is not None:
+            outcome, image.outcome, image.is_told = image.outcome, None, True
+            yield await self._write_outcome(outcome, index)
+
+    async def _write_outcome(self, outcome: GeneratedImage | Exception, index: int | None) -> bytes:
+        """Write the last event of an image."""
+        if not isinstance(outcome, Exception):
+            image = outcome
+            encode = self._tools.encode
+            return await asyncio.to_thread(lambda: image_event(image, encode(image), index))
+        answer = _answer_to(outcome)
+        self._tools.count_error(answer.code)
+        return error_event(answer, index)
+
+    def _refuse(self, error: Exception) -> Response:
+        return self._call.endpoint.dialect.response(_answer_to(error))
+
+
+class Sender:
+    """The sending of one streamed body.
+
+    Attributes:
+        send: of the server; it waits for a client that does not read.
+        is_begun: whether the client has a status.
+        sent_at: when the last part went out (time.monotonic).
+    """
+
+    def __init__(self, send: Send) -> None:
+        self.send = send
+        self.is_begun = False
+        self.sent_at = 0.0
+
+    async def begin(self, response: Response) -> None:
+        """Send a response's status and headers."""
+        self.is_begun = True
+        status, headers = response.status_code, response.raw_headers
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        self.sent_at = time.monotonic()
+
+    async def send_body(self, content: bytes) -> None:
+        """Send a part of the body."""
+        await self.send({"type": "http.response.body", "body": content, "more_body": True})
+        self.sent_at = time.monotonic()
+
+    async def end(self) -> None:
+        """End the body."""
+        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _wait_for_acceptance(image: StreamedImage, wakeup: Wakeup) -> Exception | None:
+    """Wait until an image is accepted; return the error if it is refused."""
+    while not image.is_accepted and image.outcome is None:
+        await wakeup.wait(HEARTBEAT_S)
+    is_refused = isinstance(image.outcome, Exception) and not image.is_accepted
+    return image.outcome if is_refused and isinstance(image.outcome, Exception) else None
+
+
+def _answer_to(error: Exception) -> ErrorAnswer:
+    if isinstance(error, LpwSdxlError):
+        return ErrorAnswer.from_error(error)
+    return ErrorAnswer.from_status(500)
