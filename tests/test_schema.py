@@ -143,6 +143,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "loras": [],
         "image_format": "png",
         "deadline_s": None,
+        "request_id": None,
     }
 
 

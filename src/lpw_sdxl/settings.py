@@ -119,9 +119,6 @@ class Settings(LogSettings):
     """whether /metrics needs no token."""
     cors_origins: str = ""
     """origins whose web pages may ask, with commas or blanks between them."""
-    hosts: str = ""
-    """names of this server, with commas or blanks between them, under which clients without a token
-    see their jobs; addresses and names of private networks need not be listed."""
     lora_weights_bytes: Annotated[int | None, Ge(1)] = None
     """for the model's weights with LoRAs, which are kept for sets that are asked for again; None is
     1 GiB on a CPU and what is left free on a CUDA device."""

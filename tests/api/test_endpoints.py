@@ -158,6 +158,7 @@ HARDEST = (
 
 class Service:
     engine = "the engine"
+    previews = None
 
     def encode_file(self, image: Any) -> bytes:
         raise NotImplementedError

@@ -56,6 +56,7 @@ class Running:
     is_alive: bool
     is_ready: bool
     engine: Any = None
+    previews: Any = None
 
     def encode_file(self, image: Any) -> bytes:
         raise AssertionError(image)

@@ -13,6 +13,7 @@ from lpw_sdxl import errors
 from lpw_sdxl.api.dialect import NATIVE
 from lpw_sdxl.api.endpoints import Endpoint
 from lpw_sdxl.api.error_answer import ErrorAnswer
+from lpw_sdxl.api.jobs import job_endpoints
 from lpw_sdxl.api.native import native_endpoints
 from lpw_sdxl.api.native_schemas import ServedLimits
 from lpw_sdxl.api.openapi import write_document
@@ -28,7 +29,8 @@ def limits(**settings: Any) -> ServedLimits:
 
 
 def rows(served: ServedLimits, *, has_tokens: bool = False) -> tuple[Endpoint, ...]:
-    all_others = (*native_endpoints(served), *operation_endpoints(Settings()))
+    native = (*native_endpoints(served), *job_endpoints(workers=1))
+    all_others = (*native, *operation_endpoints(Settings()))
     return with_document(all_others, has_tokens=has_tokens)
 
 
@@ -175,9 +177,9 @@ def test_tokens_are_asked_for_where_they_are_needed_only() -> None:
     assert "401" not in document()["components"]["responses"]
     paths = document(has_tokens=True)["paths"]
     for path, operations in paths.items():
-        (operation,) = operations.values()
         is_open = path in ("/livez", "/readyz", "/healthz")
-        assert ("security" not in operation) == is_open, path
+        for operation in operations.values():
+            assert ("security" not in operation) == is_open, path
 
 
 def test_every_operation_lists_what_it_can_answer() -> None:
@@ -189,8 +191,12 @@ def test_every_operation_lists_what_it_can_answer() -> None:
     limited = read | {"429"}
     anywhere = limited | {"408", "415", "504"}
     assert listed == {
-        "/generate": anywhere | {"503"},
+        "/generate": anywhere | {"409", "503"},
+        "/generate_stream": anywhere | {"409", "503"},
         "/generate_batch": anywhere,
+        "/generate_batch_stream": anywhere,
+        "/jobs": limited | {"404"},  # beside other workers
+        "/jobs/{request_id}": limited | {"404"},
         "/inspect_prompt": anywhere,
         "/info": anywhere,
         "/livez": read | {"503"},

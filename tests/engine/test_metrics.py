@@ -170,6 +170,7 @@ def test_an_error_has_a_series_for_each_code_that_an_answer_can_have(
     [family] = [one for one in registry.collect() if one.name == "lpw_sdxl_errors"]
     assert {sample.labels["code"] for sample in family.samples} == {
         "body_too_large",
+        "cancelled",
         "client_left",
         "deadline_exceeded",
         "generation_failed",
@@ -184,6 +185,7 @@ def test_an_error_has_a_series_for_each_code_that_an_answer_can_have(
         "other",
         "out_of_memory",
         "overloaded",
+        "request_id_in_use",
         "timeout",
         "unauthorized",
         "unavailable",

@@ -104,7 +104,7 @@ class AccessTokens:
         return is_known & (bearer is not None)
 
     def owner(self, authorization: list[bytes]) -> str:
-        """Return a text that stands for the token of an allowed request, and does not tell it."""
+        """Return a text that stands for the token of an allowed request: a digest."""
         return _read_header(authorization)[1].hex()
 
 

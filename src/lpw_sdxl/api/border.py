@@ -10,7 +10,6 @@ from lpw_sdxl.api.access_tokens import AccessTokens, has_tokens
 from lpw_sdxl.api.asgi import Application
 from lpw_sdxl.api.endpoints import Backend, Endpoint, EndpointTable
 from lpw_sdxl.api.guard import Admission, RequestGuard
-from lpw_sdxl.api.hosts import Hosts, read_hosts
 from lpw_sdxl.api.listening import warn_if_exposed
 from lpw_sdxl.api.operation import operation_endpoints, with_document
 from lpw_sdxl.api.origins import OriginMiddleware, Origins, read_origins
@@ -26,11 +25,10 @@ def check_border(settings: Settings) -> None:
     """Check the settings of the border, before anything is loaded.
 
     Raises:
-        SettingsError: the tokens, their file, an origin or a host can't be used.
+        SettingsError: the tokens, their file or an origin can't be used.
     """
     AccessTokens.from_settings(settings)
     read_origins(settings.cors_origins)
-    read_hosts(settings.hosts)
 
 
 def guard_application(
@@ -58,7 +56,7 @@ def guard_application(
     opened = read_origins(settings.cors_origins)
     table = endpoint_table(endpoints, settings)
     origins = Origins(opened, is_name_trusted=tokens is not None)
-    admission = Admission(tokens, origins, Hosts(read_hosts(settings.hosts)))
+    admission = Admission(tokens, origins)
     guard = RequestGuard(
         app,
         table,

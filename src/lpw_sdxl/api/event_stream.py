@@ -41,7 +41,7 @@ PLACES_S = 1.0  # how often the place of a job that waits is looked up
 
 @dataclass(frozen=True)
 class StreamTools:
-    """What every stream of a service uses.
+    """The parts of a service that every stream uses.
 
     Attributes:
         engine: makes the images.
@@ -81,7 +81,7 @@ class EventStream(Response):
     """
 
     def __init__(self, tools: StreamTools, call: Call, plan: StreamPlan) -> None:
-        # nginx keeps an answer back unless it is told not to.
+        # nginx keeps an answer back without such a header.
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         super().__init__(headers=headers, media_type=EVENTS)
         del self.headers["content-length"]
@@ -115,7 +115,7 @@ class EventStream(Response):
                     await self._refuse(refusal)(scope, receive, sender.send)
                     return
             await sender.begin(self)
-            await self._tell_all(images, wakeup, sender)
+            await self._send_all(images, wakeup, sender)
             await sender.end()
 
     def _begin(
@@ -142,10 +142,10 @@ class EventStream(Response):
             tasks.create_task(making)
         return image
 
-    async def _tell_all(
+    async def _send_all(
         self, images: Sequence[StreamedImage], wakeup: Wakeup, sender: Sender
     ) -> None:
-        """Send events until every image's outcome is told."""
+        """Send events until every image's outcome is sent."""
         looked_at = 0.0
         left = [*images]
         while left:
@@ -155,7 +155,7 @@ class EventStream(Response):
                     await sender.send_body(event)
             if looks:
                 looked_at = time.monotonic()
-            left = [image for image in left if not image.is_told]
+            left = [image for image in left if not image.is_sent]
             silent_s = time.monotonic() - sender.sent_at
             if silent_s >= HEARTBEAT_S:
                 await sender.send_body(HEARTBEAT)
@@ -173,22 +173,28 @@ class EventStream(Response):
             looks: whether to look up the place of an image that waits.
         """
         tools, index = self._tools, image.index
-        is_first = image.is_accepted and image.told_place is None
+        is_first = image.is_accepted and image.known_place is None
         if is_first or (looks and image.is_waiting):
             status = tools.engine.jobs.find(image.key)
-            if status is not None and (is_first or status.place not in (None, image.told_place)):
-                image.told_place = status.place or 0
+            if status is not None and (is_first or status.place not in (None, image.known_place)):
+                image.known_place = status.place or 0
                 yield queued_event(status, index)
-        if image.has_progress:
-            preview = await tools.previews.make(image.take_preview())
-            status = tools.engine.jobs.find(image.key)
-            is_new = status is not None and status.unet_calls_done > image.told_call
-            if status is not None and (is_new or preview is not None):
-                image.told_call = status.unet_calls_done
-                yield progress_event(status, preview, index)
+        if image.has_progress and (event := await self._write_progress(image)):
+            yield event
         if image.outcome is not None:
-            outcome, image.outcome, image.is_told = image.outcome, None, True
+            if image.has_progress and (event := await self._write_progress(image)):
+                yield event  # the last, which came while the client was waited for
+            outcome, image.outcome, image.is_sent = image.outcome, None, True
             yield await self._write_outcome(outcome, index)
+
+    async def _write_progress(self, image: StreamedImage) -> bytes | None:
+        """Write an image's progress; None if its client knows it."""
+        preview = await self._tools.previews.make(image.take_preview())
+        status = self._tools.engine.jobs.find(image.key)
+        if status is None or (status.unet_calls_done <= image.known_call and preview is None):
+            return None
+        image.known_call = status.unet_calls_done
+        return progress_event(status, preview, image.index)
 
     async def _write_outcome(self, outcome: GeneratedImage | Exception, index: int | None) -> bytes:
         """Write the last event of an image."""

@@ -36,7 +36,7 @@ from lpw_sdxl.api.head import (
     refuse_body_headers,
     refuse_headers,
 )
-from lpw_sdxl.api.hosts import Hosts
+from lpw_sdxl.api.hosts import is_own_host
 from lpw_sdxl.api.loop_share import wait_for_share
 from lpw_sdxl.api.origins import Origins
 from lpw_sdxl.api.shaped_answer import ShapedAnswer
@@ -60,12 +60,10 @@ class Admission:
     Attributes:
         tokens: one of these is needed; None if no token is.
         origins: web pages of these may send requests.
-        hosts: under these names clients without a token see their jobs.
     """
 
     tokens: AccessTokens | None = None
     origins: Origins = field(default_factory=Origins)
-    hosts: Hosts = field(default_factory=Hosts)
 
     def owner(self, scope: Scope) -> str:
         """Return the owner of a request's jobs: its token's digest, else its address."""
@@ -75,7 +73,7 @@ class Admission:
 
     def sees_jobs(self, scope: Scope) -> bool:
         """Return whether a request may learn of its owner's jobs."""
-        return self.tokens is not None or self.hosts.trust(scope)
+        return self.tokens is not None or is_own_host(scope, self.origins)
 
 
 class RequestGuard:

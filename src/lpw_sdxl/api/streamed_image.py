@@ -1,4 +1,4 @@
-"""One image of a stream: what its job reports, from any thread, until its client is told."""
+"""One image of a stream: what its job reports, from any thread, until its client knows."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class StreamedImage:
         wake: called after every report; returns at once.
 
     Attributes:
-        outcome: the image or its error; None until then, and when it is told.
+        outcome: the image or its error; None until then, and once it is sent.
         is_accepted: whether nothing can refuse it any more.
         is_begun: whether it has left the queue.
-        is_told: whether its client has its outcome.
-        told_place: in the queue, as its client knows it; None if it knows none.
-        told_call: the UNet calls of which its client knows.
+        is_sent: whether its client has its outcome.
+        known_place: in the queue, as its client knows it; None if it knows none.
+        known_call: the UNet calls of which its client knows.
     """
 
     def __init__(self, index: int | None, key: JobKey, wake: Callable[[], None]) -> None:
@@ -41,9 +41,9 @@ class StreamedImage:
         self.outcome: GeneratedImage | Exception | None = None
         self.is_accepted = False
         self.is_begun = False
-        self.is_told = False
-        self.told_place: int | None = None
-        self.told_call = 0
+        self.is_sent = False
+        self.known_place: int | None = None
+        self.known_call = 0
         self._wake = wake
         self._has_progress = False
         self._preview: PreviewPicture | None = None
@@ -59,7 +59,7 @@ class StreamedImage:
         return self._has_progress
 
     def take_preview(self) -> PreviewPicture | None:
-        """Note that its client is told of the progress; return the newest preview, if any."""
+        """Note that its client learns of the progress; return the newest preview, if any."""
         self._has_progress = False
         preview, self._preview = self._preview, None
         return preview

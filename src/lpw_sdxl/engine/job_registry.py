@@ -30,7 +30,7 @@ PLACES_S = 0.25  # how old a job's place in the queue may be
 
 
 class JobKey(NamedTuple):
-    """What finds a job: two owners may use the same `request_id`."""
+    """The key of a job: two owners may use the same `request_id`."""
 
     owner: str
     request_id: str
@@ -48,7 +48,7 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True)
 class JobStatus:
-    """What is known of a job at one moment.
+    """A job at one moment.
 
     Attributes:
         request_id: its owner's name for it.
@@ -133,7 +133,7 @@ class TrackedJob:
                 self.job.future.cancel()
 
     def watch(self) -> None:
-        """Have previews drawn for a while."""
+        """Want previews for a while."""
         self._watched_until = time.monotonic() + WATCHED_S
 
     async def image(self) -> GeneratedImage:

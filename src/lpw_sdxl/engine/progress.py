@@ -1,4 +1,4 @@
-"""The progress of an image, its previews as files, and who listens to it."""
+"""The progress of an image, its previews as files, and its listener."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ImageProgress:
     Attributes:
         unet_calls_done: so far.
         unet_calls: in all; some schedulers make nearly two a step.
-        preview: a small picture of the expected image; None where nobody wants one or it could not
+        preview: a small picture of the expected image; None where none is wanted or it could not
             be made.
     """
 
