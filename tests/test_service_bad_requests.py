@@ -125,6 +125,9 @@ GOOD_REQUESTS: Mapping[str, tuple[str, str, Any]] = {
     "a WebP": ("POST", "/generate", {**GOOD, "image_format": "webp"}),
     "a LoRA": ("POST", "/generate", {**GOOD, "loras": [{"name": "Detail"}]}),
     "a batch": ("POST", "/generate_batch", {"requests": [GOOD, 5]}),
+    "a stream": ("POST", "/generate_stream", {**GOOD, "preview_every": 1}),
+    "a stream of a batch": ("POST", "/generate_batch_stream", {"requests": [GOOD, 5]}),
+    "jobs": ("GET", "/jobs", None),
     "an inspection": (
         "POST",
         "/inspect_prompt",
@@ -150,10 +153,33 @@ def test_a_good_answer_is_the_documents(
 
 
 def test_every_path_of_the_document_is_tried_above(document: Mapping[str, Any]) -> None:
-    assert {path for _, path, _ in GOOD_REQUESTS.values()} == set(document["paths"])
+    tried = {path for _, path, _ in GOOD_REQUESTS.values()} | {"/jobs/{request_id}"}
+    assert tried == set(document["paths"])
 
 
-@pytest.mark.parametrize("path", ["/generate", "/generate_batch", "/inspect_prompt", "/info"])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_job_is_the_documents(
+    client: httpx.Client, document: Mapping[str, Any], method: str
+) -> None:
+    client.post("/generate", json={**GOOD, "request_id": method})
+    for name, status in ((method, "200"), ("absent", "404")):
+        response = client.request(method, f"/jobs/{name}")
+        assert str(response.status_code) == status
+        documented = document["paths"]["/jobs/{request_id}"][method.lower()]["responses"][status]
+        assert_fits(documented, response.headers, response.content, document)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/generate",
+        "/generate_stream",
+        "/generate_batch",
+        "/generate_batch_stream",
+        "/inspect_prompt",
+        "/info",
+    ],
+)
 def test_the_documents_example_works(
     client: httpx.Client, document: Mapping[str, Any], path: str
 ) -> None:

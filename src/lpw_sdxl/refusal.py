@@ -17,6 +17,7 @@ from lpw_sdxl.errors import InvalidRequestError
 
 ErrorDetails = Mapping[str, Any]
 
+NEAR = 0.8  # of two names, from 0 to 1; `requests` and `request_id` are farther apart
 LONGEST_SHOWN_NAME = 64  # characters of a field's name that a client invented
 LONGEST_SHOWN_NUMBER = 24  # characters
 # Right values, by pydantic's types of error; in the braces, the error's context.
@@ -71,7 +72,7 @@ def _explain_unknown(details: ErrorDetails, model: type[BaseModel]) -> InvalidRe
     owner = _owner(model, path[:-1])
     noun = getattr(owner, "noun", "this request")
     known = [*owner.model_fields]
-    near = difflib.get_close_matches(str(path[-1]).lower(), known, n=1)
+    near = difflib.get_close_matches(str(path[-1]).lower(), known, n=1, cutoff=NEAR)
     shown = ".".join(map(str, path))[:LONGEST_SHOWN_NAME]
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
     if not known:

@@ -312,10 +312,10 @@ async def test_places_are_told_again_when_they_change(
 
     monkeypatch.setattr(job_registry, "PLACES_S", 0.0)
     others = [
-        asyncio.ensure_future(engine.generate(request(num_inference_steps=60, seed=seed)))
-        for seed in range(80)
+        asyncio.ensure_future(engine.generate(request(num_inference_steps=15, seed=seed)))
+        for seed in range(30)
     ]
-    while engine.queued_jobs < 80:
+    while engine.queued_jobs < 30:
         await asyncio.sleep(0.01)
     client = await answered(stream(tools, request(num_inference_steps=1)))
     places = [one["place"] for one in client.named("queued")]

@@ -13,8 +13,11 @@ from bad_requests.fields import CASES as FIELDS
 from bad_requests.heads import CASES as HEADS
 from bad_requests.loras import CASES as LORAS
 from bad_requests.prompts import CASES as PROMPTS
+from bad_requests.streams import CASES as STREAMS
 from bad_requests.values import CASES as VALUES
 
 __all__ = ["ALL_CASES", "SETTINGS", "Bad"]
 
-ALL_CASES: dict[str, list[Bad]] = BODIES | FIELDS | VALUES | PROMPTS | LORAS | BATCHES | HEADS
+ALL_CASES: dict[str, list[Bad]] = (
+    BODIES | FIELDS | VALUES | PROMPTS | LORAS | BATCHES | STREAMS | HEADS
+)

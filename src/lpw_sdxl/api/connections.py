@@ -9,7 +9,9 @@ its place. It knows nothing of HTTP but the answer 408, and nothing of uvicorn.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
@@ -123,6 +125,7 @@ class Connections:
         """Add a new connection; another one is closed if there are too many then."""
         connection.since = self._clock()
         self._of[Phase.HEAD][connection] = None
+        _bound_silence(connection.transport)
         if self.connections > self.limits.connections:
             oldest = next(iter(self._of[Phase.HEAD]))  # the new one itself if no other waits
             if oldest is connection:
@@ -251,6 +254,19 @@ class Connections:
 def is_over_limit(scope: MutableMapping[str, Any]) -> bool:
     """Return whether a request came while as many were under way as there may be."""
     return _OVER_LIMIT in scope
+
+
+def _bound_silence(transport: asyncio.Transport) -> None:
+    """Make the system close a connection whose client acknowledges nothing for UNREAD_S.
+
+    A client that vanished without a word, as a laptop that sleeps, would otherwise be sent the
+    events of a stream for a quarter of an hour.
+    """
+    connected = transport.get_extra_info("socket")
+    if connected is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        with contextlib.suppress(OSError):  # it is no TCP, or a sandbox's own network
+            milliseconds = round(UNREAD_S * 1000)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 def _older(connections: Iterable[Connection], moment: float) -> Iterator[Connection]:

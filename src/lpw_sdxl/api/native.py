@@ -20,6 +20,7 @@ from lpw_sdxl.api.native_schemas import (
     limit_request,
     seed_header,
 )
+from lpw_sdxl.api.stream_events import StreamData
 from lpw_sdxl.conditioning.explain import PromptExplanation
 from lpw_sdxl.engine.description import EngineDescription
 from lpw_sdxl.imaging import MEDIA_TYPES
@@ -87,7 +88,7 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
                 example | {"preview_every": 5},
                 add_limits=partial(limit_request, served=served),
             ),
-            Answer("Server-sent events: queued, progress, image or error.", (EVENTS,)),
+            Answer("Server-sent events: queued, progress, image, error.", (EVENTS,), StreamData),
             frozenset({409, 429, 503}),
         ),
         _endpoint(
@@ -100,7 +101,7 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
                 {"requests": [example], "preview_every": 5},
                 add_limits=partial(limit_batch, served=served),
             ),
-            Answer("Server-sent events: queued, progress, image or error.", (EVENTS,)),
+            Answer("Server-sent events: queued, progress, image, error.", (EVENTS,), StreamData),
         ),
         _endpoint(
             "inspect_prompt",

@@ -17,7 +17,7 @@ from starlette.routing import compile_path
 from lpw_sdxl import __version__
 from lpw_sdxl.api.asgi import JSON, JsonObject
 from lpw_sdxl.api.dialect import NATIVE
-from lpw_sdxl.api.endpoints import READING_METHODS, Answer, Body, Endpoint, operation_name
+from lpw_sdxl.api.endpoints import EVENTS, READING_METHODS, Answer, Body, Endpoint, operation_name
 from lpw_sdxl.api.openapi_errors import (
     BODY_STATUSES,
     HEAD_STATUSES,
@@ -159,8 +159,20 @@ def _success(answer: Answer, schemas: _Schemas) -> JsonObject:
 def _content(answer: Answer, media_type: str, schemas: _Schemas) -> JsonObject:
     if media_type == JSON:
         return schemas.answers.get(str(answer.type), {"type": "object"})
+    if media_type == EVENTS and answer.type is not None:
+        return _event(schemas.answers[str(answer.type)])
     is_text = media_type.startswith("text/")
     return {"type": "string"} if is_text else {"type": "string", "format": "binary"}
+
+
+def _event(data: JsonObject) -> JsonObject:
+    """Describe one event of a stream, which has JSON as its data."""
+    content = {"contentMediaType": JSON, "contentSchema": data}
+    return {
+        "type": "object",
+        "required": ["event", "data"],
+        "properties": {"event": {"type": "string"}, "data": {"type": "string", **content}},
+    }
 
 
 def _errors(row: Endpoint, is_closed: bool) -> JsonObject:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, NotRequired
 
-from lpw_sdxl.api.asgi import JsonObject
+from pydantic import Field, with_config
+from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
+
 from lpw_sdxl.api.error_answer import ErrorAnswer
-from lpw_sdxl.api.job_answer import JobAnswer
-from lpw_sdxl.imaging import MEDIA_TYPES, parameters_text
+from lpw_sdxl.api.job_answer import Count, JobAnswer, Preview, Seconds
+from lpw_sdxl.imaging import MEDIA_TYPES, MediaType, parameters_text
 
 if TYPE_CHECKING:
     from lpw_sdxl.engine import GeneratedImage
@@ -18,11 +21,77 @@ if TYPE_CHECKING:
 HEARTBEAT = b": still here\n\n"  # a comment, which is no event
 
 
+class _Indexed(TypedDict):
+    """The part of every event of a batch.
+
+    Attributes:
+        index: of the item.
+    """
+
+    index: NotRequired[Count]
+
+
+@with_config(extra="forbid")
+class Queued(_Indexed):
+    """The place of an accepted request; sent first, and again when it changes."""
+
+    request_id: str
+    place: Annotated[int, Field(ge=0, description="Jobs before it that wait to begin.")]
+    wait_s: Annotated[Seconds | None, Field(description="Expected until it begins, seconds.")]
+
+
+@with_config(extra="forbid")
+class Progress(_Indexed):
+    """The progress of an image."""
+
+    call: Annotated[int, Field(ge=1, description="UNet calls done.")]
+    calls: Annotated[int, Field(ge=1, description="UNet calls in all.")]
+    step: Annotated[int, Field(ge=0, description="Denoising steps done.")]
+    steps: Annotated[int, Field(ge=1, description="Denoising steps in all.")]
+    seconds_left: Annotated[Seconds | None, Field(description="Expected.")]
+    preview: Preview
+
+
+@with_config(extra="forbid")
+class Made(_Indexed):
+    """An image; the last event of its request."""
+
+    seed: Annotated[int, Field(ge=0, le=2**64 - 1, description="Makes the same image again.")]
+    width: Annotated[int, Field(ge=1, description="Pixels.")]
+    height: Annotated[int, Field(ge=1, description="Pixels.")]
+    media_type: MediaType
+    parameters: Annotated[str, Field(description="How it was made, in A1111's layout.")]
+    image: Annotated[
+        str,
+        Field(description="The file, in base64.", json_schema_extra={"contentEncoding": "base64"}),
+    ]
+
+
+@with_config(extra="forbid")
+class ErrorDetail(TypedDict):
+    """An error, as every answer has it."""
+
+    code: str
+    message: str
+    field: str | None
+
+
+@with_config(extra="forbid")
+class Failed(_Indexed):
+    """An error; the last event of its request."""
+
+    error: ErrorDetail
+
+
+StreamData = Queued | Progress | Made | Failed
+"""The data of the events `queued`, `progress`, `image` and `error`."""
+
+
 def queued_event(status: JobStatus, index: int | None) -> bytes:
     """Write where a job waits; one that has begun already waits for nothing."""
     job = JobAnswer.of(status)
     is_waiting = job.place is not None
-    data = {
+    data: Queued = {
         "request_id": job.request_id,
         "place": job.place or 0,
         "wait_s": job.wait_s if is_waiting else 0.0,
@@ -39,7 +108,7 @@ def progress_event(status: JobStatus, preview: str | None, index: int | None) ->
         index: of the item of a batch.
     """
     job = JobAnswer.of(status)
-    data = {
+    data: Progress = {
         "call": job.call,
         "calls": job.calls,
         "step": job.step,
@@ -59,7 +128,7 @@ def image_event(image: GeneratedImage, content: bytes, index: int | None) -> byt
         index: of the item of a batch.
     """
     record = image.record
-    data = {
+    data: Made = {
         "seed": record.seed,
         "width": record.size.width,
         "height": record.size.height,
@@ -75,6 +144,6 @@ def error_event(answer: ErrorAnswer, index: int | None) -> bytes:
     return _write("error", {"error": answer.detail()}, index)
 
 
-def _write(name: str, data: JsonObject, index: int | None) -> bytes:
+def _write(name: str, data: Mapping[str, object], index: int | None) -> bytes:
     whole = data if index is None else {"index": index, **data}
     return f"event: {name}\ndata: {json.dumps(whole)}\n\n".encode()
