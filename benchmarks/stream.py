@@ -140,7 +140,7 @@ def close_some(url: str, size: int, count: int, at_once: int, longest_s: float) 
 
 @dataclass(frozen=True)
 class Left:
-    """What a worker holds: tasks of its event loop, jobs, previews' bytes, files, threads, memory."""
+    """What a worker holds; previews in bytes, all of its memory in megabytes."""
 
     tasks: int
     jobs: int

@@ -357,3 +357,18 @@ def test_streams_that_are_closed_at_any_moment_leave_nothing(
     assert worker.num_threads() <= threads + 2
     assert "Traceback" not in server.log
     assert "never awaited" not in server.log
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_client_that_vanished_keeps_no_image_for_long(
+    server: Server, client: httpx.Client
+) -> None:
+    """Its system acknowledges nothing: after a minute the connection ends, and so does the job."""
+    body = LONG | {"width": 768, "height": 768, "preview_every": 1, "request_id": "vanished"}
+    with connect(server, body) as vanished:
+        assert vanished.recv(12) == b"HTTP/1.1 200"
+        vanish(vanished)
+        state = lambda: client.get("/jobs/vanished").json()["state"]  # noqa: E731
+        until(lambda: state() == "cancelled", seconds=120)
+    until(lambda: jobs_under_way(client) == 0)

@@ -35,6 +35,7 @@ ROWS = (
 LIVE = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"
 POST = b"POST /generate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
 ASK = POST + b"content-length: 2\r\n\r\n{}"
+ASK_WORK = b"GET /work HTTP/1.1\r\nhost: a\r\n\r\n"
 SLOW = POST + b"content-length: 100\r\n\r\n{"
 
 
@@ -343,3 +344,16 @@ def test_few_connections_are_accepted_in_one_turn() -> None:
             transport.close()
         server.close()
         loop.run_until_complete(asyncio.sleep(0.01))
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs Linux")
+def test_the_system_closes_what_acknowledges_nothing(serving: Serving) -> None:
+    with serving.connect(ASK_WORK) as client:
+        while serving.application.working == 0:
+            time.sleep(0.01)
+        (connection,) = serving.registry._of[limits_module.Phase.ANSWER]
+        connected = connection.transport.get_extra_info("socket")
+        option = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        assert option == round(UNREAD_S * 1000)
+        serving.application.is_done.set()
+        assert client.recv(1000)

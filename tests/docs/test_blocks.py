@@ -63,11 +63,12 @@ IMPORTS = blocks("sh", IMPORT)
 ADDON_IMPORTS = [block for block in IMPORTS if block.page == "docs/loras.md"]
 EXPLANATIONS = blocks("sh", EXPLAIN)
 PROGRAMS = blocks("python")
+SCRIPTS = blocks("js")
 REQUESTS = blocks("json")
 
 
 def test_every_block_is_run_or_listed_with_a_reason() -> None:
-    run = [*CURLS, *IMPORTS, *EXPLANATIONS, *PROGRAMS, *REQUESTS]
+    run = [*CURLS, *IMPORTS, *EXPLANATIONS, *PROGRAMS, *SCRIPTS, *REQUESTS]
     others = [block for block in BLOCKS if block not in run and block.commands != START]
     assert sorted(map(first_words, others)) == sorted(NOT_RUN)
     shown = [block for block in BLOCKS if block.shown is not None]
@@ -225,6 +226,15 @@ def test_a_python_block_works(server: Server, home: Path, tmp_path: Path, block:
         assert output == block.shown
     if "generate_batch" in block.text:
         assert {"batch-0.png", "batch-1.png"} <= set(os.listdir(tmp_path))
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node, in a browser's place")
+@pytest.mark.parametrize("block", SCRIPTS, ids=str)
+def test_a_javascript_block_works(server: Server, tmp_path: Path, block: Block) -> None:
+    script = tmp_path / "script.mjs"
+    script.write_text(block.text.replace(ADDRESS, server.url))
+    output = run_block(["node", str(script)], tmp_path, {**os.environ})
+    assert "image/png" in output
 
 
 @pytest.mark.parametrize("block", EXPLANATIONS, ids=str)

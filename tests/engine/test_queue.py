@@ -194,6 +194,32 @@ def test_a_small_image_is_taken_though_only_large_ones_have_been_seen() -> None:
     assert len(queue) == 1
 
 
+def test_places_say_when_a_job_may_begin() -> None:
+    pace = known_pace()
+    queue = make_queue(pace=pace, active=Load(4, Work(20, 40), rows=MAX_ROWS - 2))
+    jobs = [make_job(steps=10) for _ in range(3)]
+    for job in jobs:
+        queue.put(job)
+    assert [job.place for job in jobs] == [None] * 3
+    queue.note_places()
+    places = [job.place for job in jobs if job.place is not None]
+    assert [place.before for place in places] == [0, 1, 2]
+    first, second, third = (place.wait_s for place in places)
+    assert first == 0  # there is room for it
+    assert second is not None
+    assert third is not None
+    assert 0 < second < third
+    assert third - second == pytest.approx(QUEUED_S, rel=0.01)
+
+
+def test_a_wait_is_unknown_before_the_first_call() -> None:
+    queue = make_queue(active=Load(1, Work(20, 40), rows=MAX_ROWS))
+    job = make_job(steps=10)
+    queue.put(job)
+    queue.note_places()
+    assert job.place == (0, None)
+
+
 def test_late_and_cancelled_jobs_are_dropped() -> None:
     queue = make_queue()
     late, cancelled, both, patient = (

@@ -123,9 +123,9 @@ class Connections:
 
     def add(self, connection: Connection) -> None:
         """Add a new connection; another one is closed if there are too many then."""
+        _bound_silence(connection.transport)
         connection.since = self._clock()
         self._of[Phase.HEAD][connection] = None
-        _bound_silence(connection.transport)
         if self.connections > self.limits.connections:
             oldest = next(iter(self._of[Phase.HEAD]))  # the new one itself if no other waits
             if oldest is connection:

@@ -108,7 +108,9 @@ class RequestGuard:
         self._count_error = count_error
         self._backend = backend
         self._turns = {
-            row.path: asyncio.Semaphore(row.at_once) for row in table if row.at_once is not None
+            (row.path, row.methods): asyncio.Semaphore(row.at_once)
+            for row in table
+            if row.at_once is not None
         }
         self._bodies = BodyIntake(body_memory_bytes, body_seconds)
         types = {row.body.type for row in table if row.body and row.body.type}
@@ -189,7 +191,7 @@ class RequestGuard:
                 return
             call = find_call(admitted) or judged
             answer.request_id, endpoint = call.request_id, call.endpoint
-            async with self._turns.get(endpoint.path, nullcontext()):
+            async with self._turns.get((endpoint.path, endpoint.methods), nullcontext()):
                 if endpoint.handler is not None and endpoint.is_direct:
                     request = Request(admitted)
                     response = await endpoint.handler(call, request, self._backend())

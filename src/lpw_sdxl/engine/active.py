@@ -49,7 +49,8 @@ class ActiveJobs:
         """Count the jobs, and the work still to be done for them."""
         jobs = [*self]
         work = (job.shared_work(self._max_rows) for job in jobs)
-        return Load(len(jobs), reduce(Work.plus, work, NO_WORK))
+        rows = sum(job.spec.rows for job in jobs)
+        return Load(len(jobs), reduce(Work.plus, work, NO_WORK), rows)
 
     def admit(self, waiting: Sequence[Job]) -> list[int]:
         """Choose which waiting jobs begin now: indexes into `waiting`, ascending."""

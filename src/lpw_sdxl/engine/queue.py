@@ -29,10 +29,12 @@ class Load:
     Attributes:
         jobs: their number.
         work: that is left for them, in UNet calls that are shared as well as possible.
+        rows: of a UNet call with all that have begun.
     """
 
     jobs: int
     work: Work
+    rows: int = 0
 
 
 class JobQueue:
@@ -153,12 +155,15 @@ class JobQueue:
         """Note the place of each job that waits in `Job.place`, by a pace in the jobs' favour."""
         with self._changed:
             active, before = self._active_load(), NO_WORK
-            # The jobs under way leave room one after the other.
-            first = Work(
-                active.work.calls / max(1, active.jobs), active.work.cost / max(1, active.jobs)
-            )
+            rows = active.rows
+            # Where there is no room, the jobs under way make some one after the other.
+            share = 1 / max(1, active.jobs)
+            first = Work(active.work.calls * share, active.work.cost * share)
             for index, job in enumerate(self._jobs):
-                job.place = QueuePlace(index, self._pace.seconds_for(first.plus(before)))
+                rows += job.spec.rows
+                has_room = rows <= self._max_rows
+                wait_s = 0.0 if has_room else self._pace.seconds_for(first.plus(before))
+                job.place = QueuePlace(index, wait_s)
                 before = before.plus(job.shared_work(self._max_rows))
 
     def close(self) -> None:
