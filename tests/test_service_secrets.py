@@ -26,7 +26,8 @@ TOKENS = (f"{CANARY}-of-settings-1", f"{CANARY}-of-settings-2")
 FILE_TOKEN = f"{CANARY}-of-the-file-1"
 WRONG = f"{CANARY}-that-is-wrong"
 PATHS = ["/", "/docs.json", "/schema.json", "/metrics", "/livez", "/readyz", "/healthz", "/nowhere"]
-ENDPOINTS = ["/generate", "/generate_batch", "/inspect_prompt", "/info"]
+PATHS += ["/jobs", "/jobs/absent"]
+ENDPOINTS = ["/generate", "/generate_stream", "/generate_batch", "/inspect_prompt", "/info"]
 
 
 class Scene(NamedTuple):
@@ -83,6 +84,7 @@ def ask_everything(server: Server) -> Iterator[tuple[str, bytes]]:
         "in a cookie": {"cookie": f"token={TOKENS[1]}", **bearer(TOKENS[1])},
     }
     bodies = {"/generate": {"prompt": "a", "num_inference_steps": 1}, "/info": {}}
+    bodies["/generate_stream"] = bodies["/generate"] | {"preview_every": 1}
     bodies |= {"/generate_batch": {"requests": [bodies["/generate"]]}}
     with httpx.Client(base_url=server.url, timeout=120) as client:
         for name, sent in headers.items():

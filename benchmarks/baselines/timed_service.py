@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import bentoml
 
 from lpw_sdxl.engine import ImageProgress, Listener
-from lpw_sdxl.engine.job_registry import TrackedJob
+from lpw_sdxl.engine.tracked_job import TrackedJob
 from service import LpwSdxl
 
 __all__ = ["LpwSdxl"]

@@ -21,7 +21,7 @@ from lpw_sdxl.api.event_stream import EventStream, StreamPlan, StreamTools
 from lpw_sdxl.api.previews import PreviewMaker
 from lpw_sdxl.client import Event, EventParser
 from lpw_sdxl.engine import Engine
-from lpw_sdxl.engine.job_registry import JobKey, JobState, JobStatus
+from lpw_sdxl.engine.tracked_job import JobKey, JobState, JobStatus
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.schema import GenerationRequest
 

@@ -17,8 +17,9 @@ from PIL import Image
 
 from lpw_sdxl.diffusion.preview import UndrawnPreview
 from lpw_sdxl.engine import Engine, Listener, job_registry
-from lpw_sdxl.engine.job_registry import JobKey, JobRegistry, JobState
+from lpw_sdxl.engine.job_registry import JobRegistry
 from lpw_sdxl.engine.progress import PreviewPicture
+from lpw_sdxl.engine.tracked_job import JobKey, JobState
 from lpw_sdxl.errors import InvalidRequestError, JobCancelledError, RequestIdInUseError
 from lpw_sdxl.schema import GenerationRequest
 

@@ -126,7 +126,7 @@ class EventStream(Response):
         tasks: asyncio.TaskGroup,
     ) -> StreamedImage:
         """Begin one image in a task of its own, or note its refusal."""
-        from lpw_sdxl.engine.job_registry import JobKey  # noqa: PLC0415 - it imports torch
+        from lpw_sdxl.engine.tracked_job import JobKey  # noqa: PLC0415 - it imports torch
 
         plan, call = self._plan, self._call
         own_id = call.item_id(index) if plan.is_batch else call.request_id

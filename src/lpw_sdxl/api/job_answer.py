@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 if TYPE_CHECKING:
-    from lpw_sdxl.engine.job_registry import JobStatus
+    from lpw_sdxl.engine.tracked_job import JobStatus
 
 Preview = Annotated[
     str | None,

@@ -15,7 +15,7 @@ from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.api.job_answer import JobAnswer
 
 if TYPE_CHECKING:
-    from lpw_sdxl.engine.job_registry import JobKey
+    from lpw_sdxl.engine.tracked_job import JobKey
 
 AT_ONCE = 4
 ONE_JOB = "/jobs/{request_id}"
@@ -67,7 +67,7 @@ async def answer_cancel(call: Call, _request: Request, backend: Backend) -> Resp
 
 
 def _key(call: Call) -> JobKey:
-    from lpw_sdxl.engine.job_registry import JobKey  # noqa: PLC0415 - it imports torch
+    from lpw_sdxl.engine.tracked_job import JobKey  # noqa: PLC0415 - it imports torch
 
     return JobKey(call.owner, call.parameters["request_id"])
 

@@ -16,7 +16,7 @@ from lpw_sdxl.imaging import MEDIA_TYPES, MediaType, parameters_text
 
 if TYPE_CHECKING:
     from lpw_sdxl.engine import GeneratedImage
-    from lpw_sdxl.engine.job_registry import JobStatus
+    from lpw_sdxl.engine.tracked_job import JobStatus
 
 HEARTBEAT = b": still here\n\n"  # a comment, which is no event
 

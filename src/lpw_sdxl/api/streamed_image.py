@@ -11,8 +11,8 @@ from lpw_sdxl.errors import LpwSdxlError
 
 if TYPE_CHECKING:
     from lpw_sdxl.engine import Engine, GeneratedImage, ImageProgress, Listener
-    from lpw_sdxl.engine.job_registry import JobKey
     from lpw_sdxl.engine.progress import PreviewPicture
+    from lpw_sdxl.engine.tracked_job import JobKey
     from lpw_sdxl.schema import GenerationRequest
 
 logger = logging.getLogger(__name__)

@@ -31,12 +31,13 @@ from lpw_sdxl.engine.description import (
     describe_model,
 )
 from lpw_sdxl.engine.job import GeneratedImage, Job, JobSpec
-from lpw_sdxl.engine.job_registry import JobKey, JobRegistry, new_request_id
+from lpw_sdxl.engine.job_registry import JobRegistry
 from lpw_sdxl.engine.loop import StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics, LoopCounters
 from lpw_sdxl.engine.progress import Listener
 from lpw_sdxl.engine.resolver import RequestResolver
+from lpw_sdxl.engine.tracked_job import JobKey, new_request_id
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
 from lpw_sdxl.prompt import PromptStyle

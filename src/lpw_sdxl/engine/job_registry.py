@@ -10,179 +10,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import NamedTuple
 
-from lpw_sdxl.engine.job import GeneratedImage, Job
-from lpw_sdxl.engine.progress import ImageProgress, Listener, PreviewPicture
+from lpw_sdxl.engine.progress import PreviewPicture
+from lpw_sdxl.engine.tracked_job import JobKey, JobState, JobStatus, TrackedJob
 from lpw_sdxl.errors import JobCancelledError, LpwSdxlError, RequestIdInUseError
 
 KEPT_S = 60.0
 MAX_ENDED = 1000  # kept at once; the oldest goes first
 MAX_PREVIEW_BYTES = 32 * 1024 * 1024
-WATCHED_S = 10.0  # after a look at a job, previews are drawn for so long
 PLACES_S = 0.25  # how old a job's place in the queue may be
-
-
-class JobKey(NamedTuple):
-    """The key of a job: two owners may use the same `request_id`."""
-
-    owner: str
-    request_id: str
-
-
-class JobState(StrEnum):
-    """A state of a job; the last three are final."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True)
-class JobStatus:
-    """A job at one moment.
-
-    Attributes:
-        request_id: its owner's name for it.
-        state: what it is doing.
-        age_s: seconds since it came.
-        place: jobs before it that wait to begin; None if it does not wait.
-        wait_s: expected until it begins, seconds; None if it does not wait, or is not known.
-        unet_calls_done: so far.
-        unet_calls: in all; 0 as long as it is read.
-        steps_done: so far, of `steps`.
-        steps: of the request.
-        seconds_left: expected; None where it is not known.
-        preview: the last one; None without one, and when the job has ended.
-        error_code: of a job that failed.
-    """
-
-    request_id: str
-    state: JobState
-    age_s: float
-    place: int | None = None
-    wait_s: float | None = None
-    unet_calls_done: int = 0
-    unet_calls: int = 0
-    steps_done: int = 0
-    steps: int = 0
-    seconds_left: float | None = None
-    preview: PreviewPicture | None = None
-    error_code: str | None = None
-
-
-def new_request_id() -> str:
-    """Make an id for a request that has none."""
-    return uuid.uuid4().hex
-
-
-class TrackedJob:
-    """A job as the registry sees it, from its request's acceptance to its end."""
-
-    def __init__(self, key: JobKey, registry: JobRegistry, came_at: float) -> None:
-        self.key = key
-        self.state = JobState.QUEUED
-        self.came_at = came_at
-        self.ended_at = 0.0
-        self.job: Job | None = None
-        self.progress: ImageProgress | None = None
-        self.steps = 0
-        self.error_code: str | None = None
-        self._registry = registry
-        self._watched_until = 0.0
-        self._is_cancelled = False
-        self._cancelling = threading.Lock()
-
-    def listen(self, listener: Listener | None) -> Listener:
-        """Return a listener that notes the progress and passes it on to another."""
-
-        def wants_preview(calls_done: int) -> bool:
-            is_wanted = listener is not None and listener.wants_preview(calls_done)
-            return is_wanted or time.monotonic() < self._watched_until
-
-        def on_progress(progress: ImageProgress) -> None:
-            self.progress = ImageProgress(progress.unet_calls_done, progress.unet_calls)
-            if progress.preview is not None:
-                self._registry.keep_preview(self.key, progress.preview)
-            if listener is not None:
-                listener.on_progress(progress)
-
-        return Listener(on_progress, wants_preview)
-
-    def accept(self, job: Job) -> None:
-        """Note that the job is in the queue."""
-        with self._cancelling:
-            self.job = job
-            self.steps = job.spec.request.num_inference_steps
-            if self._is_cancelled:
-                job.future.cancel()
-
-    def cancel(self) -> None:
-        """Cancel the job; one that is finished stays so."""
-        with self._cancelling:
-            self._is_cancelled = True
-            if self.job is not None:
-                self.job.future.cancel()
-
-    def watch(self) -> None:
-        """Want previews for a while."""
-        self._watched_until = time.monotonic() + WATCHED_S
-
-    async def image(self) -> GeneratedImage:
-        """Wait for the image of the accepted job.
-
-        Raises:
-            JobCancelledError: its owner has cancelled it.
-            LpwSdxlError: the job failed.
-        """
-        assert self.job is not None
-        try:
-            return await asyncio.wrap_future(self.job.future)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._is_cancelled and not (task and task.cancelling()):
-                raise JobCancelledError("its owner has cancelled this image") from None
-            raise
-
-    def end(self, state: JobState) -> None:
-        """Note the end, and drop what only a job under way needs."""
-        self.state = state
-        self.ended_at = time.monotonic()
-        self.job = None
-
-    def status(self, preview: PreviewPicture | None) -> JobStatus:
-        """Describe the job now."""
-        now = time.monotonic()
-        job, state = self.job, self.state
-        done, calls = 0, 0 if job is None else job.spec.unet_calls
-        if self.progress is not None:
-            done, calls = self.progress.unet_calls_done, self.progress.unet_calls
-        begun_at = None if job is None else job.begun_at
-        if state is JobState.QUEUED and begun_at is not None:
-            state = JobState.RUNNING
-        is_waiting = state is JobState.QUEUED and job is not None
-        return JobStatus(
-            self.key.request_id,
-            state,
-            now - self.came_at,
-            place=job.place.before if is_waiting and job and job.place else None,
-            wait_s=job.place.wait_s if is_waiting and job and job.place else None,
-            unet_calls_done=done,
-            unet_calls=calls,
-            steps_done=self.steps * done // calls if calls else 0,
-            steps=self.steps,
-            seconds_left=(now - begun_at) / done * (calls - done) if done and begun_at else None,
-            preview=preview,
-            error_code=self.error_code,
-        )
 
 
 class JobRegistry:
@@ -219,7 +58,7 @@ class JobRegistry:
         Raises:
             RequestIdInUseError: the owner has a job of this id under way.
         """
-        tracked = TrackedJob(key, self, time.monotonic())
+        tracked = TrackedJob(key, self.keep_preview)
         with self._lock:
             if key in self._under_way:
                 raise RequestIdInUseError(
