@@ -51,9 +51,17 @@ from lpw_sdxl.errors import LpwSdxlError, ModelError, SettingsError
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.request_limits import ParsedBatch
 from lpw_sdxl.schema import BatchRequest, GenerationRequest, InfoRequest, InspectionRequest
-from lpw_sdxl.settings import LogSettings, Settings, check_workers, list_gone, read_settings
-from lpw_sdxl.store.entries import MOUNTED, find_served
+from lpw_sdxl.settings import (
+    LogSettings,
+    Settings,
+    check_workers,
+    list_gone,
+    list_renamed,
+    read_settings,
+)
 from lpw_sdxl.store.manifest import read_manifest, verify_files
+from lpw_sdxl.store.served import find_served
+from lpw_sdxl.store.volume import open_volume
 
 if TYPE_CHECKING:
     from lpw_sdxl.engine import GeneratedImage
@@ -76,9 +84,11 @@ try:
     if read_settings(LogSettings).log_format == "json":
         log_as_json()
     SETTINGS = read_settings(Settings)
-    MODEL_ENTRY = find_served(SETTINGS.model, ARGUMENTS.model, Path(__file__).parent)
+    VOLUME = open_volume(SETTINGS.store)
+    MODEL = find_served(SETTINGS.model, ARGUMENTS.model, Path(__file__).parent, VOLUME)
+    MODEL_ENTRY = MODEL.entry
     ADDON_TAGS = built_in_tags(ARGUMENTS.addons, Path(__file__).parent)
-    ADDON_FOLDERS = served_directories(ADDON_TAGS, Path(__file__).parent, SETTINGS.addons)
+    ADDON_FOLDERS = served_directories(ADDON_TAGS, Path(__file__).parent, VOLUME)
 except (SettingsError, ModelError) as error:
     sys.exit(f"lpw-sdxl: {error}")
 
@@ -156,7 +166,7 @@ class LpwSdxl:
     def verify_model() -> None:
         """Check model and device once, in the supervisor, before a worker starts."""
         started = time.monotonic()
-        for sentence in list_gone(os.environ):
+        for sentence in [*list_gone(os.environ), *list_renamed(os.environ)]:
             logger.warning("%s", sentence)
         try:
             check_border(SETTINGS)
@@ -276,7 +286,7 @@ SERVICE = cast("Service[Any]", LpwSdxl)
 SERVICE.add_asgi_middleware(HandlerMiddleware, backend=bentoml.get_current_service)
 # A bento carries the models that its service names. These are not attributes of the class, because
 # their number is not known.
-BUILT_IN = ADDON_TAGS if ARGUMENTS.model == MOUNTED else [MODEL_ENTRY.tag, *ADDON_TAGS]
+BUILT_IN = [MODEL_ENTRY.tag, *ADDON_TAGS] if MODEL.is_built_in else ADDON_TAGS
 SERVICE.models.extend(BentoModel(tag) for tag in BUILT_IN)
 
 

@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 
 from conftest import ROOT, Store, store_environment
-from serving import Server, serving
+from serving import Server, assert_one_sentence, serve_to_its_end, serving
 
 pytestmark = pytest.mark.processes
 
@@ -367,23 +367,6 @@ def test_liveness_and_readiness_follow_the_engine(store: Store) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-3:] == ["200 200", "503 503", "503 unavailable"]
-
-
-def serve_to_its_end(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bentoml", "serve", "service:LpwSdxl", "--port", "0"]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-def assert_one_sentence(ended: subprocess.CompletedProcess[str], *parts: str) -> None:
-    assert ended.returncode != 0
-    output = ended.stdout + ended.stderr
-    assert "Traceback" not in output
-    lines = [line for line in output.splitlines() if line.strip()]
-    assert len(lines) == 1, output
-    for part in parts:
-        assert part in lines[0]
 
 
 def test_no_model_ends_the_start_with_the_command_to_run(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
-"""What LoRAs and embeddings a service offers: a bento its own, a checkout all; any mounted ones."""
+"""What LoRAs and embeddings a service offers: a bento its own, a checkout all; a volume more."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from lpw_sdxl.errors import ModelError, SettingsError
+from lpw_sdxl.errors import ModelError
+from lpw_sdxl.store.command import import_command
 from lpw_sdxl.store.entries import bento_tags, find_entry, list_addons
 from lpw_sdxl.store.kind import kind_of_store_name
+from lpw_sdxl.store.volume import Volume
 
 
 def built_in_tags(argument: str, folder: Path) -> list[str]:
@@ -28,38 +30,33 @@ def built_in_tags(argument: str, folder: Path) -> list[str]:
         if kind_of_store_name(name) is None:
             raise ModelError(
                 f"{name} is neither a LoRA nor an embedding; lora-NAME or embedding-NAME is right, "
-                "as `python model_import.py list` shows them."
+                f"as `{import_command('list')}` shows them."
             )
     return [find_entry(name).tag for name in names]
 
 
-def served_directories(tags: list[str], folder: Path, mounted: Path | None) -> list[Path]:
+def served_directories(tags: list[str], folder: Path, volume: Volume | None) -> list[Path]:
     """Return the directories of the entries that a service offers.
+
+    Of a name that is in two places, a bento's own comes before the volume's, and the volume's
+    before that of a checkout's store.
 
     Args:
         tags: that the service was built with; outside a bento, none stands for all in the store.
         folder: where service.py lies; in a bento, `bento.yaml` lies above it.
-        mounted: the setting `LPW_SDXL_ADDONS`.
+        volume: that `LPW_SDXL_STORE` names, or None.
 
     Raises:
         ModelError: an entry of the bento is missing.
-        SettingsError: the mounted folder is not there.
+        SettingsError: the volume can't be read.
     """
+    there = volume.addon_directories() if volume else []
     if tags or bento_tags(folder) is not None:
-        own = [find_entry(tag).path for tag in tags]
-    else:
-        own = [entry.path for entry in list_addons()]
-    return [*own, *_mounted_directories(mounted)]
+        return _joined([find_entry(tag).path for tag in tags], there)
+    return _joined(there, [entry.path for entry in list_addons()])
 
 
-def _mounted_directories(folder: Path | None) -> list[Path]:
-    if folder is None:
-        return []
-    if not folder.is_dir():
-        raise SettingsError(
-            f"LPW_SDXL_ADDONS names {folder}, which is no folder; one that holds NAME/VERSION/, as"
-            " BentoML's model store does, would be right"
-        )
-    return sorted(
-        path for path in folder.glob("*/*/") if kind_of_store_name(path.parent.name) is not None
-    )
+def _joined(first: list[Path], second: list[Path]) -> list[Path]:
+    """Return both, without what the second has of a name of the first."""
+    names = {path.parent.name for path in first}
+    return [*first, *(path for path in second if path.parent.name not in names)]

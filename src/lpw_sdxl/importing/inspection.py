@@ -23,6 +23,7 @@ from lpw_sdxl.importing.addon_rows import addon_rows
 from lpw_sdxl.importing.checkpoints import left_out_rows, summary_rows
 from lpw_sdxl.importing.console import Row
 from lpw_sdxl.lora.preflight import describe_file
+from lpw_sdxl.store.command import import_command
 from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo, read_header
@@ -112,9 +113,9 @@ def _half_rows(header: CheckpointHeader) -> list[Row]:
     return [
         *addon_rows(header, AddonKind.EMBEDDING, details, header_notes(header)),
         ("text encoders", f"one, of the width {tensor.shape[-1]}; the other's file is needed too"),
-        ("import it with", embedding_preflight.HOW_TO_JOIN),
+        ("import it with", embedding_preflight.how_to_join()),
     ]
 
 
 def _command(kind: AddonKind) -> Row:
-    return "import it with", f"python model_import.py {kind} FILE"
+    return "import it with", import_command(f"{kind} FILE")
