@@ -36,10 +36,12 @@ help: ## list the targets
 install: $(BIN)/.runtime ## install what the service needs into .venv
 
 serve: $(BIN)/.runtime ## import the demo model if none is imported yet, and serve MODEL on PORT (3000)
-	@models=$$($(BIN)/python model_import.py list model); test -n "$$models" || $(BIN)/python model_import.py demo
+	@models=$$($(BIN)/python model_import.py list model); \
+	  [ -n "$$models" ] || models=$$(env -u LPW_SDXL_STORE -u LPW_SDXL_ADDONS $(BIN)/python model_import.py list model); \
+	  [ -n "$$models" ] || $(BIN)/python model_import.py demo
 	@$(BIN)/python -c "$$CHECK_PORT" "$(HOST)" "$(PORT)"
 	@echo "Starting the service on http://$(HOST):$(PORT); Ctrl-C stops it."
-	@BENTOML_CONFIG="$(CURDIR)/configuration.yaml" LPW_SDXL_MODEL="$${LPW_SDXL_MODEL:-$(MODEL)}" $(BIN)/bentoml serve service:LpwSdxl --host $(HOST) --port $(PORT)
+	@BENTOML_CONFIG="$(CURDIR)/configuration.yaml" LPW_SDXL_MODEL="$${LPW_SDXL_MODEL:-$(filter-out sdxl:latest,$(MODEL))}" $(BIN)/bentoml serve service:LpwSdxl --host $(HOST) --port $(PORT)
 
 test: check ## install what is missing, then run every check and test
 	@echo "Running the tests; some start real servers, so this takes minutes."
@@ -55,7 +57,7 @@ check: $(BIN)/.development ## lint, types and the direction of imports
 
 bundle: $(BIN)/.runtime ## build the bento with the model MODEL in it (sdxl:latest, or mounted for none), and ADDONS=lora-a,embedding-b
 	@[ "$(MODEL)" != mounted ] || [ -z "$(ADDONS)" ] || { echo "MODEL=mounted takes no ADDONS: a mounted store hides what is in the bento; mount them with the model." >&2; exit 2; }
-	@tag=mounted; [ "$(MODEL)" = mounted ] || tag=$$($(BIN)/python model_import.py verify $(MODEL) | tail -1) && \
+	@unset LPW_SDXL_STORE LPW_SDXL_ADDONS; tag=mounted; [ "$(MODEL)" = mounted ] || tag=$$($(BIN)/python model_import.py verify $(MODEL) | tail -1) && \
 	  echo "Building a bento with $$tag in it; packages are locked, which takes a minute." && \
 	  $(BIN)/bentoml build --arg model=$$tag $(if $(ADDONS),--arg addons=$(ADDONS))
 

@@ -68,6 +68,8 @@ def read_arguments() -> argparse.Namespace:
 def split_copy(containerfile: str, context: Path) -> str:
     """Replace the step that copies everything by one for each model, then one for each other part.
 
+    The demo model is a part of its own, below what changes with each bento.
+
     Args:
         containerfile: BentoML's.
         context: the folder that it builds from.
@@ -79,10 +81,12 @@ def split_copy(containerfile: str, context: Path) -> str:
         )
     models = sorted(path for path in (context / "models").iterdir() if path.is_dir())
     rest = {FILE_NAME, "models"} if models else {FILE_NAME}  # an empty folder is a mount point
-    others = sorted(path for path in context.iterdir() if path.name not in rest)
+    others = sorted(path for path in context.iterdir() if path.name not in {*rest, "src"})
+    demo, sources = context / "src" / "demo", sorted((context / "src").iterdir())
+    parts = [*models, demo, *others, *(path for path in sources if path != demo)]
     steps = [
         "COPY --chown=bentoml:bentoml ./{0} ./{0}".format(path.relative_to(context).as_posix())
-        for path in [*models, *others]
+        for path in parts
     ]
     return containerfile.replace(COPY_ALL, "\n".join(steps))
 

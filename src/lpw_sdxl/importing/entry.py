@@ -90,7 +90,8 @@ def find_known(
 
 def store_need(weight_bytes: int) -> Need:
     """Return the room that an entry with tensors of this size takes in the store."""
-    return Need("the model", entries.store_directory(), weight_bytes + SPARE_BYTES, "BENTOML_HOME")
+    folder, variable = entries.store_directory(), entries.store_variable()
+    return Need("the model", folder, weight_bytes + SPARE_BYTES, variable)
 
 
 def _check_room(importer: Importer[Opened, AnyManifest], opened: Opened) -> None:
@@ -137,7 +138,7 @@ def _publish(
     """Fill a directory of the workshop, its manifest last, and move it into the store."""
     check_space([store_need(weight_bytes)])
     metadata = manifest.describe() | {IDENTITY: stamp}
-    with full_disk_named(entries.store_directory()):
+    with full_disk_named(entries.store_directory(), entries.store_variable()):
         entry = publication.prepare_publication(manifest.tag, metadata, workshop)
         write_manifest(entry.directory, fill(entry.directory, manifest))
         entry.publish()
