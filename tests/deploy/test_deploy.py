@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from conftest import ROOT
 from lpw_sdxl.api.operation import PROBES
 from lpw_sdxl.engine.metrics import EngineMetrics
-from lpw_sdxl.settings import ENVIRONMENT_PREFIX, Settings
+from lpw_sdxl.settings import ENVIRONMENT_PREFIX, Settings, variable_of
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 COMPONENTS = ("components/scaling", "components/model-volume")
@@ -190,6 +190,8 @@ def test_models_are_mounted_where_the_image_was_tried_with_them() -> None:
     (path,) = (mount["mountPath"] for mount in mounts if mount["name"] == "models")
     tried = (ROOT / "tests" / "container" / "test_container.py").read_text(encoding="utf-8")
     assert f":{path}:ro" in tried
+    (variable,) = container(EVERY["model-volume/deployment"])["env"]
+    assert variable == {"name": variable_of(Settings, "store"), "value": path}
 
 
 def test_it_scales_on_a_metric_that_exists() -> None:
