@@ -393,7 +393,12 @@ def test_no_model_ends_the_start_with_the_command_to_run(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("LPW_SDXL_MAX_ROWS", "many"), ("LPW_SDXL_DEVICE", "cuda:1"), ("LPW_SDXL_DEVICE", "gpu")],
+    [
+        ("LPW_SDXL_MAX_ROWS", "many"),
+        ("LPW_SDXL_DEVICE", "cuda:1"),
+        ("LPW_SDXL_DEVICE", "gpu"),
+        ("LPW_SDXL_LORA_DIR", "/nowhere"),
+    ],
 )
 def test_a_setting_that_cannot_be_used_ends_the_start(
     store: Store, variable: str, value: str

@@ -61,6 +61,11 @@ class Settings(LogSettings):
     addons: Path | None = None
     """folder with more LoRAs and embeddings than the model store has, such as a mounted volume;
     laid out as BentoML's store of models is."""
+    lora_dir: Path | None = None
+    """folder of LoRAs' `.safetensors` files, sub-folders too, named by their files; what comes or
+    goes there counts within two seconds."""
+    embedding_dir: Path | None = None
+    """likewise, of embeddings."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` (CUDA where there is one, else CPU), `cpu` or `cuda`; CUDA_VISIBLE_DEVICES chooses
     one."""

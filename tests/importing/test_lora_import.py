@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from conftest import ROOT, Store
 from lpw_sdxl.addon import fit
+from lpw_sdxl.addon.entry import EntrySource, Fits
 from lpw_sdxl.addon.registry import Registry
 from lpw_sdxl.lora.targets import TargetModules, encoder_widths, read_targets, signature
 from lpw_sdxl.weights.component import Component
@@ -74,7 +75,8 @@ def test_a_lora_goes_all_the_way(command_line: CommandLine, targets: TargetModul
     assert listed.endswith("  Add Detail.safetensors  latest\n")
     assert command_line.run("verify", done.tag).tag == done.tag
 
-    registry = Registry.read([command_line.entry(done.tag)], signature=signature(targets))
+    fits = Fits(signature(targets))
+    registry = Registry.of([EntrySource(lambda: [command_line.entry(done.tag)], fits).look()])
     addon = registry.lora("add detail", "loras.0.name")
     addon.verify()
     stored = load_file(addon.file)
