@@ -64,5 +64,6 @@ def test_downloads_are_kept_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) 
     assert read_settings(ImportSettings).downloads == Path("elsewhere")
 
 
-def test_at_most_thirty_settings_of_the_service() -> None:
-    assert len(Settings.model_fields) <= 30
+def test_so_few_settings_of_the_service_that_each_one_more_needs_a_reason() -> None:
+    # Thirty, and the two folders of files that people have already.
+    assert len(Settings.model_fields) <= 32

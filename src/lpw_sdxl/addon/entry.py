@@ -112,16 +112,26 @@ class EntrySource:
         self._find = find
         self._fits = fits
         self._read: dict[Path, _ReadEntry] = {}
+        self._is_out_of_reach = False
 
     def look(self) -> Finding:
-        """Return what is there now."""
-        self._read = {directory: self._look_at(directory) for directory in self._find()}
+        """Return what is there now; where that can't be known, what was there last."""
+        try:
+            directories = [*self._find()]
+        except OSError as error:
+            if not self._is_out_of_reach:
+                logger.warning("a store can't be read (%s); what it held is kept", error)
+            self._is_out_of_reach = True
+            directories = [*self._read]
+        else:
+            self._is_out_of_reach = False
+        self._read = {directory: self._look_at(directory) for directory in directories}
         known: dict[tuple[AddonKind, str], StoredAddon] = {}
         unusable: dict[str, str] = {}
-        for directory, (_, addon, error) in self._read.items():
+        for directory, (_, addon, reason) in self._read.items():
             if addon is None:
                 # Named for the folder above, as the store does: the manifest may be unreadable.
-                unusable[directory.parent.name] = error
+                unusable[directory.parent.name] = reason
                 continue
             name = addon.manifest.kind, slug(addon.manifest.name)
             other = known.get(name)
@@ -146,7 +156,7 @@ class _ReadEntry(NamedTuple):
 
     stamp: str
     addon: StoredAddon | None
-    error: str
+    reason: str
 
 
 def _read(directory: Path, fits: Fits) -> StoredAddon:

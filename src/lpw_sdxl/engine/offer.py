@@ -6,7 +6,6 @@ A request takes one offer and keeps to it, while folders change.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from lpw_sdxl.addon.catalogue import Catalogue
@@ -48,6 +47,7 @@ class Offers:
         self._encoder = encoder
         self._settings = settings
         self._embeddings: dict[str, Embedding] = {}  # by the add-on's key
+        self._refused: dict[str, str] = {}  # likewise, why it can't be used
         self.current = self._make(catalogue.current)
         catalogue.start(self._change)
         catalogue.settle()
@@ -66,19 +66,26 @@ class Offers:
 
     def _read_embeddings(self, registry: Registry) -> Registry:
         """Read the embeddings that are new, and forget others; leave out what can't be used."""
-        known, unusable = {}, dict(registry.unusable)
+        embeddings, refused = self._embeddings, self._refused
+        self._embeddings, self._refused = {}, {}
+        usable, unusable = dict(registry.embeddings), dict(registry.unusable)
         for slug, addon in registry.embeddings.items():
-            manifest = addon.manifest
-            try:
-                known[slug] = self._embeddings.get(addon.key) or self._read(addon)
-            except (LpwSdxlError, OSError) as error:
-                logger.warning("embedding %s is left out: %s", manifest.name, error)
-                unusable[store_name(manifest.kind, manifest.name)] = str(error)
-        usable: Mapping[str, Addon] = {slug: registry.embeddings[slug] for slug in known}
-        self._embeddings = {registry.embeddings[slug].key: one for slug, one in known.items()}
+            read = embeddings.get(addon.key) or refused.get(addon.key) or self._read(addon)
+            if isinstance(read, Embedding):
+                self._embeddings[addon.key] = read
+            else:
+                self._refused[addon.key] = read
+                unusable[store_name(addon.manifest.kind, addon.manifest.name)] = read
+                del usable[slug]
         return replace(registry, embeddings=usable, unusable=unusable)
 
-    def _read(self, addon: Addon) -> Embedding:
-        embedding = make_embedding(addon.manifest.name, addon.load(addon.file))
-        self._encoder.check(embedding)
+    def _read(self, addon: Addon) -> Embedding | str:
+        """Read an embedding; return why it can't be used, if it can't."""
+        name = addon.manifest.name
+        try:
+            embedding = make_embedding(name, addon.load(addon.file))
+            self._encoder.check(embedding)
+        except (LpwSdxlError, OSError) as error:
+            logger.warning("embedding %s is left out: %s", name, error)
+            return str(error)
         return embedding

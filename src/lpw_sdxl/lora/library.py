@@ -126,17 +126,17 @@ class LoraLibrary:
         Raises:
             LoraUnavailableError: the file is damaged or missing, or is another one by now.
         """
-        if not entry.is_current():
-            raise _unavailable(entry)
         with self._lock:
             held = self._held.get(entry.key)
         if held is None:
             try:
-                opened = OpenLora(entry)
+                held = OpenLora(entry)
             except OSError as error:
                 raise _unavailable(entry) from error
-            with self._lock:
-                held = self._held.setdefault(entry.key, opened)
+        if not entry.is_current():  # asked last: what was opened is what the entry means
+            raise _unavailable(entry)
+        with self._lock:
+            held = self._held.setdefault(entry.key, held)
         self.get(entry.key)
         return held
 
