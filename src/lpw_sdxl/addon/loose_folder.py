@@ -169,7 +169,7 @@ class LooseFolder:
             file = self._files[path]
             if file.state is State.SEEN and _is_still(file, now):
                 file.state = State.WAITING
-                self._to_read.append(file)
+                (self._to_read.appendleft if file.waiting else self._to_read.append)(file)
                 self._lock.notify_all()
 
     def _drop(self, path: Path, known: LooseFile, *, is_replaced: bool) -> None:
@@ -225,6 +225,7 @@ class LooseFolder:
             if file in self._to_read:
                 self._to_read.remove(file)
                 self._to_read.appendleft(file)
+                self._lock.notify_all()
         return future
 
     def _has(self, file: LooseFile) -> bool:
@@ -240,11 +241,17 @@ class LooseFolder:
                         _release(one)
                     return
                 file = self._to_read.popleft()
+            started = time.monotonic()
             self._read(file)
             self.has_read()
             with self._lock:
                 _release(file)
-                self._lock.notify_all()
+                # Half of the time at most, where nobody waits: the rest is the engine's.
+                rest_s = time.monotonic() - started
+                self._lock.wait_for(self._is_hurried, rest_s)
+
+    def _is_hurried(self) -> bool:
+        return self._is_closed or any(one.waiting for one in self._to_read)
 
     def _read(self, file: LooseFile) -> None:
         name, started = file.path.stem, time.monotonic()
