@@ -94,6 +94,33 @@ def test_info_lists_schedule_types_and_the_models_own(client: httpx.Client) -> N
     assert field["anyOf"][1]["enum"] == ["sgm_uniform"]
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_the_device_is_in_info_log_and_metrics(client: httpx.Client, server: Server) -> None:
+    memory = client.post("/info", json={}).json()["memory"]
+    hardware = memory["hardware"]
+    assert hardware["device"] == memory["device"] == "cpu"
+    assert hardware["name"]
+    assert hardware["total_bytes"] > 10**9
+    assert hardware["threads"] >= 1
+    assert [hardware[name] for name in ("free_bytes", "driver", "compute_capability")] == [None] * 3
+    assert memory["offload_rule"] == "cpu"
+    (line,) = re.findall(r"memory: (.*)", server.log)
+    assert line.startswith(f"cpu is {hardware['name']} (")
+    assert f"everything stays on cpu ({memory['offload_reason']}), in float32" in line
+    (series,) = re.findall(
+        r"^lpw_sdxl_device_info\{(.*)\} 1\.0$", client.get("/metrics").text, re.MULTILINE
+    )
+    labels = dict(re.findall(r'(\w+)="([^"]*)"', series))
+    assert labels == {
+        "kind": "cpu",
+        "name": hardware["name"],
+        "driver": "",
+        "compute_capability": "",
+        "is_offloading": "false",
+        "offload_rule": "cpu",
+    }
+
+
 def test_a_drawn_seed_is_told_and_makes_the_same_image_again(client: httpx.Client) -> None:
     first = generate(client)
     again = generate(client, seed=int(first.headers["x-seed"]))
@@ -324,7 +351,7 @@ def test_the_log_tells_how_it_started_and_no_prompt(server: Server, store: Store
     log = server.log
     assert len(re.findall(rf"model {store.tag} found and verified", log)) == 1
     assert len(re.findall(r"model loaded in [\d.]+ s", log)) == 1
-    assert len(re.findall(r"memory: everything stays on cpu", log)) == 1
+    assert len(re.findall(r"memory: cpu is .*; everything stays on cpu", log)) == 1
     assert len(re.findall(r"prompts of up to 64 chunks", log)) == 1
     assert len(re.findall(r"LPW_SDXL_COMPILE is set and has no effect any more", log)) == 1
     assert SECRET not in log

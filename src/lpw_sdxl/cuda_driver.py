@@ -79,11 +79,19 @@ def read_driver(
     devices = ctypes.c_int(0)
     if not failure:
         library.cuDeviceGetCount(ctypes.byref(devices))
+    return Driver(cuda, devices.value, read_driver_version(kernel_module), failure)
+
+
+def read_driver_version(kernel_module: Path = KERNEL_MODULE) -> str | None:
+    """Read the driver's version, such as `580.159.04`; return None if the kernel does not list it.
+
+    Args:
+        kernel_module: file with it.
+    """
     try:
-        version = kernel_module.read_text().strip() or None
+        return kernel_module.read_text().strip() or None
     except OSError:
-        version = None
-    return Driver(cuda, devices.value, version, failure)
+        return None
 
 
 def read_torch_build(version_file: Path | None = None) -> TorchBuild:
