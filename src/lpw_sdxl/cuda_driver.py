@@ -134,7 +134,8 @@ def find_cuda_obstacle(driver: Driver | None, torch: TorchBuild) -> str | None:
         return (
             f"the NVIDIA driver{named} serves CUDA {_write(driver.cuda)} and is too old for the"
             f" installed torch ({torch.version}), whose CUDA {_write(torch.cuda)} needs driver"
-            f" {needed} or newer; docs/operations.md has the torch for an older one"
+            f" {needed} or newer; `make install TORCH_INDEX=…` takes a torch for an older CUDA"
+            " (docs/operations.md)"
         )
     if driver.failure or not driver.devices:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
