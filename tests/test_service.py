@@ -474,6 +474,47 @@ def sha256_of_zeros(size: int) -> str:
     return digest.hexdigest()
 
 
+DRIVER = """
+static const int failure = {failure}, cuda = {cuda}, devices = {devices};
+int cuInit(unsigned flags) {{ return failure; }}
+int cuDriverGetVersion(int *version) {{ *version = cuda; return 0; }}
+int cuDeviceGetCount(int *count) {{ *count = devices; return 0; }}
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler for a driver of its own")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize(
+    ("driver", "parts"),
+    [
+        (None, ["this machine shows no NVIDIA driver"]),
+        ({"failure": 0, "cuda": 13000, "devices": 0}, ["the NVIDIA driver", "shows no GPU"]),
+        ({"failure": 100, "cuda": 13000, "devices": 0}, ["whose cuInit answers 100,"]),
+        (
+            {"failure": 0, "cuda": 12040, "devices": 1},
+            ["serves CUDA 12.4 and is too old", "(9.9.9+cu130)", "needs driver 580 or newer"],
+        ),
+    ],
+    ids=["no driver", "no device", "a driver that fails", "a driver that is too old"],
+)
+def test_a_machine_whose_gpu_cannot_be_used_is_told_apart(
+    large_store: Path, tmp_path: Path, driver: dict[str, int] | None, parts: list[str]
+) -> None:
+    """The real supervisor with a driver's library and torch's version file of the test's own."""
+    torch_folder = tmp_path / "packages" / "torch"
+    torch_folder.mkdir(parents=True)
+    (torch_folder / "__init__.py").write_text("raise ImportError('the supervisor needs no torch')")
+    (torch_folder / "version.py").write_text("__version__ = '9.9.9+cu130'\ncuda = '13.0'\n")
+    environment = store_environment(large_store) | {"PYTHONPATH": str(torch_folder.parent)}
+    if driver is not None:
+        source, library = tmp_path / "driver.c", tmp_path / "libcuda.so.1"
+        source.write_text(DRIVER.format(**driver))
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+        environment["LD_LIBRARY_PATH"] = str(tmp_path)
+    ended = serve_to_its_end(environment)
+    assert_one_sentence(ended, "CUDA can't be used", "LPW_SDXL_DEVICE=cpu", *parts)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_real_model_is_not_served_on_a_cpu_that_nobody_asked_for(
     large_store: Path, tmp_path: Path

@@ -165,8 +165,8 @@ def refuse_silent_cpu(wanted: str, model_bytes: int, obstacle: str | None) -> No
         )
     if model_bytes > SMALL_MODEL_BYTES:
         raise SettingsError(
-            f"CUDA can't be used: {obstacle}. The model has {model_bytes / 1e9:.1f} GB, and an"
-            " image on a CPU takes minutes; LPW_SDXL_DEVICE=cpu serves on it anyway"
+            f"the model has {model_bytes / 1e9:.1f} GB, and CUDA can't be used: {obstacle}; an"
+            " image on a CPU takes minutes, and LPW_SDXL_DEVICE=cpu serves on it anyway"
         )
 
 
