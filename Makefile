@@ -3,7 +3,7 @@ PORT ?= 3000
 HOST ?= 127.0.0.1
 MODEL ?= sdxl:latest
 ADDONS ?=
-BACKEND ?= $(if $(shell command -v docker),docker,podman)
+BACKEND ?=
 BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 # An index that has torch for another CUDA; .venv remembers it for `make bundle`. Only its page of torch is
@@ -69,7 +69,7 @@ bundle: $(BIN)/.runtime ## build the bento with the model MODEL in it (sdxl:late
 	  $(BIN)/bentoml build --arg model=$$tag $(if $(ADDONS),--arg addons=$(ADDONS))
 
 image: $(BIN)/.runtime ## build the image IMAGE of the newest bento with docker or podman (BACKEND); models in layers of their own
-	@$(BIN)/python deploy/container/layered_image.py lpw_sdxl:latest --backend $(BACKEND) $(if $(IMAGE),--image $(IMAGE))
+	@$(BIN)/python deploy/container/layered_image.py lpw_sdxl:latest $(if $(BACKEND),--backend $(BACKEND)) $(if $(IMAGE),--image $(IMAGE))
 
 test-long: $(BIN)/.development ## kill 60 imports at random moments, spoil 1,700 files and read a million prompts (half an hour)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
