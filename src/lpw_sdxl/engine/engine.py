@@ -92,6 +92,7 @@ class Engine:
             FILE_READERS, thread_name_prefix="lpw-sdxl-file-reader"
         )
         self._metrics = metrics or EngineMetrics()
+        self._metrics.set_device(plan.hardware, plan.offload_rule, is_offloading=plan.is_offloading)
         self._loop = StepLoop(
             pipeline,
             plan,
