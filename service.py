@@ -26,8 +26,8 @@ from PIL.Image import Image
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from lpw_sdxl.addon.installed import find_installed
-from lpw_sdxl.addon.served import built_in_tags, served_directories
+from lpw_sdxl.addon.installed import open_catalogue
+from lpw_sdxl.addon.served import built_in_tags, find_places
 from lpw_sdxl.api.asgi import JSON, Application
 from lpw_sdxl.api.batch import BatchMaker
 from lpw_sdxl.api.border import check_border, guard_application, warn_if_unprotected
@@ -88,7 +88,7 @@ try:
     MODEL = find_served(SETTINGS.model, ARGUMENTS.model, Path(__file__).parent, VOLUME)
     MODEL_ENTRY = MODEL.entry
     ADDON_TAGS = built_in_tags(ARGUMENTS.addons, Path(__file__).parent)
-    ADDON_FOLDERS = served_directories(ADDON_TAGS, Path(__file__).parent, VOLUME)
+    ADDON_PLACES = find_places(ADDON_TAGS, Path(__file__).parent, SETTINGS, VOLUME)
 except (SettingsError, ModelError) as error:
     sys.exit(f"lpw-sdxl: {error}")
 
@@ -173,7 +173,8 @@ class LpwSdxl:
             check_workers(SETTINGS)
             manifest = read_manifest(MODEL_ENTRY.path)
             verify_files(MODEL_ENTRY.path, manifest)
-            addons = find_installed(MODEL_ENTRY.path, ADDON_FOLDERS)
+            if VOLUME:
+                VOLUME.warn_of_closed_addons()
             if SETTINGS.device == "cuda" or (SETTINGS.workers > 1 and SETTINGS.device == "auto"):
                 from lpw_sdxl.engine.memory import choose_device  # noqa: PLC0415
 
@@ -184,12 +185,10 @@ class LpwSdxl:
         except (SettingsError, ModelError) as error:
             sys.exit(f"lpw-sdxl: {error}")
         logger.info(
-            "model %s found and verified: %d files in %.1f s; %d LoRAs, %d embeddings",
+            "model %s found and verified: %d files in %.1f s",
             MODEL_ENTRY.tag,
             len(manifest.files),
             time.monotonic() - started,
-            len(addons.loras),
-            len(addons.embeddings),
         )
 
     def __init__(self) -> None:
@@ -206,7 +205,7 @@ class LpwSdxl:
             SETTINGS,
             metrics=self.metrics,
             on_death=end_process,
-            addons=find_installed(MODEL_ENTRY.path, ADDON_FOLDERS),
+            addons=open_catalogue(MODEL_ENTRY.path, ADDON_PLACES),
         )
         # Threads of their own: the requests of images share none of them.
         self.inspections = BoundedPool("inspections", most=32)

@@ -98,6 +98,6 @@ def test_a_store_that_is_empty_text_is_none(monkeypatch: pytest.MonkeyPatch) -> 
     assert read_settings(Settings).store is None
 
 
-def test_at_most_thirty_two_settings_of_the_service() -> None:
-    """Thirty, and the two folders of files that people keep: of LoRAs and of embeddings."""
+def test_so_few_settings_of_the_service_that_each_one_more_needs_a_reason() -> None:
+    # Thirty, and the two folders of files that people have already.
     assert len(Settings.model_fields) <= 32

@@ -46,6 +46,8 @@ class EnvironmentSettings(BaseSettings):
 
 
 AnySettings = TypeVar("AnySettings", bound=EnvironmentSettings)
+# A variable that a deployment leaves empty is none, and not the folder `.`.
+OptionalFolder = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 
 
 class LogSettings(EnvironmentSettings):
@@ -58,8 +60,7 @@ class LogSettings(EnvironmentSettings):
 class StoreSettings(EnvironmentSettings):
     """Where models, LoRAs and embeddings are; the service reads there what the import writes."""
 
-    # A variable that a manifest leaves empty is none, and not the folder `.`.
-    store: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = Field(
+    store: OptionalFolder = Field(
         None, validation_alias=AliasChoices("LPW_SDXL_STORE", "LPW_SDXL_ADDONS")
     )
     """folder on a volume with models, LoRAs and embeddings, NAME/VERSION/ each as in BentoML's
@@ -72,6 +73,11 @@ class Settings(LogSettings, StoreSettings):
 
     model: str = ""
     """tag of an imported model; empty for the one the service was built with, else sdxl:latest."""
+    lora_dir: OptionalFolder = None
+    """folder of LoRAs' `.safetensors` files, sub-folders too, named by their files; what comes or
+    goes there counts within two seconds."""
+    embedding_dir: OptionalFolder = None
+    """likewise, of embeddings."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` (CUDA where there is one, else CPU), `cpu` or `cuda`; CUDA_VISIBLE_DEVICES chooses
     one."""

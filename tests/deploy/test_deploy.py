@@ -177,6 +177,14 @@ def test_settings_are_known_and_leave_time_to_end() -> None:
     assert data["BENTOML_HOME"].startswith("/tmp/")
 
 
+def test_what_asks_for_a_gpu_serves_on_nothing_else() -> None:
+    assert container(DEPLOYMENT)["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert MANIFESTS["base/settings.yaml"]["data"]["LPW_SDXL_DEVICE"] == "cuda"
+    cloud = read(ROOT / "deploy" / "bentocloud.yaml")
+    assert cloud["services"]["lpw_sdxl"]["instance_type"].startswith("gpu.")
+    assert {"name": "LPW_SDXL_DEVICE", "value": "cuda"} in cloud["envs"]
+
+
 def test_no_volume_is_mounted_inside_another() -> None:
     """What makes the folders between them is root, and the service is not."""
     mounts = container(EVERY["model-volume/deployment"])["volumeMounts"]

@@ -36,6 +36,7 @@ EXPLAIN = ".venv/bin/python -m lpw_sdxl.prompt "
 NOT_RUN = {
     "make test-fast": "would run the tests in a test",
     "make bundle": "locks packages for minutes; `make test-bundle` builds a bento and serves it",
+    "make install": "needs PyTorch's index; tests/test_makefile.py has one of its own",
     "make image": "needs docker or podman; `make test-container` builds the image and runs it",
     "docker run": "the same; tests/container/test_volume.py fills a volume and serves it",
     "make train-demo": "takes hours",

@@ -73,19 +73,13 @@ def test_what_is_no_entry_is_none(open_folder: Path) -> None:
     volume = opened(open_folder)
     assert volume.model_names() == []
     assert volume.find_model(".importing") is volume.find_model("mine") is None
-    assert volume.addon_directories() == []
 
 
 def test_models_and_addons_are_told_apart_by_their_names(open_folder: Path) -> None:
     make_entry(open_folder, "mine:aa")
-    lora, embedding = (
-        make_entry(open_folder, "lora-a:bb"),
-        make_entry(open_folder, "embedding-b:cc"),
-    )
-    half = open_folder / "lora-half" / "dd"
-    half.mkdir(parents=True)
+    make_entry(open_folder, "lora-a:bb")
+    make_entry(open_folder, "embedding-b:cc")
     assert opened(open_folder).model_names() == ["mine"]
-    assert opened(open_folder).addon_directories() == [embedding, lora, half]
 
 
 def test_a_bentoml_home_serves_as_well(open_folder: Path) -> None:
@@ -211,13 +205,21 @@ def test_a_closed_folder_of_another_program_hides_nothing(open_folder: Path) -> 
 
 
 @pytest.mark.processes
-def test_a_closed_lora_is_left_out(open_folder: Path) -> None:
+def test_a_closed_lora_is_named_in_the_log(
+    open_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     make_entry(open_folder, "lora-a:aa")
-    lora = make_entry(open_folder, "lora-b:bb")
+    make_entry(open_folder, "lora-b:bb")
     (open_folder / "lora-a").chmod(0o000)
-    found = as_another_user(lambda: opened(open_folder).addon_directories())
+
+    def warn() -> str:
+        opened(open_folder).warn_of_closed_addons()
+        return caplog.text
+
+    text = as_another_user(warn)
     (open_folder / "lora-a").chmod(0o755)
-    assert found == str([lora])
+    assert f"left out: {open_folder / 'lora-a'} is closed to uid" in text
+    assert "lora-b" not in text
 
 
 @pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.ENOTCONN])
@@ -240,7 +242,8 @@ def test_a_read_that_fails_names_the_folder(
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
 
     monkeypatch.setattr(os, "listdir", fail)
-    for read in (volume.model_names, volume.addon_directories, lambda: volume.find_model("mine")):
+    reads = volume.model_names, volume.warn_of_closed_addons, lambda: volume.find_model("mine")
+    for read in reads:
         with pytest.raises(SettingsError, match=rf"names {open_folder}, and .*Stale file handle"):
             read()
     with pytest.raises(SettingsError, match="mounting it again would be right"):

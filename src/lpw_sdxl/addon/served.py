@@ -1,14 +1,54 @@
-"""What LoRAs and embeddings a service offers: a bento its own, a checkout all; a volume more."""
+"""Where the LoRAs and embeddings of a service are: a bento's own, stores, folders of files."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from lpw_sdxl.errors import ModelError
+from lpw_sdxl.errors import ModelError, SettingsError
+from lpw_sdxl.settings import Settings
 from lpw_sdxl.store.command import import_command
-from lpw_sdxl.store.entries import bento_tags, find_entry, list_addons
+from lpw_sdxl.store.entries import bento_tags, find_entry, store_directory
 from lpw_sdxl.store.kind import kind_of_store_name
+from lpw_sdxl.store.manifest import MANIFEST_FILE
 from lpw_sdxl.store.volume import Volume
+
+_OUR_LABEL = "project: lpw-sdxl"
+
+
+@dataclass(frozen=True)
+class AddonStore:
+    """A folder of entries, NAME/VERSION/, as BentoML's store of models is."""
+
+    root: Path
+
+    def list_addons(self) -> list[Path]:
+        """Return the directories of its LoRAs and embeddings, as they are now, by name.
+
+        Only names and files' places are looked at: it is asked twice a second.
+        """
+        return sorted(
+            path
+            for path in self.root.glob("*/*/")
+            if kind_of_store_name(path.parent.name) is not None and _is_ours(path)
+        )
+
+
+@dataclass(frozen=True)
+class AddonPlaces:
+    """The places of the LoRAs and embeddings that a service offers; of a name, the first one's.
+
+    Attributes:
+        built_in: directories of the entries that it was built with, which never change.
+        stores: where more may come.
+        lora_folder: of LoRAs' files, as their authors made them; None for none.
+        embedding_folder: likewise of embeddings.
+    """
+
+    built_in: tuple[Path, ...] = ()
+    stores: tuple[AddonStore, ...] = ()
+    lora_folder: Path | None = None
+    embedding_folder: Path | None = None
 
 
 def built_in_tags(argument: str, folder: Path) -> list[str]:
@@ -35,8 +75,10 @@ def built_in_tags(argument: str, folder: Path) -> list[str]:
     return [find_entry(name).tag for name in names]
 
 
-def served_directories(tags: list[str], folder: Path, volume: Volume | None) -> list[Path]:
-    """Return the directories of the entries that a service offers.
+def find_places(
+    tags: list[str], folder: Path, settings: Settings, volume: Volume | None
+) -> AddonPlaces:
+    """Return where a service's LoRAs and embeddings are.
 
     Of a name that is in two places, a bento's own comes before the volume's, and the volume's
     before that of a checkout's store.
@@ -44,19 +86,48 @@ def served_directories(tags: list[str], folder: Path, volume: Volume | None) -> 
     Args:
         tags: that the service was built with; outside a bento, none stands for all in the store.
         folder: where service.py lies; in a bento, `bento.yaml` lies above it.
+        settings: which name folders of files.
         volume: that `LPW_SDXL_STORE` names, or None.
 
     Raises:
         ModelError: an entry of the bento is missing.
-        SettingsError: the volume can't be read.
+        SettingsError: a folder is not there, or can't be read.
     """
-    there = volume.addon_directories() if volume else []
-    if tags or bento_tags(folder) is not None:
-        return _joined([find_entry(tag).path for tag in tags], there)
-    return _joined(there, [entry.path for entry in list_addons()])
+    own = tuple(find_entry(tag).path for tag in tags)
+    stores = [AddonStore(volume.folder)] if volume else []
+    if not tags and bento_tags(folder) is None:
+        stores.append(AddonStore(store_directory()))
+    for variable, path in (
+        ("LPW_SDXL_LORA_DIR", settings.lora_dir),
+        ("LPW_SDXL_EMBEDDING_DIR", settings.embedding_dir),
+    ):
+        if path is not None:
+            _check_folder(variable, path)
+    return AddonPlaces(own, tuple(stores), settings.lora_dir, settings.embedding_dir)
 
 
-def _joined(first: list[Path], second: list[Path]) -> list[Path]:
-    """Return both, without what the second has of a name of the first."""
-    names = {path.parent.name for path in first}
-    return [*first, *(path for path in second if path.parent.name not in names)]
+def _check_folder(variable: str, path: Path) -> None:
+    """Refuse what can't be looked into.
+
+    Raises:
+        SettingsError: it is no folder, or this user may not read it.
+    """
+    try:
+        next(path.iterdir(), None)
+    except OSError as error:
+        raise SettingsError(
+            f"{variable} names {path}, which can't be looked into ({error.strerror}); a folder of"
+            " .safetensors files that this user can read would be right"
+        ) from error
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether an entry is one of this project's, whole or damaged."""
+    try:
+        if (path / MANIFEST_FILE).is_file():
+            return True
+        return _OUR_LABEL in (path / "model.yaml").read_text(encoding="utf-8", errors="replace")
+    except PermissionError:
+        return True  # its name is of ours, and what reads it names what is closed
+    except OSError:
+        return False

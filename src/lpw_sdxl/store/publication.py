@@ -95,7 +95,7 @@ class Publication:
 
 
 def open_to_all(path: Path) -> None:
-    """Let every user read a file or a folder of this user's, whatever the umask."""
+    """Open a file or a folder of this user to every reader, whatever the umask."""
     # Some network file systems have one mode for all, that of the mount, and refuse another.
     with suppress(PermissionError):
         path.chmod(FOLDER_MODE if path.is_dir() else FILE_MODE)

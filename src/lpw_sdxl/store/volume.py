@@ -68,14 +68,12 @@ class Volume:
             names = [name for name in _folders(self.folder) if kind_of_store_name(name) is None]
             return [name for name in names if _where_open(_whole, self.folder / name)]
 
-    def addon_directories(self) -> list[Path]:
-        """Return the directories of all LoRAs and embeddings, half-made ones too, by name.
-
-        What is closed is left out and logged. The registry of names explains what is half-made.
-        """
+    def warn_of_closed_addons(self) -> None:
+        """Log which LoRAs and embeddings are left out because their folder is closed."""
         with _readable(self.folder):
-            names = [name for name in _folders(self.folder) if kind_of_store_name(name) is not None]
-            return [path for name in names for path in _where_open(_entries, self.folder / name)]
+            for name in _folders(self.folder):
+                if kind_of_store_name(name) is not None:
+                    _where_open(_entries, self.folder / name)
 
     def find_model(self, tag: str) -> Path | None:
         """Return the directory of a model, or None if there is none.
