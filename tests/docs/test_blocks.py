@@ -38,6 +38,7 @@ NOT_RUN = {
     "make bundle": "locks packages for minutes; `make test-bundle` builds a bento and serves it",
     "make install": "needs PyTorch's index; tests/test_makefile.py has one of its own",
     "make image": "needs docker or podman; `make test-container` builds the image and runs it",
+    "LPW_SDXL_LORA_DIR /data/loras": "needs such folders; tests/test_service_folders.py has some",
     "docker run": "the same; tests/container/test_volume.py fills a volume and serves it",
     "make train-demo": "takes hours",
     "export CIVITAI_TOKEN": "needs Civitai; tests/download has a server in its place",
