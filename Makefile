@@ -3,15 +3,24 @@ PORT ?= 3000
 HOST ?= 127.0.0.1
 MODEL ?= sdxl:latest
 ADDONS ?=
-BACKEND ?= $(if $(shell command -v docker),docker,podman)
+BACKEND ?=
 BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+# An index that has torch for another CUDA; .venv remembers it for `make bundle`. Only its page of torch is
+# read: its other packages are older than those we pin. +cu126 sorts higher than PyPI's version.
+LAST_TORCH_INDEX := $(shell cat $(BIN)/.torch-index 2>/dev/null)
+TORCH_INDEX ?= $(LAST_TORCH_INDEX)
+TORCH_WHEELS := $(if $(TORCH_INDEX),$(patsubst %/,%,$(TORCH_INDEX))/torch/)
+CHANGES_TORCH := $(subst <$(LAST_TORCH_INDEX)>,,<$(TORCH_INDEX)>)
+EMPTY :=
+COMMA := ,
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 # Usage tracking off; no hub, ever; uv, which BentoML locks with, looks where pip was told to look.
 export BENTOML_DO_NOT_TRACK := True
 export HF_HUB_OFFLINE := 1
-export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+export UV_FIND_LINKS := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(strip $(UV_FIND_LINKS) $(TORCH_WHEELS)))
 # Tiny models are quicker on one thread, and tests don't wait for each other's threads.
 test test-fast test-long test-fuzz test-bundle test-container: export OMP_NUM_THREADS ?= 1
 
@@ -28,18 +37,20 @@ endef
 export CHECK_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-fast check bundle test-long test-fuzz test-bundle test-container test-hostile image bench train-demo docs clean
+.PHONY: anew help install serve test test-fast check bundle test-long test-fuzz test-bundle test-container test-hostile image bench train-demo docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-install: $(BIN)/.runtime ## install what the service needs into .venv
+install: $(BIN)/.runtime ## install what the service needs into .venv; torch from TORCH_INDEX, if that is set
 
 serve: $(BIN)/.runtime ## import the demo model if none is imported yet, and serve MODEL on PORT (3000)
-	@models=$$($(BIN)/python model_import.py list model); test -n "$$models" || $(BIN)/python model_import.py demo
+	@models=$$($(BIN)/python model_import.py list model); \
+	  [ -n "$$models" ] || models=$$(env -u LPW_SDXL_STORE -u LPW_SDXL_ADDONS $(BIN)/python model_import.py list model); \
+	  [ -n "$$models" ] || $(BIN)/python model_import.py demo
 	@$(BIN)/python -c "$$CHECK_PORT" "$(HOST)" "$(PORT)"
 	@echo "Starting the service on http://$(HOST):$(PORT); Ctrl-C stops it."
-	@BENTOML_CONFIG="$(CURDIR)/configuration.yaml" LPW_SDXL_MODEL="$${LPW_SDXL_MODEL:-$(MODEL)}" $(BIN)/bentoml serve service:LpwSdxl --host $(HOST) --port $(PORT)
+	@BENTOML_CONFIG="$(CURDIR)/configuration.yaml" LPW_SDXL_MODEL="$${LPW_SDXL_MODEL:-$(filter-out sdxl:latest,$(MODEL))}" $(BIN)/bentoml serve service:LpwSdxl --host $(HOST) --port $(PORT)
 
 test: check ## install what is missing, then run every check and test
 	@echo "Running the tests; some start real servers, so this takes minutes."
@@ -55,12 +66,12 @@ check: $(BIN)/.development ## lint, types and the direction of imports
 
 bundle: $(BIN)/.runtime ## build the bento with the model MODEL in it (sdxl:latest, or mounted for none), and ADDONS=lora-a,embedding-b
 	@[ "$(MODEL)" != mounted ] || [ -z "$(ADDONS)" ] || { echo "MODEL=mounted takes no ADDONS: a mounted store hides what is in the bento; mount them with the model." >&2; exit 2; }
-	@tag=mounted; [ "$(MODEL)" = mounted ] || tag=$$($(BIN)/python model_import.py verify $(MODEL) | tail -1) && \
+	@unset LPW_SDXL_STORE LPW_SDXL_ADDONS; tag=mounted; [ "$(MODEL)" = mounted ] || tag=$$($(BIN)/python model_import.py verify $(MODEL) | tail -1) && \
 	  echo "Building a bento with $$tag in it; packages are locked, which takes a minute." && \
 	  $(BIN)/bentoml build --arg model=$$tag $(if $(ADDONS),--arg addons=$(ADDONS))
 
 image: $(BIN)/.runtime ## build the image IMAGE of the newest bento with docker or podman (BACKEND); models in layers of their own
-	@$(BIN)/python deploy/container/layered_image.py lpw_sdxl:latest --backend $(BACKEND) $(if $(IMAGE),--image $(IMAGE))
+	@$(BIN)/python deploy/container/layered_image.py lpw_sdxl:latest $(if $(BACKEND),--backend $(BACKEND)) $(if $(IMAGE),--image $(IMAGE))
 
 test-long: $(BIN)/.development ## kill 60 imports at random moments, spoil 1,700 files and read a million prompts (half an hour)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
@@ -92,12 +103,14 @@ docs: $(BIN)/.development ## write the tables of docs/*.md from the code
 clean: ## remove the environment and caches; the model store stays
 	rm -rf .venv build *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
-$(BIN)/.runtime: requirements.txt pyproject.toml
+$(BIN)/.runtime: requirements.txt pyproject.toml $(if $(CHANGES_TORCH),anew)
 	@echo "Installing into .venv (torch and what goes with it; minutes on a first run) ..."
 	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 is needed; BASE_PYTHON=/path/to/python names one")'
 	@test -x $(BIN)/python || $(BASE_PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --progress-bar off -q -r requirements.txt
+	@$(if $(CHANGES_TORCH),rm -f $@ && $(BIN)/python -m pip uninstall -q -y torch 2>/dev/null)
+	@$(BIN)/python -m pip install --progress-bar off -q $(if $(TORCH_INDEX),--find-links $(TORCH_WHEELS)) -r requirements.txt
 	@$(BIN)/python -m pip install --progress-bar off -q --no-deps -e .
+	@echo "$(TORCH_INDEX)" >$(BIN)/.torch-index
 	@touch $@
 
 $(BIN)/.development: $(BIN)/.runtime requirements-dev.txt

@@ -27,8 +27,8 @@ from PIL.Image import Image
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from lpw_sdxl.addon.installed import find_installed
-from lpw_sdxl.addon.served import built_in_tags, served_directories
+from lpw_sdxl.addon.installed import open_catalogue
+from lpw_sdxl.addon.served import built_in_tags, find_places
 from lpw_sdxl.api.asgi import JSON, Application
 from lpw_sdxl.api.batch import BatchMaker
 from lpw_sdxl.api.border import check_border, guard_application, warn_if_unprotected
@@ -61,9 +61,17 @@ from lpw_sdxl.schema import (
     InspectionRequest,
     StreamRequest,
 )
-from lpw_sdxl.settings import LogSettings, Settings, check_workers, list_gone, read_settings
-from lpw_sdxl.store.entries import MOUNTED, find_served
+from lpw_sdxl.settings import (
+    LogSettings,
+    Settings,
+    check_workers,
+    list_gone,
+    list_renamed,
+    read_settings,
+)
 from lpw_sdxl.store.manifest import read_manifest, verify_files
+from lpw_sdxl.store.served import find_served
+from lpw_sdxl.store.volume import open_volume
 
 if TYPE_CHECKING:
     from lpw_sdxl.engine import GeneratedImage
@@ -86,9 +94,11 @@ try:
     if read_settings(LogSettings).log_format == "json":
         log_as_json()
     SETTINGS = read_settings(Settings)
-    MODEL_ENTRY = find_served(SETTINGS.model, ARGUMENTS.model, Path(__file__).parent)
+    VOLUME = open_volume(SETTINGS.store)
+    MODEL = find_served(SETTINGS.model, ARGUMENTS.model, Path(__file__).parent, VOLUME)
+    MODEL_ENTRY = MODEL.entry
     ADDON_TAGS = built_in_tags(ARGUMENTS.addons, Path(__file__).parent)
-    ADDON_FOLDERS = served_directories(ADDON_TAGS, Path(__file__).parent, SETTINGS.addons)
+    ADDON_PLACES = find_places(ADDON_TAGS, Path(__file__).parent, SETTINGS, VOLUME)
 except (SettingsError, ModelError) as error:
     sys.exit(f"lpw-sdxl: {error}")
 
@@ -182,14 +192,15 @@ class LpwSdxl:
     def verify_model() -> None:
         """Check model and device once, in the supervisor, before a worker starts."""
         started = time.monotonic()
-        for sentence in list_gone(os.environ):
+        for sentence in [*list_gone(os.environ), *list_renamed(os.environ)]:
             logger.warning("%s", sentence)
         try:
             check_border(SETTINGS)
             check_workers(SETTINGS)
             manifest = read_manifest(MODEL_ENTRY.path)
             verify_files(MODEL_ENTRY.path, manifest)
-            addons = find_installed(MODEL_ENTRY.path, ADDON_FOLDERS)
+            if VOLUME:
+                VOLUME.warn_of_closed_addons()
             if SETTINGS.device == "cuda" or (SETTINGS.workers > 1 and SETTINGS.device == "auto"):
                 from lpw_sdxl.engine.memory import choose_device  # noqa: PLC0415
 
@@ -200,12 +211,10 @@ class LpwSdxl:
         except (SettingsError, ModelError) as error:
             sys.exit(f"lpw-sdxl: {error}")
         logger.info(
-            "model %s found and verified: %d files in %.1f s; %d LoRAs, %d embeddings",
+            "model %s found and verified: %d files in %.1f s",
             MODEL_ENTRY.tag,
             len(manifest.files),
             time.monotonic() - started,
-            len(addons.loras),
-            len(addons.embeddings),
         )
 
     def __init__(self) -> None:
@@ -222,7 +231,7 @@ class LpwSdxl:
             SETTINGS,
             metrics=self.metrics,
             on_death=end_process,
-            addons=find_installed(MODEL_ENTRY.path, ADDON_FOLDERS),
+            addons=open_catalogue(MODEL_ENTRY.path, ADDON_PLACES),
         )
         # Threads of their own: the requests of images share none of them.
         self.inspections = BoundedPool("inspections", most=32)
@@ -323,7 +332,7 @@ SERVICE = cast("Service[Any]", LpwSdxl)
 SERVICE.add_asgi_middleware(HandlerMiddleware, backend=bentoml.get_current_service)
 # A bento carries the models that its service names. These are not attributes of the class, because
 # their number is not known.
-BUILT_IN = ADDON_TAGS if ARGUMENTS.model == MOUNTED else [MODEL_ENTRY.tag, *ADDON_TAGS]
+BUILT_IN = [MODEL_ENTRY.tag, *ADDON_TAGS] if MODEL.is_built_in else ADDON_TAGS
 SERVICE.models.extend(BentoModel(tag) for tag in BUILT_IN)
 
 

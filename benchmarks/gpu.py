@@ -39,6 +39,7 @@ from services import our_service, running
 from lpw_sdxl.engine import Engine
 from lpw_sdxl.engine.memory import choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics, Stage
+from lpw_sdxl.errors import SettingsError
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import Settings
 from tests.forge.checkpoint import SyntheticSize, write_checkpoint
@@ -49,6 +50,7 @@ UNET_TFLOP = 6.761
 DECODE_TFLOP = 10.47
 PROMPTS_TFLOP = 2 * 0.111
 FLOP_SIZE = 1024
+RANDOM_BYTES = 6_940_000_000  # of the random model, in half precision
 ANCHORS = {
     "images/s, MLPerf v5.1, H200, fp8, 20 steps, no HTTP, no encoding": 2.40,
     "TFLOP/s, best published fp16 on an H100, TensorRT": 305,
@@ -246,7 +248,10 @@ def main() -> None:
     parser.add_argument("--name", default="gpu", help="of the result's file")
     options = parser.parse_args()
     settings = Settings(half_decode=options.half_decode)
-    device = choose_device("auto")
+    try:  # before the random model is written
+        device = choose_device(settings.device, model_bytes=0 if options.model else RANDOM_BYTES)
+    except SettingsError as error:
+        sys.exit(str(error))
     with contextlib.nullcontext(options.model) if options.model else random_model() as model:
         result: dict[str, Any] = surroundings(device) | {"size": options.size, "anchors": ANCHORS}
         for part in options.parts:
@@ -263,7 +268,7 @@ def measure(
     if part == "http":
         return measure_http(model, settings, options)
     if part == "stock":
-        return measure_stock(model, choose_device("auto"), options)
+        return measure_stock(model, choose_device(settings.device), options)
     if part == "engine":
         return measure_engine(model, settings, options, CASES)
     change, cases = WAYS[part]

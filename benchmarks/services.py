@@ -181,9 +181,16 @@ def cpu_seconds(root: psutil.Process) -> float:
 
 
 def _clean_environment() -> dict[str, str]:
-    """Return the environment without the user's own settings, which would be measured."""
+    """Return the environment without the user's own settings, which would be measured.
+
+    The device stays: a large model is measured on a CPU only if LPW_SDXL_DEVICE asks for it.
+    """
     ours = ("LPW_SDXL_", "BENTOML_", "OMP_", "PYTHONUNBUFFERED")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if key == "LPW_SDXL_DEVICE" or not key.startswith(ours)
+    }
     return kept | {"BENTOML_DO_NOT_TRACK": "True", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
 
 

@@ -13,7 +13,9 @@ from prometheus_client import CollectorRegistry
 
 from lpw_sdxl.api.openapi_errors import answered_codes
 from lpw_sdxl.download.source import source_modules
+from lpw_sdxl.engine.description import HardwareDescription
 from lpw_sdxl.engine.metrics import EngineMetrics
+from lpw_sdxl.engine.offload import OffloadRule
 from lpw_sdxl.errors import STATUS_ANSWERS, LpwSdxlError
 from lpw_sdxl.scheduler_table import SCHEDULERS
 from lpw_sdxl.schema import GenerationRequest
@@ -58,7 +60,9 @@ def settings_table() -> str:
 def metrics_table() -> str:
     """Write each metric's name, kind, labels and meaning."""
     registry = CollectorRegistry()
-    EngineMetrics(registry)
+    metrics = EngineMetrics(registry)
+    hardware = HardwareDescription("cpu", "CPU", 0)  # any: only its labels' names are written
+    metrics.set_device(hardware, OffloadRule.CPU, is_offloading=False)
     rows = []
     for metric in sorted(registry.collect(), key=lambda one: one.name):
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name

@@ -15,7 +15,7 @@ import pytest
 from forks import Forks
 from serving import Server, free_port, running
 
-pytest_plugins = ["tests.forge.fixtures", "stores", "processes", "scheduling"]
+pytest_plugins = ["tests.forge.fixtures", "stores", "processes", "scheduling", "other_users"]
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ CALLER = Path(__file__).with_name("container_caller.py")
 # runc and these limits work in a container and in a virtual machine too; crun and podman's own
 # limits ask for rights that root has not got there.
 RUN = [
-    "podman", "--runtime", "runc", "run", "--detach",
+    "podman", "--runtime", "runc", "run",
     "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4000:4000",
     "--env", "OMP_NUM_THREADS=1",  # threads that wait for each other starve beside other work
 ]  # fmt: skip
@@ -25,7 +25,7 @@ RUN = [
 # The bento can't set BENTOML_HOME for its image: BentoML's Dockerfile has a value that wins.
 HARDENED = [
     "--env", "BENTOML_HOME=/tmp/bentoml",
-    "--network", "none", "--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp",
+    "--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp",
     "--cap-drop", "all", "--security-opt", "no-new-privileges",
 ]  # fmt: skip
 
@@ -92,8 +92,9 @@ def running(
     """Run a container until the block ends."""
     container = Container(f"lpw-sdxl-test-{uuid4().hex[:8]}")
     variables = [f"--env={name}={value}" for name, value in (environment or {}).items()]
+    named = ["--detach", "--name", container.name]
     subprocess.run(
-        [*RUN, "--name", container.name, *HARDENED, *variables, *options, image],
+        [*RUN, *named, *HARDENED, "--network=none", *variables, *options, image],
         check=True,
         stdout=subprocess.DEVNULL,
     )
@@ -101,6 +102,24 @@ def running(
         yield container
     finally:
         podman("--runtime", "runc", "rm", "--force", "--time", "5", container.name)
+
+
+def run_to_its_end(
+    image: str,
+    *command: str,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    network: str = "none",
+) -> subprocess.CompletedProcess[str]:
+    """Run a container, with the image's own command or another, until it ends."""
+    variables = [f"--env={name}={value}" for name, value in (environment or {}).items()]
+    return subprocess.run(
+        [*RUN, "--rm", *HARDENED, f"--network={network}", *variables, *options, image, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
 
 
 def podman(*arguments: str) -> str:

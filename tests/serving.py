@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 
 READY_SECONDS = 120
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,31 @@ def serving(
     ]  # fmt: skip
     with running(command, port, folder, environment, log_file) as server:
         yield server
+
+
+def serve_to_its_end(environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a `bentoml serve` that does not come to serve."""
+    command = [sys.executable, "-m", "bentoml", "serve", "service:LpwSdxl", "--port", "0"]
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def assert_one_sentence(ended: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Check that a start failed with one sentence, which has these parts."""
+    assert ended.returncode != 0
+    output = ended.stdout + ended.stderr
+    assert "Traceback" not in output
+    lines = [line for line in output.splitlines() if line.strip()]
+    assert len(lines) == 1, output
+    for part in parts:
+        assert part in lines[0]
 
 
 @contextlib.contextmanager

@@ -16,7 +16,9 @@ from lpw_sdxl.cuda_driver import (
     find_cuda_obstacle,
     read_driver,
     read_torch_build,
+    refuse_silent_cpu,
 )
+from lpw_sdxl.errors import SettingsError
 
 CUDA_13 = TorchBuild("2.13.0+cu130", (13, 0))
 
@@ -142,3 +144,48 @@ def test_the_reason_is_a_part_of_a_sentence(
     else:
         assert obstacle is not None
         assert obstacle.startswith(expected)
+
+
+OBSTACLES = {
+    "no driver": (None, CUDA_13),
+    "no device": (Driver((13, 0), 0), CUDA_13),
+    "a driver that is too old": (Driver((12, 4), 1, "550.54.15"), CUDA_13),
+    "a torch without CUDA": (None, TorchBuild("2.13.0+cpu", None)),
+}
+
+
+@pytest.mark.parametrize("machine", OBSTACLES.values(), ids=OBSTACLES.keys())
+def test_a_real_model_without_cuda_is_refused_in_one_sentence(
+    machine: tuple[Driver | None, TorchBuild],
+) -> None:
+    obstacle = find_cuda_obstacle(*machine)
+    assert obstacle is not None
+    for wanted, size, right in (
+        ("auto", 7 * 10**9, "LPW_SDXL_DEVICE=cpu serves on it anyway"),
+        ("cuda", 7 * 10**9, "auto or cpu would be right"),
+        ("cuda", 10**6, "auto or cpu would be right"),
+    ):
+        with pytest.raises(SettingsError) as refused:
+            refuse_silent_cpu(wanted, size, obstacle)
+        sentence = str(refused.value)
+        assert obstacle in sentence
+        assert right in sentence
+        assert ". " not in sentence
+        assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("wanted", "size", "obstacle"),
+    [
+        ("auto", 10**6, "this machine shows no NVIDIA driver"),
+        ("auto", 10**9, "this machine shows no NVIDIA driver"),
+        ("cpu", 7 * 10**9, "this machine shows no NVIDIA driver"),
+        ("auto", 7 * 10**9, None),
+        ("cuda", 7 * 10**9, None),
+    ],
+    ids=["the demo", "at the limit", "the CPU is wanted", "a GPU", "a GPU that is wanted"],
+)
+def test_what_is_small_wanted_or_has_a_gpu_is_served(
+    wanted: str, size: int, obstacle: str | None
+) -> None:
+    refuse_silent_cpu(wanted, size, obstacle)

@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 
 from conftest import ROOT, Store, store_environment
-from serving import Server, serving
+from serving import Server, assert_one_sentence, serve_to_its_end, serving
 
 pytestmark = pytest.mark.processes
 
@@ -92,6 +92,33 @@ def test_info_lists_schedule_types_and_the_models_own(client: httpx.Client) -> N
     document = client.get("/docs.json").json()
     field = document["components"]["schemas"]["GenerationRequest"]["properties"]["schedule_type"]
     assert field["anyOf"][1]["enum"] == ["sgm_uniform"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_the_device_is_in_info_log_and_metrics(client: httpx.Client, server: Server) -> None:
+    memory = client.post("/info", json={}).json()["memory"]
+    hardware = memory["hardware"]
+    assert hardware["device"] == memory["device"] == "cpu"
+    assert hardware["name"]
+    assert hardware["total_bytes"] > 10**9
+    assert hardware["threads"] >= 1
+    assert [hardware[name] for name in ("free_bytes", "driver", "compute_capability")] == [None] * 3
+    assert memory["offload_rule"] == "cpu"
+    (line,) = re.findall(r"memory: (.*)", server.log)
+    assert line.startswith(f"cpu is {hardware['name']} (")
+    assert f"everything stays on cpu ({memory['offload_reason']}), in float32" in line
+    (series,) = re.findall(
+        r"^lpw_sdxl_device_info\{(.*)\} 1\.0$", client.get("/metrics").text, re.MULTILINE
+    )
+    labels = dict(re.findall(r'(\w+)="([^"]*)"', series))
+    assert labels == {
+        "kind": "cpu",
+        "name": hardware["name"],
+        "driver": "",
+        "compute_capability": "",
+        "is_offloading": "false",
+        "offload_rule": "cpu",
+    }
 
 
 def test_a_drawn_seed_is_told_and_makes_the_same_image_again(client: httpx.Client) -> None:
@@ -324,7 +351,7 @@ def test_the_log_tells_how_it_started_and_no_prompt(server: Server, store: Store
     log = server.log
     assert len(re.findall(rf"model {store.tag} found and verified", log)) == 1
     assert len(re.findall(r"model loaded in [\d.]+ s", log)) == 1
-    assert len(re.findall(r"memory: everything stays on cpu", log)) == 1
+    assert len(re.findall(r"memory: cpu is .*; everything stays on cpu", log)) == 1
     assert len(re.findall(r"prompts of up to 64 chunks", log)) == 1
     assert len(re.findall(r"LPW_SDXL_COMPILE is set and has no effect any more", log)) == 1
     assert SECRET not in log
@@ -369,23 +396,6 @@ def test_liveness_and_readiness_follow_the_engine(store: Store) -> None:
     assert done.stdout.splitlines()[-3:] == ["200 200", "503 503", "503 unavailable"]
 
 
-def serve_to_its_end(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bentoml", "serve", "service:LpwSdxl", "--port", "0"]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-def assert_one_sentence(ended: subprocess.CompletedProcess[str], *parts: str) -> None:
-    assert ended.returncode != 0
-    output = ended.stdout + ended.stderr
-    assert "Traceback" not in output
-    lines = [line for line in output.splitlines() if line.strip()]
-    assert len(lines) == 1, output
-    for part in parts:
-        assert part in lines[0]
-
-
 def test_no_model_ends_the_start_with_the_command_to_run(tmp_path: Path) -> None:
     ended = serve_to_its_end(store_environment(tmp_path))
     assert_one_sentence(ended, "sdxl:latest", "model_import.py demo")
@@ -393,7 +403,12 @@ def test_no_model_ends_the_start_with_the_command_to_run(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("LPW_SDXL_MAX_ROWS", "many"), ("LPW_SDXL_DEVICE", "cuda:1"), ("LPW_SDXL_DEVICE", "gpu")],
+    [
+        ("LPW_SDXL_MAX_ROWS", "many"),
+        ("LPW_SDXL_DEVICE", "cuda:1"),
+        ("LPW_SDXL_DEVICE", "gpu"),
+        ("LPW_SDXL_LORA_DIR", "/nowhere"),
+    ],
 )
 def test_a_setting_that_cannot_be_used_ends_the_start(
     store: Store, variable: str, value: str
@@ -440,6 +455,47 @@ def sha256_of_zeros(size: int) -> str:
     for _ in range(size // 10**6):
         digest.update(bytes(10**6))
     return digest.hexdigest()
+
+
+DRIVER = """
+static const int failure = {failure}, cuda = {cuda}, devices = {devices};
+int cuInit(unsigned flags) {{ return failure; }}
+int cuDriverGetVersion(int *version) {{ *version = cuda; return 0; }}
+int cuDeviceGetCount(int *count) {{ *count = devices; return 0; }}
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler for a driver of its own")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize(
+    ("driver", "parts"),
+    [
+        (None, ["this machine shows no NVIDIA driver"]),
+        ({"failure": 0, "cuda": 13000, "devices": 0}, ["the NVIDIA driver", "shows no GPU"]),
+        ({"failure": 100, "cuda": 13000, "devices": 0}, ["whose cuInit answers 100,"]),
+        (
+            {"failure": 0, "cuda": 12040, "devices": 1},
+            ["serves CUDA 12.4 and is too old", "(9.9.9+cu130)", "needs driver 580 or newer"],
+        ),
+    ],
+    ids=["no driver", "no device", "a driver that fails", "a driver that is too old"],
+)
+def test_a_machine_whose_gpu_cannot_be_used_is_told_apart(
+    large_store: Path, tmp_path: Path, driver: dict[str, int] | None, parts: list[str]
+) -> None:
+    """The real supervisor with a driver's library and torch's version file of the test's own."""
+    torch_folder = tmp_path / "packages" / "torch"
+    torch_folder.mkdir(parents=True)
+    (torch_folder / "__init__.py").write_text("raise ImportError('the supervisor needs no torch')")
+    (torch_folder / "version.py").write_text("__version__ = '9.9.9+cu130'\ncuda = '13.0'\n")
+    environment = store_environment(large_store) | {"PYTHONPATH": str(torch_folder.parent)}
+    if driver is not None:
+        source, library = tmp_path / "driver.c", tmp_path / "libcuda.so.1"
+        source.write_text(DRIVER.format(**driver))
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+        environment["LD_LIBRARY_PATH"] = str(tmp_path)
+    ended = serve_to_its_end(environment)
+    assert_one_sentence(ended, "CUDA can't be used", "LPW_SDXL_DEVICE=cpu", *parts)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -360,7 +360,7 @@ def test_a_lora_damaged_or_removed_meanwhile_is_unavailable_by_name(
     def truncate() -> None:
         file.write_bytes(file.read_bytes()[:-100])
 
-    for harm in (lambda: flip_last_byte(file), truncate, file.unlink, lambda: shutil.rmtree(entry)):
+    for harm in (lambda: flip_last_byte(file), truncate, file.unlink):
         harm()
         items = [body("<lora:spoilt:1>"), body()]
         failed, whole = client.post("/generate_batch", json={"requests": items}).json()
@@ -372,6 +372,10 @@ def test_a_lora_damaged_or_removed_meanwhile_is_unavailable_by_name(
         response = generate(client, "<lora:spoilt:1>")
         assert response.status_code == 503
         assert response.headers["retry-after"]
+    shutil.rmtree(entry)
+    response = generate(client, "<lora:spoilt:1>")
+    assert response.status_code == 400
+    assert "No LoRA is named 'spoilt'" in response.json()["error"]["message"]
     assert (picture(client) == plain).all()
     assert client.get("/readyz").status_code == 200
 
@@ -380,7 +384,7 @@ def test_the_log_tells_what_was_left_out_and_no_prompt(
     server: Server, client: httpx.Client, plain: np.ndarray[Any, Any]
 ) -> None:
     log = server.log
-    assert len(re.findall(r"9 LoRAs, 2 embeddings", log)) == 1
+    assert len(re.findall(r"9 LoRAs and 2 embeddings can be named", log)) == 1
     for tag in ("lora-cracked:", "embedding-bent:"):
         assert any("WARNING" in line and tag in line for line in log.splitlines())
     assert "Traceback" not in log

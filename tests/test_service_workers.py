@@ -77,6 +77,12 @@ def test_both_work_and_their_metrics_add_up(server: Server) -> None:
     with ThreadPoolExecutor(12) as pool:
         assert {*pool.map(lambda seed: ask(server, seed), range(36))} == {200}
     assert images_counted(server) == 36
+    devices = re.findall(
+        r'^lpw_sdxl_device_info\{.*kind="(?:cpu|cuda)".*\} ([\d.]+)$',
+        httpx.get(f"{server.url}/metrics").text,
+        re.MULTILINE,
+    )
+    assert [*map(float, devices)] == [1]  # equal ones are one series
     each = images_of_each(server)
     assert 36 not in each  # no worker made them all
     assert sum(each) == 36 or each == {18}

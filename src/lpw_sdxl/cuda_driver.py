@@ -79,11 +79,19 @@ def read_driver(
     devices = ctypes.c_int(0)
     if not failure:
         library.cuDeviceGetCount(ctypes.byref(devices))
+    return Driver(cuda, devices.value, read_driver_version(kernel_module), failure)
+
+
+def read_driver_version(kernel_module: Path = KERNEL_MODULE) -> str | None:
+    """Read the driver's version, such as `580.159.04`; return None if the kernel does not list it.
+
+    Args:
+        kernel_module: file with it.
+    """
     try:
-        version = kernel_module.read_text().strip() or None
+        return kernel_module.read_text().strip() or None
     except OSError:
-        version = None
-    return Driver(cuda, devices.value, version, failure)
+        return None
 
 
 def read_torch_build(version_file: Path | None = None) -> TorchBuild:
@@ -126,7 +134,8 @@ def find_cuda_obstacle(driver: Driver | None, torch: TorchBuild) -> str | None:
         return (
             f"the NVIDIA driver{named} serves CUDA {_write(driver.cuda)} and is too old for the"
             f" installed torch ({torch.version}), whose CUDA {_write(torch.cuda)} needs driver"
-            f" {needed} or newer; docs/operations.md has the torch for an older one"
+            f" {needed} or newer; `make install TORCH_INDEX=…` takes a torch for an older CUDA"
+            " (docs/operations.md)"
         )
     if driver.failure or not driver.devices:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -156,8 +165,8 @@ def refuse_silent_cpu(wanted: str, model_bytes: int, obstacle: str | None) -> No
         )
     if model_bytes > SMALL_MODEL_BYTES:
         raise SettingsError(
-            f"CUDA can't be used: {obstacle}. The model has {model_bytes / 1e9:.1f} GB, and an"
-            " image on a CPU takes minutes; LPW_SDXL_DEVICE=cpu serves on it anyway"
+            f"the model has {model_bytes / 1e9:.1f} GB, and CUDA can't be used: {obstacle}; an"
+            " image on a CPU takes minutes, and LPW_SDXL_DEVICE=cpu serves on it anyway"
         )
 
 

@@ -3,6 +3,7 @@
     LpwSdxlError
     ├── RequestError             the client's mistake: a 4xx with a code and, mostly, a field
     │   ├── InvalidRequestError  400  a field is missing, unknown, of the wrong type or out of range
+    │   │   └── AddonNotReadError 400 a LoRA's file was found a moment ago, and is still being read
     │   ├── InvalidPromptError   400  the prompt breaks a limit, or holds a tag that is not served
     │   ├── RequestIdInUseError  409  the `request_id` is that of a job under way
     │   ├── JobCancelledError    409  the job's owner has cancelled it
@@ -76,6 +77,18 @@ class RequestError(LpwSdxlError):
 
 class InvalidRequestError(RequestError):
     """A field that is missing, unknown, of the wrong type or out of range."""
+
+
+class AddonNotReadError(InvalidRequestError):
+    """A LoRA whose file is being read; who asks may wait for that with the registry's `pending`.
+
+    Attributes:
+        key: of the LoRA in `pending`.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None, key: str = "") -> None:
+        super().__init__(message, field=field)
+        self.key = key
 
 
 class InvalidPromptError(RequestError):

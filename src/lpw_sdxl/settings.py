@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lpw_sdxl.errors import SettingsError
@@ -29,6 +29,8 @@ GONE = {
     " for each length was slower",
 }
 """Variables that meant something once, and why they no longer do."""
+RENAMED = {"LPW_SDXL_ADDONS": "LPW_SDXL_STORE"}
+"""Variables by their former names, which still work."""
 
 
 class EnvironmentSettings(BaseSettings):
@@ -44,6 +46,8 @@ class EnvironmentSettings(BaseSettings):
 
 
 AnySettings = TypeVar("AnySettings", bound=EnvironmentSettings)
+# A variable that a deployment leaves empty is none, and not the folder `.`.
+OptionalFolder = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 
 
 class LogSettings(EnvironmentSettings):
@@ -53,14 +57,27 @@ class LogSettings(EnvironmentSettings):
     """`text` or `json`: one object a line."""
 
 
-class Settings(LogSettings):
+class StoreSettings(EnvironmentSettings):
+    """Where models, LoRAs and embeddings are; the service reads there what the import writes."""
+
+    store: OptionalFolder = Field(
+        None, validation_alias=AliasChoices("LPW_SDXL_STORE", "LPW_SDXL_ADDONS")
+    )
+    """folder on a volume with models, LoRAs and embeddings, NAME/VERSION/ each as in BentoML's
+    store of models; a BENTOML_HOME serves as well. They are served beside what the service has of
+    its own, and the import writes there."""
+
+
+class Settings(LogSettings, StoreSettings):
     """The service's settings; the variable's name is the field's in capitals after `LPW_SDXL_`."""
 
     model: str = ""
-    """tag in the BentoML model store; empty for the one the service was built with."""
-    addons: Path | None = None
-    """folder with more LoRAs and embeddings than the model store has, such as a mounted volume;
-    laid out as BentoML's store of models is."""
+    """tag of an imported model; empty for the one the service was built with, else sdxl:latest."""
+    lora_dir: OptionalFolder = None
+    """folder of LoRAs' `.safetensors` files, sub-folders too, named by their files; what comes or
+    goes there counts within two seconds."""
+    embedding_dir: OptionalFolder = None
+    """likewise, of embeddings."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` (CUDA where there is one, else CPU), `cpu` or `cuda`; CUDA_VISIBLE_DEVICES chooses
     one."""
@@ -129,10 +146,20 @@ class Settings(LogSettings):
 
 
 class ImportSettings(EnvironmentSettings):
-    """The settings of `model_import.py`; each source of downloads has its own beside them."""
+    """The settings of the import; each source of downloads has its own beside them."""
 
     downloads: Path = Field(default_factory=lambda: _cache_home() / "lpw-sdxl" / "downloads")
-    """folder that downloaded checkpoints are kept in."""
+    """folder that downloaded files are kept in; by default `.downloads` in LPW_SDXL_STORE where
+    that is set, else in the user's cache."""
+
+    def downloads_beside(self, store: Path | None) -> Path:
+        """Return the folder of downloads; one that was not chosen is on the store's own volume.
+
+        Args:
+            store: the setting `LPW_SDXL_STORE`.
+        """
+        is_chosen = "downloads" in self.model_fields_set
+        return self.downloads if store is None or is_chosen else store / ".downloads"
 
 
 def read_settings(settings: type[AnySettings]) -> AnySettings:
@@ -153,6 +180,8 @@ def read_settings(settings: type[AnySettings]) -> AnySettings:
 def variable_of(settings: type[EnvironmentSettings], name: str) -> str:
     """Return the environment variable of a setting."""
     alias = settings.model_fields[name].validation_alias
+    if isinstance(alias, AliasChoices):
+        alias = str(alias.choices[0])
     return alias if isinstance(alias, str) else f"{ENVIRONMENT_PREFIX}{name.upper()}"
 
 
@@ -166,14 +195,29 @@ def list_gone(environment: Mapping[str, str]) -> list[str]:
     ]
 
 
+def list_renamed(environment: Mapping[str, str]) -> list[str]:
+    """List the variables of an environment that have another name by now, in a sentence each."""
+    names = {name.upper() for name in environment}
+    return [
+        f"{old} is called {new} now; the old name still works"
+        + (f", but {new} is set too and counts" if new in names else "")
+        for old, new in RENAMED.items()
+        if old in names
+    ]
+
+
+def is_in_container() -> bool:
+    """Return whether this process runs in an image that BentoML made, by its own variable."""
+    return os.environ.get("BENTOML_CONTAINERIZED") == "true"
+
+
 def check_workers(settings: Settings) -> None:
     """Refuse several workers where one that ends would be missed for ever.
 
     Raises:
         SettingsError: if this is a container with more than one.
     """
-    # BentoML's own variable, set in every image that it makes.
-    if settings.workers > 1 and os.environ.get("BENTOML_CONTAINERIZED") == "true":
+    if settings.workers > 1 and is_in_container():
         raise SettingsError(
             f"LPW_SDXL_WORKERS is {settings.workers}, and this is a container, where BentoML starts"
             " no worker in the place of one that ended; a container for each GPU would be right"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from lpw_sdxl.embedding.preflight import PAIR_NAMING, embedding_fit
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.store.manifest import verify_files
+from other_users import as_another_user
 
 from .conftest import MANIFEST, Write
 
@@ -139,3 +141,13 @@ def test_the_command_that_mends_it_has_the_options_it_was_imported_with(
     directory.joinpath(manifest.kind.file_name).unlink()
     with pytest.raises(AddonError, match=f"`python model_import.py {words} 'Add Detail XL' --fo"):
         verify_files(directory, manifest)
+
+
+@pytest.mark.processes
+def test_an_entry_that_is_closed_is_explained(open_folder: Path, write_entry: Write) -> None:
+    directory = Path(shutil.copytree(write_entry(), open_folder / "lora-a" / "aa"))
+    (directory / "manifest.json").chmod(0o000)
+    sentence = as_another_user(lambda: read_addon_manifest(directory))
+    assert sentence.startswith("AddonError: The LoRA lora-a:aa can't be read: ")
+    assert f"{directory / 'manifest.json'} is closed to uid" in sentence
+    assert sentence.endswith(f"`chmod -R a+rX {directory}` by its owner would be right.")

@@ -21,9 +21,15 @@ METRICS = Path(lpw_sdxl.__file__).parent / "engine" / "metrics.py"
 # The file by itself, because its package imports torch.
 WORKER = """
 import runpy, sys
+from types import SimpleNamespace
 
 metrics = runpy.run_path(sys.argv[1])["EngineMetrics"]()
 metrics.set_jobs(int(sys.argv[2]), 2)
+gpu = SimpleNamespace(
+    device="cuda:0", name=sys.argv[3], driver="580.1", compute_capability="9.0", total_bytes=8,
+    free_bytes=6,
+)
+metrics.set_device(gpu, "small_device", is_offloading=True)
 metrics.observe_wait(0.5)
 metrics.count_image()
 print("ready", flush=True)
@@ -31,9 +37,9 @@ sys.stdin.read()
 """
 
 
-def start_worker(folder: Path, waiting: int) -> subprocess.Popen[str]:
+def start_worker(folder: Path, waiting: int, gpu: str = "A") -> subprocess.Popen[str]:
     worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(METRICS), str(waiting)],
+        [sys.executable, "-c", WORKER, str(METRICS), str(waiting), gpu],
         env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -86,3 +92,34 @@ def test_a_killed_workers_gauges_go_and_its_counters_stay(
 def test_without_such_a_folder_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
     remove_dead_gauges()
+
+
+def devices(folder: Path) -> dict[str, float]:
+    """Return the devices of /metrics by their names."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(folder))
+    (info,) = (one for one in registry.collect() if one.name == "lpw_sdxl_device_info")
+    assert {one.labels["offload_rule"] for one in info.samples} == {"small_device"}
+    return {sample.labels["name"]: sample.value for sample in info.samples}
+
+
+def test_equal_devices_are_one_series_and_a_killed_workers_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    workers = [start_worker(tmp_path, 0, gpu) for gpu in ("A", "A", "B")]
+    try:
+        assert devices(tmp_path) == {"A": 1, "B": 1}
+        assert served(tmp_path)["lpw_sdxl_device_memory_total_bytes"] == 24
+        assert served(tmp_path)["lpw_sdxl_device_memory_free_at_start_bytes"] == 18
+        end(workers[2], signal.SIGKILL)
+        remove_dead_gauges()
+        assert devices(tmp_path) == {"A": 1}
+        end(workers[1], signal.SIGKILL)
+        remove_dead_gauges()
+        assert devices(tmp_path) == {"A": 1}
+        assert served(tmp_path)["lpw_sdxl_device_memory_total_bytes"] == 8
+    finally:
+        for worker in workers:
+            if worker.poll() is None:
+                end(worker, signal.SIGTERM)

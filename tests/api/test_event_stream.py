@@ -21,6 +21,7 @@ from lpw_sdxl.api.event_stream import EventStream, StreamPlan, StreamTools
 from lpw_sdxl.api.previews import PreviewMaker
 from lpw_sdxl.client import Event, EventParser
 from lpw_sdxl.engine import Engine
+from lpw_sdxl.engine.offer import Offer
 from lpw_sdxl.engine.tracked_job import JobKey, JobState, JobStatus
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.schema import GenerationRequest
@@ -233,14 +234,15 @@ async def test_a_client_that_leaves_before_the_first_event_is_noticed(
     tools: StreamTools, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, read = threading.Event(), threading.Event()
-    decide = engine.decide
+    resolver = engine._resolver
+    resolve = resolver.resolve
 
-    def slow(wanted: GenerationRequest) -> Any:
+    def slow(wanted: GenerationRequest, offer: Offer) -> Any:
         reading.set()
         assert read.wait(30)
-        return decide(wanted)
+        return resolve(wanted, offer)
 
-    monkeypatch.setattr(engine, "decide", slow)
+    monkeypatch.setattr(resolver, "resolve", slow)
     response = stream(tools, request())
     async with answering(response) as (client, answer):
         await asyncio.to_thread(reading.wait, 30)

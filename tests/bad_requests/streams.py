@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bad_requests.case import GOOD, Bad, Http, at, bare, item, to
 from bad_requests.fields import KNOWN
+from bad_requests.loras import KNOWN as KNOWN_LORAS
 
 
 def stream(**fields: object) -> Http:
@@ -34,7 +35,7 @@ CASES: dict[str, list[Bad]] = {
         Bad("preview_every: of an item", to("/generate_batch_stream", {"requests": [GOOD], "preview_every": None}), "preview_every", "preview_every is null; an integer would be right"),
         Bad("a stream of too many steps", stream(num_inference_steps=9), "num_inference_steps", "num_inference_steps is 9; at most 4 is accepted here"),
         Bad("a stream with an unknown field", stream(steps=3), "steps", f"steps is not a field of this request; {KNOWN}, preview_every"),
-        Bad("a stream of a LoRA that is not there", stream(loras=[{"name": "absent"}]), "loras.0.name", "No LoRA is named 'absent'; /info lists the known ones (2). What was imported since the service started is known after its next start."),
+        Bad("a stream of a LoRA that is not there", stream(loras=[{"name": "absent"}]), "loras.0.name", "No LoRA is named 'absent'" + KNOWN_LORAS),
         Bad("a stream of no items", to("/generate_batch_stream", {"requests": []}), "requests", "requests has 0 items; at least 1 would be right"),
         Bad("a stream of text", bare("text/plain", path="/generate_stream"), None, "the body must be application/json, in UTF-8", status=415, code="unsupported_media_type"),
         Bad("GET of a stream", at("/generate_stream", "GET"), None, "this path does not take this method; it takes POST", status=405, code="method_not_allowed"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from conftest import ROOT
 
@@ -53,3 +55,19 @@ def test_make_lists_them_with_their_questions() -> None:
     )
     assert [line.split()[0] for line in done.stdout.splitlines()] == [*BENCHMARKS]
     assert all(line.endswith("?") for line in done.stdout.splitlines())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_full_size_model_is_not_written_where_nothing_fast_would_run_it() -> None:
+    environment = {key: one for key, one in os.environ.items() if key != "LPW_SDXL_DEVICE"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "gpu.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    *_, sentence = done.stderr.splitlines()  # after the notes of libraries
+    assert sentence.startswith("the model has 6.9 GB, and CUDA can't be used: ")

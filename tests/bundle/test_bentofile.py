@@ -68,7 +68,7 @@ def test_the_sources_are_an_allow_list(bento: Path) -> None:
     package = (ROOT / "src" / "lpw_sdxl").rglob("*")
     sources = {path.relative_to(ROOT / "src") for path in package if path.is_file()}
     expected = {path.as_posix() for path in sources if "__pycache__" not in path.parts}
-    expected |= {"service.py", "configuration.yaml", "LICENSE"}
+    expected |= {"service.py", "configuration.yaml", "LICENSE", "demo/lpw-sdxl-demo.safetensors"}
     expected.add("bentofile.yaml")  # BentoML's own doing
     found = {path.relative_to(bento / "src") for path in (bento / "src").rglob("*")}
     assert {path.as_posix() for path in found if (bento / "src" / path).is_file()} == expected
@@ -89,5 +89,7 @@ def test_the_image_is_made_from_the_base_with_the_variables(steps: list[str]) ->
     assert "FROM python:3.11-slim-bookworm AS base-container" in steps
     assert "ARG BENTOML_CONFIG=/home/bentoml/bento/src/configuration.yaml" in steps
     assert "ENV BENTOML_CONFIG=$BENTOML_CONFIG" in steps
+    assert "ARG PYTHONPATH=/home/bentoml/bento/src" in steps
+    assert "ENV PYTHONPATH=$PYTHONPATH" in steps
     assert "ARG BENTOML_DO_NOT_TRACK=True" in steps
     assert "ENV BENTOML_DO_NOT_TRACK=$BENTOML_DO_NOT_TRACK" in steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -217,7 +218,7 @@ def test_settings_override_the_bentos_own_model_and_add_to_its_addons(
 ) -> None:
     left = addons.made["left"]
     shutil.copytree(left.entry, tmp_path / "mounted" / Path(*left.tag.split(":")))
-    settings = {"LPW_SDXL_MODEL": newer_tag, "LPW_SDXL_ADDONS": str(tmp_path / "mounted")}
+    settings = {"LPW_SDXL_MODEL": newer_tag, "LPW_SDXL_STORE": str(tmp_path / "mounted")}
     with serving(
         f"lpw_sdxl:{bento.name}",
         folder=tmp_path,
@@ -227,6 +228,35 @@ def test_settings_override_the_bentos_own_model_and_add_to_its_addons(
         assert info(server.url)["model_tag"] == newer_tag
         assert set(served_addons(server.url)) == {"inside", "within", "left"}
         assert generate(server.url, "a fox <lora:left:1>").status_code == 200
+
+
+def test_its_import_fills_a_volume_as_its_errors_say(
+    bento: Path, own_python: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """From its own environment, anywhere on a machine."""
+    environment = environment | {"LPW_SDXL_STORE": str(tmp_path / "volume")}
+    environment |= {"PATH": f"{own_python.parent}{os.pathsep}/usr/bin{os.pathsep}/bin"}
+    environment |= {"BENTOML_HOME": str(tmp_path / "home")}
+
+    def run(command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    command = f"PYTHONPATH={shlex.quote(str(bento / 'src'))} python -m lpw_sdxl"
+    failed = run(f"{command} verify sdxl")
+    assert failed.returncode == 1
+    assert f"import one with `{command} demo`" in failed.stderr
+    done = run(f"{command} demo")
+    assert done.returncode == 0, done.stderr
+    tag = done.stdout.splitlines()[-1]
+    assert (tmp_path / "volume" / Path(*tag.split(":")) / "manifest.json").is_file()
 
 
 def test_a_plain_build_keeps_its_model_too(

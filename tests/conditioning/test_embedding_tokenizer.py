@@ -8,13 +8,13 @@ from lpw_sdxl.conditioning.embedding_tokenizer import EmbeddingTokenizer
 from lpw_sdxl.conditioning.mentions import MentionForm
 
 FIRST = 49408
-COUNTS = {"EasyNeg": 2, "hand": 8, "hand.v2": 1}
+IDS = {"EasyNeg": range(49408, 49410), "hand": range(49410, 49418), "hand.v2": range(49418, 49419)}
 EASY, HAND, HAND_2 = [49408, 49409], list(range(49410, 49418)), [49418]
 
 
 @pytest.fixture(scope="module")
 def naming(tokenizer):
-    return EmbeddingTokenizer(tokenizer, COUNTS, FIRST, MentionForm.BARE_OR_PREFIXED)
+    return EmbeddingTokenizer(tokenizer, IDS, MentionForm.BARE_OR_PREFIXED)
 
 
 def test_names_become_ids_behind_the_vocabulary_in_their_order(naming):

@@ -5,11 +5,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from lpw_sdxl.conditioning import PromptEncoder
+from lpw_sdxl.conditioning import PromptEncoder, loading
+from lpw_sdxl.conditioning.clip import ClipTextEncoder
 from lpw_sdxl.conditioning.cutting import texts
-from lpw_sdxl.conditioning.embeddings import Embedding, load_embedding
+from lpw_sdxl.conditioning.embedding_ids import EmbeddingIds
+from lpw_sdxl.conditioning.embeddings import Embedding, make_embedding
 from lpw_sdxl.conditioning.styles import STYLES
 from lpw_sdxl.errors import ModelError
 from lpw_sdxl.prompt import PromptStyle, parse
@@ -276,22 +277,29 @@ def test_many_equal_each_alone(naming):
 
 
 def test_the_pooled_vector_is_that_of_eos_in_models_that_pool_at_the_largest_id(
-    model_directory, run, items
+    model_directory, run, items, monkeypatch
 ):
-    encoder = PromptEncoder.from_model_directory(model_directory, cache_bytes=0)
-    for one in encoder._encoders:  # as in the config.json of most SDXL checkpoints
-        getattr(one.model, "text_model", one.model).eos_token_id = 2
-    encoder.add_embeddings(EMBEDDINGS)
+    """As in the config.json of most SDXL checkpoints."""
+    monkeypatch.setattr(loading, "ClipTextEncoder", encoder_of_an_old_model)
+    encoder = PromptEncoder.from_model_directory(
+        model_directory, cache_bytes=0, embeddings=EMBEDDINGS
+    )
     assert_side(encoder.encode("a easyneg b"), "", lpw(run, [items("a", EASY, "b")]))
 
 
-def test_the_models_own_table_stays_where_it_is_and_rows_are_counted(model_directory):
+def encoder_of_an_old_model(tokenizer, model):
+    getattr(model, "text_model", model).eos_token_id = 2
+    return ClipTextEncoder(tokenizer, model)
+
+
+def test_the_models_own_table_stays_where_it_is(model_directory):
     encoder = PromptEncoder.from_model_directory(model_directory)
     before = encoder.weight_bytes
     tables = [one.token_table for one in encoder._encoders]
     copies = [table.clone() for table in tables]
-    encoder.add_embeddings(EMBEDDINGS)
-    assert encoder.weight_bytes == before + 4 * (32 + 48) * (2 + 8 + 1)
+    encoder.reader = encoder.reader_of(EMBEDDINGS)
+    encoder.encode("a easyneg")
+    assert encoder.weight_bytes == before
     for one, table, copied in zip(encoder._encoders, tables, copies, strict=True):
         assert one.token_table.data_ptr() == table.data_ptr()
         assert torch.equal(one.token_table, copied)
@@ -322,17 +330,30 @@ def test_what_was_encoded_is_remembered_with_its_embeddings(naming, model_direct
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
-def test_embeddings_come_before_anything_is_encoded(model_directory):
-    encoder = PromptEncoder.from_model_directory(model_directory, cache_bytes=0)
-    encoder.encode("a")
-    with pytest.raises(AssertionError, match="embeddings come before encoding"):
-        encoder.add_embeddings(EMBEDDINGS)
+def test_embeddings_come_and_go_while_prompts_are_encoded(naming, model_directory):
+    encoder = PromptEncoder.from_model_directory(model_directory)
+    plain = encoder.encode("a easyneg")
+    old = encoder.reader_of([EASY]).read("a easyneg")
+    other = make("EasyNeg", 3, 9)
+    new = encoder.reader_of([other, HAND]).read("a easyneg")
+    first, second = encoder.encode_many([old, new])
+    assert torch.allclose(first.prompt_embeds, naming.encode("a easyneg").prompt_embeds, atol=1e-5)
+    assert second.prompt_embeds.shape[0] == first.prompt_embeds.shape[0] + 1
+    assert encoder.encode_many([new])[0] is second
+    # The name without any embedding is text again, and the earlier embedding has its own ids still.
+    assert encoder.encode_many([encoder.reader_of([]).read("a easyneg")])[0] is plain
+    assert encoder.encode_many([encoder.reader_of([EASY]).read("a easyneg")])[0] is first
 
 
-def test_embeddings_are_added_once(model_directory):
-    encoder = PromptEncoder.from_model_directory(model_directory, embeddings=EMBEDDINGS)
-    with pytest.raises(AssertionError, match="added once"):
-        encoder.add_embeddings([make("more", 1, 4)])
+def test_ids_of_an_embedding_that_nobody_has_are_never_given_again():
+    ids = EmbeddingIds(100)
+    kept, gone = make("kept", 2, 1), make("gone", 3, 2)
+    assert ids.number([kept, gone]) == {"kept": range(100, 102), "gone": range(102, 105)}
+    del gone
+    assert ids.number([make("gone", 3, 2), kept])["gone"] == range(105, 108)
+    assert torch.equal(ids.vectors([5, 101], 0)[101], kept.vectors[0][1])
+    with pytest.raises(KeyError):
+        ids.vectors([103], 0)
 
 
 def test_both_encoders_count_the_same_vectors(naming):
@@ -350,7 +371,6 @@ REFUSED = {
     "none": ([make("x", 0, 1)], "in place of"),
     "flat": ([Embedding("x", (torch.zeros(32), torch.zeros(48)))], "in place of"),
     "scalar": ([Embedding("x", (torch.tensor(1.0), torch.tensor(1.0)))], "in place of"),
-    "twice": ([make("x", 1, 1), make("X", 1, 2)], "two embeddings are called X"),
     "name": ([make("a b", 1, 1)], "A-Za-z0-9"),
     "empty name": ([make("", 1, 1)], "A-Za-z0-9"),
     "nan": (
@@ -365,35 +385,24 @@ REFUSED = {
 def test_what_does_not_fit_is_a_model_error(model_directory, embeddings, message):
     encoder = PromptEncoder.from_model_directory(model_directory)
     with pytest.raises(ModelError, match=message):
-        encoder.add_embeddings(embeddings)
+        encoder.check(*embeddings)
     assert encoder.encode("x").prompt_embeds.shape == (3, 80)  # as it was
 
 
 def test_a_number_too_large_for_the_models_dtype_is_refused(model_directory):
     encoder = PromptEncoder.from_model_directory(model_directory, dtype=torch.float16)
     with pytest.raises(ModelError, match="no finite number"):
-        encoder.add_embeddings([Embedding("x", (torch.zeros(1, 32), torch.full((1, 48), 1e6)))])
+        encoder.check(Embedding("x", (torch.zeros(1, 32), torch.full((1, 48), 1e6))))
 
 
-def test_a_file_is_loaded(tmp_path):
+def test_an_embedding_is_made_of_a_files_tensors():
     tensors = dict(zip(("text_encoder", "text_encoder_2"), EASY.vectors, strict=True))
-    save_file(tensors, tmp_path / "embedding.safetensors")
-    loaded = load_embedding("EasyNeg", tmp_path / "embedding.safetensors")
-    assert (loaded.name, loaded.vector_count) == ("EasyNeg", 2)
-    assert all(map(torch.equal, loaded.vectors, EASY.vectors))
+    made = make_embedding("EasyNeg", tensors)
+    assert (made.name, made.vector_count) == ("EasyNeg", 2)
+    assert all(map(torch.equal, made.vectors, EASY.vectors))
 
 
 @pytest.mark.parametrize("names", [["text_encoder"], ["text_encoder", "text_encoder_2", "x"]])
-def test_a_file_of_other_tensors_is_a_model_error(tmp_path, names):
-    save_file({name: torch.zeros(1, 4) for name in names}, tmp_path / "e.safetensors")
+def test_other_tensors_are_a_model_error(names):
     with pytest.raises(ModelError, match="the embedding x must hold the tensors text_encoder and"):
-        load_embedding("x", tmp_path / "e.safetensors")
-
-
-@pytest.mark.parametrize("content", [None, b"", b"{"])
-def test_an_unreadable_file_is_a_model_error(tmp_path, content):
-    if content is not None:
-        (tmp_path / "e.safetensors").write_bytes(content)
-    with pytest.raises(ModelError, match="the embedding x can't be read") as caught:
-        load_embedding("x", tmp_path / "e.safetensors")
-    assert str(tmp_path) not in str(caught.value)
+        make_embedding("x", {name: torch.zeros(1, 4) for name in names})

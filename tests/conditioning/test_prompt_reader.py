@@ -142,7 +142,7 @@ def test_without_a_limit_any_number_of_chunks_is_read(encoder):
 )
 def test_embeddings_of_both_texts_are_named_once(embedding_reader, style, names):
     read = embedding_reader.read("embedding:GLOW glow", "INK, embedding:glow ink", style)
-    assert read.embeddings == names
+    assert tuple(one.name for one in read.embeddings) == names
     assert embedding_reader.read("a", "b", style).embeddings == ()
 
 

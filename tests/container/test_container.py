@@ -24,8 +24,8 @@ SECRET_VARIABLES = (
     "CIVITAI_TOKEN", "LPW_SDXL_TOKENS", "LPW_SDXL_TOKEN", "HF_TOKEN", "BENTO_CLOUD_API_KEY",
     "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN",
 )  # fmt: skip
-NAMES = ("plain", "layers", "new", "empty")
-PLAIN, LAYERED, CHANGED, EMPTY = (f"localhost/lpw-sdxl-test:{name}" for name in NAMES)
+NAMES = ("plain", "layers", "new")
+PLAIN, LAYERED, CHANGED = (f"localhost/lpw-sdxl-test:{name}" for name in NAMES)
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 60
@@ -198,25 +198,18 @@ def wait_for_pictures(container: Container, count: int) -> None:
     raise AssertionError(f"there were never {count} pictures:\n{container.log}")
 
 
-@pytest.fixture(scope="module")
-def empty_image(environment: dict[str, str]) -> Iterator[str]:
-    """The image of a bento without a model."""
-    containerize_in_layers(build_bento({"model": "mounted"}, environment), EMPTY, environment)
-    yield EMPTY
-    podman("image", "rm", "--force", EMPTY)
-
-
 def volume(folder: Path) -> str:
-    for path in [folder, *folder.rglob("*")]:
-        path.chmod(0o755 if path.is_dir() else 0o644)  # whoever the container is
-    return f"--volume={folder}:/home/bentoml/bento/models:ro"
+    return f"--volume={folder}:/models:ro"
+
+
+STORE = {"LPW_SDXL_STORE": "/models"}
 
 
 def test_a_model_may_be_mounted(
     empty_image: str, environment: dict[str, str], model_tag: str, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(Path(environment["BENTOML_HOME"]) / "models", tmp_path / "models")
-    with running(empty_image, volume(copy)) as container:
+    with running(empty_image, volume(copy), environment=STORE) as container:
         container.call("wait_until_ready")
         assert container.call("info")["model_tag"] == model_tag
         assert container.call("generate", prompt="a fox", seed=3)["size"] == [128, 128]
@@ -230,7 +223,7 @@ def test_a_mounted_model_that_is_damaged_is_refused(
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with running(empty_image, volume(copy)) as container:
+    with running(empty_image, volume(copy), environment=STORE) as container:
         podman("wait", container.name)
         assert container.inspect(".State.ExitCode") == "1"
         assert "diffusion_pytorch_model.safetensors" in container.log.splitlines()[-1]

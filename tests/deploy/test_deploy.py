@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from conftest import ROOT
 from lpw_sdxl.api.operation import PROBES
 from lpw_sdxl.engine.metrics import EngineMetrics
-from lpw_sdxl.settings import ENVIRONMENT_PREFIX, Settings
+from lpw_sdxl.settings import ENVIRONMENT_PREFIX, Settings, variable_of
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 COMPONENTS = ("components/scaling", "components/model-volume")
@@ -177,6 +177,14 @@ def test_settings_are_known_and_leave_time_to_end() -> None:
     assert data["BENTOML_HOME"].startswith("/tmp/")
 
 
+def test_what_asks_for_a_gpu_serves_on_nothing_else() -> None:
+    assert container(DEPLOYMENT)["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert MANIFESTS["base/settings.yaml"]["data"]["LPW_SDXL_DEVICE"] == "cuda"
+    cloud = read(ROOT / "deploy" / "bentocloud.yaml")
+    assert cloud["services"]["lpw_sdxl"]["instance_type"].startswith("gpu.")
+    assert {"name": "LPW_SDXL_DEVICE", "value": "cuda"} in cloud["envs"]
+
+
 def test_no_volume_is_mounted_inside_another() -> None:
     """What makes the folders between them is root, and the service is not."""
     mounts = container(EVERY["model-volume/deployment"])["volumeMounts"]
@@ -190,6 +198,8 @@ def test_models_are_mounted_where_the_image_was_tried_with_them() -> None:
     (path,) = (mount["mountPath"] for mount in mounts if mount["name"] == "models")
     tried = (ROOT / "tests" / "container" / "test_container.py").read_text(encoding="utf-8")
     assert f":{path}:ro" in tried
+    (variable,) = container(EVERY["model-volume/deployment"])["env"]
+    assert variable == {"name": variable_of(Settings, "store"), "value": path}
 
 
 def test_it_scales_on_a_metric_that_exists() -> None:

@@ -36,7 +36,10 @@ EXPLAIN = ".venv/bin/python -m lpw_sdxl.prompt "
 NOT_RUN = {
     "make test-fast": "would run the tests in a test",
     "make bundle": "locks packages for minutes; `make test-bundle` builds a bento and serves it",
+    "make install": "needs PyTorch's index; tests/test_makefile.py has one of its own",
     "make image": "needs docker or podman; `make test-container` builds the image and runs it",
+    "LPW_SDXL_LORA_DIR /data/loras": "needs such folders; tests/test_service_folders.py has some",
+    "docker run": "the same; tests/container/test_volume.py fills a volume and serves it",
     "make train-demo": "takes hours",
     "export CIVITAI_TOKEN": "needs Civitai; tests/download has a server in its place",
     "export LPW_SDXL_TOKENS": "is a server on all addresses; test_service_guard.py starts some",
@@ -116,11 +119,16 @@ def addon_home(demo_store: Store, folder: Path, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="module")
 def server(home: Path, addon_home: Path) -> Iterator[Server]:
-    """What README's first block starts, on a machine where no model is imported yet."""
+    """What README's first block starts, on a machine where no model is imported yet.
+
+    The LoRAs of docs/loras.md are there.
+    """
     port = free_port()
     assert README.blocks[0].commands == START
     script = " && ".join(START) + f" PORT={port}"
-    environment = store_environment(home) | {"LPW_SDXL_ADDONS": str(addon_home / "models")}
+    no_model = shutil.ignore_patterns("sdxl")
+    shutil.copytree(addon_home / "models", home / "models", ignore=no_model, dirs_exist_ok=True)
+    environment = store_environment(home)
     with running(["bash", "-c", script], port, ROOT, environment, home / "log") as server:
         yield server
 

@@ -11,7 +11,8 @@ from lpw_sdxl.diffusion.attention import PromptProjection
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import calibration
 from lpw_sdxl.engine.calibration import calibrate, measure_footprint, read_memory
-from lpw_sdxl.engine.memory import DeviceMemory, Footprint, MemoryRequest
+from lpw_sdxl.engine.memory import Footprint, MemoryRequest
+from lpw_sdxl.engine.offload import DeviceMemory
 from lpw_sdxl.errors import ModelError
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.settings import Settings

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lpw_sdxl.engine.capacity import RECOVERY, Capacity
-from lpw_sdxl.engine.memory import MemoryPlan
+from lpw_sdxl.engine.description import HardwareDescription
+from lpw_sdxl.engine.memory import MemoryRequest, plan_memory
 from lpw_sdxl.schema import ImageSize
 
 SIZE = ImageSize(100, 100)
@@ -18,7 +19,13 @@ CPU = torch.device("cpu")
 def capacity() -> Capacity:
     """Eight rows of SIZE, or of anything smaller."""
     return Capacity(
-        MemoryPlan("cpu", "float32", "float32", 0, False, 8, 8 * ROW_PIXELS, 0, True, 0, 1, 0)
+        plan_memory(
+            MemoryRequest(8, SIZE),
+            HardwareDescription("cpu", "CPU", 0),
+            (torch.float32, torch.float32),
+            0,
+            None,
+        )
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from addon.conftest import MANIFEST, Write
+from lpw_sdxl.addon.entry import EntrySource, Fits
 from lpw_sdxl.addon.manifest import AddonDetails
 from lpw_sdxl.addon.registry import Registry
 from lpw_sdxl.engine.description import describe_embeddings, describe_loras
@@ -16,7 +17,7 @@ pytest_plugins = ["addon.conftest"]
 def test_addons_are_listed_by_name_with_hash_base_and_words(write_entry: Write) -> None:
     embedding = {"kind": AddonKind.EMBEDDING, "details": AddonDetails(vectors=8)}
     directories = [write_entry(name="b"), write_entry(name="A"), write_entry(name="n", **embedding)]
-    registry = Registry.read(directories, signature=None)
+    registry = Registry.of([EntrySource(lambda: directories, Fits()).look()])
     loras = describe_loras(registry.loras)
     assert [lora.name for lora in loras] == ["A", "b"]
     assert asdict(loras[0]) == {

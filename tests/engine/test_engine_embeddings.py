@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from lpw_sdxl.addon.installed import open_catalogue
+from lpw_sdxl.addon.served import AddonPlaces
 from lpw_sdxl.conditioning import prompt_reader
-from lpw_sdxl.conditioning.embeddings import Embedding
-from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import Engine
-from lpw_sdxl.engine.calibration import calibrate, read_memory
 from lpw_sdxl.errors import InvalidPromptError
+from lpw_sdxl.lora.targets import encoder_widths, read_targets
 from lpw_sdxl.schema import GenerationRequest, InspectionRequest
 from lpw_sdxl.settings import Settings
 
@@ -21,22 +22,15 @@ VECTORS = 75
 
 
 @pytest.fixture
-def engine(model_directory: Path) -> Iterator[Engine]:
-    device = torch.device("cpu")
-    widths = [
-        table.shape[1] for table in _tables(Pipeline.load(model_directory, device, Settings()))
-    ]
-    embedding = Embedding("abc", tuple(torch.zeros(VECTORS, width) for width in widths))
-    pipeline = Pipeline.load(model_directory, device, Settings(), (embedding,))
+def engine(model_directory: Path, tmp_path: Path) -> Iterator[Engine]:
+    widths = zip(("clip_l", "clip_g"), encoder_widths(read_targets(model_directory)), strict=True)
+    tensors = {name: torch.zeros(VECTORS, width) for name, width in widths}
+    save_file(tensors, tmp_path / "abc.safetensors")
+    addons = open_catalogue(model_directory, AddonPlaces(embedding_folder=tmp_path))
     settings = Settings(device="cpu", max_prompt_chunks=2)
-    plan = calibrate(pipeline, read_memory(device), settings)
-    engine = Engine(pipeline, settings, plan)
+    engine = Engine.load(model_directory, settings, addons=addons)
     yield engine
     engine.close()
-
-
-def _tables(pipeline: Pipeline) -> list[torch.Tensor]:
-    return [model.get_input_embeddings().weight for model in pipeline.prompt_encoder.models]
 
 
 @pytest.mark.parametrize("field", ["prompt", "negative_prompt"])

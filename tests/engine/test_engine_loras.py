@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lora.conftest import is_attention, is_layer, networks_of, write_canonical
+from lpw_sdxl.addon.entry import StoredAddon
 from lpw_sdxl.addon.manifest import AddonDetails, AddonManifest
-from lpw_sdxl.addon.registry import Addon, Registry
+from lpw_sdxl.addon.registry import Registry
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import Engine
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError, LoraUnavailableError
@@ -29,7 +30,7 @@ from lpw_sdxl.weights.files import record_file
 NAMES = ("ink", "Glow", "noir", "unet-only")
 
 
-def make_addon(folder: Path, name: str, pipeline: Pipeline, seed: int) -> Addon:
+def make_addon(folder: Path, name: str, pipeline: Pipeline, seed: int) -> StoredAddon:
     directory = folder / f"lora-{name.lower()}" / "1"
     directory.mkdir(parents=True)
     networks = networks_of(pipeline)
@@ -48,7 +49,7 @@ def make_addon(folder: Path, name: str, pipeline: Pipeline, seed: int) -> Addon:
         importer_version="0",
         files={file.name: record_file(file)},
     )
-    return Addon(manifest, directory)
+    return StoredAddon(manifest, directory)
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +196,7 @@ async def test_a_damaged_lora_fails_its_own_requests_only(
     manifest = dataclasses.replace(
         whole.manifest, name="broken", origin=Origin("", "", 1, "f" * 64)
     )
-    some = Registry({**addons.loras, "broken": Addon(manifest, broken)}, {}, {})
+    some = Registry({**addons.loras, "broken": StoredAddon(manifest, broken)}, {}, {})
     engine = Engine.load(model_directory, Settings(device="cpu"), addons=some)
     try:
         good, bad = await asyncio.gather(

@@ -18,6 +18,7 @@ from PIL import Image
 from lpw_sdxl.diffusion.preview import UndrawnPreview
 from lpw_sdxl.engine import Engine, Listener, job_registry
 from lpw_sdxl.engine.job_registry import JobRegistry
+from lpw_sdxl.engine.offer import Offer
 from lpw_sdxl.engine.progress import PreviewPicture
 from lpw_sdxl.engine.tracked_job import JobKey, JobState
 from lpw_sdxl.errors import InvalidRequestError, JobCancelledError, RequestIdInUseError
@@ -147,14 +148,15 @@ async def test_a_job_that_is_cancelled_while_its_prompt_is_read_is_not_drawn(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, read = threading.Event(), threading.Event()
-    decide = engine.decide
+    resolver = engine._resolver
+    resolve = resolver.resolve
 
-    def slow(wanted: GenerationRequest) -> Any:
+    def slow(wanted: GenerationRequest, offer: Offer) -> Any:
         reading.set()
         assert read.wait(30)
-        return decide(wanted)
+        return resolve(wanted, offer)
 
-    monkeypatch.setattr(engine, "decide", slow)
+    monkeypatch.setattr(resolver, "resolve", slow)
     working = asyncio.ensure_future(engine.generate(request(request_id="one"), owner="her"))
     await asyncio.to_thread(reading.wait, 30)
     assert engine.jobs.cancel(HERS) is not None

@@ -7,26 +7,28 @@ import pytest
 import torch
 
 from lpw_sdxl.diffusion.denoiser import MAX_KEPT_TOKENS
+from lpw_sdxl.engine.description import HardwareDescription
 from lpw_sdxl.engine.memory import (
-    EVERYTHING_FITS_BYTES,
     GIB,
     KEPT_CALLS,
     LAUNCH_BOUND_PIXELS,
     MAX_LORA_SETS,
     TILE_ABOVE_PIXELS,
-    DeviceMemory,
     Footprint,
     MemoryPlan,
     MemoryRequest,
     choose_device,
-    must_offload,
     plan_memory,
 )
+from lpw_sdxl.engine.offload import DeviceMemory, OffloadRule
 from lpw_sdxl.errors import ModelError, SettingsError
 from lpw_sdxl.schema import ImageSize
 
 NATIVE = ImageSize(1024, 1024)
-CUDA = torch.device("cuda", 0)
+GPU = HardwareDescription(
+    "cuda:0", "NVIDIA RTX A5000", 24 * GIB, 23 * GIB, "580.159.04", "8.6", threads=None
+)
+CPU = HardwareDescription("cpu", "AMD EPYC 9354", 64 * GIB, threads=16)
 HALF = (torch.float16, torch.float32)
 # SDXL in float16 with its VAE in float32; bytes.
 SDXL = Footprint(
@@ -48,7 +50,8 @@ def plan_for(
     """Plan for a GPU of so many GiB, of which CUDA itself takes half of one."""
     memory = DeviceMemory(total=int(gib * GIB), free=int((gib - 0.5) * GIB))
     wanted = replace(wanted, offload=offload)
-    return plan_memory(wanted, CUDA, HALF, footprint.weights, (memory, footprint))
+    hardware = replace(GPU, total_bytes=memory.total, free_bytes=memory.free)
+    return plan_memory(wanted, hardware, HALF, footprint.weights, (memory, footprint))
 
 
 def test_auto_takes_the_gpu_where_there_is_one() -> None:
@@ -173,25 +176,6 @@ def test_a_gpu_that_is_too_small_is_refused_in_one_sentence(
 
 
 @pytest.mark.parametrize(
-    ("memory", "weights", "offload", "expected"),
-    [
-        (None, 7, "auto", False),
-        (None, 7, "always", True),
-        (DeviceMemory(10**12, 10**12), 7, "always", True),
-        (DeviceMemory(10, 10), 7, "never", False),
-        (DeviceMemory(EVERYTHING_FITS_BYTES - 1, 19 * 10**9), 10**9, "auto", True),
-        (DeviceMemory(EVERYTHING_FITS_BYTES, 19 * 10**9), 7 * 10**9, "auto", False),
-        (DeviceMemory(80 * 10**9, 10 * 10**9), 7 * 10**9, "auto", True),
-    ],
-    ids=["CPU", "CPU, always", "always", "forbidden", "small", "large enough", "others use it"],
-)
-def test_offloading_is_for_small_devices_or_as_the_setting_says(
-    memory: DeviceMemory | None, weights: int, offload: str, expected: bool
-) -> None:
-    assert must_offload(memory, weights, offload) is expected
-
-
-@pytest.mark.parametrize(
     ("size", "rows"),
     [
         (ImageSize(1024, 1024), 4),
@@ -204,19 +188,17 @@ def test_offloading_is_for_small_devices_or_as_the_setting_says(
     ids=str,
 )
 def test_a_call_holds_fewer_rows_of_a_larger_size(size: ImageSize, rows: int) -> None:
-    names = ("cuda:0", "float16", "float32")
-    plan = MemoryPlan(*names, 0, False, 4, 4 * 1024 * 1024, TILE_ABOVE_PIXELS, True, 0, 1, 0)
+    plan = replace(plan_for(24), max_rows=4, call_pixels=4 * 1024 * 1024)
     assert plan.rows_for(size) == rows
 
 
 def test_a_cpus_memory_is_not_planned() -> None:
-    cpu = torch.device("cpu")
-    plan = plan_memory(MemoryRequest(8, NATIVE), cpu, (torch.float32,) * 2, 1, None)
+    plan = plan_memory(MemoryRequest(8, NATIVE), CPU, (torch.float32,) * 2, 1, None)
     assert not plan.is_offloading
     assert plan.keeps_projections
     assert plan.rows_for(NATIVE) == 8
     assert plan_memory(
-        MemoryRequest(8, NATIVE, "always"), cpu, (torch.float32,) * 2, 1, None
+        MemoryRequest(8, NATIVE, "always"), CPU, (torch.float32,) * 2, 1, None
     ).is_offloading
 
 
@@ -226,6 +208,36 @@ def test_a_plan_is_one_line_with_device_dtypes_and_weights() -> None:
     parts = ("cuda:0", "float16", "float32", "6.62 GiB", "11 rows", "one component at a time")
     assert all(part in line for part in parts)
     assert "everything stays" in str(plan_for(80))
+
+
+@pytest.mark.parametrize(
+    ("gib", "offload", "rule", "words"),
+    [
+        (16, "auto", OffloadRule.SMALL_DEVICE, "(auto: 17.1 GB of device memory are less than"),
+        (24, "auto", OffloadRule.EVERYTHING_FITS, "(auto: 25.2 GB free of 25.7 GB"),
+        (24, "always", OffloadRule.SETTING, "(LPW_SDXL_OFFLOAD is always)"),
+        (24, "never", OffloadRule.SETTING, "(LPW_SDXL_OFFLOAD is never)"),
+    ],
+)
+def test_a_plan_has_its_device_and_why_components_take_turns(
+    gib: float, offload: str, rule: OffloadRule, words: str
+) -> None:
+    plan = plan_for(gib, offload)
+    assert plan.offload_rule is rule
+    assert words in str(plan)
+    assert f"({plan.offload_reason})" in str(plan)
+    assert str(plan.hardware) in str(plan)
+    assert plan.device == plan.hardware.device == "cuda:0"
+
+
+def test_a_line_of_the_log_has_every_fact_of_a_device() -> None:
+    assert str(GPU) == (
+        "cuda:0 is NVIDIA RTX A5000 (25.8 GB of memory, 24.7 GB of it free before the model came,"
+        " driver 580.159.04, compute capability 8.6)"
+    )
+    assert "driver of unknown version" in str(replace(GPU, driver=None))
+    assert str(CPU) == "cpu is AMD EPYC 9354 (68.7 GB of memory, 16 threads)"
+    assert str(replace(CPU, threads=1)).endswith(" 1 thread)")
 
 
 def test_a_plan_is_plain_json_too() -> None:
@@ -290,5 +302,5 @@ def test_loras_never_cost_a_large_gpu_its_large_calls() -> None:
 def test_on_a_cpu_the_setting_decides() -> None:
     for lora_bytes, sets in ((1, 1), (3 * UNET_BYTES, 3), (100 * UNET_BYTES, MAX_LORA_SETS)):
         wanted = replace(WITH_LORAS, lora_bytes=lora_bytes)
-        plan = plan_memory(wanted, torch.device("cpu"), (torch.float32,) * 2, 1, None)
+        plan = plan_memory(wanted, CPU, (torch.float32,) * 2, 1, None)
         assert (plan.merged_bytes, plan.max_lora_sets) == (lora_bytes, sets)

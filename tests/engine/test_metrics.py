@@ -9,8 +9,10 @@ from prometheus_client import CollectorRegistry
 from jobs import make_job
 from lpw_sdxl.diffusion.step import Denoising
 from lpw_sdxl.engine import Engine
+from lpw_sdxl.engine.description import HardwareDescription
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.metrics import CacheName, EngineMetrics, Stage
+from lpw_sdxl.engine.offload import OffloadRule
 
 Samples = dict[str, float]
 
@@ -152,6 +154,38 @@ def test_a_block_is_timed_unless_it_fails(
     assert 0 < found["lpw_sdxl_stage_seconds_sum{stage=file}"] < 1
 
 
+def test_the_device_is_one_series_with_what_it_is_and_the_rule(
+    metrics: EngineMetrics, registry: CollectorRegistry
+) -> None:
+    before = samples(registry)
+    gpu = HardwareDescription("cuda:0", "NVIDIA H200", 150 * 10**9, 149 * 10**9, "580.1", "9.0")
+    metrics.set_device(gpu, OffloadRule.EVERYTHING_FITS, is_offloading=False)
+    after = samples(registry)
+    labels = (
+        "kind=cuda,name=NVIDIA H200,driver=580.1,compute_capability=9.0,is_offloading=false,"
+        "offload_rule=everything_fits"
+    )
+    assert {name: value for name, value in after.items() if value} == {
+        f"lpw_sdxl_device_info{{{labels}}}": 1,
+        "lpw_sdxl_device_memory_total_bytes": 150 * 10**9,
+        "lpw_sdxl_device_memory_free_at_start_bytes": 149 * 10**9,
+    }
+    assert len(after) == len(before) + 1
+
+
+def test_a_cpu_has_no_driver_and_no_device_memory(
+    metrics: EngineMetrics, registry: CollectorRegistry
+) -> None:
+    cpu = HardwareDescription("cpu", "AMD EPYC 9354", 64 * 10**9, threads=16)
+    metrics.set_device(cpu, OffloadRule.CPU, is_offloading=False)
+    labels = (
+        "kind=cpu,name=AMD EPYC 9354,driver=,compute_capability=,is_offloading=false,"
+        "offload_rule=cpu"
+    )
+    found = {name: value for name, value in samples(registry).items() if value}
+    assert found == {f"lpw_sdxl_device_info{{{labels}}}": 1}
+
+
 def test_names_carry_the_prefix_and_a_base_unit_and_each_has_a_help_text(
     metrics: EngineMetrics, registry: CollectorRegistry
 ) -> None:
@@ -161,7 +195,7 @@ def test_names_carry_the_prefix_and_a_base_unit_and_each_has_a_help_text(
         assert family.name.startswith("lpw_sdxl_")
         assert family.documentation.endswith(".")
         unit = family.name.rpartition("_")[2]
-        assert family.type == "counter" or unit in {"seconds", "bytes", "rows", "jobs"}
+        assert family.type == "counter" or unit in {"seconds", "bytes", "rows", "jobs", "info"}
 
 
 def test_an_error_has_a_series_for_each_code_that_an_answer_can_have(

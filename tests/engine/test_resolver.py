@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from pydantic import ValidationError
 
-from lpw_sdxl.addon.registry import NO_ADDONS
+from lpw_sdxl.addon.catalogue import Catalogue
 from lpw_sdxl.conditioning import prompt_reader
+from lpw_sdxl.conditioning.explain import PromptExplanation
 from lpw_sdxl.engine import Engine
+from lpw_sdxl.engine.job import JobSpec
+from lpw_sdxl.engine.offer import Offer, Offers
 from lpw_sdxl.engine.resolver import DRAWN_SEED_BITS, RequestResolver
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
 from lpw_sdxl.schedule_types import ScheduleType
@@ -16,8 +21,24 @@ from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.settings import Settings
 
 
-def make_resolver(engine: Engine, **settings: object) -> RequestResolver:
-    return RequestResolver(engine.pipeline, NO_ADDONS, Settings(device="cpu", **settings))
+@dataclass(frozen=True)
+class Resolving:
+    """A resolver with an offer without LoRAs and embeddings."""
+
+    resolver: RequestResolver
+    offer: Offer
+
+    def resolve(self, request: GenerationRequest) -> JobSpec:
+        return self.resolver.resolve(request, self.offer)
+
+    def explain(self, request: InspectionRequest) -> PromptExplanation:
+        return self.resolver.explain(request, self.offer)
+
+
+def make_resolver(engine: Engine, **settings: object) -> Resolving:
+    some = Settings(device="cpu", **settings)
+    offers = Offers(Catalogue(), engine.pipeline.prompt_encoder, some)
+    return Resolving(RequestResolver(engine.pipeline, some), offers.current)
 
 
 def test_what_is_left_open_is_decided(engine: Engine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import bentoml
 import pytest
 
 from forks import Finished, Forks
+from lpw_sdxl.store.space import SPARE_BYTES, gigabytes
 from mutations import Entries, entries_of
 from tests.forge.checkpoint import SyntheticSize, tensor_shapes
 from tests.forge.raw import safetensors_bytes
@@ -128,6 +130,24 @@ def test_a_version_of_civitai_is_imported_with_its_provenance_and_no_secret(
     assert "civitai:456" in everything
     assert CANARY not in everything
     assert "c4nary-of-the-url" not in everything
+
+
+def test_a_downloads_first_line_says_what_it_needs_and_where(
+    command_line: CommandLine, offered: bytes
+):
+    done = command_line.run("checkpoint", "civitai:456")
+    lines = done.output.splitlines()
+    size, entry = len(offered), len(offered) + SPARE_BYTES
+    models = command_line.home / "models"
+    assert lines[0] == (
+        f"needs: {gigabytes(size)} for the download in {command_line.downloads} and about"
+        f" {gigabytes(entry)} for the entry in {models}"
+    )
+    (exact,) = [line for line in lines[1:] if line.startswith("needs: ")]
+    assert re.fullmatch(rf"needs: \S+ GB for the entry in {models}", exact)
+    # Nothing of it is asked for again, so nothing of it is needed.
+    again = command_line.run("checkpoint", "civitai:456").output
+    assert "for the download" not in again
 
 
 def test_a_known_version_is_not_downloaded_again(

@@ -446,7 +446,7 @@ def test_a_full_disk_is_told_before_the_first_byte(
     with pytest.raises(CheckpointError) as refused:
         import_file(tiny_checkpoint, progress=fail_at_once)
     assert str(refused.value) == (
-        f"This import needs 0.09 GB for the model in {store_home}/models, and 1.00 MB are free "
+        f"This import needs 0.09 GB for the entry in {store_home}/models, and 1.00 MB are free "
         "there; make room, or set BENTOML_HOME to a folder on a larger disk."
     )
     assert snapshot(store_home) == {}

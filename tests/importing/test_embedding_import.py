@@ -27,7 +27,8 @@ def test_an_embedding_goes_all_the_way(command_line: CommandLine, save: Save):
     assert (done.status, done.sentence) == (0, "")
     assert done.tag == f"embedding-bad-hands:{sha256[:12]}"
     lines = done.output.splitlines()
-    assert lines[:2] == ["file: Bad-Hands.safetensors", "is: an embedding"]
+    assert lines[0].startswith("needs: 0.07 GB for the entry in ")
+    assert lines[1:3] == ["file: Bad-Hands.safetensors", "is: an embedding"]
     assert {"vectors: 8", "title: Bad Hands v1", f"fits: {command_line.model}"} <= set(lines)
     assert lines[-3:-1] == ["Imported and verified.", "Use it in a prompt by its name: Bad-Hands"]
     stored = load_file(command_line.entry(done.tag) / "embedding.safetensors")

@@ -375,7 +375,7 @@ def test_a_known_copy_needs_no_room(entry, copied: Path):
 def test_without_room_a_file_that_can_not_be_known_is_not_hashed(entry, copied, second_checkpoint):
     assert copied.stat().st_size != second_checkpoint.stat().st_size
     for path, importer in ((second_checkpoint, MINE), (copied, mine(force=True))):
-        with pytest.raises(CheckpointError, match=r"^This import needs 0\.09 GB for the model"):
+        with pytest.raises(CheckpointError, match=r"^This import needs 0\.09 GB for the entry"):
             import_file(path, importer, progress=fail_at_once)
 
 
@@ -387,6 +387,6 @@ def test_without_room_another_file_of_a_known_size_is_hashed_and_refused(
     content[-1] ^= 1
     copied.write_bytes(content)
     before = snapshot(store_home)
-    with pytest.raises(CheckpointError, match=r"^This import needs 0\.09 GB for the model"):
+    with pytest.raises(CheckpointError, match=r"^This import needs 0\.09 GB for the entry"):
         import_file(copied)
     assert snapshot(store_home) == before

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from conftest import ROOT, Store
 from lpw_sdxl.addon import fit
+from lpw_sdxl.addon.entry import EntrySource, Fits
 from lpw_sdxl.addon.registry import Registry
 from lpw_sdxl.lora.targets import TargetModules, encoder_widths, read_targets, signature
 from lpw_sdxl.weights.component import Component
@@ -58,7 +59,12 @@ def test_a_lora_goes_all_the_way(command_line: CommandLine, targets: TargetModul
     assert (done.status, done.sentence) == (0, "")
     assert done.tag == f"lora-add-detail:{sha256[:12]}"
     lines = done.output.splitlines()
-    assert lines[:2] == ["file: Add Detail.safetensors", "is: a LoRA (LoRA)"]
+    models = command_line.home / "models"
+    assert lines[:3] == [
+        f"needs: 0.07 GB for the entry in {models}",
+        "file: Add Detail.safetensors",
+        "is: a LoRA (LoRA)",
+    ]
     assert {"rank: 4", f"fits: {command_line.model}"} <= set(lines)
     assert lines[-3:-1] == [
         "Imported and verified.",
@@ -74,7 +80,8 @@ def test_a_lora_goes_all_the_way(command_line: CommandLine, targets: TargetModul
     assert listed.endswith("  Add Detail.safetensors  latest\n")
     assert command_line.run("verify", done.tag).tag == done.tag
 
-    registry = Registry.read([command_line.entry(done.tag)], signature=signature(targets))
+    fits = Fits(signature(targets))
+    registry = Registry.of([EntrySource(lambda: [command_line.entry(done.tag)], fits).look()])
     addon = registry.lora("add detail", "loras.0.name")
     addon.verify()
     stored = load_file(addon.file)
@@ -169,7 +176,11 @@ def test_inspect_shows_what_a_lora_is(
     write_lora(path, targets, LoraOptions(kind=Kind.LOHA, rank=2))
     done = command_line.run("inspect", str(path))
     assert (done.status, done.sentence) == (0, "")
-    lines = {"is: a LoRA (LoHa)", "rank: 2", f"fits: {command_line.model}"}
+    needs = (
+        "an import needs: 0.07 GB in the model store (BENTOML_HOME); a download also takes the"
+        " file's own size, in LPW_SDXL_DOWNLOADS"
+    )
+    lines = {"is: a LoRA (LoHa)", "rank: 2", f"fits: {command_line.model}", needs}
     assert lines <= set(done.output.splitlines())
     assert done.output.splitlines()[-1] == "import it with: python model_import.py lora FILE"
 

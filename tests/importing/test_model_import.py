@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -181,6 +182,25 @@ def test_inspect_names_what_is_not_served(command_line, write_file, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["file: pose.safetensors", "is: a ControlNet"]
     assert lines[-1].startswith("can't be imported: an SDXL base checkpoint ")
+
+
+def test_inspect_and_the_imports_first_line_say_what_room_it_takes(
+    command_line, store_home, tiny_checkpoint, capsys
+):
+    """As much as is asked of the disk; the small files beside the tensors are within the rest."""
+    source = str(tiny_checkpoint)
+    assert command_line.main(["inspect", source]) == 0
+    (row,) = re.findall(r"^an import needs: (.*)$", capsys.readouterr().out, re.MULTILINE)
+    half, full = re.findall(r"(\S+ GB) in (?:fp16 or bf16|fp32)", row)
+    assert "the model store (BENTOML_HOME)" in row
+    for dtype, told in (("fp16", half), ("fp32", full)):
+        assert command_line.main(["checkpoint", source, "--dtype", dtype, "--name", dtype]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == f"needs: {told} for the entry in {store_home}/models"
+        assert "needs: " not in "\n".join(lines[1:])
+        entry = store_home / "models" / lines[-1].replace(":", "/")
+        size = sum(path.stat().st_size for path in entry.rglob("*") if path.is_file())
+        assert size <= 1e9 * float(told.partition(" ")[0]) + 5e6 < 2 * size + 1e8
 
 
 def test_inspect_tells_what_an_import_leaves_out_and_what_it_refuses(

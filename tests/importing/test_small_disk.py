@@ -72,7 +72,7 @@ def run_on_small_disk(importer: Forks, tmp_path: Path):
 def test_too_little_room_is_told_before_the_first_byte(run_on_small_disk, tiny_checkpoint: Path):
     outcome = run_on_small_disk(40, "-", "checkpoint", str(tiny_checkpoint))
     assert (outcome.status, outcome.left, outcome.filled) == (1, [], False)
-    assert "This import needs 0.09 GB for the model in " in outcome.sentence
+    assert "This import needs 0.09 GB for the entry in " in outcome.sentence
     assert "0.04 GB are free there; make room, or set BENTOML_HOME" in outcome.sentence
 
 
@@ -104,7 +104,7 @@ def test_publication_needs_no_room(run_on_small_disk, tiny_checkpoint: Path):
 def test_the_demo_on_a_full_disk_is_told(run_on_small_disk):
     outcome = run_on_small_disk(20, "-", "demo")
     assert (outcome.status, outcome.left) == (1, [])
-    assert "This import needs 0.11 GB for the model" in outcome.sentence
+    assert "This import needs 0.11 GB for the entry" in outcome.sentence
     assert "set BENTOML_HOME" in outcome.sentence
 
 
@@ -155,7 +155,7 @@ def test_an_addon_without_room_is_refused_before_the_first_byte(run_on_small_dis
     kind, path = addon
     outcome = run_on_small_disk(20, "-", kind, str(path))
     assert (outcome.status, outcome.left, outcome.filled) == (1, [], False)
-    assert "This import needs 0.07 GB for the model in " in outcome.sentence
+    assert "This import needs 0.07 GB for the entry in " in outcome.sentence
     assert "0.02 GB are free there; make room, or set BENTOML_HOME" in outcome.sentence
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from lpw_sdxl.diffusion.pipeline import Pipeline
@@ -39,12 +39,14 @@ class CanonicalFile:
         return Origin("", self.file.name, 1, self.name)
 
     @property
-    def tag(self) -> str:
+    def key(self) -> str:
         return self.name
 
-    def verify(self) -> None:
-        if not self.file.exists():
-            raise FileNotFoundError(self.file)
+    def is_current(self) -> bool:
+        return self.file.exists()
+
+    def load(self, file: Path, *, is_checked: bool) -> Mapping[str, Tensor]:
+        return load(file.read_bytes())
 
 
 @pytest.fixture

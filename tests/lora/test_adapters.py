@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from inspect import getclosurevars
 from pathlib import Path
@@ -366,9 +366,10 @@ def test_a_lora_that_is_at_hand_does_not_wait_for_another_file(tmp_path: Path) -
     is_read, go_on = threading.Event(), threading.Event()
 
     class Slow(CanonicalFile):
-        def verify(self) -> None:
+        def load(self, file: Path, *, is_checked: bool) -> Mapping[str, torch.Tensor]:
             is_read.set()
             assert go_on.wait(20)
+            return super().load(file, is_checked=is_checked)
 
     library = LoraLibrary(
         {

@@ -20,12 +20,11 @@ class Entry:
     """The part of a registry's entry that a request needs."""
 
     manifest: SimpleNamespace
+    key: str
 
 
 KNOWN = {
-    name: Entry(
-        SimpleNamespace(name=name, origin=Origin("", "", 1, name[0] * 64), tag=name[0] * 64)
-    )
+    name: Entry(SimpleNamespace(name=name, origin=Origin("", "", 1, name * 64)), name * 64)
     for name in ("a", "b", "c")
 }
 

@@ -437,12 +437,3 @@ def test_a_model_of_another_project_is_not_removed(store_home: Path):
 def test_a_removal_during_an_import_is_refused(old: Path):
     with publication.exclusive_import(), pytest.raises(CheckpointError, match="Another import"):
         publication.remove(OLD)
-
-
-def test_served_tag_is_the_setting_then_the_argument_then_the_bentos(tmp_path: Path):
-    folder = tmp_path / "src"
-    assert entries.served_tag("a", "b", folder) == "a"
-    assert entries.served_tag("", "b", folder) == "b"
-    assert entries.served_tag("", "", folder) == "sdxl:latest"
-    (tmp_path / "bento.yaml").write_text("services: [{name: S, models: [{tag: 'mine:123'}]}]")
-    assert entries.served_tag("", "", folder) == "mine:123"

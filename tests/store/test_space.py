@@ -36,7 +36,7 @@ def _download(folder: Path, size: int) -> Need:
 
 
 def _model(folder: Path, size: int) -> Need:
-    return Need("the model", folder, size, "BENTOML_HOME")
+    return Need("the entry", folder, size, "BENTOML_HOME")
 
 
 @pytest.mark.usefixtures("ten_gb_free")
@@ -46,7 +46,7 @@ def test_needs_on_one_disk_are_added_up(tmp_path: Path):
     with pytest.raises(CheckpointError) as refused:
         check_space([_download(tmp_path, 6 * GB), _model(tmp_path, 5 * GB)])
     assert str(refused.value) == (
-        f"This import needs 6.00 GB for the download in {tmp_path} and 5.00 GB for the model in "
+        f"This import needs 6.00 GB for the download in {tmp_path} and 5.00 GB for the entry in "
         f"{tmp_path}, and 10.00 GB are free there; make room, or set LPW_SDXL_DOWNLOADS or "
         "BENTOML_HOME to a folder on a larger disk."
     )
@@ -58,7 +58,7 @@ def test_needs_on_two_disks_are_not(tmp_path: Path, other_disk: Path):
     with pytest.raises(CheckpointError) as refused:
         check_space([_download(tmp_path, 6 * GB), _model(other_disk, 11 * GB)])
     assert str(refused.value) == (
-        f"This import needs 11.00 GB for the model in {other_disk}, and 10.00 GB are free there; "
+        f"This import needs 11.00 GB for the entry in {other_disk}, and 10.00 GB are free there; "
         "make room, or set BENTOML_HOME to a folder on a larger disk."
     )
 

@@ -124,6 +124,20 @@ def fit_embedding(header: CheckpointHeader, plan: EmbeddingPlan, model: str | No
     )
 
 
+def check_widths(header: CheckpointHeader, plan: EmbeddingPlan, targets: TargetModules) -> None:
+    """Refuse an embedding that doesn't fit the text encoders of one model.
+
+    Raises:
+        AddonError: its widths are others.
+    """
+    widths = encoder_widths(targets)
+    if plan.widths != widths:
+        raise AddonError(
+            f"{header.name} is for text encoders of the widths {plan.widths[0]} and "
+            f"{plan.widths[1]}; the model that is served has {widths[0]} and {widths[1]}."
+        )
+
+
 def candidates(model: str | None, *, has_sdxl: bool = True) -> Iterator[Candidate]:
     """Yield the models that an add-on may be for, each shape of model once.
 

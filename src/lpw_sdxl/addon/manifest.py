@@ -15,8 +15,10 @@ from typing import Self
 from lpw_sdxl.embedding.preflight import PAIR_NAMING
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.lora.left_out import BY_IGNORE_UNKNOWN
+from lpw_sdxl.store.command import import_command
 from lpw_sdxl.store.kind import AddonKind, kind_of_store_name, store_name
 from lpw_sdxl.store.manifest import EntryManifest, read_entry
+from lpw_sdxl.store.unreadable import why_unreadable
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,20 @@ class AddonManifest(EntryManifest):
         else:
             kind, users_name = known.kind, known.name
             arguments = known.details.command_arguments
+        command = import_command(f"{kind} {arguments} --name {quote(users_name)} --force")
         return AddonError(
             f"The {kind.noun} {name}:{directory.name} {what}; import its file again with "
-            f"`python model_import.py {kind} {arguments} --name {quote(users_name)} --force`."
+            f"`{command}`."
+        )
+
+    @classmethod
+    def unreadable(cls, directory: Path, error: OSError) -> AddonError:
+        """Return the error that states why an entry can't be read, and what would be right."""
+        name = directory.parent.name
+        kind = kind_of_store_name(name) or AddonKind.LORA
+        return AddonError(
+            f"The {kind.noun} {name}:{directory.name} can't be read: "
+            f"{why_unreadable(directory, error)}."
         )
 
     def describe(self) -> dict[str, object]:

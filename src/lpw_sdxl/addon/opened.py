@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lpw_sdxl.addon.fit import fit_embedding, fit_lora, order_pair
+from lpw_sdxl.addon.fit import LoraFit, check_widths, fit_embedding, fit_lora, order_pair
 from lpw_sdxl.addon.manifest import AddonDetails
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
 from lpw_sdxl.checkpoint.notes import header_notes
@@ -20,6 +21,8 @@ from lpw_sdxl.embedding.preflight import EmbeddingPlan
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.lora.peft_config import CONFIG_FILE
 from lpw_sdxl.lora.plan import NO_CHOICES, LoraChoices, LoraSummary
+from lpw_sdxl.lora.preflight import examine
+from lpw_sdxl.lora.targets import TargetModules, signature
 from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.store.origin import AuthorNotes
 from lpw_sdxl.weights.component import Component
@@ -27,9 +30,13 @@ from lpw_sdxl.weights.files import file_stamp
 from lpw_sdxl.weights.header import CheckpointHeader, read_header
 from lpw_sdxl.weights.progress import Progress
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _ENCODERS = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
 
 Write = Callable[[Path, Progress], None]
+Load = Callable[[], "Mapping[str, Tensor]"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,8 @@ class OpenedAddon:
         fits: as in the manifest.
         fits_name: as in the manifest.
         write: writes the entry's file.
+        load: reads the tensors that `write` would write, checked as there.
+        check: reads and checks them, and keeps none.
     """
 
     kind: AddonKind
@@ -57,6 +66,8 @@ class OpenedAddon:
     fits: str
     fits_name: str
     write: Write
+    load: Load
+    check: Callable[[], object]
 
 
 def open_addon(
@@ -85,10 +96,35 @@ def open_addon(
     if kind is AddonKind.LORA:
         beside = path.with_name(CONFIG_FILE)
         stamps = {path: stamp, beside: file_stamp(beside)}
-        return _open_lora(read_header(path, full_size), stamps, model, choices)
+        header = read_header(path, full_size)
+        _refuse_other(header)
+        return _opened_lora(header, stamps, fit_lora(header, model, choices))
     header = read_header(path, full_size)
     plan = embedding_preflight.examine(header)
-    return _opened_embedding(header, plan, (path,), {path: stamp}, model)
+    name = fit_embedding(header, plan, model)
+    return _opened_embedding(header, plan, (path,), {path: stamp}, name)
+
+
+def open_for(kind: AddonKind, header: CheckpointHeader, targets: TargetModules) -> OpenedAddon:
+    """Judge a file for one model; its `stamps` are those of now.
+
+    Args:
+        kind: what it must be.
+        header: of the file.
+        targets: the model's modules.
+
+    Raises:
+        AddonError: it is of another kind, or doesn't fit.
+        UnsupportedCheckpointError: it is something else, or for another base model.
+    """
+    stamps = {path: file_stamp(path) for path in (header.path, header.path.with_name(CONFIG_FILE))}
+    if kind is AddonKind.LORA:
+        _refuse_other(header)
+        fit = LoraFit("", signature(targets), examine(header, targets))
+        return _opened_lora(header, stamps, fit)
+    plan = embedding_preflight.examine(header)
+    check_widths(header, plan, targets)
+    return _opened_embedding(header, plan, (header.path,), stamps, "")
 
 
 def open_pair(
@@ -116,7 +152,7 @@ def open_pair(
     }
     header = replace(headers[0], file_size=sum(sizes), tensors=tensors)
     sources = headers[0].path, headers[1].path
-    return _opened_embedding(header, plan, sources, stamps, model)
+    return _opened_embedding(header, plan, sources, stamps, fit_embedding(header, plan, model))
 
 
 def lora_details(summary: LoraSummary, ignored: Mapping[str, int]) -> AddonDetails:
@@ -134,13 +170,14 @@ def lora_details(summary: LoraSummary, ignored: Mapping[str, int]) -> AddonDetai
     )
 
 
-def _open_lora(
-    header: CheckpointHeader, stamps: Mapping[Path, str], model: str | None, choices: LoraChoices
-) -> OpenedAddon:
+def _refuse_other(header: CheckpointHeader) -> None:
+    """Refuse a file that is recognised and no LoRA."""
     found = kind_of(header.tensors, header.metadata)
     if found not in (CheckpointKind.LORA, CheckpointKind.UNKNOWN):
         raise AddonError(f"{header.name} is {found.title}; a LoRA for SDXL is needed.")
-    fit = fit_lora(header, model, choices)
+
+
+def _opened_lora(header: CheckpointHeader, stamps: Mapping[Path, str], fit: LoraFit) -> OpenedAddon:
     summary = fit.plan.summary
     if not fit.plan.has_config_beside:
         stamps = {header.path: stamps[header.path]}
@@ -149,6 +186,16 @@ def _open_lora(
         from lpw_sdxl.lora.convert import convert
 
         convert(fit.plan, path, progress)
+
+    def load() -> Mapping[str, Tensor]:
+        from lpw_sdxl.lora.convert import load
+
+        return load(fit.plan)
+
+    def check() -> None:
+        from lpw_sdxl.lora.convert import check
+
+        check(fit.plan)
 
     return OpenedAddon(
         kind=AddonKind.LORA,
@@ -160,6 +207,8 @@ def _open_lora(
         fits=fit.signature,
         fits_name=fit.name,
         write=write,
+        load=load,
+        check=check,
     )
 
 
@@ -168,23 +217,28 @@ def _opened_embedding(
     plan: EmbeddingPlan,
     sources: tuple[Path, ...],
     stamps: Mapping[Path, str],
-    model: str | None,
+    fits_name: str,
 ) -> OpenedAddon:
-    name = fit_embedding(header, plan, model)
-
     def write(path: Path, progress: Progress) -> None:
         from lpw_sdxl.embedding.convert import convert
 
         convert(plan, path, progress)
 
+    def load() -> Mapping[str, Tensor]:
+        from lpw_sdxl.embedding.convert import load
+
+        return load(plan)
+
     return OpenedAddon(
         kind=AddonKind.EMBEDDING,
         header=header,
         sources=sources,
-        stamps=stamps,
+        stamps={source: stamps[source] for source in sources},
         details=AddonDetails(naming=plan.naming, vectors=plan.vectors),
         notes=header_notes(header),
         fits=plan.fit,
-        fits_name=name,
+        fits_name=fits_name,
         write=write,
+        load=load,
+        check=load,
     )

@@ -1,54 +1,84 @@
-"""The LoRAs and embeddings that a running service knows, by the names that users write.
+"""The LoRAs and embeddings that a request can name, as they are at one moment; no torch.
 
-Only what is here can be named in a request, so no text of a user ever becomes a path. It knows
-neither torch nor BentoML; its caller finds the folders.
+Only what is here can be named in a request, so no text of a user ever becomes a path. A registry
+never changes: where folders change, the next one takes its place (`catalogue.py`).
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from lpw_sdxl.addon.manifest import AddonManifest, read_addon_manifest
-from lpw_sdxl.conditioning.mentions import NAME
-from lpw_sdxl.errors import AddonError, InvalidRequestError
-from lpw_sdxl.store.kind import AddonKind, slug
-from lpw_sdxl.store.manifest import verify_files
+from lpw_sdxl.addon.manifest import AddonManifest
+from lpw_sdxl.errors import AddonNotReadError, InvalidRequestError
+from lpw_sdxl.store.kind import AddonKind, slug, store_name
 from lpw_sdxl.weights.component import Component
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _NEAR_MATCHES = 3
 _SHOWN_CHARACTERS = 64
 
-logger = logging.getLogger(__name__)
 
+class Addon(Protocol):
+    """A LoRA or an embedding that can be used: an entry of a store, or a file in a folder."""
 
-@dataclass(frozen=True)
-class Addon:
-    """An entry whose files have the sizes that they were imported with.
-
-    Attributes:
-        manifest: what it is.
-        path: its directory.
-    """
-
-    manifest: AddonManifest
-    path: Path
+    @property
+    def manifest(self) -> AddonManifest:
+        """Return what it is."""
 
     @property
     def file(self) -> Path:
-        """Return its file of tensors, in safetensors."""
-        return self.path / self.manifest.kind.file_name
+        """Return its file of tensors."""
 
-    def verify(self) -> None:
-        """Check every byte, which is for the first time that it is loaded.
+    @property
+    def key(self) -> str:
+        """Return what its tensors are kept by; an add-on with other tensors has another one."""
+
+    def is_current(self) -> bool:
+        """Return whether its file is still there and the same, without reading it."""
+
+    def load(self, file: Path, *, is_checked: bool = False) -> Mapping[str, Any]:
+        """Read its tensors, torch's, under the names that the store gives them.
+
+        Args:
+            file: where its bytes are; `self.file`, or another name of the opened file.
+            is_checked: whether these bytes were found to be the right ones before.
 
         Raises:
-            AddonError: a file is not as it was imported.
+            AddonError: they are not.
+            CheckpointError: likewise.
         """
-        verify_files(self.path, self.manifest)
+
+
+class Pending(Protocol):
+    """A file that is there and not read yet."""
+
+    def when_read(self) -> Future[None]:
+        """Read it before others; return a future of the moment when that has ended, well or not."""
+
+
+class Finding(NamedTuple):
+    """What one source of add-ons holds now.
+
+    Attributes:
+        addons: that can be used; no two of one kind and `slug`.
+        unusable: why something can't be used, by its name in a store, such as `lora-detail`.
+        pending: what is still being read, likewise.
+        aliases: names in a store by further ones for the same thing.
+        ambiguous: of a name that several have, their full names, by its name in a store.
+    """
+
+    addons: tuple[Addon, ...] = ()
+    unusable: Mapping[str, str] = {}
+    pending: Mapping[str, Pending] = {}
+    aliases: Mapping[str, str] = {}
+    ambiguous: Mapping[str, tuple[str, ...]] = {}
 
 
 @dataclass(frozen=True)
@@ -56,51 +86,40 @@ class Registry:
     """The LoRAs and embeddings that a request can name.
 
     Attributes:
-        loras: by `slug` of the name; of several versions, the one imported last.
+        loras: by `slug` of the name.
         embeddings: likewise.
-        unusable: why an entry can't be used, by its name in the store, such as `lora-detail`.
+        unusable: as in `Finding`; so are the others.
     """
 
     loras: Mapping[str, Addon]
     embeddings: Mapping[str, Addon]
-    unusable: Mapping[str, str]
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    pending: Mapping[str, Pending] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    ambiguous: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def read(
-        cls,
-        directories: Iterable[Path],
-        *,
-        signature: str | None,
-        embedding_fit: str | None = None,
-    ) -> Registry:
-        """Read the entries in these directories; check the embeddings' bytes, the LoRAs' sizes.
-
-        Embeddings are small, and loaded at once; a LoRA is checked when it is first asked for.
-
-        What is damaged or doesn't fit is left out with a warning. Where several versions of a name
-        can be used, the one imported last serves.
-
-        Args:
-            directories: each one entry's, with its manifest.
-            signature: of the model that is served (`lora.targets.signature`); None: not checked.
-            embedding_fit: of its text encoders, as `embedding.preflight` writes it; None: likewise.
-        """
-        fits = {AddonKind.LORA: signature, AddonKind.EMBEDDING: embedding_fit}
+    def of(cls, findings: Iterable[Finding]) -> Registry:
+        """Join what several sources hold; of two things of one name, the first source's serves."""
         known: dict[AddonKind, dict[str, Addon]] = {kind: {} for kind in AddonKind}
-        unusable: dict[str, str] = {}
-        for directory in directories:
-            try:
-                addon = _read(directory, fits)
-            except AddonError as error:
-                # Named for the folder above, as the store does: the manifest may be unreadable.
-                unusable[directory.parent.name] = str(error)
-                logger.warning("left out: %s", error)
-                continue
-            of_kind, name = known[addon.manifest.kind], slug(addon.manifest.name)
-            other = of_kind.get(name)
-            if other is None or other.manifest.created <= addon.manifest.created:
-                of_kind[name] = addon
-        return cls(known[AddonKind.LORA], known[AddonKind.EMBEDDING], unusable)
+        joined: list[dict[str, Any]] = [{}, {}, {}, {}]
+        taken: set[str] = set()
+        for finding in findings:
+            addons = {
+                store_name(one.manifest.kind, one.manifest.name): one for one in finding.addons
+            }
+            for name in addons.keys() - taken:
+                manifest = addons[name].manifest
+                known[manifest.kind][slug(manifest.name)] = addons[name]
+            for whole, part in zip(joined, finding[1:], strict=True):
+                whole.update({name: value for name, value in part.items() if name not in taken})
+            taken.update(addons, *finding[1:])
+        return cls(known[AddonKind.LORA], known[AddonKind.EMBEDDING], *joined)
+
+    @cached_property
+    def by_key(self) -> Mapping[str, Addon]:
+        """Return the LoRAs by their keys."""
+        return {lora.key: lora for lora in self.loras.values()}
 
     def lora(self, name: str, field: str) -> Addon:
         """Return the LoRA of this name, in upper or lower case.
@@ -110,57 +129,59 @@ class Registry:
             field: of the request, that is blamed for an unknown name.
 
         Raises:
+            AddonNotReadError: it is there, and its file is still being read.
             InvalidRequestError: there is none, or it can't be used.
         """
-        addon = self.loras.get(slug(name))
-        if addon is not None:
+        wanted = store_name(AddonKind.LORA, name)
+        key = self.aliases.get(wanted, wanted)
+        addon = self.loras.get(key.removeprefix(AddonKind.LORA.prefix))
+        if addon is not None and (
+            key not in self.ambiguous or addon.manifest.name.lower() == name.lower()
+        ):
             return addon
-        raise InvalidRequestError(self._unknown(AddonKind.LORA, self.loras, name), field=field)
+        if key in self.pending:
+            raise AddonNotReadError(
+                f"The LoRA {_shown(name)} is still being read on this server; the same request in a"
+                " moment would be right.",
+                field=field,
+                key=key,
+            )
+        raise InvalidRequestError(self._unknown(AddonKind.LORA, self.loras, name, key), field=field)
 
-    def changed_networks(self, name: str) -> frozenset[Component]:
-        """Return which networks a known LoRA changes, by the registry's own name."""
-        return frozenset(map(Component, self.loras[slug(name)].manifest.details.modules))
+    def changed_networks(self, key: str) -> frozenset[Component]:
+        """Return which networks the LoRA of a key changes."""
+        return frozenset(map(Component, self.by_key[key].manifest.details.modules))
 
     def embedding_sha256(self, name: str) -> str:
-        """Return the SHA-256 of the file that a known embedding was imported from."""
+        """Return the SHA-256 of the file that a known embedding is from."""
         return self.embeddings[slug(name)].manifest.origin.sha256
 
-    def _unknown(self, kind: AddonKind, known: Mapping[str, Addon], name: str) -> str:
+    def _unknown(self, kind: AddonKind, known: Mapping[str, Addon], name: str, key: str) -> str:
         """Explain why a name can't be used, and name the nearest that can."""
-        shown = repr(name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}...")
-        if kind.prefix + slug(name) in self.unusable:
+        shown = _shown(name)
+        if key in self.ambiguous:
+            names = ", ".join(map(repr, self.ambiguous[key][:_NEAR_MATCHES]))
+            return (
+                f"Several {kind.noun}s are named {shown}; with its folder, a name means one: "
+                f"{names}."
+            )
+        if key in self.unusable:
             # The reason is in the log: it may name files, which are not a client's business.
             return (
-                f"The {kind.noun} {shown} is imported but can't be used with this model, or is "
+                f"The {kind.noun} {shown} is there but can't be used with this model, or is "
                 "damaged; the service's log says why."
             )
         near = get_close_matches(slug(name), known, n=_NEAR_MATCHES)
         if near:
             names = ", ".join(repr(known[match].manifest.name) for match in near)
             return f"No {kind.noun} is named {shown}; near are {names}."
-        hint = f"/info lists the known ones ({len(known)})" if known else "none was imported"
-        return (
-            f"No {kind.noun} is named {shown}; {hint}. What was imported since the service "
-            "started is known after its next start."
-        )
+        hint = f"/info lists the known ones ({len(known)})" if known else "this server has none"
+        return f"No {kind.noun} is named {shown}; {hint}."
 
 
-NO_ADDONS = Registry({}, {}, {})
+NO_ADDONS = Registry({}, {})
 """Nothing can be named."""
 
 
-def _read(directory: Path, fits: Mapping[AddonKind, str | None]) -> Addon:
-    manifest = read_addon_manifest(directory)
-    if manifest.kind is AddonKind.EMBEDDING and not NAME.fullmatch(manifest.name):
-        raise AddonError(
-            f"The embedding {manifest.name!r} has a name that no prompt can hold as a word; import "
-            "its file again with a --name of letters A to Z, digits, '.', '_' and '-'."
-        )
-    verify_files(directory, manifest, contents=manifest.kind is AddonKind.EMBEDDING)
-    wanted = fits[manifest.kind]
-    if wanted is not None and manifest.fits != wanted:
-        raise AddonError(
-            f"The {manifest.kind.noun} {manifest.name!r} was imported for {manifest.fits_name} "
-            "and doesn't fit the model that is served; import its file again with --model TAG."
-        )
-    return Addon(manifest, directory)
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}...")

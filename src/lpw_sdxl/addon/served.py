@@ -1,12 +1,54 @@
-"""What LoRAs and embeddings a service offers: a bento its own, a checkout all; any mounted ones."""
+"""Where the LoRAs and embeddings of a service are: a bento's own, stores, folders of files."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from lpw_sdxl.errors import ModelError, SettingsError
-from lpw_sdxl.store.entries import bento_tags, find_entry, list_addons
+from lpw_sdxl.settings import Settings
+from lpw_sdxl.store.command import import_command
+from lpw_sdxl.store.entries import bento_tags, find_entry, store_directory
 from lpw_sdxl.store.kind import kind_of_store_name
+from lpw_sdxl.store.manifest import MANIFEST_FILE
+from lpw_sdxl.store.volume import Volume
+
+_OUR_LABEL = "project: lpw-sdxl"
+
+
+@dataclass(frozen=True)
+class AddonStore:
+    """A folder of entries, NAME/VERSION/, as BentoML's store of models is."""
+
+    root: Path
+
+    def list_addons(self) -> list[Path]:
+        """Return the directories of its LoRAs and embeddings, as they are now, by name.
+
+        Only names and files' places are looked at: it is asked twice a second.
+        """
+        return sorted(
+            path
+            for path in self.root.glob("*/*/")
+            if kind_of_store_name(path.parent.name) is not None and _is_ours(path)
+        )
+
+
+@dataclass(frozen=True)
+class AddonPlaces:
+    """The places of the LoRAs and embeddings that a service offers; of a name, the first one's.
+
+    Attributes:
+        built_in: directories of the entries that it was built with, which never change.
+        stores: where more may come.
+        lora_folder: of LoRAs' files, as their authors made them; None for none.
+        embedding_folder: likewise of embeddings.
+    """
+
+    built_in: tuple[Path, ...] = ()
+    stores: tuple[AddonStore, ...] = ()
+    lora_folder: Path | None = None
+    embedding_folder: Path | None = None
 
 
 def built_in_tags(argument: str, folder: Path) -> list[str]:
@@ -28,38 +70,64 @@ def built_in_tags(argument: str, folder: Path) -> list[str]:
         if kind_of_store_name(name) is None:
             raise ModelError(
                 f"{name} is neither a LoRA nor an embedding; lora-NAME or embedding-NAME is right, "
-                "as `python model_import.py list` shows them."
+                f"as `{import_command('list')}` shows them."
             )
     return [find_entry(name).tag for name in names]
 
 
-def served_directories(tags: list[str], folder: Path, mounted: Path | None) -> list[Path]:
-    """Return the directories of the entries that a service offers.
+def find_places(
+    tags: list[str], folder: Path, settings: Settings, volume: Volume | None
+) -> AddonPlaces:
+    """Return where a service's LoRAs and embeddings are.
+
+    Of a name that is in two places, a bento's own comes before the volume's, and the volume's
+    before that of a checkout's store.
 
     Args:
         tags: that the service was built with; outside a bento, none stands for all in the store.
         folder: where service.py lies; in a bento, `bento.yaml` lies above it.
-        mounted: the setting `LPW_SDXL_ADDONS`.
+        settings: which name folders of files.
+        volume: that `LPW_SDXL_STORE` names, or None.
 
     Raises:
         ModelError: an entry of the bento is missing.
-        SettingsError: the mounted folder is not there.
+        SettingsError: a folder is not there, or can't be read.
     """
-    if tags or bento_tags(folder) is not None:
-        own = [find_entry(tag).path for tag in tags]
-    else:
-        own = [entry.path for entry in list_addons()]
-    return [*own, *_mounted_directories(mounted)]
+    own = tuple(find_entry(tag).path for tag in tags)
+    stores = [AddonStore(volume.folder)] if volume else []
+    if not tags and bento_tags(folder) is None:
+        stores.append(AddonStore(store_directory()))
+    for variable, path in (
+        ("LPW_SDXL_LORA_DIR", settings.lora_dir),
+        ("LPW_SDXL_EMBEDDING_DIR", settings.embedding_dir),
+    ):
+        if path is not None:
+            _check_folder(variable, path)
+    return AddonPlaces(own, tuple(stores), settings.lora_dir, settings.embedding_dir)
 
 
-def _mounted_directories(folder: Path | None) -> list[Path]:
-    if folder is None:
-        return []
-    if not folder.is_dir():
+def _check_folder(variable: str, path: Path) -> None:
+    """Refuse what can't be looked into.
+
+    Raises:
+        SettingsError: it is no folder, or this user may not read it.
+    """
+    try:
+        next(path.iterdir(), None)
+    except OSError as error:
         raise SettingsError(
-            f"LPW_SDXL_ADDONS names {folder}, which is no folder; one that holds NAME/VERSION/, as"
-            " BentoML's model store does, would be right"
-        )
-    return sorted(
-        path for path in folder.glob("*/*/") if kind_of_store_name(path.parent.name) is not None
-    )
+            f"{variable} names {path}, which can't be looked into ({error.strerror}); a folder of"
+            " .safetensors files that this user can read would be right"
+        ) from error
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether an entry is one of this project's, whole or damaged."""
+    try:
+        if (path / MANIFEST_FILE).is_file():
+            return True
+        return _OUR_LABEL in (path / "model.yaml").read_text(encoding="utf-8", errors="replace")
+    except PermissionError:
+        return True  # its name is of ours, and what reads it names what is closed
+    except OSError:
+        return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from enum import Enum
 
+from lpw_sdxl.store.command import import_command
 from lpw_sdxl.weights.header import TensorInfo
 
 Tensors = Mapping[str, TensorInfo]
@@ -65,10 +66,10 @@ class CheckpointKind(Enum):
     QWEN_IMAGE = ("a Qwen-Image checkpoint", _ADVICE)
     WAN = ("a Wan video checkpoint", _ADVICE)
     LTX = ("an LTX video checkpoint", _ADVICE)
-    LORA = ("a LoRA", "import it with `python model_import.py lora FILE`")
+    LORA = ("a LoRA", "import it with `{import_command} lora FILE`")
     EMBEDDING = (
         "a textual inversion embedding",
-        "import it with `python model_import.py embedding FILE`",
+        "import it with `{import_command} embedding FILE`",
     )
     CONTROLNET = ("a ControlNet", _ADVICE)
     IP_ADAPTER = ("an IP-Adapter", _ADVICE)
@@ -93,7 +94,7 @@ class CheckpointKind(Enum):
     @property
     def advice(self) -> str:
         """Return what would be right instead."""
-        return self.value[1]
+        return self.value[1].replace("{import_command}", import_command())
 
 
 def kind_of(tensors: Tensors, metadata: Mapping[str, str]) -> CheckpointKind:

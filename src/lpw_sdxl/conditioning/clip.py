@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,8 @@ from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 
 WINDOWS_PER_CALL = 32
 """Windows in one forward pass: bounds its memory (all layers' hidden states are kept)."""
+
+NO_VECTORS: Mapping[int, Tensor] = MappingProxyType({})
 
 
 class EncodedWindow(NamedTuple):
@@ -36,6 +39,12 @@ class ClipTextEncoder:
     ) -> None:
         self.tokenizer = tokenizer
         self.model = model.eval().requires_grad_(requires_grad=False)
+        self._table = ExtendedTokenEmbedding(self.model.get_input_embeddings())
+        self.model.set_input_embeddings(self._table)
+        # With the old `eos_token_id: 2` the model pools at the largest id, which an embedding's
+        # is, and no longer that of EOS.
+        inner = getattr(self.model, "text_model", self.model)
+        inner.eos_token_id = tokenizer.special.eos
 
     @property
     def weight_bytes(self) -> int:
@@ -50,39 +59,34 @@ class ClipTextEncoder:
     @property
     def token_table(self) -> Tensor:
         """Return the model's own token embeddings: [vocabulary, dim]."""
-        table: Tensor = self.model.get_input_embeddings().weight
-        return table
-
-    def add_token_rows(self, rows: Tensor) -> None:
-        """Add token embeddings for ids from the vocabulary's size on; to be called once.
-
-        Args:
-            rows: [count, dim].
-        """
-        table = self.model.get_input_embeddings()
-        assert not isinstance(table, ExtendedTokenEmbedding), "rows are added once"
-        self.model.set_input_embeddings(ExtendedTokenEmbedding(table, rows))
-        # With the old `eos_token_id: 2` the model pools at the largest id, no longer that of EOS.
-        inner = getattr(self.model, "text_model", self.model)
-        inner.eos_token_id = self.tokenizer.special.eos
+        return self._table.weight
 
     @torch.inference_mode()
-    def encode(self, windows: Sequence[tuple[int, ...]], clip_skip: int = 0) -> list[EncodedWindow]:
+    def encode(
+        self,
+        windows: Sequence[tuple[int, ...]],
+        clip_skip: int = 0,
+        vectors: Mapping[int, Tensor] = NO_VECTORS,
+    ) -> list[EncodedWindow]:
         """Encode windows of any lengths, in few calls.
 
         Args:
             windows: ids with BOS and EOS, at most 77 each.
             clip_skip: k takes `hidden_states[-(k + 2)]`; 0 to `max_clip_skip`.
+            vectors: the token embedding, [dim], of every id above the vocabulary's.
 
         Returns:
             One for each window, in the order given.
         """
         by_length = sorted(range(len(windows)), key=lambda index: len(windows[index]))
         encoded: dict[int, EncodedWindow] = {}
-        for start in range(0, len(by_length), WINDOWS_PER_CALL):
-            indexes = by_length[start : start + WINDOWS_PER_CALL]
-            results = self._encode_batch([windows[index] for index in indexes], clip_skip)
-            encoded.update(zip(indexes, results, strict=True))
+        size = len(self._table.weight)
+        rows = {id_: size + index for index, id_ in enumerate(vectors)}
+        with self._table.rows([*vectors.values()]):
+            for start in range(0, len(by_length), WINDOWS_PER_CALL):
+                indexes = by_length[start : start + WINDOWS_PER_CALL]
+                some = [tuple(rows.get(id_, id_) for id_ in windows[index]) for index in indexes]
+                encoded.update(zip(indexes, self._encode_batch(some, clip_skip), strict=True))
         return [encoded[index] for index in range(len(windows))]
 
     def _encode_batch(

@@ -19,25 +19,20 @@ class EmbeddingTokenizer:
     def __init__(
         self,
         plain: PromptTokenizer,
-        vector_counts: Mapping[str, int],
-        first_id: int,
+        ids: Mapping[str, range],
         form: MentionForm,
     ) -> None:
-        """Number the embeddings' vectors, in their order.
+        """Take the embeddings' names.
 
         Args:
             plain: for all other text.
-            vector_counts: of each embedding, by name; the encoder's rows have the same order.
-            first_id: of the first embedding; above all ids of the vocabulary.
+            ids: of each embedding's vectors, by its name; above all ids of the vocabulary.
             form: how texts name embeddings.
         """
         self.special = plain.special
         self._plain = plain
-        self._finder = MentionFinder(vector_counts, form)
-        self._ids: dict[str, range] = {}
-        for name, count in vector_counts.items():
-            self._ids[name] = range(first_id, first_id + count)
-            first_id += count
+        self._finder = MentionFinder(ids, form)
+        self._ids = ids
         self._vectors = {
             id_: _Vector(name, place)
             for name, ids in self._ids.items()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from lpw_sdxl.conditioning.mentions import NAME
@@ -17,7 +15,7 @@ TENSOR_NAMES = ("text_encoder", "text_encoder_2")
 """The tensors of an embedding's file, in the encoders' order."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Embedding:
     """A name and the vectors that the encoders read in its place.
 
@@ -35,41 +33,31 @@ class Embedding:
         return len(self.vectors[0])
 
 
-def load_embedding(name: str, file: Path) -> Embedding:
-    """Read an imported embedding: one tensor for each text encoder.
+def make_embedding(name: str, tensors: Mapping[str, Tensor]) -> Embedding:
+    """Make an embedding of a file's tensors: one for each text encoder.
 
     Raises:
-        ModelError: the file is unreadable, or doesn't hold these tensors and no others.
+        ModelError: they are not these tensors and no others.
     """
-    try:
-        tensors = load_file(file)
-    except Exception as cause:  # safetensors has errors of its own, and of the file system
-        raise _damaged(name, "can't be read") from cause
     if set(tensors) != set(TENSOR_NAMES):
         raise _damaged(name, f"must hold the tensors {' and '.join(TENSOR_NAMES)}")
     return Embedding(name, tuple(tensors[tensor] for tensor in TENSOR_NAMES))
 
 
-def check_embeddings(embeddings: Sequence[Embedding], tables: Sequence[Tensor]) -> None:
-    """Refuse embeddings that a model's text encoders can't read, or names that are not distinct.
+def check_embedding(embedding: Embedding, tables: Sequence[Tensor]) -> None:
+    """Refuse an embedding that a model's text encoders can't read.
 
     Args:
-        embeddings: of one model.
+        embedding: for one model.
         tables: each text encoder's own token embeddings: [vocabulary, width].
 
     Raises:
-        ModelError: a name has other characters than `NAME`, or occurs twice, whatever its case;
-            the vectors have another width, differ in number, are none, or hold a number that is
-            not finite in the table's dtype.
+        ModelError: its name has other characters than `NAME`; its vectors have another width,
+            differ in number, are none, or hold a number that is not finite in the table's dtype.
     """
-    seen: set[str] = set()
-    for embedding in embeddings:
-        if not NAME.fullmatch(embedding.name):
-            raise _damaged(embedding.name, "has a name of other characters than A-Za-z0-9._-")
-        if embedding.name.lower() in seen:
-            raise ModelError(f"two embeddings are called {embedding.name}; remove one")
-        seen.add(embedding.name.lower())
-        _check_vectors(embedding, tables)
+    if not NAME.fullmatch(embedding.name):
+        raise _damaged(embedding.name, "has a name of other characters than A-Za-z0-9._-/")
+    _check_vectors(embedding, tables)
 
 
 def _check_vectors(embedding: Embedding, tables: Sequence[Tensor]) -> None:

@@ -13,8 +13,9 @@ from lpw_sdxl.conditioning.assembly import Conditioning, assemble
 from lpw_sdxl.conditioning.cache import CacheCounters
 from lpw_sdxl.conditioning.clip import ClipTextEncoder
 from lpw_sdxl.conditioning.conditioning_cache import ConditioningCache, ConditioningKey
+from lpw_sdxl.conditioning.embedding_ids import EmbeddingIds
 from lpw_sdxl.conditioning.embedding_tokenizer import EmbeddingTokenizer
-from lpw_sdxl.conditioning.embeddings import Embedding, check_embeddings
+from lpw_sdxl.conditioning.embeddings import Embedding, check_embedding
 from lpw_sdxl.conditioning.loading import load_text_encoders
 from lpw_sdxl.conditioning.mentions import MentionForm
 from lpw_sdxl.conditioning.plan import Plan, make_plan
@@ -41,7 +42,7 @@ class PromptEncoder:
     share is encoded once.
 
     Attributes:
-        reader: reads prompts for these encoders; for any thread.
+        reader: reads prompts for these encoders, with the embeddings of the start; for any thread.
     """
 
     def __init__(
@@ -59,14 +60,15 @@ class PromptEncoder:
         """
         self._encoders = tuple(encoders)
         tokenizers = tuple(encoder.tokenizer for encoder in self._encoders)
-        self.reader = PromptReader(
+        self.reader = self._plain_reader = PromptReader(
             dict.fromkeys(MentionForm, tokenizers),
             min(encoder.max_clip_skip for encoder in self._encoders),
             limits,
         )
+        self._embedding_ids = EmbeddingIds(max(len(one.token_table) for one in self._encoders))
         half = cache_bytes // 2
         self._conditionings = ConditioningCache(half)
-        self._windows = WindowEncoder(self._encoders, cache_bytes - half)
+        self._windows = WindowEncoder(self._encoders, cache_bytes - half, self._embedding_ids)
         self._specials = [tokenizer.special for tokenizer in tokenizers]
 
     @classmethod
@@ -86,31 +88,34 @@ class PromptEncoder:
             ModelError: a part is missing, unreadable, or lacks a tensor; an embedding doesn't fit.
         """
         encoder = cls(load_text_encoders(Path(path), device, dtype), limits, cache_bytes)
-        encoder.add_embeddings(embeddings)
+        for embedding in embeddings:
+            encoder.check(embedding)
+        encoder.reader = encoder.reader_of(embeddings)
         return encoder
 
-    def add_embeddings(self, embeddings: Sequence[Embedding]) -> None:
-        """Add embeddings that prompts may name; to be called once, before anything is encoded.
+    def check(self, embedding: Embedding) -> None:
+        """Refuse an embedding that doesn't fit these encoders.
 
         Raises:
-            ModelError: an embedding doesn't fit these encoders, or shares its name with another.
+            ModelError: as `check_embedding` says.
         """
-        assert not self._conditionings.counters.misses, "embeddings come before encoding"
-        tables = [encoder.token_table for encoder in self._encoders]
-        check_embeddings(embeddings, tables)
+        check_embedding(embedding, [encoder.token_table for encoder in self._encoders])
+
+    def reader_of(self, embeddings: Sequence[Embedding]) -> PromptReader:
+        """Return a reader of prompts that name these embeddings; for any thread, at any time.
+
+        Args:
+            embeddings: checked, with names that differ by more than their case.
+        """
         if not embeddings:
-            return
-        for index, encoder in enumerate(self._encoders):
-            encoder.add_token_rows(torch.cat([one.vectors[index] for one in embeddings]))
-        counts = {one.name: one.vector_count for one in embeddings}
+            return self._plain_reader
+        ids = self._embedding_ids.number(embeddings)
         tokenizers = {
-            form: [
-                EmbeddingTokenizer(encoder.tokenizer, counts, len(table), form)
-                for encoder, table in zip(self._encoders, tables, strict=True)
-            ]
+            form: [EmbeddingTokenizer(one.tokenizer, ids, form) for one in self._encoders]
             for form in MentionForm
         }
-        self.reader = replace(self.reader, tokenizers=tokenizers)
+        by_name = {one.name: one for one in embeddings}
+        return replace(self._plain_reader, tokenizers=tokenizers, embeddings=by_name)
 
     @property
     def models(self) -> tuple[torch.nn.Module, ...]:

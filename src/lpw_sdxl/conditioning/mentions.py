@@ -8,8 +8,10 @@ from enum import Enum
 from string import ascii_lowercase, ascii_uppercase
 from typing import NamedTuple
 
-NAME = re.compile(r"[A-Za-z0-9._-]+")
-"""A whole name of an embedding: characters that any prompt can hold as one word."""
+NAME = re.compile(r"[A-Za-z0-9._/-]+")
+"""A whole name of an embedding: characters that any prompt can hold as one word.
+
+The `/` is behind the folders of one that shares its name with another."""
 
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 # A name is a whole word: `-` joins as letters do, and a combining accent belongs to its letter.

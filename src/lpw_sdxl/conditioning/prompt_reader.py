@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from lpw_sdxl.conditioning.cutting import texts
 from lpw_sdxl.conditioning.explain import PromptExplanation, explain
 from lpw_sdxl.conditioning.mentions import MentionForm
 from lpw_sdxl.conditioning.prompt_tokenizer import PromptTokenizer
-from lpw_sdxl.conditioning.read_prompts import ReadPrompts, ReadText
+from lpw_sdxl.conditioning.read_prompts import NamedEmbedding, ReadPrompts, ReadText
 from lpw_sdxl.conditioning.styles import STYLES
 from lpw_sdxl.conditioning.windows import WINDOW_TOKENS
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
@@ -35,12 +36,14 @@ class PromptReader:
         limits: of each text.
         max_chunks: of each text, padding to the other text's length not counted; None for any
             number.
+        embeddings: that prompts may name, by name; the tokenizers know their ids.
     """
 
     tokenizers: Mapping[MentionForm, Sequence[PromptTokenizer]]
     max_clip_skip: int
     limits: PromptLimits = DEFAULT_LIMITS
     max_chunks: int | None = None
+    embeddings: Mapping[str, NamedEmbedding] = dataclasses.field(default_factory=dict)
 
     def parse(
         self, prompt: str | Prompt, negative_prompt: str | Prompt, style: PromptStyle
@@ -146,13 +149,16 @@ class PromptReader:
             _check_chunks(field, chunks.own_windows, self.max_chunks)
         return chunked
 
-    def _find_embeddings(self, chunked: ChunkedPair, style: PromptStyle) -> tuple[str, ...]:
-        """Name the embeddings in both prompts, each once, sorted."""
+    def _find_embeddings(
+        self, chunked: ChunkedPair, style: PromptStyle
+    ) -> tuple[NamedEmbedding, ...]:
+        """Find the embeddings in both prompts, each once, by name."""
         names = self._tokenizers(style)[0].embedding_names
         if not names:
             return ()
         ids = {id_ for chunks in chunked for window in chunks.windows for id_ in window.text_ids}
-        return tuple(sorted({names[id_] for id_ in ids & names.keys()}))
+        found = sorted({names[id_] for id_ in ids & names.keys()})
+        return tuple(self.embeddings[name] for name in found)
 
 
 def _check_chunks(field: str, count: int, limit: int) -> None:

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import Protocol
 
-from lpw_sdxl.conditioning.cache import key_bytes
 from lpw_sdxl.conditioning.chunking import TokenChunks
 from lpw_sdxl.prompt import PromptStyle
+
+
+class NamedEmbedding(Protocol):
+    """An embedding, whatever its vectors are."""
+
+    @property
+    def name(self) -> str:
+        """Return the name that prompts write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +69,14 @@ class ReadPrompts:
         negative_prompt: the negative prompt's.
         style: how both were read.
         clip_skip: layers left out at the end of every encoder; within the model's range.
-        embeddings: names of the embeddings in both texts, each once, sorted.
+        embeddings: in both texts, each once, by name; they keep their ids while these are held.
     """
 
     prompt: ReadText
     negative_prompt: ReadText
     style: PromptStyle
     clip_skip: int
-    embeddings: tuple[str, ...] = ()
+    embeddings: tuple[NamedEmbedding, ...] = ()
 
     @property
     def texts(self) -> tuple[ReadText, ReadText]:
@@ -78,5 +86,5 @@ class ReadPrompts:
     @property
     def nbytes(self) -> int:
         """Count the bytes of both readings in memory; a window counts each time it occurs."""
-        own = sys.getsizeof(self) + key_bytes(self.embeddings)
+        own = sys.getsizeof(self) + sys.getsizeof(self.embeddings)
         return own + sum(text.nbytes for text in self.texts)

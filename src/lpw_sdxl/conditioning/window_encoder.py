@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from lpw_sdxl.conditioning.assembly import EncodedWindows
 from lpw_sdxl.conditioning.cache import ByteCache, CacheCounters, key_bytes
 from lpw_sdxl.conditioning.clip import ClipTextEncoder, EncodedWindow, count_bytes
+from lpw_sdxl.conditioning.embedding_ids import EmbeddingIds
 from lpw_sdxl.conditioning.plan import Plan, WindowKey
 from lpw_sdxl.conditioning.windows import PackedIds, unpack_ids
 
@@ -15,9 +17,18 @@ from lpw_sdxl.conditioning.windows import PackedIds, unpack_ids
 class WindowEncoder:
     """The encoders of one model with a bounded cache of encoded windows; for one thread."""
 
-    def __init__(self, encoders: Sequence[ClipTextEncoder], cache_bytes: int) -> None:
-        """Take the encoders, and cache at most `cache_bytes` of windows; 0 caches none."""
+    def __init__(
+        self, encoders: Sequence[ClipTextEncoder], cache_bytes: int, embeddings: EmbeddingIds
+    ) -> None:
+        """Take the encoders.
+
+        Args:
+            encoders: of the model.
+            cache_bytes: of windows that are cached, at most; 0 caches none.
+            embeddings: which windows may name; who has them encoded holds them.
+        """
         self._encoders = tuple(encoders)
+        self._embeddings = embeddings
         self._cache: ByteCache[_StoredKey, EncodedWindow] = ByteCache(cache_bytes)
 
     @property
@@ -56,7 +67,9 @@ class WindowEncoder:
             else:
                 encoded[clip_skip, ids] = known
         for clip_skip, windows in missing.items():
-            results = self._encoders[index].encode([*map(unpack_ids, windows)], clip_skip)
+            unpacked = [*map(unpack_ids, windows)]
+            vectors = self._embeddings.vectors(chain.from_iterable(unpacked), index)
+            results = self._encoders[index].encode(unpacked, clip_skip, vectors)
             for ids, result in zip(windows, results, strict=True):
                 key = _StoredKey(index, clip_skip, ids, weights_key)
                 encoded[clip_skip, ids] = self._store(key, result)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,6 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers.utils import logging as transformers_logging
 
 from lpw_sdxl.conditioning import PromptEncoder
-from lpw_sdxl.conditioning.embeddings import Embedding
 from lpw_sdxl.errors import ModelError
 from lpw_sdxl.settings import Settings
 from lpw_sdxl.store.manifest import Manifest, read_manifest
@@ -46,7 +45,6 @@ class Pipeline:
         model_directory: Path,
         device: torch.device,
         settings: Settings,
-        embeddings: Sequence[Embedding] = (),
     ) -> Pipeline:
         """Load every part in the dtype it is saved in (a cast while loading costs 20 times that).
 
@@ -56,7 +54,6 @@ class Pipeline:
             settings: the bound on cached prompts, and whether a half-precision model's VAE runs in
                 that precision first; else it runs in float32, because SDXL's own overflows in
                 float16.
-            embeddings: textual inversions that prompts may name.
 
         Raises:
             ModelError: if the directory has no readable manifest, or a network lacks a tensor.
@@ -72,7 +69,6 @@ class Pipeline:
                 "cpu",
                 dtype,
                 cache_bytes=settings.conditioning_cache_bytes,
-                embeddings=embeddings,
             )
         config_file = model_directory / "scheduler" / "scheduler_config.json"
         return cls(

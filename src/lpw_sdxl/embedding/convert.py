@@ -24,7 +24,7 @@ def convert(plan: EmbeddingPlan, path: Path, progress: Progress) -> None:
     Raises:
         AddonError: a value is NaN or infinite, or the file changed meanwhile.
     """
-    tensors = [_read(info).reshape(plan.vectors, -1) for info in plan.tensors]
+    tensors = [*load(plan).values()]
     total = sum(tensor.nbytes for tensor in tensors)
     progress("convert", 0, total)
     specs = [
@@ -38,6 +38,16 @@ def convert(plan: EmbeddingPlan, path: Path, progress: Progress) -> None:
         if (info.shape, _bytes(info)) != (tuple(tensor.shape), bytes(tensor_bytes(tensor))):
             raise AddonError(f"The import failed: {name} reads back as other bytes than written.")
     progress("convert", total, total)
+
+
+def load(plan: EmbeddingPlan) -> dict[str, torch.Tensor]:
+    """Read an embedding's tensors, by the names that the store gives them.
+
+    Raises:
+        AddonError: a value is NaN or infinite, or the file changed meanwhile.
+    """
+    tensors = (_read(info).reshape(plan.vectors, -1) for info in plan.tensors)
+    return dict(zip(NAMES, tensors, strict=True))
 
 
 def _read(info: TensorInfo) -> torch.Tensor:

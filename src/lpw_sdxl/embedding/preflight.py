@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
 from lpw_sdxl.errors import AddonError
+from lpw_sdxl.store.command import import_command
 from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo
 from lpw_sdxl.weights.text import clean_text
 
@@ -39,7 +40,6 @@ _OTHER_BASES = {
     1280: "an embedding for SDXL's second text encoder alone",
 }
 PAIR_NAMING = "Diffusers, a file for each text encoder"
-HOW_TO_JOIN = "python model_import.py embedding FIRST SECOND"
 _WHAT_IS_RIGHT = "an SDXL embedding, with the tensors clip_l and clip_g, is needed"
 
 
@@ -69,6 +69,11 @@ class EmbeddingPlan:
         return embedding_fit(*self.widths)
 
 
+def how_to_join() -> str:
+    """Return the command that joins two files."""
+    return import_command("embedding FIRST SECOND")
+
+
 def embedding_fit(width: int, width_2: int) -> str:
     """Return the manifest's `fits` of an embedding for text encoders of these widths."""
     return f"{width}+{width_2}"
@@ -89,7 +94,7 @@ def examine(header: CheckpointHeader) -> EmbeddingPlan:
             raise AddonError(
                 f"{header.name} holds an embedding for one of SDXL's two text encoders: "
                 f"{present} is there, and {key} is missing; if that is another file, "
-                f"`{HOW_TO_JOIN}` joins them."
+                f"`{how_to_join()}` joins them."
             )
     for key in tensors:
         if key not in pair:
@@ -180,7 +185,7 @@ def _refuse_other(header: CheckpointHeader) -> NoReturn:
         what = _OTHER_BASES.get(shapes[0][-1], f"an embedding of width {shapes[0][-1]}")
         raise AddonError(
             f"{header.name} is {what}; {_WHAT_IS_RIGHT}, or both files of a pair with one text "
-            f"encoder each: `{HOW_TO_JOIN}`."
+            f"encoder each: `{how_to_join()}`."
         )
     what = "no embedding that we know" if kind is CheckpointKind.UNKNOWN else kind.title
     raise AddonError(f"{header.name} is {what}; {_WHAT_IS_RIGHT}.")

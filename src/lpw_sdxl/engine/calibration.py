@@ -15,14 +15,9 @@ from lpw_sdxl.diffusion.latents import LATENT_CHANNELS
 from lpw_sdxl.diffusion.offloader import Offloader
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine.faults import Fault, classify
-from lpw_sdxl.engine.memory import (
-    DeviceMemory,
-    Footprint,
-    MemoryPlan,
-    MemoryRequest,
-    must_offload,
-    plan_memory,
-)
+from lpw_sdxl.engine.hardware import describe_hardware
+from lpw_sdxl.engine.memory import Footprint, MemoryPlan, MemoryRequest, plan_memory
+from lpw_sdxl.engine.offload import DeviceMemory, decide_offload
 from lpw_sdxl.errors import ModelError
 from lpw_sdxl.schema import LATENT_SCALE, ImageSize
 from lpw_sdxl.settings import Settings
@@ -82,7 +77,7 @@ def calibrate(
             )
     return plan_memory(
         wanted,
-        pipeline.device,
+        describe_hardware(pipeline.device, memory),
         (pipeline.dtype, pipeline.vae.dtype),
         pipeline.weight_bytes,
         measured,
@@ -107,8 +102,8 @@ def measure_footprint(pipeline: Pipeline, memory: DeviceMemory, wanted: MemoryRe
     """
     size = wanted.native_size
     small = ImageSize(min(size.height, SMALL_TILE_PIXELS), min(size.width, SMALL_TILE_PIXELS))
-    is_offloading = must_offload(memory, pipeline.weight_bytes, wanted.offload)
-    offloader = Offloader(pipeline, is_offloading=is_offloading)
+    decision = decide_offload(memory, pipeline.weight_bytes, wanted.offload)
+    offloader = Offloader(pipeline, is_offloading=decision.is_offloading)
     offloader.require("unet")
     per_row = _run_first_that_fits(
         [partial(_measure_row, pipeline, size, rows) for rows in CALIBRATED_ROWS]

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 from lpw_sdxl.addon.registry import Addon
 from lpw_sdxl.conditioning.cache import CacheCounters
 from lpw_sdxl.engine.metrics import LoopCounters
+from lpw_sdxl.engine.offload import OffloadRule
 from lpw_sdxl.prompt.grammar import PromptStyle
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SchedulerName
@@ -59,14 +60,52 @@ class ModelDescription(_Closed):
 
 
 @dataclass(frozen=True)
+class HardwareDescription(_Closed):
+    """The device: a GPU, or the CPU."""
+
+    device: Annotated[str, Field(description="By torch's name.", examples=["cuda:0"])]
+    name: Annotated[str, Field(examples=["NVIDIA RTX A5000"])]
+    total_bytes: Annotated[int, Field(ge=0, description="A CPU's are those of its machine.")]
+    free_bytes: Annotated[
+        int | None,
+        Field(ge=0, description="Before the model was moved there; null for a CPU."),
+    ] = None
+    driver: Annotated[
+        str | None,
+        Field(description="Version; null for a CPU, or where the kernel does not list it."),
+    ] = None
+    compute_capability: Annotated[
+        str | None, Field(pattern=r"^[0-9]+\.[0-9]+$", description="Null for a CPU.")
+    ] = None
+    threads: Annotated[
+        int | None, Field(ge=1, description="That torch computes with; null for a GPU.")
+    ] = None
+
+    def __str__(self) -> str:
+        """Write the device as a part of a line of a log."""
+        facts = [f"{self.total_bytes / 1e9:.1f} GB of memory"]
+        if self.free_bytes is not None:
+            facts.append(f"{self.free_bytes / 1e9:.1f} GB of it free before the model came")
+        if self.compute_capability is not None:
+            facts.append(f"driver {self.driver or 'of unknown version'}")
+            facts.append(f"compute capability {self.compute_capability}")
+        if self.threads is not None:
+            facts.append(f"{self.threads} {'thread' if self.threads == 1 else 'threads'}")
+        return f"{self.device} is {self.name} ({', '.join(facts)})"
+
+
+@dataclass(frozen=True)
 class MemoryDescription(_Closed):
     """The plan for the device's memory."""
 
     device: str
+    hardware: HardwareDescription
     dtype: str
     decode_dtype: str
     weight_bytes: Count
     is_offloading: bool
+    offload_rule: OffloadRule
+    offload_reason: str
     max_rows: Count
     call_pixels: Count
     tile_above_pixels: Count

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from lpw_sdxl import __version__
-from lpw_sdxl.addon.registry import NO_ADDONS, Addon, Registry
-from lpw_sdxl.conditioning.embeddings import Embedding, load_embedding
+from lpw_sdxl.addon.catalogue import AddonsByKey, Catalogue
+from lpw_sdxl.addon.registry import NO_ADDONS, Pending, Registry
 from lpw_sdxl.conditioning.explain import PromptExplanation
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import supported_schedulers
@@ -35,10 +37,12 @@ from lpw_sdxl.engine.job_registry import JobRegistry
 from lpw_sdxl.engine.loop import StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics, LoopCounters
+from lpw_sdxl.engine.offer import Offers
 from lpw_sdxl.engine.progress import Listener
 from lpw_sdxl.engine.resolver import RequestResolver
 from lpw_sdxl.engine.tracked_job import JobKey, new_request_id
-from lpw_sdxl.lora.library import LoraLibrary
+from lpw_sdxl.errors import AddonNotReadError, DeadlineError, LoraUnavailableError, TimeLimitError
+from lpw_sdxl.lora.library import LoraLibrary, OpenLora
 from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
 from lpw_sdxl.prompt import PromptStyle
 from lpw_sdxl.request_limits import RequestLimits
@@ -52,6 +56,7 @@ logger = logging.getLogger(__name__)
 
 
 FILE_READERS = 2  # threads for LoRAs' files
+MOST_TRIES = 5  # of a request whose LoRA is replaced each time between its look-up and its reading
 SHORT_CHARACTERS = 4000  # of both prompts; reading them takes some milliseconds
 
 
@@ -74,16 +79,14 @@ class Engine:
         metrics: EngineMetrics | None = None,
         on_death: Callable[[str], None] = log_death,
         *,
-        addons: Registry = NO_ADDONS,
+        addons: Catalogue | None = None,
     ) -> None:
         self.pipeline = pipeline
-        self.addons = addons
-        self._library = LoraLibrary(
-            {lora.manifest.tag: lora for lora in addons.loras.values()},
-            settings.lora_files_bytes,
-        )
+        self._catalogue = addons or Catalogue()
+        self._library = LoraLibrary(AddonsByKey(self._catalogue), settings.lora_files_bytes)
         self.plan = plan
-        self._resolver = RequestResolver(pipeline, addons, settings)
+        self._offers = Offers(self._catalogue, pipeline.prompt_encoder, settings)
+        self._resolver = RequestResolver(pipeline, settings)
         self._settings = settings
         # Requests with short prompts wait for no long ones, of which one takes up to half a second.
         self._short_readers = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-short-reader")
@@ -92,13 +95,14 @@ class Engine:
             FILE_READERS, thread_name_prefix="lpw-sdxl-file-reader"
         )
         self._metrics = metrics or EngineMetrics()
+        self._metrics.set_device(plan.hardware, plan.offload_rule, is_offloading=plan.is_offloading)
         self._loop = StepLoop(
             pipeline,
             plan,
             settings,
             self._metrics,
             on_death,
-            library=self._library if addons.loras else None,
+            library=self._library if may_have_loras(self._catalogue, settings) else None,
         )
         self.jobs = JobRegistry(self._loop.queue.note_places)
         self._loop.start()
@@ -111,7 +115,7 @@ class Engine:
         metrics: EngineMetrics | None = None,
         on_death: Callable[[str], None] = log_death,
         *,
-        addons: Registry = NO_ADDONS,
+        addons: Catalogue | Registry = NO_ADDONS,
     ) -> Engine:
         """Load a model directory made by the import, and start the engine.
 
@@ -121,10 +125,10 @@ class Engine:
             metrics: to count in; None for metrics of the engine's own.
             on_death: called once, from a thread of its own, if the engine dies or stalls; every
                 caller has its answer by then, and only a new process can serve again.
-            addons: the LoRAs and embeddings that requests may name, fitting the model.
+            addons: the LoRAs and embeddings that requests may name, fitting the model; those of a
+                Registry never change.
 
         Raises:
-            AddonError: if an embedding is damaged.
             ModelError: if the import did not make the directory, or the model does not fit into the
                 device.
             SettingsError: if a setting can't be used, or the device is not there.
@@ -134,12 +138,20 @@ class Engine:
         manifest = read_manifest(Path(model_directory))
         device = choose_device(settings.device, model_bytes=manifest.total_bytes)
         memory = read_memory(device)
-        embeddings = [*map(_load_embedding, addons.embeddings.values())]
-        pipeline = Pipeline.load(Path(model_directory), device, settings, embeddings)
-        plan = calibrate(pipeline, memory, settings, has_loras=bool(addons.loras))
-        engine = cls(pipeline, settings, plan, metrics, on_death, addons=addons)
+        catalogue = addons if isinstance(addons, Catalogue) else Catalogue(first=addons)
+        pipeline = Pipeline.load(Path(model_directory), device, settings)
+        has_loras = may_have_loras(catalogue, settings)
+        plan = calibrate(pipeline, memory, settings, has_loras=has_loras)
+        engine = cls(pipeline, settings, plan, metrics, on_death, addons=catalogue)
         logger.info("model loaded in %.1f s", time.monotonic() - started)
         logger.info("memory: %s", plan)
+        known = engine._offers.current.registry
+        logger.info(
+            "%d LoRAs and %d embeddings can be named, %d files of them are still to be read",
+            len(known.loras),
+            len(known.embeddings),
+            len(known.pending),
+        )
         logger.info(
             "prompts of up to %d chunks of 75 tokens and %d characters",
             settings.max_prompt_chunks,
@@ -202,24 +214,19 @@ class Engine:
         accepted_at = time.monotonic()
         with self.jobs.follow(JobKey(owner, request.request_id or new_request_id())) as tracked:
             with self._loop.queue.place(leaves_room=leaves_room):
-                spec = await self._read(request)
-                listening = tracked.listen(listener)
-                job = Job(spec, accepted_at, self._settings.time_limit_s, listening)
+                decided = await self._decide_and_hold(request, accepted_at)
+                job = Job(
+                    decided.spec,
+                    accepted_at,
+                    self._settings.time_limit_s,
+                    tracked.listen(listener),
+                    decided.files,
+                )
                 self._loop.queue.put(job)
             tracked.accept(job)
             if listener is not None:
                 listener.on_accepted()
             return await tracked.image()
-
-    async def _read(self, request: GenerationRequest) -> JobSpec:
-        """Check a request and read its LoRAs, in threads."""
-        in_thread = asyncio.get_running_loop().run_in_executor
-        is_short = len(request.prompt) + len(request.negative_prompt) <= SHORT_CHARACTERS
-        readers = self._short_readers if is_short else self._long_readers
-        spec = await in_thread(readers, self.decide, request)
-        if spec.loras != NO_LORA_SETS:  # read here, a LoRA's file delays no other job
-            await in_thread(self._file_readers, self._read_loras, spec.loras)
-        return spec
 
     def decide(self, request: GenerationRequest) -> JobSpec:
         """Check a request against all limits and fill in its defaults.
@@ -227,7 +234,37 @@ class Engine:
         Raises:
             RequestError: naming the field at fault.
         """
-        return self._resolver.resolve(request)
+        return self._resolver.resolve(request, self._offers.current)
+
+    async def _decide_and_hold(self, request: GenerationRequest, accepted_at: float) -> Decided:
+        """Check a request and open its LoRAs' files, once more where one changes meanwhile.
+
+        Raises:
+            RequestError: as in `decide`.
+            LoraUnavailableError: a LoRA's file can't be read.
+            DeadlineError: a LoRA's file was still being read when the request's time ran out.
+            TimeLimitError: likewise, the server's.
+        """
+        in_thread = asyncio.get_running_loop().run_in_executor
+        is_short = len(request.prompt) + len(request.negative_prompt) <= SHORT_CHARACTERS
+        readers = self._short_readers if is_short else self._long_readers
+        tries = 0
+        while True:
+            offer = self._offers.current
+            try:
+                spec = await in_thread(readers, self._resolver.resolve, request, offer)
+                if spec.loras == NO_LORA_SETS:
+                    return Decided(spec)
+                # Read here, a LoRA's file delays no other job.
+                files = await in_thread(self._file_readers, self._hold, spec.loras, offer.registry)
+                return Decided(spec, files)
+            except AddonNotReadError as error:
+                await self._wait_until_read(offer.registry.pending[error.key], request, accepted_at)
+            except LoraUnavailableError:
+                tries += 1
+                await in_thread(self._file_readers, self._catalogue.look)
+                if self._offers.current.registry is offer.registry or tries == MOST_TRIES:
+                    raise
 
     def explain(self, request: InspectionRequest) -> PromptExplanation:
         """Explain how the engine reads two prompts.
@@ -235,11 +272,12 @@ class Engine:
         Raises:
             RequestError: if a prompt breaks a limit.
         """
-        return self._resolver.explain(request)
+        return self._resolver.explain(request, self._offers.current)
 
     def describe(self) -> EngineDescription:
         """Describe what is served and what has been done."""
         manifest, encoder = self.pipeline.manifest, self.pipeline.prompt_encoder
+        registry = self._offers.current.registry
         return EngineDescription(
             model_tag=manifest.tag,
             version=__version__,
@@ -252,8 +290,8 @@ class Engine:
             own_schedule_type=self._resolver.own_schedule_type,
             prompt_styles=[*PromptStyle],
             limits=LimitsDescription.of(self._settings, self.limits.max_size),
-            loras=describe_loras(self.addons.loras),
-            embeddings=describe_embeddings(self.addons.embeddings),
+            loras=describe_loras(registry.loras),
+            embeddings=describe_embeddings(registry.embeddings),
             engine=EngineCounters.of(self.counters, self.queued_jobs),
             lora_files=replace(self._library.counters),
             prompt_cache=PromptCache(*map(replace, encoder.counters)),
@@ -261,16 +299,50 @@ class Engine:
 
     def close(self, timeout_s: float = 60.0) -> None:
         """Refuse new requests, finish those accepted, and stop the engine."""
+        self._catalogue.close()
         self._loop.close(timeout_s)
         for threads in (self._short_readers, self._long_readers, self._file_readers):
             threads.shutdown(wait=False)
 
-    def _read_loras(self, loras: LoraSets) -> None:
-        """Read the LoRAs' files into the library before the job is queued."""
-        for tag, _ in {*loras.unet, *loras.text_encoders}:
-            self._library.get(tag)
+    def _hold(self, loras: LoraSets, registry: Registry) -> tuple[OpenLora, ...]:
+        """Open the LoRAs' files and read them into the library, before the job is queued.
+
+        Raises:
+            LoraUnavailableError: one has changed, or can't be read.
+        """
+        entries = [
+            registry.by_key[key] for key in {key for key, _ in (*loras.unet, *loras.text_encoders)}
+        ]
+        return tuple(map(self._library.hold, entries))
+
+    async def _wait_until_read(
+        self, pending: Pending, request: GenerationRequest, accepted_at: float
+    ) -> None:
+        """Wait until a LoRA's file is read, at most as long as the request may take.
+
+        Raises:
+            DeadlineError: it takes longer than the request's own limit.
+            TimeLimitError: it takes longer than the server's.
+        """
+        own = math.inf if request.deadline_s is None else request.deadline_s
+        limit_s = min(self._settings.time_limit_s, own)
+        left_s = accepted_at + limit_s - time.monotonic()
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(pending.when_read()), left_s)
+        except TimeoutError:
+            message = "a LoRA's file was still being read when the time for this image ran out"
+            if limit_s == own:
+                raise DeadlineError(message, field="deadline_s") from None
+            raise TimeLimitError(message) from None
 
 
-def _load_embedding(addon: Addon) -> Embedding:
-    addon.verify()
-    return load_embedding(addon.manifest.name, addon.file)
+class Decided(NamedTuple):
+    """A request that was checked, and the files of its LoRAs, open."""
+
+    spec: JobSpec
+    files: tuple[OpenLora, ...] = ()
+
+
+def may_have_loras(catalogue: Catalogue, settings: Settings) -> bool:
+    """Return whether requests may name LoRAs, now or later."""
+    return settings.max_loras > 0 and (catalogue.can_change or bool(catalogue.current.loras))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from lpw_sdxl.engine.policy import JobView, StepKey
 from lpw_sdxl.engine.progress import ImageProgress, Listener
 from lpw_sdxl.errors import DeadlineError, LpwSdxlError, TimeLimitError
 from lpw_sdxl.imaging import ImageRecord, encode_image
+from lpw_sdxl.lora.library import OpenLora
 from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 
@@ -102,6 +104,7 @@ class Job:
         accepted_at: when the request came (time.monotonic); its time limits count from then.
         time_limit_s: the server's own limit on any request.
         listener: of its progress.
+        files: of its LoRAs, kept open until it is done.
 
     Attributes:
         future: resolves to a GeneratedImage or to one of our errors; cancelling it drops the job
@@ -118,8 +121,10 @@ class Job:
         accepted_at: float,
         time_limit_s: float = math.inf,
         listener: Listener | None = None,
+        files: Sequence[OpenLora] = (),
     ) -> None:
         self.spec = spec
+        self._files = files
         self.accepted_at = accepted_at
         self.listener = listener
         self.future: Future[GeneratedImage] = Future()

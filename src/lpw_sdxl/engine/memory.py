@@ -16,13 +16,13 @@ from lpw_sdxl.cuda_driver import (
 from lpw_sdxl.diffusion.decoder import SMALL_TILE_PIXELS
 from lpw_sdxl.diffusion.denoiser import MAX_KEPT_TOKENS
 from lpw_sdxl.diffusion.graphs import MAX_GRAPHS
-from lpw_sdxl.engine.description import MemoryDescription
+from lpw_sdxl.engine.description import HardwareDescription, MemoryDescription
+from lpw_sdxl.engine.offload import DeviceMemory, decide_offload
 from lpw_sdxl.engine.policy import ACTIVE_CALLS
 from lpw_sdxl.errors import ModelError, SettingsError
 from lpw_sdxl.schema import ImageSize
 
 GIB = 1024**3
-EVERYTHING_FITS_BYTES = 20_000_000_000  # of the device; a smaller one has one component at a time
 SPARE_SHARE = 0.08  # of the free memory, for gaps of the allocator and for CUDA itself
 TILE_ABOVE_PIXELS = 2048 * 2048  # only larger images are tiled, because tiles change tones a little
 MAX_LORA_SETS = 8  # in a UNet call; each set divides the layers that it changes once more
@@ -56,14 +56,6 @@ def choose_device(wanted: str, workers: int = 1, model_bytes: int = 0) -> torch.
 
 
 @dataclass(frozen=True)
-class DeviceMemory:
-    """The memory of a CUDA device before the model is moved there; bytes."""
-
-    total: int
-    free: int
-
-
-@dataclass(frozen=True)
 class Footprint:
     """The memory that a model takes on a CUDA device.
 
@@ -94,10 +86,13 @@ class MemoryPlan(MemoryDescription):
 
     Attributes:
         device: where it computes, by torch's name.
+        hardware: what that is.
         dtype: of UNet and text encoders, by torch's name.
         decode_dtype: of the VAE, likewise.
         weight_bytes: of all components.
         is_offloading: whether only the component at work is on the device.
+        offload_rule: the rule that decided so.
+        offload_reason: that rule with its numbers, for a reader.
         max_rows: rows of one UNet call at native size or below.
         call_pixels: pixels of all rows of one UNet call.
         tile_above_pixels: larger images are decoded in tiles.
@@ -120,7 +115,8 @@ class MemoryPlan(MemoryDescription):
             else f"everything stays on {self.device}"
         )
         return (
-            f"{place}, in {self.dtype} ({self.weight_bytes / GIB:.2f} GiB of weights), up to"
+            f"{self.hardware}; {place} ({self.offload_reason}), in {self.dtype}"
+            f" ({self.weight_bytes / GIB:.2f} GiB of weights), up to"
             f" {self.max_rows} rows and {self.call_pixels / 1e6:.2f} megapixels a UNet call, images"
             f" decoded one by one in {self.decode_dtype}, in tiles above"
             f" {self.tile_above_pixels / 1e6:.2f} megapixels"
@@ -158,24 +154,9 @@ class MemoryRequest:
         return self.max_rows * self.native_pixels
 
 
-def must_offload(memory: DeviceMemory | None, weights: int, offload: str) -> bool:
-    """Return whether only the component at work is on the device.
-
-    Args:
-        memory: of the device; None for the CPU.
-        weights: bytes of all of them.
-        offload: the setting, `auto`, `always` or `never`.
-    """
-    if offload != "auto":
-        return offload == "always"
-    if memory is None:
-        return False
-    return memory.total < EVERYTHING_FITS_BYTES or memory.free < 1.5 * weights
-
-
 def plan_memory(
     wanted: MemoryRequest,
-    device: torch.device,
+    hardware: HardwareDescription,
     dtypes: tuple[torch.dtype, torch.dtype],
     weight_bytes: int,
     measured: tuple[DeviceMemory, Footprint] | None,
@@ -184,7 +165,7 @@ def plan_memory(
 
     Args:
         wanted: by the settings and the model.
-        device: where everything runs.
+        hardware: where everything runs.
         dtypes: of the UNet, and of the VAE.
         weight_bytes: of all components.
         measured: the device's memory and the model's footprint; None on a CPU, whose memory is not
@@ -193,7 +174,8 @@ def plan_memory(
     Raises:
         ModelError: if not even one row or one tile fits.
     """
-    is_offloading = must_offload(measured[0] if measured else None, weight_bytes, wanted.offload)
+    decision = decide_offload(measured[0] if measured else None, weight_bytes, wanted.offload)
+    is_offloading = decision.is_offloading
     if measured:
         shares = _divide(wanted, *measured, is_offloading=is_offloading)
         _check_one_image_fits(wanted, *measured, shares, is_offloading=is_offloading)
@@ -202,11 +184,14 @@ def plan_memory(
             wanted.full_call_pixels, TILE_ABOVE_PIXELS, not is_offloading, wanted.lora_bytes, 0
         )
     return MemoryPlan(
-        device=str(device),
+        device=hardware.device,
+        hardware=hardware,
         dtype=_name(dtypes[0]),
         decode_dtype=_name(dtypes[1]),
         weight_bytes=weight_bytes,
         is_offloading=is_offloading,
+        offload_rule=decision.rule,
+        offload_reason=decision.reason,
         max_rows=min(wanted.max_rows, max(1, shares.call_pixels // wanted.native_pixels)),
         max_lora_sets=max(1, min(MAX_LORA_SETS, shares.merged_bytes // wanted.unet_bytes)),
         **shares._asdict(),

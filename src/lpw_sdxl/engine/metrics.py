@@ -1,9 +1,9 @@
 """The engine's metrics, for Prometheus and /info at once; it decides nothing.
 
 Every series is made at the start, and labels take values from the Enums below and the error tree:
-the number of series is constant. In a BentoML worker the numbers are kept in files, one set for
-each process, which /metrics adds up, whatever the registry: a worker that replaces a dead one
-continues its counters.
+the number of series is constant. Only the device's own is made when the engine knows it. In a
+BentoML worker the numbers are kept in files, one set for each process, which /metrics adds up,
+whatever the registry: a worker that replaces a dead one continues its counters.
 """
 
 from __future__ import annotations
@@ -25,13 +25,23 @@ from lpw_sdxl.errors import error_codes
 
 if TYPE_CHECKING:  # a worker's metrics are made before torch is imported
     from lpw_sdxl.diffusion.pipeline import Pipeline
+    from lpw_sdxl.engine.description import HardwareDescription
     from lpw_sdxl.engine.job import Job
+    from lpw_sdxl.engine.offload import OffloadRule
     from lpw_sdxl.lora.adapters import Adapters
 
 PREFIX: Final = "lpw_sdxl"
 OTHER_ERROR: Final = "other"  # in the place of an unknown code
 WAIT_SECONDS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 STAGE_SECONDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30)
+DEVICE_LABELS: Final = (
+    "kind",  # cuda or cpu
+    "name",
+    "driver",
+    "compute_capability",
+    "is_offloading",
+    "offload_rule",
+)
 STEP_ROWS: Final = (1, 2, 4, 6, 8, 12, 16, 24, 32, 64)
 
 
@@ -98,6 +108,22 @@ class EngineMetrics:
         self._reserved = gauge(
             "device_memory_reserved_bytes", "Device memory that the allocator holds."
         )
+        self._memory_total = gauge(
+            "device_memory_total_bytes", "Memory of the GPU; 0 on a CPU, as the others are."
+        )
+        self._memory_free = gauge(
+            "device_memory_free_at_start_bytes",
+            "Memory of the GPU that was free before the model was moved there.",
+        )
+        # One series for workers with equal devices, of value 1 however many they are.
+        self._device = Gauge(
+            "device_info",
+            "What computes, and which rule decided whether components take turns there; always 1.",
+            DEVICE_LABELS,
+            namespace=PREFIX,
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self._waits = histogram(
             "queue_wait_seconds",
             "Time from a job's acceptance to its beginning.",
@@ -126,6 +152,22 @@ class EngineMetrics:
         self._counted: Counter[CounterMetric] = Counter()
         self.set_jobs(0, 0)  # a process may have the number, and so the files, of one that died
         self.set_device_memory(0, 0)
+
+    def set_device(
+        self, hardware: HardwareDescription, offload_rule: OffloadRule, *, is_offloading: bool
+    ) -> None:
+        """Set what computes, and what was decided for it; once for each engine."""
+        self._device.labels(
+            hardware.device.partition(":")[0],
+            hardware.name,
+            hardware.driver or "",
+            hardware.compute_capability or "",
+            str(is_offloading).lower(),
+            offload_rule,
+        ).set(1)
+        is_planned = hardware.free_bytes is not None
+        self._memory_total.set(hardware.total_bytes if is_planned else 0)
+        self._memory_free.set(hardware.free_bytes or 0)
 
     def set_jobs(self, waiting: int, active: int) -> None:
         """Set how many jobs wait and how many are under way now."""

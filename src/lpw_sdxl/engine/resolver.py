@@ -1,6 +1,6 @@
 """Requests to specifications of jobs: checked against all limits, with their defaults filled in.
 
-It knows the model's pipeline and the addons, but no queue, no device's memory and no thread.
+It knows the model's pipeline and what is offered, but no queue, no device's memory and no thread.
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from lpw_sdxl.addon.registry import Registry
 from lpw_sdxl.conditioning.explain import ExplainedPrompt, PromptExplanation, state_obstacle
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import check_scheduler, choose_schedule_type
 from lpw_sdxl.diffusion.schedulers import own_schedule_type, own_scheduler, unet_calls
 from lpw_sdxl.engine.cost import step_cost
 from lpw_sdxl.engine.job import JobSpec
+from lpw_sdxl.engine.offer import Offer
 from lpw_sdxl.errors import InvalidRequestError, RequestError
 from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, check_fits, check_texts
 from lpw_sdxl.lora.request import collect, refuse_in_negative
 from lpw_sdxl.lora.sets import sets_of
-from lpw_sdxl.prompt import PromptLimits
 from lpw_sdxl.request_limits import (
     RequestLimits,
     check_limits,
@@ -44,31 +43,28 @@ class RequestResolver:
 
     Args:
         pipeline: the loaded model.
-        addons: the LoRAs and embeddings that requests may name.
         settings: the source of the limits.
     """
 
-    def __init__(self, pipeline: Pipeline, addons: Registry, settings: Settings) -> None:
+    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
         self._pipeline = pipeline
-        self._addons = addons
         default_size = default_largest_size(
             pipeline.manifest.native_size, is_on_cpu=pipeline.device.type == "cpu"
         )
         self.limits = RequestLimits.from_settings(settings, default_size)
         self._settings = settings
-        self._reader = replace(
-            pipeline.prompt_encoder.reader,
-            limits=PromptLimits(settings.max_prompt_characters),
-            max_chunks=settings.max_prompt_chunks,
-        )
         self.own_scheduler = own_scheduler(pipeline.scheduler_config)
         self.own_schedule_type = own_schedule_type(pipeline.scheduler_config)
 
-    def resolve(self, request: GenerationRequest) -> JobSpec:
+    def resolve(self, request: GenerationRequest, offer: Offer) -> JobSpec:
         """Check a request against all limits and fill in its defaults.
 
+        Args:
+            request: of the image.
+            offer: the LoRAs and embeddings that it may name.
+
         Raises:
-            RequestError: a limit is broken; the error names the field at fault.
+            RequestError: a limit is broken, or a name is unknown; the error names the field.
         """
         check_limits(request, self.limits)
         scheduler = request.scheduler or self.own_scheduler
@@ -76,12 +72,13 @@ class RequestResolver:
         check_scheduler(scheduler, config, request.num_inference_steps)
         schedule_type = choose_schedule_type(scheduler, request.schedule_type, config)
         style = request.prompt_style
-        parsed = self._reader.parse(request.prompt, request.negative_prompt, style)
+        registry, reader = offer.registry, offer.reader
+        parsed = reader.parse(request.prompt, request.negative_prompt, style)
         refuse_in_negative(parsed.negative_prompt)
         loras = collect(
-            request.loras, parsed.prompt.lora_tags, self._addons.lora, self.limits.max_loras
+            request.loras, parsed.prompt.lora_tags, registry.lora, self.limits.max_loras
         )
-        prompts = self._reader.read(*parsed, style, request.clip_skip)
+        prompts = reader.read(*parsed, style, request.clip_skip)
         manifest = self._pipeline.manifest
         record = ImageRecord(
             request=request,
@@ -95,7 +92,10 @@ class RequestResolver:
             model_name=manifest.name,
             model_sha256=manifest.origin.sha256,
             loras=loras,
-            embeddings=tuple(map(self._use_embedding, prompts.embeddings)),
+            embeddings=tuple(
+                EmbeddingUse(one.name, registry.embedding_sha256(one.name))
+                for one in prompts.embeddings
+            ),
         )
         self._check_native_size(record)
         check_fits(record)
@@ -103,7 +103,7 @@ class RequestResolver:
             record,
             prompts,
             unet_calls(record.scheduler, request.num_inference_steps),
-            sets_of(loras, self._addons.changed_networks),
+            sets_of(loras, registry.changed_networks),
         )
         self._check_cost(spec)
         if request.clip_skip in A1111_DEFAULT_CLIP_SKIPS:
@@ -115,8 +115,12 @@ class RequestResolver:
             )
         return spec
 
-    def explain(self, request: InspectionRequest) -> PromptExplanation:
+    def explain(self, request: InspectionRequest, offer: Offer) -> PromptExplanation:
         """Describe how two prompts are read, and why they would be refused, if they would be.
+
+        Args:
+            request: of the explanation.
+            offer: the LoRAs and embeddings that the prompts may name.
 
         Raises:
             RequestError: a prompt breaks a limit.
@@ -124,19 +128,16 @@ class RequestResolver:
         check_prompt_lengths(request, self.limits)
         check_texts(request)
         style = request.prompt_style
-        parsed = self._reader.parse(request.prompt, request.negative_prompt, style)
-        explanation = self._reader.explain(*parsed, style)
+        parsed = offer.reader.parse(request.prompt, request.negative_prompt, style)
+        explanation = offer.reader.explain(*parsed, style)
         limit = self.limits.max_loras
-        positive = partial(collect, (), parsed.prompt.lora_tags, self._addons.lora, limit)
+        positive = partial(collect, (), parsed.prompt.lora_tags, offer.registry.lora, limit)
         negative = partial(refuse_in_negative, parsed.negative_prompt)
         return replace(
             explanation,
             prompt=_add_obstacle(explanation.prompt, positive),
             negative_prompt=_add_obstacle(explanation.negative_prompt, negative),
         )
-
-    def _use_embedding(self, name: str) -> EmbeddingUse:
-        return EmbeddingUse(name, self._addons.embedding_sha256(name))
 
     def _check_native_size(self, record: ImageRecord) -> None:
         """Refuse a model's native size, where a request names none, if it is over the limit."""

@@ -91,8 +91,12 @@ class Acquisition(Generic[Opened, AnyManifest]):
         self.taker.check_space(missing, self.importer.store_bytes(opened))
 
     def _show(self, opened: Opened) -> None:
-        """Show what a file is; once it is whole, only what its first bytes did not have."""
-        rows = [row for row in self.importer.rows(opened) if row not in self._shown]
+        """Show what its import needs, and what a file is; later only what was not known before."""
+        from lpw_sdxl.importing.entry import needs_row, store_need
+
+        needs = [store_need(self.importer.store_bytes(opened))]
+        rows = [needs_row(needs), *self.importer.rows(opened)]
+        rows = [row for row in rows if row not in self._shown]
         self._shown += rows
         if rows:
             self.taker.console.show(rows)

@@ -14,9 +14,9 @@ from lpw_sdxl.weights.dtypes import CheckpointDtype
 MAX_ALPHA = 1e9
 
 
-def parse_arguments(words: list[str] | None, description: str) -> argparse.Namespace:
+def parse_arguments(words: list[str] | None, program: str, description: str) -> argparse.Namespace:
     """Read a command; SECOND may stand behind the options, where argparse no longer expects it."""
-    parser = build_parser(description)
+    parser = build_parser(program, description)
     arguments, rest = parser.parse_known_args(words)
     is_pair = getattr(arguments, "kind", None) is AddonKind.EMBEDDING and len(rest) == 1
     if is_pair and arguments.second is None and not rest[0].startswith("-"):
@@ -26,9 +26,11 @@ def parse_arguments(words: list[str] | None, description: str) -> argparse.Names
     return arguments
 
 
-def build_parser(description: str = "") -> argparse.ArgumentParser:
+def build_parser(
+    program: str = "model_import.py", description: str = ""
+) -> argparse.ArgumentParser:
     """Describe every command and option."""
-    parser = argparse.ArgumentParser(prog="model_import.py", description=description)
+    parser = argparse.ArgumentParser(prog=program, description=description)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_checkpoint(commands)
     for kind in AddonKind:

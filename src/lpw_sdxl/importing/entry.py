@@ -12,11 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lpw_sdxl.errors import CheckpointError
+from lpw_sdxl.importing.console import Row
 from lpw_sdxl.importing.importer import EntryDraft, Importer, ImportResult, Opened, OpenedFile
 from lpw_sdxl.store import entries, publication
 from lpw_sdxl.store.manifest import AnyManifest, write_manifest
 from lpw_sdxl.store.origin import AuthorNotes, Origin
-from lpw_sdxl.store.space import Need, check_space, full_disk_named
+from lpw_sdxl.store.space import (
+    SPARE_BYTES,
+    Need,
+    check_space,
+    describe_needs,
+    full_disk_named,
+)
 from lpw_sdxl.weights.files import file_stamp, hash_file
 from lpw_sdxl.weights.progress import Progress
 from lpw_sdxl.weights.text import clean_text
@@ -27,8 +34,6 @@ SHA256 = "source_sha256"
 """The store's note of that file's SHA-256; of a pair, as `joined_sha256` makes it."""
 SIZE = "source_size"
 """The store's note of that size, bytes: the opened header's `file_size`."""
-SPARE_BYTES = 64 * 1024 * 1024
-"""Configuration, tokenizers and the file system's own needs."""
 
 
 def import_entry(
@@ -88,9 +93,15 @@ def find_known(
     return None if known is None else ImportResult(known.tag, was_known=True)
 
 
-def store_need(weight_bytes: int) -> Need:
+def store_need(weight_bytes: int, *, is_estimate: bool = False) -> Need:
     """Return the room that an entry with tensors of this size takes in the store."""
-    return Need("the model", entries.store_directory(), weight_bytes + SPARE_BYTES, "BENTOML_HOME")
+    folder, size = entries.store_directory(), weight_bytes + SPARE_BYTES
+    return Need("the entry", folder, size, entries.store_variable(), is_estimate)
+
+
+def needs_row(needs: Sequence[Need]) -> Row:
+    """Return the row that shows, before an import begins, what room it takes."""
+    return "needs", describe_needs(needs)
 
 
 def _check_room(importer: Importer[Opened, AnyManifest], opened: Opened) -> None:
@@ -137,7 +148,7 @@ def _publish(
     """Fill a directory of the workshop, its manifest last, and move it into the store."""
     check_space([store_need(weight_bytes)])
     metadata = manifest.describe() | {IDENTITY: stamp}
-    with full_disk_named(entries.store_directory()):
+    with full_disk_named(entries.store_directory(), entries.store_variable()):
         entry = publication.prepare_publication(manifest.tag, metadata, workshop)
         write_manifest(entry.directory, fill(entry.directory, manifest))
         entry.publish()

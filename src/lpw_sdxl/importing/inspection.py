@@ -23,8 +23,11 @@ from lpw_sdxl.importing.addon_rows import addon_rows
 from lpw_sdxl.importing.checkpoints import left_out_rows, summary_rows
 from lpw_sdxl.importing.console import Row
 from lpw_sdxl.lora.preflight import describe_file
+from lpw_sdxl.store.command import import_command
 from lpw_sdxl.store.kind import AddonKind
+from lpw_sdxl.store.space import SPARE_BYTES, gigabytes
 from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo, read_header
 
 
@@ -62,7 +65,33 @@ def _plan_rows(header: CheckpointHeader, summary: CheckpointSummary) -> list[Row
         plan = plan_conversion(header, targets, ignore_unknown=True)
     except CheckpointError as error:
         return [("can't be imported", str(error))]
-    return left_out_rows(plan, "imported only with --ignore-unknown, which leaves out")
+    return [
+        _needs(_dtype_sizes(plan.parameter_count)),
+        *left_out_rows(plan, "imported only with --ignore-unknown, which leaves out"),
+    ]
+
+
+def _dtype_sizes(count: int) -> str:
+    """Write what an entry of so many numbers takes, in each dtype that one may have."""
+    flags: dict[int, list[str]] = {}
+    for dtype in CheckpointDtype:
+        flags.setdefault(dtype.size, []).append(dtype.flag)
+    return ", ".join(
+        f"{gigabytes(count * size + SPARE_BYTES)} in {' or '.join(names)}"
+        for size, names in flags.items()
+    )
+
+
+def _addon_needs(header: CheckpointHeader) -> Row:
+    return _needs(gigabytes(header.file_size + SPARE_BYTES))
+
+
+def _needs(entry: str) -> Row:
+    """Return how much room an import takes, and the settings that move it elsewhere."""
+    return "an import needs", (
+        f"{entry} in the model store (BENTOML_HOME); a download also takes the file's own size, in"
+        " LPW_SDXL_DOWNLOADS"
+    )
 
 
 def _with_sdxl_vae(header: CheckpointHeader) -> CheckpointHeader:
@@ -88,7 +117,12 @@ def _lora_rows(header: CheckpointHeader) -> list[Row]:
     summary = fit.plan.summary
     details = lora_details(summary, fit.plan.ignored)
     rows = addon_rows(header, AddonKind.LORA, details, summary.notes)
-    return [*rows, ("fits", fit.name), _command(AddonKind.LORA)]
+    return [
+        *rows,
+        ("fits", fit.name),
+        _addon_needs(header),
+        _command(AddonKind.LORA),
+    ]
 
 
 def _embedding_rows(header: CheckpointHeader) -> list[Row]:
@@ -97,6 +131,7 @@ def _embedding_rows(header: CheckpointHeader) -> list[Row]:
     return [
         *addon_rows(header, AddonKind.EMBEDDING, details, header_notes(header)),
         ("text encoders", f"of the widths {plan.widths[0]} and {plan.widths[1]}"),
+        _addon_needs(header),
         _command(AddonKind.EMBEDDING),
     ]
 
@@ -112,9 +147,9 @@ def _half_rows(header: CheckpointHeader) -> list[Row]:
     return [
         *addon_rows(header, AddonKind.EMBEDDING, details, header_notes(header)),
         ("text encoders", f"one, of the width {tensor.shape[-1]}; the other's file is needed too"),
-        ("import it with", embedding_preflight.HOW_TO_JOIN),
+        ("import it with", embedding_preflight.how_to_join()),
     ]
 
 
 def _command(kind: AddonKind) -> Row:
-    return "import it with", f"python model_import.py {kind} FILE"
+    return "import it with", import_command(f"{kind} FILE")

@@ -33,7 +33,7 @@ def import_pair(
         AddonError: they are no pair, or can't be imported; the store is as it was.
         CheckpointError: one can't be had, or is damaged.
     """
-    from lpw_sdxl.importing.entry import SHA256, find_known, import_entry
+    from lpw_sdxl.importing.entry import SHA256, find_known, import_entry, needs_row, store_need
 
     sources = [taker.parse(text, remove_source=remove_source) for text in texts]
     sha256 = importer.options.sha256
@@ -43,7 +43,8 @@ def import_pair(
     first, second = (taker.take(source, _check_half) for source in sources)
     importer = replace(importer, second=second.path)
     opened = importer.open(first.path)
-    taker.console.show(importer.rows(opened))
+    needs = [store_need(importer.store_bytes(opened))]
+    taker.console.show([needs_row(needs), *importer.rows(opened)])
     halves = sorted((first, second), key=lambda half: opened.sources.index(half.path))
     public = " + ".join(half.public for half in halves)
     notes = halves[0].notes.or_else(halves[1].notes)

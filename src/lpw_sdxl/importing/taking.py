@@ -110,6 +110,8 @@ class FileTaker:
     def check_space(self, missing_bytes: int | None, weight_bytes: int | None = None) -> None:
         """Check the room for what is known to come; only the header has the size of the entry.
 
+        Before the header is known, what is needed is shown first.
+
         Args:
             missing_bytes: still to be downloaded, or None if that is not known.
             weight_bytes: of the entry's tensors; None for about as many.
@@ -119,8 +121,13 @@ class FileTaker:
         """
         if missing_bytes is None:
             return
-        from lpw_sdxl.importing.entry import store_need
+        from lpw_sdxl.importing.entry import needs_row, store_need
         from lpw_sdxl.store.space import Need, check_space
 
         download = Need("the download", self.downloads, missing_bytes, "LPW_SDXL_DOWNLOADS")
-        check_space([download, store_need(missing_bytes if weight_bytes is None else weight_bytes)])
+        if weight_bytes is None:
+            needs = [download, store_need(missing_bytes, is_estimate=True)]
+            self.console.show([needs_row(needs)])
+        else:
+            needs = [download, store_need(weight_bytes)]
+        check_space(needs)

@@ -35,6 +35,27 @@ _DTYPES = {
 }
 
 
+def load(plan: LoraPlan) -> dict[str, torch.Tensor]:
+    """Read the canonical file's tensors from the source, by their names there, and write nothing.
+
+    Raises:
+        CheckpointError: a tensor holds NaN or infinity, or the source changed meanwhile.
+        AddonError: as in `convert`.
+    """
+    return {name: tensor.clone() for name, tensor in _read_checked(plan)}
+
+
+def check(plan: LoraPlan) -> None:
+    """Read all that `load` reads, one tensor at a time, and keep none.
+
+    Raises:
+        CheckpointError: as in `load`.
+        AddonError: likewise.
+    """
+    for _ in _read_checked(plan):
+        pass
+
+
 def convert(plan: LoraPlan, path: Path, progress: Progress) -> FileRecord:
     """Write the canonical file, read it again and return its size and SHA-256.
 
@@ -55,6 +76,18 @@ def convert(plan: LoraPlan, path: Path, progress: Progress) -> FileRecord:
         refuse_overflow(_source_name(items), plan, peaks, lambda item: _read(reader, item))
     _verify(items, specs, path, lambda done: progress("verify", done, total))
     return record
+
+
+def _read_checked(plan: LoraPlan) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield each canonical tensor, overwritten by the next but one; refuse overflow at the end."""
+    items = sorted((*plan.factors, *plan.alphas), key=lambda item: item.name)
+    peaks: dict[str, float] = {}
+    with TensorReader() as reader:
+        for item in items:
+            tensor = _read(reader, item)
+            peaks[item.name] = find_peak(tensor)
+            yield item.name, tensor
+        refuse_overflow(_source_name(items), plan, peaks, lambda item: _read(reader, item))
 
 
 def _source_name(items: list[TensorPlan]) -> str:

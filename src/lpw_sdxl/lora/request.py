@@ -31,14 +31,14 @@ class LoraUse:
         name: in the registry.
         sha256: of the imported file, lower-case hexadecimal digits.
         strength: each -10 to 10, at least one not 0.
-        tag: of its entry, by which the engine keeps it: one imported file becomes two entries
-            where the user stated two alphas.
+        key: by which the engine keeps its tensors: they are another's if it is another. One file
+            becomes two LoRAs where the user stated two alphas.
     """
 
     name: str
     sha256: str
     strength: LoraStrength
-    tag: str
+    key: str
 
 
 class LoraIdentity(Protocol):
@@ -50,11 +50,7 @@ class LoraIdentity(Protocol):
 
     @property
     def origin(self) -> Origin:
-        """Return the imported file."""
-
-    @property
-    def tag(self) -> str:
-        """Return its entry's tag in the store."""
+        """Return the file that it is from."""
 
 
 class ResolvedLora(Protocol):
@@ -63,6 +59,10 @@ class ResolvedLora(Protocol):
     @property
     def manifest(self) -> LoraIdentity:
         """Return its manifest."""
+
+    @property
+    def key(self) -> str:
+        """Return what its tensors are kept by; none else has it."""
 
 
 Resolve = Callable[[str, str], ResolvedLora]
@@ -93,8 +93,8 @@ def collect(
     """
     gathered: dict[str, _Gathered] = {}
     for mention in _mentions(references, tags):
-        manifest = resolve(mention.name, mention.field).manifest
-        lora = gathered.setdefault(manifest.name, _Gathered(manifest, mention.field, []))
+        found = resolve(mention.name, mention.field)
+        lora = gathered.setdefault(found.manifest.name, _Gathered(found, mention.field, []))
         lora.strengths.append(mention.strength)
     uses = tuple(lora.use() for _, lora in sorted(gathered.items()))
     used = tuple(use for use in uses if any(use.strength))
@@ -143,19 +143,19 @@ def _mentions(references: Sequence[LoraReference], tags: Sequence[LoraTag]) -> I
 class _Gathered:
     """All mentions of one LoRA in a request."""
 
-    manifest: LoraIdentity
+    found: ResolvedLora
     field: str
     strengths: list[LoraStrength]
 
     def use(self) -> LoraUse:
         # Rounded once, so that the order of the parts changes no bit of the sum.
         strength = LoraStrength(*map(math.fsum, zip(*self.strengths, strict=True)))
+        manifest = self.found.manifest
         if max(map(abs, strength)) > MAX_STRENGTH:
             raise InvalidRequestError(
-                f"the weights of the LoRA {self.manifest.name} add up to"
+                f"the weights of the LoRA {manifest.name} add up to"
                 f" {max(strength, key=abs):g}; -{MAX_STRENGTH:g} to {MAX_STRENGTH:g} would be"
                 " right",
                 field=self.field,
             )
-        manifest = self.manifest
-        return LoraUse(manifest.name, manifest.origin.sha256, strength, manifest.tag)
+        return LoraUse(manifest.name, manifest.origin.sha256, strength, self.found.key)

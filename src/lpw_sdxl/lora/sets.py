@@ -9,7 +9,7 @@ from lpw_sdxl.lora.request import LoraUse
 from lpw_sdxl.weights.component import Component
 
 LoraSet = tuple[tuple[str, float], ...]
-"""Tag of the entry and strength of each LoRA; sorted, none twice, no strength of 0."""
+"""Key (`LoraUse.key`) and strength of each LoRA; sorted, none twice, no strength of 0."""
 NO_LORAS: LoraSet = ()
 
 
@@ -36,13 +36,13 @@ def sets_of(
 
     Args:
         uses: the image's LoRAs.
-        changed_networks: returns the networks that the LoRA of a name changes.
+        changed_networks: returns the networks that the LoRA of a key changes.
     """
     unet, text_encoders = [], []
     for use in uses:
-        changed = changed_networks(use.name)
+        changed = changed_networks(use.key)
         if Component.UNET in changed and use.strength.unet:
-            unet.append((use.tag, use.strength.unet))
+            unet.append((use.key, use.strength.unet))
         if set(changed) - {Component.UNET} and use.strength.text_encoder:
-            text_encoders.append((use.tag, use.strength.text_encoder))
+            text_encoders.append((use.key, use.strength.text_encoder))
     return LoraSets(tuple(sorted(unet)), tuple(sorted(text_encoders)))

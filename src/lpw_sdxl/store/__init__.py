@@ -1,1 +1,1 @@
-"""BentoML's model store: entries, manifests, publication; knows nothing of what is in them."""
+"""The model store, BentoML's or a volume's: entries and publication; not what is in an entry."""

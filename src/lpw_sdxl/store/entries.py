@@ -6,33 +6,32 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import bentoml
 import yaml
 from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.models import ModelStore
 from bentoml.exceptions import BentoMLException
 
 from lpw_sdxl.errors import CheckpointError, LpwSdxlError, ModelError
+from lpw_sdxl.settings import is_in_container
+from lpw_sdxl.store.command import import_command
 from lpw_sdxl.store.kind import AddonKind, kind_of_store_name
 from lpw_sdxl.store.manifest import MANIFEST_FILE, AnyManifest, verify_files
+from lpw_sdxl.store.volume import NEWEST, VARIABLE, how_to_fill, is_name
 
 DEFAULT_TAG = "sdxl:latest"
-MOUNTED = "mounted"
-"""In `bentoml build --arg model=`: the bento has no model, and looks for it when it serves."""
-HOW_TO_IMPORT = (
-    "import one with `python model_import.py demo` or `python model_import.py checkpoint FILE`"
-)
-
 LABELS = {"project": "lpw-sdxl", "family": "sdxl"}
 """Labels of every entry; `bentoml models list` shows and filters them."""
 KIND_LABEL = "kind"
 """Label of a LoRA's or an embedding's entry: its `AddonKind`."""
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
+STAGING = ".importing"
+"""The folder on a volume for what is being made; no entry has such a name."""
 _NAMED_AT_MOST = 5
 
 logger = logging.getLogger(__name__)
@@ -69,7 +68,7 @@ def check_name(name: str) -> None:
     Raises:
         CheckpointError: it is not a name that the store can keep.
     """
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise CheckpointError(
             f"The name {name!r} can't be used; 1 to 63 of a-z, 0-9, '.', '_' and '-' are right, "
             "with a letter or digit first and last."
@@ -78,7 +77,7 @@ def check_name(name: str) -> None:
     if kind is not None:
         raise CheckpointError(
             f"The name {name!r} can't be used for a model: {kind.prefix}... is for the imports of "
-            f"`python model_import.py {kind}`; use another --name."
+            f"`{import_command(kind)}`; use another --name."
         )
 
 
@@ -108,13 +107,13 @@ def find_entry(tag: str) -> StoreEntry:
     """
     name, colon, version = tag.partition(":")
     # An empty version, as an unset variable gives it, is not taken for the newest.
-    if not _NAME.fullmatch(name) or (colon and not _NAME.fullmatch(version)):
+    if not is_name(name) or (colon and not is_name(version)):
         raise ModelError(f"{tag!r} is no model tag; NAME or NAME:VERSION is right.")
     try:
         # BentoML's own store of this process: in an image, the one inside the bento.
         model = bentoml.models.get(tag)
     except BentoMLException as error:
-        newest = _newest_readable(name) if version in ("", "latest") else None
+        newest = _newest_readable(name) if version in NEWEST else None
         if newest is not None:
             return newest
         if version and (store_directory() / name / version / MANIFEST_FILE).is_file():
@@ -122,7 +121,7 @@ def find_entry(tag: str) -> StoreEntry:
         raise _not_found(tag) from error
     except Exception as error:  # a damaged model.yaml may raise anything
         raise _unreadable(tag) from error
-    if version not in ("", "latest", model.tag.version):  # BentoML completes a version's beginning
+    if version not in (*NEWEST, model.tag.version):  # BentoML completes a version's beginning
         raise _not_found(tag)
     return StoreEntry(str(model.tag), Path(model.path), model.info.metadata)
 
@@ -196,24 +195,6 @@ def find_whole(
     return None
 
 
-def served_tag(setting: str, argument: str, folder: Path) -> str:
-    """Return the tag to serve: the setting, else the build's argument, else the bento's own model.
-
-    Args:
-        setting: `LPW_SDXL_MODEL`, or empty.
-        argument: `bentoml build --arg model=TAG`, or empty.
-        folder: where service.py lies; in a bento, `bento.yaml` lies above it.
-    """
-    if argument == MOUNTED:
-        return setting or DEFAULT_TAG
-    if setting or argument:
-        return setting or argument
-    tags = bento_tags(folder)
-    if tags is None:
-        return DEFAULT_TAG
-    return next(tag for tag in tags if kind_of_store_name(tag) is None)
-
-
 def bento_tags(folder: Path) -> list[str] | None:
     """Return the tags of all that the bento holds, or None outside of one.
 
@@ -227,26 +208,13 @@ def bento_tags(folder: Path) -> list[str] | None:
     return [str(model["tag"]) for model in services[0]["models"]]
 
 
-def find_served(setting: str, argument: str, folder: Path) -> StoreEntry:
-    """Return the model to serve; the arguments are those of `served_tag`.
-
-    While a bento without a model is built there need be none, and the entry is an empty one.
-
-    Raises:
-        ModelError: there is none, or the store can't read it.
-    """
-    if argument == MOUNTED and bento_tags(folder) is None:
-        return StoreEntry(MOUNTED, Path(), {})
-    return find(served_tag(setting, argument, folder))
-
-
 def _unreadable(tag: str) -> ModelError:
     name = tag.partition(":")[0]
     kind = kind_of_store_name(name)
     if kind is not None:
         return ModelError(
-            f"The store's entry of {tag} can't be read; import its file again with `python "
-            f"model_import.py {kind} FILE --name {name.removeprefix(kind.prefix)} --force`."
+            f"The store's entry of {tag} can't be read; import its file again with `"
+            + import_command(f"{kind} FILE --name {name.removeprefix(kind.prefix)} --force`.")
         )
     return ModelError(
         f"The store's entry of {tag} can't be read; import its checkpoint again with "
@@ -260,7 +228,7 @@ def _not_found(tag: str) -> ModelError:
     if kind is None:
         others = _models_named(tag.partition(":")[0])
         if not others:
-            return ModelError(f"No model {tag} is in the store; {HOW_TO_IMPORT}.")
+            return ModelError(f"No model {tag} is in the store; {how_to_import()}.")
         return ModelError(
             f"No model {tag} is in the store, which has {others}; "
             "name one of them (the service takes it from LPW_SDXL_MODEL), or import another."
@@ -269,7 +237,7 @@ def _not_found(tag: str) -> ModelError:
     others = ", ".join(entry.tag for entry in same_kind[-_NAMED_AT_MOST:])
     return ModelError(
         f"No {kind.noun} {tag} is in the store, which has {others or 'none'}; "
-        f"`python model_import.py list` names them all."
+        f"`{import_command('list')}` names them all."
     )
 
 
@@ -280,11 +248,43 @@ def _models_named(name: str = "") -> str:
     return ", ".join(tags[-_NAMED_AT_MOST:])
 
 
+def how_to_import() -> str:
+    """Return the end of a sentence about a store without a model."""
+    if is_in_container():
+        return f"name a folder on a volume in {VARIABLE}, and {how_to_fill()}"
+    return f"import one with `{import_command('demo')}` or `{import_command('checkpoint FILE')}`"
+
+
 def store_directory() -> Path:
     """Return the folder that holds the models; it exists."""
     return Path(BentoMLContainer.model_store_dir.get())
 
 
 def staging_root() -> Path:
-    """Return BentoML's folder for what is being made; it exists."""
+    """Return the folder for what is being made, on the store's file system; it exists."""
     return Path(BentoMLContainer.tmp_bento_store_dir.get())
+
+
+def store_variable() -> str:
+    """Return the environment variable that moves the store elsewhere."""
+    return VARIABLE if staging_root().name == STAGING else "BENTOML_HOME"
+
+
+@contextmanager
+def use_volume(folder: Path, staging: Path) -> Iterator[None]:
+    """Make a folder on a volume this process's model store, until the block ends.
+
+    BENTOML_HOME stays where it is: BentoML wipes and makes folders there.
+
+    Args:
+        folder: that holds NAME/VERSION/.
+        staging: the folder for what is being made, STAGING on the same volume.
+    """
+    with ExitStack() as stack:
+        for provider, value in (
+            (BentoMLContainer.model_store_dir, str(folder)),
+            (BentoMLContainer.tmp_bento_store_dir, str(staging)),
+            (BentoMLContainer.model_store, ModelStore(folder)),
+        ):
+            stack.enter_context(provider.patch(value))
+        yield

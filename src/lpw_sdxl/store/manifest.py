@@ -9,18 +9,20 @@ from __future__ import annotations
 import json
 import os
 from abc import abstractmethod
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, NoReturn, Self, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from lpw_sdxl.errors import LpwSdxlError, ModelError
 from lpw_sdxl.schedule_types import ScheduleType, usual_schedule_type
 from lpw_sdxl.schema import ImageSize
+from lpw_sdxl.store.command import import_command
 from lpw_sdxl.store.origin import Origin, flatten_origin, lift_origin
+from lpw_sdxl.store.unreadable import why_unreadable
 from lpw_sdxl.weights.files import FileRecord, hash_file
 
 MANIFEST_FILE = "manifest.json"
@@ -72,6 +74,11 @@ class EntryManifest:
             what: the end of a sentence that begins with the entry's name.
             known: its manifest, if that can be read.
         """
+
+    @classmethod
+    @abstractmethod
+    def unreadable(cls, directory: Path, error: OSError) -> LpwSdxlError:
+        """Return the error that states why an entry can't be read, and what would be right."""
 
     @classmethod
     def complete(cls, values: MutableMapping[str, object]) -> None:
@@ -139,7 +146,15 @@ class Manifest(EntryManifest):
             command = f"checkpoint FILE --name {name}{known._options() if known else ''} --force"
         return ModelError(
             f"The model {name}:{directory.name} {what}; import its checkpoint again with "
-            f"`python model_import.py {command}`."
+            f"`{import_command(command)}`."
+        )
+
+    @classmethod
+    def unreadable(cls, directory: Path, error: OSError) -> ModelError:
+        """Return the error that states why a model can't be read, and what would be right."""
+        return ModelError(
+            f"The model {directory.parent.name}:{directory.name} can't be read: "
+            f"{why_unreadable(directory, error)}."
         )
 
     @classmethod
@@ -201,8 +216,10 @@ def read_entry(kind: type[AnyManifest], directory: Path) -> AnyManifest:
     """Read an entry's manifest; what is wrong with it is raised as its `unusable`."""
     try:
         content = (directory / MANIFEST_FILE).read_bytes()
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise kind.unusable(directory, f"has no {MANIFEST_FILE} that can be read") from error
+    except OSError as error:
+        raise kind.unreadable(directory, error) from error
     try:
         values = _JSON.validate_json(content)
         version = values.pop("format_version", None)
@@ -216,10 +233,24 @@ def read_entry(kind: type[AnyManifest], directory: Path) -> AnyManifest:
 
 
 def list_files(directory: Path) -> dict[str, Path]:
-    """Return every file that a manifest lists, by its path within the directory, sorted."""
-    paths = sorted(path for path in directory.rglob("*") if not path.is_dir())
+    """Return every file that a manifest lists, by its path within the directory, sorted.
+
+    Raises:
+        OSError: a folder can't be read.
+    """
+    paths = sorted(path for path in _walk(directory) if not path.is_dir())
     names = {path.relative_to(directory).as_posix(): path for path in paths}
     return {name: path for name, path in names.items() if name not in NOT_LISTED}
+
+
+def _walk(directory: Path) -> Iterator[Path]:
+    """Yield all that is in a directory; `rglob` passes over a folder that it can't read."""
+
+    def fail(error: OSError) -> NoReturn:
+        raise error
+
+    for folder, folders, files in os.walk(directory, onerror=fail):
+        yield from (Path(folder, name) for name in [*folders, *files])
 
 
 def verify_files(directory: Path, manifest: EntryManifest, *, contents: bool = True) -> None:
@@ -231,10 +262,14 @@ def verify_files(directory: Path, manifest: EntryManifest, *, contents: bool = T
         contents: whether SHA-256 is checked too; without it, names and sizes only.
 
     Raises:
-        ModelError: a model's file is missing, unexpected or different; the first one is named.
+        ModelError: a model's file is missing, unexpected, different or can't be read; the first
+            one is named.
         AddonError: likewise, of a LoRA or an embedding.
     """
-    flaw = _find_flaw(directory, manifest.files, contents=contents)
+    try:
+        flaw = _find_flaw(directory, manifest.files, contents=contents)
+    except OSError as error:
+        raise manifest.unreadable(directory, error) from error
     if flaw:
         raise manifest.unusable(directory, flaw, manifest)
 

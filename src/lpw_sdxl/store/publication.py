@@ -29,13 +29,16 @@ from lpw_sdxl.store.entries import (
     list_entries,
     staging_root,
     store_directory,
+    store_variable,
 )
 from lpw_sdxl.store.exchange import ASIDE_SUFFIX, exchange
 from lpw_sdxl.store.kind import kind_of_store_name
+from lpw_sdxl.store.volume import LATEST_FILE, VARIABLE
 
 _STAGING_PREFIX = "lpw-sdxl-import-"
 _SCRATCH_STORE = "store"
-_LATEST_FILE = "latest"
+FOLDER_MODE, FILE_MODE = 0o755, 0o644
+"""Of entries: every user may read them, their owner write."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,18 @@ class Publication:
     def publish(self) -> StoreEntry:
         """Move the directory into the store, in the place of an entry of the same tag.
 
+        Every user may read it then, whatever the umask: another one's service may serve it.
+
         Every moment between is one that a kill may leave: BentoML makes the newest entry `latest`
         when the file names one that is not there, so the name comes before the entry.
         """
         name, version = self.tag.split(":")
         target = store_directory() / name / version
-        latest = target.parent / _LATEST_FILE
-        target.parent.mkdir(parents=True, exist_ok=True)
+        latest = target.parent / LATEST_FILE
+        for path in [self.directory, *self.directory.rglob("*")]:
+            open_to_all(path)
+        target.parent.mkdir(exist_ok=True)
+        open_to_all(target.parent)
         latest_before = latest.read_bytes() if latest.exists() else None
         try:
             self._write_latest(latest, version.encode())
@@ -80,9 +88,17 @@ class Publication:
 
     def _write_latest(self, latest: Path, version: bytes) -> None:
         """Write the file that BentoML keeps the newest entry's version in, in one move."""
-        partial = self.directory.parent / _LATEST_FILE
+        partial = self.directory.parent / LATEST_FILE
         partial.write_bytes(version)
+        open_to_all(partial)
         partial.replace(latest)
+
+
+def open_to_all(path: Path) -> None:
+    """Open a file or a folder of this user to every reader, whatever the umask."""
+    # Some network file systems have one mode for all, that of the mount, and refuse another.
+    with suppress(PermissionError):
+        path.chmod(FOLDER_MODE if path.is_dir() else FILE_MODE)
 
 
 def check_volume() -> None:
@@ -94,12 +110,12 @@ def check_volume() -> None:
     staging, store = staging_root(), store_directory()
     if not os.access(store, os.W_OK):
         raise CheckpointError(
-            f"{store} can't be written to; set BENTOML_HOME to a folder of yours."
+            f"{store} can't be written to; set {store_variable()} to a folder of yours."
         )
     if staging.stat().st_dev != store.stat().st_dev:
         raise CheckpointError(
             f"{store} and {staging} are on different disks, so a model can't be moved into "
-            "the store in one step; mount the volume at BENTOML_HOME itself."
+            f"the store in one step; mount the volume at {store_variable()} itself."
         )
 
 
@@ -154,7 +170,7 @@ def _image_layers_named(tag: str) -> Iterator[None]:
             raise
         raise ModelError(
             f"{tag} is part of a container's image and can't be replaced or removed there; import "
-            "under another --name, or mount a volume at BENTOML_HOME."
+            f"under another --name, or set {VARIABLE} to a folder on a volume."
         ) from error
 
 
@@ -209,7 +225,7 @@ def remove(tag: str) -> str:
 
 def _forget_version(path: Path) -> None:
     """Remove a name without versions, or the note of a latest version that is gone."""
-    latest = path.parent / _LATEST_FILE
+    latest = path.parent / LATEST_FILE
     if not any(path.parent.glob("*/")):
         shutil.rmtree(path.parent)
     elif latest.is_file() and latest.read_text(encoding="utf-8").strip() == path.name:

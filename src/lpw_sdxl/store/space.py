@@ -12,22 +12,35 @@ from pathlib import Path
 
 from lpw_sdxl.errors import CheckpointError
 
+SPARE_BYTES = 64 * 1024 * 1024
+"""What an entry takes beside its tensors: configuration, tokenizers, the file system's own."""
+
 
 @dataclass(frozen=True)
 class Need:
     """Room that a step will take.
 
     Attributes:
-        purpose: what for, such as "the model".
+        purpose: what for, such as "the entry".
         folder: where; it exists.
         size: bytes.
         setting: the environment variable that moves it elsewhere.
+        is_estimate: whether the size is not known exactly yet.
     """
 
     purpose: str
     folder: Path
     size: int
     setting: str
+    is_estimate: bool = False
+
+
+def describe_needs(needs: Sequence[Need]) -> str:
+    """Describe how much goes where, as a part of a sentence."""
+    return " and ".join(
+        f"{'about ' * need.is_estimate}{gigabytes(need.size)} for {need.purpose} in {need.folder}"
+        for need in needs
+    )
 
 
 def check_space(needs: Sequence[Need]) -> None:
@@ -41,11 +54,10 @@ def check_space(needs: Sequence[Need]) -> None:
         needed = sum(need.size for need in here)
         free = shutil.disk_usage(here[0].folder).free
         if needed > free:
-            parts = " and ".join(f"{gigabytes(n.size)} for {n.purpose} in {n.folder}" for n in here)
             settings = " or ".join(need.setting for need in here)
             raise CheckpointError(
-                f"This import needs {parts}, and {gigabytes(free)} are free there; make room, or "
-                f"set {settings} to a folder on a larger disk."
+                f"This import needs {describe_needs(here)}, and {gigabytes(free)} are free there; "
+                f"make room, or set {settings} to a folder on a larger disk."
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,15 +42,21 @@ def record_file(path: Path) -> FileRecord:
 
 
 def file_stamp(path: Path) -> str:
-    """Return a stamp that changes whenever the file does, without reading it.
+    """Return a stamp that changes whenever the file does, without reading it (`stamp_of`).
 
-    Device, inode, size and the times of the last change of contents and of inode, as git keeps them
-    for its index. Empty for a file that can't be found.
+    Empty for a file that can't be found.
     """
     try:
-        stat = path.stat()
+        return stamp_of(path.stat())
     except OSError:
         return ""
+
+
+def stamp_of(stat: os.stat_result) -> str:
+    """Return a file's stamp: device, inode, size, and when contents and inode last changed.
+
+    Git keeps the same for its index.
+    """
     return ":".join(
         map(str, (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
     )

@@ -1,0 +1,180 @@
+"""LoRAs and embeddings that were imported: entries of a model store; no torch until one is read."""
+
+# ruff: noqa: PLC0415 - reading tensors needs torch, and comes last
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from lpw_sdxl.addon.manifest import AddonManifest, read_addon_manifest
+from lpw_sdxl.addon.registry import Finding
+from lpw_sdxl.conditioning.mentions import NAME
+from lpw_sdxl.errors import AddonError
+from lpw_sdxl.store.kind import AddonKind, slug
+from lpw_sdxl.store.manifest import MANIFEST_FILE, verify_files
+from lpw_sdxl.weights.files import file_stamp
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+
+class Fits(NamedTuple):
+    """What the served model takes, as manifests have it in `fits`; None for anything.
+
+    Attributes:
+        lora: signature of its modules (`lora.targets.signature`).
+        embedding: widths of its text encoders, as `embedding.preflight` writes them.
+    """
+
+    lora: str | None = None
+    embedding: str | None = None
+
+    def of(self, kind: AddonKind) -> str | None:
+        """Return what add-ons of a kind must fit."""
+        return {AddonKind.LORA: self.lora, AddonKind.EMBEDDING: self.embedding}[kind]
+
+
+@dataclass(frozen=True)
+class StoredAddon:
+    """An entry whose files have the sizes that they were imported with.
+
+    Attributes:
+        manifest: what it is.
+        path: its directory.
+    """
+
+    manifest: AddonManifest
+    path: Path
+
+    @property
+    def file(self) -> Path:
+        """Return its file of tensors, in safetensors."""
+        return self.path / self.manifest.kind.file_name
+
+    @property
+    def key(self) -> str:
+        """Return the entry's tag with the SHA-256 of what was made of its source."""
+        return f"{self.manifest.tag}:{self.manifest.files[self.manifest.kind.file_name].sha256}"
+
+    def is_current(self) -> bool:
+        """Return whether the file is there."""
+        return self.file.is_file()
+
+    def verify(self) -> None:
+        """Check every byte.
+
+        Raises:
+            AddonError: a file is not as it was imported.
+        """
+        verify_files(self.path, self.manifest)
+
+    def load(self, file: Path, *, is_checked: bool = False) -> Mapping[str, Tensor]:
+        """Read its tensors.
+
+        Args:
+            file: as in `Addon.load`.
+            is_checked: likewise; else the bytes are checked against the manifest.
+
+        Raises:
+            AddonError: they are not as they were imported.
+        """
+        from safetensors.torch import load
+
+        # Not mapped into memory: if a mounted file were rewritten, the process would be killed.
+        content = file.read_bytes()
+        name = self.manifest.kind.file_name
+        right = self.manifest.files[name].sha256
+        if not is_checked and hashlib.sha256(content).hexdigest() != right:
+            what = f"has other bytes in {name} than were imported"
+            raise self.manifest.unusable(self.path, what, self.manifest)
+        return load(content)
+
+
+class EntrySource:
+    """The entries of some folders, read again where a manifest is another one.
+
+    What is damaged or doesn't fit is left out with a warning, once. Where several versions of a
+    name can be used, the one imported last serves.
+
+    Args:
+        find: lists the entries' directories, as they are now.
+        fits: what the served model takes.
+    """
+
+    def __init__(self, find: Callable[[], Iterable[Path]], fits: Fits) -> None:
+        self._find = find
+        self._fits = fits
+        self._read: dict[Path, _ReadEntry] = {}
+        self._is_out_of_reach = False
+
+    def look(self) -> Finding:
+        """Return what is there now; where that can't be known, what was there last."""
+        try:
+            directories = [*self._find()]
+        except OSError as error:
+            if not self._is_out_of_reach:
+                logger.warning("a store can't be read (%s); what it held is kept", error)
+            self._is_out_of_reach = True
+            directories = [*self._read]
+        else:
+            self._is_out_of_reach = False
+        self._read = {directory: self._look_at(directory) for directory in directories}
+        known: dict[tuple[AddonKind, str], StoredAddon] = {}
+        unusable: dict[str, str] = {}
+        for directory, (_, addon, reason) in self._read.items():
+            if addon is None:
+                # Named for the folder above, as the store does: the manifest may be unreadable.
+                unusable[directory.parent.name] = reason
+                continue
+            name = addon.manifest.kind, slug(addon.manifest.name)
+            other = known.get(name)
+            if other is None or other.manifest.created <= addon.manifest.created:
+                known[name] = addon
+        return Finding(tuple(known.values()), unusable)
+
+    def _look_at(self, directory: Path) -> _ReadEntry:
+        stamp = file_stamp(directory / MANIFEST_FILE)
+        before = self._read.get(directory)
+        if before is not None and before.stamp == stamp:
+            return before
+        try:
+            return _ReadEntry(stamp, _read(directory, self._fits), "")
+        except (AddonError, OSError) as error:
+            logger.warning("left out: %s", error)
+            return _ReadEntry(stamp, None, str(error))
+
+
+class _ReadEntry(NamedTuple):
+    """An entry as it was read, its manifest's stamp then, and why it can't be used."""
+
+    stamp: str
+    addon: StoredAddon | None
+    reason: str
+
+
+def _read(directory: Path, fits: Fits) -> StoredAddon:
+    """Read an entry; check an embedding's bytes, which are few, and a LoRA's sizes.
+
+    A LoRA's bytes are checked when it is first asked for.
+    """
+    manifest = read_addon_manifest(directory)
+    if manifest.kind is AddonKind.EMBEDDING and not NAME.fullmatch(manifest.name):
+        raise AddonError(
+            f"The embedding {manifest.name!r} has a name that no prompt can hold as a word; import "
+            "its file again with a --name of letters A to Z, digits, '.', '_' and '-'."
+        )
+    verify_files(directory, manifest, contents=manifest.kind is AddonKind.EMBEDDING)
+    wanted = fits.of(manifest.kind)
+    if wanted is not None and manifest.fits != wanted:
+        raise AddonError(
+            f"The {manifest.kind.noun} {manifest.name!r} was imported for {manifest.fits_name} "
+            "and doesn't fit the model that is served; import its file again with --model TAG."
+        )
+    return StoredAddon(manifest, directory)

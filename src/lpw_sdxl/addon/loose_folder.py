@@ -1,0 +1,346 @@
+"""A folder of LoRAs or of embeddings as their authors' files, which come and go; no torch.
+
+Looking costs no more than the files' names and stamps. A file is read, by another thread, once it
+has kept still for a moment: one that still grows is not opened, and one that is not whole is
+refused by its header.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from pathlib import Path
+
+from lpw_sdxl.addon.loose import LooseAddon, read_loose, stamp_with_config
+from lpw_sdxl.addon.registry import Finding, Pending
+from lpw_sdxl.conditioning.mentions import NAME
+from lpw_sdxl.errors import LpwSdxlError
+from lpw_sdxl.lora.targets import TargetModules
+from lpw_sdxl.store.kind import AddonKind, slug, store_name
+from lpw_sdxl.weights.text import clean_text
+
+ENDING = ".safetensors"
+STILL_S = 1.0  # a file that has not changed for so long is no longer being written
+STILL_AT_FIRST_S = 3.0  # likewise by its own times, which another machine's clock may have made
+LOOK_EVERY_BYTES = 64 * 1024**2  # while a file is hashed: has it changed meanwhile?
+
+logger = logging.getLogger(__name__)
+
+
+class State(Enum):
+    """How far a file is."""
+
+    SEEN = auto()
+    WAITING = auto()
+    READ = auto()
+    REFUSED = auto()
+
+
+class ChangedError(Exception):
+    """A file that changed while it was read, or that nobody needs any more."""
+
+
+@dataclass(eq=False)
+class LooseFile:
+    """A file in the folder, from when it is first seen until it changes or goes.
+
+    Attributes:
+        path: of the file.
+        stamp: its `stamp_with_config`.
+        since: when it was first seen so (time.monotonic).
+        state: how far it is.
+        addon: what was read, in the state READ.
+        reason: why it can't be used, in the state REFUSED.
+        before: an embedding that the file held before, which serves until the new one is read.
+    """
+
+    path: Path
+    stamp: str
+    since: float
+    state: State = State.SEEN
+    addon: LooseAddon | None = None
+    reason: str = ""
+    before: LooseAddon | None = None
+    waiting: list[Future[None]] = field(default_factory=list)
+
+    @property
+    def usable(self) -> LooseAddon | None:
+        """Return what requests may use of it now."""
+        return self.addon if self.state in (State.READ, State.REFUSED) else self.before
+
+
+class LooseFolder:
+    """A folder with files of one kind, sub-folders too.
+
+    Args:
+        kind: of the files.
+        root: the folder.
+        targets: the modules of the model that is served.
+        has_read: called, in the reading thread, after each file that was read.
+    """
+
+    def __init__(
+        self,
+        kind: AddonKind,
+        root: Path,
+        targets: TargetModules,
+        has_read: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.kind = kind
+        self.root = root
+        self.has_read = has_read
+        self._targets = targets
+        self._files: dict[Path, LooseFile] = {}
+        self._to_read: deque[LooseFile] = deque()
+        self._lock = threading.Condition()
+        self._is_closed = False
+        self._is_out_of_reach = False
+        self._reader = threading.Thread(
+            target=self._run, name=f"lpw-sdxl-{kind}-reader", daemon=True
+        )
+
+    def start(self) -> None:
+        """Start the thread that reads."""
+        self._reader.start()
+
+    def close(self) -> None:
+        """Let the thread end."""
+        with self._lock:
+            self._is_closed = True
+            self._lock.notify_all()
+
+    def look(self) -> Finding:
+        """Return what is there now, and have read what is new."""
+        found = self._list()
+        with self._lock:
+            if found is not None:
+                self._note(found, time.monotonic())
+            return self._find()
+
+    def _list(self) -> dict[Path, str] | None:
+        """Return each file's stamp by its path within the folder; None if that can't be known."""
+        try:
+            found = {path.relative_to(self.root): stamp_with_config(path) for path in self._walk()}
+        except OSError as error:
+            if not self._is_out_of_reach:
+                reason = error.strerror
+                logger.warning("%s can't be read (%s); what it held is kept", self.root, reason)
+            self._is_out_of_reach = True
+            return None
+        self._is_out_of_reach = False
+        return {path: stamp for path, stamp in found.items() if stamp.strip()}
+
+    def _walk(self) -> Iterator[Path]:
+        """Yield the files, in order; links are followed, and no folder is entered twice."""
+        entered: set[tuple[int, int]] = set()
+
+        def leave_out(error: OSError) -> None:
+            is_gone = isinstance(error, FileNotFoundError | NotADirectoryError)
+            is_closed = isinstance(error, PermissionError) and error.filename != str(self.root)
+            if not (is_gone or is_closed):
+                raise error
+
+        for folder, folders, files in os.walk(self.root, onerror=leave_out, followlinks=True):
+            identity = _identity(folder)
+            is_new = identity is not None and identity not in entered
+            entered.update([identity] if identity else [])
+            folders[:] = sorted(one for one in folders if is_new and not one.startswith("."))
+            for name in sorted(files) if is_new else ():
+                if name.lower().endswith(ENDING) and not name.startswith("."):
+                    yield Path(folder, name)
+
+    def _note(self, found: Mapping[Path, str], now: float) -> None:
+        """Note what came, changed or went; queue what is to be read."""
+        for path, known in [*self._files.items()]:
+            if found.get(path) != known.stamp:
+                self._drop(path, known, is_replaced=path in found)
+        for path, stamp in found.items():
+            before = self._files.get(path)
+            if before is None or before.stamp != stamp:
+                usable = before.usable if before and self.kind is AddonKind.EMBEDDING else None
+                self._files[path] = LooseFile(self.root / path, stamp, now, before=usable)
+            file = self._files[path]
+            if file.state is State.SEEN and _is_still(file, now):
+                file.state = State.WAITING
+                (self._to_read.appendleft if file.waiting else self._to_read.append)(file)
+                self._lock.notify_all()
+
+    def _drop(self, path: Path, known: LooseFile, *, is_replaced: bool) -> None:
+        if not is_replaced:
+            del self._files[path]
+            logger.info("%s %s is gone", self.kind.noun, clean_text(str(path)))
+        self._to_read = deque(one for one in self._to_read if one is not known)
+        _release(known)
+
+    def _find(self) -> Finding:
+        """Describe the files as they are, with their folders where two have one name."""
+        addons: list[LooseAddon] = []
+        unusable: dict[str, str] = {}
+        pending: dict[str, Pending] = {}
+        aliases: dict[str, str] = {}
+        of_name: dict[str, list[Path]] = defaultdict(list)
+        for path in self._files:
+            of_name[store_name(self.kind, path.stem)].append(path)
+        for paths in of_name.values():
+            for path in paths:
+                full = path.with_suffix("").as_posix()
+                name = path.stem if len(paths) == 1 else full
+                stored, known = store_name(self.kind, name), self._files[path]
+                if (addon := known.usable) is not None and self._can_be_called(name):
+                    addons.append(_named(addon, name))
+                elif addon is not None:
+                    unusable[stored] = f"its name {name} can't be a word of a prompt"
+                elif known.state is State.REFUSED:
+                    unusable[stored] = known.reason
+                else:
+                    pending[stored] = _Reading(self, known)
+                if len(paths) == 1 and store_name(self.kind, full) not in of_name:
+                    aliases[store_name(self.kind, full)] = stored
+        ambiguous = {
+            short: tuple(path.with_suffix("").as_posix() for path in paths)
+            for short, paths in of_name.items()
+            if len(paths) > 1
+        }
+        aliases = {alias: name for alias, name in aliases.items() if alias != name}
+        return Finding(_distinct(addons), unusable, pending, aliases, ambiguous)
+
+    def _can_be_called(self, name: str) -> bool:
+        return self.kind is AddonKind.LORA or NAME.fullmatch(name) is not None
+
+    def when_read(self, file: LooseFile) -> Future[None]:
+        """Read a file before others; return a future of the moment when that has ended."""
+        future: Future[None] = Future()
+        with self._lock:
+            if file.state in (State.READ, State.REFUSED) or self._is_closed or not self._has(file):
+                future.set_result(None)
+                return future
+            file.waiting.append(future)
+            if file in self._to_read:
+                self._to_read.remove(file)
+                self._to_read.appendleft(file)
+                self._lock.notify_all()
+        return future
+
+    def _has(self, file: LooseFile) -> bool:
+        return any(one is file for one in self._files.values())
+
+    def _run(self) -> None:
+        """Read what is queued, one file after another, until closed."""
+        while True:
+            with self._lock:
+                self._lock.wait_for(lambda: self._is_closed or self._to_read)
+                if self._is_closed:
+                    for one in self._files.values():
+                        _release(one)
+                    return
+                file = self._to_read.popleft()
+            started = time.monotonic()
+            self._read(file)
+            self.has_read()
+            with self._lock:
+                _release(file)
+                # Half of the time at most, where nobody waits: the rest is the engine's.
+                rest_s = time.monotonic() - started
+                self._lock.wait_for(self._is_hurried, rest_s)
+
+    def _is_hurried(self) -> bool:
+        return self._is_closed or any(one.waiting for one in self._to_read)
+
+    def _read(self, file: LooseFile) -> None:
+        name, started = file.path.stem, time.monotonic()
+        shown = clean_text(str(file.path.relative_to(self.root)))
+        try:
+            addon = read_loose(self.kind, name, file.path, self._targets, self._watch(file))
+        except ChangedError:
+            with self._lock:
+                file.state = State.SEEN  # what it is now is seen at the next look
+            return
+        except (LpwSdxlError, OSError) as error:
+            with self._lock:
+                file.state, file.reason = State.REFUSED, str(error)
+            if stamp_with_config(file.path) == file.stamp:
+                logger.warning("%s %s is left out: %s", self.kind.noun, shown, error)
+            return
+        except Exception as error:
+            logger.exception("%s %s is left out", self.kind.noun, shown)
+            with self._lock:
+                file.state, file.reason = State.REFUSED, str(error)
+            return
+        with self._lock:
+            file.state, file.addon, file.before = State.READ, addon, None
+        size, seconds = addon.manifest.origin.size / 1e6, time.monotonic() - started
+        logger.info("%s %s: %.1f MB read in %.2f s", self.kind.noun, shown, size, seconds)
+
+    def _watch(self, file: LooseFile) -> Callable[[int], None]:
+        """Return what stops the reading of a file that has changed."""
+        seen = 0
+
+        def note(done: int) -> None:
+            nonlocal seen
+            if done - seen < LOOK_EVERY_BYTES:
+                return
+            seen = done
+            if self._is_closed or stamp_with_config(file.path) != file.stamp:
+                raise ChangedError
+
+        return note
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A file of a folder that is still being read."""
+
+    folder: LooseFolder
+    file: LooseFile
+
+    def when_read(self) -> Future[None]:
+        return self.folder.when_read(self.file)
+
+
+def _identity(folder: str) -> tuple[int, int] | None:
+    """Return what a folder is told from others by; None if it has gone."""
+    try:
+        stat = os.stat(folder)
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+def _is_still(file: LooseFile, now: float) -> bool:
+    """Return whether nobody writes to a file any more, as far as its times tell."""
+    if now - file.since >= STILL_S:
+        return True
+    try:
+        stat = file.path.stat()
+    except OSError:
+        return False
+    return time.time() - max(stat.st_mtime, stat.st_ctime) >= STILL_AT_FIRST_S
+
+
+def _named(addon: LooseAddon, name: str) -> LooseAddon:
+    if addon.manifest.name == name:
+        return addon
+    return replace(addon, manifest=replace(addon.manifest, name=name))
+
+
+def _distinct(addons: list[LooseAddon]) -> tuple[LooseAddon, ...]:
+    """Leave out all but the first of full names that only differ in signs that `slug` joins."""
+    known: dict[str, LooseAddon] = {}
+    for addon in addons:
+        known.setdefault(slug(addon.manifest.name), addon)
+    return tuple(known.values())
+
+
+def _release(file: LooseFile) -> None:
+    """Tell who waits for a file that it is read, or is another one by now."""
+    for future in file.waiting:
+        if future.set_running_or_notify_cancel():
+            future.set_result(None)
+    file.waiting.clear()
