@@ -36,7 +36,7 @@ def job_endpoints(workers: int) -> tuple[Endpoint, ...]:
             "Describe one of your jobs; its previews are drawn from the first look on.",
             answer_one,
         ),
-        _row(("DELETE",), ONE_JOB, "Cancel one of your jobs.", answer_cancel),
+        _row(("DELETE",), ONE_JOB, "Cancel one of your jobs, and forget it.", answer_cancel),
     )
     if workers == 1:
         return rows
@@ -59,8 +59,8 @@ async def answer_one(call: Call, _request: Request, backend: Backend) -> Respons
 
 
 async def answer_cancel(call: Call, _request: Request, backend: Backend) -> Response:
-    """Cancel one job; one that has ended stays as it is."""
-    status = backend.engine.jobs.cancel(_key(call)) if call.sees_jobs else None
+    """Cancel one job and show it no more; the answer is what it was."""
+    status = backend.engine.jobs.cancel(_key(call), forgets=True) if call.sees_jobs else None
     if status is None:
         return _missing(call)
     return _json(dataclasses.asdict(JobAnswer.of(status)))

@@ -81,7 +81,7 @@ class JobRegistry:
             with self._lock:
                 del self._under_way[key]
                 self._drop_preview(key)
-                if tracked.job is not None:
+                if tracked.job is not None and not tracked.is_forgotten:
                     self._ended.pop(key, None)
                     self._ended[key] = tracked
                 tracked.end(state)
@@ -97,7 +97,7 @@ class JobRegistry:
         with self._lock:
             self._forget_old()
             tracked = self._under_way.get(key) or self._ended.get(key)
-        if tracked is None:
+        if tracked is None or tracked.is_forgotten:
             return None
         if watches:
             tracked.watch()
@@ -108,18 +108,29 @@ class JobRegistry:
         with self._lock:
             self._forget_old()
             every = [*self._ended.values(), *self._under_way.values()]
-        return self._describe([one for one in every if one.key.owner == owner])
+        own = [one for one in every if one.key.owner == owner and not one.is_forgotten]
+        return self._describe(own)
 
-    def cancel(self, key: JobKey) -> JobStatus | None:
+    def cancel(self, key: JobKey, *, forgets: bool = False) -> JobStatus | None:
         """Cancel a job, and describe it; None if its owner has none of this id.
 
         A job that has ended stays as it is.
+
+        Args:
+            key: of the job.
+            forgets: whether the job is not shown any more.
         """
         with self._lock:
             tracked = self._under_way.get(key)
         if tracked is not None:
             tracked.cancel()
-        return self.find(key)
+        status = self.find(key)
+        if forgets:
+            with self._lock:
+                self._ended.pop(key, None)
+                if tracked is not None:
+                    tracked.is_forgotten = True
+        return status
 
     def keep_preview(self, key: JobKey, preview: PreviewPicture) -> None:
         """Keep the newest preview of a job; the oldest of others go where bytes run out."""

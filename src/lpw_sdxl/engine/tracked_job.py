@@ -85,6 +85,7 @@ class TrackedJob:
         ended_at: time.monotonic; 0 until then.
         job: None as long as it is read, and when it has ended.
         error_code: of a job that failed.
+        is_forgotten: whether its owner wants to see no more of it.
     """
 
     def __init__(self, key: JobKey, keep_preview: Callable[[JobKey, PreviewPicture], None]) -> None:
@@ -93,6 +94,7 @@ class TrackedJob:
         self.ended_at = 0.0
         self.job: Job | None = None
         self.error_code: str | None = None
+        self.is_forgotten = False
         self._came_at = time.monotonic()
         self._progress: ImageProgress | None = None
         self._steps = 0
@@ -166,7 +168,9 @@ class TrackedJob:
         if self._progress is not None:
             done, calls = self._progress.unet_calls_done, self._progress.unet_calls
         begun_at = None if job is None else job.begun_at
-        if state is JobState.QUEUED and begun_at is not None:
+        if job is not None and job.is_cancelled:
+            state = JobState.CANCELLED
+        elif state is JobState.QUEUED and begun_at is not None:
             state = JobState.RUNNING
         is_waiting = state is JobState.QUEUED and job is not None
         return JobStatus(
