@@ -157,12 +157,45 @@ async def test_a_job_that_is_cancelled_while_its_prompt_is_read_is_not_drawn(
         return resolve(wanted, offer)
 
     monkeypatch.setattr(resolver, "resolve", slow)
-    working = asyncio.ensure_future(engine.generate(request(request_id="one"), owner="her"))
+    working = asyncio.ensure_future(engine.generate(request(request_id="unread"), owner="her"))
     await asyncio.to_thread(reading.wait, 30)
-    assert engine.jobs.cancel(HERS) is not None
+    assert engine.jobs.cancel(JobKey("her", "unread")) is not None
+    async with asyncio.timeout(5):
+        with pytest.raises(JobCancelledError):
+            await working  # which is still being read
+    assert not working.cancelled()
+    assert engine.jobs.find(JobKey("her", "unread")) is None
     read.set()
+
+
+async def test_a_caller_that_is_cancelled_with_its_job_ends_as_cancelled(
+    engine: Engine, gate: Gate
+) -> None:
+    async with standing(engine, gate) as working:
+        engine.jobs.cancel(HERS)
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+
+
+async def test_a_cancelled_job_leaves_its_callers_task_as_it_was(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program may go on in the same task."""
+    resolver, resolve = engine._resolver, engine._resolver.resolve
+
+    def cancelled(wanted: GenerationRequest, offer: Offer) -> Any:
+        engine.jobs.cancel(HERS)
+        return resolve(wanted, offer)
+
+    monkeypatch.setattr(resolver, "resolve", cancelled)
     with pytest.raises(JobCancelledError):
-        await working
+        await engine.generate(request(request_id="one"), owner="her")
+    monkeypatch.undo()
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    assert (await engine.generate(request(request_id="one"), owner="her")).seed == 1
 
 
 async def test_a_refused_request_leaves_no_job(engine: Engine) -> None:

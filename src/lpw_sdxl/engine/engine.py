@@ -214,7 +214,7 @@ class Engine:
         accepted_at = time.monotonic()
         with self.jobs.follow(JobKey(owner, request.request_id or new_request_id())) as tracked:
             with self._loop.queue.place(leaves_room=leaves_room):
-                decided = await self._decide_and_hold(request, accepted_at)
+                decided = await tracked.read(self._decide_and_hold(request, accepted_at))
                 job = Job(
                     decided.spec,
                     accepted_at,

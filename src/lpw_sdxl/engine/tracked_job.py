@@ -6,14 +6,16 @@ import asyncio
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from lpw_sdxl.engine.job import GeneratedImage, Job
 from lpw_sdxl.engine.progress import ImageProgress, Listener, PreviewPicture
 from lpw_sdxl.errors import JobCancelledError
+
+T = TypeVar("T")
 
 WATCHED_S = 10.0  # after a look at a job, previews are drawn for so long
 
@@ -102,6 +104,8 @@ class TrackedJob:
         self._watched_until = 0.0
         self._is_cancelled = False
         self._cancelling = threading.Lock()
+        self._reader = _current_task()  # until the job is in the queue
+        self._is_reading_stopped = False
 
     def listen(self, listener: Listener | None) -> Listener:
         """Return a listener that notes the progress and passes it on to another."""
@@ -122,21 +126,37 @@ class TrackedJob:
     def accept(self, job: Job) -> None:
         """Note that the job is in the queue."""
         with self._cancelling:
+            self._reader = None
             self.job = job
             self._steps = job.spec.request.num_inference_steps
             if self._is_cancelled:
                 job.future.cancel()
 
     def cancel(self) -> None:
-        """Cancel the job; one that is finished stays so."""
+        """Cancel the job, also while its request is read; one that is finished stays so."""
         with self._cancelling:
             self._is_cancelled = True
             if self.job is not None:
                 self.job.future.cancel()
+            elif self._reader is not None:
+                self._reader.get_loop().call_soon_threadsafe(self._stop_reading)
 
     def watch(self) -> None:
         """Want previews for a while."""
         self._watched_until = time.monotonic() + WATCHED_S
+
+    async def read(self, reading: Awaitable[T]) -> T:
+        """Wait until the request is read.
+
+        Raises:
+            JobCancelledError: its owner has cancelled it.
+        """
+        try:
+            return await reading
+        except asyncio.CancelledError:
+            if (error := self._cancelled_error()) is not None:
+                raise error from None
+            raise
 
     async def image(self) -> GeneratedImage:
         """Wait for the image of the accepted job.
@@ -149,16 +169,15 @@ class TrackedJob:
         try:
             return await asyncio.wrap_future(self.job.future)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._is_cancelled and not (task and task.cancelling()):
-                raise JobCancelledError("its owner has cancelled this image") from None
+            if (error := self._cancelled_error()) is not None:
+                raise error from None
             raise
 
     def end(self, state: JobState) -> None:
         """Note the end, and drop what only a job under way needs."""
         self.state = state
         self.ended_at = time.monotonic()
-        self.job = None
+        self.job = self._reader = None
 
     def status(self, preview: PreviewPicture | None) -> JobStatus:
         """Describe the job now."""
@@ -187,3 +206,29 @@ class TrackedJob:
             preview=preview,
             error_code=self.error_code,
         )
+
+    def _cancelled_error(self) -> JobCancelledError | None:
+        """Return the error for the owner's cancellation, if that is why the current task ends.
+
+        For the handler of a CancelledError. The cancellation of the task is then over.
+        """
+        task = _current_task()
+        if task is None or not self._is_cancelled or task.cancelling() > self._is_reading_stopped:
+            return None  # another cancellation came, too
+        if self._is_reading_stopped:
+            task.uncancel()
+        return JobCancelledError("its owner has cancelled this image")
+
+    def _stop_reading(self) -> None:
+        """Cancel the task that reads the request, if it still does; in its event loop."""
+        if self._reader is not None and not self._is_reading_stopped:
+            self._is_reading_stopped = True
+            self._reader.cancel()
+
+
+def _current_task() -> asyncio.Task[object] | None:
+    """Return the task that is running; None outside an event loop."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
