@@ -159,7 +159,9 @@ async def test_a_job_that_is_cancelled_while_its_prompt_is_read_is_not_drawn(
     monkeypatch.setattr(resolver, "resolve", slow)
     working = asyncio.ensure_future(engine.generate(request(request_id="unread"), owner="her"))
     await asyncio.to_thread(reading.wait, 30)
-    assert engine.jobs.cancel(JobKey("her", "unread")) is not None
+    status = engine.jobs.cancel(JobKey("her", "unread"))
+    assert status is not None
+    assert status.state is JobState.CANCELLED
     async with asyncio.timeout(5):
         with pytest.raises(JobCancelledError):
             await working  # which is still being read

@@ -187,7 +187,8 @@ class TrackedJob:
         if self._progress is not None:
             done, calls = self._progress.unet_calls_done, self._progress.unet_calls
         begun_at = None if job is None else job.begun_at
-        if job is not None and job.is_cancelled:
+        is_cancelled = self._is_cancelled if job is None else job.is_cancelled
+        if state is JobState.QUEUED and is_cancelled:
             state = JobState.CANCELLED
         elif state is JobState.QUEUED and begun_at is not None:
             state = JobState.RUNNING
