@@ -44,7 +44,7 @@ class State(Enum):
 
 
 class ChangedError(Exception):
-    """A file that changed while it was read, or that nobody needs any more."""
+    """A file that changed while it was read, or that is no longer needed."""
 
 
 @dataclass(eq=False)
@@ -111,7 +111,7 @@ class LooseFolder:
         self._reader.start()
 
     def close(self) -> None:
-        """Let the thread end."""
+        """End the thread."""
         with self._lock:
             self._is_closed = True
             self._lock.notify_all()
@@ -246,7 +246,7 @@ class LooseFolder:
             self.has_read()
             with self._lock:
                 _release(file)
-                # Half of the time at most, where nobody waits: the rest is the engine's.
+                # Half of the time at most, unless a request waits: the rest is the engine's.
                 rest_s = time.monotonic() - started
                 self._lock.wait_for(self._is_hurried, rest_s)
 
@@ -305,7 +305,7 @@ class _Reading:
 
 
 def _identity(folder: str) -> tuple[int, int] | None:
-    """Return what a folder is told from others by; None if it has gone."""
+    """Return what is a folder's own, whatever its name; None if it has gone."""
     try:
         stat = os.stat(folder)
     except OSError:
@@ -339,7 +339,7 @@ def _distinct(addons: list[LooseAddon]) -> tuple[LooseAddon, ...]:
 
 
 def _release(file: LooseFile) -> None:
-    """Tell who waits for a file that it is read, or is another one by now."""
+    """Resolve what waits for a file: it is read, or is another one by now."""
     for future in file.waiting:
         if future.set_running_or_notify_cancel():
             future.set_result(None)
