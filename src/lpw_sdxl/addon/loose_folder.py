@@ -314,7 +314,7 @@ def _identity(folder: str) -> tuple[int, int] | None:
 
 
 def _is_still(file: LooseFile, now: float) -> bool:
-    """Return whether nobody writes to a file any more, as far as its times tell."""
+    """Return whether a file is no longer being written, as far as its times show."""
     if now - file.since >= STILL_S:
         return True
     try:
