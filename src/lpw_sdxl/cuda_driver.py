@@ -134,8 +134,8 @@ def find_cuda_obstacle(driver: Driver | None, torch: TorchBuild) -> str | None:
         return (
             f"the NVIDIA driver{named} serves CUDA {_write(driver.cuda)} and is too old for the"
             f" installed torch ({torch.version}), whose CUDA {_write(torch.cuda)} needs driver"
-            f" {needed} or newer; `make install TORCH_INDEX=…` takes a torch for an older CUDA"
-            " (docs/operations.md)"
+            f" {needed} or newer; that, or a torch for an older CUDA (the TORCH_INDEX of"
+            " `make install`, or of the checkout that an image is made of), would be right"
         )
     if driver.failure or not driver.devices:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")

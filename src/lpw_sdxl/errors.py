@@ -80,7 +80,7 @@ class InvalidRequestError(RequestError):
 
 
 class AddonNotReadError(InvalidRequestError):
-    """A LoRA whose file is being read; who asks may wait for that with the registry's `pending`.
+    """A LoRA whose file is still being read; the same request in a moment would be right.
 
     Attributes:
         key: of the LoRA in `pending`.

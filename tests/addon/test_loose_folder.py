@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lpw_sdxl.addon import loose, loose_folder
+from lpw_sdxl.addon import loose, loose_file, loose_folder
 from lpw_sdxl.addon.loose_folder import LooseFolder
 from lpw_sdxl.addon.registry import Finding, Registry
 from lpw_sdxl.errors import AddonNotReadError, InvalidRequestError
@@ -34,8 +34,8 @@ def targets(model_directory: Path) -> TargetModules:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loose_folder, "STILL_S", 0.1)
-    monkeypatch.setattr(loose_folder, "STILL_AT_FIRST_S", 10_000.0)
+    monkeypatch.setattr(loose_file, "STILL_S", 0.1)
+    monkeypatch.setattr(loose_file, "STILL_AT_FIRST_S", 10_000.0)
 
 
 @pytest.fixture

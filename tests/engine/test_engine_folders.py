@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from lpw_sdxl.addon import catalogue as catalogue_module
-from lpw_sdxl.addon import loose, loose_folder
+from lpw_sdxl.addon import loose, loose_file
 from lpw_sdxl.addon.installed import open_catalogue
 from lpw_sdxl.addon.served import AddonPlaces
 from lpw_sdxl.engine import Engine
@@ -35,7 +35,7 @@ def targets(model_directory: Path) -> TargetModules:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loose_folder, "STILL_S", 0.1)
+    monkeypatch.setattr(loose_file, "STILL_S", 0.1)
     monkeypatch.setattr(catalogue_module, "LOOK_EVERY_S", 0.05)
 
 

@@ -95,6 +95,29 @@ def test_a_lora_goes_all_the_way(command_line: CommandLine, targets: TargetModul
     assert command_line.run("list", "lora").output == ""
 
 
+def test_several_files_are_imported_in_turn_and_one_bad_one_keeps_none_from_it(
+    command_line: CommandLine, targets: TargetModules, tmp_path: Path
+):
+    paths = [tmp_path / f"{name}.safetensors" for name in ("one", "bad", "two", "three")]
+    for seed, path in enumerate(paths):
+        write_lora(path, targets, LoraOptions(seed=seed, rank=1))
+    paths[1].write_text("<html>moved</html>")
+    one, bad, two, three = map(str, paths)
+    done = command_line.run("lora", one, bad, two, "--ignore-unknown", three)
+    assert done.status == 1
+    first, last = done.sentence.splitlines()
+    assert first.startswith(f"{bad}: bad.safetensors is a web page")
+    assert last == (
+        "model_import: 1 of 4 files could not be imported, for the reasons above; the others are."
+    )
+    listed = command_line.run("list", "lora").output
+    assert all(f"LoRA '{name}'" in listed for name in ("one", "two", "three"))
+    assert command_line.run("lora", one, two).tag.startswith("lora-two:")
+    refused = command_line.run("lora", one, two, "--name", "x")
+    assert refused.status == 1
+    assert "--name is for one file, and 2 are named" in refused.sentence
+
+
 def test_a_lora_for_sdxl_is_imported_beside_a_tiny_model(
     command_line: CommandLine, full_targets: TargetModules, tmp_path: Path
 ):

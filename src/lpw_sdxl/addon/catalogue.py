@@ -1,7 +1,7 @@
 """The LoRAs and embeddings that requests can name now, while their folders change; no torch.
 
-A thread looks at every source again and again: folders on volumes tell nobody of a change. Requests
-take the registry of the moment, which never changes.
+A thread looks at every source again and again, because folders on volumes report no change.
+Requests take the registry of the moment, which never changes.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class ReadingSource(Source, Protocol):
         """Start the thread."""
 
     def close(self) -> None:
-        """Let the thread end."""
+        """End the thread."""
 
 
 class Catalogue:
-    """What several sources hold, as it is now.
+    """The add-ons of several sources, as they are now.
 
     Args:
         sources: in the order in which one's names count before another's.
@@ -77,7 +77,7 @@ class Catalogue:
         return self._current
 
     def start(self, on_change: Callable[[Registry], None]) -> None:
-        """Look for the first time, and look on in a thread.
+        """Start to look, now and then again and again in a thread.
 
         Args:
             on_change: called with every registry, the first one too, before `current` is that one;
@@ -107,7 +107,7 @@ class Catalogue:
             time.sleep(SETTLE_EVERY_S)
 
     def look(self) -> None:
-        """Look at every source now."""
+        """Refresh what is known of every source."""
         if not self._sources:
             return
         with self._looking:
@@ -126,13 +126,16 @@ class Catalogue:
             reader.close()
 
     def _run(self) -> None:
-        wait_s = LOOK_EVERY_S
+        wait_s, is_failing = LOOK_EVERY_S, False
         while not self._is_closed.wait(wait_s):
             started = time.monotonic()
             try:
                 self.look()
+                is_failing = False
             except Exception:
-                logger.exception("the folders of LoRAs and embeddings could not be looked at")
+                if not is_failing:
+                    logger.exception("the folders of LoRAs and embeddings could not be looked at")
+                is_failing = True
             wait_s = max(LOOK_EVERY_S, REST_SHARE * (time.monotonic() - started))
 
 

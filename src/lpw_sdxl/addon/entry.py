@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Fits(NamedTuple):
-    """What the served model takes, as manifests have it in `fits`; None for anything.
+    """The demands of the served model, as manifests have them in `fits`; None for none.
 
     Attributes:
         lora: signature of its modules (`lora.targets.signature`).
@@ -122,10 +122,9 @@ class EntrySource:
             if not self._is_out_of_reach:
                 logger.warning("a store can't be read (%s); what it held is kept", error)
             self._is_out_of_reach = True
-            directories = [*self._read]
         else:
             self._is_out_of_reach = False
-        self._read = {directory: self._look_at(directory) for directory in directories}
+            self._read = {directory: self._look_at(directory) for directory in directories}
         known: dict[tuple[AddonKind, str], StoredAddon] = {}
         unusable: dict[str, str] = {}
         for directory, (_, addon, reason) in self._read.items():

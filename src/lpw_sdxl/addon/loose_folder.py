@@ -8,17 +8,17 @@ refused by its header.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from enum import Enum, auto
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lpw_sdxl.addon.folder_listing import walk
 from lpw_sdxl.addon.loose import LooseAddon, read_loose, stamp_with_config
+from lpw_sdxl.addon.loose_file import ChangedError, LooseFile, State
 from lpw_sdxl.addon.registry import Finding, Pending
 from lpw_sdxl.conditioning.mentions import NAME
 from lpw_sdxl.errors import LpwSdxlError
@@ -26,54 +26,9 @@ from lpw_sdxl.lora.targets import TargetModules
 from lpw_sdxl.store.kind import AddonKind, slug, store_name
 from lpw_sdxl.weights.text import clean_text
 
-ENDING = ".safetensors"
-STILL_S = 1.0  # a file that has not changed for so long is no longer being written
-STILL_AT_FIRST_S = 3.0  # likewise by its own times, which another machine's clock may have made
 LOOK_EVERY_BYTES = 64 * 1024**2  # while a file is hashed: has it changed meanwhile?
 
 logger = logging.getLogger(__name__)
-
-
-class State(Enum):
-    """How far a file is."""
-
-    SEEN = auto()
-    WAITING = auto()
-    READ = auto()
-    REFUSED = auto()
-
-
-class ChangedError(Exception):
-    """A file that changed while it was read, or that nobody needs any more."""
-
-
-@dataclass(eq=False)
-class LooseFile:
-    """A file in the folder, from when it is first seen until it changes or goes.
-
-    Attributes:
-        path: of the file.
-        stamp: its `stamp_with_config`.
-        since: when it was first seen so (time.monotonic).
-        state: how far it is.
-        addon: what was read, in the state READ.
-        reason: why it can't be used, in the state REFUSED.
-        before: an embedding that the file held before, which serves until the new one is read.
-    """
-
-    path: Path
-    stamp: str
-    since: float
-    state: State = State.SEEN
-    addon: LooseAddon | None = None
-    reason: str = ""
-    before: LooseAddon | None = None
-    waiting: list[Future[None]] = field(default_factory=list)
-
-    @property
-    def usable(self) -> LooseAddon | None:
-        """Return what requests may use of it now."""
-        return self.addon if self.state in (State.READ, State.REFUSED) else self.before
 
 
 class LooseFolder:
@@ -111,7 +66,7 @@ class LooseFolder:
         self._reader.start()
 
     def close(self) -> None:
-        """Let the thread end."""
+        """End the thread."""
         with self._lock:
             self._is_closed = True
             self._lock.notify_all()
@@ -127,7 +82,7 @@ class LooseFolder:
     def _list(self) -> dict[Path, str] | None:
         """Return each file's stamp by its path within the folder; None if that can't be known."""
         try:
-            found = {path.relative_to(self.root): stamp_with_config(path) for path in self._walk()}
+            paths = [*walk(self.root)]
         except OSError as error:
             if not self._is_out_of_reach:
                 reason = error.strerror
@@ -135,26 +90,8 @@ class LooseFolder:
             self._is_out_of_reach = True
             return None
         self._is_out_of_reach = False
-        return {path: stamp for path, stamp in found.items() if stamp.strip()}
-
-    def _walk(self) -> Iterator[Path]:
-        """Yield the files, in order; links are followed, and no folder is entered twice."""
-        entered: set[tuple[int, int]] = set()
-
-        def leave_out(error: OSError) -> None:
-            is_gone = isinstance(error, FileNotFoundError | NotADirectoryError)
-            is_closed = isinstance(error, PermissionError) and error.filename != str(self.root)
-            if not (is_gone or is_closed):
-                raise error
-
-        for folder, folders, files in os.walk(self.root, onerror=leave_out, followlinks=True):
-            identity = _identity(folder)
-            is_new = identity is not None and identity not in entered
-            entered.update([identity] if identity else [])
-            folders[:] = sorted(one for one in folders if is_new and not one.startswith("."))
-            for name in sorted(files) if is_new else ():
-                if name.lower().endswith(ENDING) and not name.startswith("."):
-                    yield Path(folder, name)
+        stamps = {path.relative_to(self.root): stamp_with_config(path) for path in paths}
+        return {path: stamp for path, stamp in stamps.items() if stamp.strip()}
 
     def _note(self, found: Mapping[Path, str], now: float) -> None:
         """Note what came, changed or went; queue what is to be read."""
@@ -167,7 +104,7 @@ class LooseFolder:
                 usable = before.usable if before and self.kind is AddonKind.EMBEDDING else None
                 self._files[path] = LooseFile(self.root / path, stamp, now, before=usable)
             file = self._files[path]
-            if file.state is State.SEEN and _is_still(file, now):
+            if file.state is State.SEEN and file.is_still(now):
                 file.state = State.WAITING
                 (self._to_read.appendleft if file.waiting else self._to_read.append)(file)
                 self._lock.notify_all()
@@ -177,7 +114,7 @@ class LooseFolder:
             del self._files[path]
             logger.info("%s %s is gone", self.kind.noun, clean_text(str(path)))
         self._to_read = deque(one for one in self._to_read if one is not known)
-        _release(known)
+        known.release()
 
     def _find(self) -> Finding:
         """Describe the files as they are, with their folders where two have one name."""
@@ -218,7 +155,7 @@ class LooseFolder:
         """Read a file before others; return a future of the moment when that has ended."""
         future: Future[None] = Future()
         with self._lock:
-            if file.state in (State.READ, State.REFUSED) or self._is_closed or not self._has(file):
+            if file.is_read or self._is_closed or not self._has(file):
                 future.set_result(None)
                 return future
             file.waiting.append(future)
@@ -238,15 +175,15 @@ class LooseFolder:
                 self._lock.wait_for(lambda: self._is_closed or self._to_read)
                 if self._is_closed:
                     for one in self._files.values():
-                        _release(one)
+                        one.release()
                     return
                 file = self._to_read.popleft()
             started = time.monotonic()
             self._read(file)
             self.has_read()
             with self._lock:
-                _release(file)
-                # Half of the time at most, where nobody waits: the rest is the engine's.
+                file.release()
+                # Half of the time at most, unless a request waits: the rest is the engine's.
                 rest_s = time.monotonic() - started
                 self._lock.wait_for(self._is_hurried, rest_s)
 
@@ -304,26 +241,6 @@ class _Reading:
         return self.folder.when_read(self.file)
 
 
-def _identity(folder: str) -> tuple[int, int] | None:
-    """Return what a folder is told from others by; None if it has gone."""
-    try:
-        stat = os.stat(folder)
-    except OSError:
-        return None
-    return stat.st_dev, stat.st_ino
-
-
-def _is_still(file: LooseFile, now: float) -> bool:
-    """Return whether nobody writes to a file any more, as far as its times tell."""
-    if now - file.since >= STILL_S:
-        return True
-    try:
-        stat = file.path.stat()
-    except OSError:
-        return False
-    return time.time() - max(stat.st_mtime, stat.st_ctime) >= STILL_AT_FIRST_S
-
-
 def _named(addon: LooseAddon, name: str) -> LooseAddon:
     if addon.manifest.name == name:
         return addon
@@ -336,11 +253,3 @@ def _distinct(addons: list[LooseAddon]) -> tuple[LooseAddon, ...]:
     for addon in addons:
         known.setdefault(slug(addon.manifest.name), addon)
     return tuple(known.values())
-
-
-def _release(file: LooseFile) -> None:
-    """Tell who waits for a file that it is read, or is another one by now."""
-    for future in file.waiting:
-        if future.set_running_or_notify_cancel():
-            future.set_result(None)
-    file.waiting.clear()

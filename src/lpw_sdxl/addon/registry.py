@@ -64,7 +64,7 @@ class Pending(Protocol):
 
 
 class Finding(NamedTuple):
-    """What one source of add-ons holds now.
+    """The add-ons of one source, as they are now.
 
     Attributes:
         addons: that can be used; no two of one kind and `slug`.

@@ -25,7 +25,7 @@ class ExtendedTokenEmbedding(nn.Module):
 
     @contextmanager
     def rows(self, vectors: Sequence[Tensor]) -> Iterator[None]:
-        """Have rows for the ids that follow the table's last.
+        """Provide rows for the ids that follow the table's last.
 
         Args:
             vectors: [width] each; they take the table's dtype and device.

@@ -25,7 +25,7 @@ class WindowEncoder:
         Args:
             encoders: of the model.
             cache_bytes: of windows that are cached, at most; 0 caches none.
-            embeddings: which windows may name; who has them encoded holds them.
+            embeddings: that windows may name; the caller of `encode` keeps them meanwhile.
         """
         self._encoders = tuple(encoders)
         self._embeddings = embeddings

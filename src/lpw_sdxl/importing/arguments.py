@@ -15,9 +15,15 @@ MAX_ALPHA = 1e9
 
 
 def parse_arguments(words: list[str] | None, program: str, description: str) -> argparse.Namespace:
-    """Read a command; SECOND may stand behind the options, where argparse no longer expects it."""
+    """Read a command; SECOND and further SOURCEs may stand behind the options.
+
+    Argparse no longer expects them there.
+    """
     parser = build_parser(program, description)
     arguments, rest = parser.parse_known_args(words)
+    if hasattr(arguments, "sources") and not any(word.startswith("-") for word in rest):
+        arguments.sources += rest
+        rest = []
     is_pair = getattr(arguments, "kind", None) is AddonKind.EMBEDDING and len(rest) == 1
     if is_pair and arguments.second is None and not rest[0].startswith("-"):
         arguments.second = rest.pop()
@@ -83,8 +89,12 @@ def _add_addon(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], kind: AddonKind
 ) -> None:
     command = commands.add_parser(kind, help=f"import {kind.with_article} for SDXL")
-    command.add_argument("source", metavar="SOURCE", help=usage())
-    if kind is AddonKind.EMBEDDING:
+    if kind is AddonKind.LORA:
+        command.add_argument(
+            "sources", metavar="SOURCE", nargs="+", help=f"{usage()}; several are imported in turn"
+        )
+    else:
+        command.add_argument("source", metavar="SOURCE", help=usage())
         command.add_argument(
             "second",
             metavar="SECOND",

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from lpw_sdxl.checkpoint.inspect import PREDICTIONS
-from lpw_sdxl.errors import AddonError, CheckpointError, LpwSdxlError, ModelError
+from lpw_sdxl.errors import AddonError, CheckpointError, LpwSdxlError
+from lpw_sdxl.importing import store_commands
 from lpw_sdxl.importing.arguments import parse_arguments
-from lpw_sdxl.importing.console import ImportConsole, facts, silence_output
+from lpw_sdxl.importing.console import ImportConsole, silence_output
 from lpw_sdxl.schedule_types import find_schedule_type
 from lpw_sdxl.settings import is_in_container
 from lpw_sdxl.store.command import SCRIPT, import_command, serve_command
@@ -31,12 +32,10 @@ from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 
 if TYPE_CHECKING:
-    from lpw_sdxl.addon.manifest import AddonManifest
     from lpw_sdxl.importing.addons import AddonImporter
     from lpw_sdxl.importing.importer import Importer, ImportOptions, ImportResult, Opened
     from lpw_sdxl.importing.taking import FileTaker
-    from lpw_sdxl.store.entries import StoreEntry
-    from lpw_sdxl.store.manifest import AnyManifest, Manifest
+    from lpw_sdxl.store.manifest import AnyManifest
 
 DEMO = Path("demo") / "lpw-sdxl-demo.safetensors"
 """In a checkout and in a bento; an installed package is without it."""
@@ -114,7 +113,8 @@ def _checkpoint(arguments: argparse.Namespace) -> None:
     selection = Selection(
         arguments.ema, arguments.vae, prediction, schedule_type, arguments.ignore_unknown
     )
-    result = _import(CheckpointImporter(_options(arguments), selection, dtype), arguments)
+    importer = CheckpointImporter(_options(arguments), selection, dtype)
+    result = _import(importer, arguments, arguments.source)
     _print_model(result)
 
 
@@ -128,10 +128,42 @@ def _addon(arguments: argparse.Namespace) -> None:
         alpha=arguments.alpha,
         ignore_unknown=arguments.ignore_unknown,
     )
-    if arguments.second is None:
-        _print_addon(_import(importer, arguments))
+    if arguments.kind is AddonKind.LORA:
+        _import_each(importer, arguments)
+    elif arguments.second is None:
+        _print_addon(_import(importer, arguments, arguments.source))
     else:
         _print_addon(_import_pair(importer, arguments))
+
+
+def _import_each(importer: AddonImporter, arguments: argparse.Namespace) -> None:
+    """Import files in turn; one that can't be imported keeps no other from it.
+
+    Raises:
+        AddonError: one could not be imported, or an option is for one file alone.
+    """
+    sources: list[str] = arguments.sources
+    if len(sources) == 1:
+        _print_addon(_import(importer, arguments, sources[0]))
+        return
+    for option in ("name", "sha256"):
+        if getattr(arguments, option) is not None:
+            raise AddonError(
+                f"--{option} is for one file, and {len(sources)} are named; a command for each that"
+                " needs it would be right."
+            )
+    failed = 0
+    for source in sources:
+        try:
+            _print_addon(_import(importer, arguments, source))
+        except (AddonError, CheckpointError) as error:
+            failed += 1
+            print(f"{source}: {error}", file=sys.stderr)
+    if failed:
+        raise AddonError(
+            f"{failed} of {len(sources)} files could not be imported, for the reasons above; the"
+            " others are."
+        )
 
 
 def _options(arguments: argparse.Namespace) -> ImportOptions:
@@ -140,12 +172,14 @@ def _options(arguments: argparse.Namespace) -> ImportOptions:
     return ImportOptions(arguments.name, arguments.sha256, arguments.force)
 
 
-def _import(importer: Importer[Opened, AnyManifest], arguments: argparse.Namespace) -> ImportResult:
+def _import(
+    importer: Importer[Opened, AnyManifest], arguments: argparse.Namespace, source: str
+) -> ImportResult:
     from lpw_sdxl.importing.acquire import Acquisition
 
     with ImportConsole() as console:
         acquisition = Acquisition(importer, _taker(console))
-        return acquisition.import_source(arguments.source, remove_source=arguments.remove_source)
+        return acquisition.import_source(source, remove_source=arguments.remove_source)
 
 
 def _import_pair(importer: AddonImporter, arguments: argparse.Namespace) -> ImportResult:
@@ -222,75 +256,6 @@ def _outcome(result: ImportResult) -> str:
     return "Already imported; nothing changed." if result.was_known else "Imported and verified."
 
 
-def _list(arguments: argparse.Namespace) -> None:
-    from lpw_sdxl.store.entries import find_entry, list_entries
-
-    for entry in list_entries():
-        if arguments.kind not in (None, entry.kind or "model"):
-            continue
-        try:
-            columns = _columns(entry)
-            is_latest = find_entry(entry.name).tag == entry.tag
-        except (ModelError, AddonError):
-            is_latest, columns = False, []
-        if not columns or not entry.metadata:
-            print(entry.tag, "damaged: `verify` shows what is wrong", sep="  ")
-            continue
-        print(entry.tag, *columns, *(["latest"] if is_latest else []), sep="  ")
-
-
-def _columns(entry: StoreEntry) -> list[str]:
-    """Return what an entry is, in columns; its sizes are checked."""
-    from lpw_sdxl.store.manifest import Manifest, verify_files
-
-    manifest = _read_manifest(entry)
-    verify_files(entry.path, manifest, contents=False)
-    if isinstance(manifest, Manifest):
-        size, dtype = str(manifest.native_size), manifest.dtype
-        return [size, dtype, manifest.schedule_type, manifest.origin.file]
-    vectors = f"{manifest.details.vectors} vectors" if manifest.details.vectors else ""
-    what = ", ".join(manifest.details.kinds) or vectors
-    base = manifest.origin.notes.base_model or manifest.fits_name
-    return [f"{manifest.kind.noun} {manifest.name!r}", what, base, manifest.origin.file]
-
-
-def _read_manifest(entry: StoreEntry) -> Manifest | AddonManifest:
-    from lpw_sdxl.addon.manifest import read_addon_manifest
-    from lpw_sdxl.store.manifest import read_manifest
-
-    return read_manifest(entry.path) if entry.kind is None else read_addon_manifest(entry.path)
-
-
-def _remove(arguments: argparse.Namespace) -> None:
-    from lpw_sdxl.store.publication import remove
-
-    tag = remove(arguments.tag)
-    print("Removed:")
-    print(tag)
-
-
-def _verify(arguments: argparse.Namespace) -> None:
-    from lpw_sdxl.store.entries import find_entry
-    from lpw_sdxl.store.manifest import verify_files
-
-    entry = find_entry(arguments.tag)
-    manifest = _read_manifest(entry)
-    verify_files(entry.path, manifest)
-    count = len(manifest.files)
-    with ImportConsole() as console:
-        console.show(facts(manifest.describe()))
-    print(f"All {count} files are as they were imported:" if count > 1 else "The file is whole:")
-    print(entry.tag)
-
-
-def _inspect(arguments: argparse.Namespace) -> None:
-    from lpw_sdxl.importing.inspection import inspect_file
-
-    rows = inspect_file(arguments.file)
-    with ImportConsole() as console:
-        console.show(rows)
-
-
 def _fail(program: str, sentence: str) -> int:
     print(f"{program}: {sentence}", file=sys.stderr)
     return 1
@@ -300,8 +265,8 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "checkpoint": _checkpoint,
     **dict.fromkeys(AddonKind, _addon),
     "demo": _demo,
-    "list": _list,
-    "remove": _remove,
-    "verify": _verify,
-    "inspect": _inspect,
+    "list": store_commands.list_entries,
+    "remove": store_commands.remove,
+    "verify": store_commands.verify,
+    "inspect": store_commands.inspect,
 }
