@@ -21,7 +21,7 @@ import shutil
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -86,12 +86,14 @@ class Place:
         targets: the model's modules.
         count: of names.
         removed_at: when each name was last not there, so that an answer may say so.
+        changed_at: every change of each name.
     """
 
     scratch: Path
     targets: TargetModules
     count: int
     removed_at: dict[str, float] = field(default_factory=dict)
+    changed_at: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
         self.folder = self.scratch / "loras"
@@ -137,6 +139,7 @@ def churn(place: Place, stop: threading.Event, done: Counter[str]) -> None:
             partial.replace(path)
         else:
             copy_slowly(content, path)
+        place.changed_at[name].append(time.monotonic())
         done[kind] += 1
 
 
@@ -157,6 +160,7 @@ class Answers:
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     pictures: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    slow: list[tuple[float, int, int]] = field(default_factory=list)
 
 
 async def measure(service: Running, place: Place, options: argparse.Namespace) -> dict[str, object]:
@@ -189,6 +193,7 @@ async def measure(service: Running, place: Place, options: argparse.Namespace) -
         "answers": {str(status): count for status, count in sorted(answers.statuses.items())},
         "p50_s": percentile(answers.seconds, 50),
         "p99_s": percentile(answers.seconds, 99),
+        "slowest_s_status_changes": sorted(answers.slow)[-5:],
         "wrong": answers.wrong[:20],
         "wrong_count": len(answers.wrong),
         "contents_drawn": len(answers.pictures),
@@ -215,7 +220,10 @@ async def ask(
         }
         started = time.monotonic()
         answer = await client.post("/generate", json=body)
-        answers.seconds.append(time.monotonic() - started)
+        seconds = time.monotonic() - started
+        answers.seconds.append(seconds)
+        changed = sum(started < at for at in place.changed_at[name])
+        answers.slow.append((round(seconds, 2), answer.status_code, changed))
         answers.statuses[answer.status_code] += 1
         if answer.status_code == 200:
             note_picture(answer.content, place, answers)
