@@ -54,8 +54,8 @@ def main() -> None:
         place = Place(Path(scratch), read_targets(model), options.files)
         kept = dict.fromkeys(("lora_files_bytes", "lora_weights_bytes"), KEPT_BYTES)
         settings = {"device": "cpu", "lora_dir": str(place.folder), **kept}
-        with running(our_service(model, **settings), model, threads=2) as service:
-            surroundings = service_surroundings("cpu", 2)
+        with running(our_service(model, **settings), model, threads=1) as service:
+            surroundings = service_surroundings("cpu", 1)
             other = OtherWork()
             result: dict[str, Any] = {"all_known_after_s": round(fill(service, place), 2)}
             result |= asyncio.run(measure(service, place, options))
