@@ -140,9 +140,8 @@ PROMPTS = {
 
 def resolve(name: str, field: str) -> SimpleNamespace:
     name = name.lower()
-    return SimpleNamespace(
-        manifest=SimpleNamespace(name=name, origin=Origin("", "", 1, name * 64), tag=name)
-    )
+    manifest = SimpleNamespace(name=name, origin=Origin("", "", 1, name * 64))
+    return SimpleNamespace(manifest=manifest, key=name)
 
 
 def lora_record(prompt: str, body: list[str], style: str = "lpw") -> ImageRecord:
