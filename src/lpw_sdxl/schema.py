@@ -39,6 +39,14 @@ class ImageFormat(StrEnum):
     WEBP = "webp"
 
 
+class ResizeMode(StrEnum):
+    """How a picture of another ratio is brought to a size."""
+
+    STRETCH = "stretch"
+    CROP = "crop"
+    FILL = "fill"
+
+
 MAX_STRENGTH = 10.0  # a LoRA's, absolute value; people use -2 to 2
 
 Strength = Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH, allow_inf_nan=False)]
