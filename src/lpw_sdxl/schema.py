@@ -39,6 +39,14 @@ class ImageFormat(StrEnum):
     WEBP = "webp"
 
 
+class ResizeMode(StrEnum):
+    """How a picture of another ratio is brought to a size."""
+
+    STRETCH = "stretch"
+    CROP = "crop"
+    FILL = "fill"
+
+
 REQUEST_ID = r"^[A-Za-z0-9._-]+$"  # also a part of an address, and a header
 MAX_STRENGTH = 10.0  # a LoRA's, absolute value; people use -2 to 2
 

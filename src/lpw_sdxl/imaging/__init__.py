@@ -1,4 +1,8 @@
-"""Pixels to the bytes of an image file that states how the image was made."""
+"""Pixels to the bytes of an image file that states how the image was made; pictures to pixels.
+
+What reads pictures is imported from its own files: it needs numpy, which the supervisor, importing
+this, starts without.
+"""
 
 from lpw_sdxl.imaging.files import (
     MEDIA_TYPES,
