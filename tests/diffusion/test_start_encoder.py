@@ -34,7 +34,7 @@ def runs(vae: Any) -> list[torch.Tensor]:
 def test_a_text_needs_no_encoding(vae: Any, runs: list[torch.Tensor]) -> None:
     encoder = StartEncoder(Encoder(vae, NEVER), 4)
     assert encoder.start_of_text(SIZE) == NoiseStart()
-    assert not encoder.encodes_text
+    assert not encoder.encodes_text(SIZE)
     assert runs == []
 
 
@@ -42,9 +42,10 @@ def test_a_text_for_an_inpainting_unet_is_a_grey_picture_of_which_all_is_masked(
     vae: Any, runs: list[torch.Tensor]
 ) -> None:
     encoder = StartEncoder(Encoder(vae, NEVER), 9)
+    assert encoder.encodes_text(SIZE)
     start = encoder.start_of_text(SIZE)
     assert isinstance(start, InpaintingStart)
-    assert encoder.encodes_text
+    assert not encoder.encodes_text(SIZE)
     assert start.mask.shape == (1, 1, 8, 12)
     assert start.mask.all()
     assert start.picture is None

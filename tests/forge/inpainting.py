@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-INPAINTING_CHANNELS = 9  # latents, a mask, and the latents of what is not masked
+from lpw_sdxl.checkpoint.architecture import INPAINTING_CHANNELS
 
 
 def widen_unet(unet: Any, seed: int = 0) -> Any:

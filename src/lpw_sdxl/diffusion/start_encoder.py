@@ -54,10 +54,9 @@ class StartEncoder:
         self._is_inpainting = unet_channels == INPAINTING_CHANNELS
         self._grey: LatentDistribution | None = None  # of the last size; an encoding takes a while
 
-    @property
-    def encodes_text(self) -> bool:
-        """Return whether a job without a picture needs the VAE before its first UNet call."""
-        return self._is_inpainting
+    def encodes_text(self, size: ImageSize) -> bool:
+        """Return whether `start_of_text` needs the VAE for an image of this size."""
+        return self._is_inpainting and not self._has_grey(size)
 
     def start_of_text(self, size: ImageSize, *, in_tiles: bool = False) -> Start:
         """Make the start of a job that has no picture.
@@ -104,14 +103,17 @@ class StartEncoder:
 
     def _encode_grey(self, size: ImageSize, *, in_tiles: bool) -> LatentDistribution:
         """Encode a picture of which all is hidden."""
-        cells = (size.height // LATENT_SCALE, size.width // LATENT_SCALE)
-        if self._grey is not None and self._grey.mean.shape[-2:] == cells and not in_tiles:
+        if self._grey is not None and self._has_grey(size) and not in_tiles:
             return self._grey
         nothing = np.zeros((*size, 3), np.uint8)
         grey = self._encoder.encode(nothing, np.ones(size, np.bool_), in_tiles=in_tiles)
         if not in_tiles:  # else a picture would depend on whether memory was short before
             self._grey = grey
         return grey
+
+    def _has_grey(self, size: ImageSize) -> bool:
+        cells = (size.height // LATENT_SCALE, size.width // LATENT_SCALE)
+        return self._grey is not None and self._grey.mean.shape[-2:] == cells
 
     def _mask_all(self, size: ImageSize) -> torch.Tensor:
         return self._to_cells(np.ones(size, np.bool_))
