@@ -31,6 +31,15 @@ class ImageSize(NamedTuple):
         return f"{self.width}x{self.height}"
 
 
+class MaskedContent(StrEnum):
+    """Content of the masked part of a picture before it is noised and repainted."""
+
+    ORIGINAL = "original"
+    FILL = "fill"  # its surroundings, spread and blurred
+    LATENT_NOISE = "latent_noise"
+    LATENT_NOTHING = "latent_nothing"
+
+
 class ImageFormat(StrEnum):
     """File format of the answer."""
 

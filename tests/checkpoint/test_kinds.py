@@ -52,7 +52,6 @@ FILES: dict[CheckpointKind, list[Shapes]] = {
         {"conditioner.embedders.0.model.ln_final.bias": (1280,)}
         | {UNET_ENTRY: (384, 4, 3, 3), SIZES: (1536, 2560)}
     ],
-    CheckpointKind.SDXL_INPAINTING: [SDXL | {UNET_ENTRY: (320, 9, 3, 3)}],
     CheckpointKind.SDXL_EDITING: [
         SDXL | {UNET_ENTRY: (320, 8, 3, 3)},
         SDXL | {UNET_ENTRY: (320, 32, 3, 3)},  # another VAE's latents
@@ -224,9 +223,11 @@ def test_what_is_not_served_is_refused_by_its_name(kind: CheckpointKind, shapes:
     assert str(refused.value) == f"model.safetensors is {kind.title}; {kind.advice}."
 
 
-def test_every_kind_but_sdxl_has_a_file_and_an_advice_here():
-    assert set(FILES) == set(CheckpointKind) - {CheckpointKind.SDXL}
-    assert all(kind.advice for kind in FILES)
+def test_every_kind_that_is_not_served_has_a_file_and_an_advice_here():
+    served = {CheckpointKind.SDXL, CheckpointKind.SDXL_INPAINTING}
+    assert set(FILES) == set(CheckpointKind) - served
+    assert all(kind.advice and not kind.is_served for kind in FILES)
+    assert all(kind.is_served and not kind.advice for kind in served)
 
 
 def test_no_two_kinds_have_one_name():
@@ -235,7 +236,7 @@ def test_no_two_kinds_have_one_name():
 
 @pytest.mark.parametrize("wrapper", ["state_dict.", "module.", "state_dict.module."])
 def test_a_wrapper_around_every_name_changes_no_kind(wrapper: str):
-    for kind in (CheckpointKind.SDXL_INPAINTING, CheckpointKind.SD1, CheckpointKind.FLUX):
+    for kind in (CheckpointKind.SDXL_EDITING, CheckpointKind.SD1, CheckpointKind.FLUX):
         shapes = {wrapper + name: shape for name, shape in FILES[kind][0].items()}
         with pytest.raises(UnsupportedCheckpointError, match=re.escape(kind.title)):
             recognise(standardise(header_of(shapes)))
@@ -265,6 +266,16 @@ SERVED: dict[str, Shapes] = {
 @pytest.mark.parametrize("shapes", SERVED.values(), ids=SERVED.keys())
 def test_sdxl_is_recognised(shapes: Shapes):
     assert recognise(standardise(header_of(shapes))).kind is CheckpointKind.SDXL
+
+
+INPAINTING = SDXL | {UNET_ENTRY: (320, 9, 3, 3)}
+
+
+@pytest.mark.parametrize("wrapper", ["", "state_dict.", "module."])
+def test_an_inpainting_model_is_told_by_the_channels_that_its_unet_takes(wrapper: str):
+    shapes = {wrapper + name: shape for name, shape in INPAINTING.items()}
+    kind = recognise(standardise(header_of(shapes))).kind
+    assert kind is CheckpointKind.SDXL_INPAINTING
 
 
 def test_a_video_vae_is_not_offered_to_vae():

@@ -62,6 +62,7 @@ def make_denoising(stock_unet: Any) -> MakeDenoising:
         seed: int = 0,
         steps: int = 4,
         scheduler: SchedulerName = SchedulerName.EULER,
+        **options: Any,
     ) -> Denoising:
         drawn = torch.Generator().manual_seed(seed)
         conditioning = Conditioning(
@@ -77,7 +78,7 @@ def make_denoising(stock_unet: Any) -> MakeDenoising:
             scheduler=make_scheduler(scheduler, betas, steps),
             size=size,
             seed=seed,
-            device=CPU,
+            **{"device": CPU, **options},
         )
 
     return make

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from lpw_sdxl.diffusion.decoder import SMALL_TILE_PIXELS, Decoder
+from lpw_sdxl.diffusion.decoder import Decoder
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator
+from lpw_sdxl.diffusion.vae import SMALL_TILE_PIXELS
 from lpw_sdxl.errors import GenerationError
 from lpw_sdxl.schema import ImageSize
 

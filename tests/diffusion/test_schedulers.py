@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from diffusers import StableDiffusionXLImg2ImgPipeline
 
 from lpw_sdxl.diffusion.latents import seeded_generator
 from lpw_sdxl.diffusion.noise import BrownianNoise, StepResult, TakeStep, bind_step
@@ -28,6 +27,7 @@ from lpw_sdxl.errors import InvalidRequestError, ModelError
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SCHEDULERS, SchedulerName
 from stock_schedulers import NOT_TAKEN, OWN_TIMESTEPS, STOCK_SCHEDULERS, TAKEN, stock_scheduler
+from waiting import Waited, guarded_against_waiting
 
 CONFIG: dict[str, Any] = {
     "_class_name": "EulerDiscreteScheduler",
@@ -133,6 +133,24 @@ def test_unet_calls_are_counted_and_timesteps_fall(
         assert (timesteps.diff() <= 0).all()
         if hasattr(scheduler, "sigmas"):
             assert len(scheduler.sigmas) == len(timesteps) + 1
+
+
+# In floating point 50 * 0.58 is just below 29, which Diffusers rounds down.
+SHARES = [(10, 0.7, 7), (50, 0.58, 28), (20, 0.04, 0), (20, 0.05, 1), (7, 0.999, 6), (1, 1.0, 1)]
+
+
+@pytest.mark.parametrize(("steps", "strength", "left"), [*SHARES, (5, 0.0, 0), (30, 0.75, 22)])
+@pytest.mark.parametrize("name", list(SchedulerName))
+def test_unet_calls_of_a_part_of_the_steps_are_those_of_diffusers(
+    name: SchedulerName, steps: int, strength: float, left: int
+) -> None:
+    pipeline = StableDiffusionXLImg2ImgPipeline(
+        *[None] * 6, scheduler=stock_scheduler(name, CONFIG, 0)
+    )
+    pipeline.scheduler.set_timesteps(steps)
+    timesteps, steps_left = pipeline.get_timesteps(steps, strength, "cpu")
+    assert steps_left == left
+    assert unet_calls(name, steps, strength) == len(timesteps)
 
 
 @pytest.mark.thorough
@@ -415,26 +433,6 @@ def test_a_brownian_path_is_the_seeds_whatever_the_steps() -> None:
 # Waiting
 
 
-class Waited(Exception):
-    """The thread would have waited for the device."""
-
-
-class NoWaiting(TorchDispatchMode):
-    """Raises at every copy between devices that waits; tensors on `meta` raise where one is read.
-
-    A copy that does not wait has `non_blocking`.
-    """
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        keywords = kwargs or {}
-        result = func(*args, **keywords)
-        if func.overloadpacket in (torch.ops.aten._to_copy, torch.ops.aten.copy_):
-            devices = {each.device for each in (*args, result) if isinstance(each, torch.Tensor)}
-            if len(devices) > 1 and not keywords.get("non_blocking", args[2:] == (True,)):
-                raise Waited(str(func))
-        return result
-
-
 def prediction_of(model_input: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
     """A prediction without a copy between devices."""
     return model_input * 0.5
@@ -459,23 +457,6 @@ def test_diffusers_own_step_would_wait(name: SchedulerName) -> None:
     scheduler.set_begin_index(0)
     with guarded_against_waiting() as guard, pytest.raises(Waited):
         run(scheduler, prediction_of, device="meta", between=guard, bind=bind_stock)
-
-
-@contextmanager
-def guarded_against_waiting() -> Iterator[Callable[[], object]]:
-    """Return what begins the watch; copying the first noise to the device is not watched."""
-    mode = NoWaiting()
-    entered = []
-
-    def begin() -> None:
-        if not entered:
-            entered.append(mode.__enter__())
-
-    try:
-        yield begin
-    finally:
-        if entered:
-            mode.__exit__(None, None, None)
 
 
 @pytest.mark.gpu

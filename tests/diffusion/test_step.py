@@ -7,10 +7,20 @@ import torch
 from diffusers import EulerDiscreteScheduler
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import rescale_noise_cfg
 
+from lpw_sdxl.diffusion.encoder import LatentDistribution
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator
+from lpw_sdxl.diffusion.schedulers import unet_calls
+from lpw_sdxl.diffusion.start import (
+    InpaintingStart,
+    MaskedStart,
+    NoiseStart,
+    PictureStart,
+    Start,
+)
 from lpw_sdxl.diffusion.step import Denoising, Guidance, PromptSide, guide
 from lpw_sdxl.scheduler_table import SchedulerName
-from lpw_sdxl.schema import ImageSize
+from lpw_sdxl.schema import ImageSize, MaskedContent
+from waiting import guarded_against_waiting
 
 SIZE = ImageSize(64, 96)
 ROWS = torch.randn((2, 4, 8, 12), generator=torch.Generator().manual_seed(0))
@@ -100,6 +110,89 @@ def test_a_seed_decides_all_noise_whatever_other_images_draw(
         advance(other)
     assert torch.equal(one.latents, other.latents)
     assert not torch.equal(one.latents, another.latents)
+
+
+SAMPLED = LatentDistribution(ROWS[:1], ROWS[1:].abs())
+MASK = torch.zeros(1, 1, 8, 12, dtype=torch.bool)
+MASK[..., 2:5, 3:9] = True
+STARTS = {
+    "noise": NoiseStart(),
+    "a picture": PictureStart(SAMPLED),
+    "a mask": MaskedStart(SAMPLED, MASK),
+    "an inpainting model": InpaintingStart(SAMPLED, MASK, SAMPLED),
+}
+
+
+@pytest.mark.parametrize("name", list(SchedulerName))
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_a_job_that_enters_late_takes_the_last_timesteps(
+    make_denoising: Any, name: SchedulerName, start: Start
+) -> None:
+    whole = make_denoising(scheduler=name, steps=4, size=SIZE)
+    calls = unet_calls(name, 4, 0.5)
+    denoising = make_denoising(scheduler=name, steps=4, size=SIZE, start=start, unet_calls=calls)
+    timesteps = []
+    while not denoising.is_done:
+        timesteps.append(denoising.timestep)
+        advance(denoising)
+    assert denoising.unet_calls == denoising.unet_calls_done == len(timesteps) == calls
+    assert timesteps == [*whole._scheduler.timesteps][-calls:]
+    assert denoising.latents.isfinite().all()
+
+
+@pytest.mark.parametrize("name", list(SchedulerName))
+def test_what_is_not_masked_ends_as_the_pictures_own_latents(
+    make_denoising: Any, name: SchedulerName
+) -> None:
+    start = MaskedStart(SAMPLED, MASK)
+    denoising = make_denoising(scheduler=name, size=SIZE, seed=5, start=start)
+    sampled = SAMPLED.sample(draw_noise(SIZE, seeded_generator(5)))
+    while not denoising.is_done:
+        assert not torch.equal(denoising.latents[~MASK.expand(ROWS[:1].shape)], sampled)
+        advance(denoising)
+        kept = ~MASK.expand(denoising.denoised.shape)
+        assert torch.equal(denoising.denoised[kept], sampled[kept])
+    assert torch.equal(denoising.latents[kept], sampled[kept])
+    assert not torch.isclose(denoising.latents[~kept], sampled[~kept]).any()
+
+
+def test_the_rows_of_an_inpainting_model_have_9_channels(make_denoising: Any) -> None:
+    start = InpaintingStart(SAMPLED, MASK)
+    denoising = make_denoising(size=SIZE, start=start)
+    for _ in range(2):
+        negative, positive = denoising.rows()
+        assert negative.latents is positive.latents
+        assert positive.latents.shape == (1, 9, 8, 12)
+        assert torch.equal(positive.latents[:, 4:5], MASK.float())
+        shown = positive.latents[:, 5:]
+        denoising.advance(ROWS)
+        assert torch.equal(denoising.rows()[0].latents[:, 5:], shown)  # it is not scaled
+    assert denoising.latents.shape == (1, 4, 8, 12)
+
+
+@pytest.mark.parametrize("name", list(SchedulerName))
+@pytest.mark.parametrize("start", [*STARTS][1:])
+def test_no_start_waits_for_the_device(
+    make_denoising: Any, name: SchedulerName, start: str
+) -> None:
+    meta = LatentDistribution(SAMPLED.mean.to("meta"), SAMPLED.deviation.to("meta"))
+    mask = MASK.to("meta")
+    on_meta = {
+        "a picture": PictureStart(meta),
+        "a mask": MaskedStart(meta, mask, MaskedContent.LATENT_NOTHING),
+        "an inpainting model": InpaintingStart(meta, mask, meta, MaskedContent.LATENT_NOISE),
+    }
+    device, rows = torch.device("meta"), ROWS.to("meta")
+    calls = unet_calls(name, 4, 0.75)
+    with guarded_against_waiting() as guard:
+        guard()
+        denoising = make_denoising(
+            scheduler=name, size=SIZE, start=on_meta[start], unet_calls=calls, device=device
+        )
+        while not denoising.is_done:
+            denoising.rows()
+            denoising.advance(rows)
+    assert denoising.latents.is_meta
 
 
 def test_a_prompt_is_projected_once() -> None:

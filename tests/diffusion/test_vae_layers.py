@@ -6,12 +6,14 @@ import copy
 import logging
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from lpw_sdxl.diffusion import vae_layers
 from lpw_sdxl.diffusion.decoder import Decoder
+from lpw_sdxl.diffusion.encoder import Encoder
 from lpw_sdxl.diffusion.vae_layers import attend_in_parts, group_norm, install_fast_layers
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -87,6 +89,21 @@ def test_a_decode_is_what_diffusers_decodes(
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_an_encoding_is_what_diffusers_encodes(
+    vae: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_slow: bool
+) -> None:
+    monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
+    pictures = drawn(2, 3, 96, 64)
+    expected = vae.encode(pictures).latent_dist.parameters
+    monkeypatch.setattr(vae_layers, "is_slow_in_torch", lambda _: is_slow)
+    install_fast_layers(vae)
+    encoded = vae.encode(pictures).latent_dist.parameters
+    torch.testing.assert_close(encoded, expected, rtol=1e-4, atol=1e-4)
+    assert caplog.text == ""
+
+
+@torch.inference_mode()
 def test_the_faster_layers_are_used_where_torch_is_slow(
     vae: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +123,9 @@ def test_the_faster_layers_are_used_where_torch_is_slow(
     vae.decode(drawn(1, 4, 8, 8))
     norms = [one for one in vae.decoder.modules() if isinstance(one, torch.nn.GroupNorm)]
     assert counts == {"group_norm": len(norms), "attend_in_parts": 1}
+    vae.encode(drawn(1, 3, 64, 64))
+    norms += [one for one in vae.encoder.modules() if isinstance(one, torch.nn.GroupNorm)]
+    assert counts == {"group_norm": len(norms), "attend_in_parts": 2}
 
 
 @torch.inference_mode()
@@ -131,3 +151,17 @@ def test_a_gpu_decodes_the_same_picture_either_way(
     ours = decoder.decode(latents).astype(int)
     monkeypatch.setattr(vae_layers, "is_slow_in_torch", lambda _: False)
     assert abs(ours - decoder.decode(latents)).max() <= 2  # levels; TF32's mantissa has 10 bits
+
+
+@pytest.mark.gpu
+@needs_cuda
+@torch.inference_mode()
+def test_a_gpu_encodes_the_same_latents_either_way(
+    vae: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder(vae.cuda(), 2**40)
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 384, 3), dtype=np.uint8)
+    ours = encoder.encode(pixels).mean
+    monkeypatch.setattr(vae_layers, "is_slow_in_torch", lambda _: False)
+    stock = encoder.encode(pixels).mean
+    assert (ours - stock).abs().max() <= 0.01 * stock.abs().max()  # TF32's mantissa has 10 bits

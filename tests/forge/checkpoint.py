@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import torch
 
 from lpw_sdxl.checkpoint.architecture import (
     CLIP_TOKENS,
+    INPAINTING_CHANNELS,
     SDXL,
     SIZE_EMBEDDING_WIDTH,
     SIZE_EMBEDDINGS,
@@ -60,6 +62,7 @@ class SyntheticSize(Enum):
 
     TINY = _TINY
     FULL = SDXL
+    TINY_INPAINTING = replace(_TINY, unet=replace(_TINY.unet, input_channels=INPAINTING_CHANNELS))
 
 
 def write_checkpoint(

@@ -32,6 +32,18 @@ def write_file(tmp_path: Path) -> Callable[[Shapes], Path]:
 
 
 @pytest.fixture(scope="session")
+def inpainting_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from lpw_sdxl.schema import ImageSize
+    from lpw_sdxl.weights.dtypes import CheckpointDtype
+    from tests.forge.checkpoint import SyntheticSize, write_checkpoint
+
+    path = tmp_path_factory.mktemp("inpainting") / "inpainting.safetensors"
+    dtype, size = CheckpointDtype.FLOAT32, ImageSize(128, 128)
+    write_checkpoint(path, SyntheticSize.TINY_INPAINTING, seed=5, dtype=dtype, native_size=size)
+    return path
+
+
+@pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # torch comes with it; who needs no checkpoint starts without.
     from lpw_sdxl.schema import ImageSize

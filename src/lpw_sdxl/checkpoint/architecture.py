@@ -21,6 +21,8 @@ from lpw_sdxl.weights.header import CheckpointHeader
 UNET_LEVELS = 3
 LAYERS_PER_LEVEL = 2
 """Residual blocks of a level on the UNet's way down; one more on the way up."""
+LATENT_CHANNELS = 4
+INPAINTING_CHANNELS = 2 * LATENT_CHANNELS + 1
 SIZE_EMBEDDING_WIDTH = 256
 """Width of each of the six embedded numbers (sizes and crop) beside the pooled text."""
 SIZE_EMBEDDINGS = 6
@@ -51,12 +53,20 @@ class UNetSizes:
         transformer_layers: transformer blocks in each attention of a level, 0 for no attention.
         context_width: width of the text it attends to.
         added_width: width of pooled text and embedded sizes together.
+        input_channels: 4 of latents; of an inpainting model 9, with a mask and the latents of what
+            is not masked.
     """
 
     widths: tuple[int, ...]
     transformer_layers: tuple[int, ...]
     context_width: int
     added_width: int
+    input_channels: int = LATENT_CHANNELS
+
+    @property
+    def is_inpainting(self) -> bool:
+        """Return whether the UNet sees a mask and what is not masked."""
+        return self.input_channels == INPAINTING_CHANNELS
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -129,7 +139,7 @@ SDXL = Architecture(
         TextEncoderSizes(768, 12, 3072, 768, *CLIP_TOKENS),
         TextEncoderSizes(1280, 32, 5120, 1280, *CLIP_TOKENS),
     ),
-    vae=VaeSizes((128, 256, 512, 512), latent_channels=4),
+    vae=VaeSizes((128, 256, 512, 512), latent_channels=LATENT_CHANNELS),
 )
 """SDXL's own sizes (Podell et al., "SDXL", 2023, table 1, and the published configurations)."""
 
@@ -215,6 +225,7 @@ def _read_unet(shapes: _Shapes) -> UNetSizes:
         ),
         context_width=shapes.size(attended, 1, dimensions=2),
         added_width=shapes.size(f"{UNET}label_emb.0.0.weight", 1, dimensions=2),
+        input_channels=shapes.size(f"{UNET}input_blocks.0.0.weight", 1, dimensions=4),
     )
 
 
@@ -286,6 +297,10 @@ def _check(architecture: Architecture, header: CheckpointHeader) -> None:
         f"{UNET}label_emb.0.0.weight must take {added_width} numbers, pooled text and sizes": (
             unet.added_width == added_width
         ),
+        f"{UNET}input_blocks.0.0.weight must take {LATENT_CHANNELS} channels, or "
+        f"{INPAINTING_CHANNELS} of an inpainting model": (
+            unet.input_channels in (LATENT_CHANNELS, INPAINTING_CHANNELS)
+        ),
         f"{UNET}* must have widths that are multiples of {norm_groups(unet.widths)}": all(
             width % norm_groups(unet.widths) == 0 for width in unet.widths
         ),
@@ -293,7 +308,7 @@ def _check(architecture: Architecture, header: CheckpointHeader) -> None:
             width % norm_groups(vae.widths) == 0 for width in vae.widths
         ),
         f"{VAE}* must have four levels and four latent channels": (
-            len(vae.widths) == 4 and vae.latent_channels == 4
+            len(vae.widths) == 4 and vae.latent_channels == LATENT_CHANNELS
         ),
         "the widths of UNet and text encoders must be multiples of their attention heads": all(
             heads > 0 and width % heads == 0 for width, heads in headed

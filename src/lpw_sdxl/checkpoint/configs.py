@@ -18,6 +18,8 @@ from lpw_sdxl.schema import LATENT_SCALE, ImageSize
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 
+_INPAINTING_CLASS = "StableDiffusionXLInpaintPipeline"
+
 
 def component_configs(
     architecture: Architecture, native_size: ImageSize, dtype: CheckpointDtype
@@ -31,6 +33,12 @@ def component_configs(
         Component.TEXT_ENCODER_2: _encoder_sizes(second, dtype),
     }
     return {component: read_config(component) | own for component, own in changes.items()}
+
+
+def pipeline_config(sizes: UNetSizes) -> Config:
+    """Return the list of a pipeline's parts, and Diffusers' class that loads them as one."""
+    usual = read_config("model_index")
+    return usual | {"_class_name": _INPAINTING_CLASS} if sizes.is_inpainting else usual
 
 
 def scheduler_config(summary: CheckpointSummary) -> Config:
@@ -50,6 +58,7 @@ def _unet_sizes(sizes: UNetSizes, native_size: ImageSize) -> Config:
         "block_out_channels": list(sizes.widths),
         "cross_attention_dim": sizes.context_width,
         "down_block_types": ["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends],
+        "in_channels": sizes.input_channels,
         "norm_num_groups": norm_groups(sizes.widths),
         "projection_class_embeddings_input_dim": sizes.added_width,
         "sample_size": max(native_size) // LATENT_SCALE,

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from lpw_sdxl.checkpoint.configs import component_configs, scheduler_config
+from lpw_sdxl.checkpoint.configs import component_configs, pipeline_config, scheduler_config
 from lpw_sdxl.checkpoint.keys import Transform
 from lpw_sdxl.checkpoint.plan import ConversionPlan, TensorPlan
-from lpw_sdxl.checkpoint.published import Config, read_config
+from lpw_sdxl.checkpoint.published import Config
 from lpw_sdxl.checkpoint.selection import Checkpoint
 from lpw_sdxl.checkpoint.tokenizer_files import END_TOKEN, write_tokenizer
 from lpw_sdxl.store.manifest import list_files
@@ -55,7 +55,7 @@ def prepare(checkpoint: Checkpoint, dtype: CheckpointDtype) -> Conversion:
     summary = checkpoint.summary
     networks = component_configs(checkpoint.architecture, summary.native_size, dtype)
     configs = {
-        "model_index.json": read_config("model_index"),
+        "model_index.json": pipeline_config(checkpoint.architecture.unet),
         "scheduler/scheduler_config.json": scheduler_config(summary),
         **{component.config_file: config for component, config in networks.items()},
     }

@@ -96,7 +96,7 @@ def recognise(header: CheckpointHeader) -> CheckpointSummary:
         UnsupportedCheckpointError: it is another kind of model.
     """
     summary = summarise(header)
-    if summary.kind is not CheckpointKind.SDXL:
+    if not summary.kind.is_served:
         raise UnsupportedCheckpointError(
             f"{header.name} is {summary.kind.title}; {summary.kind.advice}."
         )

@@ -33,8 +33,8 @@ class CheckpointKind(Enum):
     """A kind of file: its name in a sentence, and what to do with it instead of importing it."""
 
     SDXL = ("an SDXL checkpoint", "")
-    SDXL_INPAINTING = ("an SDXL inpainting checkpoint (9 input channels)", _ADVICE)
-    SDXL_EDITING = ("an SDXL checkpoint whose UNet doesn't take 4 channels", _ADVICE)
+    SDXL_INPAINTING = ("an SDXL inpainting checkpoint", "")
+    SDXL_EDITING = ("an SDXL checkpoint whose UNet takes neither 4 nor 9 channels", _ADVICE)
     SDXL_QUANTISED = (
         "a checkpoint quantised with scales of its own (scaled fp8, int8 or 4 bits)",
         "bring its fp16, bf16, fp32 or plain fp8 version",
@@ -93,8 +93,13 @@ class CheckpointKind(Enum):
 
     @property
     def advice(self) -> str:
-        """Return what would be right instead."""
+        """Return what would be right instead; empty for what `checkpoint` imports."""
         return self.value[1].replace("{import_command}", import_command())
+
+    @property
+    def is_served(self) -> bool:
+        """Return whether `checkpoint` imports it."""
+        return not self.value[1]
 
 
 def kind_of(tensors: Tensors, metadata: Mapping[str, str]) -> CheckpointKind:
@@ -135,7 +140,7 @@ def _not(test: Test) -> Test:
 
 
 def _takes(holds: Callable[[int], bool]) -> Test:
-    """Test a UNet's number of input channels: 4 of latents, more for a mask or a second image."""
+    """Test a UNet's number of input channels: 4 of latents, 9 with a mask and a masked picture."""
 
     def test(tensors: Tensors) -> bool:
         entry = tensors.get(UNET + "input_blocks.0.0.weight")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from lpw_sdxl.checkpoint.architecture import (
+    LATENT_CHANNELS,
     LAYERS_PER_LEVEL,
     Architecture,
     TextEncoderSizes,
@@ -23,7 +24,6 @@ from lpw_sdxl.weights.component import Component
 Parameter = tuple[str, Shape]
 
 _COLOURS = 3
-_UNET_CHANNELS = 4
 _TIME_FACTOR = 4
 """Width of the embedded timestep, in widths of the UNet's finest level."""
 _MLP_FACTOR = 4
@@ -48,7 +48,7 @@ def parameters_of(architecture: Architecture) -> dict[Component, dict[str, Shape
 def _unet(sizes: UNetSizes) -> Iterator[Parameter]:
     finest, coarsest = sizes.widths[0], sizes.widths[-1]
     time = _TIME_FACTOR * finest
-    yield from _convolution("conv_in", finest, _UNET_CHANNELS)
+    yield from _convolution("conv_in", finest, sizes.input_channels)
     for name, inputs in (("time_embedding", finest), ("add_embedding", sizes.added_width)):
         yield from _linear(f"{name}.linear_1", time, inputs)
         yield from _linear(f"{name}.linear_2", time, time)
@@ -65,7 +65,7 @@ def _unet(sizes: UNetSizes) -> Iterator[Parameter]:
     yield from _attention("mid_block.attentions.0", sizes, len(sizes.widths) - 1)
     yield from _unet_up(sizes, time)
     yield from _norm("conv_norm_out", finest)
-    yield from _convolution("conv_out", _UNET_CHANNELS, finest)
+    yield from _convolution("conv_out", LATENT_CHANNELS, finest)
 
 
 def _unet_up(sizes: UNetSizes, time: int) -> Iterator[Parameter]:

@@ -146,7 +146,7 @@ def _vae_tensors(path: Path) -> dict[str, TensorInfo]:
     if kind is CheckpointKind.VAE:
         header = standardise_vae(header)
     tensors = {name: info for name, info in header.tensors.items() if name.startswith(VAE)}
-    if kind not in (CheckpointKind.VAE, CheckpointKind.SDXL) or not tensors:
+    if not (kind is CheckpointKind.VAE or kind.is_served) or not tensors:
         raise UnsupportedCheckpointError(
             f"{header.name} is {kind.title}{'' if kind.advice else ' without a VAE'}; --vae takes "
             "an SDXL VAE, or an SDXL checkpoint that has one."

@@ -19,6 +19,7 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
+from lpw_sdxl.checkpoint.architecture import INPAINTING_CHANNELS
 from lpw_sdxl.checkpoint.convert import Conversion, read_planned
 from lpw_sdxl.checkpoint.plan import TensorPlan
 from lpw_sdxl.checkpoint.skeleton import parameter_shapes
@@ -150,8 +151,10 @@ def _verify_generation(pipeline: Pipeline, dtype: CheckpointDtype) -> None:
 
     The VAE decodes in float32, because SDXL's overflows in float16.
     """
+    is_inpainting = pipeline.unet.config.in_channels == INPAINTING_CHANNELS
+    draw, picture = _inpainting(pipeline) if is_inpainting else (pipeline, {})
     with torch.inference_mode():
-        latents = pipeline(
+        latents = draw(
             prompt="a",
             num_inference_steps=1,
             guidance_scale=1.0,
@@ -159,6 +162,7 @@ def _verify_generation(pipeline: Pipeline, dtype: CheckpointDtype) -> None:
             height=SMOKE_PIXELS,
             generator=torch.Generator().manual_seed(0),
             output_type="latent",
+            **picture,
         ).images
         if not torch.isfinite(latents).all():
             raise CheckpointError(
@@ -171,6 +175,17 @@ def _verify_generation(pipeline: Pipeline, dtype: CheckpointDtype) -> None:
             raise CheckpointError(
                 "The model's VAE decoded its first step to NaN or infinity; --vae FILE replaces it."
             )
+
+
+def _inpainting(pipeline: Pipeline) -> tuple[Any, dict[str, Any]]:
+    """Return the same parts as Diffusers' pipeline for masks, and a grey picture to repaint all."""
+    from diffusers import StableDiffusionXLInpaintPipeline  # noqa: PLC0415 - as above
+
+    draw = StableDiffusionXLInpaintPipeline(**pipeline.components)
+    draw.set_progress_bar_config(disable=True)
+    size = (SMOKE_PIXELS, SMOKE_PIXELS)
+    picture = {"image": torch.zeros(1, 3, *size), "mask_image": torch.ones(1, 1, *size)}
+    return draw, picture | {"strength": 1.0}
 
 
 @contextmanager

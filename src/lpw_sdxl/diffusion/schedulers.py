@@ -94,17 +94,35 @@ def make_scheduler(
     # Timesteps and sigmas stay on the CPU, where reading one never waits for the device.
     scheduler.set_timesteps(num_inference_steps, device="cpu")
     _drop_surplus_timesteps(scheduler, unet_calls(name, num_inference_steps))
-    # DDIM counts no steps. The others would search for their first timestep.
-    if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(0)
+    begin_at(scheduler, 0)
     return cast("Scheduler", scheduler)
 
 
-def unet_calls(name: SchedulerName, num_inference_steps: int) -> int:
-    """Count the UNet calls of a job; a second-order scheduler makes nearly two a step."""
-    if SCHEDULERS[name].is_second_order:
-        return 2 * num_inference_steps - 1
-    return num_inference_steps
+def begin_at(scheduler: Any, index: int) -> None:
+    """Set the timestep at which a scheduler begins.
+
+    Args:
+        scheduler: one that has taken no step.
+        index: of the timestep; of a second-order scheduler an even one.
+    """
+    # DDIM counts no steps. The others would search for their first timestep.
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(index)
+
+
+def unet_calls(name: SchedulerName, num_inference_steps: int, strength: float = 1.0) -> int:
+    """Count the UNet calls of a job; a second-order scheduler makes nearly two a step.
+
+    Args:
+        name: of the scheduler.
+        num_inference_steps: of the request.
+        strength: the share of the steps that is taken, 0 to 1, rounded down as in Diffusers.
+
+    Returns:
+        0 where the strength leaves no step.
+    """
+    steps = int(num_inference_steps * strength)
+    return max(0, 2 * steps - 1) if SCHEDULERS[name].is_second_order else steps
 
 
 def _parameters(name: SchedulerName) -> Mapping[str, inspect.Parameter]:

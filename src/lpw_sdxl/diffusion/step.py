@@ -14,7 +14,8 @@ import torch
 from lpw_sdxl.conditioning.assembly import Conditioning
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator, size_embedding
 from lpw_sdxl.diffusion.noise import bind_step, copy_to_device
-from lpw_sdxl.diffusion.schedulers import Scheduler
+from lpw_sdxl.diffusion.schedulers import Scheduler, begin_at
+from lpw_sdxl.diffusion.start import Entry, NoiseStart, Start
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.schema import ImageSize
 
@@ -38,7 +39,18 @@ class Guidance:
 
 
 class Denoising:
-    """The denoising of one image, from noise to its final latents.
+    """The denoising of one image, from its start to its final latents.
+
+    Args:
+        conditioning: the encoded prompts.
+        guidance: by the negative prompt.
+        scheduler: made for this image.
+        size: pixels.
+        seed: of all that is random.
+        device: where it runs.
+        loras: of the UNet.
+        start: what is denoised.
+        unet_calls: the number of the scheduler's timesteps that are left; None for all.
 
     Attributes:
         latents: float32 on the device, `[1, 4, height/8, width/8]`.
@@ -57,14 +69,23 @@ class Denoising:
         seed: int,
         device: torch.device,
         loras: LoraSet = NO_LORAS,
+        start: Start = NoiseStart(),  # noqa: B008 - frozen
+        unet_calls: int | None = None,
     ) -> None:
         self.guidance = guidance
         self.size = size
         self.unet_calls_done = 0
         self._scheduler = scheduler
+        timesteps = len(scheduler.timesteps)
+        self._skipped = 0 if unet_calls is None else timesteps - unet_calls
+        begin_at(scheduler, self._skipped)
         generator = seeded_generator(seed)
-        noise = copy_to_device(draw_noise(size, generator), device)
-        self.latents = noise * scheduler.init_noise_sigma
+        beginning = start.begin(
+            Entry(scheduler, self._skipped),
+            lambda: copy_to_device(draw_noise(size, generator), device),
+        )
+        self._kept, self._shown = beginning.kept, beginning.shown
+        self.latents = beginning.latents
         self.denoised = self.latents
         self._take_step = bind_step(scheduler, generator, self.latents)
         self._time_ids = copy_to_device(size_embedding(size), device)
@@ -77,7 +98,7 @@ class Denoising:
     @property
     def unet_calls(self) -> int:
         """Count this image's UNet calls in all, those done included."""
-        return len(self._scheduler.timesteps)
+        return len(self._scheduler.timesteps) - self._skipped
 
     @property
     def is_done(self) -> bool:
@@ -87,7 +108,7 @@ class Denoising:
     @property
     def timestep(self) -> torch.Tensor:
         """Return the timestep of the next UNet call, a scalar on the CPU."""
-        return self._scheduler.timesteps[self.unet_calls_done]
+        return self._scheduler.timesteps[self._skipped + self.unet_calls_done]
 
     @property
     def row_count(self) -> int:
@@ -97,6 +118,8 @@ class Denoising:
     def rows(self) -> list[UnetRow]:
         """Build this image's rows of the next UNet call: negative and positive, or positive."""
         latents = self._scheduler.scale_model_input(self.latents, self.timestep)
+        if self._shown is not None:
+            latents = torch.cat([latents, self._shown], dim=1)
         return [UnetRow(latents, self.timestep, side, self._time_ids) for side in self._sides]
 
     def advance(self, predictions: torch.Tensor) -> None:
@@ -106,15 +129,19 @@ class Denoising:
             predictions: the UNet's output for this image's rows, `[rows, 4, h, w]`.
         """
         prediction = guide(predictions.float(), self.guidance)
-        self.latents, self.denoised = self._take_step(prediction, self.timestep, self.latents)
+        stepped = self._take_step(prediction, self.timestep, self.latents)
         self.unet_calls_done += 1
+        if self._kept is not None:
+            upcoming = None if self.is_done else self.timestep
+            stepped = self._kept.put_back(stepped, self._scheduler, upcoming)
+        self.latents, self.denoised = stepped
 
 
 @dataclass(frozen=True)
 class UnetRow:
     """One row of a UNet call: one image's line, with its prompt or its negative prompt."""
 
-    latents: torch.Tensor  # [1, 4, h, w]
+    latents: torch.Tensor  # [1, 4, h, w], or [1, 9, h, w] with what an inpainting UNet sees
     timestep: torch.Tensor  # scalar, CPU
     prompt: PromptSide
     time_ids: torch.Tensor  # [6]

@@ -4,7 +4,7 @@ Torch's group norm computes each of its 32 groups on one of a GPU's more than 10
 and its attention computes in more precision than the convolutions beside it. A general reduction
 uses the whole device, and products in TF32, which the convolutions use too, its matrix units. A
 decode of 1024 x 1024 takes an H200 59 ms instead of 115, of which the norms save 45
-(benchmarks/results/gpu_vae.json).
+(benchmarks/results/gpu_vae.json). The encoder has the same layers.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ MAX_SCORES = 1 << 26
 
 
 def install_fast_layers(vae: Any) -> None:
-    """Replace how a VAE's decoder computes its group norms and its attention; no weight changes.
+    """Replace how a VAE computes its group norms and its attention; no weight changes.
 
     Args:
         vae: Diffusers' AutoencoderKL. Inputs that are not float32 on a CUDA device are computed by
             torch's own functions, as before.
     """
-    for module in vae.decoder.modules():
-        if isinstance(module, torch.nn.GroupNorm):
-            module.forward = partial(_normalise, module)  # type: ignore[method-assign]
-    for attention in vae.decoder.mid_block.attentions:
-        if attention is not None:
-            attention.set_processor(SpatialAttention())
+    for half in (vae.encoder, vae.decoder):
+        for module in half.modules():
+            if isinstance(module, torch.nn.GroupNorm):
+                module.forward = partial(_normalise, module)  # type: ignore[method-assign]
+        for attention in half.mid_block.attentions:
+            if attention is not None:
+                attention.set_processor(SpatialAttention())
 
 
 def is_slow_in_torch(states: torch.Tensor) -> bool:

@@ -9,11 +9,11 @@ from functools import partial
 
 import torch
 
-from lpw_sdxl.diffusion.decoder import SMALL_TILE_PIXELS
 from lpw_sdxl.diffusion.denoiser import prompt_arguments
 from lpw_sdxl.diffusion.latents import LATENT_CHANNELS
 from lpw_sdxl.diffusion.offloader import Offloader
 from lpw_sdxl.diffusion.pipeline import Pipeline
+from lpw_sdxl.diffusion.vae import SMALL_TILE_PIXELS
 from lpw_sdxl.engine.faults import Fault, classify
 from lpw_sdxl.engine.hardware import describe_hardware
 from lpw_sdxl.engine.memory import Footprint, MemoryPlan, MemoryRequest, plan_memory
@@ -166,7 +166,7 @@ def _run_unet(pipeline: Pipeline, size: ImageSize, rows: int) -> None:
     pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
     zeros = partial(torch.zeros, device=pipeline.device, dtype=pipeline.dtype)
     pipeline.unet(
-        zeros(rows, LATENT_CHANNELS, size.height // LATENT_SCALE, size.width // LATENT_SCALE),
+        zeros(rows, config.in_channels, size.height // LATENT_SCALE, size.width // LATENT_SCALE),
         torch.full((rows,), 500.0, device=pipeline.device),
         **prompt_arguments(
             zeros(rows, PROMPT_TOKENS, config.cross_attention_dim),

@@ -54,6 +54,7 @@ class ModelDescription(_Closed):
     ema: bool
     vae: str
     ignored: dict[str, Count]
+    inpainting: Annotated[bool, Field(description="Whether the UNet sees masks.")]
     created: str
     importer_version: str
     source_autov2: AutoV2

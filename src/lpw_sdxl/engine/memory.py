@@ -13,9 +13,9 @@ from lpw_sdxl.cuda_driver import (
     read_torch_build,
     refuse_silent_cpu,
 )
-from lpw_sdxl.diffusion.decoder import SMALL_TILE_PIXELS
 from lpw_sdxl.diffusion.denoiser import MAX_KEPT_TOKENS
 from lpw_sdxl.diffusion.graphs import MAX_GRAPHS
+from lpw_sdxl.diffusion.vae import SMALL_TILE_PIXELS
 from lpw_sdxl.engine.description import HardwareDescription, MemoryDescription
 from lpw_sdxl.engine.offload import DeviceMemory, decide_offload
 from lpw_sdxl.engine.policy import ACTIVE_CALLS

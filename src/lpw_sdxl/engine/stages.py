@@ -6,16 +6,19 @@ Errors are raised as they come; faults.py decides which jobs fail by them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from lpw_sdxl.diffusion.decoder import Decoder, Pixels
 from lpw_sdxl.diffusion.denoiser import Denoiser
+from lpw_sdxl.diffusion.encoder import Encoder
 from lpw_sdxl.diffusion.offloader import Offloader
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.preview import Preview
 from lpw_sdxl.diffusion.schedulers import make_scheduler
+from lpw_sdxl.diffusion.start import Start
+from lpw_sdxl.diffusion.start_encoder import StartEncoder
 from lpw_sdxl.diffusion.step import Denoising
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.memory import MemoryPlan
@@ -52,6 +55,9 @@ class Stages:
         if self.adapters is not None:
             self.offloader.before_move = self.adapters.reset
         self.decoder = Decoder(pipeline.vae, plan.tile_above_pixels)
+        self._starts = StartEncoder(
+            Encoder(pipeline.vae, plan.tile_above_pixels), pipeline.unet.config.in_channels
+        )
         self._pipeline = pipeline
         self._denoiser = Denoiser(
             pipeline.unet,
@@ -69,11 +75,18 @@ class Stages:
 
     def encode(self, jobs: Sequence[Job]) -> None:
         """Encode the prompts of jobs together and draw their noise."""
+        starts = {job: self._make_start(job) for job in jobs}
         self.offloader.require("prompt_encoder")
         for loras, some in _group_by_text_loras(jobs).items():
-            self._encode(some, loras)
+            self._encode(some, loras, starts)
 
-    def _encode(self, jobs: Sequence[Job], loras: LoraSet) -> None:
+    def _make_start(self, job: Job) -> Start:
+        """Make what a job denoises; an inpainting UNet needs the VAE for it."""
+        if self._starts.encodes_text(job.spec.size):
+            self.offloader.require("vae")
+        return self._starts.start_of_text(job.spec.size)
+
+    def _encode(self, jobs: Sequence[Job], loras: LoraSet, starts: Mapping[Job, Start]) -> None:
         """Encode the prompts of jobs whose text encoders have the same LoRAs."""
         adapters = self.adapters
         conditionings = self._pipeline.prompt_encoder.encode_many(
@@ -96,6 +109,8 @@ class Stages:
                 seed=record.seed,
                 device=self._pipeline.device,
                 loras=job.spec.loras.unet,
+                start=starts[job],
+                unet_calls=job.spec.unet_calls,
             )
             prompt, negative_prompt = job.spec.prompts.texts
             logger.info(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lpw_sdxl import __version__
 from lpw_sdxl.checkpoint.inspect import CheckpointSummary, Prediction, PredictionType
+from lpw_sdxl.checkpoint.kinds import CheckpointKind
 from lpw_sdxl.checkpoint.plan import NO_PART, ConversionPlan
 from lpw_sdxl.checkpoint.selection import Checkpoint, Selection, open_checkpoint
 from lpw_sdxl.errors import CheckpointError
@@ -114,6 +115,7 @@ class CheckpointImporter:
             ema=self.selection.use_ema,
             vae=self._vae_label(),
             ignored=ignored,
+            inpainting=opened.summary.kind is CheckpointKind.SDXL_INPAINTING,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             importer_version=__version__,
             files={},

@@ -56,7 +56,7 @@ def inspect_file(path: Path) -> list[Row]:
 
 def _plan_rows(header: CheckpointHeader, summary: CheckpointSummary) -> list[Row]:
     """List what the import of an SDXL checkpoint would leave out, or why it would refuse it."""
-    if summary.kind is not CheckpointKind.SDXL:
+    if not summary.kind.is_served:
         return []
     if not summary.has_vae:
         header = _with_sdxl_vae(header)

@@ -15,6 +15,7 @@ from lpw_sdxl.errors import AddonError, InvalidRequestError
 from lpw_sdxl.lora.formulas import FactorTensors, compute_bias_change, compute_weight_change
 from lpw_sdxl.lora.library import LoraLibrary, layer_name
 from lpw_sdxl.lora.sets import LoraSet
+from lpw_sdxl.lora.targets import latent_inputs
 from lpw_sdxl.weights.component import Component
 
 logger = logging.getLogger(__name__)
@@ -95,20 +96,27 @@ class Network:
     def _merge_layer(self, path: str, parts: Sequence[_Part], device: torch.device) -> LayerWeights:
         with torch.no_grad():
             base = self.base[path].to(device)
-            own = base.weight
-            weight = own.float().clone(memory_format=torch.preserve_format)
+            own = self._changed_part(path, base.weight)
+            weight = base.weight.float().clone(memory_format=torch.preserve_format)
+            changed = self._changed_part(path, weight)
             bias = None if base.bias is None else base.bias.float().clone()
             for name, strength, stored in parts:
                 factors = {factor: tensor.to(device) for factor, tensor in stored.items()}
                 try:
-                    weight.add_(compute_weight_change(own, factors), alpha=strength)
+                    changed.add_(compute_weight_change(own, factors), alpha=strength)
                 except AddonError as error:  # of an earlier version's import
                     logger.warning("the LoRA %s can't be used: %s", name, error)
                     raise _unusable(name) from error
                 shift = compute_bias_change(factors)
                 if bias is not None and shift is not None:
                     bias.add_(shift, alpha=strength)
-            return LayerWeights(weight.to(own.dtype), None if bias is None else bias.to(own.dtype))
+            dtype = base.weight.dtype
+            return LayerWeights(weight.to(dtype), None if bias is None else bias.to(dtype))
+
+    def _changed_part(self, path: str, weight: Tensor) -> Tensor:
+        """View the part of a layer's weight that LoRAs change: all of it, or some inputs."""
+        inputs = latent_inputs(self.component, path, tuple(weight.shape))
+        return weight if inputs is None else weight[:, :inputs]
 
     def _refuse_overflow(
         self, parts: Mapping[str, Sequence[_Part]], merged: MergedWeights, device: torch.device

@@ -143,6 +143,7 @@ def _refuse_other_file(header: CheckpointHeader, names: str) -> NoReturn:
 
 _OTHER_COMMANDS = {
     CheckpointKind.SDXL: "import it with `checkpoint`",
+    CheckpointKind.SDXL_INPAINTING: "import it with `checkpoint`",
     CheckpointKind.EMBEDDING: "import it with `embedding`",
 }
 

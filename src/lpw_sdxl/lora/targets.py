@@ -13,6 +13,9 @@ from lpw_sdxl.weights.header import read_header
 
 Shape = tuple[int, ...]
 
+INPUT_MODULE = "conv_in"
+LATENT_INPUTS = 4
+
 _WEIGHT = ".weight"
 # Transformers 5.6 names the first encoder's table without the `text_model.` before it.
 _EMBEDDING_TABLE = "embeddings.token_embedding"
@@ -47,8 +50,11 @@ def read_targets(model_directory: Path) -> TargetModules:
 
 
 def targets_of(shapes: Mapping[Component, Mapping[str, Shape]]) -> TargetModules:
-    """Return the modules that parameters of these names and shapes belong to, sorted by path."""
-    return {component: _modules(shapes[component]) for component in LORA_COMPONENTS}
+    """Return the modules that parameters of these names and shapes belong to, sorted by path.
+
+    Models that differ only in the inputs that no LoRA changes have the same modules.
+    """
+    return {component: _modules(component, shapes[component]) for component in LORA_COMPONENTS}
 
 
 def signature(targets: TargetModules) -> str:
@@ -72,8 +78,26 @@ def encoder_widths(targets: TargetModules) -> tuple[int, int]:
     return first, second
 
 
-def _modules(shapes: Mapping[str, Shape]) -> dict[str, TargetModule]:
+def latent_inputs(component: Component, path: str, weight: Shape) -> int | None:
+    """Return how many inputs of a module a LoRA changes, where that is not all of them.
+
+    An inpainting model's first convolution takes a mask and a picture behind the 4 channels of the
+    latents. LoRAs are trained without, and change what is done with the latents, as in A1111.
+    """
+    is_first = component is Component.UNET and path == INPUT_MODULE
+    return LATENT_INPUTS if is_first and len(weight) > 1 and weight[1] > LATENT_INPUTS else None
+
+
+def _modules(component: Component, shapes: Mapping[str, Shape]) -> dict[str, TargetModule]:
     paths = sorted(name.removesuffix(_WEIGHT) for name in shapes if name.endswith(_WEIGHT))
     return {
-        path: TargetModule(shapes[path + _WEIGHT], shapes.get(f"{path}.bias")) for path in paths
+        path: TargetModule(
+            _changed_shape(component, path, shapes[path + _WEIGHT]), shapes.get(f"{path}.bias")
+        )
+        for path in paths
     }
+
+
+def _changed_shape(component: Component, path: str, weight: Shape) -> Shape:
+    inputs = latent_inputs(component, path, weight)
+    return weight if inputs is None else (weight[0], inputs, *weight[2:])

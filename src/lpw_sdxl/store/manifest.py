@@ -123,6 +123,7 @@ class Manifest(EntryManifest):
         ema: whether the UNet has the checkpoint's averaged weights.
         vae: name and SHA-256 of the file that the VAE was taken from, or empty for the checkpoint.
         ignored: number of unused tensors by the reason that they are left out.
+        inpainting: whether the UNet sees a mask and what is not masked.
     """
 
     FORMAT_VERSION = 2
@@ -135,6 +136,7 @@ class Manifest(EntryManifest):
     ema: bool
     vae: str
     ignored: Mapping[str, int]
+    inpainting: bool = False  # earlier versions imported no others
 
     @classmethod
     def unusable(cls, directory: Path, what: str, known: Self | None = None) -> ModelError:

@@ -1,0 +1,298 @@
+"""Pictures from pictures and masks against Diffusers' own pipelines, to one grey level."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from diffusers import (
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLInpaintPipeline,
+    TCDScheduler,
+)
+from PIL import Image
+
+from lpw_sdxl.conditioning.assembly import Conditioning
+from lpw_sdxl.diffusion.decoder import Decoder
+from lpw_sdxl.diffusion.denoiser import Denoiser
+from lpw_sdxl.diffusion.encoder import Encoder
+from lpw_sdxl.diffusion.latents import seeded_generator
+from lpw_sdxl.diffusion.pipeline import Pipeline
+from lpw_sdxl.diffusion.schedulers import make_scheduler, unet_calls
+from lpw_sdxl.diffusion.start_encoder import StartEncoder, StartPicture
+from lpw_sdxl.diffusion.step import Denoising, Guidance
+from lpw_sdxl.scheduler_table import SchedulerName
+from lpw_sdxl.schema import ImageSize, MaskedContent
+from lpw_sdxl.settings import Settings
+from stock_schedulers import stock_scheduler
+from tests.forge.inpainting import widen_unet
+
+CPU = torch.device("cpu")
+NEVER = 2**40  # pixels: nothing is tiled above so many
+SEED = 23
+STEPS = 10
+Pixels = npt.NDArray[np.uint8]
+SIZES = [ImageSize(64, 96), ImageSize(104, 72)]
+STRENGTHS = [0.1, 0.5, 0.75, 1.0]
+
+
+def draw_picture(size: ImageSize, seed: int = 0) -> Pixels:
+    """Colours that change over the picture, with some noise."""
+    drawn = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0 : size.height, 0 : size.width]
+    waves = [np.sin(rows / a + columns / b) for a, b in drawn.uniform(5, 30, (3, 2))]
+    levels = np.stack(waves, axis=-1) * 90 + 128 + drawn.normal(0, 8, (*size, 3))
+    return levels.clip(0, 255).astype(np.uint8)
+
+
+def draw_mask(size: ImageSize) -> Pixels:
+    """A disc with a soft edge: its levels lie on both sides of half, and on it."""
+    rows, columns = np.mgrid[0 : size.height, 0 : size.width]
+    distance = np.hypot(rows - size.height * 0.45, columns - size.width * 0.6)
+    return (128 + (size.height / 3 - distance) * 12).clip(0, 255).astype(np.uint8)
+
+
+class Model:
+    """Our way of a picture and Diffusers', with the same weights."""
+
+    def __init__(self, pipeline: Pipeline, unet: Any, stock_unet: Any, stock_vae: Any) -> None:
+        self.config = pipeline.scheduler_config
+        self.conditioning = pipeline.prompt_encoder.encode("a (fox:1.2)", "blurry")
+        self.channels = unet.config.in_channels
+        self.denoiser = Denoiser(unet, CPU)
+        self.decoder = Decoder(pipeline.vae, NEVER)
+        self.starts = StartEncoder(Encoder(pipeline.vae, NEVER), self.channels)
+        self._stock_unet, self._stock_vae = stock_unet, stock_vae
+
+    def denoising(
+        self,
+        picture: StartPicture | None,
+        scheduler: SchedulerName,
+        strength: float = 1.0,
+        *,
+        size: ImageSize = SIZES[0],
+        guidance: float = 5.0,
+        seed: int = SEED,
+        conditioning: Conditioning | None = None,
+    ) -> Denoising:
+        start = (
+            self.starts.start_of_text(size)
+            if picture is None
+            else self.starts.start_of_picture(picture, is_seen=strength < 1)
+        )
+        return Denoising(
+            conditioning=conditioning or self.conditioning,
+            guidance=Guidance(guidance),
+            scheduler=make_scheduler(scheduler, self.config, STEPS),
+            size=size if picture is None else picture.size,
+            seed=seed,
+            device=CPU,
+            start=start,
+            unet_calls=unet_calls(scheduler, STEPS, strength),
+        )
+
+    def draw(self, group: Sequence[Denoising]) -> list[Pixels]:
+        """Denoise together as long as there are UNet calls left, and decode."""
+        with torch.inference_mode():
+            while left := [one for one in group if not one.is_done]:
+                rows = sum(one.row_count for one in left)
+                predictions = self.denoiser.predict(left, [range(rows)])
+                for one, prediction in zip(left, predictions, strict=True):
+                    one.advance(prediction)
+            return [self.decoder.decode(one.latents) for one in group]
+
+    def draw_stock(
+        self,
+        picture: StartPicture,
+        scheduler: SchedulerName,
+        strength: float,
+        *,
+        guidance: float = 5.0,
+        seed: int = SEED,
+    ) -> Pixels:
+        """Draw with Diffusers' own pipeline for such a start."""
+        theirs = stock_scheduler(scheduler, self.config, seed)
+        parts = {"unet": self._stock_unet, "vae": self._stock_vae, "scheduler": theirs}
+        texts: dict[str, Any] = dict.fromkeys(
+            ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+        )
+        arguments: dict[str, Any] = {"image": Image.fromarray(picture.pixels)}
+        if picture.mask is None:
+            pipeline = StableDiffusionXLImg2ImgPipeline(**parts, **texts)
+        else:
+            pipeline = StableDiffusionXLInpaintPipeline(**parts, **texts)
+            arguments |= {"mask_image": Image.fromarray(picture.mask), **picture.size._asdict()}
+        pipeline.set_progress_bar_config(disable=True)
+        embeds = self.conditioning
+        image = pipeline(
+            prompt_embeds=embeds.prompt_embeds[None],
+            negative_prompt_embeds=embeds.negative_prompt_embeds[None],
+            pooled_prompt_embeds=embeds.pooled_prompt_embeds[None],
+            negative_pooled_prompt_embeds=embeds.negative_pooled_prompt_embeds[None],
+            strength=strength,
+            num_inference_steps=STEPS,
+            guidance_scale=guidance,
+            generator=seeded_generator(seed),
+            # The pipeline turns off whatever noise `eta` scales; the TCD scheduler's own is 0.3.
+            eta=0.3 if isinstance(theirs, TCDScheduler) else 0.0,
+            output_type="np",
+            **arguments,
+        ).images[0]
+        return (image * 255).round().astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def models(model_directory: Path) -> dict[int, Model]:
+    """Models by the channels of their UNets."""
+    ours, theirs, wide = (Pipeline.load(model_directory, CPU, Settings()) for _ in range(3))
+    return {
+        4: Model(ours, ours.unet, theirs.unet, theirs.vae),
+        9: Model(wide, widen_unet(wide.unet), widen_unet(theirs.unet), theirs.vae),
+    }
+
+
+def furthest(one: Pixels, other: Pixels) -> int:
+    assert one.shape == other.shape
+    return int(np.abs(one.astype(int) - other.astype(int)).max())
+
+
+class Kind(NamedTuple):
+    """A kind of start: whether there is a mask, and the channels of the UNet."""
+
+    is_masked: bool
+    channels: int
+
+
+class Case(NamedTuple):
+    """One picture to compare."""
+
+    kind: Kind
+    strength: float
+    size: ImageSize
+    name: SchedulerName
+    is_usual: bool
+
+    @property
+    def parameter(self) -> Any:
+        """The parameter of a test, which is slow where the case is not one of the usual ones."""
+        what = f"{'mask' if self.kind.is_masked else 'picture'}-{self.kind.channels}-channels"
+        mark = pytest.mark.thorough if self.is_usual else pytest.mark.slow
+        return pytest.param(self, id=f"{what}-{self.strength}-{self.name}", marks=mark)
+
+
+KINDS = [Kind(False, 4), Kind(True, 4), Kind(True, 9)]
+USUAL = [
+    (SchedulerName.EULER, SchedulerName.EULER_ANCESTRAL),
+    (SchedulerName.DPMPP_2M_KARRAS, SchedulerName.DPMPP_SDE),
+    (SchedulerName.DDIM, SchedulerName.HEUN),
+]
+CASES = [
+    Case(kind, strength, SIZES[(i + j) % 2], name, name in USUAL[(i + j) % len(USUAL)])
+    for i, kind in enumerate(KINDS)
+    for j, strength in enumerate(STRENGTHS)
+    for name in SchedulerName
+]
+
+
+# Diffusers' DPM++ SDE passes torchsde times past the ends of its path, by rounding.
+@pytest.mark.filterwarnings("ignore:Should have t[ab]:UserWarning:torchsde")
+@pytest.mark.parametrize("case", [case.parameter for case in CASES])
+def test_it_is_the_picture_of_diffusers(models: dict[int, Model], case: Case) -> None:
+    model = models[case.kind.channels]
+    mask = draw_mask(case.size) if case.kind.is_masked else None
+    picture = StartPicture(draw_picture(case.size), mask)
+    [ours] = model.draw([model.denoising(picture, case.name, case.strength)])
+    assert furthest(ours, model.draw_stock(picture, case.name, case.strength)) <= 1
+
+
+def test_24_cases_are_usual_with_each_scheduler_in_each_kind() -> None:
+    usual = [case for case in CASES if case.is_usual]
+    assert len(usual) == 24
+    assert len({(case.kind, case.name) for case in usual}) == len(KINDS) * 6
+    assert {case.strength for case in usual} == {*STRENGTHS}
+
+
+@pytest.mark.parametrize("channels", [4, 9])
+def test_without_guidance_it_is_the_picture_of_diffusers(
+    models: dict[int, Model], channels: int
+) -> None:
+    model = models[channels]
+    picture = StartPicture(draw_picture(SIZES[0]), draw_mask(SIZES[0]))
+    name = SchedulerName.EULER_ANCESTRAL
+    [ours] = model.draw([model.denoising(picture, name, 0.5, guidance=1.0)])
+    assert furthest(ours, model.draw_stock(picture, name, 0.5, guidance=1.0)) <= 1
+
+
+@pytest.mark.parametrize("strength", [None, 0.5, 1.0], ids=["text", "0.5", "1.0"])
+def test_without_a_mask_an_inpainting_model_repaints_all(
+    models: dict[int, Model], strength: float | None
+) -> None:
+    model, size = models[9], SIZES[1]
+    pixels = draw_picture(size)
+    picture = None if strength is None else StartPicture(pixels)
+    name = SchedulerName.EULER_ANCESTRAL
+    [ours] = model.draw([model.denoising(picture, name, strength or 1.0, size=size)])
+    all_masked = StartPicture(pixels, np.full(size, 255, np.uint8))
+    assert furthest(ours, model.draw_stock(all_masked, name, strength or 1.0)) <= 1
+
+
+@pytest.mark.parametrize("channels", [4, 9])
+def test_in_company_a_picture_is_the_one_that_it_is_alone(
+    models: dict[int, Model], channels: int
+) -> None:
+    """Texts, pictures and masks of several strengths share each other's calls."""
+    model, size = models[channels], SIZES[0]
+    longer = torch.cat([model.conditioning.prompt_embeds] * 2)
+    other = replace(model.conditioning, prompt_embeds=longer)
+
+    def begin() -> list[Denoising]:
+        picture = StartPicture(draw_picture(size))
+        masked = StartPicture(draw_picture(size, 1), draw_mask(size))
+        noisy = replace(masked, content=MaskedContent.LATENT_NOISE)
+        return [
+            model.denoising(None, SchedulerName.EULER_ANCESTRAL, size=size, seed=1),
+            model.denoising(picture, SchedulerName.DPMPP_2M, 0.5, seed=2, guidance=1.0),
+            model.denoising(masked, SchedulerName.EULER_ANCESTRAL, 0.75, seed=3),
+            model.denoising(masked, SchedulerName.HEUN, 1.0, seed=4, conditioning=other),
+            model.denoising(noisy, SchedulerName.DPMPP_SDE, 0.9, seed=5),
+            model.denoising(picture, SchedulerName.DDIM, 0.1, seed=6),
+        ]
+
+    together = model.draw(begin())
+    alone = [model.draw([one])[0] for one in begin()]
+    assert max(furthest(*pair) for pair in zip(together, alone, strict=True)) <= 1
+    assert min(furthest(a, b) for a, b in itertools.combinations(alone, 2)) > 8
+
+
+@pytest.mark.parametrize("channels", [4, 9])
+@pytest.mark.parametrize("is_masked", [False, True], ids=["picture", "mask"])
+def test_a_seed_decides_the_picture(
+    models: dict[int, Model], channels: int, is_masked: bool
+) -> None:
+    model, size = models[channels], SIZES[0]
+    picture = StartPicture(draw_picture(size), draw_mask(size) if is_masked else None)
+
+    def draw(seed: int) -> Pixels:
+        begun = model.denoising(picture, SchedulerName.EULER_ANCESTRAL, 0.5, seed=seed)
+        return model.draw([begun])[0]
+
+    np.testing.assert_array_equal(draw(1), draw(1))
+    assert furthest(draw(1), draw(2)) > 8
+
+
+@pytest.mark.parametrize("channels", [4, 9])
+def test_each_content_of_the_mask_is_another_picture(
+    models: dict[int, Model], channels: int
+) -> None:
+    model, size = models[channels], SIZES[0]
+    contents = [content for content in MaskedContent if content is not MaskedContent.FILL]
+    starts = [StartPicture(draw_picture(size), draw_mask(size), content) for content in contents]
+    drawn = [model.draw([model.denoising(start, SchedulerName.EULER, 0.5)])[0] for start in starts]
+    assert min(furthest(a, b) for a, b in itertools.combinations(drawn, 2)) > 8
