@@ -5,10 +5,7 @@ from __future__ import annotations
 
 from bad_requests.case import GOOD, Bad, item
 
-KNOWN = (
-    "; /info lists the known ones (2). What was imported since the service started is known after "
-    "its next start."
-)
+KNOWN = "; /info lists the known ones (2)."
 
 # fmt: off
 CASES: dict[str, list[Bad]] = {

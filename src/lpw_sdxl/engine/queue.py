@@ -262,4 +262,5 @@ class JobQueue:
         now = time.monotonic()
         after_others = self._promised_until + own_s
         self._promised_until = min(max(now + room_s, after_others), now + MAX_RETRY_AFTER_S)
-        return max(1, math.ceil(self._promised_until - now))
+        # The difference of two large numbers may be a little more than what was added.
+        return min(max(1, math.ceil(self._promised_until - now)), MAX_RETRY_AFTER_S)
