@@ -14,6 +14,7 @@ from lpw_sdxl.cuda_driver import (
     Driver,
     TorchBuild,
     find_cuda_obstacle,
+    find_gpu_obstacle,
     read_driver,
     read_torch_build,
     refuse_silent_cpu,
@@ -189,3 +190,28 @@ def test_what_is_small_wanted_or_has_a_gpu_is_served(
     wanted: str, size: int, obstacle: str | None
 ) -> None:
     refuse_silent_cpu(wanted, size, obstacle)
+
+
+@pytest.mark.parametrize(
+    ("capability", "built_for", "needed"),
+    [
+        ((9, 0), ["sm_75", "sm_80", "sm_90", "sm_120"], None),
+        ((8, 9), ["sm_75", "sm_80", "sm_86", "sm_90a"], None),
+        ((12, 0), ["sm_80", "compute_90"], None),
+        ((6, 1), ["sm_75", "sm_80"], "7.5"),
+        ((7, 0), ["sm_75", "compute_120"], "7.5"),
+        ((9, 0), ["sm_100"], "10.0"),
+        ((6, 1), [], None),
+    ],
+)
+def test_a_gpu_older_than_all_that_torch_is_built_for_is_named(
+    capability: tuple[int, int], built_for: list[str], needed: str | None
+) -> None:
+    told = find_gpu_obstacle(capability, built_for, "NVIDIA X")
+    if needed is None:
+        assert told is None
+    else:
+        own = ".".join(map(str, capability))
+        assert told is not None
+        assert f"NVIDIA X has compute capability {own}, and the installed torch" in told
+        assert f"is built for {needed} or newer" in told

@@ -10,7 +10,7 @@ import ctypes
 import importlib.util
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ KERNEL_MODULE = Path("/sys/module/nvidia/version")
 NEEDED_DRIVERS = {11: "450.80.02", 12: "525.60.13", 13: "580"}
 """The oldest driver for each major version of CUDA, by NVIDIA's table of minor version
 compatibility."""
+_ARCHITECTURE = re.compile(r"(?:sm|compute)_([0-9]+)[a-z]?")
 _TORCH_CUDA = re.compile(r"^cuda\b[^=]*= *['\"](\d+)\.(\d+)", re.MULTILINE)
 _TORCH_VERSION = re.compile(r"^__version__ *= *['\"]([^'\"]+)", re.MULTILINE)
 
@@ -143,6 +144,28 @@ def find_cuda_obstacle(driver: Driver | None, torch: TorchBuild) -> str | None:
         code = f", whose cuInit answers {driver.failure}," if driver.failure else ""
         return f"the NVIDIA driver{code} shows no GPU{hidden}"
     return None
+
+
+def find_gpu_obstacle(
+    capability: tuple[int, int], built_for: Sequence[str], name: str
+) -> str | None:
+    """Return why torch has no code for a GPU, as a part of a sentence; None if it has.
+
+    Args:
+        capability: of the GPU.
+        built_for: as `torch.cuda.get_arch_list` lists them, such as `sm_80` and `compute_90`.
+        name: of the GPU.
+    """
+    numbers = [int(digits[1]) for one in built_for if (digits := _ARCHITECTURE.fullmatch(one))]
+    own = 10 * capability[0] + capability[1]
+    # Code for an older minor version runs, and what is only compiled to PTX runs on all newer ones.
+    if not numbers or own >= min(numbers):
+        return None
+    return (
+        f"{name} has compute capability {capability[0]}.{capability[1]}, and the installed torch is"
+        f" built for {min(numbers) // 10}.{min(numbers) % 10} or newer; a newer GPU, or a torch for"
+        " an older CUDA, would be right"
+    )
 
 
 def refuse_silent_cpu(wanted: str, model_bytes: int, obstacle: str | None) -> None:

@@ -83,12 +83,12 @@ class AddonNotReadError(InvalidRequestError):
     """A LoRA whose file is still being read; the same request in a moment would be right.
 
     Attributes:
-        key: of the LoRA in `pending`.
+        pending: the file, as the registry has it.
     """
 
-    def __init__(self, message: str, *, field: str | None = None, key: str = "") -> None:
+    def __init__(self, message: str, *, field: str | None = None, pending: object = None) -> None:
         super().__init__(message, field=field)
-        self.key = key
+        self.pending = pending
 
 
 class InvalidPromptError(RequestError):

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from lpw_sdxl.addon import loose, loose_file, loose_folder
 from lpw_sdxl.addon.loose_folder import LooseFolder
-from lpw_sdxl.addon.registry import Finding, Registry
+from lpw_sdxl.addon.registry import Finding, Found, Registry
 from lpw_sdxl.errors import AddonNotReadError, InvalidRequestError
 from lpw_sdxl.lora.targets import TargetModules, encoder_widths, read_targets
 from lpw_sdxl.store.kind import AddonKind
@@ -67,19 +67,22 @@ def write(root: Path, targets: TargetModules) -> Callable[..., Path]:
     return write
 
 
-def look_until(folder: LooseFolder, is_so: Callable[[Finding], bool]) -> Finding:
+def look(folder: LooseFolder) -> Registry:
+    return Registry.of([folder.look()])
+
+
+def look_until(folder: LooseFolder, is_so: Callable[[Registry], bool]) -> Finding:
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         finding = folder.look()
-        if is_so(finding):
+        if is_so(Registry.of([finding])):
             return finding
         time.sleep(0.02)
     raise AssertionError(folder.look())
 
 
 def settled(folder: LooseFolder) -> Registry:
-    finding = look_until(folder, lambda finding: not finding.pending)
-    return Registry.of([finding])
+    return Registry.of([look_until(folder, lambda registry: not registry.pending)])
 
 
 def names(registry: Registry) -> list[str]:
@@ -124,7 +127,7 @@ def test_two_of_one_name_are_known_with_their_folders(folder: LooseFolder, write
     with pytest.raises(InvalidRequestError) as caught:
         registry.lora("detail", FIELD)
     assert str(caught.value) == (
-        "Several LoRAs are named 'detail'; with its folder, a name means one: "
+        "Several LoRAs are named 'detail'; written as they are, names mean one: "
         "'faces/detail', 'places/Detail'."
     )
     assert registry.lora("places/detail", FIELD).file.parent.name == "places"
@@ -132,26 +135,55 @@ def test_two_of_one_name_are_known_with_their_folders(folder: LooseFolder, write
     assert one.key != other.key
 
 
-def test_a_name_that_differs_in_a_sign_alone_never_means_another_file(
+@pytest.mark.parametrize(
+    ("one", "other", "asked"),
+    [
+        ("my lora", "my-lora", "my_lora!"),
+        ("Case", "case", "CASE"),
+        ("a-x", "a/x", "A x"),
+        ("c d/z", "c-d/z", "c.d/z"),
+    ],
+)
+def test_a_name_that_differs_in_signs_alone_never_means_another_file(
+    folder: LooseFolder, write, one: str, other: str, asked: str
+) -> None:
+    paths = {one: write(one, seed=1), other: write(other, seed=2)}
+    registry = settled(folder)
+    for name, path in paths.items():
+        assert registry.lora(name, FIELD).file == path
+    with pytest.raises(InvalidRequestError) as caught:
+        registry.lora(asked, FIELD)
+    assert str(paths) not in str(caught.value)
+
+
+def test_an_imported_lora_has_its_name_and_a_file_in_a_sub_folder_its_own(
     folder: LooseFolder, write
 ) -> None:
-    write("my lora", seed=1)
-    write("my-lora", seed=2)
-    registry = settled(folder)
-    [known] = registry.loras.values()
-    assert registry.lora(known.manifest.name, FIELD) is known
-    other = {"my lora", "my-lora"} - {known.manifest.name}
-    with pytest.raises(InvalidRequestError, match="Several LoRAs are named"):
-        registry.lora(*other, FIELD)
+    path = write("sub/copied")
+    write("copied", seed=2)
+    settled(folder)
+    [loose_one] = [one for one in folder.look() if one.full_name == "copied"]
+    entry = loose_one.content
+    registry = Registry.of([(Found(AddonKind.LORA, "Copied", "Copied", entry),), folder.look()])
+    assert registry.lora("copied", FIELD) is entry
+    assert registry.lora("sub/copied", FIELD).file == path
+
+
+def test_what_does_not_fit_keeps_no_name_from_a_file_that_does(folder: LooseFolder, write) -> None:
+    write("copied")
+    settled(folder)
+    for keeps_name in (False, True):
+        bad = Found(AddonKind.LORA, "copied", "copied", "for another model", keeps_name)
+        registry = Registry.of([(bad,), folder.look()])
+        assert names(registry) == ([] if keeps_name else ["copied"])
 
 
 def test_what_is_being_read_is_told_apart_from_what_is_unknown(folder: LooseFolder, write) -> None:
     write("x")
-    finding = folder.look()
     with pytest.raises(AddonNotReadError, match="The LoRA 'X' is still being read") as caught:
-        Registry.of([finding]).lora("X", FIELD)
+        look(folder).lora("X", FIELD)
     assert (caught.value.status, caught.value.field) == (400, FIELD)
-    reading = finding.pending[caught.value.key].when_read()
+    reading = caught.value.pending.when_read()
     assert not reading.done()
     settled(folder)
     assert reading.result(PATIENCE_S) is None
@@ -170,8 +202,7 @@ def test_a_file_that_grows_is_not_read_and_a_truncated_one_only_by_its_header(
     path = root / "slow.safetensors"
     for end in range(len(whole) // 6, len(whole), len(whole) // 6):
         path.write_bytes(whole[:end])
-        finding = folder.look()
-        assert "lora-slow" in finding.pending
+        assert "lora-slow" in look(folder).pending
     assert not hashed
     assert not caplog.records
     look_until(folder, lambda finding: "lora-slow" in finding.unusable)  # it stopped growing
@@ -204,7 +235,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_anew(
     first = path.read_bytes()
     look_until(folder, lambda _: begun.is_set())
     write("x", seed=2)
-    waiting = folder.look().pending["lora-x"].when_read()
+    waiting = look(folder).pending["lora-x"].when_read()
     go_on.set()
     registry = settled(folder)
     assert path.read_bytes() != first
@@ -229,7 +260,7 @@ def test_what_is_asked_for_is_read_first(
     for index in range(6):
         write(f"lora-{index}", seed=index)
     look_until(folder, lambda _: begun.is_set())
-    folder.look().pending["lora-lora-4"].when_read()
+    look(folder).pending["lora-lora-4"].when_read()
     go_on.set()
     settled(folder)
     assert order[1] == "lora-4"
@@ -244,12 +275,12 @@ def test_a_replaced_file_is_another_one_and_a_removed_one_is_unknown(
     assert before.is_current()
     write("x", seed=2)
     assert not before.is_current()
-    assert "lora-x" in folder.look().pending
+    assert "lora-x" in look(folder).pending
     after = settled(folder).lora("x", FIELD)
     assert after.key != before.key
     path.unlink()
     with pytest.raises(InvalidRequestError, match="No LoRA is named 'x'; this server has none"):
-        Registry.of([folder.look()]).lora("x", FIELD)
+        look(folder).lora("x", FIELD)
 
 
 def test_the_same_bytes_under_another_name_are_another_lora_of_one_hash(
@@ -338,7 +369,7 @@ def test_a_folder_that_can_not_be_read_keeps_what_it_held(
     away = root.rename(root.with_name("away"))
     root.symlink_to(root)  # a loop: neither there nor missing
     for _ in range(3):
-        assert len(folder.look().addons) == 1
+        assert names(look(folder)) == ["x"]
     assert len([record for record in caplog.records if "can't be read" in record.message]) == 1
     root.unlink()
     away.rename(root)
@@ -349,7 +380,7 @@ def test_a_folder_that_is_gone_holds_nothing(folder: LooseFolder, root: Path, wr
     write("x")
     settled(folder)
     shutil.rmtree(root)
-    assert folder.look() == Finding()
+    assert folder.look() == ()
 
 
 def test_links_are_followed_and_a_ring_of_them_ends(
@@ -363,9 +394,81 @@ def test_links_are_followed_and_a_ring_of_them_ends(
     assert names(settled(folder)) == ["y"]
 
 
+def test_a_file_that_a_downloader_still_fills_is_not_read(
+    folder: LooseFolder, write, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A preallocated file has its full size from the first moment on."""
+    (root / "x.safetensors.aria2").touch()
+    write("x")
+    time.sleep(0.3)
+    assert "lora-x" in look(folder).pending
+    (root / "x.safetensors.aria2").unlink()
+    assert names(settled(folder)) == ["x"]
+
+
+def test_a_file_that_changes_in_its_place_after_it_was_read_has_to_keep_still_for_longer(
+    folder: LooseFolder, write
+) -> None:
+    path = write("x")
+    settled(folder)
+    [before] = folder._files.values()
+    content = bytearray(path.read_bytes())
+    for times in (2, 4):
+        content[-1] ^= 1
+        path.write_bytes(content)
+        look(folder)
+        [file] = folder._files.values()
+        assert file.still_s == pytest.approx(times * before.still_s)
+        settled(folder)
+    write("x", seed=2)  # moved in: whole from the first moment on
+    look(folder)
+    [file] = folder._files.values()
+    assert file.still_s == before.still_s
+
+
+def test_a_name_that_is_no_text_is_left_out(folder: LooseFolder, write, root: Path) -> None:
+    path = write("x")
+    os.rename(os.fsencode(path), os.fsencode(root) + b"/bad\xff.safetensors")
+    write("good", seed=2)
+    registry = settled(folder)
+    assert names(registry) == ["good"]
+    with pytest.raises(InvalidRequestError, match="is there but can't be used"):
+        registry.lora("bad\udcff", FIELD)
+
+
+def test_a_disk_that_fails_once_is_asked_again(
+    folder: LooseFolder, write, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    monkeypatch.setattr(loose_folder, "AGAIN_S", 0.2)
+    failures = [OSError(5, "Input/output error")]
+    hash_file = loose.hash_file
+
+    def fail_once(*arguments: object) -> str:
+        if failures:
+            raise failures.pop()
+        return hash_file(*arguments)
+
+    monkeypatch.setattr(loose, "hash_file", fail_once)
+    write("x")
+    assert names(settled(folder)) == ["x"]
+    assert "can't be read now" in caplog.text
+
+
+def test_what_can_not_be_offered_ends_no_reading(folder: LooseFolder, write, caplog) -> None:
+    def fail() -> None:
+        raise RuntimeError("injected")
+
+    folder.has_read = fail
+    write("x")
+    settled(folder)
+    write("y", seed=2)
+    assert names(settled(folder)) == ["x", "y"]
+    assert "could not be offered" in caplog.text
+
+
 def test_closing_lets_nobody_wait(folder: LooseFolder, write) -> None:
     write("x")
-    waiting = folder.look().pending["lora-x"].when_read()
+    waiting = look(folder).pending["lora-x"].when_read()
     folder.close()
     assert waiting.result(PATIENCE_S) is None
 
@@ -391,15 +494,14 @@ def test_a_replaced_embedding_serves_until_the_new_one_is_read(
     write_embedding(path, targets, 2)
     before = settled(embeddings).embeddings["glow"]
     path.write_bytes(path.read_bytes()[:-8])
-    finding = embeddings.look()
-    assert not finding.pending
-    assert Registry.of([finding]).embeddings["glow"] == before
+    assert not look(embeddings).pending
+    assert look(embeddings).embeddings["glow"] == before
     write_embedding(path, targets, 3)
-    embeddings.look()
-    finding = look_until(embeddings, lambda finding: finding.addons != (before,))
+    assert look(embeddings).embeddings["glow"] == before
+    finding = look_until(embeddings, lambda now: now.embeddings.get("glow") not in (before, None))
     assert Registry.of([finding]).embeddings["glow"].manifest.details.vectors == 3
     path.unlink()
-    assert not embeddings.look().addons
+    assert not look(embeddings).embeddings
 
 
 def test_embeddings_have_names_that_a_prompt_can_hold(

@@ -174,10 +174,10 @@ def test_one_alone_is_refused_with_the_command_that_joins(home: Home, pair):
         assert rows[-1] == "import it with: python model_import.py embedding FIRST SECOND"
 
 
-def test_a_second_file_is_for_embeddings_alone(home: Home, pair, capsys):
-    with pytest.raises(SystemExit) as left:
-        home.run("lora", *pair)
-    assert left.value.code == 2
+def test_two_files_are_a_pair_for_embeddings_alone(home: Home, pair):
+    done = home.run("lora", *pair)
+    assert done.status == 1
+    assert "2 of 2 files could not be imported, for the reasons above." in done.sentence
 
 
 def test_a_file_that_changes_meanwhile_is_refused(home: Home, pair, monkeypatch):

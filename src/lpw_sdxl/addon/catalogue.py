@@ -27,7 +27,10 @@ class Source(Protocol):
     """A place of LoRAs or embeddings."""
 
     def look(self) -> Finding:
-        """Return what is there now."""
+        """Refresh what is there, and return it."""
+
+    def find(self) -> Finding:
+        """Return what was there at the last look, as far as it is read by now."""
 
 
 class ReadingSource(Source, Protocol):
@@ -69,7 +72,7 @@ class Catalogue:
         self._looking = threading.Lock()
         self._is_closed = threading.Event()
         for reader in readers:
-            reader.has_read = self.look
+            reader.has_read = self.publish
 
     @property
     def current(self) -> Registry:
@@ -111,13 +114,19 @@ class Catalogue:
         if not self._sources:
             return
         with self._looking:
-            findings = [source.look() for source in self._sources]
-            if findings == self._findings:
-                return
-            self._findings = findings
-            registry = Registry.of(findings)
-            self._on_change(registry)
-            self._current = registry
+            self._publish([source.look() for source in self._sources])
+
+    def publish(self) -> None:
+        """Offer what was read since the last look."""
+        with self._looking:
+            self._publish([source.find() for source in self._sources])
+
+    def _publish(self, findings: list[Finding]) -> None:
+        if findings == self._findings:
+            return
+        registry = Registry.of(findings)
+        self._on_change(registry)
+        self._findings, self._current = findings, registry
 
     def close(self) -> None:
         """Stop looking."""

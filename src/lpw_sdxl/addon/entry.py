@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lpw_sdxl.addon.manifest import AddonManifest, read_addon_manifest
-from lpw_sdxl.addon.registry import Finding
+from lpw_sdxl.addon.registry import Finding, Found
 from lpw_sdxl.conditioning.mentions import NAME
 from lpw_sdxl.errors import AddonError
-from lpw_sdxl.store.kind import AddonKind, slug
+from lpw_sdxl.store.kind import AddonKind, kind_of_store_name, slug
 from lpw_sdxl.store.manifest import MANIFEST_FILE, verify_files
 from lpw_sdxl.weights.files import file_stamp
 
@@ -125,37 +125,65 @@ class EntrySource:
         else:
             self._is_out_of_reach = False
             self._read = {directory: self._look_at(directory) for directory in directories}
+        return self.find()
+
+    def find(self) -> Finding:
+        """Return what was there at the last look."""
         known: dict[tuple[AddonKind, str], StoredAddon] = {}
-        unusable: dict[str, str] = {}
-        for directory, (_, addon, reason) in self._read.items():
+        others: dict[str, Found] = {}
+        for directory, (_, addon, reason, is_unfit) in self._read.items():
             if addon is None:
                 # Named for the folder above, as the store does: the manifest may be unreadable.
-                unusable[directory.parent.name] = reason
+                kind = kind_of_store_name(directory.parent.name)
+                if kind is not None:
+                    name = directory.parent.name.removeprefix(kind.prefix)
+                    others[directory.parent.name] = Found(kind, name, name, reason, not is_unfit)
                 continue
-            name = addon.manifest.kind, slug(addon.manifest.name)
-            other = known.get(name)
+            place = addon.manifest.kind, slug(addon.manifest.name)
+            other = known.get(place)
             if other is None or other.manifest.created <= addon.manifest.created:
-                known[name] = addon
-        return Finding(tuple(known.values()), unusable)
+                known[place] = addon
+        for kind, name in known:
+            others.pop(kind.prefix + name, None)  # another version of it can be used
+        usable = (
+            Found(one.manifest.kind, one.manifest.name, one.manifest.name, one)
+            for one in known.values()
+        )
+        return (*usable, *others.values())
 
     def _look_at(self, directory: Path) -> _ReadEntry:
-        stamp = file_stamp(directory / MANIFEST_FILE)
+        # The tensors may come after the manifest, where a folder is copied file by file.
+        kind = kind_of_store_name(directory.parent.name) or AddonKind.LORA
+        files = (directory / MANIFEST_FILE, directory / kind.file_name)
+        stamp = " ".join(map(file_stamp, files))
         before = self._read.get(directory)
         if before is not None and before.stamp == stamp:
             return before
         try:
             return _ReadEntry(stamp, _read(directory, self._fits), "")
-        except (AddonError, OSError) as error:
+        except UnfitError as error:
+            logger.warning("left out: %s", error)
+            return _ReadEntry(stamp, None, str(error), is_unfit=True)
+        except AddonError as error:
             logger.warning("left out: %s", error)
             return _ReadEntry(stamp, None, str(error))
+        except OSError as error:
+            if before is None or before.stamp:
+                logger.warning("%s can't be read now: %s", directory.parent.name, error)
+            return _ReadEntry("", None, str(error))  # looked at again the next time
+
+
+class UnfitError(AddonError):
+    """An add-on that is whole, and for another model."""
 
 
 class _ReadEntry(NamedTuple):
-    """An entry as it was read, its manifest's stamp then, and why it can't be used."""
+    """An entry as it was read, its files' stamps then, and why it can't be used."""
 
     stamp: str
     addon: StoredAddon | None
     reason: str
+    is_unfit: bool = False
 
 
 def _read(directory: Path, fits: Fits) -> StoredAddon:
@@ -172,7 +200,7 @@ def _read(directory: Path, fits: Fits) -> StoredAddon:
     verify_files(directory, manifest, contents=manifest.kind is AddonKind.EMBEDDING)
     wanted = fits.of(manifest.kind)
     if wanted is not None and manifest.fits != wanted:
-        raise AddonError(
+        raise UnfitError(
             f"The {manifest.kind.noun} {manifest.name!r} was imported for {manifest.fits_name} "
             "and doesn't fit the model that is served; import its file again with --model TAG."
         )

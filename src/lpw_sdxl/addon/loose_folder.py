@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -18,12 +18,12 @@ from pathlib import Path
 
 from lpw_sdxl.addon.folder_listing import walk
 from lpw_sdxl.addon.loose import LooseAddon, read_loose, stamp_with_config
-from lpw_sdxl.addon.loose_file import ChangedError, LooseFile, State
-from lpw_sdxl.addon.registry import Finding, Pending
+from lpw_sdxl.addon.loose_file import AGAIN_S, MOST_STILL_S, ChangedError, LooseFile, State
+from lpw_sdxl.addon.registry import Finding, Found, Pending
 from lpw_sdxl.conditioning.mentions import NAME
 from lpw_sdxl.errors import LpwSdxlError
 from lpw_sdxl.lora.targets import TargetModules
-from lpw_sdxl.store.kind import AddonKind, slug, store_name
+from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.weights.text import clean_text
 
 LOOK_EVERY_BYTES = 64 * 1024**2  # while a file is hashed: has it changed meanwhile?
@@ -99,11 +99,12 @@ class LooseFolder:
             if found.get(path) != known.stamp:
                 self._drop(path, known, is_replaced=path in found)
         for path, stamp in found.items():
-            before = self._files.get(path)
-            if before is None or before.stamp != stamp:
-                usable = before.usable if before and self.kind is AddonKind.EMBEDDING else None
-                self._files[path] = LooseFile(self.root / path, stamp, now, before=usable)
-            file = self._files[path]
+            file = self._files.get(path)
+            if file is None:
+                file = LooseFile(self.root / path, stamp, now)
+            elif file.stamp != stamp:
+                file = file.replace(stamp, now, serves_on=self.kind is AddonKind.EMBEDDING)
+            self._files[path] = file
             if file.state is State.SEEN and file.is_still(now):
                 file.state = State.WAITING
                 (self._to_read.appendleft if file.waiting else self._to_read.append)(file)
@@ -116,46 +117,34 @@ class LooseFolder:
         self._to_read = deque(one for one in self._to_read if one is not known)
         known.release()
 
-    def _find(self) -> Finding:
+    def find(self) -> Finding:
         """Describe the files as they are, with their folders where two have one name."""
-        addons: list[LooseAddon] = []
-        unusable: dict[str, str] = {}
-        pending: dict[str, Pending] = {}
-        aliases: dict[str, str] = {}
-        of_name: dict[str, list[Path]] = defaultdict(list)
-        for path in self._files:
-            of_name[store_name(self.kind, path.stem)].append(path)
-        for paths in of_name.values():
-            for path in paths:
-                full = path.with_suffix("").as_posix()
-                name = path.stem if len(paths) == 1 else full
-                stored, known = store_name(self.kind, name), self._files[path]
-                if (addon := known.usable) is not None and self._can_be_called(name):
-                    addons.append(_named(addon, name))
-                elif addon is not None:
-                    unusable[stored] = f"its name {name} can't be a word of a prompt"
-                elif known.state is State.REFUSED:
-                    unusable[stored] = known.reason
-                else:
-                    pending[stored] = _Reading(self, known)
-                if len(paths) == 1 and store_name(self.kind, full) not in of_name:
-                    aliases[store_name(self.kind, full)] = stored
-        ambiguous = {
-            short: tuple(path.with_suffix("").as_posix() for path in paths)
-            for short, paths in of_name.items()
-            if len(paths) > 1
-        }
-        aliases = {alias: name for alias, name in aliases.items() if alias != name}
-        return Finding(_distinct(addons), unusable, pending, aliases, ambiguous)
+        with self._lock:
+            return self._find()
 
-    def _can_be_called(self, name: str) -> bool:
-        return self.kind is AddonKind.LORA or NAME.fullmatch(name) is not None
+    def _find(self) -> Finding:
+        stems = Counter(path.stem.lower() for path in self._files)
+        found = []
+        for path, file in self._files.items():
+            full = path.with_suffix("").as_posix()
+            name = path.stem if stems[path.stem.lower()] == 1 else full
+            found.append(Found(self.kind, name, full, self._content(file, name)))
+        return tuple(found)
+
+    def _content(self, file: LooseFile, name: str) -> LooseAddon | Pending | str:
+        if not name.isprintable() or not _is_text(name):
+            return "its name is no text"
+        if self.kind is AddonKind.EMBEDDING and not NAME.fullmatch(name):
+            return f"its name {name} can't be a word of a prompt"
+        if file.usable is not None:
+            return _named(file.usable, name)
+        return file.reason if file.state is State.REFUSED else _Reading(self, file)
 
     def when_read(self, file: LooseFile) -> Future[None]:
         """Read a file before others; return a future of the moment when that has ended."""
         future: Future[None] = Future()
         with self._lock:
-            if file.is_read or self._is_closed or not self._has(file):
+            if file.is_known or self._is_closed or not self._has(file):
                 future.set_result(None)
                 return future
             file.waiting.append(future)
@@ -180,12 +169,16 @@ class LooseFolder:
                 file = self._to_read.popleft()
             started = time.monotonic()
             self._read(file)
-            self.has_read()
+            rest_s = time.monotonic() - started
+            try:
+                self.has_read()
+            except Exception:
+                logger.exception("what was read could not be offered")
             with self._lock:
                 file.release()
-                # Half of the time at most, unless a request waits: the rest is the engine's.
-                rest_s = time.monotonic() - started
-                self._lock.wait_for(self._is_hurried, rest_s)
+                if self.kind is AddonKind.LORA:
+                    # Half of the time at most, unless a request waits: the rest is the engine's.
+                    self._lock.wait_for(self._is_hurried, rest_s)
 
     def _is_hurried(self) -> bool:
         return self._is_closed or any(one.waiting for one in self._to_read)
@@ -200,20 +193,33 @@ class LooseFolder:
                 file.state = State.SEEN  # what it is now is seen at the next look
             return
         except (LpwSdxlError, OSError) as error:
-            with self._lock:
-                file.state, file.reason = State.REFUSED, str(error)
+            if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
+                self._try_again(file, shown, error)  # that is no verdict on the file
+                return
+            self._refuse(file, str(error))
             if stamp_with_config(file.path) == file.stamp:
                 logger.warning("%s %s is left out: %s", self.kind.noun, shown, error)
             return
         except Exception as error:
             logger.exception("%s %s is left out", self.kind.noun, shown)
-            with self._lock:
-                file.state, file.reason = State.REFUSED, str(error)
+            self._refuse(file, str(error))
             return
         with self._lock:
             file.state, file.addon, file.before = State.READ, addon, None
         size, seconds = addon.manifest.origin.size / 1e6, time.monotonic() - started
         logger.info("%s %s: %.1f MB read in %.2f s", self.kind.noun, shown, size, seconds)
+
+    def _try_again(self, file: LooseFile, shown: str, error: Exception) -> None:
+        """Queue a file for later that the disk did not give now."""
+        with self._lock:
+            if file.still_s < AGAIN_S:
+                logger.warning("%s %s can't be read now: %s", self.kind.noun, shown, error)
+            file.state, file.since = State.SEEN, time.monotonic()
+            file.still_s = min(max(AGAIN_S, 2 * file.still_s), MOST_STILL_S)
+
+    def _refuse(self, file: LooseFile, reason: str) -> None:
+        with self._lock:
+            file.state, file.reason, file.before = State.REFUSED, reason, None
 
     def _watch(self, file: LooseFile) -> Callable[[int], None]:
         """Return what stops the reading of a file that has changed."""
@@ -221,6 +227,7 @@ class LooseFolder:
 
         def note(done: int) -> None:
             nonlocal seen
+            file.was_read = True
             if done - seen < LOOK_EVERY_BYTES:
                 return
             seen = done
@@ -247,9 +254,10 @@ def _named(addon: LooseAddon, name: str) -> LooseAddon:
     return replace(addon, manifest=replace(addon.manifest, name=name))
 
 
-def _distinct(addons: list[LooseAddon]) -> tuple[LooseAddon, ...]:
-    """Leave out all but the first of full names that only differ in signs that `slug` joins."""
-    known: dict[str, LooseAddon] = {}
-    for addon in addons:
-        known.setdefault(slug(addon.manifest.name), addon)
-    return tuple(known.values())
+def _is_text(name: str) -> bool:
+    """Return whether a name can be written: a file's may hold any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

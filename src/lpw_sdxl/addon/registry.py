@@ -6,16 +6,16 @@ never changes: where folders change, the next one takes its place (`catalogue.py
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from lpw_sdxl.addon.manifest import AddonManifest
 from lpw_sdxl.errors import AddonNotReadError, InvalidRequestError
-from lpw_sdxl.store.kind import AddonKind, slug, store_name
+from lpw_sdxl.store.kind import AddonKind, slug
 from lpw_sdxl.weights.component import Component
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Addon(Protocol):
         """
 
 
+@runtime_checkable
 class Pending(Protocol):
     """A file that is there and not read yet."""
 
@@ -63,22 +64,47 @@ class Pending(Protocol):
         """Read it before others; return a future of the moment when that has ended, well or not."""
 
 
-class Finding(NamedTuple):
-    """The add-ons of one source, as they are now.
+class Found(NamedTuple):
+    """One thing in a source of add-ons.
 
     Attributes:
-        addons: that can be used; no two of one kind and `slug`.
-        unusable: why something can't be used, by its name in a store, such as `lora-detail`.
-        pending: what is still being read, likewise.
-        aliases: names in a store by further ones for the same thing.
-        ambiguous: of a name that several have, their full names, by its name in a store.
+        kind: of it.
+        name: by which it is shown and written.
+        full_name: with its folders; the name of an entry.
+        content: what it is: usable, still being read, or why it can't be used.
+        keeps_name: whether it keeps its name from a later source also where it can't be used.
     """
 
-    addons: tuple[Addon, ...] = ()
-    unusable: Mapping[str, str] = {}
-    pending: Mapping[str, Pending] = {}
-    aliases: Mapping[str, str] = {}
-    ambiguous: Mapping[str, tuple[str, ...]] = {}
+    kind: AddonKind
+    name: str
+    full_name: str
+    content: Addon | Pending | str
+    keeps_name: bool = True
+
+
+Finding = tuple[Found, ...]
+"""All that one source holds now; no two have one `full_name`."""
+
+
+class Label(NamedTuple):
+    """A name that stands for a LoRA.
+
+    Attributes:
+        text: the name.
+        source: number of the LoRA's source; of two for one text, the lower one counts.
+        key: of the LoRA, in the registry's mappings.
+        is_short: whether a folder is left out; a whole name counts before it.
+    """
+
+    text: str
+    source: int
+    key: str
+    is_short: bool = False
+
+    @property
+    def rank(self) -> tuple[int, bool]:
+        """Return what decides between two for one text: the lower one counts."""
+        return self.source, self.is_short
 
 
 @dataclass(frozen=True)
@@ -86,35 +112,53 @@ class Registry:
     """The LoRAs and embeddings that a request can name.
 
     Attributes:
-        loras: by `slug` of the name.
+        loras: by `slug` of the name; a second one with the same by that and a number.
         embeddings: likewise.
-        unusable: as in `Finding`; so are the others.
+        unusable: why something can't be used, by its name in a store, such as `lora-detail`.
+        pending: LoRAs and embeddings that are still being read, likewise.
+        labels: the names of LoRAs beside those of `loras`.
     """
 
     loras: Mapping[str, Addon]
     embeddings: Mapping[str, Addon]
     unusable: Mapping[str, str] = field(default_factory=dict)
     pending: Mapping[str, Pending] = field(default_factory=dict)
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    ambiguous: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    labels: tuple[Label, ...] = ()
 
     @classmethod
     def of(cls, findings: Iterable[Finding]) -> Registry:
         """Join what several sources hold; of two things of one name, the first source's serves."""
-        known: dict[AddonKind, dict[str, Addon]] = {kind: {} for kind in AddonKind}
-        joined: list[dict[str, Any]] = [{}, {}, {}, {}]
-        taken: set[str] = set()
-        for finding in findings:
-            addons = {
-                store_name(one.manifest.kind, one.manifest.name): one for one in finding.addons
-            }
-            for name in addons.keys() - taken:
-                manifest = addons[name].manifest
-                known[manifest.kind][slug(manifest.name)] = addons[name]
-            for whole, part in zip(joined, finding[1:], strict=True):
-                whole.update({name: value for name, value in part.items() if name not in taken})
-            taken.update(addons, *finding[1:])
-        return cls(known[AddonKind.LORA], known[AddonKind.EMBEDDING], *joined)
+        usable: dict[AddonKind, dict[str, Addon]] = {kind: {} for kind in AddonKind}
+        unusable: dict[str, str] = {}
+        pending: dict[str, Pending] = {}
+        labels: list[Label] = []
+        taken: set[tuple[AddonKind, str]] = set()
+        keys: set[str] = set()
+        for source, finding in enumerate(findings):
+            names = set()
+            for found in finding:
+                name = _free_name(found, taken)
+                if name is None:
+                    continue
+                if not isinstance(found.content, str) or found.keeps_name:
+                    names.add((found.kind, name.lower()))
+                key = _free_key(name, found.kind, keys)
+                keys.add(stored := found.kind.prefix + key)
+                if isinstance(found.content, str):
+                    unusable.setdefault(stored, found.content)
+                elif isinstance(found.content, Pending):
+                    pending[stored] = found.content
+                else:
+                    usable[found.kind][key] = found.content
+                if found.kind is AddonKind.LORA:
+                    labels.append(Label(name, source, key))
+                    labels.append(Label(found.full_name, source, key))
+                    short = found.full_name.rpartition("/")[2]
+                    if (found.kind, short.lower()) not in taken:
+                        labels.append(Label(short, source, key, is_short=True))
+            taken |= names
+        loras, embeddings = usable[AddonKind.LORA], usable[AddonKind.EMBEDDING]
+        return cls(loras, embeddings, unusable, pending, tuple(labels))
 
     @cached_property
     def by_key(self) -> Mapping[str, Addon]:
@@ -132,21 +176,26 @@ class Registry:
             AddonNotReadError: it is there, and its file is still being read.
             InvalidRequestError: there is none, or it can't be used.
         """
-        wanted = store_name(AddonKind.LORA, name)
-        key = self.aliases.get(wanted, wanted)
-        addon = self.loras.get(key.removeprefix(AddonKind.LORA.prefix))
-        if addon is not None and (
-            key not in self.ambiguous or addon.manifest.name.lower() == name.lower()
-        ):
-            return addon
-        if key in self.pending:
-            raise AddonNotReadError(
-                f"The LoRA {_shown(name)} is still being read on this server; the same request in a"
-                " moment would be right.",
+        keys = self._find(name)
+        if len(keys) > 1:
+            names = ", ".join(sorted(repr(self._written[key]) for key in keys)[:_NEAR_MATCHES])
+            raise InvalidRequestError(
+                f"Several LoRAs are named {_shown(name)}; written as they are, names mean one: "
+                f"{names}.",
                 field=field,
-                key=key,
             )
-        raise InvalidRequestError(self._unknown(AddonKind.LORA, self.loras, name, key), field=field)
+        key = next(iter(keys), slug(name))
+        if key in self.loras:
+            return self.loras[key]
+        pending = self.pending.get(AddonKind.LORA.prefix + key)
+        if pending is not None:
+            raise AddonNotReadError(
+                f"The LoRA {_shown(name)} is still being read on this server; a request for an"
+                " image waits until it is.",
+                field=field,
+                pending=pending,
+            )
+        raise InvalidRequestError(self._unknown(name, key), field=field)
 
     def changed_networks(self, key: str) -> frozenset[Component]:
         """Return which networks the LoRA of a key changes."""
@@ -154,29 +203,59 @@ class Registry:
 
     def embedding_sha256(self, name: str) -> str:
         """Return the SHA-256 of the file that a known embedding is from."""
-        return self.embeddings[slug(name)].manifest.origin.sha256
+        return self._sha256_of_embeddings[name]
 
-    def _unknown(self, kind: AddonKind, known: Mapping[str, Addon], name: str, key: str) -> str:
+    @cached_property
+    def _sha256_of_embeddings(self) -> Mapping[str, str]:
+        manifests = (embedding.manifest for embedding in self.embeddings.values())
+        return {manifest.name: manifest.origin.sha256 for manifest in manifests}
+
+    def _find(self, name: str) -> set[str]:
+        """Return the keys that a name stands for: as it is written, in any case, in any signs."""
+        for level, normalise in zip(self._labels, _NORMALS, strict=True):
+            labels = level.get(normalise(name))
+            if labels:
+                best = min(label.rank for label in labels)
+                return {label.key for label in labels if label.rank == best}
+        return set()
+
+    @cached_property
+    def _all_labels(self) -> tuple[Label, ...]:
+        own = (Label(lora.manifest.name, 0, key) for key, lora in self.loras.items())
+        return self.labels or tuple(own)
+
+    @cached_property
+    def _labels(self) -> tuple[Mapping[str, list[Label]], ...]:
+        """Return for each of `_NORMALS` the labels by the text that it makes of theirs."""
+        levels: tuple[dict[str, list[Label]], ...] = tuple({} for _ in _NORMALS)
+        for level, normalise in zip(levels, _NORMALS, strict=True):
+            for label in self._all_labels:
+                # `detail` is no more `a/detail` than `b/Detail`, though it is written as the one.
+                if not (label.is_short and normalise is str):
+                    level.setdefault(normalise(label.text), []).append(label)
+        return levels
+
+    @cached_property
+    def _written(self) -> Mapping[str, str]:
+        """Return the first label of each key."""
+        return {label.key: label.text for label in reversed(self._all_labels)}
+
+    def _unknown(self, name: str, key: str) -> str:
         """Explain why a name can't be used, and name the nearest that can."""
         shown = _shown(name)
-        if key in self.ambiguous:
-            names = ", ".join(map(repr, self.ambiguous[key][:_NEAR_MATCHES]))
-            return (
-                f"Several {kind.noun}s are named {shown}; with its folder, a name means one: "
-                f"{names}."
-            )
-        if key in self.unusable:
+        if AddonKind.LORA.prefix + key in self.unusable:
             # The reason is in the log: it may name files, which are not a client's business.
             return (
-                f"The {kind.noun} {shown} is there but can't be used with this model, or is "
-                "damaged; the service's log says why."
+                f"The LoRA {shown} is there but can't be used with this model, or is damaged; the"
+                " service's log says why."
             )
-        near = get_close_matches(slug(name), known, n=_NEAR_MATCHES)
+        near = get_close_matches(slug(name), self.loras, n=_NEAR_MATCHES)
         if near:
-            names = ", ".join(repr(known[match].manifest.name) for match in near)
-            return f"No {kind.noun} is named {shown}; near are {names}."
-        hint = f"/info lists the known ones ({len(known)})" if known else "this server has none"
-        return f"No {kind.noun} is named {shown}; {hint}."
+            names = ", ".join(repr(self.loras[match].manifest.name) for match in near)
+            return f"No LoRA is named {shown}; near are {names}."
+        known = len(self.loras)
+        hint = f"/info lists the known ones ({known})" if known else "this server has none"
+        return f"No LoRA is named {shown}; {hint}."
 
 
 NO_ADDONS = Registry({}, {})
@@ -185,3 +264,22 @@ NO_ADDONS = Registry({}, {})
 
 def _shown(name: str) -> str:
     return repr(name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}...")
+
+
+_NORMALS: tuple[Callable[[str], str], ...] = (str, str.lower, slug)
+"""Ways to read a name, each more tolerant than the one before."""
+
+
+def _free_name(found: Found, taken: Container[tuple[AddonKind, str]]) -> str | None:
+    """Return the name by which a thing is shown; None if an earlier source has all of its names."""
+    names = (found.name, found.full_name)
+    return next((name for name in names if (found.kind, name.lower()) not in taken), None)
+
+
+def _free_key(name: str, kind: AddonKind, keys: Container[str]) -> str:
+    """Return the `slug` of a name, or the like where another thing has it."""
+    number, key = 1, slug(name)
+    while kind.prefix + key in keys:
+        number += 1
+        key = f"{slug(name)} ({number})"
+    return key

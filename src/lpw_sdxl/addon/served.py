@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +27,16 @@ class AddonStore:
         """Return the directories of its LoRAs and embeddings, as they are now, by name.
 
         Only names and files' places are looked at: it is asked twice a second.
+
+        Raises:
+            OSError: the store can't be read now.
         """
-        return sorted(
-            path
-            for path in self.root.glob("*/*/")
-            if kind_of_store_name(path.parent.name) is not None and _is_ours(path)
-        )
+        found: list[Path] = []
+        for folder in sorted(self.root.iterdir()):
+            if kind_of_store_name(folder.name) is not None:
+                with suppress(NotADirectoryError, FileNotFoundError):
+                    found += sorted(path for path in folder.iterdir() if path.is_dir())
+        return [path for path in found if _is_ours(path)]
 
 
 @dataclass(frozen=True)

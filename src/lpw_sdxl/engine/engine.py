@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from lpw_sdxl import __version__
 from lpw_sdxl.addon.catalogue import AddonsByKey, Catalogue
@@ -41,7 +41,13 @@ from lpw_sdxl.engine.offer import Offers
 from lpw_sdxl.engine.progress import Listener
 from lpw_sdxl.engine.resolver import RequestResolver
 from lpw_sdxl.engine.tracked_job import JobKey, new_request_id
-from lpw_sdxl.errors import AddonNotReadError, DeadlineError, LoraUnavailableError, TimeLimitError
+from lpw_sdxl.errors import (
+    AddonNotReadError,
+    DeadlineError,
+    LoraUnavailableError,
+    OverloadedError,
+    TimeLimitError,
+)
 from lpw_sdxl.lora.library import LoraLibrary, OpenLora
 from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
 from lpw_sdxl.prompt import PromptStyle
@@ -56,6 +62,7 @@ logger = logging.getLogger(__name__)
 
 
 FILE_READERS = 2  # threads for LoRAs' files
+RETRY_AFTER_READING_S = 5
 MOST_TRIES = 5  # of a request whose LoRA is replaced each time between its look-up and its reading
 SHORT_CHARACTERS = 4000  # of both prompts; reading them takes some milliseconds
 
@@ -87,6 +94,7 @@ class Engine:
         self.plan = plan
         self._offers = Offers(self._catalogue, pipeline.prompt_encoder, settings)
         self._resolver = RequestResolver(pipeline, settings)
+        self._waiting_for_files = 0  # requests
         self._settings = settings
         # Requests with short prompts wait for no long ones, of which one takes up to half a second.
         self._short_readers = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-short-reader")
@@ -259,7 +267,7 @@ class Engine:
                 files = await in_thread(self._file_readers, self._hold, spec.loras, offer.registry)
                 return Decided(spec, files)
             except AddonNotReadError as error:
-                await self._wait_until_read(offer.registry.pending[error.key], request, accepted_at)
+                await self._wait_until_read(cast("Pending", error.pending), request, accepted_at)
             except LoraUnavailableError:
                 tries += 1
                 await in_thread(self._file_readers, self._catalogue.look)
@@ -321,12 +329,19 @@ class Engine:
         """Wait until a LoRA's file is read, at most as long as the request may take.
 
         Raises:
+            OverloadedError: a quarter of the queue's places wait for files already.
             DeadlineError: it takes longer than the request's own limit.
             TimeLimitError: it takes longer than the server's.
         """
+        if self._waiting_for_files >= max(1, self._settings.max_queued_jobs // 4):
+            raise OverloadedError(
+                "too many requests wait for LoRAs that are still being read on this server",
+                retry_after_s=RETRY_AFTER_READING_S,
+            )
         own = math.inf if request.deadline_s is None else request.deadline_s
         limit_s = min(self._settings.time_limit_s, own)
         left_s = accepted_at + limit_s - time.monotonic()
+        self._waiting_for_files += 1
         try:
             await asyncio.wait_for(asyncio.wrap_future(pending.when_read()), left_s)
         except TimeoutError:
@@ -334,6 +349,8 @@ class Engine:
             if limit_s == own:
                 raise DeadlineError(message, field="deadline_s") from None
             raise TimeLimitError(message) from None
+        finally:
+            self._waiting_for_files -= 1
 
 
 class Decided(NamedTuple):

@@ -9,6 +9,7 @@ import torch
 
 from lpw_sdxl.cuda_driver import (
     find_cuda_obstacle,
+    find_gpu_obstacle,
     read_driver,
     read_torch_build,
     refuse_silent_cpu,
@@ -51,6 +52,11 @@ def choose_device(wanted: str, workers: int = 1, model_bytes: int = 0) -> torch.
             f"LPW_SDXL_WORKERS is {workers}, and {count} CUDA devices are visible; a worker needs"
             f" one of its own, so at most {count} would be right"
         )
+    if has_cuda:
+        capability, built_for = torch.cuda.get_device_capability(0), torch.cuda.get_arch_list()
+        old = find_gpu_obstacle(capability, built_for, torch.cuda.get_device_name(0))
+        if old is not None:
+            raise SettingsError(f"CUDA can't be used: {old}; LPW_SDXL_DEVICE=cpu serves on a CPU")
     # To a worker only its own GPU is visible, as number 0.
     return torch.device("cuda", 0) if has_cuda else torch.device("cpu")
 

@@ -48,6 +48,7 @@ class Offers:
         self._settings = settings
         self._embeddings: dict[str, Embedding] = {}  # by the add-on's key
         self._refused: dict[str, str] = {}  # likewise, why it can't be used
+        self._reader: PromptReader | None = None  # of those embeddings
         self.current = self._make(catalogue.current)
         catalogue.start(self._change)
         catalogue.settle()
@@ -56,13 +57,16 @@ class Offers:
         self.current = self._make(registry)
 
     def _make(self, registry: Registry) -> Offer:
+        before = [*self._embeddings.values()]
         registry = self._read_embeddings(registry)
-        reader = replace(
-            self._encoder.reader_of([*self._embeddings.values()]),
-            limits=PromptLimits(self._settings.max_prompt_characters),
-            max_chunks=self._settings.max_prompt_chunks,
-        )
-        return Offer(registry, reader)
+        embeddings = [*self._embeddings.values()]
+        if self._reader is None or embeddings != before:
+            self._reader = replace(
+                self._encoder.reader_of(embeddings),
+                limits=PromptLimits(self._settings.max_prompt_characters),
+                max_chunks=self._settings.max_prompt_chunks,
+            )
+        return Offer(registry, self._reader)
 
     def _read_embeddings(self, registry: Registry) -> Registry:
         """Read the embeddings that are new, and forget others; leave out what can't be used."""

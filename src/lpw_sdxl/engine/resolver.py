@@ -18,7 +18,7 @@ from lpw_sdxl.diffusion.schedulers import own_schedule_type, own_scheduler, unet
 from lpw_sdxl.engine.cost import step_cost
 from lpw_sdxl.engine.job import JobSpec
 from lpw_sdxl.engine.offer import Offer
-from lpw_sdxl.errors import InvalidRequestError, RequestError
+from lpw_sdxl.errors import AddonNotReadError, InvalidRequestError, RequestError
 from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, check_fits, check_texts
 from lpw_sdxl.lora.request import collect, refuse_in_negative
 from lpw_sdxl.lora.sets import sets_of
@@ -165,6 +165,8 @@ def _add_obstacle(prompt: ExplainedPrompt, check: Callable[[], object]) -> Expla
     """Put a check's refusal, if it refuses, before a prompt's warnings."""
     try:
         check()
+    except AddonNotReadError as error:  # an image waits for it
+        return replace(prompt, warnings=(error.message, *prompt.warnings))
     except RequestError as error:
         return replace(prompt, warnings=(state_obstacle(error.message), *prompt.warnings))
     return prompt

@@ -160,9 +160,9 @@ def _import_each(importer: AddonImporter, arguments: argparse.Namespace) -> None
             failed += 1
             print(f"{source}: {error}", file=sys.stderr)
     if failed:
+        rest = "." if failed == len(sources) else "; the others are."
         raise AddonError(
-            f"{failed} of {len(sources)} files could not be imported, for the reasons above; the"
-            " others are."
+            f"{failed} of {len(sources)} files could not be imported, for the reasons above{rest}"
         )
 
 

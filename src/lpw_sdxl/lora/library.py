@@ -27,6 +27,7 @@ from lpw_sdxl.lora.formulas import FactorTensors
 from lpw_sdxl.lora.request import ResolvedLora
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.files import stamp_of
+from lpw_sdxl.weights.text import clean_text
 
 logger = logging.getLogger(__name__)
 
@@ -181,14 +182,14 @@ class LoraLibrary:
             stamp = opened.stamp
             tensors = _group_by_layer(opened.load(is_checked=self._checked.get(key) == stamp))
         except (LpwSdxlError, OSError, SafetensorError, ValueError) as error:
-            logger.error("LoRA %s can't be read: %s", entry.manifest.name, error)
+            logger.error("LoRA %s can't be read: %s", clean_text(entry.manifest.name), error)
             raise _unavailable(entry) from error
         if len(self._checked) >= MAX_CHECKED:
             self._checked.clear()
         self._checked[key] = stamp
         logger.info(
             "LoRA %s: %.1f MB read in %.2f s",
-            entry.manifest.name,
+            clean_text(entry.manifest.name),
             tensors.size / 1e6,
             time.monotonic() - started,
         )
