@@ -12,13 +12,13 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
 from lpw_sdxl.api.access_tokens import AccessTokens
-from lpw_sdxl.api.asgi import Application, Receive, Scope, Send, header_values
+from lpw_sdxl.api.asgi import Application, Message, Receive, Scope, Send, header_values
 from lpw_sdxl.api.body_intake import BodyIntake
 from lpw_sdxl.api.connections import is_over_limit
 from lpw_sdxl.api.endpoints import (
@@ -190,14 +190,27 @@ class RequestGuard:
             if admitted is None:
                 return
             call = find_call(admitted) or judged
-            answer.request_id, endpoint = call.request_id, call.endpoint
-            async with self._turns.get((endpoint.path, endpoint.methods), nullcontext()):
-                if endpoint.handler is not None and endpoint.is_direct:
-                    request = Request(admitted)
-                    response = await endpoint.handler(call, request, self._backend())
-                    await response(admitted, receive, answer.send)
-                else:
-                    await self._app(admitted, receive, answer.send)
+            answer.request_id = call.request_id
+            await self._answer(call, admitted, receive, answer)
+
+    async def _answer(
+        self, call: Call, scope: Scope, receive: Receive, answer: ShapedAnswer
+    ) -> None:
+        """Answer a call; where only so many are processed at once, in a turn until it begins."""
+        endpoint = call.endpoint
+        async with AsyncExitStack() as turn:
+            if (turns := self._turns.get((endpoint.path, endpoint.methods))) is not None:
+                await turn.enter_async_context(turns)
+
+            async def send(message: Message) -> None:
+                await turn.aclose()  # what follows waits for the client only
+                await answer.send(message)
+
+            if endpoint.handler is not None and endpoint.is_direct:
+                response = await endpoint.handler(call, Request(scope), self._backend())
+                await response(scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
 
     def _judge(self, scope: Scope, found: PathRows | None, request_id: str) -> Call | ErrorAnswer:
         """Find the call, or refuse a request that is wrong by its head alone."""
