@@ -251,6 +251,23 @@ async def test_nothing_is_drawn_where_nobody_looks(
     assert engine.jobs.preview_bytes == 0  # of a job that ended
 
 
+async def test_a_preview_for_a_watcher_is_none_of_the_listeners(engine: Engine) -> None:
+    key = JobKey("her", "watched")
+    heard: list[tuple[int, bool]] = []
+
+    def look(calls_done: int) -> bool:
+        engine.jobs.find(key, watches=True)
+        return calls_done == 3
+
+    listener = Listener(
+        lambda progress: heard.append((progress.unet_calls_done, progress.preview is not None)),
+        look,
+    )
+    wanted = request(request_id="watched", num_inference_steps=6)
+    await engine.generate(wanted, listener, owner="her")
+    assert heard == [(calls, calls == 3) for calls in range(1, 7)]
+
+
 def picture() -> PreviewPicture:
     return PreviewPicture(UndrawnPreview(torch.zeros(4, 8, 8), np.zeros((5, 3), np.float32)))
 
