@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from lpw_sdxl.api.endpoints import Answer, Call, Endpoint
 from lpw_sdxl.api.event_stream import EventStream, StreamPlan, StreamTools
 from lpw_sdxl.api.previews import PreviewMaker
 from lpw_sdxl.client import Event, EventParser
-from lpw_sdxl.engine import Engine
+from lpw_sdxl.engine import Engine, GeneratedImage
 from lpw_sdxl.engine.offer import Offer
 from lpw_sdxl.engine.tracked_job import JobKey, JobState, JobStatus
 from lpw_sdxl.errors import InvalidRequestError
@@ -304,6 +305,40 @@ async def test_a_batch_tells_of_each_item_by_its_index(tools: StreamTools) -> No
     queued = {one["index"]: one["request_id"] for one in client.named("queued")}
     assert queued == {0: f"{response._call.request_id}-0", 2: "third"}
     assert {one["index"] for one in client.named("progress")} == {0, 2}
+
+
+async def test_an_image_that_cannot_be_encoded_is_the_error_of_its_item_only(
+    tools: StreamTools, caplog: pytest.LogCaptureFixture
+) -> None:
+    def encode(image: GeneratedImage) -> bytes:
+        if image.seed == 2:
+            raise OSError("no memory for a file")
+        return image.encode()
+
+    codes: list[str] = []
+    broken = replace(tools, encode=encode, count_error=codes.append)
+    items = [request(seed=seed) for seed in (1, 2, 3)]
+    client = await answered(stream(broken, *items, is_batch=True))
+    assert {one["index"] for one in client.named("image")} == {0, 2}
+    [failed] = client.named("error")
+    assert (failed["index"], failed["error"]["code"]) == (1, "internal")
+    assert codes == ["internal"]
+    assert "no memory for a file" in caplog.text
+
+
+async def test_images_that_wait_for_their_client_are_files(tools: StreamTools) -> None:
+    encoded = threading.Event()
+
+    def encode(image: GeneratedImage) -> bytes:
+        encoded.set()
+        return image.encode()
+
+    response = stream(replace(tools, encode=encode), request(num_inference_steps=20), is_batch=True)
+    async with answering(response) as (client, _):
+        await client.until(1)
+        client.reads.clear()
+        assert await asyncio.to_thread(encoded.wait, 30)
+        assert client.named("image") == []
 
 
 async def test_places_are_told_again_when_they_change(

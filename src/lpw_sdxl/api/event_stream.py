@@ -24,7 +24,6 @@ from lpw_sdxl.api.previews import PreviewMaker
 from lpw_sdxl.api.stream_events import (
     HEARTBEAT,
     error_event,
-    image_event,
     progress_event,
     queued_event,
 )
@@ -136,10 +135,8 @@ class EventStream(Response):
         if isinstance(request, InvalidRequestError):
             image.outcome = request
         else:
-            making = image.make(
-                self._tools.engine, request, plan.preview_every, leaves_room=plan.is_batch
-            )
-            tasks.create_task(making)
+            tools = self._tools
+            tasks.create_task(image.make(tools.engine, tools.encode, request, plan.preview_every))
         return image
 
     async def _send_all(
@@ -185,7 +182,7 @@ class EventStream(Response):
             if image.has_progress and (event := await self._write_progress(image)):
                 yield event  # the last, which came while the client was waited for
             outcome, image.outcome, image.is_sent = image.outcome, None, True
-            yield await self._write_outcome(outcome, index)
+            yield self._write_outcome(outcome, index)
 
     async def _write_progress(self, image: StreamedImage) -> bytes | None:
         """Write an image's progress; None if its client knows it."""
@@ -196,12 +193,10 @@ class EventStream(Response):
         image.known_call = status.unet_calls_done
         return progress_event(status, preview, image.index)
 
-    async def _write_outcome(self, outcome: GeneratedImage | Exception, index: int | None) -> bytes:
-        """Write the last event of an image."""
-        if not isinstance(outcome, Exception):
-            image = outcome
-            encode = self._tools.encode
-            return await asyncio.to_thread(lambda: image_event(image, encode(image), index))
+    def _write_outcome(self, outcome: bytes | Exception, index: int | None) -> bytes:
+        """Write the last event of an image, if that is not done."""
+        if isinstance(outcome, bytes):
+            return outcome
         answer = _answer_to(outcome)
         self._tools.count_error(answer.code)
         return error_event(answer, index)
