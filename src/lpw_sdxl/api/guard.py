@@ -20,7 +20,7 @@ from starlette.requests import Request
 from lpw_sdxl.api.access_tokens import AccessTokens
 from lpw_sdxl.api.asgi import Application, Message, Receive, Scope, Send, header_values
 from lpw_sdxl.api.body_intake import BodyIntake
-from lpw_sdxl.api.connections import is_over_limit
+from lpw_sdxl.api.connections import is_over_limit, peer
 from lpw_sdxl.api.endpoints import (
     Backend,
     Call,
@@ -66,10 +66,10 @@ class Admission:
     origins: Origins = field(default_factory=Origins)
 
     def owner(self, scope: Scope) -> str:
-        """Return the owner of a request's jobs: its token's digest, else its address."""
+        """Return the owner of a request's jobs: its token's digest, else its peer's address."""
         if self.tokens is not None:
             return self.tokens.owner(header_values(scope, b"authorization"))
-        return str(scope["client"][0]) if scope.get("client") else "nowhere"
+        return peer(scope)
 
     def sees_jobs(self, scope: Scope) -> bool:
         """Return whether a request may learn of its owner's jobs."""
