@@ -200,6 +200,21 @@ async def test_a_cancelled_job_leaves_its_callers_task_as_it_was(
     assert (await engine.generate(request(request_id="one"), owner="her")).seed == 1
 
 
+async def test_of_two_jobs_of_one_id_the_newest_is_listed(engine: Engine, gate: Gate) -> None:
+    key = JobKey("twice", "one")
+    await engine.generate(request(request_id="one"), owner="twice")
+    listener = Listener(lambda _: None, gate.wait)
+    again = asyncio.ensure_future(
+        engine.generate(request(request_id="one"), listener, owner="twice")
+    )
+    assert await asyncio.to_thread(gate.reached.wait, 30)
+    assert [one.state for one in engine.jobs.owned_by("twice")] == [JobState.RUNNING]
+    assert engine.jobs.find(key).state is JobState.RUNNING  # type: ignore[union-attr]
+    gate.open()
+    await again
+    assert [one.state for one in engine.jobs.owned_by("twice")] == [JobState.DONE]
+
+
 async def test_a_refused_request_leaves_no_job(engine: Engine) -> None:
     before = len(engine.jobs.owned_by("him"))
     with pytest.raises(InvalidRequestError):
