@@ -8,6 +8,7 @@ import ctypes
 import io
 import json
 import random
+import re
 import socket
 import struct
 import time
@@ -170,7 +171,9 @@ def test_closing_a_stream_frees_its_rows_within_a_step(client: httpx.Client) -> 
     assert client.post("/info", json={}).json()["engine"]["left"] == before + 1
 
 
-def test_a_job_is_listed_shown_with_a_preview_and_cancelled(client: httpx.Client) -> None:
+def test_a_job_is_listed_shown_with_a_preview_and_cancelled(
+    server: Server, client: httpx.Client
+) -> None:
     with begun(client, request_id="shown") as reading:
         [listed] = [one for one in client.get("/jobs").json() if one["request_id"] == "shown"]
         assert (listed["state"], listed["calls"], listed["preview"]) == ("running", 999, None)
@@ -181,6 +184,8 @@ def test_a_job_is_listed_shown_with_a_preview_and_cancelled(client: httpx.Client
         assert client.delete("/jobs/shown").json()["state"] == "cancelled"
         *_, last = reading
         assert (last.name, last.data["error"]["code"]) == ("error", "cancelled")
+    line = re.compile(r"POST /generate_stream 200 cancelled \d+ ms shown$", re.MULTILINE)
+    until(lambda: line.search(server.log) is not None)
     for missing in (client.get("/jobs/shown"), client.delete("/jobs/shown")):
         assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
 

@@ -20,6 +20,7 @@ from lpw_sdxl.api import event_stream
 from lpw_sdxl.api.endpoints import Answer, Call, Endpoint
 from lpw_sdxl.api.event_stream import EventStream, StreamPlan, StreamTools
 from lpw_sdxl.api.previews import PreviewMaker
+from lpw_sdxl.api.shaped_answer import ShapedAnswer
 from lpw_sdxl.client import Event, EventParser
 from lpw_sdxl.engine import Engine, GeneratedImage
 from lpw_sdxl.engine.offer import Offer
@@ -46,8 +47,12 @@ class Client:
         self.reads.set()
         self.left = asyncio.Event()
         self.arrived = asyncio.Event()
+        self.answer = ShapedAnswer(self._take, lambda code: None)
 
     async def send(self, message: Any) -> None:
+        await self.answer.send(message)
+
+    async def _take(self, message: Any) -> None:
         self.messages.append(message)
         self.arrived.set()
         await self.reads.wait()
@@ -132,6 +137,7 @@ async def test_events_come_in_their_order_with_the_image_last(
     assert headers[b"content-type"] == b"text/event-stream; charset=utf-8"
     assert headers[b"x-accel-buffering"] == b"no"
     assert b"content-length" not in headers
+    assert client.answer.summary == "200"
     names = [event.name for event in client.events]
     assert names == ["queued", *["progress"] * (len(names) - 2), "image"]
     assert client.named("queued") == [
@@ -194,6 +200,7 @@ async def test_a_later_error_is_an_event(tools: StreamTools) -> None:
     late = request(num_inference_steps=150, height=256, width=256, deadline_s=0.5)
     client = await answered(stream(tools, late))
     assert client.status == 200
+    assert client.answer.summary == "200 deadline_exceeded"
     assert client.events[-1] == Event(
         "error",
         {
@@ -215,6 +222,7 @@ async def test_a_cancelled_job_ends_its_stream_with_an_error(
         assert engine.jobs.cancel(key_of(response)) is not None
         await answer
     assert client.events[-1].data["error"]["code"] == "cancelled"
+    assert client.answer.summary == "200 cancelled"
 
 
 async def test_a_client_that_leaves_takes_its_job_along(tools: StreamTools, engine: Engine) -> None:
@@ -224,6 +232,7 @@ async def test_a_client_that_leaves_takes_its_job_along(tools: StreamTools, engi
         await client.until(2)
         client.left.set()
         await answer
+    assert client.answer.summary == "200 client_left"
     status = status_of(engine, response)
     assert status is not None
     assert status.state is JobState.CANCELLED

@@ -166,9 +166,12 @@ async def test_each_request_writes_one_line_and_no_prompt(
     client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="lpw_sdxl"):
-        await client.post("/generate", json={"prompt": SECRET})
-        await client.post("/generate", json={"prompt": f"bad {SECRET}"})
-        await client.get("/ours", params={"prompt": SECRET})
+        answers = [
+            await client.post("/generate", json={"prompt": SECRET}),
+            await client.post("/generate", json={"prompt": f"bad {SECRET}"}),
+            await client.get("/ours", params={"prompt": SECRET}),
+        ]
+    ids = [answer.headers["x-request-id"] for answer in answers]
     lines = [record.getMessage() for record in caplog.records]
     assert [line.split(" ")[:3] for line in lines] == [
         ["POST", "/generate", "200"],
@@ -176,6 +179,7 @@ async def test_each_request_writes_one_line_and_no_prompt(
         ["GET", "/ours", "429"],
     ]
     assert "invalid_request width" in lines[1]
+    assert [line.split(" ")[-1] for line in lines] == ids
     assert SECRET not in "".join(lines)
 
 

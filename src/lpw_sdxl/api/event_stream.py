@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lpw_sdxl.api.asgi import Receive, Scope, Send
+from lpw_sdxl.api.asgi import Message, Receive, Scope, Send
 from lpw_sdxl.api.disconnect import cancel_on_disconnect
 from lpw_sdxl.api.endpoints import EVENTS, Call
 from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.api.previews import PreviewMaker
+from lpw_sdxl.api.shaped_answer import LATE_CODE
 from lpw_sdxl.api.stream_events import (
     HEARTBEAT,
     error_event,
@@ -87,6 +88,7 @@ class EventStream(Response):
         self._tools = tools
         self._call = call
         self._plan = plan
+        self._late_code = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer. The jobs end with the answer, however that ends."""
@@ -98,8 +100,8 @@ class EventStream(Response):
             if not sender.is_begun:
                 await self._refuse(error)(scope, receive, send)
                 return
-            self._tools.count_error(error.code)
-            await sender.end()
+            self._note_error(error.code)
+            await sender.end(self._late_code)
 
     async def _work(self, scope: Scope, receive: Receive, sender: Sender) -> None:
         wakeup = Wakeup()
@@ -115,7 +117,7 @@ class EventStream(Response):
                     return
             await sender.begin(self)
             await self._send_all(images, wakeup, sender)
-            await sender.end()
+            await sender.end(self._late_code)
 
     def _begin(
         self,
@@ -198,8 +200,13 @@ class EventStream(Response):
         if isinstance(outcome, bytes):
             return outcome
         answer = _answer_to(outcome)
-        self._tools.count_error(answer.code)
+        self._note_error(answer.code)
         return error_event(answer, index)
+
+    def _note_error(self, code: str) -> None:
+        """Note, for metrics and the log, an error that came too late for a status of its own."""
+        self._late_code = code
+        self._tools.count_error(code)
 
     def _refuse(self, error: Exception) -> Response:
         return self._call.endpoint.dialect.response(_answer_to(error))
@@ -231,9 +238,16 @@ class Sender:
         await self.send({"type": "http.response.body", "body": content, "more_body": True})
         self.sent_at = time.monotonic()
 
-    async def end(self) -> None:
-        """End the body."""
-        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+    async def end(self, late_code: str) -> None:
+        """End the body.
+
+        Args:
+            late_code: of the last error that was an event, for the log; empty if there was none.
+        """
+        message: Message = {"type": "http.response.body", "body": b"", "more_body": False}
+        if late_code:
+            message[LATE_CODE] = late_code
+        await self.send(message)
 
 
 async def _wait_for_acceptance(image: StreamedImage, wakeup: Wakeup) -> Exception | None:

@@ -164,11 +164,12 @@ class RequestGuard:
         finally:
             if not is_quiet:
                 logger.info(
-                    "%s %s %s %.0f ms",
+                    "%s %s %s %.0f ms %s",
                     scope["method"][:16],
                     _for_log(scope["path"] if endpoint is None else endpoint.path),
                     answer.summary,
                     (time.monotonic() - started) * 1000,
+                    answer.request_id,
                 )
 
     def _is_admitted(self, scope: Scope, endpoint: Endpoint | None) -> bool:
