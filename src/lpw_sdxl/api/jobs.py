@@ -106,7 +106,10 @@ def _refuse_for(workers: int) -> Handler:
 
 
 def _missing(call: Call) -> Response:
-    message = "you have no job of this request_id; one that ended is kept for a minute"
+    message = (
+        "this server has no job of yours with this request_id; one that ended is kept for a minute;"
+        " without tokens, jobs are shown under an address or a local name only"
+    )
     return call.endpoint.dialect.response(ErrorAnswer(404, "not_found", message))
 
 
