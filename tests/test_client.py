@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -41,6 +42,13 @@ def test_events_are_the_same_however_the_network_cuts_them(end: str, places: lis
 
 def test_texts_are_joined_as_bytes_are() -> None:
     assert list(events(STREAM[i : i + 7] for i in range(0, len(STREAM), 7))) == EXPECTED
+
+
+@pytest.mark.parametrize("whole", [STREAM, STREAM.encode(), bytearray(STREAM.encode())])
+def test_one_whole_text_is_refused_with_a_sentence(whole: Any) -> None:
+    with pytest.raises(TypeError, match=r"^the pieces are one \w+; a list of it would be right$"):
+        events(whole)
+    assert list(events([whole])) == EXPECTED
 
 
 async def test_an_asynchronous_stream_gives_an_asynchronous_one() -> None:

@@ -8,6 +8,7 @@ import ctypes
 import io
 import json
 import random
+import re
 import socket
 import struct
 import time
@@ -170,7 +171,9 @@ def test_closing_a_stream_frees_its_rows_within_a_step(client: httpx.Client) -> 
     assert client.post("/info", json={}).json()["engine"]["left"] == before + 1
 
 
-def test_a_job_is_listed_shown_with_a_preview_and_cancelled(client: httpx.Client) -> None:
+def test_a_job_is_listed_shown_with_a_preview_and_cancelled(
+    server: Server, client: httpx.Client
+) -> None:
     with begun(client, request_id="shown") as reading:
         [listed] = [one for one in client.get("/jobs").json() if one["request_id"] == "shown"]
         assert (listed["state"], listed["calls"], listed["preview"]) == ("running", 999, None)
@@ -181,6 +184,8 @@ def test_a_job_is_listed_shown_with_a_preview_and_cancelled(client: httpx.Client
         assert client.delete("/jobs/shown").json()["state"] == "cancelled"
         *_, last = reading
         assert (last.name, last.data["error"]["code"]) == ("error", "cancelled")
+    line = re.compile(r"POST /generate_stream 200 cancelled \d+ ms shown$", re.MULTILINE)
+    until(lambda: line.search(server.log) is not None)
     for missing in (client.get("/jobs/shown"), client.delete("/jobs/shown")):
         assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
 
@@ -362,11 +367,11 @@ def test_streams_that_are_closed_at_any_moment_leave_nothing(
 def test_a_client_that_vanished_keeps_no_image_for_long(
     server: Server, client: httpx.Client
 ) -> None:
-    """Its system acknowledges nothing: after a minute the connection ends, and so does the job."""
-    body = LONG | {"width": 768, "height": 768, "preview_every": 1, "request_id": "vanished"}
+    """Its system acknowledges nothing: after two minutes the connection ends, and so the job."""
+    body = LONG | {"width": 1024, "height": 1024, "preview_every": 1, "request_id": "vanished"}
     with connect(server, body) as vanished:
         assert vanished.recv(12) == b"HTTP/1.1 200"
         vanish(vanished)
         state = lambda: client.get("/jobs/vanished").json()["state"]  # noqa: E731
-        until(lambda: state() == "cancelled", seconds=120)
+        until(lambda: state() == "cancelled", seconds=200)
     until(lambda: jobs_under_way(client) == 0)

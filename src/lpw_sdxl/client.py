@@ -48,7 +48,13 @@ def events(
     Args:
         pieces: of the body, as bytes or text, cut anywhere; also from an async iterable, and then
             the events come from one.
+
+    Raises:
+        TypeError: if they are one whole text, of which every byte or letter would be a piece.
     """
+    if isinstance(pieces, bytes | bytearray | memoryview | str):
+        name = type(pieces).__name__
+        raise TypeError(f"the pieces are one {name}; a list of it would be right")
     if isinstance(pieces, AsyncIterable):
         return _events_async(pieces)
     return _events(pieces)

@@ -56,7 +56,8 @@ class ResizeMode(StrEnum):
     FILL = "fill"
 
 
-REQUEST_ID = r"^[A-Za-z0-9._-]+$"  # also a part of an address, and a header
+# Also a part of an address, where clients leave `.` and `..` out; and a header.
+REQUEST_ID = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
 MAX_STRENGTH = 10.0  # a LoRA's, absolute value; people use -2 to 2
 
 Strength = Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH, allow_inf_nan=False)]
@@ -160,7 +161,7 @@ class GenerationRequest(BaseModel):
         Field(
             default=None,
             description="A name of your own, by which the job is found and cancelled: letters,"
-            " digits, `.`, `_` and `-`. Null makes one. It does not change the image.",
+            " digits, `_`, `-` and, not first, `.`. Null makes one. It does not change the image.",
         )
     )
 

@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,8 +20,9 @@ from lpw_sdxl.api import event_stream
 from lpw_sdxl.api.endpoints import Answer, Call, Endpoint
 from lpw_sdxl.api.event_stream import EventStream, StreamPlan, StreamTools
 from lpw_sdxl.api.previews import PreviewMaker
+from lpw_sdxl.api.shaped_answer import ShapedAnswer
 from lpw_sdxl.client import Event, EventParser
-from lpw_sdxl.engine import Engine
+from lpw_sdxl.engine import Engine, GeneratedImage
 from lpw_sdxl.engine.offer import Offer
 from lpw_sdxl.engine.tracked_job import JobKey, JobState, JobStatus
 from lpw_sdxl.errors import InvalidRequestError
@@ -45,8 +47,12 @@ class Client:
         self.reads.set()
         self.left = asyncio.Event()
         self.arrived = asyncio.Event()
+        self.answer = ShapedAnswer(self._take, lambda code: None)
 
     async def send(self, message: Any) -> None:
+        await self.answer.send(message)
+
+    async def _take(self, message: Any) -> None:
         self.messages.append(message)
         self.arrived.set()
         await self.reads.wait()
@@ -131,6 +137,7 @@ async def test_events_come_in_their_order_with_the_image_last(
     assert headers[b"content-type"] == b"text/event-stream; charset=utf-8"
     assert headers[b"x-accel-buffering"] == b"no"
     assert b"content-length" not in headers
+    assert client.answer.summary == "200"
     names = [event.name for event in client.events]
     assert names == ["queued", *["progress"] * (len(names) - 2), "image"]
     assert client.named("queued") == [
@@ -193,6 +200,7 @@ async def test_a_later_error_is_an_event(tools: StreamTools) -> None:
     late = request(num_inference_steps=150, height=256, width=256, deadline_s=0.5)
     client = await answered(stream(tools, late))
     assert client.status == 200
+    assert client.answer.summary == "200 deadline_exceeded"
     assert client.events[-1] == Event(
         "error",
         {
@@ -214,6 +222,7 @@ async def test_a_cancelled_job_ends_its_stream_with_an_error(
         assert engine.jobs.cancel(key_of(response)) is not None
         await answer
     assert client.events[-1].data["error"]["code"] == "cancelled"
+    assert client.answer.summary == "200 cancelled"
 
 
 async def test_a_client_that_leaves_takes_its_job_along(tools: StreamTools, engine: Engine) -> None:
@@ -223,6 +232,7 @@ async def test_a_client_that_leaves_takes_its_job_along(tools: StreamTools, engi
         await client.until(2)
         client.left.set()
         await answer
+    assert client.answer.summary == "200 client_left"
     status = status_of(engine, response)
     assert status is not None
     assert status.state is JobState.CANCELLED
@@ -304,6 +314,40 @@ async def test_a_batch_tells_of_each_item_by_its_index(tools: StreamTools) -> No
     queued = {one["index"]: one["request_id"] for one in client.named("queued")}
     assert queued == {0: f"{response._call.request_id}-0", 2: "third"}
     assert {one["index"] for one in client.named("progress")} == {0, 2}
+
+
+async def test_an_image_that_cannot_be_encoded_is_the_error_of_its_item_only(
+    tools: StreamTools, caplog: pytest.LogCaptureFixture
+) -> None:
+    def encode(image: GeneratedImage) -> bytes:
+        if image.seed == 2:
+            raise OSError("no memory for a file")
+        return image.encode()
+
+    codes: list[str] = []
+    broken = replace(tools, encode=encode, count_error=codes.append)
+    items = [request(seed=seed) for seed in (1, 2, 3)]
+    client = await answered(stream(broken, *items, is_batch=True))
+    assert {one["index"] for one in client.named("image")} == {0, 2}
+    [failed] = client.named("error")
+    assert (failed["index"], failed["error"]["code"]) == (1, "internal")
+    assert codes == ["internal"]
+    assert "no memory for a file" in caplog.text
+
+
+async def test_images_that_wait_for_their_client_are_files(tools: StreamTools) -> None:
+    encoded = threading.Event()
+
+    def encode(image: GeneratedImage) -> bytes:
+        encoded.set()
+        return image.encode()
+
+    response = stream(replace(tools, encode=encode), request(num_inference_steps=20), is_batch=True)
+    async with answering(response) as (client, _):
+        await client.until(1)
+        client.reads.clear()
+        assert await asyncio.to_thread(encoded.wait, 30)
+        assert client.named("image") == []
 
 
 async def test_places_are_told_again_when_they_change(

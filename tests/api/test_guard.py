@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -166,9 +166,12 @@ async def test_each_request_writes_one_line_and_no_prompt(
     client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="lpw_sdxl"):
-        await client.post("/generate", json={"prompt": SECRET})
-        await client.post("/generate", json={"prompt": f"bad {SECRET}"})
-        await client.get("/ours", params={"prompt": SECRET})
+        answers = [
+            await client.post("/generate", json={"prompt": SECRET}),
+            await client.post("/generate", json={"prompt": f"bad {SECRET}"}),
+            await client.get("/ours", params={"prompt": SECRET}),
+        ]
+    ids = [answer.headers["x-request-id"] for answer in answers]
     lines = [record.getMessage() for record in caplog.records]
     assert [line.split(" ")[:3] for line in lines] == [
         ["POST", "/generate", "200"],
@@ -176,6 +179,7 @@ async def test_each_request_writes_one_line_and_no_prompt(
         ["GET", "/ours", "429"],
     ]
     assert "invalid_request width" in lines[1]
+    assert [line.split(" ")[-1] for line in lines] == ids
     assert SECRET not in "".join(lines)
 
 
@@ -382,6 +386,48 @@ async def test_an_unread_body_costs_the_connection_if_it_is_not_small(
     scope = {"type": "http", "method": "POST", "path": "/generate", "headers": [pair]}
     await guard(scope, None, send)  # type: ignore[arg-type]
     assert ((b"connection", b"close") in sent[0]["headers"]) == is_closed
+
+
+async def test_clients_that_read_slowly_keep_no_turn() -> None:
+    row = replace(reading("/few"), at_once=1)
+    guard = guard_of(plain, row)
+    scope = {"type": "http", "method": "GET", "path": "/few", "headers": []}
+    reads, has_begun = asyncio.Event(), asyncio.Event()
+    sent: list[Any] = []
+
+    async def send_slowly(_message: Any) -> None:
+        has_begun.set()
+        await reads.wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    slow = asyncio.ensure_future(guard(dict(scope), None, send_slowly))  # type: ignore[arg-type]
+    async with asyncio.timeout(5):
+        await has_begun.wait()
+        await guard(dict(scope), None, send)  # type: ignore[arg-type]
+    assert sent[0]["status"] == 200
+    reads.set()
+    await slow
+
+
+async def test_a_turn_lasts_until_the_answer_begins() -> None:
+    working, most = 0, 0
+
+    async def work(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal working, most
+        working += 1
+        most = max(most, working)
+        await asyncio.sleep(0.01)
+        working -= 1
+        await plain(scope, receive, send)
+
+    guard = guard_of(work, replace(reading("/few"), at_once=2))
+    transport = httpx.ASGITransport(app=guard)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answers = await asyncio.gather(*(client.get("/few") for _ in range(6)))
+    assert [answer.status_code for answer in answers] == [200] * 6
+    assert most == 2
 
 
 async def test_a_websocket_is_closed_before_the_application() -> None:

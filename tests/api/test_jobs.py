@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from dataclasses import fields
 from typing import Any
 
 import httpx
@@ -11,9 +13,11 @@ import pytest
 from lpw_sdxl.api.endpoints import EndpointTable
 from lpw_sdxl.api.guard import RequestGuard
 from lpw_sdxl.api.handlers import HandlerMiddleware
+from lpw_sdxl.api.job_answer import JobAnswer
 from lpw_sdxl.api.jobs import job_endpoints
 from lpw_sdxl.api.previews import PreviewMaker
 from lpw_sdxl.engine import Engine
+from lpw_sdxl.engine.tracked_job import JobStatus
 from lpw_sdxl.schema import GenerationRequest
 
 
@@ -54,6 +58,26 @@ async def test_several_workers_have_no_jobs_to_show(engine: Engine, method: str,
         "message": "/jobs needs one worker, and this server has 2 (LPW_SDXL_WORKERS)",
         "field": None,
     }
+
+
+async def test_a_long_list_is_not_written_in_the_event_loop(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = GenerationRequest(prompt="a", num_inference_steps=1, request_id="listed")
+    await engine.generate(wanted, owner="10.0.0.3")
+    threads: list[int] = []
+    describe = JobAnswer.of
+
+    def noted(status: JobStatus, preview: str | None = None) -> JobAnswer:
+        threads.append(threading.get_ident())
+        return describe(status, preview)
+
+    monkeypatch.setattr(JobAnswer, "of", noted)
+    async with client_of(engine, workers=1, address="10.0.0.3") as client:
+        [listed] = (await client.get("/jobs")).json()
+        assert listed == (await client.get("/jobs/listed")).json() | {"age_s": listed["age_s"]}
+    assert set(listed) == {field.name for field in fields(JobAnswer)}
+    assert threads[0] != threading.get_ident()
 
 
 async def test_a_cancellation_does_not_wait_for_those_that_look(engine: Engine) -> None:

@@ -13,8 +13,11 @@ def stream(**fields: object) -> Http:
     return to("/generate_stream", {**GOOD, **fields})
 
 
-NO_JOB = "you have no job of this request_id; one that ended is kept for a minute"
-RIGHT_ID = "one that matches ^[A-Za-z0-9._-]+$ would be right"
+NO_JOB = (
+    "this server has no job of yours with this request_id; one that ended is kept for a minute;"
+    " without tokens, jobs are shown under an address or a local name only"
+)
+RIGHT_ID = "one that matches ^[A-Za-z0-9_-][A-Za-z0-9._-]*$ would be right"
 
 # fmt: off
 CASES: dict[str, list[Bad]] = {
@@ -24,6 +27,8 @@ CASES: dict[str, list[Bad]] = {
         Bad("129 characters", {"request_id": "a" * 129}, "request_id", "request_id has 129 characters; at most 128 would be right"),
         Bad("a blank", {"request_id": "a b"}, "request_id", f"request_id is a string; {RIGHT_ID}"),
         Bad("a line end", {"request_id": "a\n"}, "request_id", f"request_id is a string; {RIGHT_ID}"),
+        Bad("a point", {"request_id": "."}, "request_id", f"request_id is a string; {RIGHT_ID}"),
+        Bad("two points", {"request_id": ".."}, "request_id", f"request_id is a string; {RIGHT_ID}"),
         Bad("a way up", stream(request_id="../a"), "request_id", f"request_id is a string; {RIGHT_ID}"),
         Bad("a letter beyond ASCII", item({**GOOD, "request_id": "ä"}), "request_id", f"request_id is a string; {RIGHT_ID}", status=200),
     ],

@@ -200,6 +200,21 @@ async def test_a_cancelled_job_leaves_its_callers_task_as_it_was(
     assert (await engine.generate(request(request_id="one"), owner="her")).seed == 1
 
 
+async def test_of_two_jobs_of_one_id_the_newest_is_listed(engine: Engine, gate: Gate) -> None:
+    key = JobKey("twice", "one")
+    await engine.generate(request(request_id="one"), owner="twice")
+    listener = Listener(lambda _: None, gate.wait)
+    again = asyncio.ensure_future(
+        engine.generate(request(request_id="one"), listener, owner="twice")
+    )
+    assert await asyncio.to_thread(gate.reached.wait, 30)
+    assert [one.state for one in engine.jobs.owned_by("twice")] == [JobState.RUNNING]
+    assert engine.jobs.find(key).state is JobState.RUNNING  # type: ignore[union-attr]
+    gate.open()
+    await again
+    assert [one.state for one in engine.jobs.owned_by("twice")] == [JobState.DONE]
+
+
 async def test_a_refused_request_leaves_no_job(engine: Engine) -> None:
     before = len(engine.jobs.owned_by("him"))
     with pytest.raises(InvalidRequestError):
@@ -249,6 +264,23 @@ async def test_nothing_is_drawn_where_nobody_looks(
     with Image.open(io.BytesIO(seen[-1])) as picture:
         assert picture.size == (8, 8)
     assert engine.jobs.preview_bytes == 0  # of a job that ended
+
+
+async def test_a_preview_for_a_watcher_is_none_of_the_listeners(engine: Engine) -> None:
+    key = JobKey("her", "watched")
+    heard: list[tuple[int, bool]] = []
+
+    def look(calls_done: int) -> bool:
+        engine.jobs.find(key, watches=True)
+        return calls_done == 3
+
+    listener = Listener(
+        lambda progress: heard.append((progress.unet_calls_done, progress.preview is not None)),
+        look,
+    )
+    wanted = request(request_id="watched", num_inference_steps=6)
+    await engine.generate(wanted, listener, owner="her")
+    assert heard == [(calls, calls == 3) for calls in range(1, 7)]
 
 
 def picture() -> PreviewPicture:

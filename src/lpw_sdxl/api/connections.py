@@ -31,7 +31,8 @@ UNREAD_S = 60.0
 SLOW_BODY_S = 1.0
 SLOW_READING_S = 10.0
 SWEEP_S = 1.0
-_OVER_LIMIT = "lpw_sdxl.over_limit"  # the scope's key
+_OVER_LIMIT = "lpw_sdxl.over_limit"  # keys of the scope
+_PEER = "lpw_sdxl.peer"
 
 
 def _late_answer() -> bytes:
@@ -150,13 +151,14 @@ class Connections:
     def begin_request(
         self, connection: Connection, scope: MutableMapping[str, Any], *, has_body: bool
     ) -> None:
-        """Record that a head is complete; mark the request's scope if there are too many requests.
+        """Record that a head is complete; note in its scope the peer, and if it is one too many.
 
         Args:
             connection: the request's.
             scope: the request's.
             has_body: whether its body is complete.
         """
+        scope[_PEER] = connection.client
         if connection.phase in (Phase.BODY, Phase.ANSWER):
             self._enter(connection, Phase.HEAD)  # one that was sent behind another
         if self.requests >= self.limits.requests:
@@ -256,16 +258,27 @@ def is_over_limit(scope: MutableMapping[str, Any]) -> bool:
     return _OVER_LIMIT in scope
 
 
-def _bound_silence(transport: asyncio.Transport) -> None:
-    """Make the system close a connection whose client acknowledges nothing for UNREAD_S.
+def peer(scope: MutableMapping[str, Any]) -> str:
+    """Return the address at the other end of a request's connection.
 
+    uvicorn replaces the scope's own one by the header `x-forwarded-for` of any program on this
+    machine, which may write into it whatever it likes.
+    """
+    client = scope.get("client")
+    return str(scope.get(_PEER) or (client[0] if client else "nowhere"))
+
+
+def _bound_silence(transport: asyncio.Transport) -> None:
+    """Make the system close a connection whose client acknowledges nothing for 2 * UNREAD_S.
+
+    Twice, so that an answer that is not read is first seen, closed and logged by the sweep.
     A client that vanished without a word, as a laptop that sleeps, would otherwise be sent the
     events of a stream for a quarter of an hour.
     """
     connected = transport.get_extra_info("socket")
     if connected is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
         with contextlib.suppress(OSError):  # it is no TCP, or a sandbox's own network
-            milliseconds = round(UNREAD_S * 1000)
+            milliseconds = round(2 * UNREAD_S * 1000)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 

@@ -164,9 +164,9 @@ class Endpoint:
         statuses: of its errors, beside those that the guard decides.
         needs_token: whether a client needs a token, on a server that has tokens.
         takes_any_origin: whether pages of other origins may call it.
-        at_once: how many of its requests are processed at a time, while the others wait; None for
-            any number. For what is cheap and answered at once: a crowd of such requests would keep
-            the event loop from all others.
+        at_once: how many of its requests are processed at a time, up to the beginning of their
+            answers, while the others wait; None for any number. For what is cheap and answered at
+            once: a crowd of such requests would keep the event loop from all others.
         is_quiet: whether its requests are not logged.
         is_documented: whether the document lists it.
     """

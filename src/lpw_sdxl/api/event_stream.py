@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lpw_sdxl.api.asgi import Receive, Scope, Send
+from lpw_sdxl.api.asgi import Message, Receive, Scope, Send
 from lpw_sdxl.api.disconnect import cancel_on_disconnect
 from lpw_sdxl.api.endpoints import EVENTS, Call
 from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.api.previews import PreviewMaker
+from lpw_sdxl.api.shaped_answer import LATE_CODE
 from lpw_sdxl.api.stream_events import (
     HEARTBEAT,
     error_event,
-    image_event,
     progress_event,
     queued_event,
 )
@@ -88,6 +88,7 @@ class EventStream(Response):
         self._tools = tools
         self._call = call
         self._plan = plan
+        self._late_code = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer. The jobs end with the answer, however that ends."""
@@ -99,8 +100,8 @@ class EventStream(Response):
             if not sender.is_begun:
                 await self._refuse(error)(scope, receive, send)
                 return
-            self._tools.count_error(error.code)
-            await sender.end()
+            self._note_error(error.code)
+            await sender.end(self._late_code)
 
     async def _work(self, scope: Scope, receive: Receive, sender: Sender) -> None:
         wakeup = Wakeup()
@@ -116,7 +117,7 @@ class EventStream(Response):
                     return
             await sender.begin(self)
             await self._send_all(images, wakeup, sender)
-            await sender.end()
+            await sender.end(self._late_code)
 
     def _begin(
         self,
@@ -136,10 +137,8 @@ class EventStream(Response):
         if isinstance(request, InvalidRequestError):
             image.outcome = request
         else:
-            making = image.make(
-                self._tools.engine, request, plan.preview_every, leaves_room=plan.is_batch
-            )
-            tasks.create_task(making)
+            tools = self._tools
+            tasks.create_task(image.make(tools.engine, tools.encode, request, plan.preview_every))
         return image
 
     async def _send_all(
@@ -185,7 +184,7 @@ class EventStream(Response):
             if image.has_progress and (event := await self._write_progress(image)):
                 yield event  # the last, which came while the client was waited for
             outcome, image.outcome, image.is_sent = image.outcome, None, True
-            yield await self._write_outcome(outcome, index)
+            yield self._write_outcome(outcome, index)
 
     async def _write_progress(self, image: StreamedImage) -> bytes | None:
         """Write an image's progress; None if its client knows it."""
@@ -196,15 +195,18 @@ class EventStream(Response):
         image.known_call = status.unet_calls_done
         return progress_event(status, preview, image.index)
 
-    async def _write_outcome(self, outcome: GeneratedImage | Exception, index: int | None) -> bytes:
-        """Write the last event of an image."""
-        if not isinstance(outcome, Exception):
-            image = outcome
-            encode = self._tools.encode
-            return await asyncio.to_thread(lambda: image_event(image, encode(image), index))
+    def _write_outcome(self, outcome: bytes | Exception, index: int | None) -> bytes:
+        """Write the last event of an image, if that is not done."""
+        if isinstance(outcome, bytes):
+            return outcome
         answer = _answer_to(outcome)
-        self._tools.count_error(answer.code)
+        self._note_error(answer.code)
         return error_event(answer, index)
+
+    def _note_error(self, code: str) -> None:
+        """Note, for metrics and the log, an error that came too late for a status of its own."""
+        self._late_code = code
+        self._tools.count_error(code)
 
     def _refuse(self, error: Exception) -> Response:
         return self._call.endpoint.dialect.response(_answer_to(error))
@@ -236,9 +238,16 @@ class Sender:
         await self.send({"type": "http.response.body", "body": content, "more_body": True})
         self.sent_at = time.monotonic()
 
-    async def end(self) -> None:
-        """End the body."""
-        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+    async def end(self, late_code: str) -> None:
+        """End the body.
+
+        Args:
+            late_code: of the last error that was an event, for the log; empty if there was none.
+        """
+        message: Message = {"type": "http.response.body", "body": b"", "more_body": False}
+        if late_code:
+            message[LATE_CODE] = late_code
+        await self.send(message)
 
 
 async def _wait_for_acceptance(image: StreamedImage, wakeup: Wakeup) -> Exception | None:

@@ -12,15 +12,15 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
 from lpw_sdxl.api.access_tokens import AccessTokens
-from lpw_sdxl.api.asgi import Application, Receive, Scope, Send, header_values
+from lpw_sdxl.api.asgi import Application, Message, Receive, Scope, Send, header_values
 from lpw_sdxl.api.body_intake import BodyIntake
-from lpw_sdxl.api.connections import is_over_limit
+from lpw_sdxl.api.connections import is_over_limit, peer
 from lpw_sdxl.api.endpoints import (
     Backend,
     Call,
@@ -66,10 +66,10 @@ class Admission:
     origins: Origins = field(default_factory=Origins)
 
     def owner(self, scope: Scope) -> str:
-        """Return the owner of a request's jobs: its token's digest, else its address."""
+        """Return the owner of a request's jobs: its token's digest, else its peer's address."""
         if self.tokens is not None:
             return self.tokens.owner(header_values(scope, b"authorization"))
-        return str(scope["client"][0]) if scope.get("client") else "nowhere"
+        return peer(scope)
 
     def sees_jobs(self, scope: Scope) -> bool:
         """Return whether a request may learn of its owner's jobs."""
@@ -164,11 +164,12 @@ class RequestGuard:
         finally:
             if not is_quiet:
                 logger.info(
-                    "%s %s %s %.0f ms",
+                    "%s %s %s %.0f ms %s",
                     scope["method"][:16],
                     _for_log(scope["path"] if endpoint is None else endpoint.path),
                     answer.summary,
                     (time.monotonic() - started) * 1000,
+                    answer.request_id,
                 )
 
     def _is_admitted(self, scope: Scope, endpoint: Endpoint | None) -> bool:
@@ -190,14 +191,27 @@ class RequestGuard:
             if admitted is None:
                 return
             call = find_call(admitted) or judged
-            answer.request_id, endpoint = call.request_id, call.endpoint
-            async with self._turns.get((endpoint.path, endpoint.methods), nullcontext()):
-                if endpoint.handler is not None and endpoint.is_direct:
-                    request = Request(admitted)
-                    response = await endpoint.handler(call, request, self._backend())
-                    await response(admitted, receive, answer.send)
-                else:
-                    await self._app(admitted, receive, answer.send)
+            answer.request_id = call.request_id
+            await self._answer(call, admitted, receive, answer)
+
+    async def _answer(
+        self, call: Call, scope: Scope, receive: Receive, answer: ShapedAnswer
+    ) -> None:
+        """Answer a call; where only so many are processed at once, in a turn until it begins."""
+        endpoint = call.endpoint
+        async with AsyncExitStack() as turn:
+            if (turns := self._turns.get((endpoint.path, endpoint.methods))) is not None:
+                await turn.enter_async_context(turns)
+
+            async def send(message: Message) -> None:
+                await turn.aclose()  # what follows waits for the client only
+                await answer.send(message)
+
+            if endpoint.handler is not None and endpoint.is_direct:
+                response = await endpoint.handler(call, Request(scope), self._backend())
+                await response(scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
 
     def _judge(self, scope: Scope, found: PathRows | None, request_id: str) -> Call | ErrorAnswer:
         """Find the call, or refuse a request that is wrong by its head alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 from typing import TYPE_CHECKING
@@ -45,8 +46,14 @@ def job_endpoints(workers: int) -> tuple[Endpoint, ...]:
 
 async def answer_list(call: Call, _request: Request, backend: Backend) -> Response:
     """Answer with the client's jobs: those that ended within a minute, then those under way."""
-    jobs = backend.engine.jobs.owned_by(call.owner) if call.sees_jobs else []
-    return _json([dataclasses.asdict(JobAnswer.of(status)) for status in jobs])
+    if not call.sees_jobs:
+        return _json([])
+    jobs = backend.engine.jobs
+
+    def describe() -> Response:
+        return _json([vars(JobAnswer.of(status)) for status in jobs.owned_by(call.owner)])
+
+    return await asyncio.to_thread(describe)  # there may be a thousand
 
 
 async def answer_one(call: Call, _request: Request, backend: Backend) -> Response:
@@ -55,7 +62,7 @@ async def answer_one(call: Call, _request: Request, backend: Backend) -> Respons
     if status is None:
         return _missing(call)
     preview = await backend.previews.make(status.preview)
-    return _json(dataclasses.asdict(JobAnswer.of(status, preview)))
+    return _json(vars(JobAnswer.of(status, preview)))
 
 
 async def answer_cancel(call: Call, _request: Request, backend: Backend) -> Response:
@@ -63,7 +70,7 @@ async def answer_cancel(call: Call, _request: Request, backend: Backend) -> Resp
     status = backend.engine.jobs.cancel(_key(call), forgets=True) if call.sees_jobs else None
     if status is None:
         return _missing(call)
-    return _json(dataclasses.asdict(JobAnswer.of(status)))
+    return _json(vars(JobAnswer.of(status)))
 
 
 def _key(call: Call) -> JobKey:
@@ -99,7 +106,10 @@ def _refuse_for(workers: int) -> Handler:
 
 
 def _missing(call: Call) -> Response:
-    message = "you have no job of this request_id; one that ended is kept for a minute"
+    message = (
+        "this server has no job of yours with this request_id; one that ended is kept for a minute;"
+        " without tokens, jobs are shown under an address or a local name only"
+    )
     return call.endpoint.dialect.response(ErrorAnswer(404, "not_found", message))
 
 

@@ -16,6 +16,7 @@ from lpw_sdxl.api.error_answer import ErrorAnswer
 
 FIRST_ERROR_STATUS = 400
 REDIRECTS = frozenset({307, 308})  # Starlette's for a slash too many, to the Host that was sent
+LATE_CODE = "lpw_sdxl.late_code"  # of the last message of a stream: its last error's code
 LARGEST_ERROR_BYTES = 64 * 1024
 PIECE_BYTES = 64 * 1024  # as much as the server keeps unsent before it waits for the client
 _INDEX = re.compile("[0-9]{1,4}")  # in a list
@@ -87,6 +88,9 @@ class ShapedAnswer:
             if message["status"] >= FIRST_ERROR_STATUS:
                 self._held = message
                 return
+        if LATE_CODE in message:
+            message = {**message}
+            self.summary = f"{self.summary} {message.pop(LATE_CODE)}"
         if self._held is None:
             self._is_begun = True
             await self._send_in_pieces(message)

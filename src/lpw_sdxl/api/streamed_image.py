@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from lpw_sdxl.api.stream_events import image_event
 from lpw_sdxl.errors import LpwSdxlError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class StreamedImage:
         wake: called after every report; returns at once.
 
     Attributes:
-        outcome: the image or its error; None until then, and once it is sent.
+        outcome: the event of the image, or its error; None until then, and once it is sent.
         is_accepted: whether nothing can refuse it any more.
         is_begun: whether it has left the queue.
         is_sent: whether its client has its outcome.
@@ -38,7 +39,7 @@ class StreamedImage:
     def __init__(self, index: int | None, key: JobKey, wake: Callable[[], None]) -> None:
         self.index = index
         self.key = key
-        self.outcome: GeneratedImage | Exception | None = None
+        self.outcome: bytes | Exception | None = None
         self.is_accepted = False
         self.is_begun = False
         self.is_sent = False
@@ -65,22 +66,29 @@ class StreamedImage:
         return preview
 
     async def make(
-        self, engine: Engine, request: GenerationRequest, preview_every: int, *, leaves_room: bool
+        self,
+        engine: Engine,
+        encode: Callable[[GeneratedImage], bytes],
+        request: GenerationRequest,
+        preview_every: int,
     ) -> None:
-        """Make the image; an error becomes the outcome.
+        """Make the image and write its event; an error becomes the outcome.
+
+        The event is written at once: while a client reads slowly, what waits for it are files.
 
         Args:
             engine: makes it.
+            encode: encodes it as a file; CPU work, called in a thread.
             request: of the image.
             preview_every: UNet calls from one preview to the next; 0 for none.
-            leaves_room: as for `Engine.generate`.
         """
-        listener = self._listener(preview_every)
-        owner = self.key.owner
+        listener, index = self._listener(preview_every), self.index
         try:
-            self.outcome = await engine.generate(
-                request, listener, leaves_room=leaves_room, owner=owner
+            image = await engine.generate(
+                request, listener, leaves_room=index is not None, owner=self.key.owner
             )
+            write = lambda: image_event(image, encode(image), index)  # noqa: E731
+            self.outcome = await asyncio.to_thread(write)
         except LpwSdxlError as error:
             self.outcome = error
         except Exception as error:

@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 from lpw_sdxl.engine.progress import PreviewPicture
 from lpw_sdxl.engine.tracked_job import JobKey, JobState, JobStatus, TrackedJob
@@ -104,11 +105,19 @@ class JobRegistry:
         return self._describe([tracked])[0]
 
     def owned_by(self, owner: str) -> list[JobStatus]:
-        """Describe the jobs of an owner: first those that ended, each group oldest first."""
+        """Describe the jobs of an owner: first those that ended, each group oldest first.
+
+        Of two jobs of one id there is only the one that `find` finds.
+        """
         with self._lock:
             self._forget_old()
-            every = [*self._ended.values(), *self._under_way.values()]
-        own = [one for one in every if one.key.owner == owner and not one.is_forgotten]
+            own = [
+                job
+                for key, job in chain(self._ended.items(), self._under_way.items())
+                if key.owner == owner
+                and not job.is_forgotten
+                and self._under_way.get(key, job) is job
+            ]
         return self._describe(own)
 
     def cancel(self, key: JobKey, *, forgets: bool = False) -> JobStatus | None:

@@ -109,17 +109,21 @@ class TrackedJob:
 
     def listen(self, listener: Listener | None) -> Listener:
         """Return a listener that notes the progress and passes it on to another."""
+        is_for_listener = False  # the preview of the call that is reported next
 
         def wants_preview(calls_done: int) -> bool:
-            is_wanted = listener is not None and listener.wants_preview(calls_done)
-            return is_wanted or time.monotonic() < self._watched_until
+            nonlocal is_for_listener
+            is_for_listener = listener is not None and listener.wants_preview(calls_done)
+            return is_for_listener or time.monotonic() < self._watched_until
 
         def on_progress(progress: ImageProgress) -> None:
+            nonlocal is_for_listener
             self._progress = ImageProgress(progress.unet_calls_done, progress.unet_calls)
             if progress.preview is not None:
                 self._keep_preview(self.key, progress.preview)
             if listener is not None:
-                listener.on_progress(progress)
+                listener.on_progress(progress if is_for_listener else self._progress)
+            is_for_listener = False
 
         return Listener(on_progress, wants_preview)
 
