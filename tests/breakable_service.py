@@ -20,7 +20,7 @@ def _construct_breakable(self: Any) -> None:
 
     _construct(self)
     engine = self.engine
-    decide = engine.decide
+    resolve = engine._resolver.resolve
 
     def end(*arguments: Any) -> Any:
         raise RuntimeError("injected")
@@ -28,14 +28,14 @@ def _construct_breakable(self: Any) -> None:
     def hang(*arguments: Any) -> None:
         time.sleep(600)
 
-    def decide_or_break(request: Any) -> Any:
+    def resolve_or_break(request: Any, offer: Any) -> Any:
         if request.prompt == DEADLY:
             policy.admit = end
         if request.prompt == PARALYSING:
             engine.pipeline.unet.register_forward_pre_hook(hang)
-        return decide(request)
+        return resolve(request, offer)
 
-    engine.decide = decide_or_break
+    engine._resolver.resolve = resolve_or_break
 
 
 LpwSdxl.inner.__init__ = _construct_breakable

@@ -131,6 +131,7 @@ def test_all_that_is_known_is_in_the_stores_metadata(noted, second_checkpoint: P
         "zero_terminal_snr": True,
         "schedule_type": "trailing",
         "ema": True,
+        "inpainting": False,
         "vae": f"second.safetensors, SHA-256 {_sha256(second_checkpoint)}",
         "ignored": {
             "CLIP's position numbers": 1,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lpw_sdxl.addon.manifest import AddonManifest, read_addon_manifest
 from lpw_sdxl.addon.registry import Finding, Found
 from lpw_sdxl.conditioning.mentions import NAME
-from lpw_sdxl.errors import AddonError
+from lpw_sdxl.errors import AddonError, UnfitAddonError
 from lpw_sdxl.store.kind import AddonKind, kind_of_store_name, slug
 from lpw_sdxl.store.manifest import MANIFEST_FILE, verify_files
 from lpw_sdxl.weights.files import file_stamp
@@ -161,7 +161,7 @@ class EntrySource:
             return before
         try:
             return _ReadEntry(stamp, _read(directory, self._fits), "")
-        except UnfitError as error:
+        except UnfitAddonError as error:
             logger.warning("left out: %s", error)
             return _ReadEntry(stamp, None, str(error), is_unfit=True)
         except AddonError as error:
@@ -171,10 +171,6 @@ class EntrySource:
             if before is None or before.stamp:
                 logger.warning("%s can't be read now: %s", directory.parent.name, error)
             return _ReadEntry("", None, str(error))  # looked at again the next time
-
-
-class UnfitError(AddonError):
-    """An add-on that is whole, and for another model."""
 
 
 class _ReadEntry(NamedTuple):
@@ -200,7 +196,7 @@ def _read(directory: Path, fits: Fits) -> StoredAddon:
     verify_files(directory, manifest, contents=manifest.kind is AddonKind.EMBEDDING)
     wanted = fits.of(manifest.kind)
     if wanted is not None and manifest.fits != wanted:
-        raise UnfitError(
+        raise UnfitAddonError(
             f"The {manifest.kind.noun} {manifest.name!r} was imported for {manifest.fits_name} "
             "and doesn't fit the model that is served; import its file again with --model TAG."
         )
