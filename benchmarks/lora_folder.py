@@ -234,7 +234,9 @@ async def ask(
 def is_of_removed(answer: httpx.Response, name: str, place: Place, started: float) -> bool:
     """Return whether a refusal names its LoRA, which was not there at some time meanwhile."""
     is_named = answer.status_code == 400 and f"'{name}'" in answer.json()["error"]["message"]
-    is_gone = not place.path(name).exists() or place.removed_at.get(name, 0.0) > started - 2.0
+    is_gone = not place.path(name).exists()
+    # What came is seen within two seconds, and what has gone may have come back meanwhile.
+    is_gone |= any(at > started - 2.0 for at in place.changed_at[name])
     return is_named and is_gone
 
 
