@@ -85,14 +85,12 @@ class Place:
         scratch: a folder on the same disk, to fill from.
         targets: the model's modules.
         count: of names.
-        removed_at: when each name was last not there, so that an answer may say so.
         changed_at: every change of each name.
     """
 
     scratch: Path
     targets: TargetModules
     count: int
-    removed_at: dict[str, float] = field(default_factory=dict)
     changed_at: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
@@ -131,7 +129,6 @@ def churn(place: Place, stop: threading.Event, done: Counter[str]) -> None:
         path = place.path(name)
         kind = draw.choice(("moved in", "copied over", "removed"))
         if kind == "removed":
-            place.removed_at[name] = time.monotonic()
             path.unlink(missing_ok=True)
         elif kind == "moved in":
             partial = place.scratch / "partial"
