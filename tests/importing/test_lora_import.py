@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from conftest import ROOT, Store
 from lpw_sdxl.addon import fit
@@ -83,8 +82,7 @@ def test_a_lora_goes_all_the_way(command_line: CommandLine, targets: TargetModul
     fits = Fits(signature(targets))
     registry = Registry.of([EntrySource(lambda: [command_line.entry(done.tag)], fits).look()])
     addon = registry.lora("add detail", "loras.0.name")
-    addon.verify()
-    stored = load_file(addon.file)
+    stored = addon.load(addon.file)
     assert stored[f"unet/{ATTENTION}/alpha"].item() == 2.0
     assert stored[f"unet/{ATTENTION}/lora_down"].shape[0] == 4
 

@@ -67,14 +67,6 @@ class StoredAddon:
         """Return whether the file is there."""
         return self.file.is_file()
 
-    def verify(self) -> None:
-        """Check every byte.
-
-        Raises:
-            AddonError: a file is not as it was imported.
-        """
-        verify_files(self.path, self.manifest)
-
     def load(self, file: Path, *, is_checked: bool = False) -> Mapping[str, Tensor]:
         """Read its tensors.
 
