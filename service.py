@@ -249,13 +249,14 @@ class LpwSdxl:
         """Make one image; the answer is its file, with the seed in the header `x-seed`."""
         call = _call(ctx)
         request = take_request(ctx.request.scope, GenerationRequest).named(call.request_id)
-        making = self.engine.generate(request, owner=call.owner)
+        media_type = MEDIA_TYPES[request.image_format]
+        making = self.engine.generate(request, owner=call.owner, memory=call.memory)
+        del request  # it holds its pictures' files
         try:
             image = await cancel_on_disconnect(ctx.request, making)
         except LpwSdxlError as error:
             return _error(ctx, error)
         content = await asyncio.to_thread(self.encode_file, image)
-        media_type = MEDIA_TYPES[request.image_format]
         return _passed_through(
             Response(content, media_type=media_type, headers={"x-seed": str(image.seed)})
         )

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lpw_sdxl.errors import InvalidRequestError
 
@@ -46,6 +47,13 @@ class JsonBounds:
 DEFAULT_BOUNDS = JsonBounds()
 
 
+class TextSpan(NamedTuple):
+    """The offsets of a string in a JSON text, without its quotes."""
+
+    start: int
+    end: int
+
+
 @dataclass
 class JsonElement:
     """One element of a list in a JSON text.
@@ -69,6 +77,31 @@ def check_bounds(text: JsonText, bounds: JsonBounds = DEFAULT_BOUNDS) -> None:
     """
     for _ in _Scan(text, bounds, "the body").tokens():
         pass
+
+
+def find_texts(
+    text: JsonText, names: Collection[str], bounds: JsonBounds = DEFAULT_BOUNDS
+) -> dict[str, TextSpan]:
+    """Find the strings in some fields of a JSON object, and check the bounds of all of it.
+
+    Args:
+        text: of the object.
+        names: of the fields; if one is there twice, the last string counts.
+        bounds: of the whole text.
+
+    Returns:
+        The string of each field that holds one.
+
+    Raises:
+        InvalidRequestError: names the bound that was passed.
+    """
+    scan = _Scan(text, bounds, "the body")
+    found: dict[str, TextSpan] = {}
+    for token, position in scan.tokens():
+        is_value = token == _QUOTE and scan.last_name is None and scan.stack == b"{"
+        if is_value and (name := scan.name) in names:
+            found[name] = TextSpan(scan.string_start, position)
+    return found
 
 
 def split_list(
@@ -96,7 +129,7 @@ def split_list(
     for token, position in scan.tokens():
         depth = len(scan.stack)
         if inner is None:
-            if token == _LIST and depth == LIST_DEPTH and scan.name_is(name):
+            if token == _LIST and depth == LIST_DEPTH and scan.name == name:
                 elements = []
                 inner = _Count(element_bounds, noun, position + 1)
             continue
@@ -150,6 +183,7 @@ class _Scan:
         stack: the braces and brackets that are open, as bytes.
         last_name: the field's name that the last token ended, without quotes; None if it was no
             name. At most `name_bytes` + 1 bytes of it are kept.
+        string_start: offset behind the opening quote of the last string.
     """
 
     text: JsonText
@@ -157,14 +191,16 @@ class _Scan:
     noun: str
     stack: bytearray = field(default_factory=bytearray)
     last_name: bytes | None = None
+    string_start: int = 0
     _name: bytes = b""  # of the field at depth 1 whose value is being read
 
-    def name_is(self, name: str) -> bool:
-        """Return whether the outermost object's field being read has a name."""
+    @property
+    def name(self) -> str:
+        """Return the name of the outermost object's field being read; empty if it is no text."""
         try:
-            return bool(json.loads(b'"%b"' % self._name) == name)
+            return str(json.loads(b'"%b"' % self._name))
         except ValueError:
-            return False
+            return ""
 
     def tokens(self) -> Iterator[tuple[int, int]]:
         """Yield each brace, bracket, comma and string's end with its offset, and check the bounds.
@@ -182,7 +218,8 @@ class _Scan:
             self.last_name = None
             if token == _QUOTE:
                 strings += 1
-                start, position = position + 1, self._end_of_string(position + 1)
+                self.string_start = start = position + 1
+                position = self._end_of_string(start)
                 if expects_name:
                     most = start + self.bounds.name_bytes + 1
                     self.last_name = bytes(self.text[start : min(position, most)])

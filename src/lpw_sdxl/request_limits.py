@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,8 +15,11 @@ from lpw_sdxl.json_bounds import (
     JsonElement,
     JsonText,
     check_bounds,
+    find_texts,
     split_list,
 )
+from lpw_sdxl.picture_file import PICTURE_FIELDS
+from lpw_sdxl.picture_text import decode_json_picture, refused
 from lpw_sdxl.refusal import explain_refusal
 from lpw_sdxl.schema import (
     BatchRequest,
@@ -30,11 +33,28 @@ from lpw_sdxl.schema import (
 from lpw_sdxl.settings import Settings
 
 Model = TypeVar("Model", bound=BaseModel)
+Generation = TypeVar("Generation", bound=GenerationRequest)
 
 ESCAPED_CHARACTER_BYTES = 12  # its longest form in JSON: a pair of \uXXXX
 OTHER_FIELDS_BYTES = 64 * 1024  # all but the prompts; 16 LoRAs with escaped names take a third
+BASE64_BYTES = 4 / 3  # of one byte
+WRAPPED_BYTES = 1.1  # of one of base64 in lines, with some of its letters escaped
 LARGEST_SIZE = ImageSize(2048, 2048)
 NATIVE_SIDES_ON_CPU = 8
+
+
+# The fields about a picture, by the field of that picture.
+_NEEDED: Mapping[str, str] = {
+    "mask_image": "image",
+    "strength": "image",
+    "resize_mode": "image",
+    "invert_mask": "mask_image",
+    "mask_blur": "mask_image",
+    "masked_content": "mask_image",
+    "only_masked": "mask_image",
+    "only_masked_padding": "mask_image",
+    "paste_back": "mask_image",
+}
 
 
 def default_largest_size(native_size: ImageSize, *, is_on_cpu: bool) -> ImageSize:
@@ -64,6 +84,7 @@ class RequestLimits:
         max_batch_items: requests of one batch.
         max_loras: different LoRAs of one request, the body's and the prompt's together; counted
             when their names are looked up, by `lora.request.collect`.
+        max_image_bytes: of the file of a picture.
     """
 
     max_prompt_characters: int
@@ -71,6 +92,7 @@ class RequestLimits:
     max_size: ImageSize
     max_batch_items: int
     max_loras: int
+    max_image_bytes: int
 
     @classmethod
     def from_settings(
@@ -91,6 +113,7 @@ class RequestLimits:
             ),
             max_batch_items=settings.max_batch_items,
             max_loras=settings.max_loras,
+            max_image_bytes=settings.max_image_bytes,
         )
 
 
@@ -112,6 +135,12 @@ def largest_request_bytes(prompt_characters: int) -> int:
     return 2 * prompt_characters * ESCAPED_CHARACTER_BYTES + OTHER_FIELDS_BYTES
 
 
+def largest_generation_bytes(limits: RequestLimits) -> int:
+    """Compute the bytes of the largest JSON of a GenerationRequest, for its two pictures, too."""
+    picture = int(limits.max_image_bytes * BASE64_BYTES * WRAPPED_BYTES)
+    return len(PICTURE_FIELDS) * picture + largest_request_bytes(limits.max_prompt_characters)
+
+
 def parse_request(body: JsonText | str, limits: RequestLimits) -> GenerationRequest:
     """Read one GenerationRequest from JSON and check it against the server's limits.
 
@@ -119,9 +148,7 @@ def parse_request(body: JsonText | str, limits: RequestLimits) -> GenerationRequ
         InvalidRequestError: a field is wrong; the error names the first one and what would be
             right, and holds no value of the request but numbers.
     """
-    request = _read(GenerationRequest, body)
-    check_limits(request, limits)
-    return request
+    return _read_generation(GenerationRequest, body, limits)
 
 
 def parse_stream(body: JsonText | str, limits: RequestLimits) -> StreamRequest:
@@ -130,9 +157,7 @@ def parse_stream(body: JsonText | str, limits: RequestLimits) -> StreamRequest:
     Raises:
         InvalidRequestError: as `parse_request`.
     """
-    request = _read(StreamRequest, body)
-    check_limits(request, limits)
-    return request
+    return _read_generation(StreamRequest, body, limits)
 
 
 def parse_inspection(body: JsonText | str, limits: RequestLimits) -> InspectionRequest:
@@ -163,7 +188,7 @@ def parse_batch(
     text = body.encode() if isinstance(body, str) else body
     most = limits.max_batch_items
     whole = JsonBounds(values=most * (DEFAULT_BOUNDS.values + 1))
-    item = JsonBounds(size=largest_request_bytes(limits.max_prompt_characters))
+    item = JsonBounds(size=largest_generation_bytes(limits))
     elements = split_list(text, "requests", whole, item, "an item of requests")
     apart = [one for one in elements if one.refusal is not None or _is_object(text, one)]
     try:
@@ -206,6 +231,28 @@ def check_limits(request: GenerationRequest, limits: RequestLimits) -> None:
             raise InvalidRequestError(
                 f"{field} is {value}{default}; at most {limit} is accepted here", field=field
             )
+    _check_pictures(request, limits)
+
+
+def _check_pictures(request: GenerationRequest, limits: RequestLimits) -> None:
+    """Check that no field lacks the picture that it is about, and that no file is too large.
+
+    A field with its default's value asks for nothing.
+    """
+    for field, needed in _NEEDED.items():
+        default = GenerationRequest.model_fields[field].default
+        if getattr(request, needed) is None and getattr(request, field) != default:
+            raise InvalidRequestError(
+                f"{field} is about a picture in {needed}, which is missing", field=field
+            )
+    for field in PICTURE_FIELDS:
+        content = getattr(request, field)
+        if content is not None and len(content) > limits.max_image_bytes:
+            raise refused(
+                field,
+                f"has {len(content)} bytes and may have {limits.max_image_bytes}; send a smaller"
+                " file",
+            )
 
 
 def check_prompt_lengths(
@@ -239,14 +286,56 @@ def _parse_element(
     if element.refusal is not None:
         return element.refusal
     try:
-        request = GenerationRequest.model_validate_json(bytes(text[element.start : element.end]))
-        check_limits(request, limits)
+        return _validate(GenerationRequest, text[element.start : element.end], limits)
     except ValidationError as error:
         if _is_broken(error):
             raise _explain_batch(error, text, BatchRequest) from None
         return explain_refusal(error, GenerationRequest)
     except InvalidRequestError as error:
         return error.with_traceback(None)  # its frames hold the text
+
+
+def _read_generation(
+    model: type[Generation], body: JsonText | str, limits: RequestLimits
+) -> Generation:
+    """Read one image's request.
+
+    Raises:
+        InvalidRequestError: as `parse_request`.
+    """
+    text = body.encode() if isinstance(body, str) else body
+    try:
+        return _validate(model, text, limits)
+    except ValidationError as error:
+        raise explain_refusal(error, model) from None
+
+
+def _validate(model: type[Generation], text: JsonText, limits: RequestLimits) -> Generation:
+    """Validate one image's request and check its limits.
+
+    The pictures' texts are cut out of the JSON first and decoded on their own: a parser would hold
+    the interpreter for as long as it copies them.
+
+    Raises:
+        InvalidRequestError: a picture's text is none, or a limit is broken.
+        ValidationError: the model refuses the rest.
+    """
+    found = find_texts(text, PICTURE_FIELDS)
+    most = largest_request_bytes(limits.max_prompt_characters)
+    left = len(text) - sum(span.end - span.start for span in found.values())
+    if left > most:
+        raise InvalidRequestError(f"a request has more than {most} bytes beside its pictures")
+    files: dict[str, bytes] = {}
+    rest: list[JsonText] = []
+    end = 0
+    for field, span in sorted(found.items(), key=lambda item: item[1]):
+        picture = text[span.start : span.end]
+        files[field] = decode_json_picture(picture, field, limits.max_image_bytes)
+        rest.append(text[end : span.start])
+        end = span.end
+    whole = b"".join((*rest, text[end:]))
+    request = model.model_validate_json(whole, context=files)
+    check_limits(request, limits)
     return request
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from lpw_sdxl.picture_file import PictureFile
 from lpw_sdxl.prompt.grammar import PromptStyle
 from lpw_sdxl.schedule_types import ScheduleType, read_schedule_type
 from lpw_sdxl.scheduler_table import SchedulerName, read_scheduler
@@ -150,6 +151,61 @@ class GenerationRequest(BaseModel):
     image_format: ImageFormat = Field(
         default=ImageFormat.PNG, description="The kind of file to answer with.", strict=False
     )
+    image: PictureFile | None = Field(
+        default=None,
+        repr=False,
+        description="A picture to start from: a PNG, JPEG or WebP as base64 or as a data URL. The"
+        " size is then the picture's by default, rounded down to multiples of 8.",
+    )
+    strength: float = Field(
+        default=0.75,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="How much of the picture is made anew, 0 to 1: so large a share of the steps is"
+        " taken, rounded down. At 0 none is, which is refused.",
+    )
+    resize_mode: ResizeMode = Field(
+        default=ResizeMode.STRETCH,
+        description="How a picture of another ratio is brought to the size: stretched, cropped, or"
+        " made to fit with the rest filled from its edges.",
+        strict=False,
+    )
+    mask_image: PictureFile | None = Field(
+        default=None,
+        repr=False,
+        description="Which part of the picture is painted over, as base64 or a data URL: what is"
+        " white, or what is opaque where any of it is transparent. It is stretched to the picture.",
+    )
+    invert_mask: bool = Field(
+        default=False, description="Whether black (or transparent) is painted over instead."
+    )
+    mask_blur: float = Field(
+        default=0.0,
+        ge=0,
+        le=256,
+        allow_inf_nan=False,
+        description="How soft the mask's edge is: a Gaussian's deviation, pixels of the picture.",
+    )
+    masked_content: MaskedContent = Field(
+        default=MaskedContent.ORIGINAL,
+        description="What the masked part is painted from: itself, its surroundings spread over it"
+        " and blurred (fill), noise, or nothing.",
+        strict=False,
+    )
+    only_masked: bool = Field(
+        default=False,
+        description="Whether only the part around the mask is painted, at the request's size, and"
+        " put back into the picture: the answer has the picture's size.",
+    )
+    only_masked_padding: int = Field(
+        default=32, ge=0, le=1024, description="Of that part, beyond the mask; pixels."
+    )
+    paste_back: bool = Field(
+        default=True,
+        description="Whether what the mask keeps is put back as it was, bit for bit. Without it the"
+        " answer is all of what was decoded; only_masked always puts back.",
+    )
     deadline_s: float | None = Field(
         default=None,
         gt=0,
@@ -170,6 +226,12 @@ class GenerationRequest(BaseModel):
         if self.request_id is not None:
             return self
         return self.model_copy(update={"request_id": request_id})
+
+    def without_pictures(self) -> Self:
+        """Return this request without its pictures' files, which may have megabytes."""
+        if self.image is None and self.mask_image is None:
+            return self
+        return self.model_copy(update={"image": None, "mask_image": None})
 
 
 PreviewEvery = Annotated[

@@ -122,10 +122,12 @@ class Settings(LogSettings, StoreSettings):
     cuda_graphs: bool = True
     """whether small UNet calls are replayed as CUDA graphs, for which some memory of the device is
     set aside; one image alone takes about half the time."""
-    max_body_bytes: Annotated[int, Ge(1024)] = 16 * 1024 * 1024
-    """largest HTTP body; paths that need less take less. The bodies of all requests under way and
-    what is read from them take at most 32 times as much; beyond it a request is answered with
-    429."""
+    max_body_bytes: Annotated[int, Ge(1024)] = 64 * 1024 * 1024
+    """largest HTTP body; paths that need less take less. The bodies of all requests under way, what
+    is read from them and their pictures take at most 8 times as much; beyond it a request is
+    answered with 429."""
+    max_image_bytes: Annotated[int, Ge(1024)] = 16 * 1024 * 1024
+    """largest file of a picture that a request brings."""
     tokens: SecretStr | None = None
     """bearer tokens that may ask, with commas or blanks between them; None for anyone."""
     tokens_file: Path | None = None

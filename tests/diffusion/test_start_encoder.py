@@ -7,8 +7,14 @@ import pytest
 import torch
 
 from lpw_sdxl.diffusion.encoder import Encoder
-from lpw_sdxl.diffusion.start import InpaintingStart, MaskedStart, NoiseStart, PictureStart
-from lpw_sdxl.diffusion.start_encoder import StartEncoder, StartPicture
+from lpw_sdxl.diffusion.start import (
+    InpaintingStart,
+    MaskedStart,
+    NoiseStart,
+    PictureStart,
+    Start,
+)
+from lpw_sdxl.diffusion.start_encoder import StartEncoder, StartPicture, UnfinishedStart
 from lpw_sdxl.schema import ImageSize, MaskedContent
 
 NEVER = 2**40  # pixels: nothing is tiled above so many
@@ -23,6 +29,13 @@ def make_mask() -> np.ndarray[Any, Any]:
     return mask
 
 
+def finish(start: UnfinishedStart, *, in_tiles: bool = False) -> Start:
+    """Encode what is left, and make the start."""
+    while not start.is_encoded:
+        start.encode_next(in_tiles=in_tiles)
+    return start.make()
+
+
 @pytest.fixture
 def runs(vae: Any) -> list[torch.Tensor]:
     """What the VAE's encoder is given, from now on."""
@@ -33,8 +46,9 @@ def runs(vae: Any) -> list[torch.Tensor]:
 
 def test_a_text_needs_no_encoding(vae: Any, runs: list[torch.Tensor]) -> None:
     encoder = StartEncoder(Encoder(vae, NEVER), 4)
-    assert encoder.start_of_text(SIZE) == NoiseStart()
-    assert not encoder.encodes_text(SIZE)
+    start = encoder.begin_text(SIZE)
+    assert start.is_encoded
+    assert start.make() == NoiseStart()
     assert runs == []
 
 
@@ -42,10 +56,10 @@ def test_a_text_for_an_inpainting_unet_is_a_grey_picture_of_which_all_is_masked(
     vae: Any, runs: list[torch.Tensor]
 ) -> None:
     encoder = StartEncoder(Encoder(vae, NEVER), 9)
-    assert encoder.encodes_text(SIZE)
-    start = encoder.start_of_text(SIZE)
+    assert not encoder.begin_text(SIZE).is_encoded
+    start = finish(encoder.begin_text(SIZE))
     assert isinstance(start, InpaintingStart)
-    assert not encoder.encodes_text(SIZE)
+    assert encoder.begin_text(SIZE).is_encoded
     assert start.mask.shape == (1, 1, 8, 12)
     assert start.mask.all()
     assert start.picture is None
@@ -56,24 +70,24 @@ def test_a_text_for_an_inpainting_unet_is_a_grey_picture_of_which_all_is_masked(
 
 def test_the_grey_of_the_last_size_is_encoded_once(vae: Any, runs: list[torch.Tensor]) -> None:
     encoder = StartEncoder(Encoder(vae, NEVER), 9)
-    starts = [encoder.start_of_text(SIZE) for _ in range(3)]
+    starts = [finish(encoder.begin_text(SIZE)) for _ in range(3)]
     assert len(runs) == 1
     assert {start.hidden.mean.data_ptr() for start in starts if hasattr(start, "hidden")} == {
         starts[0].hidden.mean.data_ptr()  # type: ignore[attr-defined]
     }
-    encoder.start_of_picture(StartPicture(PIXELS), is_seen=False)
+    finish(encoder.begin_picture(StartPicture(PIXELS), is_seen=False))
     assert len(runs) == 1
-    encoder.start_of_text(ImageSize(96, 64))
-    encoder.start_of_text(SIZE)
+    finish(encoder.begin_text(ImageSize(96, 64)))
+    finish(encoder.begin_text(SIZE))
     assert len(runs) == 3
 
 
 def test_tiles_where_memory_is_short_leave_later_pictures_as_they_would_be(vae: Any) -> None:
     size = ImageSize(192, 192)
     first = StartEncoder(Encoder(vae, NEVER), 9)
-    tiled = first.start_of_text(size, in_tiles=True)
-    whole = first.start_of_text(size)
-    fresh = StartEncoder(Encoder(vae, NEVER), 9).start_of_text(size)
+    tiled = finish(first.begin_text(size), in_tiles=True)
+    whole = finish(first.begin_text(size))
+    fresh = finish(StartEncoder(Encoder(vae, NEVER), 9).begin_text(size))
     means = [start.hidden.mean for start in (tiled, whole, fresh)]  # type: ignore[attr-defined]
     assert torch.equal(means[1], means[2])
     assert not torch.equal(means[0], means[1])
@@ -81,7 +95,7 @@ def test_tiles_where_memory_is_short_leave_later_pictures_as_they_would_be(vae: 
 
 def test_a_picture_is_encoded_once(vae: Any, runs: list[torch.Tensor]) -> None:
     encoder = Encoder(vae, NEVER)
-    start = StartEncoder(encoder, 4).start_of_picture(StartPicture(PIXELS))
+    start = finish(StartEncoder(encoder, 4).begin_picture(StartPicture(PIXELS)))
     assert isinstance(start, PictureStart)
     assert len(runs) == 1
     assert torch.equal(start.picture.mean, encoder.encode(PIXELS).mean)
@@ -91,7 +105,7 @@ def test_a_mask_has_the_cells_whose_top_left_pixel_is_at_half_or_above(
     vae: Any, runs: list[torch.Tensor]
 ) -> None:
     picture = StartPicture(PIXELS, make_mask(), MaskedContent.LATENT_NOTHING)
-    start = StartEncoder(Encoder(vae, NEVER), 4).start_of_picture(picture)
+    start = finish(StartEncoder(Encoder(vae, NEVER), 4).begin_picture(picture))
     assert isinstance(start, MaskedStart)
     assert start.mask.dtype == torch.bool
     assert [*map(tuple, start.mask[0, 0].nonzero().tolist())] == [(2, 4), (2, 5), (3, 4), (3, 5)]
@@ -104,7 +118,7 @@ def test_an_inpainting_unet_is_shown_a_picture_whose_masked_pixels_are_grey(
     vae: Any, runs: list[torch.Tensor], is_seen: bool
 ) -> None:
     picture = StartPicture(PIXELS, make_mask())
-    start = StartEncoder(Encoder(vae, NEVER), 9).start_of_picture(picture, is_seen=is_seen)
+    start = finish(StartEncoder(Encoder(vae, NEVER), 9).begin_picture(picture, is_seen=is_seen))
     assert isinstance(start, InpaintingStart)
     assert (start.picture is not None) == is_seen
     assert len(runs) == 1 + is_seen

@@ -83,10 +83,12 @@ class Model:
         conditioning: Conditioning | None = None,
     ) -> Denoising:
         start = (
-            self.starts.start_of_text(size)
+            self.starts.begin_text(size)
             if picture is None
-            else self.starts.start_of_picture(picture, is_seen=strength < 1)
+            else self.starts.begin_picture(picture, is_seen=strength < 1)
         )
+        while not start.is_encoded:
+            start.encode_next()
         return Denoising(
             conditioning=conditioning or self.conditioning,
             guidance=Guidance(guidance),
@@ -94,7 +96,7 @@ class Model:
             size=size if picture is None else picture.size,
             seed=seed,
             device=CPU,
-            start=start,
+            start=start.make(),
             unet_calls=unet_calls(scheduler, STEPS, strength),
         )
 

@@ -379,11 +379,11 @@ EVERYTHING = frozenset(Phase)
         ({Phase.STEP}, Phase.STEP, 1e9, Phase.STEP),
         (set(), Phase.STEP, 1e9, Phase.STEP),
         (EVERYTHING, Phase.STEP, MIN_PHASE_TRANSFERS - 0.1, Phase.STEP),
-        (EVERYTHING, Phase.STEP, MIN_PHASE_TRANSFERS, Phase.DECODE),
-        (EVERYTHING, Phase.DECODE, MIN_PHASE_TRANSFERS, Phase.ENCODE),
+        (EVERYTHING, Phase.STEP, MIN_PHASE_TRANSFERS, Phase.PICTURE),
+        (EVERYTHING, Phase.PICTURE, MIN_PHASE_TRANSFERS, Phase.ENCODE),
         (EVERYTHING, Phase.ENCODE, MIN_PHASE_TRANSFERS, Phase.STEP),
         ({Phase.ENCODE, Phase.STEP}, Phase.STEP, MIN_PHASE_TRANSFERS, Phase.ENCODE),
-        ({Phase.ENCODE, Phase.DECODE}, Phase.STEP, 0.0, Phase.DECODE),
+        ({Phase.ENCODE, Phase.PICTURE}, Phase.STEP, 0.0, Phase.PICTURE),
         ({Phase.STEP}, Phase.ENCODE, 0.0, Phase.STEP),
     ],
     ids=[
@@ -418,7 +418,7 @@ def transfers_and_share(jobs: int) -> tuple[int, float]:
         work = {
             Phase.ENCODE: waiting > 0,
             Phase.STEP: bool(stepping),
-            Phase.DECODE: finished > 0,
+            Phase.PICTURE: finished > 0,
         }
         having = frozenset(one for one, has_work in work.items() if has_work)
         chosen = choose_phase(having, phase, now - came_at, transfer_s=1.0)

@@ -91,7 +91,8 @@ class BatchMaker:
             batch: the items.
             call: that brought it; an item without an id gets the call's, and its index.
         """
-        making = (self._make_one(item, index, call) for index, item in enumerate(batch.items))
+        making = [self._make_one(item, index, call) for index, item in enumerate(batch.items)]
+        del batch  # each item holds its pictures' files until they are read
         return await asyncio.gather(*making)
 
     async def _make_one(
@@ -100,17 +101,22 @@ class BatchMaker:
         try:
             if isinstance(request, InvalidRequestError):
                 raise request
-            image = await self._engine.generate(
-                request.named(call.item_id(index)), leaves_room=True, owner=call.owner
+            media_type = MEDIA_TYPES[request.image_format]
+            making = self._engine.generate(
+                request.named(call.item_id(index)),
+                leaves_room=True,
+                owner=call.owner,
+                memory=call.memory,
             )
+            del request
+            image = await making
             content = await asyncio.to_thread(lambda: base64.b64encode(self._encode(image)))
         except LpwSdxlError as error:
             return self._error(ErrorAnswer.from_error(error))
         except Exception:
             logger.exception("an item of a batch failed")
             return self._error(ErrorAnswer.from_status(500))
-        size = image.record.size
-        media_type = MEDIA_TYPES[request.image_format]
+        size = image.size
         return BatchImage("ok", image.seed, size.width, size.height, media_type, content.decode())
 
     def _error(self, answer: ErrorAnswer) -> BatchError:

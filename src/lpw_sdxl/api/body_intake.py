@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from lpw_sdxl.api.asgi import Receive, Scope
 from lpw_sdxl.api.body import body_too_large, discard_body, read_body
-from lpw_sdxl.api.body_memory import PARSED_BYTES, BodyMemory, MemoryShare, parsed_size
+from lpw_sdxl.api.body_memory import BodyMemory, MemoryShare, parsed_size
 from lpw_sdxl.api.endpoints import Body, Call, Payload, put_call
 from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.api.head import SMALL_BODY_BYTES, content_type
@@ -38,8 +39,8 @@ class BodyIntake:
         # Threads of their own: in asyncio's pool a body would wait behind prompts and image files.
         # One for small bodies, that wait for no large one; a parser holds the interpreter's lock,
         # so more threads would gain nothing.
-        self._small_parser = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-small-parser")
-        self._large_parser = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-large-parser")
+        self._small_parser = _Parser("lpw-sdxl-small-parser")
+        self._large_parser = _Parser("lpw-sdxl-large-parser")
 
     async def take(
         self,
@@ -63,20 +64,14 @@ class BodyIntake:
             if content is None:
                 return None
             answer.is_closing = False
-            share.set(len(content) * (1 + PARSED_BYTES))
         except LpwSdxlError as error:
             refused = _without_traces(error)
         request: object = None
         if content is not None and refused is None:
-            is_small = len(content) <= SMALL_BODY_BYTES
             payload = Payload(content, content_type(scope), scope.get("query_string", b""))
-            parsing = partial(_parse_and_measure, body, payload)
-            content = payload = None  # type: ignore[assignment] # the parser alone has them
-            parser = self._small_parser if is_small else self._large_parser
-            loop = asyncio.get_running_loop()
-            request, size = await loop.run_in_executor(parser, parsing)
-            del parsing
-            share.set(min(size, share.size))
+            content = None  # the parser alone has it
+            request = await self._parse(body, payload, share)
+            del payload
             if isinstance(request, LpwSdxlError):
                 refused = request
         if refused is not None:
@@ -84,7 +79,27 @@ class BodyIntake:
             share.set(0)
             await self._refuse(receive, answer, ErrorAnswer.from_error(refused))
             return None
-        return put_call(scope, call, request)
+        return put_call(scope, replace(call, memory=share), request)
+
+    async def _parse(self, body: Body, payload: Payload, share: MemoryShare) -> object:
+        """Parse a body; return the request, or the error that refuses it.
+
+        A large body counts with what may be made of it only when its turn has come.
+        """
+        size = len(payload.content)
+        parser = self._small_parser if size <= SMALL_BODY_BYTES else self._large_parser
+        async with parser.turn:
+            try:
+                share.set(int(size * (1 + body.parsed_bytes)))
+            except LpwSdxlError as error:
+                return _without_traces(error)
+            parsing = partial(_parse_and_measure, body, payload)
+            del payload
+            loop = asyncio.get_running_loop()
+            request, made = await loop.run_in_executor(parser.thread, parsing)
+            del parsing
+            share.set(min(made, share.size))
+        return request
 
     async def _read(
         self, receive: Receive, answer: ShapedAnswer, body: Body, share: MemoryShare
@@ -120,6 +135,19 @@ class BodyIntake:
                     await discard_body(receive, DISCARD_BYTES)
 
         await answer.refuse(error, discard)
+
+
+class _Parser:
+    """A thread that parses one body at a time.
+
+    Attributes:
+        thread: the thread.
+        turn: held by the request whose body is parsed.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self.turn = asyncio.Lock()
 
 
 def _parse_and_measure(body: Body, payload: Payload) -> tuple[object, int]:

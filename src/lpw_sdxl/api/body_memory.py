@@ -76,11 +76,17 @@ class BodyMemory:
         asyncio.get_running_loop().run_in_executor(None, self._give_back)
 
 
+def unbounded_share() -> MemoryShare:
+    """Make a share of memory that has no bound, for calls that no guard has admitted."""
+    return BodyMemory(sys.maxsize).share()
+
+
 class MemoryShare:
     """The part of `BodyMemory` that one request takes, until its end."""
 
     def __init__(self, memory: BodyMemory) -> None:
         self._memory = memory
+        self._has_ended = False
         self.size = 0
 
     def __enter__(self) -> MemoryShare:
@@ -93,6 +99,16 @@ class MemoryShare:
         _traceback: TracebackType | None,
     ) -> None:
         self.set(0)
+        self._has_ended = True
+
+    def grow(self, size: int) -> None:
+        """Change the share by a number of bytes; one that has ended stays empty.
+
+        Raises:
+            OverloadedError: as `BodyMemory.change`.
+        """
+        if not self._has_ended:
+            self.set(max(0, self.size + size))
 
     def set(self, size: int) -> None:
         """Change the share to a number of bytes.

@@ -16,7 +16,7 @@ from lpw_sdxl.api.origins import OriginMiddleware, Origins, read_origins
 from lpw_sdxl.api.sparse_warning import SparseWarningFilter
 from lpw_sdxl.settings import Settings
 
-LARGEST_BODIES = 32  # so many largest bodies may be under way; one being parsed counts as five
+LARGEST_BODIES = 8  # so many largest bodies may be under way
 # Loggers of warnings that any client can cause: of malformed requests, and of suspicious ones.
 SPARSE_LOGGERS = ("uvicorn.error", "lpw_sdxl.engine.resolver")
 

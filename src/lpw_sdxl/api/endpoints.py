@@ -27,6 +27,7 @@ from pydantic import BaseModel
 from starlette.routing import compile_path
 
 from lpw_sdxl.api.asgi import JSON, JsonObject, Scope
+from lpw_sdxl.api.body_memory import PARSED_BYTES, MemoryShare, unbounded_share
 from lpw_sdxl.api.dialect import NATIVE, ErrorDialect
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Body:
         is_required: whether the document says that a body is required.
         add_limits: puts this server's limits into the schema of `type`; the same for all rows of a
             type.
+        parsed_bytes: made of each of its bytes, at most, while it is parsed.
     """
 
     parse: Callable[[Payload], object]
@@ -98,6 +100,7 @@ class Body:
     head_check: HeadCheck = HeadCheck.STRICT
     is_required: bool = True
     add_limits: Callable[[JsonObject], None] = add_no_limits
+    parsed_bytes: float = PARSED_BYTES
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,7 @@ class Call:
         request_id: the client's own name for the request, or one that was made for it.
         owner: of the jobs that it begins or asks for: its token's, else its address.
         sees_jobs: whether jobs exist for it, beside those that it begins itself.
+        memory: counts what its body and its pictures take.
     """
 
     endpoint: Endpoint
@@ -210,6 +214,7 @@ class Call:
     request_id: str = ""
     owner: str = ""
     sees_jobs: bool = False
+    memory: MemoryShare = field(default_factory=unbounded_share)
 
     def item_id(self, index: int) -> str:
         """Return the id of a batch's item that has none of its own."""

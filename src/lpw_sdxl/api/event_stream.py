@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -87,7 +87,8 @@ class EventStream(Response):
         del self.headers["content-length"]
         self._tools = tools
         self._call = call
-        self._plan = plan
+        self._items = plan.items
+        self._plan = replace(plan, items=())
         self._late_code = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,10 +107,9 @@ class EventStream(Response):
     async def _work(self, scope: Scope, receive: Receive, sender: Sender) -> None:
         wakeup = Wakeup()
         async with asyncio.TaskGroup() as tasks:
-            images = [
-                self._begin(index, item, wakeup, tasks)
-                for index, item in enumerate(self._plan.items)
-            ]
+            items, self._items = self._items, ()  # each task alone holds its pictures' files
+            images = [self._begin(index, item, wakeup, tasks) for index, item in enumerate(items)]
+            del items
             if not self._plan.is_batch:
                 refusal = await _wait_for_acceptance(images[0], wakeup)
                 if refusal is not None:
@@ -138,7 +138,10 @@ class EventStream(Response):
             image.outcome = request
         else:
             tools = self._tools
-            tasks.create_task(image.make(tools.engine, tools.encode, request, plan.preview_every))
+            making = image.make(
+                tools.engine, tools.encode, request, plan.preview_every, call.memory
+            )
+            tasks.create_task(making)
         return image
 
     async def _send_all(

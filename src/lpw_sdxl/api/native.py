@@ -25,6 +25,7 @@ from lpw_sdxl.conditioning.explain import PromptExplanation
 from lpw_sdxl.engine.description import EngineDescription
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.request_limits import (
+    largest_generation_bytes,
     largest_request_bytes,
     parse_batch,
     parse_info,
@@ -43,12 +44,16 @@ from lpw_sdxl.schema import (
 
 INFO_BYTES = 1024  # its body is {}
 INFO_AT_ONCE = 4
+# Made of each byte of a body that is long: it has pictures, whose files have three quarters of
+# their base64. The prompts are bounded (`largest_request_bytes`) before they become a text.
+PICTURE_BYTES = 1.0
 
 
 def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
     """Build the rows of our own endpoints under this server's limits."""
     limits = served.request
     with_prompts = largest_request_bytes(limits.max_prompt_characters)
+    with_pictures = largest_generation_bytes(limits)
     example = example_request(served)
     return (
         _endpoint(
@@ -56,10 +61,11 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
             "Make one image; the answer is its file.",
             Body(
                 _content_by(partial(parse_request, limits=limits)),
-                with_prompts,
+                with_pictures,
                 GenerationRequest,
                 example,
                 add_limits=partial(limit_request, served=served),
+                parsed_bytes=PICTURE_BYTES,
             ),
             Answer(
                 "The image's file.", tuple(MEDIA_TYPES.values()), headers={"x-seed": seed_header()}
@@ -83,10 +89,11 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
             "Make one image and report on it: place in the queue, progress, previews, file.",
             Body(
                 _content_by(partial(parse_stream, limits=limits)),
-                with_prompts,
+                with_pictures,
                 StreamRequest,
                 example | {"preview_every": 5},
                 add_limits=partial(limit_request, served=served),
+                parsed_bytes=PICTURE_BYTES,
             ),
             Answer("Server-sent events: queued, progress, image, error.", (EVENTS,), StreamData),
             frozenset({409, 429, 503}),

@@ -130,8 +130,8 @@ def image_event(image: GeneratedImage, content: bytes, index: int | None) -> byt
     record = image.record
     data: Made = {
         "seed": record.seed,
-        "width": record.size.width,
-        "height": record.size.height,
+        "width": image.size.width,
+        "height": image.size.height,
         "media_type": MEDIA_TYPES[record.request.image_format],
         "parameters": parameters_text(record),
         "image": base64.b64encode(content).decode(),

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from lpw_sdxl.api.body_memory import MemoryShare
 from lpw_sdxl.api.stream_events import image_event
 from lpw_sdxl.errors import LpwSdxlError
 
@@ -71,6 +72,7 @@ class StreamedImage:
         encode: Callable[[GeneratedImage], bytes],
         request: GenerationRequest,
         preview_every: int,
+        memory: MemoryShare,
     ) -> None:
         """Make the image and write its event; an error becomes the outcome.
 
@@ -81,12 +83,19 @@ class StreamedImage:
             encode: encodes it as a file; CPU work, called in a thread.
             request: of the image.
             preview_every: UNet calls from one preview to the next; 0 for none.
+            memory: counts its pictures.
         """
         listener, index = self._listener(preview_every), self.index
         try:
-            image = await engine.generate(
-                request, listener, leaves_room=index is not None, owner=self.key.owner
+            making = engine.generate(
+                request,
+                listener,
+                leaves_room=index is not None,
+                owner=self.key.owner,
+                memory=memory,
             )
+            del request  # it holds its pictures' files until they are read
+            image = await making
             write = lambda: image_event(image, encode(image), index)  # noqa: E731
             self.outcome = await asyncio.to_thread(write)
         except LpwSdxlError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import numpy as np
 import numpy.typing as npt
@@ -41,87 +43,139 @@ class StartPicture:
         return ImageSize(*self.pixels.shape[:2])
 
 
+class Part(Enum):
+    """A picture that a start encodes."""
+
+    PICTURE = auto()  # all of it
+    KEPT = auto()  # with the masked part hidden
+    GREY = auto()  # with all of it hidden
+
+
 class StartEncoder:
     """The way of pictures to starts.
 
     Args:
-        encoder: of the model's VAE, which must be on the device in each call.
+        encoder: of the model's VAE.
         unet_channels: that the UNet takes: 4, or 9 of an inpainting model.
     """
 
     def __init__(self, encoder: Encoder, unet_channels: int) -> None:
-        self._encoder = encoder
-        self._is_inpainting = unet_channels == INPAINTING_CHANNELS
+        self.encoder = encoder
+        self.is_inpainting = unet_channels == INPAINTING_CHANNELS
         self._grey: LatentDistribution | None = None  # of the last size; an encoding takes a while
 
-    def encodes_text(self, size: ImageSize) -> bool:
-        """Return whether `start_of_text` needs the VAE for an image of this size."""
-        return self._is_inpainting and not self._has_grey(size)
+    def begin_text(self, size: ImageSize) -> UnfinishedStart:
+        """Begin the start of a job that has no picture."""
+        return UnfinishedStart(self, size, None, [Part.GREY] if self.is_inpainting else [])
 
-    def start_of_text(self, size: ImageSize, *, in_tiles: bool = False) -> Start:
-        """Make the start of a job that has no picture.
-
-        Args:
-            size: of the image.
-            in_tiles: whether to encode in tiles whatever the size.
-        """
-        if not self._is_inpainting:
-            return NoiseStart()
-        return InpaintingStart(self._encode_grey(size, in_tiles=in_tiles), self._mask_all(size))
-
-    def start_of_picture(
-        self, picture: StartPicture, *, is_seen: bool = True, in_tiles: bool = False
-    ) -> Start:
-        """Encode a picture, and for an inpainting UNet also what is not masked of it.
+    def begin_picture(self, picture: StartPicture, *, is_seen: bool = True) -> UnfinishedStart:
+        """Begin the start of a job that has a picture.
 
         Args:
             picture: of the job.
             is_seen: whether the job enters its scheduler after the first timestep; at the first, an
                 inpainting UNet sees nothing of the masked part, which is then not encoded.
+        """
+        parts = [Part.PICTURE] if is_seen or not self.is_inpainting else []
+        if self.is_inpainting:
+            parts.append(Part.GREY if picture.mask is None else Part.KEPT)
+        return UnfinishedStart(self, picture.size, picture, parts)
+
+    def find_grey(self, size: ImageSize) -> LatentDistribution | None:
+        """Return the encoding of a picture of which all is hidden, if it is that of the last one.
+
+        Its part is then not to be encoded.
+        """
+        cells = (size.height // LATENT_SCALE, size.width // LATENT_SCALE)
+        is_kept = self._grey is not None and self._grey.mean.shape[-2:] == cells
+        return self._grey if is_kept else None
+
+    def encode_grey(self, size: ImageSize, *, in_tiles: bool) -> LatentDistribution:
+        """Encode a picture of which all is hidden."""
+        nothing = np.zeros((*size, 3), np.uint8)
+        grey = self.encoder.encode(nothing, np.ones(size, np.bool_), in_tiles=in_tiles)
+        if not in_tiles:  # else a picture would depend on whether memory was short before
+            self._grey = grey
+        return grey
+
+
+class UnfinishedStart:
+    """The start of one job, whose parts are encoded one at a time: other jobs wait for each.
+
+    Args:
+        starts: the encoder.
+        size: of the image.
+        picture: that the job has; None for a text alone.
+        parts: to be encoded.
+    """
+
+    def __init__(
+        self,
+        starts: StartEncoder,
+        size: ImageSize,
+        picture: StartPicture | None,
+        parts: Sequence[Part],
+    ) -> None:
+        self.size = size
+        self._starts = starts
+        self._picture = picture
+        self._parts = [*parts]
+        self._encoded: dict[Part, LatentDistribution] = {}
+
+    @property
+    def is_encoded(self) -> bool:
+        """Return whether nothing is left to encode."""
+        has_grey = self._starts.find_grey(self.size) is not None
+        return not self._parts or (has_grey and self._parts == [Part.GREY])
+
+    def encode_next(self, *, in_tiles: bool = False) -> None:
+        """Encode one part; if that fails, it can be tried again. The VAE must be on the device.
+
+        Args:
             in_tiles: whether to encode in tiles whatever the size.
 
         Raises:
             GenerationError: if the encoder's result is not finite.
         """
-        if self._is_inpainting:
-            return self._start_inpainting(picture, is_seen=is_seen, in_tiles=in_tiles)
-        encoded = self._encoder.encode(picture.pixels, in_tiles=in_tiles)
-        if picture.mask is None:
-            return PictureStart(encoded)
-        return MaskedStart(encoded, self._to_cells(is_repainted(picture.mask)), picture.content)
+        if self.is_encoded:
+            return
+        self._encoded[self._parts[0]] = self._encode(self._parts[0], in_tiles=in_tiles)
+        del self._parts[0]
 
-    def _start_inpainting(
-        self, picture: StartPicture, *, is_seen: bool, in_tiles: bool
-    ) -> InpaintingStart:
-        encoded = self._encoder.encode(picture.pixels, in_tiles=in_tiles) if is_seen else None
-        if picture.mask is None:
-            hidden = self._encode_grey(picture.size, in_tiles=in_tiles)
-            return InpaintingStart(hidden, self._mask_all(picture.size), encoded)
-        repainted = is_repainted(picture.mask)
-        hidden = self._encoder.encode(picture.pixels, repainted, in_tiles=in_tiles)
-        return InpaintingStart(hidden, self._to_cells(repainted), encoded, picture.content)
+    def make(self) -> Start:
+        """Make the start, once all is encoded."""
+        assert self.is_encoded
+        picture, mask = self._picture, None
+        content = MaskedContent.ORIGINAL
+        encoded = self._encoded.get(Part.PICTURE)
+        if picture is not None and picture.mask is not None:
+            content = picture.content
+            mask = self._to_cells(is_repainted(picture.mask))
+        if self._starts.is_inpainting:
+            hidden = self._encoded.get(Part.KEPT) or self._encoded.get(Part.GREY)
+            hidden = hidden or self._starts.find_grey(self.size)
+            assert hidden is not None
+            if mask is None:
+                mask = self._to_cells(np.ones(self.size, np.bool_))
+            return InpaintingStart(hidden, mask, encoded, content)
+        if encoded is None:
+            return NoiseStart()
+        return PictureStart(encoded) if mask is None else MaskedStart(encoded, mask, content)
 
-    def _encode_grey(self, size: ImageSize, *, in_tiles: bool) -> LatentDistribution:
-        """Encode a picture of which all is hidden."""
-        if self._grey is not None and self._has_grey(size) and not in_tiles:
-            return self._grey
-        nothing = np.zeros((*size, 3), np.uint8)
-        grey = self._encoder.encode(nothing, np.ones(size, np.bool_), in_tiles=in_tiles)
-        if not in_tiles:  # else a picture would depend on whether memory was short before
-            self._grey = grey
-        return grey
-
-    def _has_grey(self, size: ImageSize) -> bool:
-        cells = (size.height // LATENT_SCALE, size.width // LATENT_SCALE)
-        return self._grey is not None and self._grey.mean.shape[-2:] == cells
-
-    def _mask_all(self, size: ImageSize) -> torch.Tensor:
-        return self._to_cells(np.ones(size, np.bool_))
+    def _encode(self, part: Part, *, in_tiles: bool) -> LatentDistribution:
+        if part is Part.GREY:
+            return self._starts.encode_grey(self.size, in_tiles=in_tiles)
+        assert self._picture is not None
+        hidden = None
+        if part is Part.KEPT:
+            assert self._picture.mask is not None
+            hidden = is_repainted(self._picture.mask)
+        return self._starts.encoder.encode(self._picture.pixels, hidden, in_tiles=in_tiles)
 
     def _to_cells(self, repainted: npt.NDArray[np.bool_]) -> torch.Tensor:
         """Mask the latent cells whose top left pixel is masked, as Diffusers does."""
         cells = np.ascontiguousarray(repainted[::LATENT_SCALE, ::LATENT_SCALE])
-        return copy_to_device(torch.tensor(cells)[None, None], self._encoder.device)
+        return copy_to_device(torch.tensor(cells)[None, None], self._starts.encoder.device)
 
 
 def is_repainted(mask: Mask) -> npt.NDArray[np.bool_]:

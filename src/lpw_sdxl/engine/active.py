@@ -90,6 +90,22 @@ class ActiveJobs:
         """List the encoded jobs that have UNet calls left."""
         return [job for job in self._jobs if job.denoising and not job.denoising.is_done]
 
+    def waiting_for_pictures(self, pixels: int) -> list[Job]:
+        """List the jobs whose pictures are encoded next, oldest first.
+
+        Args:
+            pixels: that they have together at most, but for the first: the jobs under way wait.
+        """
+        chosen: list[Job] = []
+        for job in self._jobs:
+            size = job.spec.size
+            if job.is_waiting_for_picture:
+                pixels -= size.height * size.width
+                if chosen and pixels < 0:
+                    break
+                chosen.append(job)
+        return chosen
+
     def finished(self) -> list[Job]:
         """List the jobs whose UNet calls are done and that are to be decoded."""
         return [job for job in self._jobs if job.denoising and job.denoising.is_done]

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, cast
 
 from lpw_sdxl import __version__
 from lpw_sdxl.addon.catalogue import AddonsByKey, Catalogue
-from lpw_sdxl.addon.registry import NO_ADDONS, Pending, Registry
+from lpw_sdxl.addon.registry import NO_ADDONS, Registry
 from lpw_sdxl.conditioning.explain import PromptExplanation
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import supported_schedulers
@@ -32,6 +30,7 @@ from lpw_sdxl.engine.description import (
     describe_loras,
     describe_model,
 )
+from lpw_sdxl.engine.intake import UNCOUNTED, PictureMemory, RequestIntake
 from lpw_sdxl.engine.job import GeneratedImage, Job, JobSpec
 from lpw_sdxl.engine.job_registry import JobRegistry
 from lpw_sdxl.engine.loop import StepLoop
@@ -41,30 +40,15 @@ from lpw_sdxl.engine.offer import Offers
 from lpw_sdxl.engine.progress import Listener
 from lpw_sdxl.engine.resolver import RequestResolver
 from lpw_sdxl.engine.tracked_job import JobKey, new_request_id
-from lpw_sdxl.errors import (
-    AddonNotReadError,
-    DeadlineError,
-    LoraUnavailableError,
-    OverloadedError,
-    TimeLimitError,
-)
-from lpw_sdxl.lora.library import LoraLibrary, OpenLora
-from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
+from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.prompt import PromptStyle
 from lpw_sdxl.request_limits import RequestLimits
-from lpw_sdxl.resting_pool import RestingPool
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.settings import Settings, read_settings
 from lpw_sdxl.store.manifest import read_manifest
 
 logger = logging.getLogger(__name__)
-
-
-FILE_READERS = 2  # threads for LoRAs' files
-RETRY_AFTER_READING_S = 5
-MOST_TRIES = 5  # of a request whose LoRA is replaced each time between its look-up and its reading
-SHORT_CHARACTERS = 4000  # of both prompts; reading them takes some milliseconds
 
 
 def log_death(reason: str) -> None:
@@ -94,14 +78,10 @@ class Engine:
         self.plan = plan
         self._offers = Offers(self._catalogue, pipeline.prompt_encoder, settings)
         self._resolver = RequestResolver(pipeline, settings)
-        self._waiting_for_files = 0  # requests
-        self._settings = settings
-        # Requests with short prompts wait for no long ones, of which one takes up to half a second.
-        self._short_readers = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-short-reader")
-        self._long_readers = RestingPool("lpw-sdxl-long-reader")
-        self._file_readers = ThreadPoolExecutor(
-            FILE_READERS, thread_name_prefix="lpw-sdxl-file-reader"
+        self._intake = RequestIntake(
+            self._resolver, self._offers, self._catalogue, self._library, settings
         )
+        self._settings = settings
         self._metrics = metrics or EngineMetrics()
         self._metrics.set_device(plan.hardware, plan.offload_rule, is_offloading=plan.is_offloading)
         self._loop = StepLoop(
@@ -204,6 +184,7 @@ class Engine:
         *,
         leaves_room: bool = False,
         owner: str = "",
+        memory: PictureMemory = UNCOUNTED,
     ) -> GeneratedImage:
         """Generate one image. Cancelling the await drops its job within one step.
 
@@ -212,6 +193,8 @@ class Engine:
             listener: of its progress.
             leaves_room: as in `JobQueue.place`; for an item of a batch.
             owner: of the job, for `jobs`.
+            memory: counts the request's pictures, and then what is made of them; their files are
+                let go once they are read, if the caller does so too.
 
         Raises:
             RequestError: if the request itself must be refused; nothing was queued.
@@ -220,21 +203,30 @@ class Engine:
             UnavailableError: if the engine is stopping.
         """
         accepted_at = time.monotonic()
-        with self.jobs.follow(JobKey(owner, request.request_id or new_request_id())) as tracked:
+        key = JobKey(owner, request.request_id or new_request_id())
+        with ExitStack() as releases, self.jobs.follow(key) as tracked:
             with self._loop.queue.place(leaves_room=leaves_room):
-                decided = await tracked.read(self._decide_and_hold(request, accepted_at))
+                taken = await tracked.read(self._intake.take(request, accepted_at, memory))
+                del request  # the files of its pictures, if any
+                releases.callback(memory.grow, -taken.picture_bytes)
                 job = Job(
-                    decided.spec,
+                    taken.spec,
                     accepted_at,
                     self._settings.time_limit_s,
                     tracked.listen(listener),
-                    decided.files,
+                    taken.files,
                 )
+                job.picture = taken.picture
                 self._loop.queue.put(job)
             tracked.accept(job)
             if listener is not None:
                 listener.on_accepted()
-            return await tracked.image()
+            surroundings = None if taken.picture is None else taken.picture.surroundings
+            del taken  # the job lets go of its picture once it is encoded
+            image = await tracked.image()
+            if surroundings is None:
+                return image
+            return await asyncio.to_thread(image.put_into, surroundings)
 
     def decide(self, request: GenerationRequest) -> JobSpec:
         """Check a request against all limits and fill in its defaults.
@@ -243,36 +235,6 @@ class Engine:
             RequestError: naming the field at fault.
         """
         return self._resolver.resolve(request, self._offers.current)
-
-    async def _decide_and_hold(self, request: GenerationRequest, accepted_at: float) -> Decided:
-        """Check a request and open its LoRAs' files, once more where one changes meanwhile.
-
-        Raises:
-            RequestError: as in `decide`.
-            LoraUnavailableError: a LoRA's file can't be read.
-            DeadlineError: a LoRA's file was still being read when the request's time ran out.
-            TimeLimitError: likewise, the server's.
-        """
-        in_thread = asyncio.get_running_loop().run_in_executor
-        is_short = len(request.prompt) + len(request.negative_prompt) <= SHORT_CHARACTERS
-        readers = self._short_readers if is_short else self._long_readers
-        tries = 0
-        while True:
-            offer = self._offers.current
-            try:
-                spec = await in_thread(readers, self._resolver.resolve, request, offer)
-                if spec.loras == NO_LORA_SETS:
-                    return Decided(spec)
-                # Read here, a LoRA's file delays no other job.
-                files = await in_thread(self._file_readers, self._hold, spec.loras, offer.registry)
-                return Decided(spec, files)
-            except AddonNotReadError as error:
-                await self._wait_until_read(cast("Pending", error.pending), request, accepted_at)
-            except LoraUnavailableError:
-                tries += 1
-                await in_thread(self._file_readers, self._catalogue.look)
-                if self._offers.current.registry is offer.registry or tries == MOST_TRIES:
-                    raise
 
     def explain(self, request: InspectionRequest) -> PromptExplanation:
         """Explain how the engine reads two prompts.
@@ -309,55 +271,7 @@ class Engine:
         """Refuse new requests, finish those accepted, and stop the engine."""
         self._catalogue.close()
         self._loop.close(timeout_s)
-        for threads in (self._short_readers, self._long_readers, self._file_readers):
-            threads.shutdown(wait=False)
-
-    def _hold(self, loras: LoraSets, registry: Registry) -> tuple[OpenLora, ...]:
-        """Open the LoRAs' files and read them into the library, before the job is queued.
-
-        Raises:
-            LoraUnavailableError: one has changed, or can't be read.
-        """
-        entries = [
-            registry.by_key[key] for key in {key for key, _ in (*loras.unet, *loras.text_encoders)}
-        ]
-        return tuple(map(self._library.hold, entries))
-
-    async def _wait_until_read(
-        self, pending: Pending, request: GenerationRequest, accepted_at: float
-    ) -> None:
-        """Wait until a LoRA's file is read, at most as long as the request may take.
-
-        Raises:
-            OverloadedError: a quarter of the queue's places wait for files already.
-            DeadlineError: it takes longer than the request's own limit.
-            TimeLimitError: it takes longer than the server's.
-        """
-        if self._waiting_for_files >= max(1, self._settings.max_queued_jobs // 4):
-            raise OverloadedError(
-                "too many requests wait for LoRAs that are still being read on this server",
-                retry_after_s=RETRY_AFTER_READING_S,
-            )
-        own = math.inf if request.deadline_s is None else request.deadline_s
-        limit_s = min(self._settings.time_limit_s, own)
-        left_s = accepted_at + limit_s - time.monotonic()
-        self._waiting_for_files += 1
-        try:
-            await asyncio.wait_for(asyncio.wrap_future(pending.when_read()), left_s)
-        except TimeoutError:
-            message = "a LoRA's file was still being read when the time for this image ran out"
-            if limit_s == own:
-                raise DeadlineError(message, field="deadline_s") from None
-            raise TimeLimitError(message) from None
-        finally:
-            self._waiting_for_files -= 1
-
-
-class Decided(NamedTuple):
-    """A request that was checked, and the files of its LoRAs, open."""
-
-    spec: JobSpec
-    files: tuple[OpenLora, ...] = ()
+        self._intake.close()
 
 
 def may_have_loras(catalogue: Catalogue, settings: Settings) -> bool:

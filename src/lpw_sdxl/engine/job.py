@@ -7,17 +7,20 @@ import math
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from lpw_sdxl.conditioning.assembly import Conditioning
 from lpw_sdxl.conditioning.read_prompts import ReadPrompts
 from lpw_sdxl.diffusion.decoder import Pixels
+from lpw_sdxl.diffusion.start_encoder import UnfinishedStart
 from lpw_sdxl.diffusion.step import Denoising, Guidance
-from lpw_sdxl.engine.cost import Work, step_cost
+from lpw_sdxl.engine.cost import ENCODING_ROWS, Work, step_cost
 from lpw_sdxl.engine.policy import JobView, StepKey
 from lpw_sdxl.engine.progress import ImageProgress, Listener
 from lpw_sdxl.errors import DeadlineError, LpwSdxlError, TimeLimitError
 from lpw_sdxl.imaging import ImageRecord, encode_image
+from lpw_sdxl.imaging.start_image import StartImage, Surroundings
 from lpw_sdxl.lora.library import OpenLora
 from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
 from lpw_sdxl.schema import GenerationRequest, ImageSize
@@ -38,9 +41,18 @@ class GeneratedImage:
     record: ImageRecord
 
     @property
+    def size(self) -> ImageSize:
+        """Return the size of the pixels; of a repainted part, that of the whole picture."""
+        return ImageSize(*self.pixels.shape[:2])
+
+    @property
     def seed(self) -> int:
         """Return the seed that makes this image again."""
         return self.record.seed
+
+    def put_into(self, surroundings: Surroundings) -> GeneratedImage:
+        """Return the picture of which this is a repainted part; CPU work for a worker thread."""
+        return replace(self, pixels=surroundings.put_back(self.pixels))
 
     def encode(self) -> bytes:
         """Encode to the requested format; CPU work for a worker thread."""
@@ -74,9 +86,20 @@ class JobSpec:
         return self.record.size
 
     @property
+    def enters_late(self) -> bool:
+        """Return whether its picture's strength leaves out the first of its scheduler's calls."""
+        return self.record.picture is not None and self.request.strength < 1
+
+    @property
     def guidance(self) -> Guidance:
         """Return the request's guidance."""
         return Guidance(self.request.guidance_scale, self.request.guidance_rescale)
+
+    @property
+    def steps(self) -> int:
+        """Count the denoising steps that are taken: a share of them where a picture is given."""
+        steps = self.request.num_inference_steps
+        return steps if self.record.picture is None else int(steps * self.request.strength)
 
     @property
     def rows(self) -> int:
@@ -109,7 +132,11 @@ class Job:
     Attributes:
         future: resolves to a GeneratedImage or to one of our errors; cancelling it drops the job
             at the next step.
-        denoising: None until its prompts are encoded.
+        picture: that it starts from, set before it is queued; None for noise alone, and once it is
+            encoded.
+        conditioning: its prompts, encoded; None until then, and once it is stepped.
+        start: what it is to denoise, partly made or whole; None until its prompts are encoded.
+        denoising: None until its start is made.
         served: device time that it has had, as policy.JobView counts it.
         begun_at: when it left the queue (time.monotonic); None until then.
         place: where it waits, as the queue last noted it; None before that.
@@ -124,6 +151,9 @@ class Job:
         files: Sequence[OpenLora] = (),
     ) -> None:
         self.spec = spec
+        self.picture: StartImage | None = None
+        self.conditioning: Conditioning | None = None
+        self.start: UnfinishedStart | None = None
         self._files = files
         self.accepted_at = accepted_at
         self.listener = listener
@@ -152,16 +182,32 @@ class Job:
         return step_cost(self.spec.size, self.spec.rows)
 
     @property
+    def start_cost(self) -> float:
+        """Compute the cost of what is left to encode of its picture, in megapixels of UNet rows."""
+        has_picture = self.spec.record.picture is not None
+        is_left = has_picture and self.denoising is None
+        return step_cost(self.spec.size, ENCODING_ROWS) if is_left else 0.0
+
+    @property
     def work(self) -> Work:
         """Compute the work that is left, in UNet calls of the job's own."""
         done = 0 if self.denoising is None else self.denoising.unet_calls_done
         calls = self.spec.unet_calls - done
-        return Work(calls, calls * self.step_cost)
+        return Work(calls, calls * self.step_cost + self.start_cost)
 
     def shared_work(self, max_rows: int) -> Work:
         """Compute the work that is left, as its share of UNet calls of `max_rows` rows."""
         work = self.work
         return Work(work.calls * self.spec.rows / max_rows, work.cost)
+
+    @property
+    def is_waiting_for_picture(self) -> bool:
+        """Return whether its prompts are encoded, and its picture is not."""
+        return self.start is not None and self.denoising is None
+
+    def release_start(self) -> None:
+        """Let go of what only the making of its denoising needed."""
+        self.picture = self.conditioning = self.start = None
 
     @property
     def is_cancelled(self) -> bool:

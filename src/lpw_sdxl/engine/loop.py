@@ -1,8 +1,8 @@
 """The one thread that owns the device: it begins jobs, steps them together and answers them.
 
-One turn of the loop: drop jobs that are cancelled or late, begin those that fit, step one group,
-decode those whose UNet calls are done. The file is long because it holds one whole turn and the
-life of one thread: in two files, a turn would have to be read in both.
+One turn of the loop: drop jobs that are cancelled or late, begin those that fit, encode one
+picture, step one group, decode those whose UNet calls are done. The file is long because it holds
+one whole turn and the life of one thread: in two files, a turn would have to be read in both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import policy
 from lpw_sdxl.engine.active import ActiveJobs
 from lpw_sdxl.engine.capacity import Capacity
-from lpw_sdxl.engine.cost import Pace
+from lpw_sdxl.engine.cost import ENCODING_ROWS, Pace, step_cost
 from lpw_sdxl.engine.faults import DeviceLostError, Isolation
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.memory import MemoryPlan
@@ -149,8 +149,10 @@ class StepLoop:
         phases = self._choose_phases()
         if Phase.ENCODE in phases:
             self._begin(self.queue.take(self._active.admit))
-        cost = self._step(self._active.choose_group()) if Phase.STEP in phases else 0.0
-        if Phase.DECODE in phases:
+        cost = self._encode_pictures() if Phase.PICTURE in phases else 0.0
+        if Phase.STEP in phases:
+            cost += self._step(self._active.choose_group())
+        if Phase.PICTURE in phases:
             for job in self._active.finished():
                 self._finish(job)
         self._note_pace(cost, time.monotonic() - started)
@@ -163,7 +165,7 @@ class StepLoop:
         call's.
 
         Args:
-            cost: of the turn's UNet call, megapixels of rows.
+            cost: of the turn's UNet call and pictures, megapixels of rows.
             seconds: that the turn took.
         """
         if self._pipeline.device.type == "cuda":
@@ -189,8 +191,8 @@ class StepLoop:
             return ALL_PHASES
         work = {
             Phase.ENCODE: bool(self.queue.peek(self._active.admit)),
-            Phase.STEP: len(self._active.finished()) < len(self._active),
-            Phase.DECODE: bool(self._active.finished()),
+            Phase.STEP: bool(self._active.stepping()),
+            Phase.PICTURE: bool(self._active.finished() or self._active.waiting_for_pictures(0)),
         }
         chosen = policy.choose_phase(
             frozenset(phase for phase, has_work in work.items() if has_work),
@@ -221,6 +223,25 @@ class StepLoop:
         with self._metrics.timed(Stage.ENCODE):
             self._isolation.run_for_all(jobs, self.stages.encode)
         self._metrics.count_prompts(jobs)
+
+    def _encode_pictures(self) -> float:
+        """Encode one picture, or a few small ones that are not larger together.
+
+        Returns:
+            the cost, megapixels of UNet rows.
+        """
+        native = self._pipeline.manifest.native_size
+        jobs = self._active.waiting_for_pictures(native.height * native.width)
+        for job in jobs:
+            self._pulse.beat()
+            with self._metrics.timed(Stage.PICTURE):
+                in_tiles = partial(self._encode_picture, in_tiles=True)
+                self._isolation.run_for_all([job], self._encode_picture, last_resort=in_tiles)
+        return sum(step_cost(job.spec.size, ENCODING_ROWS) for job in jobs)
+
+    def _encode_picture(self, jobs: Sequence[Job], *, in_tiles: bool = False) -> None:
+        [job] = jobs
+        self.stages.encode_picture(job, in_tiles=in_tiles)
 
     def _step(self, group: Sequence[Job]) -> float:
         """Predict for a group and advance each of its jobs; return the step's cost, megapixels."""

@@ -49,6 +49,7 @@ class Stage(StrEnum):
     """A stage of an image's generation whose time is measured."""
 
     ENCODE = "encode"  # prompts to embeddings, for all that begin together
+    PICTURE = "picture"  # a start's picture to latents, one part of one job
     STEP = "step"  # one UNet call and the schedulers' steps behind it
     DECODE = "decode"  # latents to pixels, one image
     FILE = "file"  # pixels to a PNG, JPEG or WebP, in a worker thread

@@ -33,7 +33,7 @@ class Phase(StrEnum):
 
     ENCODE = "encode"
     STEP = "step"
-    DECODE = "decode"
+    PICTURE = "picture"  # the VAE's: pictures are encoded, images decoded
 
 
 class StepKey(NamedTuple):

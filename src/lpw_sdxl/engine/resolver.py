@@ -6,6 +6,7 @@ It knows the model's pipeline and what is offered, but no queue, no device's mem
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,9 @@ from lpw_sdxl.engine.cost import step_cost
 from lpw_sdxl.engine.job import JobSpec
 from lpw_sdxl.engine.offer import Offer
 from lpw_sdxl.errors import AddonNotReadError, InvalidRequestError, RequestError
-from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, check_fits, check_texts
+from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, PictureUse, check_fits, check_texts
+from lpw_sdxl.imaging.picture import PictureLimits
+from lpw_sdxl.imaging.start_image import default_size
 from lpw_sdxl.lora.request import collect, refuse_in_negative
 from lpw_sdxl.lora.sets import sets_of
 from lpw_sdxl.request_limits import (
@@ -52,6 +55,7 @@ class RequestResolver:
             pipeline.manifest.native_size, is_on_cpu=pipeline.device.type == "cpu"
         )
         self.limits = RequestLimits.from_settings(settings, default_size)
+        self.picture_limits = PictureLimits(max_bytes=settings.max_image_bytes)
         self._settings = settings
         self.own_scheduler = own_scheduler(pipeline.scheduler_config)
         self.own_schedule_type = own_schedule_type(pipeline.scheduler_config)
@@ -67,6 +71,7 @@ class RequestResolver:
             RequestError: a limit is broken, or a name is unknown; the error names the field.
         """
         check_limits(request, self.limits)
+        size = self._choose_size(request)
         scheduler = request.scheduler or self.own_scheduler
         config = self._pipeline.scheduler_config
         check_scheduler(scheduler, config, request.num_inference_steps)
@@ -81,12 +86,9 @@ class RequestResolver:
         prompts = reader.read(*parsed, style, request.clip_skip)
         manifest = self._pipeline.manifest
         record = ImageRecord(
-            request=request,
+            request=request.without_pictures(),
             seed=secrets.randbits(DRAWN_SEED_BITS) if request.seed is None else request.seed,
-            size=ImageSize(
-                height=request.height or manifest.native_size.height,
-                width=request.width or manifest.native_size.width,
-            ),
+            size=size,
             scheduler=scheduler,
             schedule_type=schedule_type,
             model_name=manifest.name,
@@ -96,13 +98,13 @@ class RequestResolver:
                 EmbeddingUse(one.name, registry.embedding_sha256(one.name))
                 for one in prompts.embeddings
             ),
+            picture=_picture_use(request),
         )
-        self._check_native_size(record)
         check_fits(record)
         spec = JobSpec(
             record,
             prompts,
-            unet_calls(record.scheduler, request.num_inference_steps),
+            _count_calls(record),
             sets_of(loras, registry.changed_networks),
         )
         self._check_cost(spec)
@@ -139,15 +141,26 @@ class RequestResolver:
             negative_prompt=_add_obstacle(explanation.negative_prompt, negative),
         )
 
-    def _check_native_size(self, record: ImageRecord) -> None:
-        """Refuse a model's native size, where a request names none, if it is over the limit."""
-        for field, side in record.size._asdict().items():
+    def _choose_size(self, request: GenerationRequest) -> ImageSize:
+        """Choose the size: the request's, else its picture's, else the model's native one.
+
+        Raises:
+            InvalidRequestError: it is over the limit, or the picture can't be read.
+        """
+        native = self._pipeline.manifest.native_size
+        if request.image is None:
+            owner = "the model's native"
+            size = ImageSize(request.height or native.height, request.width or native.width)
+        else:
+            owner = "the picture's"
+            size = default_size(request, self.picture_limits)
+        for field, side in size._asdict().items():
             most = getattr(self.limits.max_size, field)
             if side > most:
                 raise InvalidRequestError(
-                    f"{field} is {side}, the model's native; at most {most} is accepted here",
-                    field=field,
+                    f"{field} is {side}, {owner}; at most {most} is accepted here", field=field
                 )
+        return size
 
     def _check_cost(self, spec: JobSpec) -> None:
         """Refuse one image that costs more than the whole queue may hold."""
@@ -159,6 +172,32 @@ class RequestResolver:
                 " be right",
                 field="num_inference_steps",
             )
+
+
+def _picture_use(request: GenerationRequest) -> PictureUse | None:
+    if request.image is None:
+        return None
+    return PictureUse.WHOLE if request.mask_image is None else PictureUse.MASKED
+
+
+def _count_calls(record: ImageRecord) -> int:
+    """Count the UNet calls of an image.
+
+    Raises:
+        InvalidRequestError: a picture's strength leaves none.
+    """
+    request = record.request
+    if record.picture is None:
+        return unet_calls(record.scheduler, request.num_inference_steps)
+    calls = unet_calls(record.scheduler, request.num_inference_steps, request.strength)
+    if not calls:
+        steps = request.num_inference_steps
+        raise InvalidRequestError(
+            f"strength is {request.strength:g}, which takes none of {steps} steps; at least"
+            f" {math.ceil(1000 / steps) / 1000:g} would be right",
+            field="strength",
+        )
+    return calls
 
 
 def _add_obstacle(prompt: ExplainedPrompt, check: Callable[[], object]) -> ExplainedPrompt:

@@ -1,4 +1,4 @@
-"""The three stages of a job on the device: its prompts are encoded, it is stepped, it is decoded.
+"""The stages of a job on the device: prompts are encoded, its picture too, it is stepped, decoded.
 
 Errors are raised as they come; faults.py decides which jobs fail by them.
 """
@@ -6,7 +6,7 @@ Errors are raised as they come; faults.py decides which jobs fail by them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -17,8 +17,7 @@ from lpw_sdxl.diffusion.offloader import Offloader
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.preview import Preview
 from lpw_sdxl.diffusion.schedulers import make_scheduler
-from lpw_sdxl.diffusion.start import Start
-from lpw_sdxl.diffusion.start_encoder import StartEncoder
+from lpw_sdxl.diffusion.start_encoder import StartEncoder, StartPicture, UnfinishedStart
 from lpw_sdxl.diffusion.step import Denoising
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.memory import MemoryPlan
@@ -32,7 +31,7 @@ from lpw_sdxl.weights.component import Component
 
 logger = logging.getLogger(__name__)
 
-PHASES = {"prompt_encoder": Phase.ENCODE, "unet": Phase.STEP, "vae": Phase.DECODE}
+PHASES = {"prompt_encoder": Phase.ENCODE, "unet": Phase.STEP, "vae": Phase.PICTURE}
 
 RunAlone = Callable[[Job, Callable[[], None]], None]
 """Runs one job's part; its error fails that job only."""
@@ -74,19 +73,12 @@ class Stages:
         return PHASES.get(self.offloader.current or "", Phase.ENCODE)
 
     def encode(self, jobs: Sequence[Job]) -> None:
-        """Encode the prompts of jobs together and draw their noise."""
-        starts = {job: self._make_start(job) for job in jobs}
+        """Encode the prompts of jobs together; those that start from noise can then be stepped."""
         self.offloader.require("prompt_encoder")
         for loras, some in _group_by_text_loras(jobs).items():
-            self._encode(some, loras, starts)
+            self._encode(some, loras)
 
-    def _make_start(self, job: Job) -> Start:
-        """Make what a job denoises; an inpainting UNet needs the VAE for it."""
-        if self._starts.encodes_text(job.spec.size):
-            self.offloader.require("vae")
-        return self._starts.start_of_text(job.spec.size)
-
-    def _encode(self, jobs: Sequence[Job], loras: LoraSet, starts: Mapping[Job, Start]) -> None:
+    def _encode(self, jobs: Sequence[Job], loras: LoraSet) -> None:
         """Encode the prompts of jobs whose text encoders have the same LoRAs."""
         adapters = self.adapters
         conditionings = self._pipeline.prompt_encoder.encode_many(
@@ -95,23 +87,10 @@ class Stages:
             prepare=None if adapters is None else partial(adapters.use_in_encoders, loras),
         )
         for job, conditioning in zip(jobs, conditionings, strict=True):
-            record = job.spec.record
-            job.denoising = Denoising(
-                conditioning=conditioning,
-                guidance=job.spec.guidance,
-                scheduler=make_scheduler(
-                    record.scheduler,
-                    self._pipeline.scheduler_config,
-                    record.request.num_inference_steps,
-                    record.schedule_type,
-                ),
-                size=record.size,
-                seed=record.seed,
-                device=self._pipeline.device,
-                loras=job.spec.loras.unet,
-                start=starts[job],
-                unet_calls=job.spec.unet_calls,
-            )
+            job.conditioning = conditioning
+            job.start = self._begin_start(job)
+            if job.start.is_encoded:
+                self._begin_denoising(job)
             prompt, negative_prompt = job.spec.prompts.texts
             logger.info(
                 "encoded: %s prompt of %d tokens in %d chunks, negative prompt of %d in %d",
@@ -121,6 +100,50 @@ class Stages:
                 negative_prompt.token_count,
                 negative_prompt.chunk_count,
             )
+
+    def _begin_start(self, job: Job) -> UnfinishedStart:
+        if job.picture is None:
+            return self._starts.begin_text(job.spec.size)
+        content = job.spec.request.masked_content
+        picture = StartPicture(job.picture.pixels, job.picture.mask, content)
+        return self._starts.begin_picture(picture, is_seen=job.spec.enters_late)
+
+    def _begin_denoising(self, job: Job) -> None:
+        """Make a job's denoising of its whole start, and draw its noise."""
+        assert job.conditioning is not None
+        assert job.start is not None
+        record = job.spec.record
+        job.denoising = Denoising(
+            conditioning=job.conditioning,
+            guidance=job.spec.guidance,
+            scheduler=make_scheduler(
+                record.scheduler,
+                self._pipeline.scheduler_config,
+                record.request.num_inference_steps,
+                record.schedule_type,
+            ),
+            size=record.size,
+            seed=record.seed,
+            device=self._pipeline.device,
+            loras=job.spec.loras.unet,
+            start=job.start.make(),
+            unet_calls=job.spec.unet_calls,
+        )
+        job.release_start()
+
+    def encode_picture(self, job: Job, *, in_tiles: bool = False) -> None:
+        """Encode the next part of a job's picture, in tiles where memory is short.
+
+        After the last part the job can be stepped.
+
+        Raises:
+            GenerationError: the picture can't be encoded.
+        """
+        assert job.start is not None
+        self.offloader.require("vae")
+        job.start.encode_next(in_tiles=in_tiles)
+        if job.start.is_encoded:
+            self._begin_denoising(job)
 
     def step(self, group: Sequence[Job], max_rows: int, run_alone: RunAlone) -> list[int]:
         """Predict for jobs of one size in as few UNet calls as possible, and advance each of them.

@@ -50,7 +50,7 @@ class JobStatus:
         unet_calls_done: so far.
         unet_calls: in all; 0 as long as it is read.
         steps_done: so far, of `steps`.
-        steps: of the request.
+        steps: in all, of which a picture's strength may leave a share.
         seconds_left: expected; None where it is not known.
         preview: the last one; None without one, and when the job has ended.
         error_code: of a job that failed.
@@ -132,7 +132,7 @@ class TrackedJob:
         with self._cancelling:
             self._reader = None
             self.job = job
-            self._steps = job.spec.request.num_inference_steps
+            self._steps = job.spec.steps
             if self._is_cancelled:
                 job.future.cancel()
 

@@ -12,13 +12,14 @@ from lpw_sdxl.imaging.files import (
     encode_image,
     encode_preview,
 )
-from lpw_sdxl.imaging.record import EmbeddingUse, ImageRecord, parameters_text
+from lpw_sdxl.imaging.record import EmbeddingUse, ImageRecord, PictureUse, parameters_text
 
 __all__ = [
     "MEDIA_TYPES",
     "EmbeddingUse",
     "ImageRecord",
     "MediaType",
+    "PictureUse",
     "check_fits",
     "check_texts",
     "encode_image",

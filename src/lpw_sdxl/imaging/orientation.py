@@ -30,6 +30,10 @@ class Orientation(IntEnum):
     LEFT_BOTTOM = 8
 
 
+SIDES_SWAPPED = frozenset(one for one in Orientation if one >= Orientation.LEFT_TOP)
+"""Where the stored rows are the scene's columns."""
+
+
 def read_orientation(exif: bytes) -> Orientation:
     """Read the orientation from an Exif block.
 
@@ -55,7 +59,7 @@ def read_orientation(exif: bytes) -> Orientation:
 
 def turn(pixels: npt.NDArray[np.uint8], orientation: Orientation) -> npt.NDArray[np.uint8]:
     """Turn and mirror stored pixels, `[h, w]` or `[h, w, c]`, so that the scene stands upright."""
-    if orientation >= Orientation.LEFT_TOP:
+    if orientation in SIDES_SWAPPED:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]

@@ -18,8 +18,9 @@ from PIL import ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.imaging.colour import FlatPixels, flatten
 from lpw_sdxl.imaging.containers import Container, PictureKind, read_container
-from lpw_sdxl.imaging.containers.container import damaged, refused
-from lpw_sdxl.imaging.orientation import read_orientation, turn
+from lpw_sdxl.imaging.containers.container import damaged
+from lpw_sdxl.imaging.orientation import SIDES_SWAPPED, read_orientation, turn
+from lpw_sdxl.picture_text import refused
 from lpw_sdxl.schema import ImageSize
 
 _log = logging.getLogger(__name__)
@@ -79,15 +80,37 @@ def read_picture(content: bytes, field: str, limits: PictureLimits) -> Picture:
     Raises:
         InvalidRequestError: if it is of another kind, animated, damaged, cut off, or too large.
     """
+    container = _open(content, field, limits)
+    orientation = read_orientation(container.exif)
+    colours, alpha = _decode(container, field)
+    return Picture(turn(colours, orientation), None if alpha is None else turn(alpha, orientation))
+
+
+def read_picture_size(content: bytes, field: str, limits: PictureLimits) -> ImageSize:
+    """Read the size that `read_picture` will give, without decoding; it takes milliseconds.
+
+    Args:
+        content: as in `read_picture`.
+        field: likewise.
+        limits: likewise.
+
+    Raises:
+        InvalidRequestError: as `read_picture`, but for damage that shows only in decoding.
+    """
+    container = _open(content, field, limits)
+    size = container.size
+    is_turned = read_orientation(container.exif) in SIDES_SWAPPED
+    return ImageSize(size.width, size.height) if is_turned else size
+
+
+def _open(content: bytes, field: str, limits: PictureLimits) -> Container:
     if len(content) > limits.max_bytes:
         raise refused(
             field, f"has {len(content)} bytes and may have {limits.max_bytes}; send a smaller file"
         )
     container = read_container(content, field)
     _check_size(container.size, field, limits)
-    orientation = read_orientation(container.exif)
-    colours, alpha = _decode(container, field)
-    return Picture(turn(colours, orientation), None if alpha is None else turn(alpha, orientation))
+    return container
 
 
 def _check_size(size: ImageSize, field: str, limits: PictureLimits) -> None:

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from lpw_sdxl import __version__
 from lpw_sdxl.lora.request import LoraUse
@@ -17,7 +18,7 @@ from lpw_sdxl.prompt import LoraTag, PromptLimits, parse, write_tag
 from lpw_sdxl.prompt.lora_tag import has_open_tag
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SchedulerName
-from lpw_sdxl.schema import GenerationRequest, ImageSize
+from lpw_sdxl.schema import GenerationRequest, ImageSize, MaskedContent
 
 AUTOV2_DIGITS = 10  # of a file's SHA-256: the short hash that Civitai and A1111 show
 EMBEDDING_DIGITS = 12  # of a file's SHA-256: what A1111 writes of an embedding
@@ -41,6 +42,13 @@ class EmbeddingUse:
     sha256: str
 
 
+class PictureUse(Enum):
+    """The use of a picture that a request brings."""
+
+    WHOLE = auto()
+    MASKED = auto()
+
+
 @dataclass(frozen=True)
 class ImageRecord:
     """The record of how an image was made.
@@ -55,6 +63,7 @@ class ImageRecord:
         loras: all that were used, from `loras` and from the prompt, by name.
         embeddings: all that the two prompts name.
         schedule_type: that was used; None where the scheduler has timesteps of its own.
+        picture: what the image was made from; None for a text alone.
     """
 
     request: GenerationRequest
@@ -66,6 +75,7 @@ class ImageRecord:
     loras: tuple[LoraUse, ...] = ()
     embeddings: tuple[EmbeddingUse, ...] = ()
     schedule_type: ScheduleType | None = None
+    picture: PictureUse | None = None
 
 
 def parameters_text(record: ImageRecord) -> str:
@@ -95,6 +105,7 @@ def parameters_text(record: ImageRecord) -> str:
         "Model hash": record.model_sha256[:AUTOV2_DIGITS],
         "Model": record.model_name,
     }
+    pairs |= _picture_pairs(record)
     if request.guidance_rescale:
         pairs["CFG rescale"] = f"{request.guidance_rescale:g}"
     if request.clip_skip is not None:
@@ -111,6 +122,29 @@ def parameters_text(record: ImageRecord) -> str:
         lines.append(f"Negative prompt: {request.negative_prompt}")
     lines.append(", ".join(f"{key}: {_quote(value)}" for key, value in pairs.items()))
     return "\n".join(lines)
+
+
+def _picture_pairs(record: ImageRecord) -> dict[str, str]:
+    """Return how a picture was used, in A1111's words; what is A1111's default is left out there.
+
+    Its "Masked content" has no word for the original.
+    """
+    request = record.request
+    if record.picture is None:
+        return {}
+    pairs = {"Denoising strength": f"{request.strength:g}"}
+    if record.picture is PictureUse.WHOLE:
+        return pairs
+    if request.masked_content is not MaskedContent.ORIGINAL:
+        pairs["Masked content"] = request.masked_content.replace("_", " ")
+    if request.mask_blur:
+        pairs["Mask blur"] = f"{request.mask_blur:g}"
+    if request.invert_mask:
+        pairs["Mask mode"] = "Inpaint not masked"
+    if request.only_masked:
+        pairs["Inpaint area"] = "Only masked"
+        pairs["Masked area padding"] = str(request.only_masked_padding)
+    return pairs
 
 
 def _write_prompt(record: ImageRecord) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.picture_text import refused
 from lpw_sdxl.schema import ImageSize
 
 MAX_PARTS = 65_536  # chunks or segments of one file; walking through so many takes 30 ms
@@ -39,11 +40,6 @@ class Container:
     bit_depth: int = 8
     exif: bytes = b""
     icc_profile: bytes = b""
-
-
-def refused(field: str, reason: str) -> InvalidRequestError:
-    """Make the error for a picture that is not read; `reason` continues "The field ...."."""
-    return InvalidRequestError(f"{field} {reason}", field=field)
 
 
 def cut_off(field: str, kind: PictureKind) -> InvalidRequestError:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from lpw_sdxl.imaging.containers.container import Container, refused
+from lpw_sdxl.imaging.containers.container import Container
 from lpw_sdxl.imaging.containers.jpeg import read_jpeg
 from lpw_sdxl.imaging.containers.png import read_png
 from lpw_sdxl.imaging.containers.webp import read_webp
+from lpw_sdxl.picture_text import refused
 
 MAX_LEADING_TEXT = 512  # bytes in which the first element of an SVG or HTML file is looked for
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lpw_sdxl.errors import InvalidRequestError
-from lpw_sdxl.imaging.picture_text import SLICE_CHARACTERS, decode_picture_text
+from lpw_sdxl.picture_text import SLICE_BYTES, decode_picture_text
 
 # Its base64 has 62 and 63, which the two alphabets write differently, and needs padding.
 CONTENT = b"\x89PNG\xfb\xff\xfe" + bytes(range(256)) + b"\xff"
@@ -67,7 +67,7 @@ def test_a_file_of_the_limit_is_decoded_and_a_larger_one_is_not() -> None:
 def test_slices_join_without_a_seam(content: bytes, shift: int, space: str) -> None:
     """White space moves the seam between two slices to any place of a group of four letters."""
     text = base64.b64encode(content).decode()
-    lead = " " * (SLICE_CHARACTERS - shift)
+    lead = " " * (SLICE_BYTES - shift)
     assert decode_picture_text(lead + space.join(text), "image", 1000) == content
 
 

@@ -1,0 +1,218 @@
+"""The intake of requests: each becomes what its job needs, in threads, before it is queued.
+
+Its prompts are read, its LoRAs' files opened, its pictures decoded. It knows no queue, no loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from lpw_sdxl.addon.catalogue import Catalogue
+from lpw_sdxl.addon.registry import Pending, Registry
+from lpw_sdxl.engine.job import JobSpec
+from lpw_sdxl.engine.offer import Offers
+from lpw_sdxl.engine.resolver import RequestResolver
+from lpw_sdxl.errors import (
+    AddonNotReadError,
+    DeadlineError,
+    LoraUnavailableError,
+    OverloadedError,
+    TimeLimitError,
+)
+from lpw_sdxl.imaging.start_image import StartImage, read_start_image
+from lpw_sdxl.lora.library import LoraLibrary, OpenLora
+from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
+from lpw_sdxl.resting_pool import RestingPool
+from lpw_sdxl.schema import GenerationRequest
+from lpw_sdxl.settings import Settings
+
+FILE_READERS = 2  # threads for LoRAs' files
+RETRY_AFTER_READING_S = 5
+MOST_TRIES = 5  # of a request whose LoRA is replaced each time between its look-up and its reading
+SHORT_CHARACTERS = 4000  # of both prompts; reading them takes some milliseconds
+
+
+class PictureMemory(Protocol):
+    """The memory that counts the bytes of requests' pictures."""
+
+    def grow(self, size: int) -> None:
+        """Count so many bytes more, or fewer where that is negative.
+
+        Raises:
+            OverloadedError: there is no room for them.
+        """
+
+
+class Uncounted:
+    """The memory of a caller in Python, which holds the pictures anyway."""
+
+    def grow(self, size: int) -> None:
+        """Count nothing."""
+
+
+UNCOUNTED = Uncounted()
+
+
+@dataclass(frozen=True)
+class TakenRequest:
+    """A request that was checked, and what its job needs.
+
+    Attributes:
+        spec: of the job.
+        files: of its LoRAs, open.
+        picture: that it starts from; None for noise alone.
+    """
+
+    spec: JobSpec
+    files: tuple[OpenLora, ...] = ()
+    picture: StartImage | None = None
+
+    @property
+    def picture_bytes(self) -> int:
+        """Count the bytes of its picture, decoded."""
+        return 0 if self.picture is None else self.picture.nbytes
+
+
+class RequestIntake:
+    """The reading of requests, for any number of callers at a time.
+
+    Args:
+        resolver: of requests.
+        offers: of LoRAs and embeddings.
+        catalogue: which the offers follow.
+        library: keeps the LoRAs' files.
+        settings: the source of the limits.
+    """
+
+    def __init__(
+        self,
+        resolver: RequestResolver,
+        offers: Offers,
+        catalogue: Catalogue,
+        library: LoraLibrary,
+        settings: Settings,
+    ) -> None:
+        self._resolver = resolver
+        self._offers = offers
+        self._catalogue = catalogue
+        self._library = library
+        self._settings = settings
+        self._waiting_for_files = 0  # requests
+        # Requests with short prompts wait for no long ones, of which one takes up to half a second.
+        self._short_readers = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-short-reader")
+        self._long_readers = RestingPool("lpw-sdxl-long-reader")
+        self._file_readers = ThreadPoolExecutor(
+            FILE_READERS, thread_name_prefix="lpw-sdxl-file-reader"
+        )
+        # One, because a picture takes up to 0.7 GB as long as it is decoded.
+        self._picture_readers = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-picture-reader")
+
+    async def take(
+        self, request: GenerationRequest, accepted_at: float, memory: PictureMemory
+    ) -> TakenRequest:
+        """Check a request, open its LoRAs' files and decode its pictures.
+
+        Args:
+            request: with its pictures' files.
+            accepted_at: when it came (time.monotonic).
+            memory: counts the files; they are let go, and what was decoded counts in their place.
+
+        Raises:
+            RequestError: a limit is broken, a name unknown, or a picture can't be read.
+            LoraUnavailableError: a LoRA's file can't be read.
+            OverloadedError: the pictures of all requests leave no room for this one's.
+            DeadlineError: a LoRA's file was still being read when the request's time ran out.
+            TimeLimitError: likewise, the server's.
+        """
+        taken = await self._decide_and_hold(request, accepted_at)
+        if request.image is None:
+            return taken
+        picture = await asyncio.get_running_loop().run_in_executor(
+            self._picture_readers,
+            read_start_image,
+            request,
+            taken.spec.size,
+            self._resolver.picture_limits,
+        )
+        memory.grow(picture.nbytes - len(request.image) - len(request.mask_image or b""))
+        return TakenRequest(taken.spec, taken.files, picture)
+
+    def close(self) -> None:
+        """End the threads."""
+        for threads in (
+            self._short_readers,
+            self._long_readers,
+            self._file_readers,
+            self._picture_readers,
+        ):
+            threads.shutdown(wait=False)
+
+    async def _decide_and_hold(
+        self, request: GenerationRequest, accepted_at: float
+    ) -> TakenRequest:
+        """Check a request and open its LoRAs' files, once more where one changes meanwhile."""
+        in_thread = asyncio.get_running_loop().run_in_executor
+        is_short = len(request.prompt) + len(request.negative_prompt) <= SHORT_CHARACTERS
+        readers = self._short_readers if is_short else self._long_readers
+        tries = 0
+        while True:
+            offer = self._offers.current
+            try:
+                spec = await in_thread(readers, self._resolver.resolve, request, offer)
+                if spec.loras == NO_LORA_SETS:
+                    return TakenRequest(spec)
+                # Read here, a LoRA's file delays no other job.
+                files = await in_thread(self._file_readers, self._hold, spec.loras, offer.registry)
+                return TakenRequest(spec, files)
+            except AddonNotReadError as error:
+                await self._wait_until_read(cast("Pending", error.pending), request, accepted_at)
+            except LoraUnavailableError:
+                tries += 1
+                await in_thread(self._file_readers, self._catalogue.look)
+                if self._offers.current.registry is offer.registry or tries == MOST_TRIES:
+                    raise
+
+    def _hold(self, loras: LoraSets, registry: Registry) -> tuple[OpenLora, ...]:
+        """Open the LoRAs' files and read them into the library, before the job is queued.
+
+        Raises:
+            LoraUnavailableError: one has changed, or can't be read.
+        """
+        entries = [
+            registry.by_key[key] for key in {key for key, _ in (*loras.unet, *loras.text_encoders)}
+        ]
+        return tuple(map(self._library.hold, entries))
+
+    async def _wait_until_read(
+        self, pending: Pending, request: GenerationRequest, accepted_at: float
+    ) -> None:
+        """Wait until a LoRA's file is read, at most as long as the request may take.
+
+        Raises:
+            OverloadedError: a quarter of the queue's places wait for files already.
+            DeadlineError: it takes longer than the request's own limit.
+            TimeLimitError: it takes longer than the server's.
+        """
+        if self._waiting_for_files >= max(1, self._settings.max_queued_jobs // 4):
+            raise OverloadedError(
+                "too many requests wait for LoRAs that are still being read on this server",
+                retry_after_s=RETRY_AFTER_READING_S,
+            )
+        own = math.inf if request.deadline_s is None else request.deadline_s
+        limit_s = min(self._settings.time_limit_s, own)
+        left_s = accepted_at + limit_s - time.monotonic()
+        self._waiting_for_files += 1
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(pending.when_read()), left_s)
+        except TimeoutError:
+            message = "a LoRA's file was still being read when the time for this image ran out"
+            if limit_s == own:
+                raise DeadlineError(message, field="deadline_s") from None
+            raise TimeLimitError(message) from None
+        finally:
+            self._waiting_for_files -= 1
