@@ -97,11 +97,11 @@ class GenerationRequest(BaseModel):
     negative_prompt: str = Field(default="", description="What to keep away from.")
     width: Side | None = Field(
         default=None,
-        description="Pixels, a multiple of 8; by default the model's native width, or the picture's.",
+        description="Pixels, a multiple of 8; the picture's by default, else the model's native.",
     )
     height: Side | None = Field(
         default=None,
-        description="Pixels, a multiple of 8; by default the model's native height, or the picture's.",
+        description="Pixels, a multiple of 8; the picture's by default, else the model's native.",
     )
     num_inference_steps: int = Field(default=30, ge=1, le=999, description="Denoising steps.")
     guidance_scale: float = Field(
