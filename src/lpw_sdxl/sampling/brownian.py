@@ -1,0 +1,142 @@
+"""Noise along one Brownian path over the sigmas, for the SDE solvers of DPM++.
+
+The path depends on the seed alone, wherever it is asked for. It is torchsde's BrownianTree (Li et
+al., arXiv 2001.01328, section 4): a path is known at its ends, and between two known points the
+middle one is drawn by the Brownian bridge. Here it is computed anew, because torchsde takes its
+numbers from torch's generators only, and keeps up to 45 tensors of each image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lpw_sdxl.sampling.noise_generators import SEEDS, NoiseGenerator
+from lpw_sdxl.sampling_options import NoiseSource
+
+_DIGITS = 6  # decimals of a sigma at which the path is halved no further
+_POOL_SIZE = 24  # words of entropy that a numpy seed sequence mixes, as torchsde has it
+
+
+class BrownianNoise:
+    """Noise between two sigmas: the path's increment, scaled to unit variance.
+
+    Args:
+        source: of the numbers.
+        seed: of the image.
+        shape: of the noise, `[…, 4, h, w]`.
+        sigmas: of the schedule; the path spans those above 0.
+    """
+
+    def __init__(
+        self, source: NoiseSource, seed: int, shape: Sequence[int], sigmas: torch.Tensor
+    ) -> None:
+        above = sigmas[sigmas > 0]
+        self._path = BrownianPath(source, seed, shape, above.min().item(), above.max().item())
+
+    def __call__(self, sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:
+        """Compute the noise of a step from a sigma down to the next one."""
+        fall = (sigma - sigma_next).abs().sqrt()
+        return -self._path.increment(sigma_next.item(), sigma.item()) / fall
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A part of the path that halving leads to, and how much the path rises in it.
+
+    Attributes:
+        start: rounded.
+        end: rounded.
+        number: of the span among those of its depth, from the left.
+        depth: 0 for the whole path.
+        rise: of the path from start to end.
+    """
+
+    start: float
+    end: float
+    number: int
+    depth: int
+    rise: torch.Tensor
+
+    @property
+    def middle(self) -> float:
+        """Return where the span is halved."""
+        return round(0.5 * (self.end + self.start), _DIGITS)
+
+
+class BrownianPath:
+    """A path that is drawn where it is asked for.
+
+    Args:
+        source: of the numbers.
+        seed: entropy of the path.
+        shape: of the path at each point.
+        start: smallest sigma.
+        end: largest sigma.
+    """
+
+    def __init__(
+        self, source: NoiseSource, seed: int, shape: Sequence[int], start: float, end: float
+    ) -> None:
+        self._source, self._seed, self._shape = source, seed % SEEDS, shape
+        rise = self._draw(()) * math.sqrt(end - start)
+        self._whole = _Span(round(start, _DIGITS), round(end, _DIGITS), 0, 0, rise)
+        # The halves that the last increment needed. The next one begins near its ends; more would
+        # be megabytes of each image.
+        self._known: dict[tuple[int, int], tuple[_Span, _Span]] = {}
+
+    def increment(self, start: float, end: float) -> torch.Tensor:
+        """Compute the rise of the path between two points; beyond its ends the path is level."""
+        start, end = self._place(start), self._place(end)
+        if start == end:
+            return torch.zeros(*self._shape)
+        used: dict[tuple[int, int], tuple[_Span, _Span]] = {}
+        rise = self._rise(self._whole, start, end, used)
+        self._known = used
+        return rise
+
+    def _place(self, point: float) -> float:
+        return round(min(max(point, self._whole.start), self._whole.end), _DIGITS)
+
+    def _rise(
+        self,
+        span: _Span,
+        start: float,
+        end: float,
+        used: dict[tuple[int, int], tuple[_Span, _Span]],
+    ) -> torch.Tensor:
+        """Compute the rise between two points of a span, by its halves."""
+        if (start, end) == (span.start, span.end):
+            return span.rise
+        key = span.depth, span.number
+        if key not in used:
+            used[key] = self._known.get(key) or self._halve(span)
+        left, right = used[key]
+        if end <= left.end:
+            return self._rise(left, start, end, used)
+        if start >= left.end:
+            return self._rise(right, start, end, used)
+        low = self._rise(left, start, left.end, used)
+        return low + self._rise(right, left.end, end, used)
+
+    def _halve(self, span: _Span) -> tuple[_Span, _Span]:
+        """Draw the path at the middle of a span, by the Brownian bridge."""
+        middle, length = span.middle, 1 / (span.end - span.start)
+        below, above = middle - span.start, span.end - middle
+        mean = below * span.rise * length
+        rise = mean + math.sqrt(below * above * length) * self._draw((span.number, span.depth))
+        depth, number = span.depth + 1, 2 * span.number
+        return (
+            _Span(span.start, middle, number, depth, rise),
+            _Span(middle, span.end, number + 1, depth, span.rise - rise),
+        )
+
+    def _draw(self, key: tuple[int, ...]) -> torch.Tensor:
+        """Draw the numbers of one span from a generator of its own; `()` stands for the ends."""
+        entropy = np.random.SeedSequence(self._seed, spawn_key=key, pool_size=_POOL_SIZE)
+        seed = int(entropy.generate_state(1)[0])
+        return NoiseGenerator(self._source, seed).draw(self._shape)

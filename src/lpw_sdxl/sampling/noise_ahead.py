@@ -1,0 +1,92 @@
+"""Noise that is drawn before it is needed, by a thread that is not the engine's.
+
+Which noise a sampler will ask for depends on its schedule alone: a rehearsal of its walk over
+latents without elements lists it, and counts the UNet calls too.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from lpw_sdxl.sampling.course import Course
+from lpw_sdxl.sampling.walk import Noise, Sampling
+
+DRAWN_AHEAD = 2  # draws of an image that wait: a quarter of a megabyte each at 1024 x 1024
+
+
+class NoiseRequest(NamedTuple):
+    """A step that noise is drawn for."""
+
+    sigma: torch.Tensor
+    sigma_next: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """The needs of a walk.
+
+    Attributes:
+        calls: evaluations by the model.
+        requests: for noise, in order.
+    """
+
+    calls: int
+    requests: Sequence[NoiseRequest]
+
+
+def rehearse(course: Course, eta: float | None = None) -> Rehearsal:
+    """Take a walk over latents without elements.
+
+    Args:
+        course: of an image.
+        eta: share of the noise; None for the sampler's own.
+    """
+    nothing, requests = torch.empty(0), list[NoiseRequest]()
+
+    def note(sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:
+        requests.append(NoiseRequest(sigma, sigma_next))
+        return nothing
+
+    sampling = Sampling(course.begin(course.start(nothing), note, eta))
+    while not sampling.is_done:
+        sampling.advance(nothing)
+    return Rehearsal(sampling.calls_done, requests)
+
+
+class NoiseAhead:
+    """An image's noise, of which some draws wait until the sampler asks for them.
+
+    It is a `Noise`. Where none waits, asking draws it at once, so an image never depends on how far
+    ahead its noise is.
+
+    Args:
+        noise: that is drawn.
+        requests: of a rehearsal of the same walk.
+    """
+
+    def __init__(self, noise: Noise, requests: Sequence[NoiseRequest]) -> None:
+        self._noise = noise
+        self._requests = deque(requests)
+        self._waiting: deque[torch.Tensor] = deque()
+        self._lock = threading.Lock()  # draws are in order, so one is made at a time
+
+    def draw_next(self) -> bool:
+        """Draw the next noise, if too little waits; return whether it did."""
+        with self._lock:
+            if not self._requests or len(self._waiting) >= DRAWN_AHEAD:
+                return False
+            self._waiting.append(self._noise(*self._requests.popleft()))
+            return True
+
+    def __call__(self, sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - the rehearsal has listed them
+        """Take the noise of a step."""
+        with self._lock:
+            if not self._waiting:
+                self._waiting.append(self._noise(*self._requests.popleft()))
+            return self._waiting.popleft()
