@@ -9,8 +9,9 @@ numbers from torch's generators only, and keeps up to 45 tensors of each image.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -68,6 +69,11 @@ class _Span:
         return round(0.5 * (self.end + self.start), _DIGITS)
 
 
+_Key: TypeAlias = tuple[int, int]
+"""A span's depth and number."""
+_Halves: TypeAlias = tuple[_Span, _Span]
+
+
 class BrownianPath:
     """A path that is drawn where it is asked for.
 
@@ -87,43 +93,38 @@ class BrownianPath:
         self._whole = _Span(round(start, _DIGITS), round(end, _DIGITS), 0, 0, rise)
         # The halves that the last increment needed. The next one begins near its ends; more would
         # be megabytes of each image.
-        self._known: dict[tuple[int, int], tuple[_Span, _Span]] = {}
+        self._known = dict[_Key, _Halves]()
 
     def increment(self, start: float, end: float) -> torch.Tensor:
         """Compute the rise of the path between two points; beyond its ends the path is level."""
         start, end = self._place(start), self._place(end)
         if start == end:
             return torch.zeros(*self._shape)
-        used: dict[tuple[int, int], tuple[_Span, _Span]] = {}
-        rise = self._rise(self._whole, start, end, used)
+        used = dict[_Key, _Halves]()
+        first, *others = self._cover(self._whole, start, end, used)
         self._known = used
-        return rise
+        return sum((span.rise for span in others), start=first.rise)
 
     def _place(self, point: float) -> float:
         return round(min(max(point, self._whole.start), self._whole.end), _DIGITS)
 
-    def _rise(
-        self,
-        span: _Span,
-        start: float,
-        end: float,
-        used: dict[tuple[int, int], tuple[_Span, _Span]],
-    ) -> torch.Tensor:
-        """Compute the rise between two points of a span, by its halves."""
+    def _cover(
+        self, span: _Span, start: float, end: float, used: dict[_Key, _Halves]
+    ) -> Iterator[_Span]:
+        """Find the parts of a span that lead from one of its points to another, by its halves."""
         if (start, end) == (span.start, span.end):
-            return span.rise
+            yield span
+            return
         key = span.depth, span.number
         if key not in used:
             used[key] = self._known.get(key) or self._halve(span)
         left, right = used[key]
-        if end <= left.end:
-            return self._rise(left, start, end, used)
-        if start >= left.end:
-            return self._rise(right, start, end, used)
-        low = self._rise(left, start, left.end, used)
-        return low + self._rise(right, left.end, end, used)
+        if start < left.end:
+            yield from self._cover(left, start, min(end, left.end), used)
+        if end > left.end:
+            yield from self._cover(right, max(start, left.end), end, used)
 
-    def _halve(self, span: _Span) -> tuple[_Span, _Span]:
+    def _halve(self, span: _Span) -> _Halves:
         """Draw the path at the middle of a span, by the Brownian bridge."""
         middle, length = span.middle, 1 / (span.end - span.start)
         below, above = middle - span.start, span.end - middle

@@ -41,6 +41,8 @@ def unipc(latents: torch.Tensor, schedule: TimestepSchedule) -> Walk:
     signal, deviation = alphas.sqrt(), (1 - alphas).sqrt()
     lambdas = (alphas / (1 - alphas)).log() / 2
     steps = len(timesteps) - 1
+    if steps == 0:
+        return latents
     denoised = [(yield from evaluate(latents, timesteps[0], alphas[0])).denoised]
     for step in range(1, steps + 1):
         order = min(ORDER, step, steps + 1 - step)
