@@ -6,7 +6,7 @@ import torch
 from lpw_sdxl.sampler_table import SAMPLERS, SamplerName
 from lpw_sdxl.sampling.course import SigmaCourse, TimestepCourse, make_course
 from lpw_sdxl.sampling.model_sigmas import ModelSigmas
-from lpw_sdxl.sampling.noise_ahead import rehearse
+from lpw_sdxl.sampling.rehearsal import rehearse
 from lpw_sdxl.sampling.walk import Sampling
 from lpw_sdxl.sampling_options import SigmaScheduleType
 from sampling_vectors import SHAPE, Toy

@@ -8,8 +8,9 @@ import torch
 from lpw_sdxl.sampler_table import SAMPLERS, SamplerName, SamplerNoise
 from lpw_sdxl.sampling.course import Course, make_course
 from lpw_sdxl.sampling.model_sigmas import ModelSigmas
-from lpw_sdxl.sampling.noise_ahead import DRAWN_AHEAD, NoiseAhead, rehearse
+from lpw_sdxl.sampling.noise_ahead import DRAWN_AHEAD, NoiseAhead
 from lpw_sdxl.sampling.noise_generators import ImageNoise
+from lpw_sdxl.sampling.rehearsal import rehearse
 from lpw_sdxl.sampling.walk import Noise, Sampling
 from lpw_sdxl.sampling_options import NoiseSource, SigmaScheduleType
 from sampling_vectors import SHAPE, Toy
@@ -46,22 +47,6 @@ def test_noise_that_another_thread_draws_ahead_makes_the_same_picture(
         latents, _ = picture(course, start, ahead)
         drawing.result()
     assert torch.equal(latents, picture(course, *noise_of(course))[0])
-
-
-@pytest.mark.parametrize("sampler", SamplerName)
-@pytest.mark.parametrize("steps", [1, 4, 21, 40])
-def test_a_rehearsal_counts_what_the_walk_calls(sampler: SamplerName, steps: int) -> None:
-    course, asked = course_of(sampler, steps), 0
-    start, noise = noise_of(course)
-
-    def counted(sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:
-        nonlocal asked
-        asked += 1
-        return noise(sigma, sigma_next)
-
-    _, calls = picture(course, start, counted)
-    rehearsal = rehearse(course, eta=1.0)
-    assert (rehearsal.calls, len(rehearsal.requests)) == (calls, asked)
 
 
 def test_little_noise_waits() -> None:

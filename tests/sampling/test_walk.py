@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from lpw_sdxl.sampling.noise_generators import ImageNoise
 from lpw_sdxl.sampling.walk import Evaluation, Sampling, Walk
 from lpw_sdxl.sampling_options import NoiseSource, SigmaScheduleType
 from sampling_vectors import SHAPE, Toy, read_cases
+from waiting import guarded_against_waiting
 
 SDXL = ModelSigmas.of_sdxl()
 
@@ -96,3 +97,33 @@ def test_a_walk_without_calls_is_done_at_once() -> None:
     sampling = Sampling(stand(latents))
     assert sampling.is_done
     assert sampling.latents is latents
+
+
+def run_on(device: str, sampler: SamplerName, between: Callable[[], object]) -> torch.Tensor:
+    """Run a sampler with latents and noise on a device, and a prediction of it."""
+    course = make_course(sampler, SigmaScheduleType.AUTOMATIC, 21, SDXL)
+    noise = torch.full(SHAPE, 0.3, device=device)
+    sampling = Sampling(course.begin(course.start(noise), lambda *_: noise))
+    between()
+    while not sampling.is_done:
+        sampling.advance(sampling.latents * 0.5)
+    return sampling.latents
+
+
+@pytest.mark.parametrize("sampler", SamplerName)
+def test_no_step_waits_for_the_device(sampler: SamplerName) -> None:
+    with guarded_against_waiting() as guard:
+        assert run_on("meta", sampler, guard).is_meta
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("sampler", SamplerName)
+def test_no_step_waits_for_a_gpu_and_it_computes_what_a_cpu_does(sampler: SamplerName) -> None:
+    try:
+        latents = run_on("cuda", sampler, lambda: torch.cuda.set_sync_debug_mode("error"))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    expected = run_on("cpu", sampler, lambda: None)
+    torch.testing.assert_close(latents.cpu(), expected, rtol=1e-3, atol=1e-4)

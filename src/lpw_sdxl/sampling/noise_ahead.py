@@ -1,62 +1,17 @@
-"""Noise that is drawn before it is needed, by a thread that is not the engine's.
-
-Which noise a sampler will ask for depends on its schedule alone: a rehearsal of its walk over
-latents without elements lists it, and counts the UNet calls too.
-"""
+"""Noise that is drawn before it is needed, by a thread that is not the engine's."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 
-from lpw_sdxl.sampling.course import Course
-from lpw_sdxl.sampling.walk import Noise, Sampling
+from lpw_sdxl.sampling.rehearsal import NoiseRequest
+from lpw_sdxl.sampling.walk import Noise
 
 DRAWN_AHEAD = 2  # draws of an image that wait: a quarter of a megabyte each at 1024 x 1024
-
-
-class NoiseRequest(NamedTuple):
-    """A step that noise is drawn for."""
-
-    sigma: torch.Tensor
-    sigma_next: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Rehearsal:
-    """The needs of a walk.
-
-    Attributes:
-        calls: evaluations by the model.
-        requests: for noise, in order.
-    """
-
-    calls: int
-    requests: Sequence[NoiseRequest]
-
-
-def rehearse(course: Course, eta: float | None = None) -> Rehearsal:
-    """Take a walk over latents without elements.
-
-    Args:
-        course: of an image.
-        eta: share of the noise; None for the sampler's own.
-    """
-    nothing, requests = torch.empty(0), list[NoiseRequest]()
-
-    def note(sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:
-        requests.append(NoiseRequest(sigma, sigma_next))
-        return nothing
-
-    sampling = Sampling(course.begin(course.start(nothing), note, eta))
-    while not sampling.is_done:
-        sampling.advance(nothing)
-    return Rehearsal(sampling.calls_done, requests)
 
 
 class NoiseAhead:

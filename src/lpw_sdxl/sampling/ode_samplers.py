@@ -39,7 +39,7 @@ def heun_step(latents: torch.Tensor, sigma: torch.Tensor, sigma_next: torch.Tens
     if sigma_next == 0:
         return ahead
     slope_ahead = derivative(ahead, (yield Evaluation(ahead, sigma_next)), sigma_next)
-    return latents + (slope + slope_ahead) / 2 * (sigma_next - sigma)
+    return latents + (slope + slope_ahead) * ((sigma_next - sigma) / 2)
 
 
 def dpm2(latents: torch.Tensor, sigmas: torch.Tensor) -> Walk:
@@ -67,9 +67,8 @@ def lms(latents: torch.Tensor, sigmas: torch.Tensor) -> Walk:
         slopes.append(derivative(latents, (yield Evaluation(latents, sigma)), sigma))
         slopes = slopes[-LMS_ORDER:]
         weights = _lms_weights(sigmas[step + 1 - len(slopes) : step + 2].tolist())
-        latents = latents + sum(
-            weight * slope for weight, slope in zip(weights, slopes, strict=True)
-        )
+        terms = (weight * slope for weight, slope in zip(weights, slopes, strict=True))
+        latents = sum(terms, start=latents)
     return latents
 
 

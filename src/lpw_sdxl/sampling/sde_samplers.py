@@ -45,7 +45,7 @@ def _noisy_step(
     down, up = ancestral_step(sigma, sigma_next, eta)
     time, time_next = -sigma.log(), -down.log()
     stepped = (-time_next).exp() / sigma * latents - (time - time_next).expm1() * denoised
-    return stepped + noise(sigma, sigma_next) * up
+    return stepped if eta == 0 else stepped + noise(sigma, sigma_next) * up
 
 
 def dpmpp_2m_sde(
