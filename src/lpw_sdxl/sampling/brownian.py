@@ -68,10 +68,17 @@ class _Span:
         """Return where the span is halved."""
         return round(0.5 * (self.end + self.start), _DIGITS)
 
+    def left(self, rise: torch.Tensor) -> _Span:
+        """Return the half below the middle, in which the path has this rise."""
+        return _Span(self.start, self.middle, 2 * self.number, self.depth + 1, rise)
 
-_Key: TypeAlias = tuple[int, int]
-"""A span's depth and number."""
-_Halves: TypeAlias = tuple[_Span, _Span]
+    def right(self, rise: torch.Tensor) -> _Span:
+        """Return the half above the middle, in which the path has this rise."""
+        return _Span(self.middle, self.end, 2 * self.number + 1, self.depth + 1, rise)
+
+
+_Rises: TypeAlias = dict[tuple[int, int], torch.Tensor]
+"""How much the path rises up to the middle of a span, by the span's depth and number."""
 
 
 class BrownianPath:
@@ -91,16 +98,16 @@ class BrownianPath:
         self._source, self._seed, self._shape = source, seed % SEEDS, shape
         rise = self._draw(()) * math.sqrt(end - start)
         self._whole = _Span(round(start, _DIGITS), round(end, _DIGITS), 0, 0, rise)
-        # The halves that the last increment needed. The next one begins near its ends; more would
-        # be megabytes of each image.
-        self._known = dict[_Key, _Halves]()
+        # Only those that the last increment needed: the next one begins near its ends, and more
+        # would be megabytes of each image.
+        self._known: _Rises = {}
 
     def increment(self, start: float, end: float) -> torch.Tensor:
         """Compute the rise of the path between two points; beyond its ends the path is level."""
         start, end = self._place(start), self._place(end)
         if start == end:
             return torch.zeros(*self._shape)
-        used = dict[_Key, _Halves]()
+        used: _Rises = {}
         first, *others = self._cover(self._whole, start, end, used)
         self._known = used
         return sum((span.rise for span in others), start=first.rise)
@@ -108,33 +115,26 @@ class BrownianPath:
     def _place(self, point: float) -> float:
         return round(min(max(point, self._whole.start), self._whole.end), _DIGITS)
 
-    def _cover(
-        self, span: _Span, start: float, end: float, used: dict[_Key, _Halves]
-    ) -> Iterator[_Span]:
+    def _cover(self, span: _Span, start: float, end: float, used: _Rises) -> Iterator[_Span]:
         """Find the parts of a span that lead from one of its points to another, by its halves."""
         if (start, end) == (span.start, span.end):
             yield span
             return
-        key = span.depth, span.number
+        key, middle = (span.depth, span.number), span.middle
         if key not in used:
-            used[key] = self._known.get(key) or self._halve(span)
-        left, right = used[key]
-        if start < left.end:
-            yield from self._cover(left, start, min(end, left.end), used)
-        if end > left.end:
-            yield from self._cover(right, max(start, left.end), end, used)
+            used[key] = self._known[key] if key in self._known else self._draw_middle(span)
+        if start < middle:
+            yield from self._cover(span.left(used[key]), start, min(end, middle), used)
+        if end > middle:
+            right = span.right(span.rise - used[key])
+            yield from self._cover(right, max(start, middle), end, used)
 
-    def _halve(self, span: _Span) -> _Halves:
-        """Draw the path at the middle of a span, by the Brownian bridge."""
-        middle, length = span.middle, 1 / (span.end - span.start)
-        below, above = middle - span.start, span.end - middle
+    def _draw_middle(self, span: _Span) -> torch.Tensor:
+        """Draw how much the path rises to the middle of a span, by the Brownian bridge."""
+        length = 1 / (span.end - span.start)
+        below, above = span.middle - span.start, span.end - span.middle
         mean = below * span.rise * length
-        rise = mean + math.sqrt(below * above * length) * self._draw((span.number, span.depth))
-        depth, number = span.depth + 1, 2 * span.number
-        return (
-            _Span(span.start, middle, number, depth, rise),
-            _Span(middle, span.end, number + 1, depth, span.rise - rise),
-        )
+        return mean + math.sqrt(below * above * length) * self._draw((span.number, span.depth))
 
     def _draw(self, key: tuple[int, ...]) -> torch.Tensor:
         """Draw the numbers of one span from a generator of its own; `()` stands for the ends."""

@@ -36,12 +36,16 @@ class NoiseAhead:
         with self._lock:
             if not self._requests or len(self._waiting) >= DRAWN_AHEAD:
                 return False
-            self._waiting.append(self._noise(*self._requests.popleft()))
+            self._draw()
             return True
 
     def __call__(self, sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - the rehearsal has listed them
         """Take the noise of a step."""
         with self._lock:
             if not self._waiting:
-                self._waiting.append(self._noise(*self._requests.popleft()))
+                self._draw()
             return self._waiting.popleft()
+
+    def _draw(self) -> None:
+        self._waiting.append(self._noise(*self._requests[0]))
+        self._requests.popleft()  # after the draw: one that failed is made again

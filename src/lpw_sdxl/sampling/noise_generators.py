@@ -33,11 +33,11 @@ class NoiseGenerator:
 
     def draw(self, shape: Sequence[int]) -> torch.Tensor:
         """Draw the next noise, of unit variance, float32 on the CPU."""
-        self._draws += 1
         if self._torch is not None:
             return torch.randn(shape, generator=self._torch, dtype=torch.float32)
-        count = torch.Size(shape).numel()
-        return draw_normal(self._seed, self._draws - 1, count).reshape(*shape)
+        numbers = draw_normal(self._seed, self._draws, torch.Size(shape).numel())
+        self._draws += 1
+        return numbers.reshape(*shape)
 
 
 class ImageNoise:
