@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lpw_sdxl.sampling.noise_generators import ImageNoise, NoiseGenerator, mix_noise
+from lpw_sdxl.sampling.noise_generators import ImageNoise, NoiseGenerator, Variation, mix_noise
 from lpw_sdxl.sampling_options import NoiseSource
 from sampling_vectors import SHAPE
 
@@ -57,3 +57,17 @@ def test_mixing_with_itself_changes_nothing() -> None:
 def test_mixing_goes_from_one_noise_to_the_other(strength: float, index: int) -> None:
     pair = draws_of(NoiseSource.CPU, 11, 2)
     torch.testing.assert_close(mix_noise(*pair, strength), pair[index])
+
+
+@pytest.mark.parametrize("source", NoiseSource)
+def test_a_variation_changes_the_start_and_no_other_draw(source: NoiseSource) -> None:
+    [own, following], [other] = draws_of(source, 11, 2), draws_of(source, 12, 1)
+    noise = ImageNoise(source, 11, SHAPE, variation=Variation(12, 0.3))
+    assert torch.equal(noise.start(), mix_noise(own, other, 0.3))
+    assert torch.equal(noise(SIGMA, SIGMA), following)
+
+
+def test_a_variation_without_strength_is_the_image() -> None:
+    [own] = draws_of(NoiseSource.CPU, 11, 1)
+    noise = ImageNoise(NoiseSource.CPU, 11, SHAPE, variation=Variation(12, 0.0))
+    assert torch.equal(noise.start(), own)

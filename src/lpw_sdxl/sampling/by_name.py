@@ -16,7 +16,7 @@ from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.sampler_table import read_sampler
 from lpw_sdxl.sampling.course import make_course
 from lpw_sdxl.sampling.model_sigmas import TRAINED_TIMESTEPS, ModelSigmas
-from lpw_sdxl.sampling.noise_generators import ImageNoise, NoiseGenerator, mix_noise
+from lpw_sdxl.sampling.noise_generators import ImageNoise, NoiseGenerator, Variation
 from lpw_sdxl.sampling.schedules import make_sigmas
 from lpw_sdxl.sampling.walk import Sampling
 from lpw_sdxl.sampling_options import (
@@ -138,8 +138,7 @@ def variation(
         InvalidRequestError: there is no such source.
     """
     source = _read(read_noise_source, "noise_source", noise_source)
-    own, other = (NoiseGenerator(source, each).draw(shape) for each in (seed, variation_seed))
-    return mix_noise(own, other, strength)
+    return ImageNoise(source, seed, shape, variation=Variation(variation_seed, strength)).start()
 
 
 def _read(read: Callable[[object], object], field: str, text: str) -> Any:

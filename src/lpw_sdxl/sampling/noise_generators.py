@@ -7,6 +7,7 @@ VAE sample has a generator of its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -40,31 +41,54 @@ class NoiseGenerator:
         return numbers.reshape(*shape)
 
 
+class Variation(NamedTuple):
+    """Another noise that an image's start is turned towards.
+
+    Attributes:
+        seed: of the other noise.
+        strength: 0 for the image's own noise, 1 for the other.
+    """
+
+    seed: int
+    strength: float
+
+
 class ImageNoise:
     """All independent draws of an image: its start, then the noise of each ancestral step.
 
     Args:
         source: of the numbers.
         seed: of the image.
+        shape: of a draw, `[…, 4, h, w]`.
         eta_noise_seed_delta: added to the seed for all draws after the first, which then begin a
             generator of their own; 0 goes on with the first one.
-        shape: of a draw, `[…, 4, h, w]`.
+        variation: of the start; None for the first draw as it is.
 
     Attributes:
         shape: of a draw.
     """
 
     def __init__(
-        self, source: NoiseSource, seed: int, shape: Sequence[int], eta_noise_seed_delta: int = 0
+        self,
+        source: NoiseSource,
+        seed: int,
+        shape: Sequence[int],
+        eta_noise_seed_delta: int = 0,
+        variation: Variation | None = None,
     ) -> None:
         self.shape = shape
+        self._source, self._variation = source, variation
         self._first = self._next = NoiseGenerator(source, seed)
         if eta_noise_seed_delta:
             self._next = NoiseGenerator(source, seed + eta_noise_seed_delta)
 
     def start(self) -> torch.Tensor:
         """Draw the noise of the start; this is the first draw."""
-        return self._first.draw(self.shape)
+        own = self._first.draw(self.shape)
+        if self._variation is None or self._variation.strength == 0:
+            return own
+        other = NoiseGenerator(self._source, self._variation.seed).draw(self.shape)
+        return mix_noise(own, other, self._variation.strength)
 
     def __call__(self, sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - as for a Brownian path
         """Draw the noise of a step."""

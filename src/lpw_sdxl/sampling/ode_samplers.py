@@ -1,7 +1,7 @@
 """Samplers without noise of their own, by sigmas: Euler, Heun, DPM2, LMS and DPM++ 2M.
 
-They solve dx/dsigma = (x - denoised) / sigma (Karras et al., arXiv 2206.00364, equation 1), in the
-forms of k-diffusion's `sampling.py` (MIT licence, commit ab527a9).
+They solve dx/dsigma = (x - denoised) / sigma (Karras et al., arXiv 2206.00364, algorithm 1), in the
+forms of k-diffusion's `sampling.py` (0.1.1, MIT licence).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LMS_ORDER = 4  # derivatives that a step of LMS takes into account
 
 
 def euler(latents: torch.Tensor, sigmas: torch.Tensor) -> Walk:
-    """Step along the derivative (arXiv 2206.00364, algorithm 2 without its correction)."""
+    """Step along the derivative (arXiv 2206.00364, algorithm 1 without lines 6 to 8)."""
     for sigma, sigma_next in pairwise(sigmas):
         denoised = yield Evaluation(latents, sigma)
         latents = latents + derivative(latents, denoised, sigma) * (sigma_next - sigma)
@@ -26,7 +26,7 @@ def euler(latents: torch.Tensor, sigmas: torch.Tensor) -> Walk:
 
 
 def heun(latents: torch.Tensor, sigmas: torch.Tensor) -> Walk:
-    """Step along the mean of the derivatives at both ends (arXiv 2206.00364, algorithm 2)."""
+    """Step along the mean of the derivatives at both ends (arXiv 2206.00364, algorithm 1)."""
     for sigma, sigma_next in pairwise(sigmas):
         latents = yield from heun_step(latents, sigma, sigma_next)
     return latents
@@ -91,7 +91,7 @@ def dpmpp_2m(latents: torch.Tensor, sigmas: torch.Tensor) -> Walk:
 
 
 def derivative(latents: torch.Tensor, denoised: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """Compute how latents change with sigma (arXiv 2206.00364, equation 3)."""
+    """Compute how latents change with sigma (arXiv 2206.00364, algorithm 1, line 4)."""
     return (latents - denoised) / sigma
 
 

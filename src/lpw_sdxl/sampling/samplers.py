@@ -12,7 +12,9 @@ from typing import TypeAlias
 from lpw_sdxl.sampler_table import SamplerName
 from lpw_sdxl.sampling import (
     ancestral_samplers,
+    lcm,
     ode_samplers,
+    restart,
     sde_samplers,
     timestep_samplers,
     unipc,
@@ -31,8 +33,8 @@ FORMULAS: Mapping[SamplerName, Sampler] = {
     SamplerName.EULER_ANCESTRAL: ancestral_samplers.euler_ancestral,
     SamplerName.DPM2_ANCESTRAL: ancestral_samplers.dpm2_ancestral,
     SamplerName.DPMPP_2S_ANCESTRAL: ancestral_samplers.dpmpp_2s_ancestral,
-    SamplerName.RESTART: ancestral_samplers.restart,
-    SamplerName.LCM: ancestral_samplers.lcm,
+    SamplerName.RESTART: restart.restart,
+    SamplerName.LCM: lcm.lcm,
     SamplerName.DPMPP_SDE: sde_samplers.dpmpp_sde,
     SamplerName.DPMPP_2M_SDE: sde_samplers.dpmpp_2m_sde,
     SamplerName.DPMPP_2M_SDE_HEUN: partial(sde_samplers.dpmpp_2m_sde, is_heun=True),

@@ -1,8 +1,8 @@
 """Samplers with noise along one Brownian path: DPM++ SDE, 2M SDE, 2M SDE Heun and 3M SDE.
 
-They are SDE solvers of DPM-Solver++ (Lu et al., arXiv 2211.01095, section 4 and appendix), in the
-forms of k-diffusion's `sampling.py` (MIT licence, commit ab527a9). `eta` is the share of the noise,
-0 for none; a step's length is that of -log(sigma).
+They are the SDE solvers of DPM-Solver++ (Lu et al., arXiv 2211.01095), in the forms of
+k-diffusion's `sampling.py` (0.1.1, MIT licence). `eta` is the share of the noise, 0 for none; a
+step's length is that of -log(sigma).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """UniPC, a multistep solver whose steps are predicted, then corrected by the next evaluation.
 
-Zhao et al., arXiv 2302.04867, algorithms 5 to 8: the variant that predicts the latents without
-noise, with B(h) = h ("bh1"), third order, and lower orders in the first steps and the last ones. A
-step's length is that of lambda = log(sqrt(alpha) / sqrt(1 - alpha)).
+Zhao et al., arXiv 2302.04867: the multistep variant that predicts the latents without noise, with
+B(h) = h ("bh1"), third order, and lower orders in the first steps and the last ones. A step's
+length is that of lambda = log(sqrt(alpha) / sqrt(1 - alpha)).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _corrector_weights(ratios: Sequence[float], length: float) -> list[float]:
 
 
 def _solve(ratios: Sequence[float], length: float) -> list[float]:
-    """Solve for weights that make the step exact for polynomials (equation 5).
+    """Solve for weights that make the step exact for polynomials (theorem 3.1).
 
     Args:
         ratios: places of the evaluations, in steps from the latest.
