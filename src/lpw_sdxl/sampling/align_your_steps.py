@@ -42,8 +42,6 @@ def read_table(schedule_type: SigmaScheduleType, count: int) -> torch.Tensor:
         Descending, float32, `[count]`.
     """
     table = TABLES[schedule_type]
-    if count == len(table):
-        return torch.tensor(table)
     places = np.linspace(0, 1, count)
     logarithms = np.interp(places, np.linspace(0, 1, len(table)), np.log(table[::-1]))
     return torch.from_numpy(np.exp(logarithms)[::-1].astype(np.float32))

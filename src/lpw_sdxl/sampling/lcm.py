@@ -15,7 +15,7 @@ _TIMESTEP_SCALE, _SIGMA_DATA = 10.0, 0.5
 
 
 def lcm(latents: torch.Tensor, sigmas: torch.Tensor, noise: Noise, timesteps: torch.Tensor) -> Walk:
-    """Jump to the denoised latents, and noise them again (Luo et al., arXiv 2310.04378, 3).
+    """Jump to the denoised latents, and noise them again (Luo et al., arXiv 2310.04378).
 
     The model is a consistency model: at timestep 0 it would give back the latents it sees
     (section 4, with sigma_data 0.5 and timesteps counted tenfold).
