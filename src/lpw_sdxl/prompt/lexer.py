@@ -62,9 +62,15 @@ class Lexer:
         self._tail_pattern = re.compile("|".join(_alternatives(grammar, may_hold_tags=False)))
         self._has_breaks = grammar.has_breaks
 
-    def lex(self, text: str) -> Iterator[Token]:
-        """Split a text into tokens that cover it, but for the white space around BREAK."""
-        for match in self._matches(text):
+    def lex(self, text: str, *, may_hold_tags: bool = True) -> Iterator[Token]:
+        """Split a text into tokens that cover it, but for the white space around BREAK.
+
+        Args:
+            text: a prompt, or one of its texts.
+            may_hold_tags: whether tags, in a grammar that has them, are not yet taken out.
+        """
+        matches = self._matches(text) if may_hold_tags else self._tail_pattern.finditer(text)
+        for match in matches:
             group = match.lastgroup
             assert group is not None  # every alternative is named
             if group == "text" and self._has_breaks:

@@ -88,7 +88,7 @@ class Scanner:
         self.events.append(Break(token.start, token.end))
 
     def _take_tag(self, token: Token) -> None:
-        self.events.append(read_tag(self._text, token.start, token.end))
+        self.events.append(read_tag(token.value, token.start, token.end))
 
     def _take_opening(self, token: Token) -> None:
         bracket = Bracket(token.value, token.start)
