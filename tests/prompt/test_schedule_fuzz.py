@@ -9,7 +9,6 @@ import pytest
 
 from lpw_sdxl.errors import InvalidPromptError
 from lpw_sdxl.prompt import (
-    DEFAULT_LIMITS,
     PromptField,
     PromptLimits,
     PromptStyle,
@@ -154,17 +153,3 @@ def test_the_rules_notice_a_text_that_is_another():
     assert expected_parts("[a|b] :2", 2, None, has_parts=False) == [
         (1.0, [(1, "a :2"), (2, "b :2")])
     ]
-
-
-def test_prompts_of_many_constructs_are_within_the_default_limits_or_refused():
-    rng, counts, refusals = random.Random(0), [], set()
-    for _ in range(200):
-        text = "".join(construct(rng, 4) for _ in range(rng.randint(1, 80)))
-        try:
-            schedule = parse_schedule(text, Steps(100), style=PromptStyle.A1111)
-        except InvalidPromptError as error:
-            refusals.add(error.message[:36])
-        else:
-            counts.append(len(schedule.variants))
-    assert 8 < max(counts) <= DEFAULT_LIMITS.max_variants
-    assert refusals == {"over its steps the prompt becomes mo"}
