@@ -304,7 +304,7 @@ def test_what_was_probably_not_meant_is_warned_of(style, field, text, kinds, pos
 @pytest.mark.parametrize(
     ("style", "text"),
     [
-        (A1111, "[a:b:3] AND [c|d] :2 # a comment\n##"),
+        (A1111, "[a:b:3] AND [c|d] :2 # a comment\n##\n#masterpiece"),
         (A1111, "a | b"),
         (LPW, "[a], (b:1.2) and [c"),
         (PLAIN, "[a:b:3] AND [c|d]"),

@@ -12,7 +12,7 @@ _TAG = re.compile(r"<\s*+(?:(?i:lora|lyco)|\w++\s*+:[^<>]*+>)")
 # [a:b:when] or [a|b], whole or not.
 _DIVIDED = re.compile(r"\[[^\[\]:|]*+[:|][^\[\]]*+\]")
 # A number sign that may have been meant: #1 girl.
-_NUMBER_SIGN = re.compile(r"#\w")
+_NUMBER_SIGN = re.compile(r"#\d")
 _ANY_BREAK = re.compile(r"\bbreak\b", re.IGNORECASE)
 
 
@@ -32,7 +32,7 @@ def divided_brackets(text: str) -> Iterator[int]:
 
 
 def is_number_sign(comment: str) -> bool:
-    """Return whether a comment begins as `#1` or a tag's name, which may be meant as text."""
+    """Return whether a comment begins as `#1` does, which may be meant as text."""
     return _NUMBER_SIGN.match(comment) is not None
 
 

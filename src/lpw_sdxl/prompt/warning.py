@@ -48,7 +48,7 @@ class WarningKind(StrEnum):
         "a colon and a number end the prompt and are the weight of all of it, as in A1111; they "
         "are no text"
     )
-    COMMENT = "a # begins a comment, which is not read, and ends with its line"
+    COMMENT = "a # begins a comment, also before a number: it is not read, to the end of its line"
     SPLIT_WORD = "a word is split over the boundary of two chunks"
 
 
