@@ -14,9 +14,10 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from lpw_sdxl.prompt.lexer import OPENINGS
+
 _MARK = re.compile(r"\\.|[\\()\[\]:|]")
 _WHEN = re.compile(r"\s*+([+-]?(?:[0-9]++\.?+[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+)\s*+")
-_OPENINGS = {")": "(", "]": "["}
 
 
 class Construct(NamedTuple):
@@ -55,8 +56,8 @@ def find_constructs(text: str) -> list[Construct] | None:
         mark, position = match.group(), match.start()
         if mark in ("(", "["):
             around.append(_Bracket(mark, position))
-        elif mark in _OPENINGS:
-            if not _is_whole(around, _OPENINGS[mark], text, position):
+        elif mark in OPENINGS:
+            if not _is_whole(around, OPENINGS[mark], text, position):
                 # Then no bracket around it is whole either.
                 if any(bracket.bars for bracket in around):
                     return None

@@ -14,9 +14,10 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from lpw_sdxl.prompt.grammar import GRAMMARS, Grammar, PromptStyle
-from lpw_sdxl.prompt.lora_tag import TAG_BEGINNING
+from lpw_sdxl.prompt.lora_tag import TAG
 
 CLOSINGS = {"(": ")", "[": "]"}
+OPENINGS = {closing: opening for opening, closing in CLOSINGS.items()}
 # White space is stripped by hand: `\s*\bBREAK` takes quadratic time on a long run of blanks.
 _BREAK_WORD = re.compile(r"\bBREAK\b")
 # `\d` is any decimal digit of Unicode, as in the community pipeline; float() reads them all.
@@ -112,7 +113,7 @@ def _alternatives(grammar: Grammar, *, may_hold_tags: bool) -> Iterator[str]:
         special += opening + closing + ":"
     if grammar.has_lora_tags:
         if may_hold_tags:
-            yield rf"(?P<tag>{TAG_BEGINNING.pattern}[^>]*+>)"
+            yield rf"(?P<tag>{TAG.pattern})"
         special += "<"
     # A special character that no alternative above matched is text, one at a time.
     yield rf"(?P<text>[^{re.escape(special)}]++|.)" if special else r"(?P<text>(?s:.+))"

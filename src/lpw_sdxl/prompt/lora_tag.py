@@ -22,7 +22,7 @@ from typing import NamedTuple
 from lpw_sdxl.prompt.syntax import LoraTag, RefusedTag
 
 TAG_BEGINNING = re.compile("<(?i:lora|lyco|hypernet):")
-_TAG = re.compile(rf"{TAG_BEGINNING.pattern}[^>]*+>")
+TAG = re.compile(rf"{TAG_BEGINNING.pattern}[^>]*+>")
 LONGEST_NAME = 128  # characters, without the white space around
 
 _HYPERNET = "hypernet"
@@ -52,7 +52,7 @@ _RIGHT = "as in <lora:name:0.8> or <lora:name:te=0.5:unet=0.8>"
 def find_tags(text: str) -> Iterator[re.Match[str]]:
     """Find the tags of a text, in time linear in it."""
     # Behind the last `>` no tag ends: to look for the end of each would take quadratic time.
-    return _TAG.finditer(text, 0, text.rfind(">") + 1)
+    return TAG.finditer(text, 0, text.rfind(">") + 1)
 
 
 def read_tag(tag: str, start: int, end: int) -> LoraTag | RefusedTag:

@@ -9,7 +9,7 @@ as a number with spaces (`(a : 1.2)`) is in both. A tag that can't be applied is
 image is made of the prompt, and an explanation of it states why.
 
 The other styles are declared by their differences, in `grammar.GRAMMARS`. What changes by step or
-stands side by side is found before, by `prompt_schedule`, in the styles that have it.
+stands side by side is found before, by `schedule_parser`, in the styles that have it.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from lpw_sdxl.prompt.comments import find_comments
 from lpw_sdxl.prompt.constructs import find_constructs
 from lpw_sdxl.prompt.excerpt import Excerpt, Run
 from lpw_sdxl.prompt.grammar import GRAMMARS, PromptStyle
+from lpw_sdxl.prompt.lexer import OPENINGS
 from lpw_sdxl.prompt.limits import DEFAULT_LIMITS, PromptLimits
 from lpw_sdxl.prompt.lora_tag import find_tags, read_tag
 from lpw_sdxl.prompt.parser import parse, parse_excerpt
@@ -28,7 +29,6 @@ from lpw_sdxl.prompt.syntax import LoraTag, RefusedTag
 from lpw_sdxl.prompt.warning import PromptWarning, WarningKind, WarningTally
 
 _BRACKET = re.compile(r"\\[\\()\[\]]|[()\[\]]")
-_OPENINGS = {")": "(", "]": "["}
 
 
 class PromptField(StrEnum):
@@ -148,8 +148,8 @@ class _Reader:
                 if depth > self._limits.max_depth:
                     place = excerpt.place(match.start())
                     self._limits.check_depth(depth, place, self._field)
-            elif bracket in _OPENINGS and open_count[_OPENINGS[bracket]]:
-                open_count[_OPENINGS[bracket]] -= 1
+            elif bracket in OPENINGS and open_count[OPENINGS[bracket]]:
+                open_count[OPENINGS[bracket]] -= 1
         return open_count.total() > 0
 
     def _split(self, excerpt: Excerpt, *, ends_open: bool) -> list[Part]:

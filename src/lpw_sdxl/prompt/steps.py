@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class Steps:
     """The steps of one pass over an image, counted from 1.
 
-    A scheduler that calls the UNet twice a step has twice as many. A second pass counts on: its
-    first step is one more than the first pass's last, and its shares are from 1 to 2.
+    A scheduler that calls the UNet twice a step has twice as many, the last call that most of them
+    leave out included. A second pass counts on: its first step is one more than the first pass's
+    last, and its shares are from 1 to 2.
 
     Attributes:
         count: of this pass; at least 1.
