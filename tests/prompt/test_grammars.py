@@ -107,6 +107,11 @@ def test_break_that_brackets_change_is_a_word_of_the_opposite_weight(style, text
     assert warned == ([text.index("BREAK")] if "BREAK" in str(expected) else [])
 
 
+def test_the_word_and_the_texts_beside_it_have_their_own_places():
+    spans = parse("(x BREAK y:1.2)", style=PromptStyle.A1111).spans
+    assert [(span.start, span.end) for span in spans] == [(1, 2), (3, 8), (9, 10)]
+
+
 @pytest.mark.parametrize("text", ["(a BREAK b:1.5)", "[a BREAK b]"])
 def test_lpw_goes_on_breaking_inside_brackets(text):
     assert len(parse(text).breaks) == 1

@@ -127,7 +127,7 @@ class _Weigher:
     def _weigh_break(self, word: Break) -> Iterator[Span]:
         """Read BREAK as A1111 does: there it weighs -1, and only what still does is a break.
 
-        The empty texts on both sides are there too, and keep it apart from neighbours.
+        The empty texts on both sides are there too, and keep it apart from its neighbours.
         """
         self._texts += 1
         self._tally.add(WarningKind.WEIGHED_BREAK, word.start)
@@ -164,7 +164,7 @@ def _merge(nodes: Iterable[Node]) -> Iterator[Node]:
         if weight is None:
             yield from run
             continue
-        spans = [node for node in run if isinstance(node, Span)]
+        spans = [node for node in run if isinstance(node, Span) and node.start < node.end]
         text = "".join(span.text for span in spans)
         if text:
             yield Span(text, weight, spans[0].start, spans[-1].end)
