@@ -35,14 +35,16 @@ from lpw_sdxl.download.sources.civitai import parse_version
 from lpw_sdxl.errors import LpwSdxlError
 from lpw_sdxl.lora.left_out import harmless_reason, is_foreign
 from lpw_sdxl.lora.names import split_name
-from lpw_sdxl.prompt import PromptLimits, PromptStyle, parse
+from lpw_sdxl.prompt import PromptLimits, PromptStyle, Steps, parse, parse_schedule
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.settings import Settings
 from lpw_sdxl.store.kind import slug
 from lpw_sdxl.weights.header_json import parse_header_json
 from lpw_sdxl.weights.text import clean_text
 
-UNLIMITED = PromptLimits(max_characters=10**9, max_depth=10**9, max_weight=math.inf)
+UNLIMITED = PromptLimits(
+    max_characters=10**9, max_depth=10**9, max_weight=math.inf, max_parts=10**9
+)
 
 LONGEST_HEADER = 300_000  # characters, some times what a server takes
 
@@ -131,6 +133,26 @@ PROMPT_PATTERNS: Mapping[str, tuple[str, str]] = {
 }
 """Repeated parts of a prompt before its middle and after it."""
 
+SCHEDULE_PATTERNS: Mapping[str, tuple[str, str]] = {
+    "edits": ("[a:b:.5]", ""),
+    "edits of every step": ("[:a:7][a::9]", ""),
+    "alternations": ("[a|b]", ""),
+    "alternatives": ("[a|", "]"),
+    "bars": ("|", ""),
+    "nested edits": ("[a:", "b:3]"),
+    "nested edits that are not whole": ("[a:", "b:]"),
+    "crossing edits": ("[a:(", "b:3])"),
+    "edits that stay open": ("[a:b", ""),
+    "numbers of edits": ("[a:b: 1", "]"),
+    "parts": ("a :1.2 AND ", ""),
+    "colons of parts": ("AND : ", ""),
+    "blanks of parts": (" ", " :2"),
+    "comments": ("#a\n", ""),
+    "comments that end no line": ("#", ""),
+    "escapes": ("\\[\\|", ""),
+}
+"""The same of what changes by step, stands side by side or is a comment."""
+
 _HEADERS = {
     "parameters": ";a=",
     "blanks and semicolons": " ; ",
@@ -206,6 +228,13 @@ def _prompt_readers() -> Iterator[Reader]:
         yield Reader(
             f"explanation, {style}", partial(_explain_prompt, reader, style), patterns, 20_000
         )
+
+    by_step = {name: Pattern("", *two) for name, two in SCHEDULE_PATTERNS.items()}
+    yield Reader("prompt by step", _schedule_prompt, patterns | by_step, 200_000)
+
+
+def _schedule_prompt(text: str) -> None:
+    parse_schedule(text, Steps(30), UNLIMITED, style=PromptStyle.A1111)
 
 
 def _parse_prompt(style: PromptStyle, text: str) -> None:

@@ -166,6 +166,7 @@ def test_lpw_prompt_that_ends_in_a_break_has_no_window_after_it_of_its_own():
         ("a BREAK BREAK b", ["a", "", "b"]),
         ("a BREAK BREAK", ["a", ""]),
         ("BREAK", [""]),
+        ("(aa BREAK bb:1)", ["aa", "bb"]),
         ("a" * 75 + " BREAK b", ["a" * 75, "b"]),
         ("a" * 60 + "," + "b" * 14 + " BREAK c", ["a" * 60 + "," + "b" * 14, "c"]),
         ("a" * 60 + "," + "b" * 15 + " BREAK c", ["a" * 60 + ",", "b" * 15, "c"]),
@@ -178,6 +179,13 @@ def test_a1111_chunks_end_at_breaks_and_behind_commas(style, prompt, expected):
     assert texts(chunks) == expected
     assert set(lengths(chunks)) == {77}
     assert chunks.own_windows == len(expected)
+
+
+@pytest.mark.parametrize("style", ["a1111", "a1111-original"])
+def test_a1111_reads_a_break_that_brackets_weigh_in_one_chunk(style):
+    [window] = chunk("(a BREAK b:1.5)", style=PromptStyle(style)).prompt.windows
+    assert window.text_count == len("aBREAKb")
+    assert list(window.weights)[1:8] == [1.5, *[-1.5] * 5, 1.5]
 
 
 def test_weights_move_with_their_tokens_behind_a_comma():

@@ -59,6 +59,75 @@ def test_json_is_what_the_server_tells(capsys, style, encoder):
     assert told["style"] == style
 
 
+CHANGING = "a [cat:(dog:1.2):0.4]<lora:x:.5> AND snow :0.6 <hypernet:y>"
+
+
+def test_with_steps_the_texts_are_shown_by_step_and_one_by_one(capsys):
+    assert main([CHANGING, "--style", "a1111", "--steps", "10"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[:6] == [
+        "style a1111, 10 steps",
+        "",
+        "prompt:",
+        'until step 4    1 "a cat" AND 0.6 " snow"',
+        'until step 10   1 "a (dog:1.2)" AND 0.6 " snow"',
+        '21-32          0.5  LoRA "x"',
+    ]
+    assert lines[6].startswith("warning: no image is made of it: the tag at character 47 names")
+    assert lines[8:] == [
+        'prompt, "a cat": 2 and 2 tokens for the two text encoders, 1 chunk(s)',
+        '0-6             1  "a cat"',
+        "chunk 1: 2 tokens in 77 positions, gives the pooled vector",
+        '0-6                "a cat"',
+        "",
+        'prompt, "a (dog:1.2)": 2 and 2 tokens for the two text encoders, 1 chunk(s)',
+        '0-2             1  "a "',
+        '8-11          1.2  "dog"',
+        "chunk 1: 2 tokens in 77 positions, gives the pooled vector",
+        '0-11               "a dog"',
+        "",
+        'prompt, " snow": 1 and 1 tokens for the two text encoders, 1 chunk(s)',
+        '36-41            1  " snow"',
+        "chunk 1: 1 tokens in 77 positions, gives the pooled vector",
+        '37-41               "snow"',
+        "",
+        "negative_prompt:",
+        'until step 10   ""',
+        "",
+        'negative_prompt, "": 0 and 0 tokens for the two text encoders, 1 chunk(s)',
+        "chunk 1: 0 tokens in 77 positions, gives the pooled vector",
+    ]
+
+
+def test_with_steps_json_has_the_schedule_and_each_text_with_its_places(capsys):
+    arguments = ["a [b|c]", "--negative-prompt", "[d:2]", "--style", "a1111", "--steps", "3"]
+    assert main([*arguments, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["schedule"] == {
+        "prompt": [
+            {"until_step": step, "parts": [{"text": text, "weight": 1.0}]}
+            for step, text in [(1, "a b"), (2, "a c"), (3, "a b")]
+        ],
+        "negative_prompt": [
+            {"until_step": step, "parts": [{"text": text, "weight": 1.0}]}
+            for step, text in [(2, ""), (3, "d")]
+        ],
+    }
+    texts = shown["texts"]["prompt"]
+    assert [(one["text"], one["runs"]) for one in texts] == [
+        ("a b", [[0, 2], [3, 4]]),
+        ("a c", [[0, 2], [5, 6]]),
+    ]
+    assert [one["explanation"]["token_count"] for one in texts] == [2, 2]
+
+
+def test_in_another_style_the_steps_have_one_text_and_a_warning(capsys):
+    assert main(["a [b|c]", "--steps", "4"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[3] == 'until step 4    "a [b|c]"'
+    assert lines[4].startswith("warning: character 2: [a:b:when] or [a|b] is read as text")
+
+
 @pytest.fixture
 def encoder(tmp_path):
     """What serves, with text models that are never asked."""
@@ -104,7 +173,9 @@ def test_input_that_is_no_utf_8_is_refused(capsys, monkeypatch):
     assert capsys.readouterr().err.startswith("prompt: character 3 is half of a surrogate pair")
 
 
-@pytest.mark.parametrize("arguments", [["-", "--negative-prompt", "-"], ["a", "--style", "b"], []])
+@pytest.mark.parametrize(
+    "arguments", [["-", "--negative-prompt", "-"], ["a", "--style", "b"], [], ["a", "--steps", "0"]]
+)
 def test_arguments_that_make_no_sense_are_exit_status_2(capsys, arguments):
     with pytest.raises(SystemExit) as caught:
         main(arguments)

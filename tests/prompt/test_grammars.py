@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lpw_sdxl.errors import InvalidPromptError
-from lpw_sdxl.prompt import DEFAULT_LIMITS, Break, LoraTag, PromptLimits, PromptStyle, Span, parse
+from lpw_sdxl.prompt import (
+    DEFAULT_LIMITS,
+    Break,
+    LoraTag,
+    PromptLimits,
+    PromptStyle,
+    Span,
+    WarningKind,
+    parse,
+)
 from lpw_sdxl.prompt.grammar import GRAMMARS
 from lpw_sdxl.prompt.lexer import LEXERS
 from prompt_strategies import prompt_texts, prompts_of, texts_of
@@ -45,7 +54,7 @@ def test_every_style_has_a_grammar_and_a_lexer():
         ("a : 1.3 )", [("a : 1.3 )", 1.0)]),
         ("[a : 1.3]", [("a : 1.3", SQUARE)]),
         ("((a : 1.2) : 1.5)", [("a ", 1.2 * 1.5), (" ", 1.5)]),
-        ("(a BREAK b: 1.5)", [("a", 1.5), None, ("b", 1.5)]),
+        ("a BREAK (b: 1.5)", [("a", 1.0), None, ("b", 1.5)]),
         (r"\(a\: 1.2)", [("(a: 1.2)", 1.0)]),
         ("a <lora:x:1> b", [("a ", 1.0), ("x", 1.0, "lora"), (" b", 1.0)]),
     ],
@@ -63,7 +72,50 @@ def test_a1111_reads_what_lpw_reads_where_no_number_has_spaces(text):
     except InvalidPromptError:
         return
     for style in A1111_STYLES:
-        assert parse(text, style=style) == expected
+        read = parse(text, style=style)
+        if WarningKind.WEIGHED_BREAK not in {warning.kind for warning in read.warnings}:
+            assert read == expected
+
+
+@pytest.mark.parametrize("style", A1111_STYLES)
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("(a BREAK b:1.5)", [("a", 1.5), ("BREAK", -1.5), ("b", 1.5)]),
+        ("(a BREAK b)", [("a", 1.1), ("BREAK", -1.1), ("b", 1.1)]),
+        ("[a BREAK b]", [("a", SQUARE), ("BREAK", -SQUARE), ("b", SQUARE)]),
+        ("(x BREAK y:1.2), z", [("x", 1.2), ("BREAK", -1.2), ("y", 1.2), (", z", 1.0)]),
+        ("((a BREAK b:2):1.5)", [("a", 3.0), ("BREAK", -3.0), ("b", 3.0)]),
+        ("(a BREAK b:-2)", [("a", -2.0), ("BREAK", 2.0), ("b", -2.0)]),
+        # never closed: the bracket counts to the end
+        ("(a BREAK b", [("a", 1.1), ("BREAK", -1.1), ("b", 1.1)]),
+        # beside a text of its own weight it is still a text by itself
+        ("(a:-2)(BREAK:2)", [("a", -2.0), ("BREAK", -2.0)]),
+        ("(BREAK BREAK:2)", [("BREAK", -2.0), ("BREAK", -2.0)]),
+        # unless that is zero: minus zero equals it
+        ("(a BREAK b:0)", [("aBREAKb", 0.0)]),
+        # what its brackets don't change is a break
+        ("(a BREAK b:1)", [("a", 1.0), None, ("b", 1.0)]),
+        ("([a BREAK b])", [("a", 1.0), None, ("b", 1.0)]),
+        ("(a) BREAK (b)", [("a", 1.1), None, ("b", 1.1)]),
+        (r"\(a BREAK b\)", [("(a", 1.0), None, ("b)", 1.0)]),
+    ],
+)
+def test_break_that_brackets_change_is_a_word_of_the_opposite_weight(style, text, expected):
+    assert weighted(text, style) == expected
+    warned = [one.position for one in parse(text, style=style).warnings if "BREAK" in str(one)]
+    assert warned == ([text.index("BREAK")] if "BREAK" in str(expected) else [])
+
+
+def test_the_word_and_the_texts_beside_it_have_their_own_places():
+    spans = parse("(x BREAK y:1.2)", style=PromptStyle.A1111).spans
+    assert [(span.start, span.end) for span in spans] == [(1, 2), (3, 8), (9, 10)]
+
+
+@pytest.mark.parametrize("text", ["(a BREAK b:1.5)", "[a BREAK b]"])
+def test_lpw_goes_on_breaking_inside_brackets(text):
+    assert len(parse(text).breaks) == 1
+    assert parse(text).warnings == ()
 
 
 @pytest.mark.parametrize(

@@ -1,27 +1,30 @@
 """Work is linear in the text, whatever is nested in it; benchmarks/prompt_parsing.py times it."""
 
 import contextlib
-import math
 import sys
 import time
 
 import pytest
 
-from benchmarks.readers import PROMPT_PATTERNS, Pattern
+from benchmarks.readers import PROMPT_PATTERNS, SCHEDULE_PATTERNS, UNLIMITED, Pattern
 from lpw_sdxl.errors import InvalidPromptError
-from lpw_sdxl.prompt import PromptLimits, PromptStyle, parse
+from lpw_sdxl.prompt import PromptStyle, Steps, parse, parse_schedule
 
 pytestmark = pytest.mark.thorough
 
-UNLIMITED = PromptLimits(max_characters=10**9, max_depth=10**9, max_weight=math.inf)
 # lpw's grammar is a1111's with less to look for, and plain has nothing to do.
 STYLES = [PromptStyle.A1111, PromptStyle.COMFY]
-
+STEPS = Steps(30)
 
 patterns = pytest.mark.parametrize(
     "pattern",
     [Pattern("(a:", *halves) for halves in PROMPT_PATTERNS.values()],
     ids=PROMPT_PATTERNS.keys(),
+)
+schedule_patterns = pytest.mark.parametrize(
+    "pattern",
+    [Pattern("", *halves) for halves in (PROMPT_PATTERNS | SCHEDULE_PATTERNS).values()],
+    ids=(PROMPT_PATTERNS | SCHEDULE_PATTERNS).keys(),
 )
 
 
@@ -41,6 +44,19 @@ def test_what_runs_inside_a_line_is_not_quadratic_either(pattern, style):
     small, large = (pattern.text(size) for size in (2_500, 40_000))
     allowed = 80 * max(_seconds(small, style), 0.005)
     assert any(_seconds(large, style) < allowed for _ in range(2))
+
+
+@schedule_patterns
+def test_twice_the_text_by_step_is_at_most_twice_the_lines_of_code_run(pattern):
+    small, large = (_lines_run(pattern.text(size), STEPS) for size in (4_000, 8_000))
+    assert large <= 2.05 * small + 100
+
+
+@schedule_patterns
+def test_what_runs_inside_a_line_of_schedules_is_not_quadratic_either(pattern):
+    small, large = (pattern.text(size) for size in (2_500, 40_000))
+    allowed = 80 * max(_seconds(small, STEPS), 0.005)
+    assert any(_seconds(large, STEPS) < allowed for _ in range(2))
 
 
 LONG_TAGS = {
@@ -100,4 +116,7 @@ def _seconds(text, style):
 def _parse(text, style):
     # Infinity times zero, deep in a nest, is no weight; it was multiplied all the same.
     with contextlib.suppress(InvalidPromptError):
-        parse(text, UNLIMITED, style=style)
+        if isinstance(style, Steps):
+            parse_schedule(text, style, UNLIMITED, style=PromptStyle.A1111)
+        else:
+            parse(text, UNLIMITED, style=style)

@@ -1,6 +1,7 @@
 """`python -m lpw_sdxl.prompt "text"`: a prompt as a style reads it, without any model.
 
-Text, weights, tokens and chunks are those of the server's /inspect_prompt.
+Text, weights, tokens and chunks are those of the server's /inspect_prompt. With `--steps` they are
+those of each text that the prompt becomes, and the schedule names its steps.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ from lpw_sdxl.checkpoint.tokenizer_files import (
     read_merges,
 )
 from lpw_sdxl.conditioning.explain import ExplainedPrompt, PromptExplanation
+from lpw_sdxl.conditioning.explain_schedule import ExplainedPart, ScheduleReport
 from lpw_sdxl.conditioning.mentions import MentionForm
 from lpw_sdxl.conditioning.prompt_reader import PromptReader
 from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 from lpw_sdxl.errors import InvalidPromptError
+from lpw_sdxl.prompt import Steps
 from lpw_sdxl.prompt.grammar import PromptStyle
 from lpw_sdxl.prompt.syntax import Break, LoraTag, Span
 
 _PAD_TOKENS = (END_TOKEN, "!")
 """The padding tokens of SDXL's two text encoders, in their order."""
+MOST_STEPS = 2_000
+"""Twice the steps that a request may have: some schedulers call the UNet twice a step."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,17 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _read(arguments)
     reader = PromptReader(dict.fromkeys(MentionForm, _build_tokenizers()), max_clip_skip=0)
-    prompt, negative_prompt = map(_read_text, (options.prompt, options.negative_prompt))
+    texts = _read_text(options.prompt), _read_text(options.negative_prompt)
+    style = PromptStyle(options.style)
     try:
-        explanation = reader.explain(prompt, negative_prompt, options.style)
+        if options.steps is None:
+            explanation = reader.explain(*texts, style)
+            values, lines = dataclasses.asdict(explanation), _describe(explanation)
+        else:
+            report = ScheduleReport.read(reader, texts, Steps(options.steps), style)
+            values, lines = report.values(), _describe_schedules(report)
     except InvalidPromptError as error:
         field = "prompt" if error.field == "prompt" else "negative prompt"
         sys.stderr.write(f"{field}: {error.message}\n")
         return 1
-    if options.json:
-        _write(json.dumps(dataclasses.asdict(explanation), indent=2))
-    else:
-        _write("\n".join(_describe(explanation)))
+    _write(json.dumps(values, indent=2) if options.json else "\n".join(lines))
     return 0
 
 
@@ -59,11 +67,24 @@ def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("prompt", help='text; "-" reads it from standard input')
     parser.add_argument("--negative-prompt", default="", help='text; "-" as above')
     parser.add_argument("--style", choices=list(map(str, PromptStyle)), default=PromptStyle.LPW)
+    parser.add_argument(
+        "--steps",
+        type=_read_steps,
+        metavar="N",
+        help="show the texts by step, of an image of N UNet calls",
+    )
     parser.add_argument("--json", action="store_true", help="the shape of /inspect_prompt")
     options = parser.parse_args(arguments)
     if options.prompt == options.negative_prompt == "-":
         parser.error("only one text can be read from standard input")
     return options
+
+
+def _read_steps(text: str) -> int:
+    steps = int(text)
+    if not 1 <= steps <= MOST_STEPS:
+        raise argparse.ArgumentTypeError(f"{steps} is not within 1 to {MOST_STEPS}")
+    return steps
 
 
 def _read_text(text: str) -> str:
@@ -94,6 +115,28 @@ def _describe(explanation: PromptExplanation) -> Iterator[str]:
     for name in ("prompt", "negative_prompt"):
         yield ""
         yield from _describe_one(name, getattr(explanation, name))
+
+
+def _describe_schedules(report: ScheduleReport) -> Iterator[str]:
+    yield f"style {report.style}, {report.steps.count} steps"
+    for name, one in report.fields.items():
+        yield ""
+        yield f"{name}:"
+        for stage in one.stages:
+            yield f"  until step {stage.until_step:<4} {_describe_parts(stage.parts)}"
+        for tag in one.schedule.lora_tags:
+            yield f"  {_place(tag.start, tag.end)} {_describe_node(tag)}"
+        for warning in one.warnings:
+            yield f"  warning: {warning}"
+        for text in one.texts:
+            yield ""
+            yield from _describe_one(f"{name}, {_quote(text.text)}", text.explanation)
+
+
+def _describe_parts(parts: Sequence[ExplainedPart]) -> str:
+    if len(parts) == 1 and parts[0].weight == 1.0:
+        return _quote(parts[0].text)
+    return " AND ".join(f"{part.weight:.4g} {_quote(part.text)}" for part in parts)
 
 
 def _describe_one(name: str, prompt: ExplainedPrompt) -> Iterator[str]:

@@ -53,7 +53,11 @@ class Grammar:
         drops_backslash: whether any other backslash is left out, or is text.
         allows_blanks: whether white space may stand around a weight's number.
         has_breaks: whether BREAK is a node, or a word like others.
+        weighs_breaks: whether BREAK inside brackets that change its weight is a word of the
+            opposite weight, which is what AUTOMATIC1111 makes of it.
         has_lora_tags: whether a tag such as `<lora:name:weight>` is a node, or text.
+        has_schedules: whether a text can change by step, have parts side by side and comments;
+            `parse` knows nothing of these, `parse_schedule` does.
         warns: whether text that looks like syntax is worth a warning.
     """
 
@@ -63,7 +67,9 @@ class Grammar:
     drops_backslash: bool = False
     allows_blanks: bool = False
     has_breaks: bool = False
+    weighs_breaks: bool = False
     has_lora_tags: bool = False
+    has_schedules: bool = False
     warns: bool = True
 
 
@@ -75,7 +81,7 @@ _LPW = Grammar(
     has_breaks=True,
     has_lora_tags=True,
 )
-_A1111 = replace(_LPW, allows_blanks=True)
+_A1111 = replace(_LPW, allows_blanks=True, weighs_breaks=True, has_schedules=True)
 _COMFY = Grammar(
     factors={"(": ROUND_FACTOR},
     nesting=AbsoluteWeights,

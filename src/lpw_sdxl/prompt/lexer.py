@@ -14,9 +14,10 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from lpw_sdxl.prompt.grammar import GRAMMARS, Grammar, PromptStyle
-from lpw_sdxl.prompt.lora_tag import TAG_BEGINNING
+from lpw_sdxl.prompt.lora_tag import TAG
 
 CLOSINGS = {"(": ")", "[": "]"}
+OPENINGS = {closing: opening for opening, closing in CLOSINGS.items()}
 # White space is stripped by hand: `\s*\bBREAK` takes quadratic time on a long run of blanks.
 _BREAK_WORD = re.compile(r"\bBREAK\b")
 # `\d` is any decimal digit of Unicode, as in the community pipeline; float() reads them all.
@@ -62,9 +63,15 @@ class Lexer:
         self._tail_pattern = re.compile("|".join(_alternatives(grammar, may_hold_tags=False)))
         self._has_breaks = grammar.has_breaks
 
-    def lex(self, text: str) -> Iterator[Token]:
-        """Split a text into tokens that cover it, but for the white space around BREAK."""
-        for match in self._matches(text):
+    def lex(self, text: str, *, may_hold_tags: bool = True) -> Iterator[Token]:
+        """Split a text into tokens that cover it, but for the white space around BREAK.
+
+        Args:
+            text: a prompt, or one of its texts.
+            may_hold_tags: whether tags, in a grammar that has them, are not yet taken out.
+        """
+        matches = self._matches(text) if may_hold_tags else self._tail_pattern.finditer(text)
+        for match in matches:
             group = match.lastgroup
             assert group is not None  # every alternative is named
             if group == "text" and self._has_breaks:
@@ -106,7 +113,7 @@ def _alternatives(grammar: Grammar, *, may_hold_tags: bool) -> Iterator[str]:
         special += opening + closing + ":"
     if grammar.has_lora_tags:
         if may_hold_tags:
-            yield rf"(?P<tag>{TAG_BEGINNING.pattern}[^>]*+>)"
+            yield rf"(?P<tag>{TAG.pattern})"
         special += "<"
     # A special character that no alternative above matched is text, one at a time.
     yield rf"(?P<text>[^{re.escape(special)}]++|.)" if special else r"(?P<text>(?s:.+))"

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
 from lpw_sdxl.prompt.syntax import LoraTag, RefusedTag
 
 TAG_BEGINNING = re.compile("<(?i:lora|lyco|hypernet):")
+TAG = re.compile(rf"{TAG_BEGINNING.pattern}[^>]*+>")
 LONGEST_NAME = 128  # characters, without the white space around
 
 _HYPERNET = "hypernet"
@@ -48,15 +49,21 @@ _QUOTABLE = re.compile(r"[\w.,+*/@~;|-]{1,24}")
 _RIGHT = "as in <lora:name:0.8> or <lora:name:te=0.5:unet=0.8>"
 
 
-def read_tag(text: str, start: int, end: int) -> LoraTag | RefusedTag:
+def find_tags(text: str) -> Iterator[re.Match[str]]:
+    """Find the tags of a text, in time linear in it."""
+    # Behind the last `>` no tag ends: to look for the end of each would take quadratic time.
+    return TAG.finditer(text, 0, text.rfind(">") + 1)
+
+
+def read_tag(tag: str, start: int, end: int) -> LoraTag | RefusedTag:
     """Read a tag, in time linear in its length.
 
     Args:
-        text: the prompt.
-        start: of the tag in it, characters.
-        end: one past the `>` of the tag.
+        tag: from its `<` to its `>`.
+        start: of the tag in the prompt, characters.
+        end: one past its `>` there.
     """
-    word, _, inside = text[start + 1 : end - 1].partition(":")
+    word, _, inside = tag[1:-1].partition(":")
     is_lora = word.lower() != _HYPERNET
     noun = "LoRA tag" if is_lora else "tag"
     try:

@@ -6,15 +6,12 @@ from collections import deque
 
 from lpw_sdxl.prompt.brackets import Bracket
 from lpw_sdxl.prompt.grammar import Grammar
-from lpw_sdxl.prompt.lexer import CLOSINGS, Token, TokenKind
+from lpw_sdxl.prompt.lexer import OPENINGS, Token, TokenKind
 from lpw_sdxl.prompt.limits import PromptLimits
 from lpw_sdxl.prompt.lora_tag import TAG_BEGINNING, read_tag
 from lpw_sdxl.prompt.suspicion import breaks_in_vain, ends_in_number, is_tag
 from lpw_sdxl.prompt.syntax import Break, LoraTag, RefusedTag
 from lpw_sdxl.prompt.warning import WarningKind, WarningTally
-
-_OPENINGS = {closing: opening for opening, closing in CLOSINGS.items()}
-
 
 Event = Token | Break | LoraTag | RefusedTag | Bracket
 """Nodes in their order, texts still as tokens; a bracket where it opens and again where it closes.
@@ -88,7 +85,7 @@ class Scanner:
         self.events.append(Break(token.start, token.end))
 
     def _take_tag(self, token: Token) -> None:
-        self.events.append(read_tag(self._text, token.start, token.end))
+        self.events.append(read_tag(token.value, token.start, token.end))
 
     def _take_opening(self, token: Token) -> None:
         bracket = Bracket(token.value, token.start)
@@ -98,7 +95,7 @@ class Scanner:
         self.events.append(bracket)
 
     def _take_closing(self, token: Token) -> None:
-        opening = _OPENINGS[token.value]
+        opening = OPENINGS[token.value]
         if not self._open[opening]:
             self._take_unmatched(token)
             return

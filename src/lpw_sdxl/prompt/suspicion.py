@@ -9,6 +9,10 @@ _REACH = 32  # characters checked before or behind a place
 _NUMBER_AT_END = re.compile(r":\s*[+-]?[.\d][.,\deE+-]*\s*\Z")
 # LoRA or LyCORIS, however it goes on, and tags of kinds that only other programs have.
 _TAG = re.compile(r"<\s*+(?:(?i:lora|lyco)|\w++\s*+:[^<>]*+>)")
+# [a:b:when] or [a|b], whole or not.
+_DIVIDED = re.compile(r"\[[^\[\]:|]*+[:|][^\[\]]*+\]")
+# A number sign that may have been meant: #1 girl.
+_NUMBER_SIGN = re.compile(r"#\d")
 _ANY_BREAK = re.compile(r"\bbreak\b", re.IGNORECASE)
 
 
@@ -20,6 +24,16 @@ def ends_in_number(text: str, end: int) -> bool:
 def is_tag(text: str, start: int) -> bool:
     """Return whether a tag such as `< lora:name:1>` or `<style:name:1>` begins here."""
     return _TAG.match(text, start) is not None
+
+
+def divided_brackets(text: str) -> Iterator[int]:
+    """Find brackets such as `[a:b:0.5]` or `[a|b]`: their first characters."""
+    return (match.start() for match in _DIVIDED.finditer(text))
+
+
+def is_number_sign(comment: str) -> bool:
+    """Return whether a comment begins as `#1` does, which may be meant as text."""
+    return _NUMBER_SIGN.match(comment) is not None
 
 
 def breaks_in_vain(text: str, *, has_breaks: bool) -> Iterator[int]:

@@ -1,7 +1,8 @@
 """The tree of a parsed prompt; it knows nothing of tokens or tensors.
 
-Positions are indexes into the text, in characters; `end` is one past the last. Two trees are equal
-when they mean the same: positions, source text and warnings don't count.
+Positions are indexes into the text, in characters; `end` is one past the last. In the tree of one
+of the texts that a prompt becomes by step they are indexes into the prompt as it was written. Two
+trees are equal when they mean the same: positions, source text and warnings don't count.
 """
 
 from __future__ import annotations

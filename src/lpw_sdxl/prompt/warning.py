@@ -28,6 +28,27 @@ class WarningKind(StrEnum):
         "the word BREAK is read as text; a chunk ends at BREAK in capitals, in the styles that "
         "know it (lpw and a1111)"
     )
+    WEIGHED_BREAK = (
+        "BREAK in brackets that change its weight starts no chunk in the a1111 styles: as there, "
+        "it is read as the word, at minus the brackets' weight; outside of them it starts one"
+    )
+    SCHEDULE_IS_TEXT = (
+        "[a:b:when] or [a|b] is read as text, with the weight of its brackets; the a1111 styles "
+        "change the text by step"
+    )
+    SCHEDULE_IS_PLAIN = (
+        "[a:b:when] or [a|b] is read as text because of a | outside of such brackets, or a "
+        "backslash at the end of a line: as in A1111 these make the whole text plain"
+    )
+    AND_IS_TEXT = (
+        "the word AND is read as text; it stands between the parts of a prompt in the a1111 "
+        "styles, and there too it is a word of a negative prompt"
+    )
+    WEIGHT_OF_ALL = (
+        "a colon and a number end the prompt and are the weight of all of it, as in A1111; they "
+        "are no text"
+    )
+    COMMENT = "a # begins a comment, also before a number: it is not read, to the end of its line"
     SPLIT_WORD = "a word is split over the boundary of two chunks"
 
 
