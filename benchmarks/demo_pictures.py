@@ -98,7 +98,7 @@ async def measure(engine: Engine) -> dict[str, object]:
     scenes = chance.sample(HELD_OUT, CAPTIONS)
     captions = [FORMS[i % len(FORMS)].format(**scenes[i]._asdict()) for i in range(CAPTIONS)]
     seeds = list(range(CAPTIONS))
-    filler_tokens = engine.pipeline.prompt_encoder.reader.read(FILLER).prompt.token_count
+    filler_tokens = engine.pipeline.prompt_encoder.reader.read(FILLER).texts[0].token_count
     short = await draw_all(engine, captions, seeds)
     long = await draw_all(engine, [FILLER + caption for caption in captions], seeds)
     by_default = await draw_all(engine, captions, seeds, {})

@@ -65,7 +65,7 @@ def stock(
 ) -> None:
     for request in requests:
         spec = engine.decide(request)
-        [embeds] = engine.pipeline.prompt_encoder.encode_many([spec.prompts])
+        [embeds] = engine.pipeline.prompt_encoder.encode_many(spec.prompts.pairs)
         pipeline.scheduler = make_scheduler(
             spec.record.scheduler, engine.pipeline.scheduler_config, request.num_inference_steps
         )

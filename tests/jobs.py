@@ -8,6 +8,7 @@ from typing import Any
 
 from lpw_sdxl.conditioning.chunking import TokenChunks
 from lpw_sdxl.conditioning.read_prompts import ReadPrompts, ReadText
+from lpw_sdxl.conditioning.read_schedule import ReadSchedule
 from lpw_sdxl.conditioning.windows import Window
 from lpw_sdxl.engine.job import Job, JobSpec, Listener
 from lpw_sdxl.imaging import ImageRecord
@@ -41,5 +42,5 @@ def make_job(
         {"prompt": "a", "num_inference_steps": steps, "seed": 1} | fields
     )
     record = ImageRecord(request, 1, size, request.scheduler or SchedulerName.EULER, "demo", "0")
-    spec = JobSpec(record, ONE_TOKEN, steps)
+    spec = JobSpec(record, ReadSchedule.constant(ONE_TOKEN, steps), steps)
     return Job(spec, time.monotonic(), time_limit_s, listener)

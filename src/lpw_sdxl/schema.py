@@ -66,6 +66,16 @@ Seed = Annotated[int, Field(ge=-1, le=2**64 - 1)]
 Side = Annotated[int, Field(ge=MIN_IMAGE_PIXELS, le=MAX_IMAGE_PIXELS, multiple_of=LATENT_SCALE)]
 
 
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+def _check_interval(interval: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Refuse an interval whose end is not behind its start."""
+    if interval is not None and interval[0] >= interval[1]:
+        raise ValueError("the second share is to be larger than the first")
+    return interval
+
+
 def _none_for_minus_1(seed: int | None) -> int | None:
     """Return None for -1, which asks many other programs to draw a seed."""
     return None if seed == -1 else seed
@@ -117,6 +127,15 @@ class GenerationRequest(BaseModel):
         le=1,
         allow_inf_nan=False,
         description="Restores the contrast that high guidance burns, 0 to 1.",
+    )
+    guidance_interval: Annotated[tuple[Share, Share] | None, AfterValidator(_check_interval)] = (
+        Field(
+            default=None,
+            strict=False,
+            description="The part of the steps with guidance, as shares such as [0.2, 0.8]; in the"
+            " others the negative prompt has no effect, and half of the cost is saved. Null is"
+            " all steps.",
+        )
     )
     seed: Annotated[Seed | None, AfterValidator(_none_for_minus_1)] = Field(
         default=None,

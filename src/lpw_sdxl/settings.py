@@ -89,6 +89,8 @@ class Settings(LogSettings, StoreSettings):
     max_prompt_chunks: Annotated[int, Ge(1), Le(10_000)] = 64
     """limit of a prompt's chunks of 75 tokens; a longer one would slow every job that shares its
     UNet calls."""
+    max_prompt_variants: Annotated[int, Ge(1), Le(10_000)] = 64
+    """limit of the different texts that a prompt becomes by step, each of which is encoded."""
     max_steps: Annotated[int, Ge(1), Le(999)] = 150
     """largest `num_inference_steps`."""
     max_width: Annotated[int, Ge(64), Le(8192)] | None = None

@@ -11,6 +11,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from lpw_sdxl.conditioning.assembly import Conditioning
+from lpw_sdxl.conditioning.scheduled import ScheduledConditioning
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.schedulers import make_scheduler
 from lpw_sdxl.diffusion.step import Denoising, Guidance
@@ -73,7 +74,7 @@ def make_denoising(stock_unet: Any) -> MakeDenoising:
         )
         betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
         return Denoising(
-            conditioning=conditioning,
+            conditioning=ScheduledConditioning.constant(conditioning),
             guidance=guidance,
             scheduler=make_scheduler(scheduler, betas, steps),
             size=size,

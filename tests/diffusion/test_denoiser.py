@@ -142,7 +142,7 @@ def test_a_half_precision_unet_is_given_its_dtype(
     denoising = make_denoising(77, 90)
     expected = stock_predictions(stock_unet, denoising)
     half = make_denoising(77, 90)
-    for side in half._sides:
+    for side in (row.prompt for row in half.rows()):
         side.embeds, side.pooled = side.embeds.half(), side.pooled.half()
     [prediction] = Denoiser(unet.half(), CPU).predict([half], [[0, 1]])
     assert prediction.dtype == torch.float16

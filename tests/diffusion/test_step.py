@@ -28,19 +28,22 @@ ROWS = torch.randn((2, 4, 8, 12), generator=torch.Generator().manual_seed(0))
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
 def test_guidance_of_one_or_less_is_the_positive_row(scale: float) -> None:
-    assert not Guidance(scale).is_active
-    torch.testing.assert_close(guide(ROWS[1:], Guidance(scale, 0.7)), ROWS[1:])
+    assert not Guidance(scale).is_active(0, 4)
+    alone = guide(ROWS[1:], Guidance(scale, 0.7), has_negative=False)
+    torch.testing.assert_close(alone, ROWS[1:])
 
 
 def test_guidance_extrapolates_from_the_negative_row_past_the_positive_one() -> None:
-    guided = guide(ROWS, Guidance(3.0))
+    guided = guide(ROWS, Guidance(3.0), has_negative=True)
     torch.testing.assert_close(guided, ROWS[:1] + 3.0 * (ROWS[1:] - ROWS[:1]))
 
 
 @pytest.mark.parametrize("rescale", [0.3, 1.0])
 def test_rescaled_guidance_is_diffusers(rescale: float) -> None:
-    expected = rescale_noise_cfg(guide(ROWS, Guidance(7.0)), ROWS[1:], guidance_rescale=rescale)
-    torch.testing.assert_close(guide(ROWS, Guidance(7.0, rescale)), expected)
+    plain = guide(ROWS, Guidance(7.0), has_negative=True)
+    expected = rescale_noise_cfg(plain, ROWS[1:], guidance_rescale=rescale)
+    rescaled = guide(ROWS, Guidance(7.0, rescale), has_negative=True)
+    torch.testing.assert_close(rescaled, expected)
 
 
 def test_an_image_begins_with_its_own_noise(make_denoising: Any) -> None:

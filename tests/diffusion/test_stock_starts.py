@@ -20,6 +20,7 @@ from diffusers import (
 from PIL import Image
 
 from lpw_sdxl.conditioning.assembly import Conditioning
+from lpw_sdxl.conditioning.scheduled import ScheduledConditioning
 from lpw_sdxl.diffusion.decoder import Decoder
 from lpw_sdxl.diffusion.denoiser import Denoiser
 from lpw_sdxl.diffusion.encoder import Encoder
@@ -90,7 +91,7 @@ class Model:
         while not start.is_encoded:
             start.encode_next()
         return Denoising(
-            conditioning=conditioning or self.conditioning,
+            conditioning=ScheduledConditioning.constant(conditioning or self.conditioning),
             guidance=Guidance(guidance),
             scheduler=make_scheduler(scheduler, self.config, STEPS),
             size=size if picture is None else picture.size,

@@ -21,6 +21,7 @@ class FakeDenoising:
 
     def __init__(self, *, is_done: bool = False) -> None:
         self.is_done = is_done
+        self.row_count = 2
 
 
 def encoded(*, is_done: bool = False, **fields: Any) -> Job:
@@ -48,7 +49,7 @@ def test_what_begins_is_one_call_behind_and_a_call_is_noted(active: ActiveJobs) 
     active.begin([first])
     active.begin([second])
     assert (first.served, second.served) == (call, 2 * call)
-    active.note_served([first])
+    active.note_served([first], [first.view])
     assert (first.served, second.served) == (2 * call, 2 * call)
 
 

@@ -159,7 +159,9 @@ async def test_cached_conditionings_are_never_changed_and_their_lookups_are_coun
     wanted = [request(**fields) for fields in STYLED]
     first = await together(engine, wanted)
     encoder = engine.pipeline.prompt_encoder
-    conditionings = encoder.encode_many([spec.prompts for spec in map(engine.decide, wanted)])
+    conditionings = encoder.encode_many(
+        [spec.prompts.pairs[0] for spec in map(engine.decide, wanted)]
+    )
     cache = engine.describe().prompt_cache.conditionings
     assert (cache.hits, cache.misses, cache.entries) == (8, 8, 8)
     assert cache.bytes > 0

@@ -60,7 +60,7 @@ CALLS: dict[str, tuple[Callable[[EngineMetrics], None], Samples]] = {
         },
     ),
     "observe_rows": (
-        lambda metrics: metrics.observe_rows([make_job()] * 15),
+        lambda metrics: metrics.observe_rows(30),
         {
             "lpw_sdxl_step_rows_bucket{le=32.0}": 1,
             "lpw_sdxl_step_rows_bucket{le=64.0}": 1,

@@ -121,9 +121,9 @@ def test_an_image_that_no_queue_could_hold_is_refused_with_its_cost(engine: Engi
 def test_clip_skip_beyond_the_models_layers_is_refused(engine: Engine) -> None:
     resolver = make_resolver(engine)
     deepest = engine.pipeline.prompt_encoder.reader.max_clip_skip
-    assert resolver.resolve(GenerationRequest(prompt="a", clip_skip=deepest)).prompts.clip_skip == (
-        deepest
-    )
+    assert resolver.resolve(GenerationRequest(prompt="a", clip_skip=deepest)).prompts.pairs[
+        0
+    ].clip_skip == (deepest)
     message = f"clip_skip is 32; this model takes 0 to {deepest}"
     with pytest.raises(InvalidRequestError, match=message) as caught:
         resolver.resolve(GenerationRequest(prompt="a", clip_skip=32))
@@ -136,7 +136,7 @@ def test_a_clip_skip_that_may_be_another_programs_is_logged(
 ) -> None:
     asked = GenerationRequest(prompt="secret", clip_skip=clip_skip)
     spec = make_resolver(engine).resolve(asked)
-    assert spec.prompts.clip_skip == (clip_skip or 0)
+    assert spec.prompts.pairs[0].clip_skip == (clip_skip or 0)
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == lines
     assert all(f"clip_skip {clip_skip}, which leaves out" in line for line in told)

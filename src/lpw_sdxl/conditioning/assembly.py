@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,28 +44,39 @@ class Conditioning:
 
 
 def assemble(plan: Plan, encoded: Sequence[EncodedWindows]) -> Conditioning:
-    """Assemble a pair's Conditioning.
+    """Assemble a pair's Conditioning; a text that is not there has no tokens.
 
     Args:
         plan: of the pair.
         encoded: for each encoder the windows that the plan names, and perhaps others.
     """
-    embeds, pooled = _assemble_side(plan.prompt, plan, encoded)
-    if plan.negative_prompt is None:  # as long as an empty prompt: one full window
-        negative = embeds.new_zeros((WINDOW_TOKENS + 2, embeds.shape[-1])), torch.zeros_like(pooled)
-    else:
-        negative = _assemble_side(plan.negative_prompt, plan, encoded)
-    return Conditioning(embeds, negative[0], pooled, negative[1])
+    sides = [
+        None if side is None else _assemble_side(side, plan, encoded)
+        for side in (plan.prompt, plan.negative_prompt)
+    ]
+    [model, *_] = [side for side in sides if side is not None]
+    # Zeros are as long as an empty prompt: one full window.
+    tokens = WINDOW_TOKENS + 2 if plan.has_zeros else 0
+    prompt, negative = (side or _zeros_like(model, tokens) for side in sides)
+    return Conditioning(prompt.embeds, negative.embeds, prompt.pooled, negative.pooled)
 
 
-def _assemble_side(
-    side: SidePlan, plan: Plan, encoded: Sequence[EncodedWindows]
-) -> tuple[Tensor, Tensor]:
+class _Side(NamedTuple):
+    embeds: Tensor  # [tokens, 2048]
+    pooled: Tensor  # [1280]
+
+
+def _zeros_like(side: _Side, tokens: int) -> _Side:
+    embeds = side.embeds.new_zeros((tokens, side.embeds.shape[-1]))
+    return _Side(embeds, torch.zeros_like(side.pooled))
+
+
+def _assemble_side(side: SidePlan, plan: Plan, encoded: Sequence[EncodedWindows]) -> _Side:
     features = [_embed(side, plan, index, windows) for index, windows in enumerate(encoded)]
     last = side.chunks[-1]
     pooled = encoded[-1][side.clip_skip, last.windows[last.pooled_window].packed_ids].pooled
     assert pooled is not None  # the last encoder has a projection
-    return torch.cat(features, dim=-1), pooled
+    return _Side(torch.cat(features, dim=-1), pooled)
 
 
 def _embed(side: SidePlan, plan: Plan, encoder: int, encoded: EncodedWindows) -> Tensor:

@@ -101,6 +101,8 @@ def explain(
         read: the reading of both.
         tokenizer: the first text encoder's, with which they were read.
     """
+    assert read.prompt is not None
+    assert read.negative_prompt is not None
     return PromptExplanation(
         read.style,
         _explain_one(prompt, read.prompt, tokenizer),

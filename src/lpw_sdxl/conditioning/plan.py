@@ -33,17 +33,19 @@ class Plan:
     """The encoding of a pair of prompts.
 
     Attributes:
-        prompt: the prompt's side.
-        negative_prompt: None for zeros in place of an empty negative prompt.
+        prompt: the prompt's side; None where there is none.
+        negative_prompt: likewise, and None for zeros in place of an empty negative prompt.
+        has_zeros: whether it is zeros.
         emphasis: of both.
         empty_windows: ids of the style's empty prompt, for each encoder; None where the emphasis
             does not read it.
     """
 
-    prompt: SidePlan
+    prompt: SidePlan | None
     negative_prompt: SidePlan | None
     emphasis: EmphasisName
     empty_windows: tuple[PackedIds, ...] | None
+    has_zeros: bool = False
 
     def windows(self, encoder: int) -> Iterator[WindowKey]:
         """List the windows that the encoder at an index has to read; some twice."""
@@ -62,14 +64,18 @@ def make_plan(prompts: ReadPrompts, specials: Sequence[SpecialTokens]) -> Plan:
         specials: each encoder's special tokens.
     """
     rules, negative = STYLES[prompts.style], prompts.negative_prompt
-    is_zeros = rules.has_zeros_for_empty_negative and negative.is_empty
+    prompt = prompts.prompt
+    has_zeros = rules.has_zeros_for_empty_negative and negative is not None and negative.is_empty
     negative_skip = prompts.clip_skip if rules.skips_layers_for_negative else 0
     empty_windows = None
     if rules.emphasis in READ_EMPTY_PROMPT:
         empty_windows = tuple(empty_window(prompts.style, one).packed_ids for one in specials)
     return Plan(
-        prompt=SidePlan(prompts.prompt.chunks, prompts.clip_skip),
-        negative_prompt=None if is_zeros else SidePlan(negative.chunks, negative_skip),
+        prompt=None if prompt is None else SidePlan(prompt.chunks, prompts.clip_skip),
+        negative_prompt=None
+        if has_zeros or negative is None
+        else SidePlan(negative.chunks, negative_skip),
         emphasis=rules.emphasis,
         empty_windows=empty_windows,
+        has_zeros=has_zeros,
     )

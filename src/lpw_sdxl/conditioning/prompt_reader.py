@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 from lpw_sdxl.conditioning.chunking import ChunkedPair, chunk_for_encoders
@@ -13,10 +14,21 @@ from lpw_sdxl.conditioning.explain import PromptExplanation, explain
 from lpw_sdxl.conditioning.mentions import MentionForm
 from lpw_sdxl.conditioning.prompt_tokenizer import PromptTokenizer
 from lpw_sdxl.conditioning.read_prompts import NamedEmbedding, ReadPrompts, ReadText
+from lpw_sdxl.conditioning.read_schedule import ReadPart, ReadSchedule, ReadStage
 from lpw_sdxl.conditioning.styles import STYLES
 from lpw_sdxl.conditioning.windows import WINDOW_TOKENS
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
-from lpw_sdxl.prompt import DEFAULT_LIMITS, Prompt, PromptLimits, PromptStyle, parse
+from lpw_sdxl.prompt import (
+    DEFAULT_LIMITS,
+    Prompt,
+    PromptField,
+    PromptLimits,
+    PromptSchedule,
+    PromptStyle,
+    Steps,
+    parse,
+    parse_schedule,
+)
 
 
 class ParsedPrompts(NamedTuple):
@@ -24,6 +36,16 @@ class ParsedPrompts(NamedTuple):
 
     prompt: Prompt
     negative_prompt: Prompt
+
+
+class ParsedSchedules(NamedTuple):
+    """A prompt and a negative prompt over the calls of one image; named as the fields."""
+
+    prompt: PromptSchedule
+    negative_prompt: PromptSchedule
+
+
+_EMPTY = Prompt("", ())
 
 
 @dataclass(frozen=True)
@@ -63,6 +85,21 @@ class PromptReader:
             )
         )
 
+    def parse_schedules(
+        self, prompt: str, negative_prompt: str, style: PromptStyle, steps: Steps
+    ) -> ParsedSchedules:
+        """Parse both texts for the calls of one image.
+
+        Raises:
+            InvalidPromptError: a text breaks a limit; the error names its field.
+        """
+        return ParsedSchedules(
+            *(
+                parse_schedule(text, steps, self.limits, style=style, field=field)
+                for field, text in zip(PromptField, (prompt, negative_prompt), strict=True)
+            )
+        )
+
     def read(
         self,
         prompt: str | Prompt,
@@ -90,6 +127,52 @@ class PromptReader:
             for tag in one.refused_tags:
                 raise InvalidPromptError(tag.reason, field=field)
         return self._read(parsed, style, clip_skip)
+
+    def read_schedule(
+        self, schedules: ParsedSchedules, style: PromptStyle, clip_skip: int | None = None
+    ) -> ReadSchedule:
+        """Chunk all texts of a prompt and its negative prompt, each once.
+
+        Args:
+            schedules: of both, parsed in this style.
+            style: of both.
+            clip_skip: layers left out at the end; None is 0.
+
+        Raises:
+            InvalidPromptError: there is a refused tag, or a text fills more than `max_chunks`.
+            InvalidRequestError: clip_skip is out of range.
+        """
+        for field, one in schedules._asdict().items():
+            for tag in one.refused_tags:
+                raise InvalidPromptError(tag.reason, field=field)
+        prompts, negatives = (one.variants for one in schedules)
+        pairs: tuple[ReadPrompts, ...]
+        if len(prompts) == len(negatives) == 1:  # a style may fit one to the other
+            pair = self.read(prompts[0].prompt, negatives[0].prompt, style, clip_skip)
+            pairs = (pair,)
+        else:
+            pairs = tuple(
+                self._read_apart(
+                    None if one is None else one.prompt,
+                    None if other is None else other.prompt,
+                    style,
+                    self._check_clip_skip(clip_skip),
+                )
+                for one, other in zip_longest(prompts, negatives)
+            )
+        return ReadSchedule(pairs, tuple(_join_stages(schedules)))
+
+    def _read_apart(
+        self, prompt: Prompt | None, negative: Prompt | None, style: PromptStyle, clip_skip: int
+    ) -> ReadPrompts:
+        """Read two texts of which one may be missing, in a style that does not fit them."""
+        parsed = ParsedPrompts(prompt or _EMPTY, negative or _EMPTY)
+        read = self._read(parsed, style, clip_skip)
+        return dataclasses.replace(
+            read,
+            prompt=None if prompt is None else read.prompt,
+            negative_prompt=None if negative is None else read.negative_prompt,
+        )
 
     def explain(
         self,
@@ -159,6 +242,27 @@ class PromptReader:
         ids = {id_ for chunks in chunked for window in chunks.windows for id_ in window.text_ids}
         found = sorted({names[id_] for id_ in ids & names.keys()})
         return tuple(self.embeddings[name] for name in found)
+
+
+def _join_stages(schedules: ParsedSchedules) -> Iterator[ReadStage]:
+    """Yield the calls in a row in which no text of either prompt changes."""
+    places = [
+        {variant.text: index for index, variant in enumerate(one.variants)} for one in schedules
+    ]
+    prompts, negatives = (list(one.stages()) for one in schedules)
+    first = second = 0
+    while first < len(prompts) and second < len(negatives):
+        until = min(prompts[first].until_step, negatives[second].until_step)
+        [negative] = negatives[second].parts
+        yield ReadStage(
+            until,
+            tuple(
+                ReadPart(places[0][part.variant.text], part.weight) for part in prompts[first].parts
+            ),
+            places[1][negative.variant.text],
+        )
+        first += prompts[first].until_step == until
+        second += negatives[second].until_step == until
 
 
 def _check_chunks(field: str, count: int, limit: int) -> None:

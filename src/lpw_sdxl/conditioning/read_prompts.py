@@ -62,7 +62,8 @@ class ReadText:
 class ReadPrompts:
     """A prompt and its negative prompt, read together: all that their Conditioning depends on.
 
-    Texts that differ only in what no encoder reads, such as case, are equal.
+    Texts that differ only in what no encoder reads, such as case, are equal. One of both may be
+    missing where a request has more texts of the other (`read_schedule.ReadSchedule`).
 
     Attributes:
         prompt: the prompt's reading.
@@ -72,16 +73,16 @@ class ReadPrompts:
         embeddings: in both texts, each once, by name; they keep their ids while these are held.
     """
 
-    prompt: ReadText
-    negative_prompt: ReadText
+    prompt: ReadText | None
+    negative_prompt: ReadText | None
     style: PromptStyle
     clip_skip: int
     embeddings: tuple[NamedEmbedding, ...] = ()
 
     @property
-    def texts(self) -> tuple[ReadText, ReadText]:
-        """Return the prompt's reading and the negative prompt's."""
-        return self.prompt, self.negative_prompt
+    def texts(self) -> tuple[ReadText, ...]:
+        """Return the prompt's reading and the negative prompt's, of those that are there."""
+        return tuple(one for one in (self.prompt, self.negative_prompt) if one is not None)
 
     @property
     def nbytes(self) -> int:

@@ -6,12 +6,12 @@ size is shared. It knows nothing of queues, requests or HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from lpw_sdxl.conditioning.assembly import Conditioning
+from lpw_sdxl.conditioning.scheduled import ConditionedStage, EncodedText, ScheduledConditioning
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator, size_embedding
 from lpw_sdxl.diffusion.noise import bind_step, copy_to_device
 from lpw_sdxl.diffusion.schedulers import Scheduler, begin_at
@@ -19,30 +19,44 @@ from lpw_sdxl.diffusion.start import Entry, NoiseStart, Start
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.schema import ImageSize
 
+KEPT_TOKENS_A_ROW = 308  # of kept projections: as many as one long prompt's (denoiser.py)
+MIN_TOTAL_WEIGHT = 1e-6  # of parts whose mean is taken
+
 
 @dataclass(frozen=True)
 class Guidance:
     """The extent to which predictions are moved from the negative prompt towards the prompt.
 
     Attributes:
-        scale: classifier-free guidance (arXiv 2207.12598); 1 or less needs no negative row.
+        scale: classifier-free guidance (arXiv 2207.12598); 1 or less needs no negative row where
+            there is one part of weight 1.
         rescale: share of the standard deviation to restore, 0 to 1 (arXiv 2305.08891, 3.4).
+        interval: the share of the UNet calls from which and the one before which there is guidance
+            (arXiv 2404.07724); None for all.
     """
 
     scale: float
     rescale: float = 0.0
+    interval: tuple[float, float] | None = None
 
-    @property
-    def is_active(self) -> bool:
-        """Return whether the negative prompt is needed at all."""
-        return self.scale > 1.0
+    def is_active(self, call: int, calls: int, *, has_weights: bool = False) -> bool:
+        """Return whether a UNet call needs the negative prompt.
+
+        Args:
+            call: its index.
+            calls: of the image in all.
+            has_weights: whether the prompt has several parts, or one whose weight is not 1.
+        """
+        if self.interval is not None and not self.interval[0] <= call / calls < self.interval[1]:
+            return False
+        return has_weights or self.scale > 1.0
 
 
 class Denoising:
     """The denoising of one image, from its start to its final latents.
 
     Args:
-        conditioning: the encoded prompts.
+        conditioning: the encoded prompts over the calls.
         guidance: by the negative prompt.
         scheduler: made for this image.
         size: pixels.
@@ -62,7 +76,7 @@ class Denoising:
     def __init__(
         self,
         *,
-        conditioning: Conditioning,
+        conditioning: ScheduledConditioning,
         guidance: Guidance,
         scheduler: Scheduler,
         size: ImageSize,
@@ -89,11 +103,8 @@ class Denoising:
         self.denoised = self.latents
         self._take_step = bind_step(scheduler, generator, self.latents)
         self._time_ids = copy_to_device(size_embedding(size), device)
-        negative = PromptSide(
-            conditioning.negative_prompt_embeds, conditioning.negative_pooled_prompt_embeds, loras
-        )
-        positive = PromptSide(conditioning.prompt_embeds, conditioning.pooled_prompt_embeds, loras)
-        self._sides = [negative, positive] if guidance.is_active else [positive]
+        self._conditioning = conditioning
+        self._sides = PromptSides(loras)
 
     @property
     def unet_calls(self) -> int:
@@ -112,15 +123,18 @@ class Denoising:
 
     @property
     def row_count(self) -> int:
-        """Count this image's rows of a UNet call."""
-        return len(self._sides)
+        """Count this image's rows of the next UNet call."""
+        return len(self._stage.parts) + self._is_guided
 
     def rows(self) -> list[UnetRow]:
-        """Build this image's rows of the next UNet call: negative and positive, or positive."""
+        """Build this image's rows of the next UNet call: the negative one, if any, the parts."""
         latents = self._scheduler.scale_model_input(self.latents, self.timestep)
         if self._shown is not None:
             latents = torch.cat([latents, self._shown], dim=1)
-        return [UnetRow(latents, self.timestep, side, self._time_ids) for side in self._sides]
+        stage = self._stage
+        texts = (stage.negative, *stage.parts) if self._is_guided else stage.parts
+        sides = self._sides.of(texts)
+        return [UnetRow(latents, self.timestep, side, self._time_ids) for side in sides]
 
     def advance(self, predictions: torch.Tensor) -> None:
         """Take the scheduler's step that follows a UNet call.
@@ -128,13 +142,28 @@ class Denoising:
         Args:
             predictions: the UNet's output for this image's rows, `[rows, 4, h, w]`.
         """
-        prediction = guide(predictions.float(), self.guidance)
+        weights = self._stage.weights
+        prediction = guide(
+            predictions.float(), self.guidance, weights, has_negative=self._is_guided
+        )
         stepped = self._take_step(prediction, self.timestep, self.latents)
         self.unet_calls_done += 1
         if self._kept is not None:
             upcoming = None if self.is_done else self.timestep
             stepped = self._kept.put_back(stepped, self._scheduler, upcoming)
         self.latents, self.denoised = stepped
+
+    @property
+    def _stage(self) -> ConditionedStage:
+        return self._conditioning.at(self.unet_calls_done + 1)
+
+    @property
+    def _is_guided(self) -> bool:
+        """Return whether the next UNet call needs the negative prompt."""
+        has_weights = len(self._stage.weights) > 1 or self._stage.weights[0] != 1.0
+        return self.guidance.is_active(
+            self.unet_calls_done, self.unet_calls, has_weights=has_weights
+        )
 
 
 @dataclass(frozen=True)
@@ -181,23 +210,81 @@ class PromptSide:
         return self._projected
 
 
-def guide(predictions: torch.Tensor, guidance: Guidance) -> torch.Tensor:
+class PromptSides:
+    """The texts of one image as arguments of the UNet, each once.
+
+    Projections of texts that were in force are kept for when they are again, as long as all of
+    them together are no longer than those of one call may be.
+
+    Args:
+        loras: of the UNet.
+    """
+
+    def __init__(self, loras: LoraSet) -> None:
+        self._loras = loras
+        self._sides: dict[EncodedText, PromptSide] = {}
+
+    def of(self, texts: Sequence[EncodedText]) -> list[PromptSide]:
+        """Return the sides of the texts in force."""
+        for text in texts:
+            # The last in force stand at the end.
+            side = self._sides.pop(text, None)
+            self._sides[text] = side or PromptSide(text.embeds, text.pooled, self._loras)
+        room = KEPT_TOKENS_A_ROW * len(texts)
+        for text, side in reversed([*self._sides.items()]):
+            room -= side.tokens
+            if room < 0 and text not in texts:
+                del self._sides[text]
+        return [self._sides[text] for text in texts]
+
+
+def guide(
+    predictions: torch.Tensor,
+    guidance: Guidance,
+    weights: Sequence[float] = (1.0,),
+    *,
+    has_negative: bool,
+) -> torch.Tensor:
     """Combine an image's rows into one prediction.
 
     Args:
-        predictions: `[2, 4, h, w]` (negative, positive), or `[1, 4, h, w]` without guidance.
+        predictions: of the negative prompt, if there is one, and of the parts: `[rows, 4, h, w]`.
         guidance: its scale, and its rescale (arXiv 2305.08891, equations 14 to 16).
+        weights: of the parts. Guidance adds each part's distance from the negative prompt, times
+            its weight (A1111's AND, after arXiv 2206.01714); without it, theirs is the mean.
+        has_negative: whether the first row is the negative prompt's.
 
     Returns:
         `[1, 4, h, w]`.
     """
-    if not guidance.is_active:
-        return predictions
-    negative, positive = predictions[0:1], predictions[1:2]
-    guided = negative + guidance.scale * (positive - negative)
+    parts = predictions[1:] if has_negative else predictions
+    positive = _weighted_mean(parts, weights)
+    if not has_negative:
+        return positive
+    negative = predictions[0:1]
+    guided = negative
+    for part, weight in zip(parts.split(1), weights, strict=True):
+        guided = guided + weight * guidance.scale * (part - negative)
     if guidance.rescale > 0:
         over_image = tuple(range(1, guided.ndim))
         positive_deviation = positive.std(dim=over_image, keepdim=True)
         rescaled = guided * (positive_deviation / guided.std(dim=over_image, keepdim=True))
         guided = guidance.rescale * rescaled + (1 - guidance.rescale) * guided
     return guided
+
+
+def _weighted_mean(parts: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
+    """Compute the weighted mean of predictions, `[n, 4, h, w]`; of one it is that one.
+
+    Weights that cancel each other out have no mean: then all count alike.
+    """
+    if len(weights) == 1:
+        return parts
+    shares = torch.tensor(weights)
+    total = shares.sum()
+    shares = (
+        shares / total
+        if total.abs() > MIN_TOTAL_WEIGHT
+        else torch.full_like(shares, 1 / len(shares))
+    )
+    return (parts * copy_to_device(shares, parts.device)[:, None, None, None]).sum(0, keepdim=True)

@@ -80,9 +80,9 @@ class ActiveJobs:
         self._passed_over = self._passed_over + 1 if is_passed_over else 0
         return [stepping[index] for index in chosen]
 
-    def note_served(self, group: Sequence[Job]) -> None:
-        """Note that jobs were in a UNet call."""
-        after = policy.served_after([job.view for job in group])
+    def note_served(self, group: Sequence[Job], views: Sequence[policy.JobView]) -> None:
+        """Note that jobs were in a UNet call; the views are of the moment before."""
+        after = policy.served_after(views)
         for job, served in zip(group, after, strict=True):
             job.served = served
 

@@ -8,10 +8,12 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 from typing import NamedTuple
 
-from lpw_sdxl.conditioning.assembly import Conditioning
-from lpw_sdxl.conditioning.read_prompts import ReadPrompts
+from lpw_sdxl.conditioning.read_schedule import ReadSchedule
+from lpw_sdxl.conditioning.scheduled import ScheduledConditioning
 from lpw_sdxl.diffusion.decoder import Pixels
 from lpw_sdxl.diffusion.start_encoder import UnfinishedStart
 from lpw_sdxl.diffusion.step import Denoising, Guidance
@@ -65,13 +67,13 @@ class JobSpec:
 
     Attributes:
         record: the request, and the seed, size and scheduler decided for it.
-        prompts: the prompt and negative prompt, read.
+        prompts: the prompt and negative prompt over the UNet calls, read.
         unet_calls: in all; some schedulers make nearly two a step.
         loras: of the UNet and of the text encoders.
     """
 
     record: ImageRecord
-    prompts: ReadPrompts
+    prompts: ReadSchedule
     unet_calls: int
     loras: LoraSets = NO_LORA_SETS
 
@@ -93,7 +95,8 @@ class JobSpec:
     @property
     def guidance(self) -> Guidance:
         """Return the request's guidance."""
-        return Guidance(self.request.guidance_scale, self.request.guidance_rescale)
+        request = self.request
+        return Guidance(request.guidance_scale, request.guidance_rescale, request.guidance_interval)
 
     @property
     def steps(self) -> int:
@@ -101,10 +104,25 @@ class JobSpec:
         steps = self.request.num_inference_steps
         return steps if self.record.picture is None else int(steps * self.request.strength)
 
-    @property
+    def rows_of(self, call: int) -> int:
+        """Count the rows of a UNet call by its index: the parts, and one more with guidance."""
+        prompts = self.prompts
+        is_guided = self.guidance.is_active(call, self.unet_calls, has_weights=prompts.has_weights)
+        return prompts.part_count + is_guided
+
+    @cached_property
     def rows(self) -> int:
-        """Count the rows of each UNet call: one, or two with guidance."""
-        return 2 if self.guidance.is_active else 1
+        """Count the rows of the largest of its UNet calls."""
+        return max(map(self.rows_of, range(self.unet_calls)))
+
+    @cached_property
+    def _rows_before(self) -> tuple[int, ...]:
+        """List the rows of all calls before each, and behind the last."""
+        return tuple(accumulate(map(self.rows_of, range(self.unet_calls)), initial=0))
+
+    def rows_left(self, calls_done: int) -> int:
+        """Count the rows of all UNet calls that are left."""
+        return self._rows_before[-1] - self._rows_before[calls_done]
 
 
 class QueuePlace(NamedTuple):
@@ -152,7 +170,7 @@ class Job:
     ) -> None:
         self.spec = spec
         self.picture: StartImage | None = None
-        self.conditioning: Conditioning | None = None
+        self.conditioning: ScheduledConditioning | None = None
         self.start: UnfinishedStart | None = None
         self._files = files
         self.accepted_at = accepted_at
@@ -174,12 +192,12 @@ class Job:
     @property
     def view(self) -> JobView:
         """Build the job's view for the policy."""
-        return JobView(self._key, self.spec.rows, self.served, self._chunks, self.spec.loras.unet)
+        return JobView(self._key, self.rows, self.served, self._chunks, self.spec.loras.unet)
 
     @property
-    def step_cost(self) -> float:
-        """Compute the cost of one UNet call for this job, megapixels of its rows."""
-        return step_cost(self.spec.size, self.spec.rows)
+    def rows(self) -> int:
+        """Count its rows of the next UNet call; before it is stepped, of the largest."""
+        return self.spec.rows if self.denoising is None else self.denoising.row_count
 
     @property
     def start_cost(self) -> float:
@@ -193,12 +211,19 @@ class Job:
         """Compute the work that is left, in UNet calls of the job's own."""
         done = 0 if self.denoising is None else self.denoising.unet_calls_done
         calls = self.spec.unet_calls - done
-        return Work(calls, calls * self.step_cost + self.start_cost)
+        cost = step_cost(self.spec.size, self.spec.rows_left(done)) + self.start_cost
+        return Work(calls, cost)
 
     def shared_work(self, max_rows: int) -> Work:
         """Compute the work that is left, as its share of UNet calls of `max_rows` rows."""
         work = self.work
-        return Work(work.calls * self.spec.rows / max_rows, work.cost)
+        done = self.spec.unet_calls - int(work.calls)
+        return Work(self.spec.rows_left(done) / max_rows, work.cost)
+
+    @property
+    def is_encoded(self) -> bool:
+        """Return whether its prompts are encoded."""
+        return self.start is not None or self.denoising is not None
 
     @property
     def is_waiting_for_picture(self) -> bool:

@@ -249,6 +249,8 @@ class StepLoop:
             return 0.0
         self._pulse.beat()
         size = group[0].spec.size
+        # The next call of a job may have other rows.
+        rows, views = sum(job.rows for job in group), [job.view for job in group]
         call_pixels = self._capacity.call_pixels
         with self._metrics.timed(Stage.STEP):
             self._isolation.run_for_all(
@@ -260,15 +262,15 @@ class StepLoop:
         if any(job not in self._active for job in group):
             # A job that fails even alone shows nothing about the memory that others take.
             self._capacity.restore(call_pixels)
-        self._metrics.observe_rows(group)
-        self._active.note_served(group)
+        self._metrics.observe_rows(rows)
+        self._active.note_served(group, views)
         for job in group:
             if job in self._active:  # a job that fails is removed
                 self.stages.report_progress(job)
-        return sum(job.step_cost for job in group)
+        return step_cost(size, rows)
 
     def _call_unet(self, jobs: Sequence[Job], max_rows: int) -> None:
-        rows = min(max_rows, sum(job.spec.rows for job in jobs))
+        rows = min(max_rows, sum(job.rows for job in jobs))
         self._capacity.begin(jobs[0].spec.size, rows)
         self._metrics.count_calls(self.stages.step(jobs, max_rows, self._isolation.run_for_one))
         self._capacity.grow()

@@ -192,7 +192,7 @@ class EngineMetrics:
 
     def count_prompts(self, jobs: Sequence[Job]) -> None:
         """Count the tokens and chunks of the jobs that were encoded, not of those that failed."""
-        for text in (text for job in jobs if job.denoising for text in job.spec.prompts.texts):
+        for text in (text for job in jobs if job.is_encoded for text in job.spec.prompts.texts):
             self._tokens.inc(text.token_count)
             self._chunks.inc(text.chunk_count)
 
@@ -200,9 +200,9 @@ class EngineMetrics:
         """Count UNet calls, each given as the number of jobs that it carried."""
         self.counters.unet_calls.update(calls)
 
-    def observe_rows(self, jobs: Sequence[Job]) -> None:
+    def observe_rows(self, rows: int) -> None:
         """Record the rows of a step of jobs."""
-        self._rows.observe(sum(job.spec.rows for job in jobs))
+        self._rows.observe(rows)
 
     def count_image(self) -> None:
         """Count a finished image."""

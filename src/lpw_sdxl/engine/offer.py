@@ -63,7 +63,10 @@ class Offers:
         if self._reader is None or embeddings != before:
             self._reader = replace(
                 self._encoder.reader_of(embeddings),
-                limits=PromptLimits(self._settings.max_prompt_characters),
+                limits=PromptLimits(
+                    self._settings.max_prompt_characters,
+                    max_variants=self._settings.max_prompt_variants,
+                ),
                 max_chunks=self._settings.max_prompt_chunks,
             )
         return Offer(registry, self._reader)

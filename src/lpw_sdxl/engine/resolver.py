@@ -25,12 +25,14 @@ from lpw_sdxl.imaging.picture import PictureLimits
 from lpw_sdxl.imaging.start_image import default_size
 from lpw_sdxl.lora.request import collect, refuse_in_negative
 from lpw_sdxl.lora.sets import sets_of
+from lpw_sdxl.prompt import Steps
 from lpw_sdxl.request_limits import (
     RequestLimits,
     check_limits,
     check_prompt_lengths,
     default_largest_size,
 )
+from lpw_sdxl.scheduler_table import SCHEDULERS, SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.settings import Settings
 
@@ -78,12 +80,17 @@ class RequestResolver:
         schedule_type = choose_schedule_type(scheduler, request.schedule_type, config)
         style = request.prompt_style
         registry, reader = offer.registry, offer.reader
-        parsed = reader.parse(request.prompt, request.negative_prompt, style)
-        refuse_in_negative(parsed.negative_prompt)
-        loras = collect(
-            request.loras, parsed.prompt.lora_tags, registry.lora, self.limits.max_loras
+        schedules = reader.parse_schedules(
+            request.prompt,
+            request.negative_prompt,
+            style,
+            prompt_steps(scheduler, request.num_inference_steps),
         )
-        prompts = reader.read(*parsed, style, request.clip_skip)
+        refuse_in_negative(schedules.negative_prompt)
+        loras = collect(
+            request.loras, schedules.prompt.lora_tags, registry.lora, self.limits.max_loras
+        )
+        prompts = reader.read_schedule(schedules, style, request.clip_skip)
         manifest = self._pipeline.manifest
         record = ImageRecord(
             request=request.without_pictures(),
@@ -107,6 +114,7 @@ class RequestResolver:
             _count_calls(record),
             sets_of(loras, registry.changed_networks),
         )
+        self._check_rows(spec)
         self._check_cost(spec)
         if request.clip_skip in A1111_DEFAULT_CLIP_SKIPS:
             logger.warning(
@@ -162,9 +170,19 @@ class RequestResolver:
                 )
         return size
 
+    def _check_rows(self, spec: JobSpec) -> None:
+        """Refuse one image whose parts, with the negative prompt, are more rows than a call has."""
+        most = self._settings.max_rows
+        if spec.rows > most:
+            raise InvalidRequestError(
+                f"prompt has {spec.prompts.part_count} parts, which with the negative prompt are"
+                f" {spec.rows} rows of a UNet call; at most {most} are accepted here",
+                field="prompt",
+            )
+
     def _check_cost(self, spec: JobSpec) -> None:
         """Refuse one image that costs more than the whole queue may hold."""
-        cost = step_cost(spec.size, spec.rows) * spec.unet_calls
+        cost = step_cost(spec.size, spec.rows_left(0))
         if cost > (most := self._settings.max_queued_cost):
             raise InvalidRequestError(
                 f"an image of {spec.size} in {spec.unet_calls} steps is {cost:.0f} megapixel"
@@ -172,6 +190,14 @@ class RequestResolver:
                 " be right",
                 field="num_inference_steps",
             )
+
+
+def prompt_steps(scheduler: SchedulerName, num_inference_steps: int) -> Steps:
+    """Count the steps of a prompt's schedule, as A1111 does: a second-order scheduler has two.
+
+    They are counted from the first UNet call that is made, also of a picture.
+    """
+    return Steps(num_inference_steps * (2 if SCHEDULERS[scheduler].is_second_order else 1))
 
 
 def _picture_use(request: GenerationRequest) -> PictureUse | None:

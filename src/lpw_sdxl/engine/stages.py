@@ -9,7 +9,9 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
+from lpw_sdxl.conditioning.scheduled import ScheduledConditioning
 from lpw_sdxl.diffusion.decoder import Decoder, Pixels
 from lpw_sdxl.diffusion.denoiser import Denoiser
 from lpw_sdxl.diffusion.encoder import Encoder
@@ -81,24 +83,29 @@ class Stages:
     def _encode(self, jobs: Sequence[Job], loras: LoraSet) -> None:
         """Encode the prompts of jobs whose text encoders have the same LoRAs."""
         adapters = self.adapters
-        conditionings = self._pipeline.prompt_encoder.encode_many(
-            [job.spec.prompts for job in jobs],
-            weights_key=loras,
-            prepare=None if adapters is None else partial(adapters.use_in_encoders, loras),
+        encoded = iter(
+            self._pipeline.prompt_encoder.encode_many(
+                [pair for job in jobs for pair in job.spec.prompts.pairs],
+                weights_key=loras,
+                prepare=None if adapters is None else partial(adapters.use_in_encoders, loras),
+            )
         )
-        for job, conditioning in zip(jobs, conditionings, strict=True):
-            job.conditioning = conditioning
+        for job in jobs:
+            schedule = job.spec.prompts
+            pairs = [*islice(encoded, len(schedule.pairs))]
+            job.conditioning = ScheduledConditioning.of(schedule, pairs)
             job.start = self._begin_start(job)
             if job.start.is_encoded:
                 self._begin_denoising(job)
-            prompt, negative_prompt = job.spec.prompts.texts
+            prompt, negative_prompt = schedule.longest
             logger.info(
-                "encoded: %s prompt of %d tokens in %d chunks, negative prompt of %d in %d",
-                job.spec.prompts.style,
+                "encoded: %s prompt of %d tokens in %d chunks, negative prompt of %d in %d%s",
+                schedule.pairs[0].style,
                 prompt.token_count,
                 prompt.chunk_count,
                 negative_prompt.token_count,
                 negative_prompt.chunk_count,
+                f", the longest of {len(schedule.texts)} texts" if len(schedule.pairs) > 1 else "",
             )
 
     def _begin_start(self, job: Job) -> UnfinishedStart:

@@ -108,6 +108,8 @@ def parameters_text(record: ImageRecord) -> str:
     pairs |= _picture_pairs(record)
     if request.guidance_rescale:
         pairs["CFG rescale"] = f"{request.guidance_rescale:g}"
+    if request.guidance_interval is not None:
+        pairs["CFG interval"] = "{:g}-{:g}".format(*request.guidance_interval)
     if request.clip_skip is not None:
         # A1111 counts layers from the last, which is 1; ours counts from SDXL's own, which is 0.
         pairs["Clip skip"] = str(request.clip_skip + 2)

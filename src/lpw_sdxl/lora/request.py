@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
+from lpw_sdxl.prompt.prompt_schedule import PromptSchedule
 from lpw_sdxl.prompt.syntax import LoraTag, Prompt
 from lpw_sdxl.schema import MAX_STRENGTH, LoraReference
 from lpw_sdxl.store.origin import Origin
@@ -106,7 +107,7 @@ def collect(
     return used
 
 
-def refuse_in_negative(prompt: Prompt) -> None:
+def refuse_in_negative(prompt: Prompt | PromptSchedule) -> None:
     """Refuse LoRA tags in a negative prompt: a LoRA changes the model for both prompts.
 
     Raises:

@@ -1,0 +1,105 @@
+"""Conditioning over the UNet calls of one image: which texts are in force, side by side."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lpw_sdxl.conditioning.assembly import Conditioning
+from lpw_sdxl.conditioning.read_schedule import ReadSchedule
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class EncodedText:
+    """A text as the UNet takes it; the same object wherever it is in force.
+
+    Attributes:
+        embeds: [tokens, 2048].
+        pooled: [1280].
+    """
+
+    embeds: Tensor
+    pooled: Tensor
+
+    def lengthened(self, tokens: int) -> EncodedText:
+        """Repeat the last vector up to a number of tokens, as A1111 does for parts side by side."""
+        missing = tokens - len(self.embeds)
+        if not missing:
+            return self
+        last = self.embeds[-1:].expand(missing, -1)
+        return EncodedText(torch.cat([self.embeds, last]), self.pooled)
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionedStage:
+    """UNet calls in a row with the same texts.
+
+    Attributes:
+        until_call: the last of them, counted from 1.
+        parts: side by side, of equal length.
+        weights: of the parts' predictions.
+        negative: the negative prompt.
+    """
+
+    until_call: int
+    parts: tuple[EncodedText, ...]
+    weights: tuple[float, ...]
+    negative: EncodedText
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledConditioning:
+    """The texts of one image over its UNet calls.
+
+    Attributes:
+        stages: in the order of the calls; at least one.
+    """
+
+    stages: tuple[ConditionedStage, ...]
+
+    @classmethod
+    def constant(cls, conditioning: Conditioning) -> ScheduledConditioning:
+        """Make the schedule of one pair for all calls."""
+        prompt, negative = _texts(conditioning)
+        return cls((ConditionedStage(1, (prompt,), (1.0,), negative),))
+
+    @classmethod
+    def of(cls, schedule: ReadSchedule, encoded: Sequence[Conditioning]) -> ScheduledConditioning:
+        """Put encoded texts in the places of a schedule.
+
+        Args:
+            schedule: of a request.
+            encoded: its pairs.
+        """
+        pairs = [_texts(conditioning) for conditioning in encoded]
+        known: dict[tuple[int, int], EncodedText] = {}
+        stages = []
+        for stage in schedule.stages:
+            texts = [(part.index, pairs[part.index][0]) for part in stage.parts]
+            tokens = max(len(text.embeds) for _, text in texts)
+            for index, text in texts:
+                if (index, tokens) not in known:
+                    known[index, tokens] = text.lengthened(tokens)
+            parts = tuple(known[index, tokens] for index, _ in texts)
+            weights = tuple(part.weight for part in stage.parts)
+            negative = pairs[stage.negative_index][1]
+            stages.append(ConditionedStage(stage.until_call, parts, weights, negative))
+        return cls(tuple(stages))
+
+    def at(self, call: int) -> ConditionedStage:
+        """Return the stage of a call, counted from 1; the last one goes on for ever."""
+        index = bisect_left(self.stages, call, key=lambda stage: stage.until_call)
+        return self.stages[min(index, len(self.stages) - 1)]
+
+
+def _texts(conditioning: Conditioning) -> tuple[EncodedText, EncodedText]:
+    return (
+        EncodedText(conditioning.prompt_embeds, conditioning.pooled_prompt_embeds),
+        EncodedText(
+            conditioning.negative_prompt_embeds, conditioning.negative_pooled_prompt_embeds
+        ),
+    )
