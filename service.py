@@ -289,7 +289,7 @@ class LpwSdxl:
 
     @bentoml.api(input_spec=described(InspectionRequest))
     async def inspect_prompt(self, ctx: bentoml.Context) -> dict[str, Any]:
-        """Explain how the server reads a prompt: spans, weights, tokens, chunks, warnings."""
+        """Explain how a prompt is read: spans, weights, tokens, chunks, steps and warnings."""
         request = take_request(ctx.request.scope, InspectionRequest)
         explaining = self.inspections.run(partial(self._explain, request))
         try:

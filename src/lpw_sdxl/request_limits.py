@@ -168,7 +168,7 @@ def parse_inspection(body: JsonText | str, limits: RequestLimits) -> InspectionR
         InvalidRequestError: as `parse_request`.
     """
     request = _read(InspectionRequest, body)
-    check_prompt_lengths(request, limits)
+    check_inspection(request, limits)
     return request
 
 
@@ -221,18 +221,30 @@ def check_limits(request: GenerationRequest, limits: RequestLimits) -> None:
         InvalidRequestError: a field is over its limit; the error names field, value and limit.
     """
     check_prompt_lengths(request, limits)
-    numbers = (
-        ("num_inference_steps", request.num_inference_steps, limits.max_steps),
-        ("height", request.height, limits.max_size.height),
-        ("width", request.width, limits.max_size.width),
-    )
-    for field, value, limit in numbers:
-        if value is not None and value > limit:
-            default = "" if field in request.model_fields_set else ", its default"
-            raise InvalidRequestError(
-                f"{field} is {value}{default}; at most {limit} is accepted here", field=field
-            )
+    _check_number(request, "num_inference_steps", limits.max_steps)
+    for field, limit in limits.max_size._asdict().items():
+        _check_number(request, field, limit)
     _check_pictures(request, limits)
+
+
+def check_inspection(request: InspectionRequest, limits: RequestLimits) -> None:
+    """Check a valid inspection against the server's own limits; its default steps fit any server.
+
+    Raises:
+        InvalidRequestError: a field is over its limit; the error names field, value and limit.
+    """
+    check_prompt_lengths(request, limits)
+    if request.has_own_steps:
+        _check_number(request, "num_inference_steps", limits.max_steps)
+
+
+def _check_number(request: GenerationRequest | InspectionRequest, field: str, limit: int) -> None:
+    value = getattr(request, field)
+    if value is not None and value > limit:
+        default = "" if field in request.model_fields_set else ", its default"
+        raise InvalidRequestError(
+            f"{field} is {value}{default}; at most {limit} is accepted here", field=field
+        )
 
 
 def _check_pictures(request: GenerationRequest, limits: RequestLimits) -> None:

@@ -19,6 +19,7 @@ from lpw_sdxl.scheduler_table import SchedulerName, read_scheduler
 MIN_IMAGE_PIXELS = 64  # one side; a smaller one can't be halved as often as SDXL's UNet does
 MAX_IMAGE_PIXELS = 8192  # one side; the server's own limit is lower
 LATENT_SCALE = 8  # pixels of one side of a latent cell
+DEFAULT_STEPS = 30
 
 
 class ImageSize(NamedTuple):
@@ -64,8 +65,8 @@ MAX_STRENGTH = 10.0  # a LoRA's, absolute value; people use -2 to 2
 Strength = Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=-1, le=2**64 - 1)]
 Side = Annotated[int, Field(ge=MIN_IMAGE_PIXELS, le=MAX_IMAGE_PIXELS, multiple_of=LATENT_SCALE)]
-
-
+StepCount = Annotated[int, Field(ge=1, le=999)]
+Scheduler = Annotated[SchedulerName | None, BeforeValidator(read_scheduler)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -113,7 +114,7 @@ class GenerationRequest(BaseModel):
         default=None,
         description="Pixels, a multiple of 8; the picture's by default, else the model's native.",
     )
-    num_inference_steps: int = Field(default=30, ge=1, le=999, description="Denoising steps.")
+    num_inference_steps: StepCount = Field(default=DEFAULT_STEPS, description="Denoising steps.")
     guidance_scale: float = Field(
         default=5.0,
         ge=0,
@@ -142,7 +143,7 @@ class GenerationRequest(BaseModel):
         description="Null or -1 draws one, which the answer states. Seeds that differ by a multiple"
         " of 2^32 start from the same noise: torch's CPU generator takes 32 bits, as in Diffusers.",
     )
-    scheduler: Annotated[SchedulerName | None, BeforeValidator(read_scheduler)] = Field(
+    scheduler: Scheduler = Field(
         default=None,
         description="Null is the model's own. Names of Diffusers' classes are understood too.",
         strict=False,
@@ -279,6 +280,22 @@ class InspectionRequest(BaseModel):
     prompt: str
     negative_prompt: str = ""
     prompt_style: PromptStyle = Field(default=PromptStyle.LPW, strict=False)
+    num_inference_steps: StepCount = Field(
+        default=DEFAULT_STEPS,
+        description="Denoising steps of the image, over which a prompt of the a1111 styles may"
+        " change. The default is no more than the server takes.",
+    )
+    scheduler: Scheduler = Field(
+        default=None,
+        description="Of the image: of some, a prompt counts two steps for each. Null is the"
+        " model's own.",
+        strict=False,
+    )
+
+    @property
+    def has_own_steps(self) -> bool:
+        """Return whether it names the number of steps."""
+        return "num_inference_steps" in self.model_fields_set
 
 
 class InfoRequest(BaseModel):

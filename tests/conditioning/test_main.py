@@ -113,7 +113,7 @@ def test_with_steps_json_has_the_schedule_and_each_text_with_its_places(capsys):
             for step, text in [(2, ""), (3, "d")]
         ],
     }
-    texts = shown["texts"]["prompt"]
+    texts = shown["prompt"]["texts"]
     assert [(one["text"], one["runs"]) for one in texts] == [
         ("a b", [[0, 2], [3, 4]]),
         ("a c", [[0, 2], [5, 6]]),

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from lpw_sdxl.addon.catalogue import Catalogue
 from lpw_sdxl.conditioning import prompt_reader
-from lpw_sdxl.conditioning.explain import PromptExplanation
+from lpw_sdxl.conditioning.explain_schedule import PromptInspection
 from lpw_sdxl.engine import Engine
 from lpw_sdxl.engine.job import JobSpec
 from lpw_sdxl.engine.offer import Offer, Offers
@@ -31,7 +31,7 @@ class Resolving:
     def resolve(self, request: GenerationRequest) -> JobSpec:
         return self.resolver.resolve(request, self.offer)
 
-    def explain(self, request: InspectionRequest) -> PromptExplanation:
+    def explain(self, request: InspectionRequest) -> PromptInspection:
         return self.resolver.explain(request, self.offer)
 
 

@@ -21,7 +21,7 @@ from lpw_sdxl.api.native_schemas import (
     seed_header,
 )
 from lpw_sdxl.api.stream_events import StreamData
-from lpw_sdxl.conditioning.explain import PromptExplanation
+from lpw_sdxl.conditioning.explain_schedule import PromptInspection
 from lpw_sdxl.engine.description import EngineDescription
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.request_limits import (
@@ -112,15 +112,15 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
         ),
         _endpoint(
             "inspect_prompt",
-            "Explain how the server reads a prompt: spans, weights, tokens, chunks, warnings.",
+            "Explain how a prompt is read: spans, weights, tokens, chunks, steps and warnings.",
             Body(
                 _content_by(partial(parse_inspection, limits=limits)),
                 with_prompts,
                 InspectionRequest,
-                {"prompt": "a (red:1.3) fox BREAK deep snow"},
+                {"prompt": "a (red:1.3) fox in deep [snow:fog:0.5]", "prompt_style": "a1111"},
                 add_limits=partial(limit_inspection, served=served),
             ),
-            Answer("How both prompts are read.", (JSON,), PromptExplanation),
+            Answer("How both prompts are read.", (JSON,), PromptInspection),
         ),
         _endpoint(
             "info",

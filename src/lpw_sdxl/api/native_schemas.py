@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lpw_sdxl.api.asgi import JsonObject
@@ -72,8 +73,7 @@ def limit_request(schema: JsonObject, served: ServedLimits) -> None:
     """Put the limits of one image's request into its schema."""
     properties, most = schema["properties"], served.request
     _bound_prompts(properties, served)
-    steps = properties["num_inference_steps"]
-    steps["maximum"] = min(steps["maximum"], most.max_steps)
+    steps = _bound_steps(properties, served)
     if steps["default"] > most.max_steps:
         _require(schema, "num_inference_steps", steps)
     for field in ImageSize._fields:
@@ -88,18 +88,18 @@ def limit_request(schema: JsonObject, served: ServedLimits) -> None:
         _require(schema, field, side)
     for field in PICTURE_FIELDS:
         properties[field]["description"] += f" At most {most.max_image_bytes} bytes."
-    for field, noun, aliases in (
-        ("scheduler", "schedulers", SCHEDULER_ALIASES),
-        ("schedule_type", "schedule types", SCHEDULE_TYPE_ALIASES),
-    ):
-        others = f"The same {noun} by the names that other tools use."
-        properties[field]["anyOf"].insert(1, {"enum": [*aliases], "description": others})
+    _add_aliases(properties, "scheduler", "schedulers", SCHEDULER_ALIASES)
+    _add_aliases(properties, "schedule_type", "schedule types", SCHEDULE_TYPE_ALIASES)
     properties["loras"]["description"] += f" At most {most.max_loras} different ones."
 
 
 def limit_inspection(schema: JsonObject, served: ServedLimits) -> None:
     """Put the limits of an inspection into its schema."""
-    _bound_prompts(schema["properties"], served)
+    properties = schema["properties"]
+    _bound_prompts(properties, served)
+    steps = _bound_steps(properties, served)
+    steps["default"] = min(steps["default"], steps["maximum"])
+    _add_aliases(properties, "scheduler", "schedulers", SCHEDULER_ALIASES)
 
 
 def limit_batch(schema: JsonObject, served: ServedLimits) -> None:
@@ -124,6 +124,18 @@ def _require(schema: JsonObject, field: str, value: JsonObject) -> None:
     """Make a field required, since its default is over a limit."""
     schema["required"].append(field)
     value.pop("default", None)
+
+
+def _bound_steps(properties: JsonObject, served: ServedLimits) -> JsonObject:
+    """Bound the number of steps and return its schema."""
+    steps: JsonObject = properties["num_inference_steps"]
+    steps["maximum"] = min(steps["maximum"], served.request.max_steps)
+    return steps
+
+
+def _add_aliases(properties: JsonObject, field: str, noun: str, aliases: Iterable[str]) -> None:
+    others = f"The same {noun} by the names that other tools use."
+    properties[field]["anyOf"].insert(1, {"enum": [*aliases], "description": others})
 
 
 def _bound_prompts(properties: JsonObject, served: ServedLimits) -> None:

@@ -19,7 +19,12 @@ from lpw_sdxl.checkpoint.tokenizer_files import (
     read_merges,
 )
 from lpw_sdxl.conditioning.explain import ExplainedPrompt, PromptExplanation
-from lpw_sdxl.conditioning.explain_schedule import ExplainedPart, ScheduleReport
+from lpw_sdxl.conditioning.explain_schedule import (
+    ExplainedPart,
+    InspectedPrompt,
+    PromptInspection,
+    explain_schedules,
+)
 from lpw_sdxl.conditioning.mentions import MentionForm
 from lpw_sdxl.conditioning.prompt_reader import PromptReader
 from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
@@ -49,8 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             explanation = reader.explain(*texts, style)
             values, lines = dataclasses.asdict(explanation), _describe(explanation)
         else:
-            report = ScheduleReport.read(reader, texts, Steps(options.steps), style)
-            values, lines = report.values(), _describe_schedules(report)
+            schedules = reader.parse_schedules(*texts, style, Steps(options.steps))
+            inspection = explain_schedules(reader, schedules, style)
+            values, lines = dataclasses.asdict(inspection), _describe_inspection(inspection)
     except InvalidPromptError as error:
         field = "prompt" if error.field == "prompt" else "negative prompt"
         sys.stderr.write(f"{field}: {error.message}\n")
@@ -73,7 +79,9 @@ def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="show the texts by step, of an image of N UNet calls",
     )
-    parser.add_argument("--json", action="store_true", help="the shape of /inspect_prompt")
+    parser.add_argument(
+        "--json", action="store_true", help="the shape of /inspect_prompt; with --steps, all of it"
+    )
     options = parser.parse_args(arguments)
     if options.prompt == options.negative_prompt == "-":
         parser.error("only one text can be read from standard input")
@@ -117,20 +125,28 @@ def _describe(explanation: PromptExplanation) -> Iterator[str]:
         yield from _describe_one(name, getattr(explanation, name))
 
 
-def _describe_schedules(report: ScheduleReport) -> Iterator[str]:
-    yield f"style {report.style}, {report.steps.count} steps"
-    for name, one in report.fields.items():
+def _describe_inspection(inspection: PromptInspection) -> Iterator[str]:
+    yield f"style {inspection.style}, {inspection.schedule.prompt[-1].until_step} steps"
+    for name in ("prompt", "negative_prompt"):
         yield ""
         yield f"{name}:"
-        for stage in one.stages:
+        for stage in getattr(inspection.schedule, name):
             yield f"  until step {stage.until_step:<4} {_describe_parts(stage.parts)}"
-        for tag in one.schedule.lora_tags:
+        yield from _describe_whole(name, getattr(inspection, name))
+
+
+def _describe_whole(name: str, prompt: InspectedPrompt) -> Iterator[str]:
+    """Describe what no single text has, and then each text."""
+    of_texts = [text.explanation for text in prompt.texts]
+    for tag in prompt.lora_tags:
+        if not any(tag in one.lora_tags for one in of_texts):
             yield f"  {_place(tag.start, tag.end)} {_describe_node(tag)}"
-        for warning in one.warnings:
+    for warning in prompt.warnings:
+        if not any(warning in one.warnings for one in of_texts):
             yield f"  warning: {warning}"
-        for text in one.texts:
-            yield ""
-            yield from _describe_one(f"{name}, {_quote(text.text)}", text.explanation)
+    for text in prompt.texts:
+        yield ""
+        yield from _describe_one(f"{name}, {_quote(text.text)}", text.explanation)
 
 
 def _describe_parts(parts: Sequence[ExplainedPart]) -> str:

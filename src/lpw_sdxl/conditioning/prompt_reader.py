@@ -161,24 +161,31 @@ class PromptReader:
                 )
                 for one, other in zip_longest(prompts, negatives)
             )
-            self._check_all_chunks(pairs)
+            for field in ParsedSchedules._fields:
+                sides = [getattr(pair, field) for pair in pairs]
+                self.check_all_chunks(field, [one.chunk_count for one in sides if one is not None])
         return ReadSchedule(pairs, tuple(_join_stages(schedules)))
 
-    def _check_all_chunks(self, pairs: Sequence[ReadPrompts]) -> None:
-        """Refuse texts that together have too many chunks: they are encoded in one turn."""
+    def check_all_chunks(self, field: str, counts: Sequence[int]) -> None:
+        """Refuse texts that together have too many chunks: they are encoded in one turn.
+
+        Args:
+            field: of the texts.
+            counts: chunks of each text.
+
+        Raises:
+            InvalidPromptError: they have.
+        """
         if self.max_chunks is None:
             return
-        limit = CHUNKS_SHARE * self.max_chunks
-        for field in ParsedSchedules._fields:
-            sides = [getattr(pair, field) for pair in pairs]
-            count = sum(side.chunk_count for side in sides if side is not None)
-            if count > limit:
-                raise InvalidPromptError(
-                    f"over its steps {field} becomes texts of {count} chunks of 75 tokens together;"
-                    f" at most {limit} are accepted here, with a shorter text or fewer [a|b] and"
-                    " [a:b:when]",
-                    field=field,
-                )
+        count, limit = sum(counts), CHUNKS_SHARE * self.max_chunks
+        if count > limit:
+            raise InvalidPromptError(
+                f"over its steps {field} becomes texts of {count} chunks of 75 tokens together;"
+                f" at most {limit} are accepted here, with a shorter text or fewer [a|b] and"
+                " [a:b:when]",
+                field=field,
+            )
 
     def _read_apart(
         self, prompt: Prompt | None, negative: Prompt | None, style: PromptStyle, clip_skip: int

@@ -17,7 +17,7 @@ from pathlib import Path
 from lpw_sdxl import __version__
 from lpw_sdxl.addon.catalogue import AddonsByKey, Catalogue
 from lpw_sdxl.addon.registry import NO_ADDONS, Registry
-from lpw_sdxl.conditioning.explain import PromptExplanation
+from lpw_sdxl.conditioning.explain_schedule import PromptInspection
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import supported_schedulers
 from lpw_sdxl.engine.calibration import calibrate, read_memory
@@ -236,7 +236,7 @@ class Engine:
         """
         return self._resolver.resolve(request, self._offers.current)
 
-    def explain(self, request: InspectionRequest) -> PromptExplanation:
+    def explain(self, request: InspectionRequest) -> PromptInspection:
         """Explain how the engine reads two prompts.
 
         Raises:

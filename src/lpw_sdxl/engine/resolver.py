@@ -12,7 +12,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from lpw_sdxl.conditioning.explain import ExplainedPrompt, PromptExplanation, state_obstacle
+from lpw_sdxl.conditioning.explain import state_obstacle
+from lpw_sdxl.conditioning.explain_schedule import (
+    InspectedPrompt,
+    PromptInspection,
+    explain_schedules,
+)
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import check_scheduler, choose_schedule_type
 from lpw_sdxl.diffusion.schedulers import own_schedule_type, own_scheduler, unet_calls
@@ -28,8 +33,8 @@ from lpw_sdxl.lora.sets import sets_of
 from lpw_sdxl.prompt import Steps
 from lpw_sdxl.request_limits import (
     RequestLimits,
+    check_inspection,
     check_limits,
-    check_prompt_lengths,
     default_largest_size,
 )
 from lpw_sdxl.scheduler_table import SCHEDULERS, SchedulerName
@@ -114,7 +119,7 @@ class RequestResolver:
             _count_calls(record),
             sets_of(loras, registry.changed_networks),
         )
-        self._check_rows(spec)
+        self._check_rows(prompts.part_count, spec.rows)
         self._check_cost(spec)
         if request.clip_skip in A1111_DEFAULT_CLIP_SKIPS:
             logger.warning(
@@ -125,7 +130,7 @@ class RequestResolver:
             )
         return spec
 
-    def explain(self, request: InspectionRequest, offer: Offer) -> PromptExplanation:
+    def explain(self, request: InspectionRequest, offer: Offer) -> PromptInspection:
         """Describe how two prompts are read, and why they would be refused, if they would be.
 
         Args:
@@ -133,21 +138,37 @@ class RequestResolver:
             offer: the LoRAs and embeddings that the prompts may name.
 
         Raises:
-            RequestError: a prompt breaks a limit.
+            RequestError: a limit is broken, or the scheduler can't sample the model.
         """
-        check_prompt_lengths(request, self.limits)
+        check_inspection(request, self.limits)
         check_texts(request)
-        style = request.prompt_style
-        parsed = offer.reader.parse(request.prompt, request.negative_prompt, style)
-        explanation = offer.reader.explain(*parsed, style)
+        style, reader = request.prompt_style, offer.reader
+        steps = self._choose_steps(request)
+        schedules = reader.parse_schedules(request.prompt, request.negative_prompt, style, steps)
+        inspection = explain_schedules(reader, schedules, style)
         limit = self.limits.max_loras
-        positive = partial(collect, (), parsed.prompt.lora_tags, offer.registry.lora, limit)
-        negative = partial(refuse_in_negative, parsed.negative_prompt)
+        positive = partial(collect, (), schedules.prompt.lora_tags, offer.registry.lora, limit)
+        parts = len(schedules.prompt.parts)
+        side_by_side = partial(self._check_rows, parts, parts + 1)
+        negative = partial(refuse_in_negative, schedules.negative_prompt)
         return replace(
-            explanation,
-            prompt=_add_obstacle(explanation.prompt, positive),
-            negative_prompt=_add_obstacle(explanation.negative_prompt, negative),
+            inspection,
+            prompt=_add_obstacle(_add_obstacle(inspection.prompt, positive), side_by_side),
+            negative_prompt=_add_obstacle(inspection.negative_prompt, negative),
         )
+
+    def _choose_steps(self, request: InspectionRequest) -> Steps:
+        """Choose the steps of a prompt to explain: the request's, or as many as are accepted.
+
+        Raises:
+            InvalidRequestError: the scheduler can't sample the model in so many.
+        """
+        scheduler = request.scheduler or self.own_scheduler
+        count = min(request.num_inference_steps, self.limits.max_steps)
+        if not request.has_own_steps:
+            count = min(count, SCHEDULERS[scheduler].max_steps)
+        check_scheduler(scheduler, self._pipeline.scheduler_config, count)
+        return prompt_steps(scheduler, count)
 
     def _choose_size(self, request: GenerationRequest) -> ImageSize:
         """Choose the size: the request's, else its picture's, else the model's native one.
@@ -170,13 +191,13 @@ class RequestResolver:
                 )
         return size
 
-    def _check_rows(self, spec: JobSpec) -> None:
+    def _check_rows(self, parts: int, rows: int) -> None:
         """Refuse one image whose parts, with the negative prompt, are more rows than a call has."""
         most = self._settings.max_rows
-        if spec.rows > most:
+        if rows > most:
             raise InvalidRequestError(
-                f"prompt has {spec.prompts.part_count} parts, which with the negative prompt are"
-                f" {spec.rows} rows of a UNet call; at most {most} are accepted here",
+                f"prompt has {parts} parts, which with the negative prompt are {rows} rows of a"
+                f" UNet call; at most {most} are accepted here",
                 field="prompt",
             )
 
@@ -226,7 +247,7 @@ def _count_calls(record: ImageRecord) -> int:
     return calls
 
 
-def _add_obstacle(prompt: ExplainedPrompt, check: Callable[[], object]) -> ExplainedPrompt:
+def _add_obstacle(prompt: InspectedPrompt, check: Callable[[], object]) -> InspectedPrompt:
     """Put a check's refusal, if it refuses, before a prompt's warnings."""
     try:
         check()
