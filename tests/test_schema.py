@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -47,6 +48,41 @@ REFUSED = {
     "steps as text": ({"prompt": "a", "num_inference_steps": "9"}, "num_inference_steps", "integ"),
     "steps as true": ({"prompt": "a", "num_inference_steps": True}, "num_inference_steps", "integ"),
     "negative guidance": ({"prompt": "a", "guidance_scale": -1}, "guidance_scale", "0"),
+    "interval of one": (
+        {"prompt": "a", "guidance_interval": [1]},
+        "guidance_interval.1",
+        "guidance_interval.1 is missing",
+    ),
+    "interval of three": (
+        {"prompt": "a", "guidance_interval": [0, 0.5, 1]},
+        "guidance_interval",
+        "guidance_interval has 3 items; at most 2 would be right",
+    ),
+    "interval as a text": (
+        {"prompt": "a", "guidance_interval": "secret"},
+        "guidance_interval",
+        "guidance_interval is a string; a list would be right",
+    ),
+    "interval of texts": (
+        {"prompt": "a", "guidance_interval": ["0", 1]},
+        "guidance_interval.0",
+        "guidance_interval.0 is a string; a number would be right",
+    ),
+    "interval beyond all steps": (
+        {"prompt": "a", "guidance_interval": [0, 2]},
+        "guidance_interval.1",
+        "guidance_interval.1 is 2; at most 1 would be right",
+    ),
+    "interval backwards": (
+        {"prompt": "a", "guidance_interval": [0.8, 0.2]},
+        "guidance_interval",
+        "guidance_interval: the second share is not larger than the first",
+    ),
+    "interval of nothing": (
+        {"prompt": "a", "guidance_interval": [0.5, 0.5]},
+        "guidance_interval",
+        "guidance_interval: the second share is not larger than the first",
+    ),
     "rescale of 2": ({"prompt": "a", "guidance_rescale": 2}, "guidance_rescale", "1"),
     "seed below -1": ({"prompt": "a", "seed": -2}, "seed", "at least -1"),
     "seed of -1 as a text": ({"prompt": "a", "seed": "-1"}, "seed", "integer"),
@@ -136,6 +172,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "num_inference_steps": 30,
         "guidance_scale": 5.0,
         "guidance_rescale": 0.0,
+        "guidance_interval": None,
         "seed": None,
         "scheduler": None,
         "schedule_type": None,
@@ -143,9 +180,39 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "clip_skip": None,
         "loras": [],
         "image_format": "png",
+        "image": None,
+        "strength": 0.75,
+        "resize_mode": "stretch",
+        "mask_image": None,
+        "invert_mask": False,
+        "mask_blur": 0.0,
+        "masked_content": "original",
+        "only_masked": False,
+        "only_masked_padding": 32,
+        "paste_back": True,
         "deadline_s": None,
         "request_id": None,
     }
+
+
+@pytest.mark.parametrize("interval", [None, [0, 1], [0.2, 0.8]])
+def test_an_interval_is_a_list_of_two_shares_or_null(interval: list[float] | None) -> None:
+    request = parse_request(json.dumps({"prompt": "a", "guidance_interval": interval}), LIMITS)
+    assert request.guidance_interval == (None if interval is None else tuple(interval))
+
+
+def test_an_inspection_takes_no_more_steps_than_an_image() -> None:
+    for steps in (1, 50):
+        body = json.dumps({"prompt": "a", "num_inference_steps": steps, "scheduler": "Heun"})
+        asked = parse_inspection(body, LIMITS)
+        assert (asked.num_inference_steps, asked.scheduler) == (steps, SchedulerName.HEUN)
+    with pytest.raises(InvalidRequestError, match="is 51; at most 50 is accepted here") as refusal:
+        parse_inspection('{"prompt": "a", "num_inference_steps": 51}', LIMITS)
+    assert refusal.value.field == "num_inference_steps"
+
+
+def test_an_inspection_without_steps_is_taken_by_every_server() -> None:
+    parse_inspection('{"prompt": "a"}', replace(LIMITS, max_steps=1))
 
 
 def test_a_lora_has_weight_1_for_all_parts_unless_told() -> None:

@@ -28,6 +28,7 @@ _RIGHT: Mapping[str, str] = {
     "float_type": "a number",
     "finite_number": "a finite number",
     "list_type": "a list",
+    "tuple_type": "a list",
     "model_type": "an object",
     "enum": "{expected}",
     "multiple_of": "a multiple of {multiple_of:g}",

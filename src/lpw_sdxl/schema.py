@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from lpw_sdxl.picture_file import PictureFile
 from lpw_sdxl.prompt.grammar import PromptStyle
@@ -73,7 +74,7 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 def _check_interval(interval: tuple[float, float] | None) -> tuple[float, float] | None:
     """Refuse an interval whose end is not behind its start."""
     if interval is not None and interval[0] >= interval[1]:
-        raise ValueError("the second share is to be larger than the first")
+        raise PydanticCustomError("interval", "The second share is not larger than the first")
     return interval
 
 

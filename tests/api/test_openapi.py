@@ -103,10 +103,23 @@ def test_a_request_is_bounded_as_the_settings_say() -> None:
     assert properties["num_inference_steps"]["maximum"] == 40
     assert properties["width"]["anyOf"][0]["maximum"] == 1536
     assert properties["height"]["anyOf"][0]["maximum"] == 1280
-    assert properties["width"]["description"].endswith("832 by default.")
-    assert properties["height"]["description"].endswith("1024 by default.")
+    assert "8; 832 by default," in properties["width"]["description"]
+    assert "8; 1024 by default," in properties["height"]["description"]
     assert properties["prompt"]["maxLength"] == 500
     assert properties["negative_prompt"]["maxLength"] == 500
+
+
+def test_an_inspection_is_bounded_and_has_a_default_within_its_limit() -> None:
+    written = document(limits(max_steps=20, max_prompt_characters=500))
+    schema = written["components"]["schemas"]["InspectionRequest"]
+    steps = schema["properties"]["num_inference_steps"]
+    assert (steps["default"], steps["maximum"]) == (20, 20)
+    assert schema["required"] == ["prompt"]
+    assert schema["properties"]["prompt"]["maxLength"] == 500
+    asked = {"prompt": "a", "scheduler": "DPM++ 2M SDE Karras"}
+    assert accepts(written, "InspectionRequest", asked)
+    assert accepts(written, "InspectionRequest", asked | {"scheduler": "EulerDiscreteScheduler"})
+    assert not accepts(written, "InspectionRequest", asked | {"num_inference_steps": 21})
 
 
 def test_what_has_a_default_over_the_limit_must_be_told() -> None:
