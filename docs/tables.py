@@ -17,6 +17,8 @@ from lpw_sdxl.engine.description import HardwareDescription
 from lpw_sdxl.engine.metrics import EngineMetrics
 from lpw_sdxl.engine.offload import OffloadRule
 from lpw_sdxl.errors import STATUS_ANSWERS, LpwSdxlError
+from lpw_sdxl.prompt import Break, LoraTag, PromptStyle, Span, Steps, parse_schedule
+from lpw_sdxl.prompt.grammar import GRAMMARS
 from lpw_sdxl.scheduler_table import SCHEDULERS
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import EnvironmentSettings, ImportSettings, Settings, variable_of
@@ -33,6 +35,48 @@ LIMITS = {
     "maxItems": "of at most",
 }
 """Words for what a JSON schema says of a number or a list."""
+SHOWN_STEPS = 10
+WEIGHTED = (
+    "a (red) fox",
+    "a ((red)) fox",
+    "a (red:1.3) fox",
+    "a (red : 1.3) fox",
+    "(a (red:2) fox:1.5)",
+    "a [red] fox",
+    r"a \(red\) fox",
+    "a BREAK b",
+    "(a BREAK b:1.5)",
+    "[a BREAK b]",
+    "(a BREAK b:1)",
+    "a <lora:ink:0.8> fox",
+    "a [red:blue:0.4] fox",
+    "a [red|blue] fox",
+    "a fox AND snow :0.7",
+    "a fox # red",
+)
+"""Prompts that show what each style makes of brackets, BREAK, tags and other syntax."""
+CHANGING = (
+    "a [red:blue:0.4] fox",
+    "a [red:blue:4] fox",
+    "a [blue:0.4] fox",
+    "a [red::0.4] fox",
+    "a [red:blue:1.0] fox",
+    "a [red:blue:1] fox",
+    "[a (red:1.2) fox:a cat:0.5]",
+    "a ([red:blue:0.4] fox:1.2)",
+    "a [red:[blue:gold:8]:4] fox",
+    "a [red|blue] fox",
+    "a [red|] fox",
+    "a [red|blue|[pink:gold:5]] fox",
+    "a fox AND snow :0.7",
+    "a fox AND [rain|snow] :-0.5",
+    "a fox :0.7",
+    "a fox # red",
+    "a [red:blue] fox",
+    "a [red|blue] fox | snow",
+    r"a \[red:blue:4\] fox",
+)
+"""Prompts that show what a text becomes by step."""
 SHOWN_CHOICES = 5  # more of them are a table of their own
 
 
@@ -119,12 +163,30 @@ def errors_table() -> str:
     return _table(("status", "code", "what it means"), rows)
 
 
+def weights_table() -> str:
+    """Write what each style makes of some prompts: texts with their weights, chunks and LoRAs."""
+    columns: dict[int, list[PromptStyle]] = {}
+    for style in PromptStyle:
+        columns.setdefault(id(GRAMMARS[style]), []).append(style)
+    alike = columns.values()
+    rows = [(_code(one), *(_reading(one, styles[0]) for styles in alike)) for one in WEIGHTED]
+    return _table(("prompt", *map(_codes, alike)), rows)
+
+
+def steps_table() -> str:
+    """Write what some prompts are in each step, in the styles whose prompts change."""
+    rows = [(_code(prompt), _by_step(prompt)) for prompt in CHANGING]
+    return _table(("prompt", f"its text in each of {SHOWN_STEPS} steps"), rows)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "settings": settings_table,
     "metrics": metrics_table,
     "fields": fields_table,
     "schedulers": schedulers_table,
     "errors": errors_table,
+    "weights": weights_table,
+    "steps": steps_table,
 }
 """Each table by the name that its comments have."""
 
@@ -132,6 +194,56 @@ TABLES: Mapping[str, Callable[[], str]] = {
 def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [columns, ("---",) * len(columns), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _reading(prompt: str, style: PromptStyle) -> str:
+    """Write the texts of a prompt, joined where their weights are equal."""
+    schedule = parse_schedule(prompt, Steps(SHOWN_STEPS), style=style)
+    if GRAMMARS[style].has_schedules and (len(schedule.variants) > 1 or len(schedule.parts) > 1):
+        return "see the next table"
+    nodes = [*schedule.variants[0].prompt.nodes, *schedule.tags]
+    pieces: list[str] = []
+    for node in dict.fromkeys(nodes):
+        match node:
+            case Break():
+                pieces.append("a new chunk")
+            case LoraTag(name, weight):
+                pieces.append(f"the LoRA `{name}` at {weight:g}")
+            case Span(text, weight):
+                at = "" if weight == 1 else f" at {weight:.3g}"
+                pieces.append(f"{_code(text)}{at}")
+    return ", ".join(pieces)
+
+
+def _by_step(prompt: str) -> str:
+    """Write each text of a prompt with its steps, part by part."""
+    parts = []
+    for part in parse_schedule(prompt, Steps(SHOWN_STEPS), style=PromptStyle.A1111).parts:
+        steps: dict[str, list[int]] = {}
+        before = 0
+        for span in part.spans:
+            steps.setdefault(span.variant.text, []).extend(range(before + 1, span.until_step + 1))
+            before = span.until_step
+        weight = "" if part.weight == 1 else f"{part.weight:g} times "
+        shown = ", ".join(
+            _code(text) + ("" if len(steps) == 1 else f" in {_ranges(numbers)}")
+            for text, numbers in steps.items()
+        )
+        parts.append(weight + shown)
+    return "; beside it ".join(parts)
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Write numbers in rising order; those without a gap as a range."""
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(map(str, numbers))
+
+
+def _code(text: str) -> str:
+    """Write a text as code in a cell; in quotes where blanks at its ends would be lost."""
+    shown = text if text == text.strip() else f'"{text}"'
+    return f"`{shown}`".replace("|", r"\|")
 
 
 def _takes(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
