@@ -299,6 +299,32 @@ def test_an_inspection_tells_chunks_weights_and_warnings(client: httpx.Client) -
     assert ends == [(0, 15), (22, 396), (397, 421)]
 
 
+def test_an_inspection_has_the_text_of_each_step(client: httpx.Client) -> None:
+    body = {
+        "prompt": "a [cat:(dog:1.2):0.5] AND snow :0.7",
+        "negative_prompt": "x AND y",
+        "prompt_style": "a1111",
+        "num_inference_steps": 2,
+        "scheduler": "Heun",
+    }
+    explained = client.post("/inspect_prompt", json=body).json()
+    snow = {"text": " snow", "weight": 0.7}
+    assert explained["schedule"] == {
+        "prompt": [
+            {"until_step": 2, "parts": [{"text": "a cat", "weight": 1.0}, snow]},
+            {"until_step": 4, "parts": [{"text": "a (dog:1.2)", "weight": 1.0}, snow]},
+        ],
+        "negative_prompt": [{"until_step": 4, "parts": [{"text": "x AND y", "weight": 1.0}]}],
+    }
+    texts = explained["prompt"]["texts"]
+    assert [one["runs"] for one in texts] == [[[0, 2], [3, 6]], [[0, 2], [7, 16]], [[24, 29]]]
+    assert texts[1]["explanation"]["spans"][1] == (
+        {"text": "dog", "weight": 1.2, "start": 8, "end": 11}
+    )
+    assert explained["prompt"]["token_counts"] == [2, 2]
+    assert "the word AND is read as text" in explained["negative_prompt"]["warnings"][0]
+
+
 def test_an_inspection_tells_lora_tags_and_reads_the_style(client: httpx.Client) -> None:
     body = {"prompt": "(a <lora:b:.5> : 1.3)", "prompt_style": "a1111"}
     explained = client.post("/inspect_prompt", json=body).json()["prompt"]

@@ -181,3 +181,88 @@ def test_an_inspection_tells_what_would_be_refused(engine: Engine) -> None:
     assert not unclosed.startswith("no image")
     assert explained.prompt.token_count == 2
     assert explained.negative_prompt.warnings
+
+
+def texts_by_step(explained: PromptInspection) -> list[tuple[int, list[str]]]:
+    stages = explained.schedule.prompt
+    return [(stage.until_step, [part.text for part in stage.parts]) for stage in stages]
+
+
+@pytest.mark.parametrize(
+    ("fields", "steps"),
+    [
+        ({}, 30),
+        ({"num_inference_steps": 10}, 10),
+        ({"num_inference_steps": 10, "scheduler": "Heun"}, 20),
+    ],
+    ids=["default", "own", "second order"],
+)
+def test_an_inspection_counts_the_steps_of_its_scheduler(
+    engine: Engine, fields: dict[str, object], steps: int
+) -> None:
+    asked = InspectionRequest(prompt="a [cat:dog:0.4]", prompt_style="a1111", **fields)
+    explained = make_resolver(engine).explain(asked)
+    assert texts_by_step(explained) == [(steps * 2 // 5, ["a cat"]), (steps, ["a dog"])]
+
+
+def test_the_default_steps_of_an_inspection_fit_the_server(engine: Engine) -> None:
+    resolver = make_resolver(engine, max_steps=4)
+    assert texts_by_step(resolver.explain(InspectionRequest(prompt="a"))) == [(4, ["a"])]
+    with pytest.raises(InvalidRequestError, match="is 30; at most 4 is accepted here"):
+        resolver.explain(InspectionRequest(prompt="a", num_inference_steps=30))
+
+
+def test_an_inspection_has_each_text_once_and_the_prompt_is_the_first(engine: Engine) -> None:
+    prompt, negative = "a [cat|(dog:1.2)|cat]<lora:ink> AND snow", "[b:c d:0.5]"
+    asked = InspectionRequest(
+        prompt=prompt, negative_prompt=negative, prompt_style="a1111", num_inference_steps=6
+    )
+    explained = make_resolver(engine).explain(asked)
+    texts = explained.prompt.texts
+    assert [one.text for one in texts] == ["a cat", "a (dog:1.2)", " snow"]
+    assert ["".join(prompt[run.start : run.end] for run in one.runs) for one in texts] == [
+        one.text for one in texts
+    ]
+    assert explained.prompt.spans == texts[0].explanation.spans
+    assert [tag.name for tag in explained.prompt.lora_tags] == ["ink"]
+    [obstacle] = explained.prompt.warnings
+    assert "'ink'" in obstacle
+    negatives = explained.negative_prompt.texts
+    assert [one.explanation.token_count for one in negatives] == [1, 2]
+
+
+def test_a_texts_warning_is_one_of_its_prompts_too(engine: Engine) -> None:
+    asked = InspectionRequest(prompt="a [b:c ():0.5]", prompt_style="a1111")
+    prompt = make_resolver(engine).explain(asked).prompt
+    first, second = (one.explanation.warnings for one in prompt.texts)
+    assert first == ()
+    assert prompt.warnings == second != ()
+
+
+def test_an_inspection_warns_of_more_parts_than_a_call_has_rows(engine: Engine) -> None:
+    resolver = make_resolver(engine, max_rows=3)
+    fits, refused = (
+        resolver.explain(InspectionRequest(prompt=prompt, prompt_style="a1111")).prompt.warnings
+        for prompt in ("a AND b", "a AND b AND c")
+    )
+    assert fits == ()
+    assert "no image is made of it: prompt has 3 parts" in refused[0]
+    assert "at most 3 are accepted" in refused[0]
+
+
+def test_an_inspection_takes_no_more_texts_than_an_image(engine: Engine) -> None:
+    resolver = make_resolver(engine, max_prompt_variants=2)
+    asked = InspectionRequest(prompt="[a|b|c]", prompt_style="a1111")
+    with pytest.raises(InvalidPromptError, match="2 would fit") as caught:
+        resolver.explain(asked)
+    assert caught.value.field == "prompt"
+
+
+def test_a_long_text_that_is_written_at_each_of_many_steps_is_refused(engine: Engine) -> None:
+    resolver = make_resolver(engine, max_steps=999)
+    asked = InspectionRequest(
+        prompt=" " * 5000 + "[a|b]", prompt_style="a1111", num_inference_steps=999
+    )
+    with pytest.raises(InvalidPromptError, match="with a shorter text or fewer steps"):
+        resolver.explain(asked)
+    resolver.explain(asked.model_copy(update={"num_inference_steps": 100}))
