@@ -25,7 +25,7 @@ from lpw_sdxl.schema import ImageSize, MaskedContent
 from lpw_sdxl.settings import Settings
 from tests.forge.inpainting import widen_unet
 from tests.forge.scenes import Pixels, draw_mask, draw_picture, furthest
-from tests.forge.stock_painter import StockPainter
+from tests.forge.stock_painter import StockPainter, name_embeddings
 
 CPU = torch.device("cpu")
 NEVER = 2**40  # pixels: nothing is tiled above so many
@@ -97,17 +97,10 @@ class Model:
         seed: int = SEED,
     ) -> Pixels:
         """Draw with Diffusers' own pipeline for such a start."""
-        embeds = self.conditioning
-        texts = {
-            "prompt_embeds": embeds.prompt_embeds[None],
-            "negative_prompt_embeds": embeds.negative_prompt_embeds[None],
-            "pooled_prompt_embeds": embeds.pooled_prompt_embeds[None],
-            "negative_pooled_prompt_embeds": embeds.negative_pooled_prompt_embeds[None],
-        }
         return self._stock.paint(
             picture.pixels,
             picture.mask,
-            texts,
+            name_embeddings(self.conditioning),
             scheduler,
             strength,
             steps=STEPS,

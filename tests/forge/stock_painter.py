@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from diffusers import (
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLInpaintPipeline,
@@ -14,6 +15,7 @@ from diffusers import (
 )
 from PIL import Image
 
+from lpw_sdxl.conditioning.assembly import Conditioning
 from lpw_sdxl.diffusion.latents import seeded_generator
 from lpw_sdxl.scheduler_table import SchedulerName
 from stock_schedulers import stock_scheduler
@@ -84,3 +86,13 @@ class StockPainter:
             output_type="np",
         ).images[0]
         return (image * 255).round().astype(np.uint8)
+
+
+def name_embeddings(conditioning: Conditioning) -> dict[str, torch.Tensor]:
+    """Name encoded prompts as the pipelines' arguments are named."""
+    return {
+        "prompt_embeds": conditioning.prompt_embeds[None],
+        "negative_prompt_embeds": conditioning.negative_prompt_embeds[None],
+        "pooled_prompt_embeds": conditioning.pooled_prompt_embeds[None],
+        "negative_pooled_prompt_embeds": conditioning.negative_pooled_prompt_embeds[None],
+    }
