@@ -188,8 +188,8 @@ ATTACKS = {
 }
 
 
-async def flood(url: str, request: bytes, seconds: float) -> dict[str, int]:
-    """Send a request again and again on new connections from all clients; count the answers."""
+async def flood(url: str, request: bytes, seconds: float, clients: int = CLIENTS) -> dict[str, int]:
+    """Send a request again and again on new connections from so many clients; count the answers."""
     answers: Counter[str] = Counter()
     address = urlsplit(url)
     until = time.perf_counter() + seconds
@@ -214,7 +214,7 @@ async def flood(url: str, request: bytes, seconds: float) -> dict[str, int]:
             except (OSError, TimeoutError) as error:
                 answers[type(error).__name__] += 1
 
-    await asyncio.gather(*(client() for _ in range(CLIENTS)))
+    await asyncio.gather(*(client() for _ in range(clients)))
     return dict(answers)
 
 

@@ -24,6 +24,7 @@ LIMITS = RequestLimits(
     max_size=ImageSize(512, 1024),
     max_batch_items=3,
     max_loras=2,
+    max_image_bytes=1000,
 )
 
 REFUSED = {
