@@ -76,7 +76,7 @@ def test_an_item_is_no_larger_than_a_single_request(padding: bytes) -> None:
     good, large = parse_batch(b'{"requests": [{"prompt": "a"}, ' + item + b"]}", LIMITS).items
     assert isinstance(good, GenerationRequest)
     assert isinstance(large, InvalidRequestError)
-    assert large.message == f"an item of requests has more than {most} bytes"
+    assert large.message == f"an item of requests has more than {most} bytes beside its pictures"
 
 
 def test_a_body_of_millions_of_values_is_refused_at_the_first_over_the_bound() -> None:

@@ -3,6 +3,7 @@
     LpwSdxlError
     ├── RequestError             the client's mistake: a 4xx with a code and, mostly, a field
     │   ├── InvalidRequestError  400  a field is missing, unknown, of the wrong type or out of range
+    │   │   ├── BodyTooLargeError 413 a request is larger than any needs to be, beside its pictures
     │   │   └── AddonNotReadError 400 a LoRA's file was found a moment ago, and is still being read
     │   ├── InvalidPromptError   400  the prompt breaks a limit, or holds a tag that is not served
     │   ├── RequestIdInUseError  409  the `request_id` is that of a job under way
@@ -78,6 +79,13 @@ class RequestError(LpwSdxlError):
 
 class InvalidRequestError(RequestError):
     """A field that is missing, unknown, of the wrong type or out of range."""
+
+
+class BodyTooLargeError(InvalidRequestError):
+    """A request of more bytes than one may need, beside its pictures."""
+
+    status = 413
+    code = "body_too_large"
 
 
 class AddonNotReadError(InvalidRequestError):

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.errors import BodyTooLargeError, InvalidRequestError
 from lpw_sdxl.json_bounds import (
     DEFAULT_BOUNDS,
     JsonBounds,
@@ -39,6 +39,7 @@ ESCAPED_CHARACTER_BYTES = 12  # its longest form in JSON: a pair of \uXXXX
 OTHER_FIELDS_BYTES = 64 * 1024  # all but the prompts; 16 LoRAs with escaped names take a third
 BASE64_BYTES = 4 / 3  # of one byte
 WRAPPED_BYTES = 1.1  # of one of base64 in lines, with some of its letters escaped
+AN_ITEM = "an item of requests"
 LARGEST_SIZE = ImageSize(2048, 2048)
 NATIVE_SIDES_ON_CPU = 8
 
@@ -189,7 +190,7 @@ def parse_batch(
     most = limits.max_batch_items
     whole = JsonBounds(values=most * (DEFAULT_BOUNDS.values + 1))
     item = JsonBounds(size=largest_generation_bytes(limits))
-    elements = split_list(text, "requests", whole, item, "an item of requests")
+    elements = split_list(text, "requests", whole, item, AN_ITEM)
     apart = [one for one in elements if one.refusal is not None or _is_object(text, one)]
     try:
         batch = model.model_validate_json(_without(text, apart))
@@ -282,7 +283,7 @@ def _parse_element(
         InvalidRequestError: the item is no JSON, and so is the whole text.
     """
     if not _is_object(text, element):
-        return InvalidRequestError("an item of requests is an object, as /generate takes it")
+        return InvalidRequestError(f"{AN_ITEM} is an object, as /generate takes it")
     if element.refusal is not None:
         return element.refusal
     try:
@@ -291,6 +292,9 @@ def _parse_element(
         if _is_broken(error):
             raise _explain_batch(error, text, BatchRequest) from None
         return explain_refusal(error, GenerationRequest)
+    except BodyTooLargeError:
+        most = largest_request_bytes(limits.max_prompt_characters)
+        return InvalidRequestError(f"{AN_ITEM} has more than {most} bytes beside its pictures")
     except InvalidRequestError as error:
         return error.with_traceback(None)  # its frames hold the text
 
@@ -324,7 +328,9 @@ def _validate(model: type[Generation], text: JsonText, limits: RequestLimits) ->
     most = largest_request_bytes(limits.max_prompt_characters)
     left = len(text) - sum(span.end - span.start for span in found.values())
     if left > most:
-        raise InvalidRequestError(f"a request has more than {most} bytes beside its pictures")
+        raise BodyTooLargeError(
+            f"the body is larger than the {most} bytes that are accepted here beside pictures"
+        )
     files: dict[str, bytes] = {}
     rest: list[JsonText] = []
     end = 0

@@ -96,10 +96,12 @@ class GenerationRequest(BaseModel):
     )
     negative_prompt: str = Field(default="", description="What to keep away from.")
     width: Side | None = Field(
-        default=None, description="Pixels, a multiple of 8; the model's native width by default."
+        default=None,
+        description="Pixels, a multiple of 8; the picture's by default, else the model's native.",
     )
     height: Side | None = Field(
-        default=None, description="Pixels, a multiple of 8; the model's native height by default."
+        default=None,
+        description="Pixels, a multiple of 8; the picture's by default, else the model's native.",
     )
     num_inference_steps: int = Field(default=30, ge=1, le=999, description="Denoising steps.")
     guidance_scale: float = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lpw_sdxl.api.asgi import JsonObject
+from lpw_sdxl.picture_file import PICTURE_FIELDS
 from lpw_sdxl.request_limits import RequestLimits, default_largest_size
 from lpw_sdxl.schedule_types import SCHEDULE_TYPE_ALIASES
 from lpw_sdxl.scheduler_table import SCHEDULER_ALIASES
@@ -79,10 +80,14 @@ def limit_request(schema: JsonObject, served: ServedLimits) -> None:
         side, _ = properties[field]["anyOf"]
         side["maximum"] = min(side["maximum"], getattr(most.max_size, field))
         native = getattr(served.native_size, field)
-        properties[field]["description"] = f"Pixels, a multiple of 8; {native} by default."
+        properties[field]["description"] = (
+            f"Pixels, a multiple of 8; {native} by default, or as many as `image` has."
+        )
     for field in _required_sides(served):
         properties[field] = side = properties[field]["anyOf"][0]
         _require(schema, field, side)
+    for field in PICTURE_FIELDS:
+        properties[field]["description"] += f" At most {most.max_image_bytes} bytes."
     for field, noun, aliases in (
         ("scheduler", "schedulers", SCHEDULER_ALIASES),
         ("schedule_type", "schedule types", SCHEDULE_TYPE_ALIASES),

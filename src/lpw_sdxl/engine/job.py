@@ -206,7 +206,7 @@ class Job:
         return self.start is not None and self.denoising is None
 
     def release_start(self) -> None:
-        """Let go of what only the making of its denoising needed."""
+        """Drop what only the making of its denoising needed."""
         self.picture = self.conditioning = self.start = None
 
     @property

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+
+from lpw_sdxl.sampling.model_sigmas import ModelSigmas
+from lpw_sdxl.sampling.restart import restart_steps
+from lpw_sdxl.sampling.schedules import karras
+
+SDXL = ModelSigmas.of_sdxl()
+
+
+@pytest.mark.parametrize(("steps", "restarts"), [(5, 0), (19, 0), (20, 1), (35, 1), (36, 2)])
+def test_restarts_go_back_up_and_keep_the_count_of_steps(steps: int, restarts: int) -> None:
+    walk = restart_steps(karras(steps, SDXL.smallest, SDXL.largest))
+    assert len(walk) == steps
+    starts = [start for start, _ in walk[1:]]
+    ends = [end for _, end in walk[:-1]]
+    jumps = [(end, start) for end, start in zip(ends, starts, strict=True) if start > end]
+    assert len(jumps) == restarts
+    for end, start in jumps:
+        assert 0.03 < end < 0.3
+        assert 1 < start < 4
+    assert all(start > end for start, end in walk)
