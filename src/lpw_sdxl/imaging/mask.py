@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from lpw_sdxl.imaging.picture import Picture
+from lpw_sdxl.imaging.pixels import read_pixels
 from lpw_sdxl.imaging.resizing import resize
 from lpw_sdxl.schema import ImageSize, ResizeMode
 
@@ -49,7 +50,7 @@ def make_mask(picture: Picture, size: ImageSize, options: MaskOptions) -> Mask:
         mask = OPAQUE - mask
     if options.blur:
         # Three box filters in a row, as Diffusers blurs: within 3 % of a Gaussian, in a fixed time.
-        mask = np.array(Image.fromarray(mask).filter(ImageFilter.GaussianBlur(options.blur)))
+        mask = read_pixels(Image.fromarray(mask).filter(ImageFilter.GaussianBlur(options.blur)))
     return mask
 
 
@@ -60,4 +61,4 @@ def binarize(mask: Mask) -> npt.NDArray[np.bool_]:
 
 def _luminance(pixels: npt.NDArray[np.uint8]) -> Mask:
     """Weigh the channels as ITU-R BT.601 does."""
-    return np.array(Image.fromarray(pixels).convert("L"))
+    return read_pixels(Image.fromarray(pixels).convert("L"))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from lpw_sdxl.imaging.mask import Mask
+from lpw_sdxl.imaging.pixels import read_pixels
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -47,7 +48,7 @@ def fill_masked(pixels: Pixels, mask: Mask) -> Pixels:
         blurred = kept.filter(ImageFilter.GaussianBlur(layer.radius)).convert("RGBA")
         for _ in range(layer.times):
             _lay_over(filled, blurred)
-    result = np.array(filled)
+    result = read_pixels(filled)
     result[result[..., 3] == 0, :3] = _mean(pixels, OPAQUE - mask)
     return np.ascontiguousarray(result[..., :3])
 
