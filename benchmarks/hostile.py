@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -240,7 +241,7 @@ def resident_mb(process: int) -> float:
     return float(psutil.Process(process).memory_info().rss) / 1e6
 
 
-def watch(process: int, work: Future[dict[str, int]]) -> float:
+def watch(process: int, work: Future[Any]) -> float:
     """Return a process's largest resident memory until the work is done, MB."""
     largest = 0.0
     while not work.done():
