@@ -19,6 +19,7 @@ from lpw_sdxl.schema import ImageSize, ResizeMode
 Mask = npt.NDArray[np.uint8]
 
 OPAQUE = 255
+BAND_ROWS = 64
 HALF = 128  # the lowest level that Diffusers takes as repainted
 
 
@@ -60,5 +61,9 @@ def binarize(mask: Mask) -> npt.NDArray[np.bool_]:
 
 
 def _luminance(pixels: npt.NDArray[np.uint8]) -> Mask:
-    """Weigh the channels as ITU-R BT.601 does."""
-    return read_pixels(Image.fromarray(pixels).convert("L"))
+    """Weigh the channels as ITU-R BT.601 does; in bands of rows, for it may be large."""
+    levels = np.empty(pixels.shape[:2], np.uint8)
+    for top in range(0, len(pixels), BAND_ROWS):
+        rows = slice(top, top + BAND_ROWS)
+        levels[rows] = np.asarray(Image.fromarray(pixels[rows]).convert("L"))
+    return levels

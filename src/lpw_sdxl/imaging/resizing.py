@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from lpw_sdxl.imaging.pixels import read_pixels
+from lpw_sdxl.imaging.pixels import Box, read_pixels
 from lpw_sdxl.schema import LATENT_SCALE, ImageSize, ResizeMode
 
 Pixels = npt.NDArray[np.uint8]
@@ -57,7 +57,7 @@ def _crop(pixels: Pixels, size: ImageSize) -> Pixels:
     image = Image.fromarray(pixels)
     if covering.height * covering.width <= MAX_COVERING_PIXELS:
         whole = image.resize((covering.width, covering.height), Resampling.LANCZOS)
-        return read_pixels(whole.crop((left, top, left + size.width, top + size.height)))
+        return read_pixels(whole, Box(left, top, left + size.width, top + size.height))
     # Of a picture of one column the whole would be huge. The part alone may differ from it, since
     # Pillow chooses by size whether rows or columns are first, and cuts levels to 8 bits between.
     rows, columns = old.height / covering.height, old.width / covering.width

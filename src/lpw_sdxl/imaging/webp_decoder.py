@@ -35,7 +35,7 @@ def decode_webp(content: bytes, size: ImageSize) -> Image.Image | None:
     decode_into = _find_decoder()
     if decode_into is None:
         return None
-    pixels = np.empty((*size, CHANNELS), np.uint8)
+    pixels = np.zeros((*size, CHANNELS), np.uint8)  # never what the memory held before
     place = ctypes.c_void_p(pixels.ctypes.data)
     if not decode_into(content, len(content), place, pixels.nbytes, size.width * CHANNELS):
         return None
