@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,9 @@ class Engine:
             on_death,
             library=self._library if may_have_loras(self._catalogue, settings) else None,
         )
+        # One, for a large picture takes half a gigabyte meanwhile. It ends with the engine's last
+        # reference, not in `close`: the last images come after the loop's end.
+        self._paster = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-paster")
         self.jobs = JobRegistry(self._loop.queue.note_places)
         self._loop.start()
 
@@ -226,7 +230,8 @@ class Engine:
             image = await tracked.image()
             if surroundings is None:
                 return image
-            return await asyncio.to_thread(image.put_into, surroundings)
+            in_thread = asyncio.get_running_loop().run_in_executor
+            return await in_thread(self._paster, image.put_into, surroundings)
 
     def decide(self, request: GenerationRequest) -> JobSpec:
         """Check a request against all limits and fill in its defaults.
