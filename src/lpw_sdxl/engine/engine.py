@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -93,6 +94,9 @@ class Engine:
             on_death,
             library=self._library if may_have_loras(self._catalogue, settings) else None,
         )
+        # One, for a large picture takes half a gigabyte meanwhile. It ends with the engine's last
+        # reference, not in `close`: the last images come after the loop's end.
+        self._paster = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-paster")
         self.jobs = JobRegistry(self._loop.queue.note_places)
         self._loop.start()
 
@@ -227,7 +231,7 @@ class Engine:
             image = await tracked.image()
             if surroundings is None:
                 return image
-            return await work_on_pictures(partial(image.put_into, surroundings))
+            return await work_on_pictures(partial(image.put_into, surroundings), self._paster)
 
     def decide(self, request: GenerationRequest) -> JobSpec:
         """Check a request against all limits and fill in its defaults.
