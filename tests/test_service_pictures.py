@@ -22,10 +22,10 @@ from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.settings import Settings
 from serving import Server, serving
+from stock_painter import StockPainter, name_embeddings
 from stores import import_here
 from tests.forge.lora import LoraOptions
 from tests.forge.scenes import Pixels, draw_mask, draw_picture, furthest, to_text
-from tests.forge.stock_painter import StockPainter, name_embeddings
 
 pytestmark = [pytest.mark.processes, pytest.mark.thorough]
 

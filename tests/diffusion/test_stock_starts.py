@@ -24,9 +24,9 @@ from lpw_sdxl.diffusion.step import Denoising, Guidance
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import ImageSize, MaskedContent
 from lpw_sdxl.settings import Settings
+from stock_painter import StockPainter, name_embeddings
 from tests.forge.inpainting import widen_unet
 from tests.forge.scenes import Pixels, draw_mask, draw_picture, furthest
-from tests.forge.stock_painter import StockPainter, name_embeddings
 
 CPU = torch.device("cpu")
 NEVER = 2**40  # pixels: nothing is tiled above so many
