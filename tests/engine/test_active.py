@@ -73,9 +73,12 @@ def test_a_picture_that_waits_is_work_until_it_is_encoded(active: ActiveJobs) ->
     job = with_picture()
     active.begin([job])
     steps = job.spec.unet_calls
-    assert job.work == (steps, steps * job.step_cost + step_cost(MEGAPIXEL, ENCODING_ROWS))
+    assert job.work == (
+        steps,
+        steps * step_cost(MEGAPIXEL, 2) + step_cost(MEGAPIXEL, ENCODING_ROWS),
+    )
     job.denoising = cast("Any", FakeDenoising())
-    assert job.work == (steps, steps * job.step_cost)
+    assert job.work == (steps, steps * step_cost(MEGAPIXEL, 2))
     job.start = job.conditioning = cast("Any", object())
     job.release_start()
     assert job.start is job.conditioning is job.picture is None

@@ -126,6 +126,7 @@ class LimitsDescription(_Closed):
     max_batch_items: Count
     max_loras: Count
     max_prompt_chunks: Count
+    max_prompt_variants: Count
     max_image_bytes: Count
     max_queued_cost: Annotated[float, Field(description="Megapixel steps.")]
     time_limit_s: float
