@@ -192,7 +192,7 @@ class EngineMetrics:
 
     def count_prompts(self, jobs: Sequence[Job]) -> None:
         """Count the tokens and chunks of the jobs that were encoded, not of those that failed."""
-        for text in (text for job in jobs if job.denoising for text in job.spec.prompts.texts):
+        for text in (text for job in jobs if job.is_encoded for text in job.spec.prompts.texts):
             self._tokens.inc(text.token_count)
             self._chunks.inc(text.chunk_count)
 
