@@ -63,8 +63,8 @@ def solo_request(kind: str, size: int) -> GenerationRequest:
     drawn = next(one for one in requests(Stream.PICTURES, size, 0) if "image" in one)
     fields = drawn | {"num_inference_steps": SOLO_STEPS, "strength": SOLO_STRENGTH}
     if kind == WITH_MASK:
-        fields["mask_image"] = mask_file(str(drawn["image"]))
-    common = {"guidance_scale": 5.0, "scheduler": "Euler", "paste_back": False}
+        fields |= {"mask_image": mask_file(str(drawn["image"])), "paste_back": False}
+    common = {"guidance_scale": 5.0, "scheduler": "Euler"}
     return GenerationRequest.model_validate(fields | common)
 
 
