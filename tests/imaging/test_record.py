@@ -329,3 +329,18 @@ def test_a_scheduler_is_one_name(scheduler: SchedulerName) -> None:
     pairs = read(parameters_text(replace(record(), scheduler=scheduler))).pairs
     assert pairs["Sampler"] == scheduler
     assert "Schedule type" not in pairs
+
+
+def test_a_prompt_that_changes_by_step_is_kept_as_it_was_written() -> None:
+    prompt = "# <lora:old:1>\na [red:blue:0.4] [cat|dog] AND (snow:1.2) :0.5"
+    assert read(parameters_text(record(prompt=prompt, prompt_style="a1111"))).prompt == prompt
+
+
+def test_a_lora_is_not_appended_to_a_comment() -> None:
+    made = replace(
+        record(prompt="a cat # mine", prompt_style="a1111"),
+        loras=(LoraUse("a", "01" * 32, LoraStrength(1.0, 1.0), "a"),),
+    )
+    written = read(parameters_text(made)).prompt
+    assert written.endswith(" a cat # mine")
+    assert written.startswith("<lora:")

@@ -226,11 +226,6 @@ class Job:
         return self.start is not None or self.denoising is not None
 
     @property
-    def is_encoded(self) -> bool:
-        """Return whether its prompts are encoded."""
-        return self.start is not None or self.denoising is not None
-
-    @property
     def is_waiting_for_picture(self) -> bool:
         """Return whether its prompts are encoded, and its picture is not."""
         return self.start is not None and self.denoising is None
