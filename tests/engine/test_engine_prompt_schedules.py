@@ -132,6 +132,11 @@ CASES: dict[str, tuple[dict[str, Any], Texts]] = {
             f"{'dull' if call < 3 else 'bright'} AND fog",
         ),
     ),
+    "a negative prompt that begins empty": (
+        {"negative_prompt": "[:blurry:3]"},
+        # Brackets without words are an empty text that is encoded, where nothing would be zeros.
+        lambda call: ([("a fox", 1)], "()" if call < 3 else "blurry"),
+    ),
     "two calls a step": (
         {"prompt": "a [red:blue:0.5] fox", "scheduler": "Heun"},
         lambda call: ([("a red fox" if call < STEPS else "a blue fox", 1)], ""),
