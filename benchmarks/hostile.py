@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -188,8 +189,8 @@ ATTACKS = {
 }
 
 
-async def flood(url: str, request: bytes, seconds: float) -> dict[str, int]:
-    """Send a request again and again on new connections from all clients; count the answers."""
+async def flood(url: str, request: bytes, seconds: float, clients: int = CLIENTS) -> dict[str, int]:
+    """Send a request again and again on new connections from so many clients; count the answers."""
     answers: Counter[str] = Counter()
     address = urlsplit(url)
     until = time.perf_counter() + seconds
@@ -214,7 +215,7 @@ async def flood(url: str, request: bytes, seconds: float) -> dict[str, int]:
             except (OSError, TimeoutError) as error:
                 answers[type(error).__name__] += 1
 
-    await asyncio.gather(*(client() for _ in range(CLIENTS)))
+    await asyncio.gather(*(client() for _ in range(clients)))
     return dict(answers)
 
 
@@ -240,7 +241,7 @@ def resident_mb(process: int) -> float:
     return float(psutil.Process(process).memory_info().rss) / 1e6
 
 
-def watch(process: int, work: Future[dict[str, int]]) -> float:
+def watch(process: int, work: Future[Any]) -> float:
     """Return a process's largest resident memory until the work is done, MB."""
     largest = 0.0
     while not work.done():

@@ -103,15 +103,18 @@ class Plan:
 class Bench:
     """The measurement of one way for one round, on a new service."""
 
-    def __init__(self, plan: Plan, client: OwnProcess) -> None:
+    def __init__(
+        self, plan: Plan, client: OwnProcess, ways: Mapping[str, Way] | None = None
+    ) -> None:
         self.plan = plan
+        self._ways = WAYS if ways is None else ways
         self._client = client
         self.device = "cpu"
         self.others: list[float] = []
 
     def throughput(self, name: str, seed: int) -> tuple[float, list[Answer]]:
         """Keep CLIENTS requests in flight; return images a second."""
-        way = WAYS[name]
+        way = self._ways[name]
 
         def flood(server: Running) -> list[Answer]:
             drawn = self.plan.draw(way, seed)
@@ -124,7 +127,7 @@ class Bench:
 
     def latency(self, name: str, seed: int, per_second: float) -> list[Answer]:
         """Send the stream at a rate, independently of the answers."""
-        way = WAYS[name]
+        way = self._ways[name]
 
         def stream(server: Running) -> list[Answer]:
             drawn = self.plan.draw(way, seed)
@@ -149,7 +152,7 @@ class Bench:
                 for request in itertools.islice(stream, WARM_UP_IMAGES)
             ]
             self._client.run(closed_loop, server.url, way.target, warm_up, CLIENTS // 2)
-            if way is WAYS[OURS]:
+            if way is self._ways[OURS]:
                 self.device = str(server.ask("/info")["device"])
             others = OtherWork()
             answers = work(server)

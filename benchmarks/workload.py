@@ -6,8 +6,11 @@ a service that groups by settings finds groups.
 
 from __future__ import annotations
 
+import base64
 import itertools
 import random
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,6 +27,8 @@ NEGATIVE_PROMPT = "blurry, low quality, text"
 ONE_WINDOW_TOKENS = 75
 LONG_TOKENS = 300
 OTHER_SIZE_SHARE = 1 / 8
+PICTURE_SHARE = 1 / 2
+STRENGTHS = (0.3, 0.5, 0.75, 1.0)
 
 
 class Stream(StrEnum):
@@ -32,6 +37,7 @@ class Stream(StrEnum):
     MIXED = "mixed"
     LONG = "long"
     ALIKE = "alike"
+    PICTURES = "pictures"
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ def requests(stream: Stream, size: int, seed: int) -> Iterator[dict[str, object]
 
     `mixed` differs in everything, with prompts that fit CLIP's window, for the stock pipeline cuts
     longer ones off. `long` is the same with prompts of up to 300 tokens. `alike` differs in prompt
-    and seed alone.
+    and seed alone. `pictures` is `mixed`, with a picture to start from in every second request.
 
     Args:
         stream: which.
@@ -97,6 +103,33 @@ def _alike(draw: random.Random, size: int) -> dict[str, object]:
     }
 
 
+def _pictures(draw: random.Random, size: int) -> dict[str, object]:
+    request = _mixed(draw, size)
+    if draw.random() < PICTURE_SHARE:
+        request |= {
+            "image": _picture(draw, int(str(request["height"])), int(str(request["width"]))),
+            "strength": draw.choice(STRENGTHS),
+        }
+    return request
+
+
+def _picture(draw: random.Random, height: int, width: int) -> str:
+    """Draw a PNG with slopes of colour, in base64."""
+    steps = [draw.randint(1, 5) for _ in range(6)]
+    rows = b"".join(
+        b"\0" + bytes((y * down + x * right) % 256 for x in range(width) for down, right in
+                      zip(steps[::2], steps[1::2], strict=True))
+        for y in range(height)
+    )  # fmt: skip
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    content = b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + content).decode()
+
+
 def _prompt(draw: random.Random, most_tokens: int) -> str:
     return " ".join(draw.choices(WORDS, k=draw.randint(1, most_tokens)))
 
@@ -105,4 +138,5 @@ _STREAMS: Mapping[Stream, Callable[[random.Random, int], dict[str, object]]] = {
     Stream.MIXED: _mixed,
     Stream.LONG: _long,
     Stream.ALIKE: _alike,
+    Stream.PICTURES: _pictures,
 }

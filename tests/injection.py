@@ -36,7 +36,7 @@ NO_MEMORY: Sequence[Callable[[], Exception]] = (
     lambda: RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory: injected"),
     lambda: MemoryError("injected"),
 )
-TRANSIENT_EVERY = 5  # UNet calls
+TRANSIENT_EVERY = 4  # UNet calls
 EXCEPTIONS: Sequence[Callable[[], Exception]] = (
     lambda: RuntimeError("injected"),
     lambda: ValueError("injected"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 from lpw_sdxl.conditioning.chunking import TokenChunks
@@ -11,7 +12,7 @@ from lpw_sdxl.conditioning.read_prompts import ReadPrompts, ReadText
 from lpw_sdxl.conditioning.read_schedule import ReadSchedule
 from lpw_sdxl.conditioning.windows import Window
 from lpw_sdxl.engine.job import Job, JobSpec, Listener
-from lpw_sdxl.imaging import ImageRecord
+from lpw_sdxl.imaging import ImageRecord, PictureUse
 from lpw_sdxl.prompt import PromptStyle
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize
@@ -35,12 +36,18 @@ def make_job(
     steps: int = 10,
     time_limit_s: float = math.inf,
     listener: Listener | None = None,
+    picture: PictureUse | None = None,
     **fields: Any,
 ) -> Job:
-    """A job that came just now; by default one megapixel and, with guidance, two rows."""
+    """A job that came just now; by default one megapixel and, with guidance, two rows.
+
+    Of a picture, so many calls are made as the strength takes of the steps.
+    """
     request = GenerationRequest.model_validate(
         {"prompt": "a", "num_inference_steps": steps, "seed": 1} | fields
     )
     record = ImageRecord(request, 1, size, request.scheduler or SchedulerName.EULER, "demo", "0")
-    spec = JobSpec(record, ReadSchedule.constant(ONE_TOKEN, steps), steps)
+    record = replace(record, picture=picture)
+    calls = steps if picture is None else int(steps * request.strength)
+    spec = JobSpec(record, ReadSchedule.constant(ONE_TOKEN, calls), calls)
     return Job(spec, time.monotonic(), time_limit_s, listener)

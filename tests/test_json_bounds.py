@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from pydantic_core import from_json
 
 from lpw_sdxl.errors import InvalidRequestError
-from lpw_sdxl.json_bounds import PARSER_DEPTH, JsonBounds, check_bounds, split_list
+from lpw_sdxl.json_bounds import (
+    PARSER_DEPTH,
+    JsonBounds,
+    check_bounds,
+    find_texts,
+    split_list,
+)
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -67,6 +73,54 @@ def test_a_list_is_split_into_its_elements(
     elements = split_list(text, "list", MANY, MANY, "an element")
     assert [json.loads(text[one.start : one.end]) for one in elements] == values
     assert all(one.refusal is None for one in elements)
+
+
+def found(text: bytes, *names: str) -> dict[str, bytes]:
+    """Find texts, as they are written."""
+    spans = find_texts(text, names or ("image", "mask_image"), MANY)
+    return {name: text[span.start : span.end] for name, span in spans.items()}
+
+
+@given(st.dictionaries(st.text(), JSON_VALUES), JSON_VALUES, st.sampled_from([None, 1]))
+def test_texts_of_the_outermost_object_are_found(
+    values: dict[str, Any], other: Any, indent: int | None
+) -> None:
+    whole = values | {"image": other, "other": {"mask_image": "inner"}}
+    text = json.dumps(whole, indent=indent).encode()
+    texts = {name: value for name, value in whole.items() if isinstance(value, str)}
+    assert {
+        name: json.loads(b'"%b"' % written) for name, written in found(text, *whole).items()
+    } == texts
+
+
+@pytest.mark.parametrize(
+    ("text", "texts"),
+    [
+        (b'{"image": "QQ==", "image": "Qg=="}', {"image": b"Qg=="}),
+        (b'{"im\\u0061ge": "QQ=="}', {"image": b"QQ=="}),
+        (b'{"image": "a\\"b", "mask_image": ""}', {"image": b'a\\"b', "mask_image": b""}),
+        (b'{"prompt": "image", "a": "mask_image"}', {}),
+        (b'{"image": null, "mask_image": ["QQ=="]}', {}),
+        (b'{"requests": [{"image": "QQ=="}]}', {}),
+        (b'["image", "QQ=="]', {}),
+        (b'{"a": {"image": "QQ=="}, "mask_image": "Qg=="}', {"mask_image": b"Qg=="}),
+        (b'{"loras": [], "image": "QQ=="}', {"image": b"QQ=="}),
+    ],
+)
+def test_only_a_string_of_the_named_field_is_its_text(text: bytes, texts: dict[str, bytes]) -> None:
+    assert found(text) == texts
+
+
+def test_bounds_are_checked_where_texts_are_looked_for() -> None:
+    with pytest.raises(InvalidRequestError, match="the body has more than 1000 values"):
+        find_texts(b'{"image": "QQ==", "loras": [' + b"{}," * 1001, ("image",))
+
+
+@given(st.text('{}[],:"\\ image', max_size=60))
+def test_in_what_is_nearly_json_texts_lie_inside_of_it(text: str) -> None:
+    written = b'{"image": ' + text.encode()
+    for span in find_texts(written, ("image", "mage"), MANY).values():
+        assert 0 < span.start <= span.end <= len(written)
 
 
 @given(st.binary())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import mmap
 import time
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
@@ -15,7 +17,9 @@ from lpw_sdxl.json_bounds import DEFAULT_BOUNDS
 from lpw_sdxl.refusal import explain_refusal
 from lpw_sdxl.request_limits import (
     RequestLimits,
+    check_limits,
     default_largest_size,
+    largest_generation_bytes,
     largest_request_bytes,
     parse_batch,
     parse_request,
@@ -175,3 +179,106 @@ def test_refused_items_do_not_keep_the_body() -> None:
     batch = parse_batch(memoryview(own), LIMITS)
     assert sum(isinstance(item, InvalidRequestError) for item in batch.items) == 4
     own.close()  # raises if any part of it is still referred to
+
+
+# Fields about a picture.
+
+FILE = b"\x89PNG\xfb\xff" * 20
+TEXT = base64.b64encode(FILE).decode()
+
+
+def parse(**fields: object) -> GenerationRequest:
+    return parse_request(json.dumps({"prompt": "a", **fields}), LIMITS)
+
+
+def test_pictures_are_cut_out_of_the_text_and_read() -> None:
+    request = parse(mask_image=TEXT, width=64, image=f"data:image/png;base64,{TEXT}", strength=0.5)
+    assert request.image == request.mask_image == FILE
+    assert (request.prompt, request.width, request.strength) == ("a", 64, 0.5)
+    body = json.dumps({"requests": [{"prompt": "b", "image": TEXT}, {"prompt": "c"}]})
+    first, second = parse_batch(body, LIMITS).items
+    assert first == GenerationRequest(prompt="b", image=FILE)
+    assert second == GenerationRequest(prompt="c")
+
+
+@pytest.mark.parametrize(
+    ("body", "image"),
+    [
+        (b'{"prompt": "a", "image": "QUJD", "image": null}', None),
+        (b'{"prompt": "a", "image": null, "image": "QUJD"}', b"ABC"),
+        (b'{"prompt": "a", "image": "QUJD", "image": "REVG"}', b"DEF"),
+        (b'{"prompt": "a", "im\\u0061ge": "QUJD"}', b"ABC"),
+        (b'{"image": "QUJ\\u0044", "prompt": "a"}', b"ABC"),
+    ],
+)
+def test_of_a_field_that_comes_twice_the_last_counts(body: bytes, image: bytes | None) -> None:
+    assert parse_request(body, LIMITS).image == image
+
+
+ABOUT_PICTURES = {
+    "mask_image": (TEXT, "image"),
+    "strength": (0.5, "image"),
+    "resize_mode": ("crop", "image"),
+    "invert_mask": (True, "mask_image"),
+    "mask_blur": (4.0, "mask_image"),
+    "masked_content": ("fill", "mask_image"),
+    "only_masked": (True, "mask_image"),
+    "only_masked_padding": (8, "mask_image"),
+    "paste_back": (False, "mask_image"),
+}
+
+
+@pytest.mark.parametrize("field", ABOUT_PICTURES)
+def test_a_field_about_a_picture_that_is_missing_is_refused(field: str) -> None:
+    value, needed = ABOUT_PICTURES[field]
+    there = {} if needed == "image" else {"image": TEXT}
+    with pytest.raises(InvalidRequestError, match=f"{field} is about a picture in {needed}") as no:
+        parse(**there, **{field: value})
+    assert no.value.field == field
+    assert getattr(parse(**there, **{needed: TEXT, field: value}), field) is not None
+
+
+def test_a_field_with_its_defaults_value_asks_for_no_picture() -> None:
+    defaults = {
+        field: GenerationRequest.model_fields[field].default
+        for field in ABOUT_PICTURES
+        if field != "mask_image"
+    }
+    assert parse(**defaults, image=None, mask_image=None).image is None
+
+
+@pytest.mark.parametrize("field", ["image", "mask_image"])
+def test_a_file_over_the_limit_is_refused_by_its_field(field: str) -> None:
+    limits = replace(LIMITS, max_image_bytes=len(FILE))
+    fields = {"prompt": "a", "image": TEXT, "mask_image": TEXT}
+    assert parse_request(json.dumps(fields), limits).image == FILE
+    fields[field] = base64.b64encode(FILE + b"a").decode()
+    with pytest.raises(InvalidRequestError, match=f"{field} has more than {len(FILE)} bytes") as no:
+        parse_request(json.dumps(fields), limits)
+    assert no.value.field == field
+    # A caller in Python has the bytes already.
+    request = GenerationRequest.model_validate(
+        {"prompt": "a", "image": FILE, "mask_image": FILE, field: FILE + b"a"}
+    )
+    with pytest.raises(InvalidRequestError, match=f"{field} has {len(FILE) + 1} bytes") as no:
+        check_limits(request, limits)
+    assert no.value.field == field
+
+
+def test_the_largest_pictures_fit_into_the_largest_request() -> None:
+    limits = replace(LIMITS, max_image_bytes=3 * 2**20)
+    lines = base64.encodebytes(bytes(limits.max_image_bytes)).decode()
+    body = json.dumps({"prompt": "a" * 10_000, "image": lines, "mask_image": lines})
+    assert len(body) <= largest_generation_bytes(limits)
+    assert parse_request(body, limits).image == bytes(limits.max_image_bytes)
+
+
+@pytest.mark.parametrize("field", ["image", "mask_image"])
+def test_a_picture_that_is_none_is_refused_by_its_field_in_a_batch_too(field: str) -> None:
+    for value in ("https://example.com/a.png", "no base64!", 5, [TEXT]):
+        with pytest.raises(InvalidRequestError) as no:
+            parse(**({"image": TEXT} | {field: value}))
+        assert no.value.field == field
+        with pytest.raises(InvalidRequestError) as no:
+            parse_item({"prompt": "a", "image": TEXT} | {field: value})
+        assert no.value.field == field

@@ -14,12 +14,14 @@ import psutil
 import pytest
 
 from conftest import ROOT, Store
+from lpw_sdxl.api.border import LARGEST_BODIES
 from serving import Server, serving
 
 pytestmark = pytest.mark.processes
 
 MB = 1024 * 1024
-MAX_BODY = 4 * MB  # so that all bodies together may take 128 MB
+MAX_BODY = 16 * MB  # so that all bodies together may take 128 MB
+BODY = 4 * MB  # with four times as much that may be made of it
 SMALL = {"prompt": "a fox", "num_inference_steps": 1, "width": 64, "height": 64, "seed": 1}
 JSON = {"content-type": "application/json"}
 
@@ -100,7 +102,7 @@ async def test_bodies_of_many_values_are_refused_while_others_are_served(
     bounded: Server, kind: str
 ) -> None:
     start, middle, end = MANY[kind]
-    content = start + middle * ((MAX_BODY - len(start + end)) // len(middle)) + end
+    content = start + middle * ((BODY - len(start + end)) // len(middle)) + end
     images = [("/generate", body(SMALL))] * 2
     answers = await post_all(bounded, [("/generate_batch", content)] * 8 + images)
     assert statuses(answers[8:]) == {200: 2}
@@ -119,14 +121,14 @@ async def test_bodies_of_many_values_are_refused_while_others_are_served(
 async def test_all_bodies_together_have_a_bound(bounded: Server) -> None:
     item = SMALL | {"negative_prompt": "blurry " * 4000}
     content = body({"requests": [item] * 64})
-    padded = content + b" " * (MAX_BODY - len(content))
+    padded = content + b" " * (BODY - len(content))
     before = resident(bounded)
     answers = await post_all(bounded, [("/generate_batch", padded)] * 60)
     counted = statuses(answers)
     assert counted[429] > 0
     assert counted[200] > 0
     assert set(counted) == {200, 429}
-    assert resident(bounded) - before < 32 * MAX_BODY + 32 * MB
+    assert resident(bounded) - before < LARGEST_BODIES * MAX_BODY + 32 * MB
     assert_serves(bounded)
     assert "Traceback" not in bounded.log
 

@@ -87,15 +87,19 @@ def _unescape(text: bytes | memoryview) -> Iterator[bytes]:
 
 
 def _decode(pieces: Iterator[bytes], field: str, max_bytes: int | None) -> bytes:
-    reader = _Base64Reader(field)
     decoded, size = [], 0
-    for piece in pieces:
-        decoded.append(reader.read(piece))
-        size += len(decoded[-1])
+    for part in _read_parts(pieces, field):
+        decoded.append(part)
+        size += len(part)
         if max_bytes is not None and size > max_bytes:
             raise refused(field, f"has more than {max_bytes} bytes; send a smaller file")
-    decoded.append(reader.end())
     return b"".join(decoded)
+
+
+def _read_parts(pieces: Iterator[bytes], field: str) -> Iterator[bytes]:
+    reader = _Base64Reader(field)
+    yield from map(reader.read, pieces)
+    yield reader.end()
 
 
 class _Base64Reader:

@@ -51,7 +51,9 @@ def test_no_path_takes_more_than_the_setting_says() -> None:
     limits = body_limits(Settings())
     assert limits["/generate_batch"] == Settings().max_body_bytes
     assert limits["/info"] == 1024
-    assert limits["/generate"] < 1024**2
+    pictures = 2 * Settings().max_image_bytes * 4 / 3  # in base64
+    assert pictures < limits["/generate"] < Settings().max_body_bytes
+    assert limits["/inspect_prompt"] < 1024**2
 
 
 TYPES = {

@@ -65,6 +65,33 @@ async def test_a_share_may_shrink_whatever_the_others_take() -> None:
         large.set(69 * MB)
 
 
+async def test_a_share_grows_by_what_a_picture_becomes_and_shrinks_again() -> None:
+    memory = BodyMemory(LIMIT)
+    with memory.share() as share, memory.share() as other:
+        share.set(10 * MB)
+        share.grow(40 * MB)
+        other.set(15 * MB)
+        with pytest.raises(OverloadedError):
+            share.grow(5 * MB + 1)
+        assert share.size == 50 * MB  # as before
+        share.grow(5 * MB)
+        assert memory.used == 70 * MB
+        share.grow(-55 * MB)
+        assert memory.used == 15 * MB
+        share.grow(-1)
+        assert share.size == 0
+
+
+async def test_a_share_that_has_ended_stays_empty() -> None:
+    """A client that leaves ends its share; its job may let go of its picture after that."""
+    memory = BodyMemory(LIMIT)
+    with memory.share() as share:
+        share.grow(10 * MB)
+    share.grow(20 * MB)
+    share.grow(-30 * MB)
+    assert memory.used == share.size == 0
+
+
 def test_texts_are_counted_as_python_keeps_them() -> None:
     plain, wide = "a" * 100_000, "a" * 99_999 + "\U0001f98a"
     for text, size in ((plain, 100_000), (wide, 400_000)):

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import weakref
 
 import pytest
 
@@ -29,6 +32,30 @@ async def test_an_error_of_the_work_reaches_the_caller() -> None:
 
     with pytest.raises(ValueError, match="broken"):
         await cancel_on_disconnect(Client(), fail())
+
+
+class Picture:
+    """What failed work has in its frames."""
+
+
+async def test_an_error_keeps_nothing_of_the_work_in_memory() -> None:
+    async def fail(picture: Picture) -> None:
+        await asyncio.sleep(0)
+        raise ValueError(type(picture).__name__)
+
+    picture = Picture()
+    kept = weakref.ref(picture)
+    work = fail(picture)
+    del picture
+    gc.disable()  # it would free a circle of references at any time
+    try:
+        with contextlib.suppress(ValueError):  # pytest.raises would keep the frames
+            await cancel_on_disconnect(Client(), work)
+        del work
+        await asyncio.sleep(0)  # the event loop drops its own last references
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_client_that_leaves_takes_its_work_along() -> None:

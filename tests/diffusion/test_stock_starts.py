@@ -9,22 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
-from diffusers import (
-    StableDiffusionXLImg2ImgPipeline,
-    StableDiffusionXLInpaintPipeline,
-    TCDScheduler,
-)
-from PIL import Image
 
 from lpw_sdxl.conditioning.assembly import Conditioning
 from lpw_sdxl.conditioning.scheduled import ScheduledConditioning
 from lpw_sdxl.diffusion.decoder import Decoder
 from lpw_sdxl.diffusion.denoiser import Denoiser
 from lpw_sdxl.diffusion.encoder import Encoder
-from lpw_sdxl.diffusion.latents import seeded_generator
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.schedulers import make_scheduler, unet_calls
 from lpw_sdxl.diffusion.start_encoder import StartEncoder, StartPicture
@@ -32,32 +24,16 @@ from lpw_sdxl.diffusion.step import Denoising, Guidance
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import ImageSize, MaskedContent
 from lpw_sdxl.settings import Settings
-from stock_schedulers import stock_scheduler
+from stock_painter import StockPainter, name_embeddings
 from tests.forge.inpainting import widen_unet
+from tests.forge.scenes import Pixels, draw_mask, draw_picture, furthest
 
 CPU = torch.device("cpu")
 NEVER = 2**40  # pixels: nothing is tiled above so many
 SEED = 23
 STEPS = 10
-Pixels = npt.NDArray[np.uint8]
 SIZES = [ImageSize(64, 96), ImageSize(104, 72)]
 STRENGTHS = [0.1, 0.5, 0.75, 1.0]
-
-
-def draw_picture(size: ImageSize, seed: int = 0) -> Pixels:
-    """Colours that change over the picture, with some noise."""
-    drawn = np.random.default_rng(seed)
-    rows, columns = np.mgrid[0 : size.height, 0 : size.width]
-    waves = [np.sin(rows / a + columns / b) for a, b in drawn.uniform(5, 30, (3, 2))]
-    levels = np.stack(waves, axis=-1) * 90 + 128 + drawn.normal(0, 8, (*size, 3))
-    return levels.clip(0, 255).astype(np.uint8)
-
-
-def draw_mask(size: ImageSize) -> Pixels:
-    """A disc with a soft edge: its levels lie on both sides of half, and on it."""
-    rows, columns = np.mgrid[0 : size.height, 0 : size.width]
-    distance = np.hypot(rows - size.height * 0.45, columns - size.width * 0.6)
-    return (128 + (size.height / 3 - distance) * 12).clip(0, 255).astype(np.uint8)
 
 
 class Model:
@@ -70,7 +46,8 @@ class Model:
         self.denoiser = Denoiser(unet, CPU)
         self.decoder = Decoder(pipeline.vae, NEVER)
         self.starts = StartEncoder(Encoder(pipeline.vae, NEVER), self.channels)
-        self._stock_unet, self._stock_vae = stock_unet, stock_vae
+        texts = dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"))
+        self._stock = StockPainter({"unet": stock_unet, "vae": stock_vae, **texts}, self.config)
 
     def denoising(
         self,
@@ -121,34 +98,16 @@ class Model:
         seed: int = SEED,
     ) -> Pixels:
         """Draw with Diffusers' own pipeline for such a start."""
-        theirs = stock_scheduler(scheduler, self.config, seed)
-        parts = {"unet": self._stock_unet, "vae": self._stock_vae, "scheduler": theirs}
-        texts: dict[str, Any] = dict.fromkeys(
-            ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+        return self._stock.paint(
+            picture.pixels,
+            picture.mask,
+            name_embeddings(self.conditioning),
+            scheduler,
+            strength,
+            steps=STEPS,
+            seed=seed,
+            guidance=guidance,
         )
-        arguments: dict[str, Any] = {"image": Image.fromarray(picture.pixels)}
-        if picture.mask is None:
-            pipeline = StableDiffusionXLImg2ImgPipeline(**parts, **texts)
-        else:
-            pipeline = StableDiffusionXLInpaintPipeline(**parts, **texts)
-            arguments |= {"mask_image": Image.fromarray(picture.mask), **picture.size._asdict()}
-        pipeline.set_progress_bar_config(disable=True)
-        embeds = self.conditioning
-        image = pipeline(
-            prompt_embeds=embeds.prompt_embeds[None],
-            negative_prompt_embeds=embeds.negative_prompt_embeds[None],
-            pooled_prompt_embeds=embeds.pooled_prompt_embeds[None],
-            negative_pooled_prompt_embeds=embeds.negative_pooled_prompt_embeds[None],
-            strength=strength,
-            num_inference_steps=STEPS,
-            guidance_scale=guidance,
-            generator=seeded_generator(seed),
-            # The pipeline turns off whatever noise `eta` scales; the TCD scheduler's own is 0.3.
-            eta=0.3 if isinstance(theirs, TCDScheduler) else 0.0,
-            output_type="np",
-            **arguments,
-        ).images[0]
-        return (image * 255).round().astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -159,11 +118,6 @@ def models(model_directory: Path) -> dict[int, Model]:
         4: Model(ours, ours.unet, theirs.unet, theirs.vae),
         9: Model(wide, widen_unet(wide.unet), widen_unet(theirs.unet), theirs.vae),
     }
-
-
-def furthest(one: Pixels, other: Pixels) -> int:
-    assert one.shape == other.shape
-    return int(np.abs(one.astype(int) - other.astype(int)).max())
 
 
 class Kind(NamedTuple):

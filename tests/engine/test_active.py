@@ -7,10 +7,12 @@ import pytest
 
 from jobs import MEGAPIXEL, make_job
 from lpw_sdxl.engine.active import ActiveJobs
-from lpw_sdxl.engine.cost import step_cost
+from lpw_sdxl.engine.cost import ENCODING_ROWS, step_cost
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.policy import MAX_CALLS_PASSED_OVER, NO_MIXING, LoraMixing
+from lpw_sdxl.imaging import PictureUse
 from lpw_sdxl.lora.sets import LoraSet, LoraSets
+from lpw_sdxl.schema import ImageSize
 
 MAX_ROWS = 4
 INK: LoraSet = (("ink", 1.0),)
@@ -22,11 +24,19 @@ class FakeDenoising:
     def __init__(self, *, is_done: bool = False) -> None:
         self.is_done = is_done
         self.row_count = 2
+        self.unet_calls_done = 0
 
 
 def encoded(*, is_done: bool = False, **fields: Any) -> Job:
     job = make_job(**fields)
     job.denoising = cast("Any", FakeDenoising(is_done=is_done))
+    return job
+
+
+def with_picture(size: ImageSize = MEGAPIXEL) -> Job:
+    """A job whose prompts are encoded, and whose picture is not."""
+    job = make_job(size, picture=PictureUse.WHOLE)
+    job.start = cast("Any", object())
     return job
 
 
@@ -41,6 +51,37 @@ def test_a_job_steps_when_it_is_encoded_and_until_it_is_done(active: ActiveJobs)
     assert [*active] == [waits, steps, done]
     assert active.stepping() == [steps]
     assert active.finished() == [done]
+
+
+def test_pictures_are_encoded_oldest_first_as_many_as_are_not_larger_together(
+    active: ActiveJobs,
+) -> None:
+    small, half = ImageSize(500, 500), ImageSize(1000, 500)
+    sizes = [small, half, small, small, half]
+    jobs = [with_picture(size) for size in sizes]
+    active.begin([make_job(), encoded(), *jobs])
+    assert active.waiting_for_pictures(1_000_000) == jobs[:3]
+    assert active.waiting_for_pictures(1_000_000 - 1) == jobs[:2]
+    assert active.waiting_for_pictures(0) == jobs[:1]  # one in any case
+    for job in jobs[:3]:
+        job.denoising = cast("Any", FakeDenoising())
+    assert active.waiting_for_pictures(1_000_000) == jobs[3:]
+    assert active.stepping()[1:] == jobs[:3]
+
+
+def test_a_picture_that_waits_is_work_until_it_is_encoded(active: ActiveJobs) -> None:
+    job = with_picture()
+    active.begin([job])
+    steps = job.spec.unet_calls
+    assert job.work == (
+        steps,
+        steps * step_cost(MEGAPIXEL, 2) + step_cost(MEGAPIXEL, ENCODING_ROWS),
+    )
+    job.denoising = cast("Any", FakeDenoising())
+    assert job.work == (steps, steps * step_cost(MEGAPIXEL, 2))
+    job.start = job.conditioning = cast("Any", object())
+    job.release_start()
+    assert job.start is job.conditioning is job.picture is None
 
 
 def test_what_begins_is_one_call_behind_and_a_call_is_noted(active: ActiveJobs) -> None:

@@ -13,50 +13,36 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lora.conftest import is_attention, is_layer, networks_of, write_canonical
+from lora.conftest import is_attention, is_layer, networks_of
 from lpw_sdxl.addon.entry import StoredAddon
-from lpw_sdxl.addon.manifest import AddonDetails, AddonManifest
 from lpw_sdxl.addon.registry import Registry
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.engine import Engine
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError, LoraUnavailableError
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import Settings
-from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.store.origin import Origin
-from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.files import record_file
+from stored_loras import store_lora
 
 NAMES = ("ink", "Glow", "noir", "unet-only")
-
-
-def make_addon(folder: Path, name: str, pipeline: Pipeline, seed: int) -> StoredAddon:
-    directory = folder / f"lora-{name.lower()}" / "1"
-    directory.mkdir(parents=True)
-    networks = networks_of(pipeline)
-    if name == "unet-only":
-        networks = {Component.UNET: networks[Component.UNET]}
-    file = directory / AddonKind.LORA.file_name
-    write_canonical(file, networks, seed, is_layer if name == "noir" else is_attention)
-    manifest = AddonManifest(
-        kind=AddonKind.LORA,
-        name=name,
-        origin=Origin(f"file:{name}.safetensors", f"{name}.safetensors", 1, f"{seed:064x}"),
-        fits="",
-        fits_name="",
-        details=AddonDetails(kinds=("LoRA",), modules={str(one): 1 for one in networks}),
-        created="2026-01-01",
-        importer_version="0",
-        files={file.name: record_file(file)},
-    )
-    return StoredAddon(manifest, directory)
 
 
 @pytest.fixture(scope="module")
 def addons(tmp_path_factory: pytest.TempPathFactory, model_directory: Path) -> Registry:
     pipeline = Pipeline.load(model_directory, torch.device("cpu"), Settings())
     folder = tmp_path_factory.mktemp("loras")
-    made = [make_addon(folder, name, pipeline, seed) for seed, name in enumerate(NAMES)]
+    made = [
+        store_lora(
+            folder,
+            name,
+            pipeline,
+            seed,
+            is_layer if name == "noir" else is_attention,
+            has_encoders=name != "unet-only",
+        )
+        for seed, name in enumerate(NAMES)
+    ]
     return Registry({addon.manifest.name.lower(): addon for addon in made}, {}, {})
 
 

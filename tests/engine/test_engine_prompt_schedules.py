@@ -132,6 +132,11 @@ CASES: dict[str, tuple[dict[str, Any], Texts]] = {
             f"{'dull' if call < 3 else 'bright'} AND fog",
         ),
     ),
+    "a negative prompt that begins empty": (
+        {"negative_prompt": "[:blurry:3]"},
+        # Brackets without words are an empty text that is encoded, where nothing would be zeros.
+        lambda call: ([("a fox", 1)], "()" if call < 3 else "blurry"),
+    ),
     "two calls a step": (
         {"prompt": "a [red:blue:0.5] fox", "scheduler": "Heun"},
         lambda call: ([("a red fox" if call < STEPS else "a blue fox", 1)], ""),
@@ -221,7 +226,7 @@ async def test_each_text_is_encoded_once(engine: Engine) -> None:
 
 
 def test_texts_of_too_many_chunks_together_are_refused(engine: Engine) -> None:
-    words = "\U0001f98a" * 900  # three tokens each
+    words = "\U0001f98a" * 1500  # two tokens each
     with pytest.raises(InvalidPromptError, match=r"texts of \d+ chunks .* at most 512") as refusal:
         decide(
             engine, prompt=f"[{'|'.join('abcdefghijklmnopqrst')}] {words}", num_inference_steps=20

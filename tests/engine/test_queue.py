@@ -17,6 +17,7 @@ from lpw_sdxl.errors import (
     TimeLimitError,
     UnavailableError,
 )
+from lpw_sdxl.imaging import PictureUse
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.settings import Settings
 
@@ -100,6 +101,26 @@ def test_the_cost_is_bounded_and_the_excess_is_to_be_waited_for() -> None:
     excess_s = 30 / 80 * (15 * PER_CALL_S + 80 * PER_COST_S)
     assert refused.value.retry_after_s == math.ceil(excess_s)
     queue.put(make_job(steps=5))  # a smaller one still fits
+
+
+def test_a_picture_costs_its_encoding_and_the_steps_that_its_strength_takes() -> None:
+    limits = Settings(max_queued_jobs=100, max_queued_cost=90)
+    queue = make_queue(limits, known_pace(), active=Load(1, Work(10, 40)))
+    queue.put(make_job(steps=20))
+    with pytest.raises(OverloadedError, match="this image needs 21") as refused:
+        queue.put(make_job(steps=20, picture=PictureUse.WHOLE, strength=0.5))  # 11 too many of 80
+    excess_s = 11 / 80 * (15 * PER_CALL_S + 80 * PER_COST_S)
+    assert refused.value.retry_after_s == math.ceil(excess_s)
+    queue.put(make_job(steps=20, picture=PictureUse.MASKED, strength=0.2))  # 9
+
+
+def test_a_picture_is_in_time_if_its_share_of_the_steps_is() -> None:
+    queue = make_queue(pace=known_pace(), active=Load(1, Work(1, 1)))
+    whole = ALONE_S  # of 10 steps; 4 of them and the encoding take less than half
+    with pytest.raises(DeadlineError):
+        queue.put(make_job(steps=10, picture=PictureUse.WHOLE, strength=1.0, deadline_s=whole / 2))
+    queue.put(make_job(steps=10, picture=PictureUse.WHOLE, strength=0.4, deadline_s=whole / 2))
+    assert len(queue) == 1
 
 
 def test_before_anything_is_known_of_the_device_a_second_is_to_be_waited_for() -> None:

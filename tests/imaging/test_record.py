@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lpw_sdxl import __version__
 from lpw_sdxl.errors import InvalidRequestError
-from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, parameters_text
+from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, PictureUse, parameters_text
 from lpw_sdxl.lora.request import LoraStrength, LoraUse, collect
 from lpw_sdxl.prompt import Break, LoraTag, Prompt, PromptStyle, parse
 from lpw_sdxl.schedule_types import ScheduleType
@@ -105,6 +105,63 @@ def test_a_schedule_type_is_written_by_a_name_that_a1111_does_not_read_as_anothe
     assert text.pairs["Schedule type"] == schedule_type  # what was used, by our own name
     assert list(text.pairs)[1:3] == ["Sampler", "Schedule type"]
     assert text.pairs["Schedule type"].casefold() not in THEIRS
+
+
+MASKED = [
+    ({}, {"Denoising strength": "0.75"}),
+    ({"strength": 0.5, "mask_blur": 4.0}, {"Denoising strength": "0.5", "Mask blur": "4"}),
+    ({"mask_blur": 2.5}, {"Denoising strength": "0.75", "Mask blur": "2.5"}),
+    ({"masked_content": "fill"}, {"Denoising strength": "0.75", "Masked content": "fill"}),
+    (
+        {"masked_content": "latent_noise", "strength": 1.0},
+        {"Denoising strength": "1", "Masked content": "latent noise"},
+    ),
+    (
+        {"masked_content": "latent_nothing", "invert_mask": True},
+        {
+            "Denoising strength": "0.75",
+            "Masked content": "latent nothing",
+            "Mask mode": "Inpaint not masked",
+        },
+    ),
+    (
+        {"only_masked": True, "only_masked_padding": 0},
+        {
+            "Denoising strength": "0.75",
+            "Inpaint area": "Only masked",
+            "Masked area padding": "0",
+        },
+    ),
+    (
+        {"only_masked": True},
+        {
+            "Denoising strength": "0.75",
+            "Inpaint area": "Only masked",
+            "Masked area padding": "32",
+        },
+    ),
+]
+
+
+def picture_pairs(use: PictureUse | None, **fields: object) -> dict[str, str]:
+    """Read back what a picture adds to the text."""
+    made = record(**fields)
+    plain = read(parameters_text(made)).pairs
+    pairs = read(parameters_text(replace(made, picture=use))).pairs
+    assert pairs.items() >= plain.items()
+    return {key: value for key, value in pairs.items() if key not in plain}
+
+
+@pytest.mark.parametrize(("fields", "pairs"), MASKED)
+def test_a_masked_picture_is_written_in_a1111s_words(
+    fields: dict[str, object], pairs: dict[str, str]
+) -> None:
+    assert picture_pairs(PictureUse.MASKED, **fields) == pairs
+
+
+def test_of_a_whole_picture_only_the_strength_is_written() -> None:
+    assert picture_pairs(PictureUse.WHOLE, strength=0.333) == {"Denoising strength": "0.333"}
+    assert picture_pairs(None, strength=0.333) == {}
 
 
 def test_what_was_not_requested_is_not_in_the_text() -> None:
@@ -272,3 +329,18 @@ def test_a_scheduler_is_one_name(scheduler: SchedulerName) -> None:
     pairs = read(parameters_text(replace(record(), scheduler=scheduler))).pairs
     assert pairs["Sampler"] == scheduler
     assert "Schedule type" not in pairs
+
+
+def test_a_prompt_that_changes_by_step_is_kept_as_it_was_written() -> None:
+    prompt = "# <lora:old:1>\na [red:blue:0.4] [cat|dog] AND (snow:1.2) :0.5"
+    assert read(parameters_text(record(prompt=prompt, prompt_style="a1111"))).prompt == prompt
+
+
+def test_a_lora_is_not_appended_to_a_comment() -> None:
+    made = replace(
+        record(prompt="a cat # mine", prompt_style="a1111"),
+        loras=(LoraUse("a", "01" * 32, LoraStrength(1.0, 1.0), "a"),),
+    )
+    written = read(parameters_text(made)).prompt
+    assert written.endswith(" a cat # mine")
+    assert written.startswith("<lora:")

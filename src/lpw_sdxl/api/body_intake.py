@@ -19,7 +19,7 @@ from lpw_sdxl.errors import ClientLeftError, LpwSdxlError
 
 # Of a refused body, at most so much is read for its client's sake.
 DISCARD_S = 5.0
-DISCARD_BYTES = 16 * 1024 * 1024
+DISCARD_BYTES = 64 * 1024 * 1024  # as large a body as is accepted by default
 
 
 class BodyIntake:

@@ -39,6 +39,9 @@ async def cancel_on_disconnect(request: ConnectedRequest, work: Awaitable[T]) ->
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+        # An error of the work has this frame in its trace. Were the task in it, both would stay
+        # until garbage is collected, and with them the frames' pictures, of megabytes.
+        del working, disconnecting, task
 
 
 async def _wait_for_disconnect(request: ConnectedRequest) -> None:

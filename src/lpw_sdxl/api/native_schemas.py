@@ -81,7 +81,7 @@ def limit_request(schema: JsonObject, served: ServedLimits) -> None:
         side["maximum"] = min(side["maximum"], getattr(most.max_size, field))
         native = getattr(served.native_size, field)
         properties[field]["description"] = (
-            f"Pixels, a multiple of 8; {native} by default, or as many as `image` has."
+            f"Pixels, a multiple of 8; as many as `image` has, else {native} by default."
         )
     for field in _required_sides(served):
         properties[field] = side = properties[field]["anyOf"][0]

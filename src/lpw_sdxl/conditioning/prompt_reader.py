@@ -152,15 +152,8 @@ class PromptReader:
             pair = self.read(prompts[0].prompt, negatives[0].prompt, style, clip_skip)
             pairs = (pair,)
         else:
-            pairs = tuple(
-                self._read_apart(
-                    None if one is None else one.prompt,
-                    None if other is None else other.prompt,
-                    style,
-                    self._check_clip_skip(clip_skip),
-                )
-                for one, other in zip_longest(prompts, negatives)
-            )
+            clip_skip = self._check_clip_skip(clip_skip)
+            pairs = tuple(self._read_pairs(schedules, style, clip_skip))
             for field in ParsedSchedules._fields:
                 sides = [getattr(pair, field) for pair in pairs]
                 self.check_all_chunks(field, [one.chunk_count for one in sides if one is not None])
@@ -198,6 +191,21 @@ class PromptReader:
             prompt=None if prompt is None else read.prompt,
             negative_prompt=None if negative is None else read.negative_prompt,
         )
+
+    def _read_pairs(
+        self, schedules: ParsedSchedules, style: PromptStyle, clip_skip: int
+    ) -> Iterator[ReadPrompts]:
+        """Yield each text of two prompts once; a style that has several does not fit them."""
+        prompts, negatives = (one.variants for one in schedules)
+        for one, other in zip_longest(prompts, negatives):
+            prompt = None if one is None else one.prompt
+            negative = None if other is None else other.prompt
+            pair = self._read_apart(prompt, negative, style, clip_skip)
+            if pair.negative_prompt is not None and len(negatives) > 1:
+                # A1111 takes zeros for a negative prompt only if it is empty at all steps.
+                written = dataclasses.replace(pair.negative_prompt, is_empty=False)
+                pair = dataclasses.replace(pair, negative_prompt=written)
+            yield pair
 
     def explain(
         self,

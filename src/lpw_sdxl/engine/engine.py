@@ -6,12 +6,13 @@ fields in `resolver.py`, for lack of room or time in `queue.py`.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from lpw_sdxl import __version__
@@ -37,6 +38,7 @@ from lpw_sdxl.engine.loop import StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics, LoopCounters
 from lpw_sdxl.engine.offer import Offers
+from lpw_sdxl.engine.picture_work import work_on_pictures
 from lpw_sdxl.engine.progress import Listener
 from lpw_sdxl.engine.resolver import RequestResolver
 from lpw_sdxl.engine.tracked_job import JobKey, new_request_id
@@ -92,6 +94,9 @@ class Engine:
             on_death,
             library=self._library if may_have_loras(self._catalogue, settings) else None,
         )
+        # One, for a large picture takes half a gigabyte meanwhile. It ends with the engine's last
+        # reference, not in `close`: the last images come after the loop's end.
+        self._paster = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-paster")
         self.jobs = JobRegistry(self._loop.queue.note_places)
         self._loop.start()
 
@@ -226,7 +231,7 @@ class Engine:
             image = await tracked.image()
             if surroundings is None:
                 return image
-            return await asyncio.to_thread(image.put_into, surroundings)
+            return await work_on_pictures(partial(image.put_into, surroundings), self._paster)
 
     def decide(self, request: GenerationRequest) -> JobSpec:
         """Check a request against all limits and fill in its defaults.

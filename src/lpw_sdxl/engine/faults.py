@@ -57,6 +57,15 @@ def classify(error: Exception) -> Fault:
     return Fault.OTHER
 
 
+def client_error(error: Exception) -> LpwSdxlError:
+    """Convert an error to one of ours, whose message a client may read."""
+    if isinstance(error, LpwSdxlError):
+        return error
+    if classify(error) is Fault.OUT_OF_MEMORY:
+        return OutOfMemoryError(OUT_OF_MEMORY_MESSAGE)
+    return GenerationError("this image failed on the server; see its log")
+
+
 class Isolation:
     """A runner of work for jobs in which one job's failure fails no other job.
 
@@ -104,7 +113,7 @@ class Isolation:
         if fault is Fault.OUT_OF_MEMORY and last_resort is not None:
             self.run_for_all(jobs, last_resort)
             return
-        self._fail(jobs[0], _client_error(error, fault))
+        self._fail(jobs[0], client_error(error))
 
     def run_for_one(self, job: Job, work: Callable[[], None]) -> None:
         """Run one job's own work; an error fails that job only.
@@ -155,12 +164,3 @@ class Isolation:
                 torch.cuda.empty_cache()
             except RuntimeError as lost:
                 raise DeviceLostError from lost
-
-
-def _client_error(error: Exception, fault: Fault) -> LpwSdxlError:
-    """Convert an error to one of ours, whose message a client may read."""
-    if isinstance(error, LpwSdxlError):
-        return error
-    if fault is Fault.OUT_OF_MEMORY:
-        return OutOfMemoryError(OUT_OF_MEMORY_MESSAGE)
-    return GenerationError("this image failed on the server; see its log")

@@ -10,12 +10,14 @@ import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, cast
 
 from lpw_sdxl.addon.catalogue import Catalogue
 from lpw_sdxl.addon.registry import Pending, Registry
 from lpw_sdxl.engine.job import JobSpec
 from lpw_sdxl.engine.offer import Offers
+from lpw_sdxl.engine.picture_work import work_on_pictures
 from lpw_sdxl.engine.resolver import RequestResolver
 from lpw_sdxl.errors import (
     AddonNotReadError,
@@ -125,6 +127,7 @@ class RequestIntake:
         Raises:
             RequestError: a limit is broken, a name unknown, or a picture can't be read.
             LoraUnavailableError: a LoRA's file can't be read.
+            GenerationError: a picture's reading failed, or there was no memory for it.
             OverloadedError: the pictures of all requests leave no room for this one's.
             DeadlineError: a LoRA's file was still being read when the request's time ran out.
             TimeLimitError: likewise, the server's.
@@ -132,13 +135,9 @@ class RequestIntake:
         taken = await self._decide_and_hold(request, accepted_at)
         if request.image is None:
             return taken
-        picture = await asyncio.get_running_loop().run_in_executor(
-            self._picture_readers,
-            read_start_image,
-            request,
-            taken.spec.size,
-            self._resolver.picture_limits,
-        )
+        limits = self._resolver.picture_limits
+        read = partial(read_start_image, request, taken.spec.size, limits)
+        picture = await work_on_pictures(read, self._picture_readers)
         memory.grow(picture.nbytes - len(request.image) - len(request.mask_image or b""))
         return TakenRequest(taken.spec, taken.files, picture)
 

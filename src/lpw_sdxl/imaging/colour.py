@@ -6,7 +6,6 @@ hold the interpreter's lock for milliseconds at most.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +13,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from lpw_sdxl.imaging.colour_profile import make_conversion
+from lpw_sdxl.imaging.pixels import bands
 
 Pixels = npt.NDArray[np.uint8]
 
-BAND_PIXELS = 2**18
 WHITE = 255
 GREY_MODES = ("1", "L", "I;16")
 
@@ -48,7 +47,7 @@ def flatten(image: Image.Image, icc_profile: bytes = b"", bit_depth: int = 8) ->
     colours = np.empty((image.height, image.width, 3), np.uint8)
     alpha = np.empty((image.height, image.width), np.uint8) if _has_alpha(image) else None
     convert = make_conversion(_model_of(image), icc_profile) if icc_profile else None
-    for top, band in _bands(image):
+    for top, band in bands(image):
         rows = slice(top, top + band.height)
         opaque = _split_alpha(band, bit_depth)
         colour = _without_alpha(band)
@@ -60,14 +59,6 @@ def flatten(image: Image.Image, icc_profile: bytes = b"", bit_depth: int = 8) ->
     if alpha is not None and alpha.min() == WHITE:
         alpha = None
     return FlatPixels(colours, alpha)
-
-
-def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """Yield the image's rows in bands of the same mode, each with the place of its first row."""
-    height = max(1, BAND_PIXELS // image.width)
-    for top in range(0, image.height, height):
-        bottom = min(top + height, image.height)
-        yield top, image.crop((0, top, image.width, bottom))
 
 
 def _has_alpha(image: Image.Image) -> bool:

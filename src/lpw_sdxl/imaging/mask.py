@@ -12,12 +12,14 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from lpw_sdxl.imaging.picture import Picture
+from lpw_sdxl.imaging.pixels import read_pixels
 from lpw_sdxl.imaging.resizing import resize
 from lpw_sdxl.schema import ImageSize, ResizeMode
 
 Mask = npt.NDArray[np.uint8]
 
 OPAQUE = 255
+BAND_ROWS = 64
 HALF = 128  # the lowest level that Diffusers takes as repainted
 
 
@@ -49,7 +51,7 @@ def make_mask(picture: Picture, size: ImageSize, options: MaskOptions) -> Mask:
         mask = OPAQUE - mask
     if options.blur:
         # Three box filters in a row, as Diffusers blurs: within 3 % of a Gaussian, in a fixed time.
-        mask = np.array(Image.fromarray(mask).filter(ImageFilter.GaussianBlur(options.blur)))
+        mask = read_pixels(Image.fromarray(mask).filter(ImageFilter.GaussianBlur(options.blur)))
     return mask
 
 
@@ -59,5 +61,9 @@ def binarize(mask: Mask) -> npt.NDArray[np.bool_]:
 
 
 def _luminance(pixels: npt.NDArray[np.uint8]) -> Mask:
-    """Weigh the channels as ITU-R BT.601 does."""
-    return np.array(Image.fromarray(pixels).convert("L"))
+    """Weigh the channels as ITU-R BT.601 does; in bands of rows, for it may be large."""
+    levels = np.empty(pixels.shape[:2], np.uint8)
+    for top in range(0, len(pixels), BAND_ROWS):
+        rows = slice(top, top + BAND_ROWS)
+        levels[rows] = np.asarray(Image.fromarray(pixels[rows]).convert("L"))
+    return levels

@@ -9,10 +9,12 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from lpw_sdxl.imaging.mask import Mask
+from lpw_sdxl.imaging.pixels import read_pixels
 
 Pixels = npt.NDArray[np.uint8]
 
 OPAQUE = 255
+BAND_ROWS = 64
 GREY = 127  # of a picture without surroundings; the middle of what the VAE encodes
 
 
@@ -45,10 +47,17 @@ def fill_masked(pixels: Pixels, mask: Mask) -> Pixels:
     for layer in _LAYERS:
         blurred = kept.filter(ImageFilter.GaussianBlur(layer.radius)).convert("RGBA")
         for _ in range(layer.times):
-            filled.alpha_composite(blurred)
-    result = np.array(filled)
+            _lay_over(filled, blurred)
+    result = read_pixels(filled)
     result[result[..., 3] == 0, :3] = _mean(pixels, OPAQUE - mask)
     return np.ascontiguousarray(result[..., :3])
+
+
+def _lay_over(below: Image.Image, above: Image.Image) -> None:
+    """Lay one image over another in bands of rows: Pillow keeps the interpreter's lock for each."""
+    for top in range(0, below.height, BAND_ROWS):
+        band = (0, top, below.width, min(top + BAND_ROWS, below.height))
+        below.alpha_composite(above, (0, top), band)
 
 
 def _mean(pixels: Pixels, shares: Mask) -> Pixels:

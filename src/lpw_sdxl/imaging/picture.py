@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.imaging.colour import FlatPixels, flatten
 from lpw_sdxl.imaging.containers import Container, PictureKind, read_container
 from lpw_sdxl.imaging.containers.container import damaged
 from lpw_sdxl.imaging.orientation import SIDES_SWAPPED, read_orientation, turn
+from lpw_sdxl.imaging.webp_decoder import decode_webp
 from lpw_sdxl.picture_text import refused
 from lpw_sdxl.schema import ImageSize
 
@@ -126,13 +127,22 @@ def _check_size(size: ImageSize, field: str, limits: PictureLimits) -> None:
 
 def _decode(container: Container, field: str) -> FlatPixels:
     try:
-        with _DECODERS[container.kind](io.BytesIO(container.coded)) as image:
-            if image.size != (container.size.width, container.size.height):
-                raise damaged(field, container.kind)
-            image.load()
+        with _load(container, field) as image:
             return flatten(image, container.icc_profile, container.bit_depth)
     except (InvalidRequestError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise any kind for bad bytes
         _log.info("A %s can't be decoded: %s", container.kind, error)
         raise damaged(field, container.kind) from error
+
+
+def _load(container: Container, field: str) -> Image.Image:
+    if container.kind is PictureKind.WEBP:
+        image = decode_webp(container.coded, container.size)
+        if image is not None:
+            return image
+    opened = _DECODERS[container.kind](io.BytesIO(container.coded))
+    if opened.size != (container.size.width, container.size.height):
+        raise damaged(field, container.kind)
+    opened.load()
+    return opened

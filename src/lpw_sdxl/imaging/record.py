@@ -14,7 +14,7 @@ from enum import Enum, auto
 
 from lpw_sdxl import __version__
 from lpw_sdxl.lora.request import LoraUse
-from lpw_sdxl.prompt import LoraTag, PromptLimits, parse, write_tag
+from lpw_sdxl.prompt import LoraTag, PromptLimits, Steps, parse_schedule, write_tag
 from lpw_sdxl.prompt.lora_tag import has_open_tag
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SchedulerName
@@ -161,7 +161,9 @@ def _write_prompt(record: ImageRecord) -> str:
     it is put before the prompt.
     """
     request = record.request
-    tags = parse(request.prompt, _UNLIMITED, style=request.prompt_style).lora_tags
+    # Which tags there are does not depend on the steps.
+    schedule = parse_schedule(request.prompt, Steps(1), _UNLIMITED, style=request.prompt_style)
+    tags = schedule.lora_tags
     used = [LoraTag(lora.name, *lora.strength) for lora in record.loras]
     active = [tag for tag in tags if _is_active(tag)]
     idle_names = {tag.name for tag in tags if not _is_active(tag)}
@@ -175,7 +177,9 @@ def _write_prompt(record: ImageRecord) -> str:
         end = tag.end
     text += request.prompt[end:]
     appended = [*map(write_tag, used[len(tags) :])]
-    parts = (*appended, text) if has_open_tag(text) else (text, *appended)
+    # In a comment none would be read.
+    ends_in_comment = "#" in text.rpartition("\n")[2]
+    parts = (*appended, text) if has_open_tag(text) or ends_in_comment else (text, *appended)
     return " ".join(filter(None, parts))
 
 

@@ -14,6 +14,8 @@ from lpw_sdxl.schema import ImageSize, ResizeMode
 
 Pixels = npt.NDArray[np.uint8]
 
+BAND_ROWS = 64
+
 
 class _Range(NamedTuple):
     """Rows or columns, from `start` to before `stop`."""
@@ -90,12 +92,16 @@ def paste_back(original: Pixels, painted: Pixels, mask: Mask, region: Region | N
     region = region or Region(0, 0, *original.shape[:2])
     fitted = resize(painted, region.size, ResizeMode.CROP)
     result = original.copy()
-    blended = Image.composite(
-        Image.fromarray(fitted),
-        Image.fromarray(np.ascontiguousarray(region.cut(original))),
-        Image.fromarray(np.ascontiguousarray(region.cut(mask))),
-    )
-    region.cut(result)[...] = np.asarray(blended)
+    below, shares = region.cut(result), region.cut(mask)
+    # In bands of rows: numpy takes an image's pixels with the interpreter's lock held.
+    for top in range(0, region.size.height, BAND_ROWS):
+        rows = slice(top, top + BAND_ROWS)
+        blended = Image.composite(
+            Image.fromarray(fitted[rows]),
+            Image.fromarray(np.ascontiguousarray(below[rows])),
+            Image.fromarray(np.ascontiguousarray(shares[rows])),
+        )
+        below[rows] = np.asarray(blended)
     return result
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from lpw_sdxl.imaging.pixels import Box, read_pixels
 from lpw_sdxl.schema import LATENT_SCALE, ImageSize, ResizeMode
 
 Pixels = npt.NDArray[np.uint8]
@@ -56,13 +57,13 @@ def _crop(pixels: Pixels, size: ImageSize) -> Pixels:
     image = Image.fromarray(pixels)
     if covering.height * covering.width <= MAX_COVERING_PIXELS:
         whole = image.resize((covering.width, covering.height), Resampling.LANCZOS)
-        return np.array(whole.crop((left, top, left + size.width, top + size.height)))
+        return read_pixels(whole, Box(left, top, left + size.width, top + size.height))
     # Of a picture of one column the whole would be huge. The part alone may differ from it, since
     # Pillow chooses by size whether rows or columns are first, and cuts levels to 8 bits between.
     rows, columns = old.height / covering.height, old.width / covering.width
     right, bottom = (left + size.width) * columns, (top + size.height) * rows
     box = (left * columns, top * rows, min(right, old.width), min(bottom, old.height))
-    return np.array(image.resize((size.width, size.height), Resampling.LANCZOS, box))
+    return read_pixels(image.resize((size.width, size.height), Resampling.LANCZOS, box))
 
 
 def _fill(pixels: Pixels, size: ImageSize) -> Pixels:
@@ -91,9 +92,9 @@ def _smear(pixels: Pixels, size: ImageSize, edge: tuple[int, int, int, int]) -> 
     if not all(size):
         return []
     image = Image.fromarray(pixels)
-    return [np.array(image.resize((size.width, size.height), Resampling.BICUBIC, edge))]
+    return [read_pixels(image.resize((size.width, size.height), Resampling.BICUBIC, edge))]
 
 
 def _stretch(pixels: Pixels, size: ImageSize) -> Pixels:
     image = Image.fromarray(pixels)
-    return np.array(image.resize((size.width, size.height), Resampling.LANCZOS))
+    return read_pixels(image.resize((size.width, size.height), Resampling.LANCZOS))
