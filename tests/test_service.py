@@ -317,7 +317,7 @@ def test_an_inspection_has_the_text_of_each_step(client: httpx.Client) -> None:
         "negative_prompt": [{"until_step": 4, "parts": [{"text": "x AND y", "weight": 1.0}]}],
     }
     texts = explained["prompt"]["texts"]
-    assert [one["runs"] for one in texts] == [[[0, 2], [3, 6]], [[0, 2], [7, 16]], [[24, 29]]]
+    assert [one["runs"] for one in texts] == [[[0, 2], [3, 6]], [[0, 2], [7, 16]], [[25, 30]]]
     assert texts[1]["explanation"]["spans"][1] == (
         {"text": "dog", "weight": 1.2, "start": 8, "end": 11}
     )
@@ -331,7 +331,7 @@ def test_an_inspection_tells_lora_tags_and_reads_the_style(client: httpx.Client)
     assert explained["lora_tags"] == [
         {"name": "b", "weight": 0.5, "text_encoder_weight": 0.5, "start": 3, "end": 14}
     ]
-    assert [span["weight"] for span in explained["spans"]] == [1.3, 1.3]
+    assert [span["weight"] for span in explained["spans"]] == [1.3]
 
 
 def test_probes_and_metrics_answer(client: httpx.Client) -> None:
