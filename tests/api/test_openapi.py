@@ -103,8 +103,8 @@ def test_a_request_is_bounded_as_the_settings_say() -> None:
     assert properties["num_inference_steps"]["maximum"] == 40
     assert properties["width"]["anyOf"][0]["maximum"] == 1536
     assert properties["height"]["anyOf"][0]["maximum"] == 1280
-    assert "8; 832 by default," in properties["width"]["description"]
-    assert "8; 1024 by default," in properties["height"]["description"]
+    assert properties["width"]["description"].endswith("832 by default.")
+    assert properties["height"]["description"].endswith("1024 by default.")
     assert properties["prompt"]["maxLength"] == 500
     assert properties["negative_prompt"]["maxLength"] == 500
 
