@@ -173,11 +173,13 @@ def test_a_small_model_on_a_cpu_draws_no_large_images_unless_a_setting_says_so(
 def test_refused_items_do_not_keep_the_body() -> None:
     too_long = {"prompt": "a" * 40_000}
     many = {f"field{number}": 1 for number in range(2000)}
-    body = json.dumps({"requests": [too_long, many, {"widht": 1}, 5, {"prompt": "a"}]}).encode()
+    no_base64 = [{"prompt": "a", "image": text} for text in ("no base64!", "no\nbase64!", "é")]
+    items = [too_long, many, {"widht": 1}, 5, {"prompt": "a"}, *no_base64]
+    body = json.dumps({"requests": items}).encode()
     own = mmap.mmap(-1, len(body))
     own.write(body)
     batch = parse_batch(memoryview(own), LIMITS)
-    assert sum(isinstance(item, InvalidRequestError) for item in batch.items) == 4
+    assert sum(isinstance(item, InvalidRequestError) for item in batch.items) == 7
     own.close()  # raises if any part of it is still referred to
 
 

@@ -296,7 +296,9 @@ def _parse_element(
         most = largest_request_bytes(limits.max_prompt_characters)
         return InvalidRequestError(f"{AN_ITEM} has more than {most} bytes beside its pictures")
     except InvalidRequestError as error:
-        return error.with_traceback(None)  # its frames hold the text
+        # Its frames hold the text, and so do those of the error that caused it.
+        error.__context__ = error.__cause__ = None
+        return error.with_traceback(None)
 
 
 def _read_generation(
