@@ -16,6 +16,7 @@ from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.json_bounds import DEFAULT_BOUNDS
 from lpw_sdxl.refusal import explain_refusal
 from lpw_sdxl.request_limits import (
+    LONGEST_EXPLAINED_BYTES,
     RequestLimits,
     check_limits,
     default_largest_size,
@@ -119,6 +120,21 @@ def test_a_broken_body_is_refused_as_a_whole_where_it_is_broken(body: bytes) -> 
         BatchRequest.model_validate_json(body)
     assert refusal.value.message == explain_refusal(expected.value, BatchRequest).message
     assert "is not valid JSON" in refusal.value.message
+
+
+@pytest.mark.parametrize("body", ['{"image": "TEXT", }', '{"image": "TEXT"'])
+def test_a_body_with_a_picture_is_refused_where_it_is_broken(body: str) -> None:
+    whole = body.replace("TEXT", TEXT)
+    with pytest.raises(ValidationError) as expected:
+        GenerationRequest.model_validate_json(whole)
+    right = explain_refusal(expected.value, GenerationRequest).message
+    padded = body.replace("TEXT", TEXT * (LONGEST_EXPLAINED_BYTES // len(TEXT) + 1))
+    for text, message in ((whole, right), (padded, right.partition(" at line ")[0])):
+        with pytest.raises(InvalidRequestError) as refusal:
+            parse_request(text, LIMITS)
+        assert refusal.value.message == message
+        with pytest.raises(InvalidRequestError, match="the body is not valid JSON"):
+            parse_batch(f'{{"requests": [{text}]}}', LIMITS)
 
 
 def test_the_last_of_two_lists_counts_however_its_name_is_written() -> None:
