@@ -16,6 +16,7 @@ from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.json_bounds import DEFAULT_BOUNDS
 from lpw_sdxl.refusal import explain_refusal
 from lpw_sdxl.request_limits import (
+    LONGEST_EXPLAINED_BYTES,
     RequestLimits,
     check_limits,
     default_largest_size,
@@ -121,6 +122,21 @@ def test_a_broken_body_is_refused_as_a_whole_where_it_is_broken(body: bytes) -> 
     assert "is not valid JSON" in refusal.value.message
 
 
+@pytest.mark.parametrize("body", ['{"image": "TEXT", }', '{"image": "TEXT"'])
+def test_a_body_with_a_picture_is_refused_where_it_is_broken(body: str) -> None:
+    whole = body.replace("TEXT", TEXT)
+    with pytest.raises(ValidationError) as expected:
+        GenerationRequest.model_validate_json(whole)
+    right = explain_refusal(expected.value, GenerationRequest).message
+    padded = body.replace("TEXT", TEXT * (LONGEST_EXPLAINED_BYTES // len(TEXT) + 1))
+    for text, message in ((whole, right), (padded, right.partition(" at line ")[0])):
+        with pytest.raises(InvalidRequestError) as refusal:
+            parse_request(text, LIMITS)
+        assert refusal.value.message == message
+        with pytest.raises(InvalidRequestError, match="the body is not valid JSON"):
+            parse_batch(f'{{"requests": [{text}]}}', LIMITS)
+
+
 def test_the_last_of_two_lists_counts_however_its_name_is_written() -> None:
     body = b'{"requests": [{"prompt": "a"}], "r\\u0065quests": [{"prompt": "b"}, 1]}'
     first, second = parse_batch(body, LIMITS).items
@@ -173,11 +189,13 @@ def test_a_small_model_on_a_cpu_draws_no_large_images_unless_a_setting_says_so(
 def test_refused_items_do_not_keep_the_body() -> None:
     too_long = {"prompt": "a" * 40_000}
     many = {f"field{number}": 1 for number in range(2000)}
-    body = json.dumps({"requests": [too_long, many, {"widht": 1}, 5, {"prompt": "a"}]}).encode()
+    no_base64 = [{"prompt": "a", "image": text} for text in ("no base64!", "no\nbase64!", "é")]
+    items = [too_long, many, {"widht": 1}, 5, {"prompt": "a"}, *no_base64]
+    body = json.dumps({"requests": items}).encode()
     own = mmap.mmap(-1, len(body))
     own.write(body)
     batch = parse_batch(memoryview(own), LIMITS)
-    assert sum(isinstance(item, InvalidRequestError) for item in batch.items) == 4
+    assert sum(isinstance(item, InvalidRequestError) for item in batch.items) == 7
     own.close()  # raises if any part of it is still referred to
 
 

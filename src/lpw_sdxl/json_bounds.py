@@ -20,6 +20,7 @@ from lpw_sdxl.errors import InvalidRequestError
 _WINDOW = 64 * 1024
 _NO_TOKEN = re.compile(rb'[^"{}\[\],]*+')
 _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_NO_BLANK = re.compile(rb"[^ \t\r\n]")
 _OPENING, _CLOSING = b"{[", b"}]"
 _QUOTE, _COMMA, _OBJECT, _LIST = b'",{['
 PARSER_DEPTH = 200  # pydantic's parser goes no deeper: what follows is never made into anything
@@ -135,7 +136,7 @@ def split_list(
             continue
         is_over = token in _CLOSING and depth < LIST_DEPTH
         if is_over or (token == _COMMA and depth == LIST_DEPTH):
-            if not is_over or elements or bytes(text[inner.start : position]).strip():
+            if not is_over or elements or _NO_BLANK.search(text, inner.start, position):
                 inner.end(position)
                 elements.append(JsonElement(inner.start, position, inner.refusal))
             inner = None if is_over else _Count(element_bounds, noun, position + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -42,6 +43,9 @@ WRAPPED_BYTES = 1.1  # of one of base64 in lines, with some of its letters escap
 AN_ITEM = "an item of requests"
 LARGEST_SIZE = ImageSize(2048, 2048)
 NATIVE_SIDES_ON_CPU = 8
+# Of a text that is no JSON. A longer one is not parsed to find where: that holds the interpreter.
+LONGEST_EXPLAINED_BYTES = 2**20
+_OBJECT = re.compile(rb"[ \t\r\n]*+\{")
 
 
 # The fields about a picture, by the field of that picture.
@@ -195,7 +199,7 @@ def parse_batch(
     try:
         batch = model.model_validate_json(_without(text, apart))
     except ValidationError as error:
-        raise _explain_batch(error, text, model) from None
+        raise _explain_part(error, text, model) from None
     if len(elements) > most:
         raise InvalidRequestError(
             f"requests has {len(elements)} items; at most {most} are accepted here",
@@ -302,13 +306,15 @@ def _parse_element(
         return _validate(GenerationRequest, text[element.start : element.end], limits)
     except ValidationError as error:
         if _is_broken(error):
-            raise _explain_batch(error, text, BatchRequest) from None
+            raise _explain_part(error, text, BatchRequest) from None
         return explain_refusal(error, GenerationRequest)
     except BodyTooLargeError:
         most = largest_request_bytes(limits.max_prompt_characters)
         return InvalidRequestError(f"{AN_ITEM} has more than {most} bytes beside its pictures")
     except InvalidRequestError as error:
-        return error.with_traceback(None)  # its frames hold the text
+        # Its frames hold the text, and so do those of the error that caused it.
+        error.__context__ = error.__cause__ = None
+        return error.with_traceback(None)
 
 
 def _read_generation(
@@ -323,7 +329,7 @@ def _read_generation(
     try:
         return _validate(model, text, limits)
     except ValidationError as error:
-        raise explain_refusal(error, model) from None
+        raise _explain_part(error, text, model) from None
 
 
 def _validate(model: type[Generation], text: JsonText, limits: RequestLimits) -> Generation:
@@ -357,10 +363,13 @@ def _validate(model: type[Generation], text: JsonText, limits: RequestLimits) ->
     return request
 
 
-def _explain_batch(
-    error: ValidationError, text: JsonText, model: type[BatchRequest]
+def _explain_part(
+    error: ValidationError, text: JsonText, model: type[BaseModel]
 ) -> InvalidRequestError:
-    """Explain the refusal of a batch by a part of its text; lines are counted in the whole."""
+    """Explain the refusal of a part of a text; where it is broken is counted in the whole."""
+    if _is_broken(error) and len(text) > LONGEST_EXPLAINED_BYTES:
+        what = error.errors(include_url=False)[0]["ctx"]["error"].partition(" at line ")[0]
+        return InvalidRequestError(f"the body is not valid JSON: {what}")
     if _is_broken(error):
         try:
             model.model_validate_json(bytes(text))
@@ -375,7 +384,7 @@ def _is_broken(error: ValidationError) -> bool:
 
 
 def _is_object(text: JsonText, element: JsonElement) -> bool:
-    return bytes(text[element.start : element.end]).lstrip(b" \t\r\n").startswith(b"{")
+    return _OBJECT.match(text, element.start, element.end) is not None  # no copy of megabytes
 
 
 def _without(text: JsonText, elements: Sequence[JsonElement]) -> bytes:

@@ -68,6 +68,15 @@ def test_a_text_for_an_inpainting_unet_is_a_grey_picture_of_which_all_is_masked(
     assert not given.any()
 
 
+def test_a_mask_is_where_the_latents_are_after_the_vae_was_moved_away(vae: Any) -> None:
+    encoder = StartEncoder(Encoder(vae, NEVER), 9)
+    finish(encoder.begin_text(SIZE))
+    vae.to("meta")  # as by offloading: the next prompts are encoded meanwhile
+    start = finish(encoder.begin_text(SIZE))
+    assert isinstance(start, InpaintingStart)
+    assert start.mask.device == start.hidden.mean.device == torch.device("cpu")
+
+
 def test_the_grey_of_the_last_size_is_encoded_once(vae: Any, runs: list[torch.Tensor]) -> None:
     encoder = StartEncoder(Encoder(vae, NEVER), 9)
     starts = [finish(encoder.begin_text(SIZE)) for _ in range(3)]

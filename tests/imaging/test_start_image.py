@@ -136,6 +136,21 @@ def test_of_a_part_alone_the_answer_has_the_pictures_size() -> None:
     assert np.abs(result.astype(int) - whole).max() <= 24
 
 
+@pytest.mark.parametrize("sides", [(64, 16_384), (16_384, 64)])
+def test_a_picture_too_long_for_a_webp_answer_is_refused_before_it_is_painted(
+    sides: tuple[int, int],
+) -> None:
+    long = np.zeros((*sides, 3), np.uint8)
+    mask = np.full(sides, 255, np.uint8)
+    fields = {"only_masked": True, "image_format": "webp"}
+    with pytest.raises(InvalidRequestError, match="webp can have 16383 pixels a side") as no:
+        read(long, mask, **fields)
+    assert no.value.field == "image_format"
+    read(long[:16_383, :16_383], mask[:16_383, :16_383], **fields)
+    read(long, mask, **fields | {"image_format": "jpeg"})
+    read(long, mask, **fields | {"only_masked": False})  # the answer has the size that is painted
+
+
 def test_a_black_mask_leaves_a_part_alone_nothing() -> None:
     nothing = np.zeros(SIZE, np.uint8)
     with pytest.raises(InvalidRequestError, match="mask_image is all black") as no:

@@ -49,12 +49,6 @@ class Encoder:
         self._vae = vae
         self._checked = CheckedVae(vae, tile_above_pixels)
 
-    @property
-    def device(self) -> torch.device:
-        """Return where the VAE is."""
-        device: torch.device = self._vae.device
-        return device
-
     @torch.inference_mode()
     def encode(
         self, pixels: Pixels, hidden: Hidden | None = None, *, in_tiles: bool = False

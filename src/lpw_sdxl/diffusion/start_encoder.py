@@ -150,17 +150,19 @@ class UnfinishedStart:
         encoded = self._encoded.get(Part.PICTURE)
         if picture is not None and picture.mask is not None:
             content = picture.content
-            mask = self._to_cells(is_repainted(picture.mask))
+            mask = _to_cells(is_repainted(picture.mask))
         if self._starts.is_inpainting:
             hidden = self._encoded.get(Part.KEPT) or self._encoded.get(Part.GREY)
             hidden = hidden or self._starts.find_grey(self.size)
             assert hidden is not None
             if mask is None:
-                mask = self._to_cells(np.ones(self.size, np.bool_))
-            return InpaintingStart(hidden, mask, encoded, content)
+                mask = _to_cells(np.ones(self.size, np.bool_))
+            return InpaintingStart(hidden, _copy_beside(hidden, mask), encoded, content)
         if encoded is None:
             return NoiseStart()
-        return PictureStart(encoded) if mask is None else MaskedStart(encoded, mask, content)
+        if mask is None:
+            return PictureStart(encoded)
+        return MaskedStart(encoded, _copy_beside(encoded, mask), content)
 
     def _encode(self, part: Part, *, in_tiles: bool) -> LatentDistribution:
         if part is Part.GREY:
@@ -172,12 +174,18 @@ class UnfinishedStart:
             hidden = is_repainted(self._picture.mask)
         return self._starts.encoder.encode(self._picture.pixels, hidden, in_tiles=in_tiles)
 
-    def _to_cells(self, repainted: npt.NDArray[np.bool_]) -> torch.Tensor:
-        """Mask the latent cells whose top left pixel is masked, as Diffusers does."""
-        cells = np.ascontiguousarray(repainted[::LATENT_SCALE, ::LATENT_SCALE])
-        return copy_to_device(torch.tensor(cells)[None, None], self._starts.encoder.device)
-
 
 def is_repainted(mask: Mask) -> npt.NDArray[np.bool_]:
     """Return which pixels a mask repaints."""
     return mask >= HALF
+
+
+def _to_cells(repainted: npt.NDArray[np.bool_]) -> torch.Tensor:
+    """Mask the latent cells whose top left pixel is masked, as Diffusers does; on the CPU."""
+    cells = np.ascontiguousarray(repainted[::LATENT_SCALE, ::LATENT_SCALE])
+    return torch.tensor(cells)[None, None]
+
+
+def _copy_beside(latents: LatentDistribution, mask: torch.Tensor) -> torch.Tensor:
+    """Copy a mask to where latents are: with offloading, the VAE may be in the host's memory."""
+    return copy_to_device(mask, latents.mean.device)

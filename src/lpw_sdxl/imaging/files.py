@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.imaging.png import encode_png
 from lpw_sdxl.imaging.record import ImageRecord, parameters_text
-from lpw_sdxl.schema import GenerationRequest, ImageFormat, InspectionRequest
+from lpw_sdxl.schema import GenerationRequest, ImageFormat, ImageSize, InspectionRequest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +31,7 @@ LOSSY_OPTIONS: Mapping[ImageFormat, Mapping[str, int]] = {
 }
 PREVIEW_QUALITY = 80
 MAX_JPEG_EXIF_BYTES = 65_533  # a JPEG segment's length has 16 bits and counts its own two bytes
+MAX_WEBP_PIXELS = 16_383  # one side
 
 
 def encode_image(
@@ -96,6 +97,20 @@ def check_fits(record: ImageRecord) -> None:
         raise InvalidRequestError(
             f"image_format jpeg can carry {MAX_JPEG_EXIF_BYTES} bytes of parameters, and these"
             f" prompts make {size}; png and webp carry any number",
+            field="image_format",
+        )
+
+
+def check_sides(size: ImageSize, image_format: ImageFormat) -> None:
+    """Check that a file can have the size of an answer.
+
+    Raises:
+        InvalidRequestError: if a WebP is requested, and a side is too long for one.
+    """
+    if image_format is ImageFormat.WEBP and max(size) > MAX_WEBP_PIXELS:
+        raise InvalidRequestError(
+            f"image_format webp can have {MAX_WEBP_PIXELS} pixels a side, and the answer is {size};"
+            " png and jpeg can be so large",
             field="image_format",
         )
 

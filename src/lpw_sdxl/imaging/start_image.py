@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lpw_sdxl.imaging.files import check_sides
 from lpw_sdxl.imaging.mask import Mask, MaskOptions, make_mask
 from lpw_sdxl.imaging.masked_fill import fill_masked
 from lpw_sdxl.imaging.picture import Picture, PictureLimits, read_picture, read_picture_size
@@ -110,10 +111,13 @@ def read_start_image(
         limits: of pictures.
 
     Raises:
-        InvalidRequestError: if a picture can't be read; the error names its field.
+        InvalidRequestError: if a picture can't be read, or a file of the request's format can't be
+            as large as the answer; the error names the field.
     """
     assert request.image is not None
     picture = read_picture(request.image, "image", limits)
+    if request.only_masked:
+        check_sides(picture.size, request.image_format)
     if request.mask_image is None:
         return StartImage(resize(picture.pixels, size, request.resize_mode))
     mask = make_mask(
