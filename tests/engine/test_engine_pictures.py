@@ -266,6 +266,18 @@ async def test_a_job_that_is_late_before_its_picture_is_encoded_costs_no_encodin
     assert second.field == "deadline_s"
 
 
+async def test_a_picture_that_waits_for_others_to_be_read_is_late_in_time(engine: Engine) -> None:
+    is_read = threading.Event()
+    others = engine._intake._picture_readers.submit(is_read.wait, 60)
+    try:
+        with pytest.raises(DeadlineError, match="its picture was still being read") as late:
+            await asyncio.wait_for(engine.generate(of_picture(deadline_s=0.5)), 30)
+        assert not others.done()
+    finally:
+        is_read.set()
+    assert late.value.field == "deadline_s"
+
+
 # A share of the steps.
 
 

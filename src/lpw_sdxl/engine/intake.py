@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 from lpw_sdxl.addon.catalogue import Catalogue
 from lpw_sdxl.addon.registry import Pending, Registry
@@ -32,6 +33,8 @@ from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
 from lpw_sdxl.resting_pool import RestingPool
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import Settings
+
+T = TypeVar("T")
 
 FILE_READERS = 2  # threads for LoRAs' files
 RETRY_AFTER_READING_S = 5
@@ -129,7 +132,7 @@ class RequestIntake:
             LoraUnavailableError: a LoRA's file can't be read.
             GenerationError: a picture's reading failed, or there was no memory for it.
             OverloadedError: the pictures of all requests leave no room for this one's.
-            DeadlineError: a LoRA's file was still being read when the request's time ran out.
+            DeadlineError: a file was still being read when the request's time ran out.
             TimeLimitError: likewise, the server's.
         """
         taken = await self._decide_and_hold(request, accepted_at)
@@ -137,7 +140,8 @@ class RequestIntake:
             return taken
         limits = self._resolver.picture_limits
         read = partial(read_start_image, request, taken.spec.size, limits)
-        picture = await work_on_pictures(read, self._picture_readers)
+        reading = work_on_pictures(read, self._picture_readers)
+        picture = await self._in_time(reading, request, accepted_at, "its picture was")
         memory.grow(picture.nbytes - len(request.image) - len(request.mask_image or b""))
         return TakenRequest(taken.spec, taken.files, picture)
 
@@ -202,16 +206,28 @@ class RequestIntake:
                 "too many requests wait for LoRAs that are still being read on this server",
                 retry_after_s=RETRY_AFTER_READING_S,
             )
-        own = math.inf if request.deadline_s is None else request.deadline_s
-        limit_s = min(self._settings.time_limit_s, own)
-        left_s = accepted_at + limit_s - time.monotonic()
         self._waiting_for_files += 1
         try:
-            await asyncio.wait_for(asyncio.wrap_future(pending.when_read()), left_s)
+            reading = asyncio.wrap_future(pending.when_read())
+            await self._in_time(reading, request, accepted_at, "a LoRA's file was")
+        finally:
+            self._waiting_for_files -= 1
+
+    async def _in_time(
+        self, reading: Awaitable[T], request: GenerationRequest, accepted_at: float, what: str
+    ) -> T:
+        """Wait for what is being read, at most as long as the request may take.
+
+        Raises:
+            DeadlineError: it takes longer than the request's own limit.
+            TimeLimitError: it takes longer than the server's.
+        """
+        own = math.inf if request.deadline_s is None else request.deadline_s
+        limit_s = min(self._settings.time_limit_s, own)
+        try:
+            return await asyncio.wait_for(reading, accepted_at + limit_s - time.monotonic())
         except TimeoutError:
-            message = "a LoRA's file was still being read when the time for this image ran out"
+            message = f"{what} still being read when the time for this image ran out"
             if limit_s == own:
                 raise DeadlineError(message, field="deadline_s") from None
             raise TimeLimitError(message) from None
-        finally:
-            self._waiting_for_files -= 1
