@@ -71,11 +71,18 @@ Scheduler = Annotated[SchedulerName | None, BeforeValidator(read_scheduler)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
-def _check_interval(interval: tuple[float, float] | None) -> tuple[float, float] | None:
+def _check_interval(interval: list[float]) -> list[float]:
     """Refuse an interval whose end is not behind its start."""
-    if interval is not None and interval[0] >= interval[1]:
+    start, stop = interval
+    if start >= stop:
         raise PydanticCustomError("interval", "The second share is not larger than the first")
     return interval
+
+
+# Not a tuple: its schema has no `items`, without which BentoML's clients can't call anything.
+Interval = Annotated[
+    list[Share], Field(min_length=2, max_length=2), AfterValidator(_check_interval)
+]
 
 
 def _none_for_minus_1(seed: int | None) -> int | None:
@@ -130,14 +137,11 @@ class GenerationRequest(BaseModel):
         allow_inf_nan=False,
         description="Restores the contrast that high guidance burns, 0 to 1.",
     )
-    guidance_interval: Annotated[tuple[Share, Share] | None, AfterValidator(_check_interval)] = (
-        Field(
-            default=None,
-            strict=False,
-            description="The part of the steps with guidance, as shares such as [0.2, 0.8]; in the"
-            " others the negative prompt has no effect, and half of the cost is saved. Null is"
-            " all steps.",
-        )
+    guidance_interval: Interval | None = Field(
+        default=None,
+        description="The part of the steps with guidance, as shares such as [0.2, 0.8]; in the"
+        " others the negative prompt has no effect, and half of the cost is saved. Null is all"
+        " steps.",
     )
     seed: Annotated[Seed | None, AfterValidator(_none_for_minus_1)] = Field(
         default=None,

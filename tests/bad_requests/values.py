@@ -62,7 +62,7 @@ CASES: dict[str, list[Bad]] = {
         Bad("requests: an object", to("/generate_batch", {"requests": {}}), "requests", "requests is an object; a list would be right"),
     ],
     "out of range": [
-        Bad("guidance_interval: of one", {"guidance_interval": [1]}, "guidance_interval.1", "guidance_interval.1 is missing"),
+        Bad("guidance_interval: of one", {"guidance_interval": [1]}, "guidance_interval", "guidance_interval has 1 items; at least 2 would be right"),
         Bad("guidance_interval: above 1", {"guidance_interval": [0, 2]}, "guidance_interval.1", "guidance_interval.1 is 2; at most 1 would be right"),
         Bad("guidance_interval: backwards", {"guidance_interval": [0.8, 0.2]}, "guidance_interval", "guidance_interval: the second share is not larger than the first"),
         Bad("num_inference_steps: of an inspection", inspect(num_inference_steps=5), "num_inference_steps", "num_inference_steps is 5; at most 4 is accepted here"),

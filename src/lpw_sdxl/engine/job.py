@@ -96,7 +96,12 @@ class JobSpec:
     def guidance(self) -> Guidance:
         """Return the request's guidance."""
         request = self.request
-        return Guidance(request.guidance_scale, request.guidance_rescale, request.guidance_interval)
+        interval = request.guidance_interval
+        return Guidance(
+            request.guidance_scale,
+            request.guidance_rescale,
+            None if interval is None else (interval[0], interval[1]),
+        )
 
     @property
     def steps(self) -> int:
