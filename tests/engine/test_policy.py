@@ -324,6 +324,12 @@ def test_a_job_that_waits_for_the_common_bound_is_not_overtaken() -> None:
     assert admit(waiting[1:], active, 4, constant(4)) == [0]
 
 
+def test_rows_that_come_back_count_for_the_common_bound() -> None:
+    active = [view(StepKey(ImageSize(64 + 8 * n, 64)), rows=1) for n in range(7)]
+    assert admit([view(LARGE, rows=1)], active, 2, constant(2)) == [0]
+    assert admit([view(LARGE, rows=1)], active, 2, constant(2), later_rows=1) == []
+
+
 def test_a_job_of_more_rows_than_the_common_bound_begins_alone() -> None:
     many = view(rows=9)
     assert admit([many, view(LARGE)], [], 2, constant(2)) == [0]

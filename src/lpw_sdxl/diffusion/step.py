@@ -226,7 +226,8 @@ class PromptSides:
         """Return the sides of the texts in force."""
         for row in rows:
             # The last in force stand at the end.
-            self._sides[row] = self._sides.pop(row, None) or self._make(row)
+            side = self._sides.pop(row, None)
+            self._sides[row] = side or self._make(row)
         room = KEPT_TOKENS_A_ROW * len(rows)
         for row, side in reversed([*self._sides.items()]):
             room -= side.tokens

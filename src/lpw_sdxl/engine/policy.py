@@ -97,7 +97,12 @@ def order_to_begin(chunks: Sequence[int], waited_s: Sequence[float]) -> list[int
 
 
 def admit(
-    waiting: Iterable[JobView], active: Sequence[JobView], max_rows: int, row_limit: RowLimit
+    waiting: Iterable[JobView],
+    active: Sequence[JobView],
+    max_rows: int,
+    row_limit: RowLimit,
+    *,
+    later_rows: int = 0,
 ) -> list[int]:
     """Choose which waiting jobs begin now.
 
@@ -106,6 +111,7 @@ def admit(
         active: the jobs already under way.
         max_rows: rows of one UNet call of native size.
         row_limit: rows of one UNet call, by size.
+        later_rows: that the active jobs have more of in a later call than in their next ones.
 
     Returns:
         indexes into `waiting`, ascending. Jobs of a key begin while its rows fit into one call, or
@@ -117,7 +123,7 @@ def admit(
         way wait for that.
     """
     free_chunks = TURN_CHUNKS
-    free_in_all = ACTIVE_CALLS * max_rows - sum(job.rows for job in active)
+    free_in_all = ACTIVE_CALLS * max_rows - sum(job.rows for job in active) - later_rows
     taken: dict[StepKey, int] = defaultdict(int)
     sets: dict[StepKey, set[LoraSet]] = defaultdict(set)
     for job in active:
