@@ -102,7 +102,7 @@ class Settings(LogSettings, StoreSettings):
     max_loras: Annotated[int, Ge(0), Le(64)] = 10
     """largest number of different LoRAs in one request; 0 for none."""
     max_rows: Annotated[int, Ge(2), Le(256)] = 16
-    """UNet rows in one call; a job with guidance is two rows."""
+    """UNet rows in one call; a job with guidance is two rows, a further part one more."""
     max_queued_jobs: Annotated[int, Ge(1), Le(100_000)] = 256
     """jobs accepted and not finished before a request is refused with 429."""
     max_queued_cost: Annotated[float, Gt(0), Le(1e9)] = 20_000.0  # some 300 of 1024x1024, 30 steps

@@ -69,8 +69,17 @@ def test_parts_of_fewer_tokens_go_on_with_their_last_vector(encoder):
     scheduled = ScheduledConditioning.of(schedule, encoded)
     first = scheduled.at(1)
     assert first.weights == (1.0, 0.5)
-    short, long = (part.embeds for part in first.parts)
+    rows = first.rows(is_guided=False)
+    short, long = (row.text.lengthened(row.tokens).embeds for row in rows)
     assert short.shape == long.shape == (231, 2)
     assert (short[:76] == 0).all()
     assert (short[76:] == 0.5).all()
     assert scheduled.at(3).parts[0] is first.parts[0], "the same object wherever it is in force"
+
+
+def test_a_text_beside_others_of_many_lengths_is_kept_once(encoder):
+    schedule = read(encoder, "[a|b|c] AND d")
+    encoded = [conditioning(float(index), 77 * (4 - index)) for index in range(4)]
+    stages = ScheduledConditioning.of(schedule, encoded).stages
+    assert {stage.rows(is_guided=False)[1].tokens for stage in stages} == {308, 231, 154}
+    assert {id(stage.parts[1].embeds) for stage in stages} == {id(encoded[3].prompt_embeds)}

@@ -99,6 +99,18 @@ def test_only_what_fits_into_a_call_begins(active: ActiveJobs) -> None:
     assert active.admit([make_job(), make_job()]) == [0]
 
 
+def test_jobs_without_guidance_for_a_while_keep_the_room_of_all_their_rows() -> None:
+    active = ActiveJobs(2, lambda _: 2, NO_MIXING)
+    begun = [
+        encoded(size=ImageSize(64, 64 + 8 * number), guidance_interval=[0.5, 1.0])
+        for number in range(4)
+    ]
+    for job in begun:
+        cast("Any", job.denoising).row_count = 1
+    active.begin(begun)
+    assert active.admit([make_job()]) == []
+
+
 def test_the_least_served_is_passed_over_a_few_times_for_loras_that_are_at_hand() -> None:
     mixing = LoraMixing(max_sets=1, is_at_hand=lambda loras: loras != INK)
     active = ActiveJobs(2, lambda _: 2, mixing)

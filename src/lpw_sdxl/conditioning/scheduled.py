@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,13 +35,24 @@ class EncodedText:
         return EncodedText(torch.cat([self.embeds, last]), self.pooled)
 
 
+class TextRow(NamedTuple):
+    """A text in a UNet call, and the tokens that it has there.
+
+    It is lengthened only when it is in force: a text beside one that changes by step may have many
+    lengths, which together take far more memory than all texts.
+    """
+
+    text: EncodedText
+    tokens: int
+
+
 @dataclass(frozen=True, slots=True)
 class ConditionedStage:
     """UNet calls in a row with the same texts.
 
     Attributes:
         until_call: the last of them, counted from 1.
-        parts: side by side, of equal length.
+        parts: side by side; the UNet takes all as long as the longest.
         weights: of the parts' predictions.
         negative: the negative prompt.
     """
@@ -49,6 +61,12 @@ class ConditionedStage:
     parts: tuple[EncodedText, ...]
     weights: tuple[float, ...]
     negative: EncodedText
+
+    def rows(self, *, is_guided: bool) -> list[TextRow]:
+        """List the texts of a UNet call: the negative one, if any, the parts."""
+        tokens = max(len(part.embeds) for part in self.parts)
+        negative = [TextRow(self.negative, len(self.negative.embeds))] if is_guided else []
+        return [*negative, *(TextRow(part, tokens) for part in self.parts)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +94,9 @@ class ScheduledConditioning:
             encoded: its pairs.
         """
         pairs = [_texts(conditioning) for conditioning in encoded]
-        known: dict[tuple[int, int], EncodedText] = {}
         stages = []
         for stage in schedule.stages:
-            texts = [(part.index, pairs[part.index][0]) for part in stage.parts]
-            tokens = max(len(text.embeds) for _, text in texts)
-            for index, text in texts:
-                if (index, tokens) not in known:
-                    known[index, tokens] = text.lengthened(tokens)
-            parts = tuple(known[index, tokens] for index, _ in texts)
+            parts = tuple(pairs[part.index][0] for part in stage.parts)
             weights = tuple(part.weight for part in stage.parts)
             negative = pairs[stage.negative_index][1]
             stages.append(ConditionedStage(stage.until_call, parts, weights, negative))

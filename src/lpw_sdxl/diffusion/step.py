@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lpw_sdxl.conditioning.scheduled import ConditionedStage, EncodedText, ScheduledConditioning
+from lpw_sdxl.conditioning.scheduled import ConditionedStage, ScheduledConditioning, TextRow
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator, size_embedding
 from lpw_sdxl.diffusion.noise import bind_step, copy_to_device
 from lpw_sdxl.diffusion.schedulers import Scheduler, begin_at
@@ -131,9 +131,7 @@ class Denoising:
         latents = self._scheduler.scale_model_input(self.latents, self.timestep)
         if self._shown is not None:
             latents = torch.cat([latents, self._shown], dim=1)
-        stage = self._stage
-        texts = (stage.negative, *stage.parts) if self._is_guided else stage.parts
-        sides = self._sides.of(texts)
+        sides = self._sides.of(self._stage.rows(is_guided=self._is_guided))
         return [UnetRow(latents, self.timestep, side, self._time_ids) for side in sides]
 
     def advance(self, predictions: torch.Tensor) -> None:
@@ -222,20 +220,24 @@ class PromptSides:
 
     def __init__(self, loras: LoraSet) -> None:
         self._loras = loras
-        self._sides: dict[EncodedText, PromptSide] = {}
+        self._sides: dict[TextRow, PromptSide] = {}
 
-    def of(self, texts: Sequence[EncodedText]) -> list[PromptSide]:
+    def of(self, rows: Sequence[TextRow]) -> list[PromptSide]:
         """Return the sides of the texts in force."""
-        for text in texts:
+        for row in rows:
             # The last in force stand at the end.
-            side = self._sides.pop(text, None)
-            self._sides[text] = side or PromptSide(text.embeds, text.pooled, self._loras)
-        room = KEPT_TOKENS_A_ROW * len(texts)
-        for text, side in reversed([*self._sides.items()]):
+            side = self._sides.pop(row, None)
+            self._sides[row] = side or self._make(row)
+        room = KEPT_TOKENS_A_ROW * len(rows)
+        for row, side in reversed([*self._sides.items()]):
             room -= side.tokens
-            if room < 0 and text not in texts:
-                del self._sides[text]
-        return [self._sides[text] for text in texts]
+            if room < 0 and row not in rows:
+                del self._sides[row]
+        return [self._sides[row] for row in rows]
+
+    def _make(self, row: TextRow) -> PromptSide:
+        text = row.text.lengthened(row.tokens)
+        return PromptSide(text.embeds, text.pooled, self._loras)
 
 
 def guide(

@@ -61,7 +61,9 @@ class ActiveJobs:
         )
         newcomers = [views[index] for index in order]
         begun = [job.view for job in self._jobs]
-        chosen = policy.admit(newcomers, begun, self._max_rows, self._row_limit)
+        # A guidance interval leaves out rows that come back.
+        later = sum(job.spec.rows - job.rows for job in self._jobs)
+        chosen = policy.admit(newcomers, begun, self._max_rows, self._row_limit, later_rows=later)
         return sorted(order[index] for index in chosen)
 
     def begin(self, jobs: Sequence[Job]) -> None:

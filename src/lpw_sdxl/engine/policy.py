@@ -48,7 +48,7 @@ class JobView:
 
     Attributes:
         key: jobs of equal keys can share a call.
-        rows: its rows of a UNet call, 1 or 2.
+        rows: its rows of a UNet call: one for each part of its prompt, and the negative one.
         served: device time that it has had, in megapixels of its own rows; only its difference
             from the other jobs' matters (`served_at_first`, `served_after`).
         chunks: of its prompts, which are encoded when it begins.
@@ -97,7 +97,12 @@ def order_to_begin(chunks: Sequence[int], waited_s: Sequence[float]) -> list[int
 
 
 def admit(
-    waiting: Iterable[JobView], active: Sequence[JobView], max_rows: int, row_limit: RowLimit
+    waiting: Iterable[JobView],
+    active: Sequence[JobView],
+    max_rows: int,
+    row_limit: RowLimit,
+    *,
+    later_rows: int = 0,
 ) -> list[int]:
     """Choose which waiting jobs begin now.
 
@@ -106,17 +111,19 @@ def admit(
         active: the jobs already under way.
         max_rows: rows of one UNet call of native size.
         row_limit: rows of one UNet call, by size.
+        later_rows: that the active jobs have more of in a later call than in their next ones.
 
     Returns:
         indexes into `waiting`, ascending. Jobs of a key begin while its rows fit into one call, or
         into CALLS_WITH_LORAS calls where their LoRAs differ (so that jobs of few sets can be chosen
         for a call); one job of a key can always begin. The first job of a key that does not fit
         stops that key, so that a smaller one cannot overtake it. All keys together have the rows of
-        ACTIVE_CALLS calls; the first job beyond that stops all. At most TURN_CHUNKS chunks are
-        encoded in one turn (but always one job), because the jobs under way wait for that.
+        ACTIVE_CALLS calls, or are one job of more rows; the first job beyond that stops all. At
+        most TURN_CHUNKS chunks are encoded in one turn (but always one job), because the jobs under
+        way wait for that.
     """
     free_chunks = TURN_CHUNKS
-    free_in_all = ACTIVE_CALLS * max_rows - sum(job.rows for job in active)
+    free_in_all = ACTIVE_CALLS * max_rows - sum(job.rows for job in active) - later_rows
     taken: dict[StepKey, int] = defaultdict(int)
     sets: dict[StepKey, set[LoraSet]] = defaultdict(set)
     for job in active:
@@ -125,7 +132,9 @@ def admit(
     closed: set[StepKey] = set()
     chosen: list[int] = []
     for index, job in enumerate(waiting):
-        if job.rows > free_in_all or (chosen and job.chunks > free_chunks):
+        # With nothing under way a job of more rows than that begins: else none would ever.
+        has_room = job.rows <= free_in_all or not (active or chosen)
+        if not has_room or (chosen and job.chunks > free_chunks):
             break
         if job.key in closed:
             continue
