@@ -140,8 +140,8 @@ class GenerationRequest(BaseModel):
     guidance_interval: Interval | None = Field(
         default=None,
         description="The part of the steps with guidance, as shares such as [0.2, 0.8]; in the"
-        " others the negative prompt has no effect, and half of the cost is saved. Null is all"
-        " steps.",
+        " others the negative prompt has no effect, and up to half of the cost is saved. Null is"
+        " all steps.",
     )
     seed: Annotated[Seed | None, AfterValidator(_none_for_minus_1)] = Field(
         default=None,

@@ -227,7 +227,7 @@ async def test_each_text_is_encoded_once(engine: Engine) -> None:
 
 def test_texts_of_too_many_chunks_together_are_refused(engine: Engine) -> None:
     words = "\U0001f98a" * 1500  # two tokens each
-    with pytest.raises(InvalidPromptError, match=r"texts of \d+ chunks .* at most 512") as refusal:
+    with pytest.raises(InvalidPromptError, match=r"texts of \d+ chunks .* at most 256") as refusal:
         decide(
             engine, prompt=f"[{'|'.join('abcdefghijklmnopqrst')}] {words}", num_inference_steps=20
         )

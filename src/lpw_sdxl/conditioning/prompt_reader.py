@@ -45,7 +45,7 @@ class ParsedSchedules(NamedTuple):
     negative_prompt: PromptSchedule
 
 
-CHUNKS_SHARE = 8  # all texts of a prompt may have so many times the chunks that one may have
+CHUNKS_SHARE = 4  # all texts of a prompt may have so many times the chunks that one may have
 _EMPTY = Prompt("", ())
 
 
