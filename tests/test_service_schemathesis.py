@@ -105,7 +105,7 @@ def test_a_native_size_over_the_limit_is_refused(server: Server) -> None:
 
 
 def test_every_border_of_the_document_is_kept(server: Server, tmp_path: Path) -> None:
-    report = fuzz(server, tmp_path, "--phases", "examples,coverage", timeout_s=120)
+    report = fuzz(server, tmp_path, "--phases", "examples,coverage", timeout_s=300)
     assert report["test_cases"]["generated"] > 300
     assert report["operations"]["tested"] == OPERATIONS
     assert not [status for status in answered(server) if status.startswith("5")]
