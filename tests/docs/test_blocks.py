@@ -154,7 +154,7 @@ def run_block(command: list[str], folder: Path, environment: dict[str, str]) -> 
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
