@@ -52,7 +52,7 @@ from lpw_sdxl.cuda_driver import (
 )
 from lpw_sdxl.errors import LpwSdxlError, ModelError, SettingsError
 from lpw_sdxl.imaging import MEDIA_TYPES
-from lpw_sdxl.request_limits import ParsedBatch
+from lpw_sdxl.request_reading import ParsedBatch
 from lpw_sdxl.schema import (
     BatchRequest,
     BatchStreamRequest,

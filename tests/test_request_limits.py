@@ -15,11 +15,9 @@ from bad_requests import ALL_CASES
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.json_bounds import DEFAULT_BOUNDS
 from lpw_sdxl.refusal import explain_refusal
-from lpw_sdxl.request_limits import (
+from lpw_sdxl.request_limits import RequestLimits, check_limits, default_largest_size
+from lpw_sdxl.request_reading import (
     LONGEST_EXPLAINED_BYTES,
-    RequestLimits,
-    check_limits,
-    default_largest_size,
     largest_generation_bytes,
     largest_request_bytes,
     parse_batch,

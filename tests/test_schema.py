@@ -7,13 +7,8 @@ from dataclasses import replace
 import pytest
 
 from lpw_sdxl.errors import InvalidRequestError
-from lpw_sdxl.request_limits import (
-    RequestLimits,
-    parse_batch,
-    parse_info,
-    parse_inspection,
-    parse_request,
-)
+from lpw_sdxl.request_limits import RequestLimits
+from lpw_sdxl.request_reading import parse_batch, parse_info, parse_inspection, parse_request
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference

@@ -10,7 +10,8 @@ from lpw_sdxl.api.endpoints import Body
 from lpw_sdxl.api.head import refuse_body_headers, refuse_headers
 from lpw_sdxl.api.native import native_endpoints
 from lpw_sdxl.api.native_schemas import ServedLimits
-from lpw_sdxl.request_limits import RequestLimits, parse_inspection, parse_request
+from lpw_sdxl.request_limits import RequestLimits
+from lpw_sdxl.request_reading import parse_inspection, parse_request
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.settings import Settings
 

@@ -25,7 +25,7 @@ from lpw_sdxl.api.endpoints import (
 from lpw_sdxl.api.guard import Admission, RequestGuard
 from lpw_sdxl.api.process import return_free_memory
 from lpw_sdxl.errors import InvalidRequestError, OverloadedError
-from lpw_sdxl.request_limits import ParsedBatch
+from lpw_sdxl.request_reading import ParsedBatch
 from lpw_sdxl.schema import GenerationRequest
 
 MB = 1024 * 1024

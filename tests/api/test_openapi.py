@@ -19,7 +19,7 @@ from lpw_sdxl.api.native_schemas import ServedLimits
 from lpw_sdxl.api.openapi import write_document
 from lpw_sdxl.api.operation import operation_endpoints, with_document
 from lpw_sdxl.errors import STATUS_ANSWERS
-from lpw_sdxl.request_limits import parse_request
+from lpw_sdxl.request_reading import parse_request
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 from lpw_sdxl.settings import Settings
 

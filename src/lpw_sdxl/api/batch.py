@@ -17,7 +17,7 @@ from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.api.openapi_errors import answered_codes
 from lpw_sdxl.errors import InvalidRequestError, LpwSdxlError
 from lpw_sdxl.imaging import MEDIA_TYPES, MediaType
-from lpw_sdxl.request_limits import ParsedBatch
+from lpw_sdxl.request_reading import ParsedBatch
 from lpw_sdxl.schema import GenerationRequest
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from lpw_sdxl.api.stream_events import StreamData
 from lpw_sdxl.conditioning.explain_schedule import PromptInspection
 from lpw_sdxl.engine.description import EngineDescription
 from lpw_sdxl.imaging import MEDIA_TYPES
-from lpw_sdxl.request_limits import (
+from lpw_sdxl.request_reading import (
     largest_generation_bytes,
     largest_request_bytes,
     parse_batch,
