@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from lpw_sdxl.diffusion.denoiser import MAX_KEPT_TOKENS, Denoiser
-from lpw_sdxl.diffusion.step import Denoising, Guidance
+from lpw_sdxl.diffusion.denoiser import Denoiser
+from lpw_sdxl.diffusion.step import MAX_KEPT_TOKENS, Denoising, Guidance
 
 CPU = torch.device("cpu")
 ONE_ROW = Guidance(1.0)

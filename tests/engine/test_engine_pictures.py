@@ -27,6 +27,7 @@ from lpw_sdxl.errors import DeadlineError, InvalidRequestError
 from lpw_sdxl.imaging.start_image import StartImage, read_start_image
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 from lpw_sdxl.settings import Settings
+from moves import record_moves
 from stored_loras import store_lora
 from stores import import_here
 from tests.forge.scenes import draw_mask, draw_picture, furthest, to_file
@@ -332,21 +333,6 @@ async def test_an_image_may_cost_what_its_share_of_the_steps_does(model_director
 
 
 # One component at a time.
-
-
-def record_moves(engine: Engine) -> list[str]:
-    """Note each component that is moved to the device."""
-    moved: list[str] = []
-    offloader = engine._loop.stages.offloader
-    require = offloader.require
-
-    def recording(name: str) -> None:
-        if offloader.current != name:
-            moved.append(name)
-        require(name)
-
-    offloader.require = recording  # type: ignore[method-assign]
-    return moved
 
 
 @pytest.mark.thorough

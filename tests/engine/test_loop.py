@@ -25,6 +25,7 @@ from lpw_sdxl.engine.memory import MemoryPlan
 from lpw_sdxl.errors import GenerationError, OutOfMemoryError, UnavailableError
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 from lpw_sdxl.settings import Settings
+from moves import record_moves
 
 SIZE = ImageSize(64, 64)
 PIXELS = SIZE.height * SIZE.width
@@ -317,21 +318,6 @@ def offloading(model_directory: Path) -> Iterator[Engine]:
     engine = Engine.load(model_directory, Settings(device="cpu", offload="always"))
     yield engine
     engine.close()
-
-
-def record_moves(engine: Engine) -> list[str]:
-    """Note each component that is moved to the device, by what the offloader has as current."""
-    moved: list[str] = []
-    offloader = engine._loop.stages.offloader
-    require = offloader.require
-
-    def recording(name: str) -> None:
-        if offloader.current != name:
-            moved.append(name)
-        require(name)
-
-    offloader.require = recording  # type: ignore[method-assign]
-    return moved
 
 
 @pytest.mark.thorough

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from lpw_sdxl.diffusion.denoiser import MAX_KEPT_TOKENS
+from lpw_sdxl.diffusion.step import MAX_KEPT_TOKENS
 from lpw_sdxl.engine.description import HardwareDescription
 from lpw_sdxl.engine.memory import (
     GIB,

@@ -64,8 +64,7 @@ class ReadSchedule:
     @property
     def has_weights(self) -> bool:
         """Return whether there are several parts, or one whose weight is not 1."""
-        parts = self.stages[0].parts
-        return len(parts) > 1 or parts[0].weight != 1.0
+        return [part.weight for part in self.stages[0].parts] != [1.0]
 
     @property
     def texts(self) -> tuple[ReadText, ...]:

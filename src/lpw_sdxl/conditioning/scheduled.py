@@ -62,6 +62,11 @@ class ConditionedStage:
     weights: tuple[float, ...]
     negative: EncodedText
 
+    @property
+    def has_weights(self) -> bool:
+        """Return whether there are several parts, or one whose weight is not 1."""
+        return self.weights != (1.0,)
+
     def rows(self, *, is_guided: bool) -> list[TextRow]:
         """List the texts of a UNet call: the negative one, if any, the parts."""
         tokens = max(len(part.embeds) for part in self.parts)

@@ -13,15 +13,11 @@ from lpw_sdxl.diffusion.attention import PromptProjection
 from lpw_sdxl.diffusion.feed_forward import split_gates
 from lpw_sdxl.diffusion.graphs import GraphedUnet
 from lpw_sdxl.diffusion.noise import copy_to_device
-from lpw_sdxl.diffusion.step import Denoising, PromptSide, UnetRow
+from lpw_sdxl.diffusion.step import MAX_KEPT_TOKENS, Denoising, PromptSide, UnetRow
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.patched import RowRun
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.weights.component import Component
-
-# A longer prompt is projected in every call: kept keys and values are 0.33 MB a token in float16 at
-# SDXL's size, for each row.
-MAX_KEPT_TOKENS = 308
 
 
 class Denoiser:

@@ -19,7 +19,9 @@ from lpw_sdxl.diffusion.start import Entry, NoiseStart, Start
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.schema import ImageSize
 
-KEPT_TOKENS_A_ROW = 308  # of kept projections: as many as one long prompt's (denoiser.py)
+# A longer prompt is projected in every call: kept keys and values are 0.33 MB a token in float16 at
+# SDXL's size, for each row.
+MAX_KEPT_TOKENS = 308
 MIN_TOTAL_WEIGHT = 1e-6  # of parts whose mean is taken
 
 
@@ -158,9 +160,8 @@ class Denoising:
     @property
     def _is_guided(self) -> bool:
         """Return whether the next UNet call needs the negative prompt."""
-        has_weights = len(self._stage.weights) > 1 or self._stage.weights[0] != 1.0
         return self.guidance.is_active(
-            self.unet_calls_done, self.unet_calls, has_weights=has_weights
+            self.unet_calls_done, self.unet_calls, has_weights=self._stage.has_weights
         )
 
 
@@ -228,7 +229,7 @@ class PromptSides:
             # The last in force stand at the end.
             side = self._sides.pop(row, None)
             self._sides[row] = side or self._make(row)
-        room = KEPT_TOKENS_A_ROW * len(rows)
+        room = MAX_KEPT_TOKENS * len(rows)
         for row, side in reversed([*self._sides.items()]):
             room -= side.tokens
             if room < 0 and row not in rows:
@@ -260,14 +261,14 @@ def guide(
         `[1, 4, h, w]`.
     """
     parts = predictions[1:] if has_negative else predictions
-    positive = _weighted_mean(parts, weights)
     if not has_negative:
-        return positive
+        return _weighted_mean(parts, weights)
     negative = predictions[0:1]
     guided = negative
     for part, weight in zip(parts.split(1), weights, strict=True):
         guided = guided + weight * guidance.scale * (part - negative)
     if guidance.rescale > 0:
+        positive = _weighted_mean(parts, weights)
         over_image = tuple(range(1, guided.ndim))
         positive_deviation = positive.std(dim=over_image, keepdim=True)
         rescaled = guided * (positive_deviation / guided.std(dim=over_image, keepdim=True))

@@ -14,8 +14,8 @@ from lpw_sdxl.cuda_driver import (
     read_torch_build,
     refuse_silent_cpu,
 )
-from lpw_sdxl.diffusion.denoiser import MAX_KEPT_TOKENS
 from lpw_sdxl.diffusion.graphs import MAX_GRAPHS
+from lpw_sdxl.diffusion.step import MAX_KEPT_TOKENS
 from lpw_sdxl.diffusion.vae import SMALL_TILE_PIXELS
 from lpw_sdxl.engine.description import HardwareDescription, MemoryDescription
 from lpw_sdxl.engine.offload import DeviceMemory, decide_offload
