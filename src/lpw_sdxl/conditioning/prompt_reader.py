@@ -14,7 +14,7 @@ from lpw_sdxl.conditioning.explain import PromptExplanation, explain
 from lpw_sdxl.conditioning.mentions import MentionForm
 from lpw_sdxl.conditioning.prompt_tokenizer import PromptTokenizer
 from lpw_sdxl.conditioning.read_prompts import NamedEmbedding, ReadPrompts, ReadText
-from lpw_sdxl.conditioning.read_schedule import ReadPart, ReadSchedule, ReadStage
+from lpw_sdxl.conditioning.read_schedule import ReadSchedule, join_stages
 from lpw_sdxl.conditioning.styles import STYLES
 from lpw_sdxl.conditioning.windows import WINDOW_TOKENS
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
@@ -157,7 +157,7 @@ class PromptReader:
             for field in ParsedSchedules._fields:
                 sides = [getattr(pair, field) for pair in pairs]
                 self.check_all_chunks(field, [one.chunk_count for one in sides if one is not None])
-        return ReadSchedule(pairs, tuple(_join_stages(schedules)))
+        return ReadSchedule(pairs, tuple(join_stages(*schedules)))
 
     def check_all_chunks(self, field: str, counts: Sequence[int]) -> None:
         """Refuse texts that together have too many chunks: they are encoded in one turn.
@@ -275,27 +275,6 @@ class PromptReader:
         ids = {id_ for chunks in chunked for window in chunks.windows for id_ in window.text_ids}
         found = sorted({names[id_] for id_ in ids & names.keys()})
         return tuple(self.embeddings[name] for name in found)
-
-
-def _join_stages(schedules: ParsedSchedules) -> Iterator[ReadStage]:
-    """Yield the calls in a row in which no text of either prompt changes."""
-    places = [
-        {variant.text: index for index, variant in enumerate(one.variants)} for one in schedules
-    ]
-    prompts, negatives = (list(one.stages()) for one in schedules)
-    first = second = 0
-    while first < len(prompts) and second < len(negatives):
-        until = min(prompts[first].until_step, negatives[second].until_step)
-        [negative] = negatives[second].parts
-        yield ReadStage(
-            until,
-            tuple(
-                ReadPart(places[0][part.variant.text], part.weight) for part in prompts[first].parts
-            ),
-            places[1][negative.variant.text],
-        )
-        first += prompts[first].until_step == until
-        second += negatives[second].until_step == until
 
 
 def _check_chunks(field: str, count: int, limit: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lpw_sdxl.conditioning.read_prompts import NamedEmbedding, ReadPrompts, ReadText
+from lpw_sdxl.prompt import PromptSchedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +83,30 @@ class ReadSchedule:
         """Yield the longest prompt and the longest negative prompt."""
         for side in zip(*((pair.prompt, pair.negative_prompt) for pair in self.pairs), strict=True):
             yield max((one for one in side if one is not None), key=lambda one: one.chunk_count)
+
+
+def join_stages(prompt: PromptSchedule, negative_prompt: PromptSchedule) -> Iterator[ReadStage]:
+    """Yield the calls in a row in which no text of either prompt changes.
+
+    Args:
+        prompt: whose variants are the pairs' prompts, in their order.
+        negative_prompt: likewise.
+    """
+    places = [
+        {variant.text: index for index, variant in enumerate(one.variants)}
+        for one in (prompt, negative_prompt)
+    ]
+    prompts, negatives = [*prompt.stages()], [*negative_prompt.stages()]
+    first = second = 0
+    while first < len(prompts) and second < len(negatives):
+        until = min(prompts[first].until_step, negatives[second].until_step)
+        [negative] = negatives[second].parts
+        yield ReadStage(
+            until,
+            tuple(
+                ReadPart(places[0][part.variant.text], part.weight) for part in prompts[first].parts
+            ),
+            places[1][negative.variant.text],
+        )
+        first += prompts[first].until_step == until
+        second += negatives[second].until_step == until
