@@ -1,7 +1,7 @@
 """kill -9 at random moments of download, conversion and publication: never half an entry.
 
 Each round starts a real import in a process of its own, kills it at a random moment of its usual
-time, looks at the store, and runs the same import plainly, in this process. Three rounds of each
+time, looks at the store, and runs the same import plainly, in this process. Three kills of each
 kind in `make test`, sixty in `make test-long`. LPW_TEST_SEED repeats a run.
 """
 
@@ -116,11 +116,11 @@ def subject(request: pytest.FixtureRequest, tiny_checkpoint: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "rounds",
+    "kills",
     [3, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
 )
 def test_a_kill_at_any_moment_leaves_no_half_of_an_entry(
-    imports: Imports, subject: Subject, tiny_checkpoint: Path, rounds: int
+    imports: Imports, subject: Subject, tiny_checkpoint: Path, kills: int
 ):
     seed = int(os.environ.get("LPW_TEST_SEED", time.time_ns() % 10**6))
     chance = random.Random(seed)
@@ -137,18 +137,20 @@ def test_a_kill_at_any_moment_leaves_no_half_of_an_entry(
         }
         usual, tag = _usual_seconds(imports, ways)
         killed = 0
-        for number in range(rounds):
-            way = [*ways][number % len(ways)]
+        while killed < kills:
+            way = [*ways][killed % len(ways)]
             _prepare(imports, tag, way)
             moment = chance.uniform(0, 1.05 * usual[way])
-            where = f"seed {seed}, round {number}: {way} killed after {moment:.2f} s"
-            killed += _kill(imports, ways[way], moment)
+            where = f"seed {seed}, kill {killed}: {way} killed after {moment:.2f} s"
+            if _kill(imports, ways[way], moment):
+                killed += 1
+            else:  # it had ended; what was timed at first took longer, on a busy machine
+                usual[way] = moment
             _check_store(imports, before, tag, must_have=way == "replacement", where=where)
             assert imports.run(*ways[way]).splitlines()[-1] == tag, where
             latest = imports.run("verify", f"{subject.name}:latest").splitlines()[-1]
             assert latest == tag, where
             _check_leftovers(imports, where)
-        assert killed > rounds / 2, "most imports ended before they were killed"
 
 
 def _usual_seconds(imports: Imports, ways: dict[str, tuple[str, ...]]) -> tuple[dict, str]:

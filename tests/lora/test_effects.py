@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from engine.test_engine_loras import make_addon, request
+from engine.test_engine_loras import request
 from lora import by_hand
 from lora.conftest import CPU, CanonicalFile, networks_of
 from lora.test_adapters import row, unet_arguments
@@ -34,6 +34,7 @@ from lpw_sdxl.settings import Settings
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.files import record_file
 from lpw_sdxl.weights.header import read_header
+from stored_loras import store_lora
 from tests.forge.lora import LoraOptions, write_lora
 from tests.forge.lora_factors import SyntheticKind as Kind
 from tests.forge.lora_names import SyntheticNaming as Naming
@@ -381,7 +382,7 @@ async def test_a_kohya_file_and_the_diffusers_file_give_the_same_image(
     addons = {}
     for seed, (name, case) in enumerate(cases.items()):
         files.get(case)
-        addon = make_addon(tmp_path, name, model, seed)
+        addon = store_lora(tmp_path, name, model, seed)
         copyfile(files.canonical[case_key(case)].file, addon.file)
         record = {addon.file.name: record_file(addon.file)}
         manifest = dataclasses.replace(addon.manifest, files=record)

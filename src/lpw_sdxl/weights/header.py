@@ -207,8 +207,7 @@ def _tensors(
 
 
 def _tensor(path: Path, name: str, entry: object, data_start: int) -> TensorInfo:
-    # It could be any tensor, one that must not be missing among them.
-    if not (name.strip() if name.isprintable() else _shown(name)):
+    if not name:  # it could be any tensor, one that must not be missing among them
         _damaged(path, "one of its tensors has no name")
     if not isinstance(entry, dict):
         _damaged(path, f"the entry of tensor {_shown(name)} is not a JSON object")
