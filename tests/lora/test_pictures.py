@@ -64,6 +64,7 @@ def draw(home: Store) -> Draw:
         prompts = dict.fromkeys(("", *files), "a red circle")
         if kind == "embedding":
             prompts |= {name: f"a red circle, {name}" for name in files}
+            prompts[""] = "a red circle, two words"  # as long, and so is its negative prompt
 
         async def draw_one(name: str) -> np.ndarray:
             loras = [{"name": name, "weight": weight}] if name and kind == "lora" else []
