@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.picture_file import PICTURE_FIELDS
 from lpw_sdxl.picture_text import refused
+from lpw_sdxl.sampling_options import SamplerImplementation
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.settings import Settings
 
@@ -25,6 +26,16 @@ _NEEDED: Mapping[str, str] = {
     "only_masked_padding": "mask_image",
     "paste_back": "mask_image",
 }
+
+
+_OF_K_DIFFUSION = (
+    "eta",
+    "noise_source",
+    "timestep_rounding",
+    "eta_noise_seed_delta",
+    "variation_seed",
+    "variation_strength",
+)
 
 
 def default_largest_size(native_size: ImageSize, *, is_on_cpu: bool) -> ImageSize:
@@ -97,6 +108,7 @@ def check_limits(request: GenerationRequest, limits: RequestLimits) -> None:
     _check_number(request, "num_inference_steps", limits.max_steps)
     for field, limit in limits.max_size._asdict().items():
         _check_number(request, field, limit)
+    _check_sampling(request)
     _check_pictures(request, limits)
 
 
@@ -117,6 +129,27 @@ def _check_number(request: GenerationRequest | InspectionRequest, field: str, li
         default = "" if field in request.model_fields_set else ", its default"
         raise InvalidRequestError(
             f"{field} is {value}{default}; at most {limit} is accepted here", field=field
+        )
+
+
+def _check_sampling(request: GenerationRequest) -> None:
+    """Check that no field lacks the family of samplers that it is about, or its other half.
+
+    A field with its default's value asks for nothing.
+    """
+    if request.sampler_implementation is SamplerImplementation.DIFFUSERS:
+        for field in _OF_K_DIFFUSION:
+            if getattr(request, field) != GenerationRequest.model_fields[field].default:
+                raise InvalidRequestError(
+                    f"{field} is about the samplers of k-diffusion; with sampler_implementation"
+                    " 'k_diffusion' it would be right",
+                    field=field,
+                )
+    if request.variation_seed is not None and request.variation_strength == 0:
+        raise InvalidRequestError(
+            "variation_seed has no effect where variation_strength is 0; a share above 0 would be"
+            " right, such as 0.1",
+            field="variation_seed",
         )
 
 

@@ -32,6 +32,17 @@ class SigmaScheduleType(StrEnum):
     ALIGN_YOUR_STEPS_32 = "Align Your Steps 32"
 
 
+class SamplerImplementation(StrEnum):
+    """The family of samplers that a request's names are of.
+
+    `diffusers` are Diffusers' schedulers, equal to its pipelines; `k_diffusion` are the samplers of
+    k-diffusion as A1111 and Forge have them, with their schedules and their noise.
+    """
+
+    DIFFUSERS = "diffusers"
+    K_DIFFUSION = "k_diffusion"
+
+
 class NoiseSource(StrEnum):
     """The generator whose numbers an image's noise is.
 

@@ -9,13 +9,21 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
 
 from lpw_sdxl.picture_file import PictureFile
 from lpw_sdxl.prompt.grammar import PromptStyle
-from lpw_sdxl.schedule_types import ScheduleType, read_schedule_type
-from lpw_sdxl.scheduler_table import SchedulerName, read_scheduler
+from lpw_sdxl.sampler_names import read_schedule_type_name, read_scheduler_name
+from lpw_sdxl.sampler_table import SamplerName
+from lpw_sdxl.sampling_options import (
+    NoiseSource,
+    SamplerImplementation,
+    SigmaScheduleType,
+    TimestepRounding,
+)
+from lpw_sdxl.schedule_types import ScheduleType
+from lpw_sdxl.scheduler_table import SchedulerName
 
 MIN_IMAGE_PIXELS = 64  # one side; a smaller one can't be halved as often as SDXL's UNet does
 MAX_IMAGE_PIXELS = 8192  # one side; the server's own limit is lower
@@ -67,7 +75,15 @@ Strength = Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH, allow_inf_n
 Seed = Annotated[int, Field(ge=-1, le=2**64 - 1)]
 Side = Annotated[int, Field(ge=MIN_IMAGE_PIXELS, le=MAX_IMAGE_PIXELS, multiple_of=LATENT_SCALE)]
 StepCount = Annotated[int, Field(ge=1, le=999)]
-Scheduler = Annotated[SchedulerName | None, BeforeValidator(read_scheduler)]
+Scheduler = Annotated[
+    Annotated[SchedulerName, Strict(False)] | Annotated[SamplerName, Strict(False)] | None,
+    BeforeValidator(read_scheduler_name),
+]
+AnyScheduleType = Annotated[
+    Annotated[ScheduleType, Strict(False)] | Annotated[SigmaScheduleType, Strict(False)] | None,
+    BeforeValidator(read_schedule_type_name),
+]
+SeedDelta = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -148,16 +164,52 @@ class GenerationRequest(BaseModel):
         description="Null or -1 draws one, which the answer states. Seeds that differ by a multiple"
         " of 2^32 start from the same noise: torch's CPU generator takes 32 bits, as in Diffusers.",
     )
+    sampler_implementation: SamplerImplementation = Field(
+        default=SamplerImplementation.DIFFUSERS,
+        description="The family of samplers: diffusers draws what Diffusers' pipelines draw,"
+        " k_diffusion what AUTOMATIC1111 and Forge draw. It decides what scheduler and"
+        " schedule_type are names of.",
+        strict=False,
+    )
     scheduler: Scheduler = Field(
         default=None,
         description="Null is the model's own. Names of Diffusers' classes are understood too.",
+    )
+    schedule_type: AnyScheduleType = Field(
+        default=None,
+        description="At which timesteps the scheduler calls the UNet. Of diffusers: leading,"
+        " trailing, linspace; null is the model's own, and few-step models need trailing. Of"
+        " k_diffusion: A1111's, where null is Automatic.",
+    )
+    eta: Share | None = Field(
+        default=None,
+        description="Of k_diffusion: the share of noise that ancestral and SDE samplers and DDIM"
+        " add; null is the sampler's own.",
+    )
+    noise_source: NoiseSource | None = Field(
+        default=None,
+        description="Of k_diffusion: whose noise is drawn: torch's on a CPU (cpu; null is that"
+        " too), or the same numbers as an NVIDIA card's (nv), which is A1111's default.",
         strict=False,
     )
-    schedule_type: Annotated[ScheduleType | None, BeforeValidator(read_schedule_type)] = Field(
+    timestep_rounding: TimestepRounding | None = Field(
         default=None,
-        description="At which timesteps the scheduler calls the UNet; null is the model's own."
-        " Few-step models need trailing, which Diffusers calls sgm_uniform too.",
+        description="Of k_diffusion: whether the UNet sees a fraction of a timestep, as in A1111"
+        " (interpolate; null is that too), or the nearest one, as in Forge and ComfyUI.",
         strict=False,
+    )
+    eta_noise_seed_delta: SeedDelta = Field(
+        default=0,
+        description="Of k_diffusion: added to the seed for all noise but the start's; A1111's ENSD.",
+    )
+    variation_seed: Annotated[Seed | None, AfterValidator(_none_for_minus_1)] = Field(
+        default=None,
+        description="Of k_diffusion: the seed of the noise that the start is turned towards; null"
+        " or -1 draws one where variation_strength is above 0.",
+    )
+    variation_strength: Share = Field(
+        default=0.0,
+        description="Of k_diffusion: how far the start is turned, 0 to 1.",
     )
     prompt_style: PromptStyle = Field(
         default=PromptStyle.LPW, description="How the prompt is read.", strict=False
@@ -290,11 +342,15 @@ class InspectionRequest(BaseModel):
         description="Denoising steps of the image, over which a prompt of the a1111 styles may"
         " change. The default is no more than the server takes.",
     )
+    sampler_implementation: SamplerImplementation = Field(
+        default=SamplerImplementation.DIFFUSERS,
+        description="Of the image: the family that the scheduler is of.",
+        strict=False,
+    )
     scheduler: Scheduler = Field(
         default=None,
         description="Of the image: of some, a prompt counts two steps for each. Null is the"
         " model's own.",
-        strict=False,
     )
 
     @property
