@@ -6,10 +6,10 @@ schedulers and a type of its own with k-diffusion's samplers.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple
 
 from pydantic import ValidationInfo
-from pydantic_core import PydanticCustomError, PydanticKnownError
+from pydantic_core import PydanticCustomError
 
 from lpw_sdxl.sampler_table import SamplerName, find_sampler, read_sampler
 from lpw_sdxl.sampling_options import (
@@ -54,10 +54,11 @@ def read_scheduler_name(value: object, info: ValidationInfo) -> object:
 
     Raises:
         PydanticCustomError: the request's family has none of this name.
-        PydanticKnownError: it is no text.
     """
-    if not _is_name(value):
+    if value is None:
         return None
+    if not isinstance(value, str):
+        value = ""  # is explained like an unknown name; the union would name all its members
     family = info.data.get(IMPLEMENTATION_FIELD)
     if family is SamplerImplementation.K_DIFFUSION:
         label = split_label(value)
@@ -88,10 +89,11 @@ def read_schedule_type_name(value: object, info: ValidationInfo) -> object:
 
     Raises:
         PydanticCustomError: the request's family has none of this name.
-        PydanticKnownError: it is no text.
     """
-    if not _is_name(value):
+    if value is None:
         return None
+    if not isinstance(value, str):
+        value = ""
     here, there = find_schedule_type(value), find_sigma_schedule_type(value)
     if info.data.get(IMPLEMENTATION_FIELD) is SamplerImplementation.K_DIFFUSION:
         if there is None and here is not None:
@@ -100,17 +102,6 @@ def read_schedule_type_name(value: object, info: ValidationInfo) -> object:
     if here is None and there is not None:
         raise _of_other_family(there, "schedule types", SamplerImplementation.K_DIFFUSION)
     return read_schedule_type(value)
-
-
-def _is_name(value: object) -> TypeGuard[str]:
-    """Return whether a value is a name, and not None.
-
-    Raises:
-        PydanticKnownError: it is neither; the union's own error would name each of its members.
-    """
-    if value is None or isinstance(value, str):
-        return value is not None
-    raise PydanticKnownError("string_type")
 
 
 def _of_other_family(name: str, noun: str, family: SamplerImplementation) -> PydanticCustomError:

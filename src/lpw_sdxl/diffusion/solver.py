@@ -57,7 +57,7 @@ AskForNoise = Callable[[NoiseSupply], None]
 
 
 class SolverPlan(Protocol):
-    """What was decided for one image; immutable, and for any thread."""
+    """The decisions for one image; immutable, and for any thread."""
 
     @property
     def size(self) -> ImageSize:

@@ -19,7 +19,7 @@ class NoiseDrawers:
         self._is_closed = False
 
     def ask(self, noise: NoiseSupply) -> None:
-        """Have a job's next noise drawn, some time; from any thread."""
+        """Queue a job's next noise for drawing; from any thread."""
         if self._is_closed:
             return
         try:

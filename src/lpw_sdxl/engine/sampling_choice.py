@@ -37,7 +37,7 @@ _KEPT_COURSES = 64  # of the last requests; each has a few numbers a step
 
 
 class SamplingChoice(NamedTuple):
-    """What was decided of how an image is sampled.
+    """The sampler of an image, decided.
 
     Attributes:
         plan: for the engine.
