@@ -50,6 +50,7 @@ from lpw_sdxl.cuda_driver import (
     read_torch_build,
     refuse_silent_cpu,
 )
+from lpw_sdxl.doors.names import read_doors
 from lpw_sdxl.errors import LpwSdxlError, ModelError, SettingsError
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.request_reading import ParsedBatch
@@ -94,6 +95,7 @@ try:
     if read_settings(LogSettings).log_format == "json":
         log_as_json()
     SETTINGS = read_settings(Settings)
+    DOORS = read_doors(SETTINGS.doors)
     VOLUME = open_volume(SETTINGS.store)
     MODEL = find_served(SETTINGS.model, ARGUMENTS.model, Path(__file__).parent, VOLUME)
     MODEL_ENTRY = MODEL.entry
@@ -116,6 +118,8 @@ class GuardedService(Service):
             from lpw_sdxl.api.native import native_endpoints  # noqa: PLC0415
             from lpw_sdxl.api.native_schemas import ServedLimits  # noqa: PLC0415
             from lpw_sdxl.api.uvicorn_hooks import bound_connections  # noqa: PLC0415
+            from lpw_sdxl.doors.door import ServedDoor  # noqa: PLC0415
+            from lpw_sdxl.doors.open_doors import door_dialects, door_endpoints  # noqa: PLC0415
             from lpw_sdxl.engine.memory import choose_device  # noqa: PLC0415
 
             app = super().to_asgi(is_main)  # imports more
@@ -127,12 +131,28 @@ class GuardedService(Service):
         served = ServedLimits.from_settings(
             SETTINGS, manifest.native_size, is_on_cpu=device.type == "cpu"
         )
-        rows = (*native_endpoints(served), *job_endpoints(SETTINGS.workers))
+        door = ServedDoor(
+            served,
+            str(MODEL_ENTRY.tag),
+            manifest.created,
+            SETTINGS.public_url,
+            SETTINGS.workers,
+        )
+        rows = (
+            *native_endpoints(served),
+            *job_endpoints(SETTINGS.workers),
+            *door_endpoints(DOORS, door),
+        )
         routes = {api.route for api in self.apis.values()}
         assert routes == {row.path for row in rows if row.handler is None}, routes
         try:
             guard = guard_application(
-                app, rows, SETTINGS, _count_error, bentoml.get_current_service
+                app,
+                rows,
+                SETTINGS,
+                _count_error,
+                bentoml.get_current_service,
+                dialects=door_dialects(DOORS),
             )
         except SettingsError as error:
             sys.exit(f"lpw-sdxl: {error}")

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lpw_sdxl.errors import SettingsError
@@ -140,6 +147,12 @@ class Settings(LogSettings, StoreSettings):
     """whether /metrics needs no token."""
     cors_origins: str = ""
     """origins whose web pages may ask, with commas or blanks between them."""
+    doors: str = "all"
+    """other programs' APIs that are served beside our own, with commas or blanks between them:
+    `openai`, `all` or `none`."""
+    public_url: Annotated[str, StringConstraints(pattern=r"^(https?://[!-~]+)?$")] = ""
+    """where clients reach this server, such as `https://images.example.org`: the beginning of URLs
+    in OpenAI's answers; empty for the host that a request names."""
     lora_weights_bytes: Annotated[int | None, Ge(1)] = None
     """for the model's weights with LoRAs, which are kept for sets that are asked for again; None is
     1 GiB on a CPU and what is left free on a CUDA device."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from lpw_sdxl.api.access_tokens import AccessTokens, has_tokens
 from lpw_sdxl.api.asgi import Application
+from lpw_sdxl.api.dialect import ErrorDialect
 from lpw_sdxl.api.endpoints import Backend, Endpoint, EndpointTable
 from lpw_sdxl.api.guard import Admission, RequestGuard
 from lpw_sdxl.api.listening import warn_if_exposed
@@ -37,6 +39,8 @@ def guard_application(
     settings: Settings,
     count_error: Callable[[str], None],
     backend: Callable[[], Backend],
+    *,
+    dialects: Mapping[str, ErrorDialect] = MappingProxyType({}),
 ) -> Application:
     """Wrap BentoML's application in the guard and, if origins are opened, in `OriginMiddleware`.
 
@@ -46,6 +50,7 @@ def guard_application(
         settings: of the service.
         count_error: called with the code of every error that is answered.
         backend: returns the running service.
+        dialects: of the errors at paths that no row has, by the beginning of the path.
 
     Raises:
         SettingsError: as `check_border`.
@@ -54,7 +59,7 @@ def guard_application(
     if tokens is not None:
         tokens.watch()
     opened = read_origins(settings.cors_origins)
-    table = endpoint_table(endpoints, settings)
+    table = endpoint_table(endpoints, settings, dialects)
     origins = Origins(opened, is_name_trusted=tokens is not None)
     admission = Admission(tokens, origins)
     guard = RequestGuard(
@@ -72,7 +77,11 @@ def guard_application(
     return OriginMiddleware(guard, opened, methods) if opened else guard
 
 
-def endpoint_table(endpoints: Iterable[Endpoint], settings: Settings) -> EndpointTable:
+def endpoint_table(
+    endpoints: Iterable[Endpoint],
+    settings: Settings,
+    dialects: Mapping[str, ErrorDialect] = MappingProxyType({}),
+) -> EndpointTable:
     """Build the table of a server: the service's rows, those of `operation.py`, and the document's.
 
     Each row's body limit is at most the server's own.
@@ -83,7 +92,7 @@ def endpoint_table(endpoints: Iterable[Endpoint], settings: Settings) -> Endpoin
         else row
         for row in (*endpoints, *operation_endpoints(settings))
     ]
-    return EndpointTable(with_document(rows, has_tokens=has_tokens(settings)))
+    return EndpointTable(with_document(rows, has_tokens=has_tokens(settings)), dialects)
 
 
 def warn_if_unprotected(settings: Settings) -> None:

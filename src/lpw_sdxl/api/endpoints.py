@@ -139,6 +139,10 @@ class Backend(Protocol):
     def previews(self) -> Any:
         """Return the `lpw_sdxl.api.previews.PreviewMaker`; its type would import torch, too."""
 
+    @property
+    def streams(self) -> Any:
+        """Return the `lpw_sdxl.api.event_stream.StreamTools`; they hold the engine, too."""
+
     def encode_file(self, image: Any) -> bytes:
         """Encode a `lpw_sdxl.engine.GeneratedImage` as a file; CPU work for a thread."""
 

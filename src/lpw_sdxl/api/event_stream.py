@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -22,12 +22,7 @@ from lpw_sdxl.api.endpoints import EVENTS, Call
 from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.api.previews import PreviewMaker
 from lpw_sdxl.api.shaped_answer import LATE_CODE
-from lpw_sdxl.api.stream_events import (
-    HEARTBEAT,
-    error_event,
-    progress_event,
-    queued_event,
-)
+from lpw_sdxl.api.stream_events import HEARTBEAT, EventWriter, NativeEvents
 from lpw_sdxl.api.streamed_image import StreamedImage, Wakeup
 from lpw_sdxl.errors import ClientLeftError, InvalidRequestError, LpwSdxlError
 from lpw_sdxl.schema import GenerationRequest
@@ -64,11 +59,15 @@ class StreamPlan:
         items: their requests; of a batch, also refusals.
         preview_every: UNet calls from one preview to the next; 0 for none.
         is_batch: whether events have their item's index, and refusals are events.
+        is_refused_by_first: whether a refusal of the first item refuses all of a batch instead.
+        events: writes the events.
     """
 
     items: Sequence[GenerationRequest | InvalidRequestError]
     preview_every: int
     is_batch: bool = False
+    is_refused_by_first: bool = False
+    events: EventWriter = field(default_factory=NativeEvents)
 
 
 class EventStream(Response):
@@ -90,6 +89,7 @@ class EventStream(Response):
         self._items = plan.items
         self._plan = replace(plan, items=())
         self._late_code = ""
+        self._making: list[asyncio.Task[None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer. The jobs end with the answer, however that ends."""
@@ -110,9 +110,11 @@ class EventStream(Response):
             items, self._items = self._items, ()  # each task alone holds its pictures' files
             images = [self._begin(index, item, wakeup, tasks) for index, item in enumerate(items)]
             del items
-            if not self._plan.is_batch:
+            if not self._plan.is_batch or self._plan.is_refused_by_first:
                 refusal = await _wait_for_acceptance(images[0], wakeup)
                 if refusal is not None:
+                    for task in self._making:
+                        task.cancel()
                     await self._refuse(refusal)(scope, receive, sender.send)
                     return
             await sender.begin(self)
@@ -139,9 +141,14 @@ class EventStream(Response):
         else:
             tools = self._tools
             making = image.make(
-                tools.engine, tools.encode, request, plan.preview_every, call.memory
+                tools.engine,
+                tools.encode,
+                request,
+                plan.preview_every,
+                call.memory,
+                events=plan.events,
             )
-            tasks.create_task(making)
+            self._making.append(tasks.create_task(making))
         return image
 
     async def _send_all(
@@ -180,7 +187,8 @@ class EventStream(Response):
             status = tools.engine.jobs.find(image.key)
             if status is not None and (is_first or status.place not in (None, image.known_place)):
                 image.known_place = status.place or 0
-                yield queued_event(status, index)
+                if event := self._plan.events.queued(status, index):
+                    yield event
         if image.has_progress and (event := await self._write_progress(image)):
             yield event
         if image.outcome is not None:
@@ -196,7 +204,7 @@ class EventStream(Response):
         if status is None or (status.unet_calls_done <= image.known_call and preview is None):
             return None
         image.known_call = status.unet_calls_done
-        return progress_event(status, preview, image.index)
+        return self._plan.events.progress(status, preview, image.index)
 
     def _write_outcome(self, outcome: bytes | Exception, index: int | None) -> bytes:
         """Write the last event of an image, if that is not done."""
@@ -204,7 +212,7 @@ class EventStream(Response):
             return outcome
         answer = _answer_to(outcome)
         self._note_error(answer.code)
-        return error_event(answer, index)
+        return self._plan.events.error(answer, index)
 
     def _note_error(self, code: str) -> None:
         """Note, for metrics and the log, an error that came too late for a status of its own."""

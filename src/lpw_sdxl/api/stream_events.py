@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, NotRequired
+from typing import TYPE_CHECKING, Annotated, NotRequired, Protocol
 
 from pydantic import Field, with_config
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
@@ -85,6 +85,45 @@ class Failed(_Indexed):
 
 StreamData = Queued | Progress | Made | Failed
 """The data of the events `queued`, `progress`, `image` and `error`."""
+
+
+class EventWriter(Protocol):
+    """The events of a stream in the shape of one API; of one stream, so that it may count.
+
+    `index` is of the item of a batch, and None for an image that is alone.
+    """
+
+    def queued(self, status: JobStatus, index: int | None) -> bytes | None:
+        """Write where a job waits; None for no event."""
+
+    def progress(self, status: JobStatus, preview: str | None, index: int | None) -> bytes | None:
+        """Write how far a job is; None for no event."""
+
+    def image(self, image: GeneratedImage, content: bytes, index: int | None) -> bytes:
+        """Write a finished image; CPU work of milliseconds, called in a thread."""
+
+    def error(self, answer: ErrorAnswer, index: int | None) -> bytes:
+        """Write an error."""
+
+
+class NativeEvents:
+    """Our own events."""
+
+    def queued(self, status: JobStatus, index: int | None) -> bytes:
+        """Write where a job waits; one that has begun already waits for nothing."""
+        return queued_event(status, index)
+
+    def progress(self, status: JobStatus, preview: str | None, index: int | None) -> bytes:
+        """Write how far a job is."""
+        return progress_event(status, preview, index)
+
+    def image(self, image: GeneratedImage, content: bytes, index: int | None) -> bytes:
+        """Write a finished image."""
+        return image_event(image, content, index)
+
+    def error(self, answer: ErrorAnswer, index: int | None) -> bytes:
+        """Write an error, in our own shape."""
+        return error_event(answer, index)
 
 
 def queued_event(status: JobStatus, index: int | None) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lpw_sdxl.api.body_memory import MemoryShare
-from lpw_sdxl.api.stream_events import image_event
+from lpw_sdxl.api.stream_events import EventWriter
 from lpw_sdxl.errors import LpwSdxlError
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class StreamedImage:
         request: GenerationRequest,
         preview_every: int,
         memory: MemoryShare,
+        *,
+        events: EventWriter,
     ) -> None:
         """Make the image and write its event; an error becomes the outcome.
 
@@ -84,6 +86,7 @@ class StreamedImage:
             request: of the image.
             preview_every: UNet calls from one preview to the next; 0 for none.
             memory: counts its pictures.
+            events: of the stream.
         """
         listener, index = self._listener(preview_every), self.index
         try:
@@ -96,7 +99,7 @@ class StreamedImage:
             )
             del request  # it holds its pictures' files until they are read
             image = await making
-            write = lambda: image_event(image, encode(image), index)  # noqa: E731
+            write = lambda: events.image(image, encode(image), index)  # noqa: E731
             self.outcome = await asyncio.to_thread(write)
         except LpwSdxlError as error:
             self.outcome = error

@@ -35,7 +35,10 @@ MAX_WEBP_PIXELS = 16_383  # one side
 
 
 def encode_image(
-    pixels: npt.NDArray[np.uint8], image_format: ImageFormat, record: ImageRecord
+    pixels: npt.NDArray[np.uint8],
+    image_format: ImageFormat,
+    record: ImageRecord,
+    quality: int | None = None,
 ) -> bytes:
     """Encode pixels to the bytes of a file; CPU work of milliseconds, for a worker thread.
 
@@ -44,6 +47,7 @@ def encode_image(
         image_format: PNG is lossless and carries `parameters` and `seed` as text; JPEG and WebP
             carry the parameters as Exif UserComment.
         record: how the image was made.
+        quality: of JPEG and WebP, 1 to 95; None is the highest. PNG has none.
     """
     parameters = parameters_text(record)
     if image_format is ImageFormat.PNG:
@@ -53,7 +57,7 @@ def encode_image(
         buffer,
         image_format.value.upper(),
         exif=_encode_exif(parameters),
-        **LOSSY_OPTIONS[image_format],
+        **{**LOSSY_OPTIONS[image_format], **({} if quality is None else {"quality": quality})},
     )
     return buffer.getvalue()
 

@@ -1,0 +1,66 @@
+"""Requests of real clients, as tests/doors/recorded has them, and their bodies as bytes."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "doors" / "recorded"
+BOUNDARY = "a-boundary-of-this-test"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One request.
+
+    Attributes:
+        name: client and call.
+        method: of HTTP.
+        target: path and query.
+        content_type: empty where there was none.
+        body: of JSON, or the parts of a form.
+    """
+
+    name: str
+    method: str
+    target: str
+    content_type: str
+    body: Any
+
+    @property
+    def content(self) -> bytes:
+        """The body as bytes."""
+        if self.body is None:
+            return b""
+        if self.content_type.startswith("multipart/"):
+            return write_form(self.body)
+        return json.dumps(self.body).encode()
+
+
+def recordings() -> list[Recording]:
+    return [read(path.stem) for path in sorted(FOLDER.glob("*.json"))]
+
+
+def read(name: str) -> Recording:
+    held = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    content_type = held["headers"].get("content-type", "")
+    if content_type.startswith("multipart/"):
+        content_type = f"multipart/form-data; boundary={BOUNDARY}"
+    return Recording(name, held["method"], held["target"], content_type, held["body"])
+
+
+def write_form(parts: list[dict[str, Any]], boundary: str = BOUNDARY) -> bytes:
+    """Write the parts of a form, with names, file names and types as they were sent."""
+    lines = []
+    for part in parts:
+        head = f'content-disposition: form-data; name="{part["name"]}"'
+        if "filename" in part:
+            head += f'; filename="{part["filename"]}"'
+        if "content_type" in part:
+            head += f"\r\ncontent-type: {part['content_type']}"
+        content = base64.b64decode(part["base64"]) if "base64" in part else part["text"].encode()
+        lines.append(f"--{boundary}\r\n{head}\r\n\r\n".encode() + content + b"\r\n")
+    return b"".join(lines) + f"--{boundary}--\r\n".encode()
