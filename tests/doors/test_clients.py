@@ -1,0 +1,101 @@
+"""OpenAI's and LiteLLM's own clients draw, and raise what is refused: `make test-doors`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from conftest import ROOT, Store
+from pages import DOCS
+from serving import Server, serving
+
+pytestmark = [pytest.mark.processes, pytest.mark.clients]
+
+DRIVERS = Path(__file__).parent / "clients"
+PYTHON = ROOT / ".venv-clients" / "bin" / "python"
+IMAGE = ["PNG 64x64"]
+
+
+@pytest.fixture(scope="module")
+def server(demo_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    log_file = tmp_path_factory.mktemp("clients") / "log"
+    environment = demo_store.environment
+    with serving("service:LpwSdxl", folder=ROOT, environment=environment, log_file=log_file) as one:
+        yield one
+
+
+def run(*arguments: str, folder: Path = ROOT) -> str:
+    assert PYTHON.exists(), "make test-doors installs the clients"
+    done = subprocess.run(
+        [str(PYTHON), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def drive(server: Server, client: str) -> dict[str, Any]:
+    outcomes: dict[str, Any] = json.loads(run(str(DRIVERS / f"drive_{client}.py"), server.url))
+    return outcomes
+
+
+def error_of(outcome: dict[str, Any]) -> tuple[Any, ...]:
+    return outcome["status"], outcome["type"], outcome["param"], outcome["code"]
+
+
+def test_openais_client_draws_by_every_call(server: Server) -> None:
+    outcomes = drive(server, "openai")
+    refused = {name: error_of(one) for name, one in outcomes.items() if isinstance(one, dict)}
+    invalid = "invalid_request_error"
+    assert refused == {
+        "other model": (404, "not_found", None, "not_found"),
+        "variation": (404, "not_found", None, "not_found"),
+        "bad size": (400, invalid, "size", "invalid_request"),
+        "no such lora": (400, invalid, "loras.0.name", "invalid_request"),
+        "no such lora in a form": (400, invalid, "loras.0.name", "invalid_request"),
+        "transparent": (400, invalid, "background", "invalid_request"),
+    }
+    assert outcomes.pop("url").startswith(f"{server.url}/v1/images/files/")
+    assert {name: one for name, one in outcomes.items() if name not in refused} == {
+        "models": ["sdxl"],
+        "model": "model",
+        "alone": ["PNG 128x128"],
+        "several": IMAGE * 2,
+        "webp": ["WEBP 64x64"],
+        "usage": 0,
+        "again": True,
+        "sampler": ["PNG 128x128"],
+        "async": IMAGE,
+        "stream": ["ImageGenCompletedEvent image_generation.completed"],
+        "previews": "ImageGenCompletedEvent image_generation.completed",
+        "edit": IMAGE,
+        "edit of bytes": IMAGE,
+        "edit of two": IMAGE,
+        "edit with mask": IMAGE * 2,
+        "edit by stream": ["ImageEditCompletedEvent image_edit.completed"],
+    }
+    assert "Traceback" not in server.log
+
+
+def test_litellm_draws_by_every_call(server: Server) -> None:
+    outcomes = drive(server, "litellm")
+    assert outcomes == dict.fromkeys(outcomes, True)
+    assert len(outcomes) == 6
+
+
+def test_the_program_on_the_page_draws(server: Server, tmp_path: Path) -> None:
+    blocks = [block for page in DOCS for block in page.blocks if "import OpenAI" in block.text]
+    assert len(blocks) == 1
+    run("-c", blocks[0].text.replace("http://localhost:3000", server.url), folder=tmp_path)
+    with Image.open(tmp_path / "circle.png") as image:
+        assert image.size == (128, 128)
