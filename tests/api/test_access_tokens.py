@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import logging
@@ -51,6 +52,20 @@ def test_each_of_several_tokens_is_allowed(gap: str) -> None:
     assert is_allowed(tokens, FIRST)
     assert is_allowed(tokens, SECOND)
     assert not is_allowed(tokens, THIRD)
+
+
+def test_a_token_may_come_by_basic_where_that_is_taken() -> None:
+    tokens = AccessTokens.from_settings(settings(tokens=FIRST))
+    assert tokens is not None
+    for pair in (f"user:{FIRST}", f"{FIRST}:", f":{FIRST}", FIRST):
+        header = [b"Basic " + base64.b64encode(pair.encode())]
+        assert tokens.allow(header, takes_basic=True)
+        assert not tokens.allow(header)
+        assert tokens.owner(header) == tokens.owner([f"Bearer {FIRST}".encode()])
+    for other in (f"{FIRST}:{SECOND}", "user:", ":", ""):
+        assert not tokens.allow([b"Basic " + base64.b64encode(other.encode())], takes_basic=True)
+    assert not tokens.allow([b"Basic ="], takes_basic=True)
+    assert not tokens.allow([b"Basic YQ"], takes_basic=True)
 
 
 def test_no_setting_asks_for_no_token() -> None:

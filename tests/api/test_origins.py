@@ -75,12 +75,28 @@ def test_origins_are_read_from_a_list() -> None:
     assert read_origins(text) == (PAGE, "http://localhost:8080", "http://[::1]:80")
     assert read_origins("") == ()
     assert read_origins(" * ") == ("*",)
+    assert read_origins("null capacitor://localhost") == ("null", "capacitor://localhost")
+
+
+def test_an_application_may_ask_where_it_is_opened() -> None:
+    opened = Origins(("null", "capacitor://localhost"))
+    for origin in opened.opened:
+        assert opened.refuse(scope("localhost:3000", origin)) is None
+        assert Origins().refuse(scope("localhost:3000", origin)) is not None
+
+
+def test_a_body_from_another_site_is_refused_without_an_origin_too() -> None:
+    fetched = scope("localhost:3000")
+    fetched["headers"].append((b"sec-fetch-site", b"cross-site"))
+    assert Origins().refuse(fetched, has_body=True) is not None
+    assert Origins().refuse(fetched) is None, "a link"
+    assert Origins(("*",)).refuse(fetched, has_body=True) is None
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *("app.example.org", "https://app.example.org/", "https://App.example.org", "null"),
+        *("app.example.org", "https://app.example.org/", "https://App.example.org", "file://"),
         *("https://*.example.org", "ftp://a", "https://a:port", f"* {PAGE}", "http://me:canary@a"),
     ],
 )

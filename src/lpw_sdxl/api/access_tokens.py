@@ -6,6 +6,7 @@ error message holds one.
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import hmac
 import logging
@@ -27,6 +28,7 @@ _SETTING = f"{ENVIRONMENT_PREFIX}TOKENS"
 _FILE_SETTING = f"{ENVIRONMENT_PREFIX}TOKENS_FILE"
 _TOKEN = re.compile(r"[!-~]+")  # what a header can carry: visible ASCII
 _BEARER = re.compile(rb"(?i:bearer) +([!-~]+) *")
+_BASIC = re.compile(rb"(?i:basic) +([A-Za-z0-9+/]+={0,2}) *")
 
 Digests = frozenset[bytes]
 
@@ -91,21 +93,28 @@ class AccessTokens:
             return
         logger.info("tokens read again: %d now", len(self._digests))
 
-    def allow(self, authorization: list[bytes]) -> bool:
+    def allow(self, authorization: list[bytes], *, takes_basic: bool = False) -> bool:
         """Return whether a request's Authorization headers hold one of the tokens.
 
         It touches no file. The time it takes depends only on the number of tokens and the length of
         what was sent.
+
+        Args:
+            authorization: the headers.
+            takes_basic: whether the token may be the password of HTTP's Basic, or the user's name.
         """
-        bearer, presented = _read_header(authorization)
+        token = _read_token(authorization)
+        if token is not None and not takes_basic and not _BEARER.fullmatch(authorization[0]):
+            token = None
+        presented = hashlib.sha256(token or b"").digest()
         is_known = False
         for digest in self._digests:  # all of them: stopping at a match would show in the time
             is_known |= hmac.compare_digest(presented, digest)
-        return is_known & (bearer is not None)
+        return is_known & (token is not None)
 
     def owner(self, authorization: list[bytes]) -> str:
         """Return a text that stands for the token of an allowed request: a digest."""
-        return _read_header(authorization)[1].hex()
+        return hashlib.sha256(_read_token(authorization) or b"").hexdigest()
 
 
 def has_tokens(settings: Settings) -> bool:
@@ -113,10 +122,20 @@ def has_tokens(settings: Settings) -> bool:
     return settings.tokens is not None or settings.tokens_file is not None
 
 
-def _read_header(authorization: list[bytes]) -> tuple[re.Match[bytes] | None, bytes]:
-    """Read the token of Authorization headers, if there is one, and its digest."""
-    bearer = _BEARER.fullmatch(authorization[0]) if len(authorization) == 1 else None
-    return bearer, hashlib.sha256(bearer[1] if bearer else b"").digest()
+def _read_token(authorization: list[bytes]) -> bytes | None:
+    """Read the token of Authorization headers; None if there is none."""
+    if len(authorization) != 1:
+        return None
+    if bearer := _BEARER.fullmatch(authorization[0]):
+        return bearer[1]
+    basic = _BASIC.fullmatch(authorization[0])
+    if basic is None:
+        return None
+    try:
+        user, _, password = binascii.a2b_base64(basic[1]).partition(b":")
+    except binascii.Error:
+        return None
+    return password or user or None
 
 
 def _watch(reference: weakref.ref[AccessTokens], interval_s: float) -> None:

@@ -170,6 +170,7 @@ class Endpoint:
         dialect: of its errors.
         statuses: of its errors, beside those that the guard decides.
         needs_token: whether a client needs a token, on a server that has tokens.
+        takes_basic: whether the token may come by HTTP's Basic, too.
         takes_any_origin: whether pages of other origins may call it.
         at_once: how many of its requests are processed at a time, up to the beginning of their
             answers, while the others wait; None for any number. For what is cheap and answered at
@@ -189,6 +190,7 @@ class Endpoint:
     dialect: ErrorDialect = NATIVE
     statuses: frozenset[int] = frozenset()
     needs_token: bool = True
+    takes_basic: bool = False
     takes_any_origin: bool = False
     at_once: int | None = None
     is_quiet: bool = False

@@ -177,7 +177,8 @@ class RequestGuard:
         tokens = self._admission.tokens
         if tokens is None or (endpoint is not None and not endpoint.needs_token):
             return True
-        return tokens.allow(header_values(scope, b"authorization"))
+        takes_basic = endpoint is not None and endpoint.takes_basic
+        return tokens.allow(header_values(scope, b"authorization"), takes_basic=takes_basic)
 
     async def _serve(
         self, scope: Scope, receive: Receive, answer: ShapedAnswer, found: PathRows | None
@@ -223,7 +224,10 @@ class RequestGuard:
         endpoint = found.by_method.get(scope["method"])
         if endpoint is None:
             return ErrorAnswer.for_methods(found.allow)
-        refusal = None if endpoint.takes_any_origin else self._admission.origins.refuse(scope)
+        refusal = None
+        if not endpoint.takes_any_origin:
+            has_body = endpoint.body is not None
+            refusal = self._admission.origins.refuse(scope, has_body=has_body)
         refusal = refusal or refuse_body_headers(scope, endpoint.body)
         admission = self._admission
         return refusal or Call(

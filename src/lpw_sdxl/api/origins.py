@@ -27,6 +27,8 @@ from lpw_sdxl.settings import ENVIRONMENT_PREFIX
 ANY_ORIGIN = "*"
 _SETTING = f"{ENVIRONMENT_PREFIX}CORS_ORIGINS"
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+# Of an application with a browser in it, such as capacitor://localhost; or of a file or a sandbox.
+_OF_APPS = re.compile(r"null|(?!https?:|file:|ftp:)[a-z][a-z0-9+.-]*://[a-z0-9._-]*(:[0-9]{1,5})?")
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,20 @@ class Origins:
     opened: Collection[str] = ()
     is_name_trusted: bool = False
 
-    def refuse(self, scope: Scope) -> ErrorAnswer | None:
-        """Refuse a request that a browser sends for a page of an origin that is not opened."""
+    def refuse(self, scope: Scope, *, has_body: bool = False) -> ErrorAnswer | None:
+        """Refuse a request that a browser sends for a page of an origin that is not opened.
+
+        Args:
+            scope: the request's.
+            has_body: whether it is one with a body, which no page of another site may send without
+                an origin; a link to a page of ours may be anywhere.
+        """
         origins = header_values(scope, b"origin")
-        if not origins or ANY_ORIGIN in self.opened:
+        if ANY_ORIGIN in self.opened:
             return None
+        is_cross_site = b"cross-site" in header_values(scope, b"sec-fetch-site")
+        if not origins:
+            return ErrorAnswer.from_status(403) if is_cross_site and has_body else None
         origin = origins[0].decode("latin-1").lower()
         if len(origins) == 1 and (origin in self.opened or self._is_own(origin, scope)):
             return None
@@ -68,7 +79,8 @@ def read_origins(text: str) -> tuple[str, ...]:
     """
     origins = tuple(word for word in re.split(r"[,\s]+", text) if word)
     for origin in origins:
-        if origin != ANY_ORIGIN and not _ORIGIN.fullmatch(origin):
+        is_known = origin == ANY_ORIGIN or _ORIGIN.fullmatch(origin) or _OF_APPS.fullmatch(origin)
+        if not is_known:
             shown = origin[:100] if "@" not in origin else "an origin with a user in it"
             raise SettingsError(
                 f"{_SETTING}: {shown} is no origin; right are https://app.example.org and"

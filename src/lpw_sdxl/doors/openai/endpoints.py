@@ -56,13 +56,18 @@ def openai_endpoints(served: ServedDoor) -> tuple[Endpoint, ...]:
         served.public_url,
         has_files=served.workers == 1,
     )
-    rows = (*_image_rows(door, served), *_model_rows(served))
+    rows = [replace(one, takes_basic=True) for one in _rows(door, served)]
     bare = (
         replace(row, path=row.path.removeprefix(PREFIX), is_documented=False)
         for row in rows
         if not row.path.startswith(LINKS_PATH)
     )
     return (*rows, *bare)
+
+
+def _rows(door: ImageDoor, served: ServedDoor) -> Iterator[Endpoint]:
+    yield from _image_rows(door, served)
+    yield from _model_rows(served)
 
 
 def _image_rows(door: ImageDoor, served: ServedDoor) -> Iterator[Endpoint]:
