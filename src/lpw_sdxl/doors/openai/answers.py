@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field, with_config
@@ -94,8 +95,8 @@ def write_answer(
     images: Sequence[MadeImage],
     model: str,
     link: Callable[[MadeImage], str],
-) -> ImagesAnswer:
-    """Build the answer for some images; CPU work of milliseconds each.
+) -> bytes:
+    """Write the answer for some images, an `ImagesAnswer`; CPU work of milliseconds each.
 
     Args:
         order: of the images.
@@ -104,20 +105,32 @@ def write_answer(
         link: returns the URL of an image, where the answer has URLs.
     """
     first = images[0]
-    answer: dict[str, Any] = {
+    answer = {
         "created": int(time.time()),
-        "data": [
-            {"seed": one.seed}
-            | ({"url": link(one)} if order.has_links else {"b64_json": encode(one.content)})
-            for one in images
-        ],
         "model": model,
         **describe_images(order, str(first.size), first.media_type),
         "usage": no_usage(),
+        **({"warnings": [*order.notes]} if order.notes else {}),
     }
-    if order.notes:
-        answer["warnings"] = [*order.notes]
-    return answer  # type: ignore[return-value]  # a dict that was built in parts
+    pieces = [b'{"data": [']
+    for image in images:
+        if order.has_links:
+            pieces.append(json.dumps({"url": link(image), "seed": image.seed}).encode())
+        else:
+            pieces += pieces_with_file({"seed": image.seed}, image.content)
+        pieces.append(b", ")
+    pieces[-1] = b"], " + json.dumps(answer).encode()[1:]
+    return b"".join(pieces)
+
+
+def pieces_with_file(values: Mapping[str, Any], content: bytes) -> list[bytes]:
+    """Write a JSON object that has a file in base64 as `b64_json`, and some other values.
+
+    `json` would look at each letter of the base64 for what has to be escaped, which takes 5 ms a
+    megabyte; there is nothing in it. It is left in pieces, to be copied once.
+    """
+    rest = json.dumps(values).encode()[1:]
+    return [b'{"b64_json": "', base64.b64encode(content), b'", ' + rest]
 
 
 def encode(content: bytes) -> str:

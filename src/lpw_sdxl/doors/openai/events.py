@@ -16,7 +16,7 @@ from pydantic import Field, with_config
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from lpw_sdxl.api.error_answer import ErrorAnswer
-from lpw_sdxl.doors.openai.answers import Usage, describe_images, encode, no_usage
+from lpw_sdxl.doors.openai.answers import Usage, describe_images, no_usage, pieces_with_file
 from lpw_sdxl.doors.openai.errors import write_error
 from lpw_sdxl.doors.openai.translation import ImageOrder
 from lpw_sdxl.imaging import MEDIA_TYPES
@@ -82,31 +82,35 @@ class ImageEvents:
             return None
         self._sent[index] += 1
         data = {"b64_json": preview, "partial_image_index": number}
-        return self._write("partial_image", data, index, self._size, PREVIEW_TYPE)
+        head, values = self._values("partial_image", data, index, self._size, PREVIEW_TYPE)
+        return head + json.dumps(values).encode() + b"\n\n"
 
     def image(self, image: GeneratedImage, content: bytes, index: int | None) -> bytes:
         """Write a finished image."""
         media_type = MEDIA_TYPES[image.record.request.image_format]
-        data = {"b64_json": encode(content), "seed": image.seed, "usage": no_usage()}
+        data: dict[str, Any] = {"seed": image.seed, "usage": no_usage()}
         if self._order.notes:
             data["warnings"] = [*self._order.notes]
-        return self._write("completed", data, index, str(image.size), media_type)
+        head, values = self._values("completed", data, index, str(image.size), media_type)
+        return b"".join([head, *pieces_with_file(values, content), b"\n\n"])
 
     def error(self, answer: ErrorAnswer, index: int | None) -> bytes:  # noqa: ARG002
         """Write an error, which clients raise; nothing that follows it is read."""
         return f"event: error\ndata: {json.dumps(write_error(answer))}\n\n".encode()
 
-    def _write(
+    def _values(
         self, kind: str, data: dict[str, Any], index: int | None, size: str, media_type: str
-    ) -> bytes:
-        whole = {
-            "type": f"{self._noun}.{kind}",
+    ) -> tuple[bytes, dict[str, Any]]:
+        """Build the beginning of an event and the values of its data."""
+        type_ = f"{self._noun}.{kind}"
+        values = {
+            "type": type_,
             "created_at": int(time.time()),
             **data,
             **describe_images(self._order, size, media_type),
             **({} if index is None else {"image_index": index}),
         }
-        return f"event: {whole['type']}\ndata: {json.dumps(whole)}\n\n".encode()
+        return f"event: {type_}\ndata: ".encode(), values
 
 
 def preview_interval(order: ImageOrder) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 from collections.abc import Callable
@@ -80,9 +79,9 @@ class ImageDoor:
         images = await cancel_on_disconnect(request, making)
         link = partial(self._link, request)
         if order.has_links:
-            content = _write(order, images, self.model, link)
+            content = write_answer(order, images, self.model, link)
         else:
-            content = await asyncio.to_thread(_write, order, images, self.model, link)
+            content = await asyncio.to_thread(write_answer, order, images, self.model, link)
         seeds = ", ".join(str(one.seed) for one in images)
         headers = {"x-seed": seeds, "cache-control": "no-store"}
         return Response(content, media_type=JSON, headers=headers)
@@ -148,12 +147,6 @@ def _encoding(order: ImageOrder, backend: Backend) -> Callable[[Any], bytes]:
         return encode_image(image.pixels, image.record.request.image_format, image.record, quality)
 
     return encode_smaller
-
-
-def _write(
-    order: ImageOrder, images: list[MadeImage], model: str, link: Callable[[MadeImage], str]
-) -> bytes:
-    return json.dumps(write_answer(order, images, model, link)).encode()
 
 
 def _own_url(request: Request) -> str:
