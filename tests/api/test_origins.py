@@ -24,6 +24,8 @@ OWN = {
     "capitals": ("LocalHost:3000", ("http://localhost:3000",)),
     "loopback": ("127.0.0.1:3000", ("http://127.0.0.1:3000",)),
     "loopback of IPv6": ("[::1]:3000", ("http://[::1]:3000",)),
+    "a name of a network at home": ("gpu.lan:3000", ("http://gpu.lan:3000",)),
+    "a service of compose": ("lpw:3000", ("http://lpw:3000",)),
     "behind a proxy with TLS": ("192.0.2.1", ("https://192.0.2.1",)),
 }
 STRANGE = {
@@ -56,10 +58,10 @@ def test_a_page_of_a_stranger_is_refused(host: str | None, origins: tuple[str, .
 
 
 def test_a_name_is_trusted_where_a_token_is_asked_for() -> None:
-    rebound = scope("gpu.lan:3000", "http://gpu.lan:3000")
+    rebound = scope("gpu.example.org:3000", "http://gpu.example.org:3000")
     assert Origins().refuse(rebound) is not None
     assert Origins(is_name_trusted=True).refuse(rebound) is None
-    assert Origins(is_name_trusted=True).refuse(scope("gpu.lan:3000", PAGE)) is not None
+    assert Origins(is_name_trusted=True).refuse(scope("gpu.example.org:3000", PAGE)) is not None
 
 
 def test_an_opened_origin_may_ask_and_its_neighbours_not() -> None:

@@ -7,15 +7,13 @@ as they are, and so are those of the origins that are opened.
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from contextlib import suppress
 from urllib.parse import urlsplit
 
 from lpw_sdxl.api.asgi import Scope, header_values
 from lpw_sdxl.api.origins import ANY_ORIGIN, Origins
+from lpw_sdxl.api.own_names import is_own_name
 
-OWN_ENDINGS = (".local", ".internal", ".lan", ".home.arpa", ".svc")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:[0-9]{1,5})?")
 
 
@@ -36,11 +34,4 @@ def is_own_host(scope: Scope, origins: Origins) -> bool:
         return False
     name = found[1].rstrip(".")
     opened = {urlsplit(origin).hostname for origin in origins.opened}
-    return _is_address(name) or "." not in name or name.endswith(OWN_ENDINGS) or name in opened
-
-
-def _is_address(name: str) -> bool:
-    with suppress(ValueError):
-        ipaddress.ip_address(name.strip("[]"))
-        return True
-    return False
+    return is_own_name(name) or name in opened

@@ -1,18 +1,16 @@
 """The web pages that may send requests: a browser passes them on to any server it can reach.
 
-A page's origin is ours if it is the host that the request names, by its address or as localhost. A
-name is not enough: its owner can point it to this server (DNS rebinding), which only a token
-prevents. Other origins are opened by name, and Starlette answers their preflights.
+A page's origin is ours if it is the host that the request names, by its address or by a name that
+no stranger can own. Any other name is not enough: its owner can point it to this server (DNS
+rebinding), which only a token prevents. Other origins are opened by name, and Starlette answers
+their preflights.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -21,10 +19,12 @@ from starlette.responses import Response
 from lpw_sdxl.api.asgi import Application, Scope, header_values
 from lpw_sdxl.api.dialect import NATIVE
 from lpw_sdxl.api.error_answer import ErrorAnswer
+from lpw_sdxl.api.own_names import is_own_name
 from lpw_sdxl.errors import SettingsError
 from lpw_sdxl.settings import ENVIRONMENT_PREFIX
 
 ANY_ORIGIN = "*"
+_PORT = re.compile(r":[0-9]{1,5}$")
 _SETTING = f"{ENVIRONMENT_PREFIX}CORS_ORIGINS"
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 # Of an application with a browser in it, such as capacitor://localhost; or of a file or a sandbox.
@@ -68,7 +68,8 @@ class Origins:
         if len(hosts) != 1 or not _ORIGIN.fullmatch(origin):
             return False
         host = hosts[0].decode("latin-1").lower()
-        return origin.partition("://")[2] == host and (self.is_name_trusted or _is_address(origin))
+        name = _PORT.sub("", host)
+        return origin.partition("://")[2] == host and (self.is_name_trusted or is_own_name(name))
 
 
 def read_origins(text: str) -> tuple[str, ...]:
@@ -129,13 +130,3 @@ class OriginMiddleware(CORSMiddleware):
         refusal = NATIVE.response(answer)
         refusal.headers.update(headers)
         return refusal
-
-
-def _is_address(origin: str) -> bool:
-    """Return whether an origin's host is an address or localhost, which no DNS entry can change."""
-    with contextlib.suppress(ValueError):  # raised by either: brackets around no address, or a name
-        host = urlsplit(origin).hostname
-        if host != "localhost":
-            ipaddress.ip_address(host or "")
-        return True
-    return False
