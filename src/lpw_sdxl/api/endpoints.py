@@ -112,12 +112,20 @@ class Answer:
         media_types: possible media types.
         type: the type that a JSON answer is made from.
         headers: additional headers, as the document describes them.
+        event_type: the type of the data of a stream's events; None for `type`.
     """
 
     description: str
     media_types: tuple[str, ...] = (JSON,)
     type: Any = None
     headers: JsonObject = field(default_factory=dict)
+    event_type: Any = None
+
+    @property
+    def types(self) -> Mapping[str, Any]:
+        """Return the type of each media type's content; those without one are left out."""
+        of_media = {JSON: self.type, EVENTS: self.event_type or self.type}
+        return {one: of_media[one] for one in self.media_types if of_media.get(one)}
 
 
 class Backend(Protocol):

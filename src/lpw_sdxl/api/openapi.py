@@ -99,7 +99,7 @@ class _Schemas:
     def of(cls, rows: Sequence[Endpoint]) -> _Schemas:
         """Build the schemas, with this server's limits in those of requests."""
         bodies = {row.body.type: row.body for row in rows if row.body and row.body.type}
-        answers = {str(row.answer.type): row.answer.type for row in rows if row.answer.type}
+        answers = {str(type_): type_ for row in rows for type_ in row.answer.types.values()}
         inputs: list[tuple[Any, Any, TypeAdapter[Any]]] = [
             *((type_, "validation", TypeAdapter(type_)) for type_ in bodies),
             *((name, "serialization", TypeAdapter(type_)) for name, type_ in answers.items()),
@@ -157,10 +157,11 @@ def _success(answer: Answer, schemas: _Schemas) -> JsonObject:
 
 
 def _content(answer: Answer, media_type: str, schemas: _Schemas) -> JsonObject:
+    schema = schemas.answers.get(str(answer.types.get(media_type)))
     if media_type == JSON:
-        return schemas.answers.get(str(answer.type), {"type": "object"})
-    if media_type == EVENTS and answer.type is not None:
-        return _event(schemas.answers[str(answer.type)])
+        return schema or {"type": "object"}
+    if media_type == EVENTS and schema is not None:
+        return _event(schema)
     is_text = media_type.startswith("text/")
     return {"type": "string"} if is_text else {"type": "string", "format": "binary"}
 

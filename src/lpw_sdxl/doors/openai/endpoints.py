@@ -29,6 +29,7 @@ from lpw_sdxl.api.endpoints import (
 from lpw_sdxl.doors.door import ServedDoor
 from lpw_sdxl.doors.openai.answers import ImagesAnswer
 from lpw_sdxl.doors.openai.errors import OPENAI
+from lpw_sdxl.doors.openai.events import StreamData
 from lpw_sdxl.doors.openai.fields import read_fields
 from lpw_sdxl.doors.openai.images import LINKS_PATH, ImageDoor
 from lpw_sdxl.doors.openai.models import ModelAnswer, ModelList, ServedModel
@@ -91,6 +92,7 @@ def _image_rows(door: ImageDoor, served: ServedDoor) -> Iterator[Endpoint]:
                 (JSON, EVENTS),
                 ImagesAnswer,
                 {"x-seed": _SEEDS},
+                event_type=StreamData,
             ),
             tag=TAG,
             body=Body(

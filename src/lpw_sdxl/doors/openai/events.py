@@ -52,6 +52,27 @@ class ImageEvent(TypedDict):
     warnings: NotRequired[list[str]]
 
 
+@with_config(extra="forbid")
+class ErrorData(TypedDict):
+    """An error, as every answer has it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+@with_config(extra="forbid")
+class ErrorEvent(TypedDict):
+    """An error, the last event of its image."""
+
+    error: ErrorData
+
+
+StreamData = ImageEvent | ErrorEvent
+"""The data of all events."""
+
+
 class ImageEvents:
     """The events of one stream.
 
