@@ -53,16 +53,33 @@ def split_label(text: str) -> SamplerLabel | None:
 
 
 def read_scheduler_name(value: object, info: ValidationInfo) -> object:
-    """Convert the name of a scheduler or sampler to ours, in any spelling; for pydantic.
+    """Convert the name of a scheduler or sampler to ours, for pydantic.
 
     Raises:
         PydanticCustomError: the request's family has none of this name.
+    """
+    return scheduler_of(value, info.data.get(IMPLEMENTATION_FIELD))
+
+
+def read_schedule_type_name(value: object, info: ValidationInfo) -> object:
+    """Convert the name of a schedule type to ours, for pydantic.
+
+    Raises:
+        PydanticCustomError: the request's family has none of this name.
+    """
+    return schedule_type_of(value, info.data.get(IMPLEMENTATION_FIELD))
+
+
+def scheduler_of(value: object, family: SamplerImplementation | None) -> object:
+    """Convert the name of a family's scheduler or sampler to ours, in any spelling.
+
+    Raises:
+        PydanticCustomError: the family has none of this name.
     """
     if value is None:
         return None
     if not isinstance(value, str):
         value = ""  # is explained like an unknown name; the union would name all its members
-    family = info.data.get(IMPLEMENTATION_FIELD)
     if family is SamplerImplementation.K_DIFFUSION:
         label = split_label(value)
         if label is None:
@@ -87,18 +104,18 @@ def read_scheduler_name(value: object, info: ValidationInfo) -> object:
     return read_scheduler(value)
 
 
-def read_schedule_type_name(value: object, info: ValidationInfo) -> object:
-    """Convert the name of a schedule type to ours, in any spelling; for pydantic.
+def schedule_type_of(value: object, family: SamplerImplementation | None) -> object:
+    """Convert the name of a family's schedule type to ours, in any spelling.
 
     Raises:
-        PydanticCustomError: the request's family has none of this name.
+        PydanticCustomError: the family has none of this name.
     """
     if value is None:
         return None
     if not isinstance(value, str):
         value = ""
     here, there = find_schedule_type(value), find_sigma_schedule_type(value)
-    if info.data.get(IMPLEMENTATION_FIELD) is SamplerImplementation.K_DIFFUSION:
+    if family is SamplerImplementation.K_DIFFUSION:
         if there is None and here is not None:
             raise _of_other_family(here, "schedule types", SamplerImplementation.DIFFUSERS)
         return read_sigma_schedule_type(value)

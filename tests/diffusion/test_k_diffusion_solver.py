@@ -13,7 +13,7 @@ from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator
 from lpw_sdxl.diffusion.solver import Solver
 from lpw_sdxl.diffusion.start import InpaintingStart, MaskedStart, NoiseStart, PictureStart, Start
 from lpw_sdxl.sampler_table import SAMPLERS, SamplerName
-from lpw_sdxl.sampling.course import make_course
+from lpw_sdxl.sampling.course import make_course, steps_back
 from lpw_sdxl.sampling.model_sigmas import ModelSigmas
 from lpw_sdxl.sampling.noise_generators import Variation
 from lpw_sdxl.sampling.prediction import scale_input
@@ -43,7 +43,7 @@ def plan_of(
 ) -> KDiffusionPlan:
     course = make_course(sampler, SigmaScheduleType.AUTOMATIC, steps, SDXL)
     if strength is not None:
-        course = course.late(strength)
+        course = course.late(steps_back(strength, steps))
     choice = NoiseChoice(source, SEED, **noise)
     rehearsal = rehearse(course, choice.eta)
     timesteps = rehearsal.timesteps(SDXL, rounding)

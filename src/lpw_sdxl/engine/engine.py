@@ -225,9 +225,7 @@ class Engine:
                     taken.files,
                 )
                 job.picture = taken.picture
-                job.noise = taken.spec.plan.open_noise(self.pipeline.device, self._drawers.ask)
-                if job.noise is not None:
-                    self._drawers.ask(job.noise)
+                self._open_noise(job)
                 self._loop.queue.put(job)
             tracked.accept(job)
             if listener is not None:
@@ -238,6 +236,14 @@ class Engine:
             if surroundings is None:
                 return image
             return await work_on_pictures(partial(image.put_into, surroundings), self._paster)
+
+    def _open_noise(self, job: Job) -> None:
+        """Begin a job's noise, and have the start of each pass drawn ahead."""
+        for index, one in enumerate(job.spec.passes):
+            noise = one.plan.open_noise(self.pipeline.device, self._drawers.ask)
+            job.noises[index] = noise
+            if noise is not None:
+                self._drawers.ask(noise)
 
     def decide(self, request: GenerationRequest) -> JobSpec:
         """Check a request against all limits and fill in its defaults.

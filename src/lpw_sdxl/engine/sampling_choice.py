@@ -18,8 +18,8 @@ from lpw_sdxl.diffusion.solver import SolverPlan
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.sampler_names import SamplerLabel, split_label
 from lpw_sdxl.sampler_table import SAMPLERS, SamplerName
-from lpw_sdxl.sampling.course import Course, make_course
-from lpw_sdxl.sampling.model_sigmas import ModelSigmas
+from lpw_sdxl.sampling.course import Course, make_course, steps_back, steps_for
+from lpw_sdxl.sampling.model_sigmas import TRAINED_TIMESTEPS, ModelSigmas
 from lpw_sdxl.sampling.noise_generators import Variation
 from lpw_sdxl.sampling.rehearsal import Rehearsal, rehearse
 from lpw_sdxl.sampling_options import (
@@ -88,6 +88,25 @@ class SamplingChooser:
             return self._choose_sampler(request, size, seed)
         return self._choose_scheduler(request, size, seed)
 
+    def choose_second(
+        self, request: GenerationRequest, size: ImageSize, seed: int, variation_seed: int | None
+    ) -> SamplingChoice:
+        """Decide the sampler of a second pass.
+
+        Args:
+            request: of the second pass: its steps, strength, scheduler and schedule type are those
+                of `hires`.
+            size: of the second pass, pixels.
+            seed: of the image.
+            variation_seed: of the first pass.
+
+        Raises:
+            InvalidRequestError: as `choose`; the error names a field of `hires`.
+        """
+        if request.sampler_implementation is SamplerImplementation.K_DIFFUSION:
+            return self._choose_sampler(request, size, seed, variation_seed, is_second=True)
+        return self._choose_scheduler(request, size, seed, is_second=True)
+
     def count_steps(self, request: GenerationRequest | InspectionRequest, steps: int) -> int:
         """Count the steps of a prompt's schedule, as A1111 does: a second-order sampler has two.
 
@@ -123,13 +142,13 @@ class SamplingChooser:
         return self.own_scheduler if request.scheduler is None else SchedulerName(request.scheduler)
 
     def _choose_scheduler(
-        self, request: GenerationRequest, size: ImageSize, seed: int
+        self, request: GenerationRequest, size: ImageSize, seed: int, *, is_second: bool = False
     ) -> SamplingChoice:
         scheduler, steps = self._scheduler_of(request), request.num_inference_steps
         check_scheduler(scheduler, self._config, steps)
         wanted = None if request.schedule_type is None else ScheduleType(request.schedule_type)
         schedule_type = choose_schedule_type(scheduler, wanted, self._config)
-        strength = None if request.image is None else request.strength
+        strength = request.strength if is_second or request.image is not None else None
         plan = DiffusersPlan(
             scheduler, self._config, steps, size, seed, schedule_type, strength=strength
         )
@@ -142,7 +161,13 @@ class SamplingChooser:
         return SamplingChoice(plan, scheduler, schedule_type)
 
     def _choose_sampler(
-        self, request: GenerationRequest, size: ImageSize, seed: int
+        self,
+        request: GenerationRequest,
+        size: ImageSize,
+        seed: int,
+        variation_seed: int | None = None,
+        *,
+        is_second: bool = False,
     ) -> SamplingChoice:
         sampler, schedule_type = self._sampler_of(request)
         if request.eta is not None and SAMPLERS[sampler].eta is None:
@@ -151,13 +176,16 @@ class SamplingChooser:
                 " right",
                 field="eta",
             )
-        strength = None if request.image is None else request.strength
-        plotted = self._plot(
-            sampler, schedule_type, request.num_inference_steps, strength, request.eta
-        )
+        steps, back = request.num_inference_steps, None
+        if is_second:
+            # All of its steps are taken: they are the end of a longer course.
+            back, steps = steps - 1, _whole_course(request)
+        elif request.image is not None:
+            back = steps_back(request.strength, steps)
+        plotted = self._plot(sampler, schedule_type, steps, back, request.eta)
         if not plotted.rehearsal.calls:
             raise _no_step(request, sampler)
-        variation_seed = request.variation_seed
+        variation_seed = request.variation_seed if variation_seed is None else variation_seed
         if request.variation_strength and variation_seed is None:
             variation_seed = secrets.randbits(DRAWN_SEED_BITS)
         noise = NoiseChoice(
@@ -178,7 +206,7 @@ class SamplingChooser:
             noise,
             size,
             plotted.course.steps_left,
-            enters_late=strength is not None,
+            enters_late=back is not None,
         )
         return SamplingChoice(plan, sampler, schedule_type, variation_seed)
 
@@ -205,14 +233,14 @@ class SamplingChooser:
         sampler: SamplerName,
         schedule_type: SigmaScheduleType | None,
         steps: int,
-        strength: float | None,
+        back: int | None,
         eta: float | None,
     ) -> _Plotted:
         course = make_course(
             sampler, schedule_type or SigmaScheduleType.AUTOMATIC, steps, self._sigmas
         )
-        if strength is not None:
-            course = course.late(strength)
+        if back is not None:
+            course = course.late(back)
         with torch.inference_mode():
             return _Plotted(course, rehearse(course, eta))
 
@@ -252,6 +280,24 @@ def _choose_sigma_type(
             )
         return None
     return recipe.automatic if wanted is named is None else chosen
+
+
+def _whole_course(request: GenerationRequest) -> int:
+    """Count the steps of the course whose end a second pass takes.
+
+    Raises:
+        InvalidRequestError: the strength is 0, or so small that they are too many.
+    """
+    taken = request.num_inference_steps
+    whole = steps_for(request.strength, taken) if request.strength else math.inf
+    if whole > TRAINED_TIMESTEPS:
+        raise InvalidRequestError(
+            f"strength is {request.strength:g}, and {taken} steps would be the end of more than"
+            f" {TRAINED_TIMESTEPS}; at least {math.ceil(1000 * taken / TRAINED_TIMESTEPS) / 1000:g}"
+            " would be right",
+            field="strength",
+        )
+    return int(whole)
 
 
 def _no_step(request: GenerationRequest, sampler: SamplerName) -> InvalidRequestError:
