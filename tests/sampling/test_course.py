@@ -30,11 +30,10 @@ def test_a_picture_takes_the_steps_that_a1111_takes(strength: float, calls: int)
 
 @pytest.mark.parametrize(("strength", "steps"), [(0.75, 15), (0.0, 0), (1.0, 19)])
 def test_a_picture_takes_t_steps_by_timesteps(strength: float, steps: int) -> None:
-    assert rehearse(course_of(SamplerName.DDIM).late(steps_back(strength, 20))).calls == steps
-    assert rehearse(course_of(SamplerName.UNIPC).late(steps_back(strength, 20))).calls == steps
-    assert rehearse(course_of(SamplerName.PLMS).late(steps_back(strength, 20))).calls == (
-        steps and steps + 1
-    )
+    back = steps_back(strength, 20)
+    assert rehearse(course_of(SamplerName.DDIM).late(back)).calls == steps
+    assert rehearse(course_of(SamplerName.UNIPC).late(back)).calls == steps
+    assert rehearse(course_of(SamplerName.PLMS).late(back)).calls == (steps and steps + 1)
 
 
 @pytest.mark.parametrize("sampler", BY_SIGMAS)

@@ -67,9 +67,9 @@ def check_second_size(
     Raises:
         InvalidRequestError: naming a field of `hires`.
     """
-    size = enlargement.size
-    for name, side in size._asdict().items():
-        field = f"hires.{name if getattr(second, name) is not None else 'scale'}"
+    given = [name for name in ImageSize._fields if getattr(second, name) is not None]
+    for name, side in enlargement.size._asdict().items():
+        field = f"hires.{name if name in given else [*given, 'scale'][0]}"
         limit, own = getattr(most, name), getattr(first, name)
         if max(side, getattr(enlargement.covering, name)) > limit:
             raise InvalidRequestError(
@@ -93,8 +93,8 @@ def named_as_second(second: SecondPass) -> Iterator[None]:
     try:
         yield
     except RequestError as error:
-        named = _FIELDS.get(error.field or "")
-        if named is not None and getattr(second, named.partition(".")[2], None):
+        named = _FIELDS.get(error.field or "", "")
+        if named == _FIELDS["strength"] or getattr(second, named.partition(".")[2], None):
             error.field = named
         raise
 
