@@ -26,6 +26,7 @@ from diffusers import StableDiffusionXLPipeline
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator
 from lpw_sdxl.diffusion.schedulers import make_scheduler
 from lpw_sdxl.engine import Engine
+from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import Settings
 
@@ -67,7 +68,9 @@ def stock(
         spec = engine.decide(request)
         [embeds] = engine.pipeline.prompt_encoder.encode_many(spec.prompts.pairs)
         pipeline.scheduler = make_scheduler(
-            spec.record.scheduler, engine.pipeline.scheduler_config, request.num_inference_steps
+            SchedulerName(spec.record.scheduler),
+            engine.pipeline.scheduler_config,
+            request.num_inference_steps,
         )
         generator = seeded_generator(spec.record.seed)
         pipeline(

@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -248,15 +249,17 @@ def _code(text: str) -> str:
 
 def _takes(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     """Describe what a field's JSON schema takes, beside null."""
-    (schema,) = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
-    if "$ref" in schema:
-        return _choices(definitions[schema["$ref"].rpartition("/")[2]]["enum"])
+    kinds = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
+    names = [one["$ref"].rpartition("/")[2] for one in kinds if "$ref" in one]
+    if names:
+        return _choices([*dict.fromkeys(chain(*(definitions[name]["enum"] for name in names)))])
+    (schema,) = kinds
     limits = [f"{text} {schema[limit]}" for limit, text in LIMITS.items() if limit in schema]
     return " ".join([schema["type"], *limits])
 
 
 def _choices(values: Sequence[str]) -> str:
-    return _codes(values) if len(values) <= SHOWN_CHOICES else "a name of the table below"
+    return _codes(values) if len(values) <= SHOWN_CHOICES else "a name of the tables below"
 
 
 def _shown(default: object) -> str:

@@ -11,7 +11,7 @@ import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -143,8 +143,9 @@ class Injector:
     def _denoising(self, **arguments: Any) -> Denoising:
         """Begin a real run, and put the fault between it and its scheduler."""
         denoising = Denoising(**arguments)
-        seed = arguments["seed"]
-        scheduler: Any = denoising._scheduler
+        plan: Any = arguments["plan"]
+        seed, solver = plan.seed, cast("Any", denoising._solver)
+        scheduler: Any = solver._scheduler
         step = scheduler.step
 
         def strike_or_step(prediction: Any, timestep: Any, *more: Any, **keywords: Any) -> Any:

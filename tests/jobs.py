@@ -11,6 +11,7 @@ from lpw_sdxl.conditioning.chunking import TokenChunks
 from lpw_sdxl.conditioning.read_prompts import ReadPrompts, ReadText
 from lpw_sdxl.conditioning.read_schedule import ReadSchedule
 from lpw_sdxl.conditioning.windows import Window
+from lpw_sdxl.diffusion.diffusers_solver import DiffusersPlan
 from lpw_sdxl.engine.job import Job, JobSpec, Listener
 from lpw_sdxl.imaging import ImageRecord, PictureUse
 from lpw_sdxl.prompt import PromptStyle
@@ -48,6 +49,8 @@ def make_job(
     )
     record = ImageRecord(request, 1, size, request.scheduler or SchedulerName.EULER, "demo", "0")
     record = replace(record, picture=picture)
-    calls = steps if picture is None else int(steps * request.strength)
-    spec = JobSpec(record, ReadSchedule.constant(ONE_TOKEN, calls), calls)
+    strength = None if picture is None else request.strength
+    scheduler = SchedulerName(record.scheduler)
+    plan = DiffusersPlan(scheduler, {}, steps, size, 1, strength=strength)
+    spec = JobSpec(record, ReadSchedule.constant(ONE_TOKEN, plan.calls), plan)
     return Job(spec, time.monotonic(), time_limit_s, listener)

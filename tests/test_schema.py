@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from lpw_sdxl.errors import InvalidRequestError
-from lpw_sdxl.request_limits import RequestLimits
+from lpw_sdxl.request_limits import RequestLimits, check_limits
 from lpw_sdxl.request_reading import parse_batch, parse_info, parse_inspection, parse_request
+from lpw_sdxl.sampler_table import SamplerName
+from lpw_sdxl.sampling_options import SigmaScheduleType
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference
@@ -100,7 +103,7 @@ REFUSED = {
     "schedule type of A1111": (
         {"prompt": "a", "schedule_type": "Karras"},
         "schedule_type",
-        "known",
+        "with sampler_implementation 'k_diffusion' it would be right",
     ),
     "schedule type as number": ({"prompt": "a", "schedule_type": 1}, "schedule_type", "'linspace'"),
     "empty schedule type": ({"prompt": "a", "schedule_type": ""}, "schedule_type", "known are"),
@@ -171,6 +174,13 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "seed": None,
         "scheduler": None,
         "schedule_type": None,
+        "sampler_implementation": "diffusers",
+        "eta": None,
+        "noise_source": None,
+        "timestep_rounding": None,
+        "eta_noise_seed_delta": 0,
+        "variation_seed": None,
+        "variation_strength": 0.0,
         "prompt_style": "lpw",
         "clip_skip": None,
         "loras": [],
@@ -266,13 +276,12 @@ def test_a_scheduler_is_known_by_the_names_that_people_use(spelling: str, name: 
 # ComfyUI's (SAMPLER_NAMES of its comfy/samplers.py) and A1111's, but for those above.
 OTHER_SAMPLERS = [
     "euler_cfg_pp", "euler_ancestral_cfg_pp", "heunpp2", "exp_heun_2_x0", "exp_heun_2_x0_sde",
-    "dpm_2", "dpm_2_ancestral", "dpm_fast", "dpm_adaptive", "dpmpp_2s_ancestral",
-    "dpmpp_2s_ancestral_cfg_pp", "dpmpp_2m_cfg_pp", "dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu",
+    "dpm_fast", "dpm_adaptive",
+    "dpmpp_2s_ancestral_cfg_pp", "dpmpp_2m_cfg_pp", "dpmpp_2m_sde_heun_gpu",
     "ddpm", "ipndm", "ipndm_v", "deis", "res_multistep", "res_multistep_cfg_pp",
     "res_multistep_ancestral", "res_multistep_ancestral_cfg_pp", "gradient_estimation",
     "gradient_estimation_cfg_pp", "er_sde", "seeds_2", "seeds_3", "sa_solver", "sa_solver_pece",
-    "uni_pc_bh2", "DPM++ 2M SDE Heun", "DPM++ 2S a", "DPM fast", "DPM2", "DPM2 a", "Restart",
-    "DDIM CFG++", "PLMS",
+    "uni_pc_bh2", "DPM fast", "DDIM CFG++",
 ]  # fmt: skip
 
 
@@ -283,13 +292,85 @@ def test_a_sampler_that_is_not_served_is_refused_with_those_that_are(name: str) 
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "dpm_2", "dpm_2_ancestral", "dpmpp_2s_ancestral", "dpmpp_2m_sde_heun",
+        "DPM++ 2M SDE Heun", "DPM++ 2S a", "DPM2", "DPM2 a", "Restart", "PLMS",
+    ],
+)  # fmt: skip
+def test_a_sampler_of_the_other_family_is_refused_with_that_family(name: str) -> None:
+    fields = {"prompt": "a", "scheduler": name}
+    with pytest.raises(InvalidRequestError, match="with sampler_implementation 'k_diffusion'"):
+        parse_request(json.dumps(fields), LIMITS)
+    fields["sampler_implementation"] = "k_diffusion"
+    assert isinstance(parse_request(json.dumps(fields), LIMITS).scheduler, SamplerName)
+
+
+@pytest.mark.parametrize(
+    ("name", "type_", "expected"),
+    [
+        ("euler", None, (SamplerName.EULER, None)),
+        ("dpmpp_2m", "karras", (SamplerName.DPMPP_2M, SigmaScheduleType.KARRAS)),
+        ("DPM++ 2M Karras", None, (SchedulerName.DPMPP_2M_KARRAS, None)),
+        ("k_dpmpp_2m_ka", None, (SchedulerName.DPMPP_2M_KARRAS, None)),
+        (None, "sgm_uniform", (None, SigmaScheduleType.SGM_UNIFORM)),
+    ],
+)
+def test_with_k_diffusion_names_are_a1111s(name: Any, type_: Any, expected: Any) -> None:
+    fields = {"scheduler": name, "schedule_type": type_, "sampler_implementation": "k_diffusion"}
+    request = parse_request(json.dumps({"prompt": "a"} | fields), LIMITS)
+    assert (request.scheduler, request.schedule_type) == expected
+    assert (type(request.scheduler), type(request.schedule_type)) == tuple(map(type, expected))
+    assert GenerationRequest.model_validate_json(request.model_dump_json()) == request
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "part"),
+    [
+        ({"scheduler": "TCD"}, "scheduler", "sampler_implementation 'diffusers'"),
+        ({"scheduler": "DPM fast"}, "scheduler", "is not served"),
+        ({"scheduler": "Euler Karras"}, "scheduler", "with schedule_type 'Karras'"),
+        ({"schedule_type": "trailing"}, "schedule_type", "sampler_implementation 'diffusers'"),
+        ({"schedule_type": "Karas"}, "schedule_type", "did you mean 'Karras'?"),
+        ({"eta": 1.1}, "eta", "at most 1"),
+        ({"noise_source": "gpu"}, "noise_source", "'cpu' or 'nv'"),
+        ({"timestep_rounding": "floor"}, "timestep_rounding", "'interpolate' or 'nearest'"),
+        ({"variation_seed": 3}, "variation_seed", "where variation_strength is 0"),
+    ],
+)
+def test_a_bad_choice_of_k_diffusion_is_refused(fields: Any, field: str, part: str) -> None:
+    body = {"prompt": "a", "sampler_implementation": "k_diffusion"} | fields
+    with pytest.raises(InvalidRequestError, match=re.escape(part)) as refusal:
+        check_limits(parse_request(json.dumps(body), LIMITS), LIMITS)
+    assert refusal.value.field == field
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"eta": 0.5},
+        {"noise_source": "cpu"},
+        {"timestep_rounding": "nearest"},
+        {"eta_noise_seed_delta": 31337},
+        {"variation_strength": 0.1},
+    ],
+)
+def test_what_is_about_k_diffusion_is_refused_without_it(fields: Any) -> None:
+    text = json.dumps({"prompt": "a"} | fields)
+    with pytest.raises(
+        InvalidRequestError, match="is about the samplers of k-diffusion"
+    ) as refusal:
+        check_limits(parse_request(text, LIMITS), LIMITS)
+    assert refusal.value.field in fields
+
+
+@pytest.mark.parametrize(
     ("name", "nearest"),
     [
         ("dpmpp_2m_sde_heun_gpu", "DPM++ 2M SDE"),
         ("dpmpp_2m_cfg_pp", "DPM++ 2M"),
         ("uni_pc_bh2", "UniPC"),
         ("heunpp2", "Heun"),
-        ("PLMS", "LMS"),
     ],
 )
 def test_a_sampler_that_is_not_served_is_refused_with_the_nearest(name: str, nearest: str) -> None:

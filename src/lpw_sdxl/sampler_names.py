@@ -55,8 +55,10 @@ def read_scheduler_name(value: object, info: ValidationInfo) -> object:
     Raises:
         PydanticCustomError: the request's family has none of this name.
     """
+    if value is None:
+        return None
     if not isinstance(value, str):
-        return value
+        value = ""  # is explained like an unknown name; the union would name all its members
     family = info.data.get(IMPLEMENTATION_FIELD)
     if family is SamplerImplementation.K_DIFFUSION:
         label = split_label(value)
@@ -88,8 +90,10 @@ def read_schedule_type_name(value: object, info: ValidationInfo) -> object:
     Raises:
         PydanticCustomError: the request's family has none of this name.
     """
+    if value is None:
+        return None
     if not isinstance(value, str):
-        return value
+        value = ""
     here, there = find_schedule_type(value), find_sigma_schedule_type(value)
     if info.data.get(IMPLEMENTATION_FIELD) is SamplerImplementation.K_DIFFUSION:
         if there is None and here is not None:

@@ -200,7 +200,7 @@ class GenerationRequest(BaseModel):
     )
     eta_noise_seed_delta: SeedDelta = Field(
         default=0,
-        description="Of k_diffusion: added to the seed for all noise but the start's; A1111's ENSD.",
+        description="Of k_diffusion: added to the seed, but for the start's noise; A1111's ENSD.",
     )
     variation_seed: Annotated[Seed | None, AfterValidator(_none_for_minus_1)] = Field(
         default=None,

@@ -12,8 +12,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from lpw_sdxl.conditioning.assembly import Conditioning
 from lpw_sdxl.conditioning.scheduled import ScheduledConditioning
+from lpw_sdxl.diffusion.diffusers_solver import DiffusersPlan
 from lpw_sdxl.diffusion.pipeline import Pipeline
-from lpw_sdxl.diffusion.schedulers import make_scheduler
+from lpw_sdxl.diffusion.solver import SolverPlan
 from lpw_sdxl.diffusion.step import Denoising, Guidance
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import ImageSize
@@ -63,6 +64,8 @@ def make_denoising(stock_unet: Any) -> MakeDenoising:
         seed: int = 0,
         steps: int = 4,
         scheduler: SchedulerName = SchedulerName.EULER,
+        strength: float | None = None,
+        plan: SolverPlan | None = None,
         **options: Any,
     ) -> Denoising:
         drawn = torch.Generator().manual_seed(seed)
@@ -76,9 +79,7 @@ def make_denoising(stock_unet: Any) -> MakeDenoising:
         return Denoising(
             conditioning=ScheduledConditioning.constant(conditioning),
             guidance=guidance,
-            scheduler=make_scheduler(scheduler, betas, steps),
-            size=size,
-            seed=seed,
+            plan=plan or DiffusersPlan(scheduler, betas, steps, size, seed, strength=strength),
             **{"device": CPU, **options},
         )
 

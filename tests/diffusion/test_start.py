@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import torch
 
+from lpw_sdxl.diffusion.diffusers_solver import DiffusersSolver, SchedulerEntry
 from lpw_sdxl.diffusion.encoder import LatentDistribution
-from lpw_sdxl.diffusion.noise import StepResult
+from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator
 from lpw_sdxl.diffusion.schedulers import begin_at, make_scheduler, unet_calls
 from lpw_sdxl.diffusion.start import (
     Beginning,
-    Entry,
+    Draws,
     InpaintingStart,
     KeptPicture,
     MaskedStart,
@@ -21,7 +22,7 @@ from lpw_sdxl.diffusion.start import (
     fill_mask,
 )
 from lpw_sdxl.scheduler_table import SchedulerName
-from lpw_sdxl.schema import MaskedContent
+from lpw_sdxl.schema import ImageSize, MaskedContent
 from stock_schedulers import STOCK_SCHEDULERS, stock_scheduler
 
 CONFIG: dict[str, Any] = {
@@ -35,6 +36,7 @@ CONFIG: dict[str, Any] = {
     "timestep_spacing": "leading",
 }
 SHAPE = (1, 4, 6, 5)
+SIZE = ImageSize(48, 40)
 STEPS = 8
 
 
@@ -63,16 +65,16 @@ class Drawings:
         return 3 - len(self._left)
 
 
-def enter(strength: float, name: SchedulerName = SchedulerName.EULER) -> Entry:
+def enter(strength: float, name: SchedulerName = SchedulerName.EULER) -> SchedulerEntry:
     scheduler = make_scheduler(name, CONFIG, STEPS)
     index = len(scheduler.timesteps) - unet_calls(name, STEPS, strength)
     begin_at(scheduler, index)
-    return Entry(scheduler, index)
+    return SchedulerEntry(scheduler, index)
 
 
 def begin(start: Start, strength: float) -> tuple[Beginning, int]:
     drawings = Drawings()
-    return start.begin(enter(strength), drawings), drawings.count
+    return start.begin(enter(strength), Draws(drawings, drawings)), drawings.count
 
 
 def noised(latents: torch.Tensor, noise: torch.Tensor, strength: float) -> torch.Tensor:
@@ -172,37 +174,30 @@ def test_filling_changes_no_latents_of_the_caller() -> None:
 @pytest.mark.parametrize("name", [name for name in SchedulerName if name in STOCK_SCHEDULERS])
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_noise_is_added_as_diffusers_adds_it(name: SchedulerName, strength: float) -> None:
-    """Before the first step, and for the kept part before each other one."""
+    """Before the first step, and for the kept part after each other one but the last."""
     entry = enter(strength, name)
     theirs = stock_scheduler(name, CONFIG, 0)
     theirs.set_timesteps(STEPS)
     begin_at(theirs, entry.index)
-    kept = KeptPicture(FIRST, SECOND, MASK)
-    stepped = StepResult(THIRD, THIRD)
-    ours: Any = entry.scheduler
+    expected = theirs.add_noise(FIRST, SECOND, theirs.timesteps[entry.index : entry.index + 1])
+    torch.testing.assert_close(entry.add(FIRST, SECOND), expected)
+    solver = DiffusersSolver(entry, MaskedStart(PICTURE, MASK), SIZE, 3, torch.device("cpu"))
+    generator = seeded_generator(3)
+    sampled, noise = PICTURE.sample(draw_noise(SIZE, generator)), draw_noise(SIZE, generator)
+    kept = ~MASK.expand(SHAPE)
     for index in range(entry.index, len(theirs.timesteps)):
-        timestep = theirs.timesteps[index : index + 1]
-        expected = theirs.add_noise(FIRST, SECOND, timestep)
-        put_back = kept.put_back(stepped, ours, ours.timesteps[index]).latents
-        torch.testing.assert_close(put_back, torch.where(MASK, THIRD, expected))
-        if index == entry.index:
-            torch.testing.assert_close(entry.add(FIRST, SECOND), expected)
-        for scheduler in (ours, theirs):
-            scheduler.scale_model_input(THIRD, timestep[0])
-            scheduler.step(THIRD, timestep[0], THIRD)
+        theirs.scale_model_input(THIRD, theirs.timesteps[index])
+        theirs.step(THIRD, theirs.timesteps[index], THIRD)
+        solver.model_input()
+        solver.advance(THIRD)
+        upcoming = theirs.timesteps[index + 1 : index + 2]
+        expected = theirs.add_noise(sampled, noise, upcoming) if len(upcoming) else sampled
+        torch.testing.assert_close(solver.latents[kept], expected[kept])
+        assert torch.equal(solver.denoised[kept], sampled[kept])
+        assert not torch.isclose(solver.denoised[~kept], sampled[~kept]).all()
 
 
-def test_after_the_last_step_the_kept_part_is_the_picture_itself() -> None:
-    stepped = StepResult(SECOND, THIRD)
-    scheduler = enter(0.5).scheduler
-    result = KeptPicture(FIRST, SECOND, MASK).put_back(stepped, scheduler, None)
-    assert torch.equal(result.latents, torch.where(MASK, SECOND, FIRST))
-    assert torch.equal(result.denoised, torch.where(MASK, THIRD, FIRST))
-
-
-def test_what_is_expected_of_the_kept_part_is_the_picture_itself() -> None:
-    entry = enter(0.5)
-    result = KeptPicture(FIRST, SECOND, MASK).put_back(
-        StepResult(SECOND, THIRD), entry.scheduler, entry.scheduler.timesteps[entry.index]
-    )
-    assert torch.equal(result.denoised, torch.where(MASK, THIRD, FIRST))
+def test_a_kept_picture_is_put_back_where_the_mask_is_false() -> None:
+    kept = KeptPicture(FIRST, SECOND, MASK)
+    assert torch.equal(kept.put_back(SECOND), torch.where(MASK, SECOND, FIRST))
+    assert torch.equal(kept.put_back(SECOND, THIRD), torch.where(MASK, SECOND, THIRD))

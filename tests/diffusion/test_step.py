@@ -133,13 +133,13 @@ def test_a_job_that_enters_late_takes_the_last_timesteps(
 ) -> None:
     whole = make_denoising(scheduler=name, steps=4, size=SIZE)
     calls = unet_calls(name, 4, 0.5)
-    denoising = make_denoising(scheduler=name, steps=4, size=SIZE, start=start, unet_calls=calls)
+    denoising = make_denoising(scheduler=name, steps=4, size=SIZE, start=start, strength=0.5)
     timesteps = []
     while not denoising.is_done:
         timesteps.append(denoising.timestep)
         advance(denoising)
     assert denoising.unet_calls == denoising.unet_calls_done == len(timesteps) == calls
-    assert timesteps == [*whole._scheduler.timesteps][-calls:]
+    assert timesteps == [*whole._solver._scheduler.timesteps][-calls:]
     assert denoising.latents.isfinite().all()
 
 
@@ -186,11 +186,10 @@ def test_no_start_waits_for_the_device(
         "an inpainting model": InpaintingStart(meta, mask, meta, MaskedContent.LATENT_NOISE),
     }
     device, rows = torch.device("meta"), ROWS.to("meta")
-    calls = unet_calls(name, 4, 0.75)
     with guarded_against_waiting() as guard:
         guard()
         denoising = make_denoising(
-            scheduler=name, size=SIZE, start=on_meta[start], unet_calls=calls, device=device
+            scheduler=name, size=SIZE, start=on_meta[start], strength=0.75, device=device
         )
         while not denoising.is_done:
             denoising.rows()

@@ -16,9 +16,9 @@ from lpw_sdxl.conditioning.assembly import Conditioning
 from lpw_sdxl.conditioning.scheduled import ScheduledConditioning
 from lpw_sdxl.diffusion.decoder import Decoder
 from lpw_sdxl.diffusion.denoiser import Denoiser
+from lpw_sdxl.diffusion.diffusers_solver import DiffusersPlan
 from lpw_sdxl.diffusion.encoder import Encoder
 from lpw_sdxl.diffusion.pipeline import Pipeline
-from lpw_sdxl.diffusion.schedulers import make_scheduler, unet_calls
 from lpw_sdxl.diffusion.start_encoder import StartEncoder, StartPicture
 from lpw_sdxl.diffusion.step import Denoising, Guidance
 from lpw_sdxl.scheduler_table import SchedulerName
@@ -70,12 +70,16 @@ class Model:
         return Denoising(
             conditioning=ScheduledConditioning.constant(conditioning or self.conditioning),
             guidance=Guidance(guidance),
-            scheduler=make_scheduler(scheduler, self.config, STEPS),
-            size=size if picture is None else picture.size,
-            seed=seed,
+            plan=DiffusersPlan(
+                scheduler,
+                self.config,
+                STEPS,
+                size if picture is None else picture.size,
+                seed,
+                strength=strength,
+            ),
             device=CPU,
             start=start.make(),
-            unet_calls=unet_calls(scheduler, STEPS, strength),
         )
 
     def draw(self, group: Sequence[Denoising]) -> list[Pixels]:

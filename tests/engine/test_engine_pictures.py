@@ -298,7 +298,7 @@ async def test_progress_counts_the_calls_that_the_strength_leaves(
         strength=strength, scheduler=scheduler, num_inference_steps=10, request_id="mine"
     )
     spec = engine.decide(wanted)
-    assert (spec.steps, spec.unet_calls) == (steps, calls)
+    assert (spec.plan.steps, spec.plan.calls) == (steps, calls)
     reported: list[ImageProgress] = []
     seen: list[tuple[int, int]] = []
 

@@ -9,6 +9,11 @@ from lpw_sdxl.schema import LATENT_SCALE, ImageSize
 LATENT_CHANNELS = 4
 
 
+def latents_shape(size: ImageSize) -> tuple[int, int, int, int]:
+    """Return the shape of one image's latents, `(1, 4, height/8, width/8)`."""
+    return 1, LATENT_CHANNELS, size.height // LATENT_SCALE, size.width // LATENT_SCALE
+
+
 def seeded_generator(seed: int) -> torch.Generator:
     """Create an image's own random generator.
 
@@ -24,8 +29,7 @@ def draw_noise(size: ImageSize, generator: torch.Generator) -> torch.Tensor:
     Returns:
         float32 on the CPU, `[1, 4, height/8, width/8]`, unit variance.
     """
-    shape = (1, LATENT_CHANNELS, size.height // LATENT_SCALE, size.width // LATENT_SCALE)
-    return torch.randn(shape, generator=generator, dtype=torch.float32)
+    return torch.randn(latents_shape(size), generator=generator, dtype=torch.float32)
 
 
 def size_embedding(size: ImageSize) -> torch.Tensor:

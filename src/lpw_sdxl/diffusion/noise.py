@@ -139,6 +139,9 @@ class _CopyDrawnNoise(TorchFunctionMode):
 
 def copy_to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Copy a tensor from the CPU to a device without waiting."""
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    return pin_for(tensor, device).to(device, non_blocking=True)
+
+
+def pin_for(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Put a tensor of the CPU where it can be copied to a device without waiting."""
+    return tensor.pin_memory() if device.type == "cuda" else tensor

@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 import diffusers
 import torch
 
-from lpw_sdxl.diffusion.solvers import LMSScheduler, UniPCScheduler
+from lpw_sdxl.diffusion.quick_schedulers import LMSScheduler, UniPCScheduler
 from lpw_sdxl.errors import ModelError
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SCHEDULERS, SchedulerName, find_scheduler

@@ -1,50 +1,60 @@
 """What a job denoises: noise, a noised picture, or a picture of which a part is repainted.
 
-Everything random comes from the job's own noise, drawn in the order in which Diffusers' pipelines
-draw it, so that a seed gives the pictures that it gives there. Encoding pictures is not done here.
+Everything random comes from the job's own noise. It is drawn in the order in which Diffusers'
+pipelines draw it, so that with Diffusers' schedulers a seed gives the pictures that it gives there.
+Encoding pictures is not done here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from enum import Enum, auto
+from typing import NamedTuple, Protocol
 
 import torch
 
 from lpw_sdxl.diffusion.encoder import LatentDistribution
-from lpw_sdxl.diffusion.noise import StepResult, add_noise
-from lpw_sdxl.diffusion.schedulers import Scheduler
 from lpw_sdxl.schema import MaskedContent
 
 DrawNoise = Callable[[], torch.Tensor]
 """Draws a job's next noise: float32 on the device, `[1, 4, h, w]`, of unit variance."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """The timestep at which a job enters its scheduler.
+class Draws(NamedTuple):
+    """The two kinds of noise that a start needs.
+
+    Diffusers' pipelines take both from one generator, each the next draw. In k-diffusion's family
+    a picture's latents have a generator of their own, and the start is the job's first draw.
 
     Attributes:
-        scheduler: of the job; it begins at this timestep.
-        index: of the timestep; 0 is that of noise alone.
+        sample: of a picture's latents.
+        start: of what is denoised.
     """
 
-    scheduler: Scheduler
-    index: int
+    sample: DrawNoise
+    start: DrawNoise
+
+
+class Entry(Protocol):
+    """The place at which a job enters its sampler's way."""
 
     @property
     def is_first(self) -> bool:
-        """Return whether all timesteps are ahead."""
-        return self.index == 0
+        """Return whether all of the way is ahead, so that a picture is not seen."""
 
     def scale(self, noise: torch.Tensor) -> torch.Tensor:
         """Make the first latents of noise alone."""
-        return noise * self.scheduler.init_noise_sigma
 
     def add(self, latents: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Add as much noise to a picture's latents as this timestep has."""
-        return add_noise(self.scheduler, latents, noise, self.scheduler.timesteps[self.index])
+        """Add as much noise to a picture's latents as this place has."""
+
+
+class MaskReduction(Enum):
+    """The way of a mask's pixels to latent cells."""
+
+    TOP_LEFT = auto()  # a cell's top left pixel decides, as in Diffusers
+    ROUNDED = auto()  # the mask is scaled down and rounded, as in A1111
 
 
 @dataclass(frozen=True)
@@ -61,23 +71,14 @@ class KeptPicture:
     noise: torch.Tensor
     mask: torch.Tensor
 
-    def put_back(
-        self, stepped: StepResult, scheduler: Scheduler, timestep: torch.Tensor | None
-    ) -> StepResult:
-        """Replace what was denoised where the picture is kept.
+    def put_back(self, painted: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """Replace latents where the picture is kept.
 
         Args:
-            stepped: result of the step.
-            scheduler: that took it.
-            timestep: the next one, for which the picture is noised; None after the last step.
+            painted: that are kept where the mask is true.
+            kept: what is put there; None for the picture's own latents.
         """
-        kept = self.latents
-        if timestep is not None:
-            kept = add_noise(scheduler, kept, self.noise, timestep)
-        return StepResult(
-            torch.where(self.mask, stepped.latents, kept),
-            torch.where(self.mask, stepped.denoised, self.latents),
-        )
+        return torch.where(self.mask, painted, self.latents if kept is None else kept)
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Beginning:
 class Start(Protocol):
     """A start of a job."""
 
-    def begin(self, entry: Entry, draw: DrawNoise) -> Beginning:
+    def begin(self, entry: Entry, draws: Draws) -> Beginning:
         """Draw a job's noise, and make its first latents."""
 
 
@@ -107,9 +108,9 @@ class Start(Protocol):
 class NoiseStart:
     """Noise alone, from which a text draws all of a picture."""
 
-    def begin(self, entry: Entry, draw: DrawNoise) -> Beginning:
+    def begin(self, entry: Entry, draws: Draws) -> Beginning:
         """Draw the noise."""
-        return Beginning(entry.scale(draw()))
+        return Beginning(entry.scale(draws.start()))
 
 
 @dataclass(frozen=True)
@@ -118,13 +119,13 @@ class PictureStart:
 
     picture: LatentDistribution
 
-    def begin(self, entry: Entry, draw: DrawNoise) -> Beginning:
+    def begin(self, entry: Entry, draws: Draws) -> Beginning:
         """Draw the picture's latents, then its noise.
 
         The picture shines through even where a job enters at the first timestep.
         """
-        latents = self.picture.sample(draw())
-        return Beginning(entry.add(latents, draw()))
+        latents = self.picture.sample(draws.sample())
+        return Beginning(entry.add(latents, draws.start()))
 
 
 @dataclass(frozen=True)
@@ -141,14 +142,14 @@ class MaskedStart:
     mask: torch.Tensor
     content: MaskedContent = MaskedContent.ORIGINAL
 
-    def begin(self, entry: Entry, draw: DrawNoise) -> Beginning:
+    def begin(self, entry: Entry, draws: Draws) -> Beginning:
         """Draw the picture's latents, then its noise.
 
         A third drawing is not used: Diffusers encodes the picture with its masked part hidden too,
         and drops the result.
         """
-        latents, noise = self.picture.sample(draw()), draw()
-        draw()
+        latents, noise = self.picture.sample(draws.sample()), draws.start()
+        draws.sample()
         kept = KeptPicture(latents, noise, self.mask)
         if entry.is_first:
             return Beginning(entry.scale(noise), kept)
@@ -174,15 +175,15 @@ class InpaintingStart:
     picture: LatentDistribution | None = None
     content: MaskedContent = MaskedContent.ORIGINAL
 
-    def begin(self, entry: Entry, draw: DrawNoise) -> Beginning:
+    def begin(self, entry: Entry, draws: Draws) -> Beginning:
         """Draw the picture's latents, if it is seen, then the noise, then what is not masked."""
         if entry.is_first:
-            latents = entry.scale(draw())
+            latents = entry.scale(draws.start())
         else:
             assert self.picture is not None, "a job that enters later needs a picture"
-            picture, noise = self.picture.sample(draw()), draw()
+            picture, noise = self.picture.sample(draws.sample()), draws.start()
             latents = entry.add(fill_mask(picture, self.mask, self.content, noise), noise)
-        shown = torch.cat([self.mask.float(), self.hidden.sample(draw())], dim=1)
+        shown = torch.cat([self.mask.float(), self.hidden.sample(draws.sample())], dim=1)
         return Beginning(latents, shown=shown)
 
 

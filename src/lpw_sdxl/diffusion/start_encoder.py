@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -14,7 +14,14 @@ from lpw_sdxl.diffusion.decoder import Pixels
 from lpw_sdxl.diffusion.encoder import Encoder, LatentDistribution
 from lpw_sdxl.diffusion.latents import LATENT_CHANNELS
 from lpw_sdxl.diffusion.noise import copy_to_device
-from lpw_sdxl.diffusion.start import InpaintingStart, MaskedStart, NoiseStart, PictureStart, Start
+from lpw_sdxl.diffusion.start import (
+    InpaintingStart,
+    MaskedStart,
+    MaskReduction,
+    NoiseStart,
+    PictureStart,
+    Start,
+)
 from lpw_sdxl.schema import LATENT_SCALE, ImageSize, MaskedContent
 
 INPAINTING_CHANNELS = 2 * LATENT_CHANNELS + 1  # of a UNet that sees a mask and what is not masked
@@ -31,11 +38,13 @@ class StartPicture:
         pixels: uint8, `[height, width, 3]`; where `content` is `fill` the masked part is filled.
         mask: repainted where it is 128 or more; None repaints all.
         content: what is in the masked part before it is noised.
+        reduction: of the mask to latent cells.
     """
 
     pixels: Pixels
     mask: Mask | None = None
     content: MaskedContent = MaskedContent.ORIGINAL
+    reduction: MaskReduction = MaskReduction.TOP_LEFT
 
     @property
     def size(self) -> ImageSize:
@@ -150,13 +159,13 @@ class UnfinishedStart:
         encoded = self._encoded.get(Part.PICTURE)
         if picture is not None and picture.mask is not None:
             content = picture.content
-            mask = _to_cells(is_repainted(picture.mask))
+            mask = REDUCTIONS[picture.reduction](picture.mask)
         if self._starts.is_inpainting:
             hidden = self._encoded.get(Part.KEPT) or self._encoded.get(Part.GREY)
             hidden = hidden or self._starts.find_grey(self.size)
             assert hidden is not None
             if mask is None:
-                mask = _to_cells(np.ones(self.size, np.bool_))
+                mask = take_top_left(np.full(self.size, 255, np.uint8))
             return InpaintingStart(hidden, _copy_beside(hidden, mask), encoded, content)
         if encoded is None:
             return NoiseStart()
@@ -180,10 +189,32 @@ def is_repainted(mask: Mask) -> npt.NDArray[np.bool_]:
     return mask >= HALF
 
 
-def _to_cells(repainted: npt.NDArray[np.bool_]) -> torch.Tensor:
-    """Mask the latent cells whose top left pixel is masked, as Diffusers does; on the CPU."""
-    cells = np.ascontiguousarray(repainted[::LATENT_SCALE, ::LATENT_SCALE])
+def take_top_left(mask: Mask) -> torch.Tensor:
+    """Mask the latent cells whose top left pixel is masked, as Diffusers does.
+
+    Returns:
+        bool on the CPU, `[1, 1, h, w]`.
+    """
+    cells = np.ascontiguousarray(is_repainted(mask)[::LATENT_SCALE, ::LATENT_SCALE])
     return torch.tensor(cells)[None, None]
+
+
+def scale_and_round(mask: Mask) -> torch.Tensor:
+    """Scale a mask down to latent cells and round it, as A1111 does, with Pillow's bicubic filter.
+
+    Returns:
+        bool on the CPU, `[1, 1, h, w]`.
+    """
+    cells = [side // LATENT_SCALE for side in mask.shape]
+    levels = torch.from_numpy(mask)[None, None].float()
+    scaled = torch.nn.functional.interpolate(levels, cells, mode="bicubic", antialias=True)
+    return scaled >= HALF
+
+
+REDUCTIONS: Mapping[MaskReduction, Callable[[Mask], torch.Tensor]] = {
+    MaskReduction.TOP_LEFT: take_top_left,
+    MaskReduction.ROUNDED: scale_and_round,
+}
 
 
 def _copy_beside(latents: LatentDistribution, mask: torch.Tensor) -> torch.Tensor:

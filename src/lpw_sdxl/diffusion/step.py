@@ -1,6 +1,6 @@
-"""One image's steps: its rows of each UNet call, guidance, its scheduler's step.
+"""One image's steps: its rows of each UNet call, guidance, its sampler's step.
 
-Every row of a call has its own timestep, guidance, prompt length and scheduler; only the latents'
+Every row of a call has its own timestep, guidance, prompt length and sampler; only the latents'
 size is shared. It knows nothing of queues, requests or HTTP.
 """
 
@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import torch
 
 from lpw_sdxl.conditioning.scheduled import ConditionedStage, ScheduledConditioning, TextRow
-from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator, size_embedding
-from lpw_sdxl.diffusion.noise import bind_step, copy_to_device
-from lpw_sdxl.diffusion.schedulers import Scheduler, begin_at
-from lpw_sdxl.diffusion.start import Entry, NoiseStart, Start
+from lpw_sdxl.diffusion.latents import size_embedding
+from lpw_sdxl.diffusion.noise import copy_to_device
+from lpw_sdxl.diffusion.solver import NoiseSupply, SolverPlan
+from lpw_sdxl.diffusion.start import NoiseStart, Start
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
-from lpw_sdxl.schema import ImageSize
 
 # A longer prompt is projected in every call: kept keys and values are 0.33 MB a token in float16 at
 # SDXL's size, for each row.
@@ -60,19 +59,15 @@ class Denoising:
     Args:
         conditioning: the encoded prompts over the calls.
         guidance: by the negative prompt.
-        scheduler: made for this image.
-        size: pixels.
-        seed: of all that is random.
+        plan: of the image's sampler.
         device: where it runs.
         loras: of the UNet.
         start: what is denoised.
-        unet_calls: the number of the scheduler's timesteps that are left; None for all.
+        noise: of the plan; None has it drawn here.
 
     Attributes:
-        latents: float32 on the device, `[1, 4, height/8, width/8]`.
-        denoised: the scheduler's estimate of the final latents where it gives one, else the
-            latents; of the same shape.
-        unet_calls_done: so far; some schedulers make nearly two calls a step.
+        size: pixels.
+        unet_calls_done: so far; some samplers make nearly two calls a step.
     """
 
     def __init__(
@@ -80,38 +75,35 @@ class Denoising:
         *,
         conditioning: ScheduledConditioning,
         guidance: Guidance,
-        scheduler: Scheduler,
-        size: ImageSize,
-        seed: int,
+        plan: SolverPlan,
         device: torch.device,
         loras: LoraSet = NO_LORAS,
         start: Start = NoiseStart(),  # noqa: B008 - frozen
-        unet_calls: int | None = None,
+        noise: NoiseSupply | None = None,
     ) -> None:
         self.guidance = guidance
-        self.size = size
+        self.size = plan.size
         self.unet_calls_done = 0
-        self._scheduler = scheduler
-        timesteps = len(scheduler.timesteps)
-        self._skipped = 0 if unet_calls is None else timesteps - unet_calls
-        begin_at(scheduler, self._skipped)
-        generator = seeded_generator(seed)
-        beginning = start.begin(
-            Entry(scheduler, self._skipped),
-            lambda: copy_to_device(draw_noise(size, generator), device),
-        )
-        self._kept, self._shown = beginning.kept, beginning.shown
-        self.latents = beginning.latents
-        self.denoised = self.latents
-        self._take_step = bind_step(scheduler, generator, self.latents)
-        self._time_ids = copy_to_device(size_embedding(size), device)
+        self._plan = plan
+        self._solver = plan.begin(start, device, noise)
+        self._time_ids = copy_to_device(size_embedding(plan.size), device)
         self._conditioning = conditioning
         self._sides = PromptSides(loras)
 
     @property
+    def latents(self) -> torch.Tensor:
+        """Return the latents, float32 on the device, `[1, 4, height/8, width/8]`."""
+        return self._solver.latents
+
+    @property
+    def denoised(self) -> torch.Tensor:
+        """Return the estimate of the final latents where there is one, else the latents."""
+        return self._solver.denoised
+
+    @property
     def unet_calls(self) -> int:
         """Count this image's UNet calls in all, those done included."""
-        return len(self._scheduler.timesteps) - self._skipped
+        return self._plan.calls
 
     @property
     def is_done(self) -> bool:
@@ -121,7 +113,7 @@ class Denoising:
     @property
     def timestep(self) -> torch.Tensor:
         """Return the timestep of the next UNet call, a scalar on the CPU."""
-        return self._scheduler.timesteps[self._skipped + self.unet_calls_done]
+        return self._solver.timestep
 
     @property
     def row_count(self) -> int:
@@ -130,32 +122,27 @@ class Denoising:
 
     def rows(self) -> list[UnetRow]:
         """Build this image's rows of the next UNet call: the negative one, if any, the parts."""
-        latents = self._scheduler.scale_model_input(self.latents, self.timestep)
-        if self._shown is not None:
-            latents = torch.cat([latents, self._shown], dim=1)
+        latents, timestep = self._solver.model_input(), self._solver.timestep
+        if self._solver.shown is not None:
+            latents = torch.cat([latents, self._solver.shown], dim=1)
         sides = self._sides.of(self._stage.rows(is_guided=self._is_guided))
-        return [UnetRow(latents, self.timestep, side, self._time_ids) for side in sides]
+        return [UnetRow(latents, timestep, side, self._time_ids) for side in sides]
 
     def advance(self, predictions: torch.Tensor) -> None:
-        """Take the scheduler's step that follows a UNet call.
+        """Take the sampler's step that follows a UNet call.
 
         Args:
             predictions: the UNet's output for this image's rows, `[rows, 4, h, w]`.
         """
         weights = self._stage.weights
-        prediction = guide(
-            predictions.float(), self.guidance, weights, has_negative=self._is_guided
+        self._solver.advance(
+            guide(predictions.float(), self.guidance, weights, has_negative=self._is_guided)
         )
-        stepped = self._take_step(prediction, self.timestep, self.latents)
         self.unet_calls_done += 1
-        if self._kept is not None:
-            upcoming = None if self.is_done else self.timestep
-            stepped = self._kept.put_back(stepped, self._scheduler, upcoming)
-        self.latents, self.denoised = stepped
 
     @property
     def _stage(self) -> ConditionedStage:
-        return self._conditioning.at(self.unet_calls_done + 1)
+        return self._conditioning.at(self._plan.prompt_step(self.unet_calls_done))
 
     @property
     def _is_guided(self) -> bool:

@@ -37,6 +37,7 @@ from lpw_sdxl.engine.job_registry import JobRegistry
 from lpw_sdxl.engine.loop import StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics, LoopCounters
+from lpw_sdxl.engine.noise_drawers import NoiseDrawers
 from lpw_sdxl.engine.offer import Offers
 from lpw_sdxl.engine.parameters import answer_parameters
 from lpw_sdxl.engine.picture_work import work_on_pictures
@@ -99,6 +100,7 @@ class Engine:
         # One, for a large picture takes half a gigabyte meanwhile. It ends with the engine's last
         # reference, not in `close`: the last images come after the loop's end.
         self._paster = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-paster")
+        self._drawers = NoiseDrawers()
         self.jobs = JobRegistry(self._loop.queue.note_places)
         self._loop.start()
 
@@ -224,6 +226,9 @@ class Engine:
                     taken.files,
                 )
                 job.picture = taken.picture
+                job.noise = taken.spec.plan.open_noise(self.pipeline.device, self._drawers.ask)
+                if job.noise is not None:
+                    self._drawers.ask(job.noise)
                 self._loop.queue.put(job)
             tracked.accept(job)
             if listener is not None:
@@ -271,7 +276,7 @@ class Engine:
             device=self.plan.device,
             memory=self.plan,
             schedulers=[*supported_schedulers(self.pipeline.scheduler_config)],
-            own_scheduler=self._resolver.own_scheduler,
+            own_scheduler=self._resolver.sampling.own_scheduler,
             schedule_types=[*ScheduleType],
             own_schedule_type=self._resolver.own_schedule_type,
             prompt_styles=[*PromptStyle],
@@ -287,6 +292,7 @@ class Engine:
         """Refuse new requests, finish those accepted, and stop the engine."""
         self._catalogue.close()
         self._loop.close(timeout_s)
+        self._drawers.close()
         self._intake.close()
 
 

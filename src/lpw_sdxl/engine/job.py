@@ -15,6 +15,7 @@ from typing import NamedTuple
 from lpw_sdxl.conditioning.read_schedule import ReadSchedule
 from lpw_sdxl.conditioning.scheduled import ScheduledConditioning
 from lpw_sdxl.diffusion.decoder import Pixels
+from lpw_sdxl.diffusion.solver import NoiseSupply, SolverPlan
 from lpw_sdxl.diffusion.start_encoder import UnfinishedStart
 from lpw_sdxl.diffusion.step import Denoising, Guidance
 from lpw_sdxl.engine.cost import ENCODING_ROWS, Work, step_cost
@@ -68,13 +69,13 @@ class JobSpec:
     Attributes:
         record: the request, and the seed, size and scheduler decided for it.
         prompts: the prompt and negative prompt over the UNet calls, read.
-        unet_calls: in all; some schedulers make nearly two a step.
+        plan: of its sampler.
         loras: of the UNet and of the text encoders.
     """
 
     record: ImageRecord
     prompts: ReadSchedule
-    unet_calls: int
+    plan: SolverPlan
     loras: LoraSets = NO_LORA_SETS
 
     @property
@@ -88,9 +89,9 @@ class JobSpec:
         return self.record.size
 
     @property
-    def enters_late(self) -> bool:
-        """Return whether its picture's strength leaves out the first of its scheduler's calls."""
-        return self.record.picture is not None and self.request.strength < 1
+    def unet_calls(self) -> int:
+        """Count the UNet calls in all; some samplers make nearly two a step."""
+        return self.plan.calls
 
     @property
     def guidance(self) -> Guidance:
@@ -102,12 +103,6 @@ class JobSpec:
             request.guidance_rescale,
             None if interval is None else (interval[0], interval[1]),
         )
-
-    @property
-    def steps(self) -> int:
-        """Count the denoising steps that are taken: a share of them where a picture is given."""
-        steps = self.request.num_inference_steps
-        return steps if self.record.picture is None else int(steps * self.request.strength)
 
     def rows_of(self, call: int) -> int:
         """Count the rows of a UNet call by its index: the parts, and one more with guidance."""
@@ -159,6 +154,7 @@ class Job:
             encoded.
         conditioning: its prompts, encoded; None until then, and once it is stepped.
         start: what it is to denoise, partly made or whole; None until its prompts are encoded.
+        noise: that can be drawn ahead for it; None where there is none.
         denoising: None until its start is made.
         served: device time that it has had, as policy.JobView counts it.
         begun_at: when it left the queue (time.monotonic); None until then.
@@ -177,6 +173,7 @@ class Job:
         self.picture: StartImage | None = None
         self.conditioning: ScheduledConditioning | None = None
         self.start: UnfinishedStart | None = None
+        self.noise: NoiseSupply | None = None
         self._files = files
         self.accepted_at = accepted_at
         self.listener = listener
@@ -237,7 +234,7 @@ class Job:
 
     def release_start(self) -> None:
         """Drop what only the making of its denoising needed."""
-        self.picture = self.conditioning = self.start = None
+        self.picture = self.conditioning = self.start = self.noise = None
 
     @property
     def is_cancelled(self) -> bool:

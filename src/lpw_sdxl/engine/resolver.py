@@ -6,7 +6,6 @@ It knows the model's pipeline and what is offered, but no queue, no device's mem
 from __future__ import annotations
 
 import logging
-import math
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,11 +18,11 @@ from lpw_sdxl.conditioning.explain_schedule import (
     explain_schedules,
 )
 from lpw_sdxl.diffusion.pipeline import Pipeline
-from lpw_sdxl.diffusion.scheduler_rules import check_scheduler, choose_schedule_type
-from lpw_sdxl.diffusion.schedulers import own_schedule_type, own_scheduler, unet_calls
+from lpw_sdxl.diffusion.schedulers import own_schedule_type
 from lpw_sdxl.engine.cost import step_cost
 from lpw_sdxl.engine.job import JobSpec
 from lpw_sdxl.engine.offer import Offer
+from lpw_sdxl.engine.sampling_choice import DRAWN_SEED_BITS, SamplingChooser
 from lpw_sdxl.errors import AddonNotReadError, InvalidRequestError, RequestError
 from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, PictureUse, check_fits, check_texts
 from lpw_sdxl.imaging.picture import PictureLimits
@@ -37,12 +36,10 @@ from lpw_sdxl.request_limits import (
     check_limits,
     default_largest_size,
 )
-from lpw_sdxl.scheduler_table import SCHEDULERS, SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.settings import Settings
 
 A1111_DEFAULT_CLIP_SKIPS = (1, 2)  # of SDXL, in A1111's count; here they leave layers out
-DRAWN_SEED_BITS = 32  # a seed that JavaScript and every A1111 tool can hold
 
 
 logger = logging.getLogger(__name__)
@@ -64,7 +61,7 @@ class RequestResolver:
         self.limits = RequestLimits.from_settings(settings, default_size)
         self.picture_limits = PictureLimits(max_bytes=settings.max_image_bytes)
         self._settings = settings
-        self.own_scheduler = own_scheduler(pipeline.scheduler_config)
+        self.sampling = SamplingChooser(pipeline.scheduler_config)
         self.own_schedule_type = own_schedule_type(pipeline.scheduler_config)
 
     def resolve(self, request: GenerationRequest, offer: Offer) -> JobSpec:
@@ -79,17 +76,13 @@ class RequestResolver:
         """
         check_limits(request, self.limits)
         size = self._choose_size(request)
-        scheduler = request.scheduler or self.own_scheduler
-        config = self._pipeline.scheduler_config
-        check_scheduler(scheduler, config, request.num_inference_steps)
-        schedule_type = choose_schedule_type(scheduler, request.schedule_type, config)
+        seed = secrets.randbits(DRAWN_SEED_BITS) if request.seed is None else request.seed
+        sampling = self.sampling.choose(request, size, seed)
         style = request.prompt_style
         registry, reader = offer.registry, offer.reader
+        steps = self.sampling.count_steps(request, request.num_inference_steps)
         schedules = reader.parse_schedules(
-            request.prompt,
-            request.negative_prompt,
-            style,
-            prompt_steps(scheduler, request.num_inference_steps),
+            request.prompt, request.negative_prompt, style, Steps(steps)
         )
         refuse_in_negative(schedules.negative_prompt)
         loras = collect(
@@ -99,10 +92,11 @@ class RequestResolver:
         manifest = self._pipeline.manifest
         record = ImageRecord(
             request=request.without_pictures(),
-            seed=secrets.randbits(DRAWN_SEED_BITS) if request.seed is None else request.seed,
+            seed=seed,
             size=size,
-            scheduler=scheduler,
-            schedule_type=schedule_type,
+            scheduler=sampling.scheduler,
+            schedule_type=sampling.schedule_type,
+            variation_seed=sampling.variation_seed,
             model_name=manifest.name,
             model_sha256=manifest.origin.sha256,
             loras=loras,
@@ -116,7 +110,7 @@ class RequestResolver:
         spec = JobSpec(
             record,
             prompts,
-            _count_calls(record),
+            sampling.plan,
             sets_of(loras, registry.changed_networks),
         )
         self._check_rows(prompts.part_count, spec.rows)
@@ -163,12 +157,11 @@ class RequestResolver:
         Raises:
             InvalidRequestError: the scheduler can't sample the model in so many.
         """
-        scheduler = request.scheduler or self.own_scheduler
         count = min(request.num_inference_steps, self.limits.max_steps)
-        if not request.has_own_steps:
-            count = min(count, SCHEDULERS[scheduler].max_steps)
-        check_scheduler(scheduler, self._pipeline.scheduler_config, count)
-        return prompt_steps(scheduler, count)
+        most = self.sampling.most_steps(request)
+        if most is not None and not request.has_own_steps:
+            count = min(count, most)
+        return Steps(self.sampling.count_steps(request, count))
 
     def _choose_size(self, request: GenerationRequest) -> ImageSize:
         """Choose the size: the request's, else its picture's, else the model's native one.
@@ -213,38 +206,10 @@ class RequestResolver:
             )
 
 
-def prompt_steps(scheduler: SchedulerName, num_inference_steps: int) -> Steps:
-    """Count the steps of a prompt's schedule, as A1111 does: a second-order scheduler has two.
-
-    They are counted from the first UNet call that is made, also of a picture.
-    """
-    return Steps(num_inference_steps * (2 if SCHEDULERS[scheduler].is_second_order else 1))
-
-
 def _picture_use(request: GenerationRequest) -> PictureUse | None:
     if request.image is None:
         return None
     return PictureUse.WHOLE if request.mask_image is None else PictureUse.MASKED
-
-
-def _count_calls(record: ImageRecord) -> int:
-    """Count the UNet calls of an image.
-
-    Raises:
-        InvalidRequestError: a picture's strength leaves none.
-    """
-    request = record.request
-    if record.picture is None:
-        return unet_calls(record.scheduler, request.num_inference_steps)
-    calls = unet_calls(record.scheduler, request.num_inference_steps, request.strength)
-    if not calls:
-        steps = request.num_inference_steps
-        raise InvalidRequestError(
-            f"strength is {request.strength:g}, which takes none of {steps} steps; at least"
-            f" {math.ceil(1000 / steps) / 1000:g} would be right",
-            field="strength",
-        )
-    return calls
 
 
 def _add_obstacle(prompt: InspectedPrompt, check: Callable[[], object]) -> InspectedPrompt:

@@ -18,7 +18,6 @@ from lpw_sdxl.diffusion.encoder import Encoder
 from lpw_sdxl.diffusion.offloader import Offloader
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.preview import Preview
-from lpw_sdxl.diffusion.schedulers import make_scheduler
 from lpw_sdxl.diffusion.start_encoder import StartEncoder, StartPicture, UnfinishedStart
 from lpw_sdxl.diffusion.step import Denoising
 from lpw_sdxl.engine.job import Job
@@ -112,29 +111,22 @@ class Stages:
         if job.picture is None:
             return self._starts.begin_text(job.spec.size)
         content = job.spec.request.masked_content
-        picture = StartPicture(job.picture.pixels, job.picture.mask, content)
-        return self._starts.begin_picture(picture, is_seen=job.spec.enters_late)
+        plan = job.spec.plan
+        picture = StartPicture(job.picture.pixels, job.picture.mask, content, plan.mask_reduction)
+        return self._starts.begin_picture(picture, is_seen=plan.enters_late)
 
     def _begin_denoising(self, job: Job) -> None:
         """Make a job's denoising of its whole start, and draw its noise."""
         assert job.conditioning is not None
         assert job.start is not None
-        record = job.spec.record
         job.denoising = Denoising(
             conditioning=job.conditioning,
             guidance=job.spec.guidance,
-            scheduler=make_scheduler(
-                record.scheduler,
-                self._pipeline.scheduler_config,
-                record.request.num_inference_steps,
-                record.schedule_type,
-            ),
-            size=record.size,
-            seed=record.seed,
+            plan=job.spec.plan,
             device=self._pipeline.device,
             loras=job.spec.loras.unet,
             start=job.start.make(),
-            unet_calls=job.spec.unet_calls,
+            noise=job.noise,
         )
         job.release_start()
 

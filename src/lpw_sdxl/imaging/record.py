@@ -16,6 +16,13 @@ from lpw_sdxl import __version__
 from lpw_sdxl.lora.request import LoraUse
 from lpw_sdxl.prompt import LoraTag, PromptLimits, Steps, parse_schedule, write_tag
 from lpw_sdxl.prompt.lora_tag import has_open_tag
+from lpw_sdxl.sampler_table import SamplerName
+from lpw_sdxl.sampling_options import (
+    NoiseSource,
+    SamplerImplementation,
+    SigmaScheduleType,
+    TimestepRounding,
+)
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize, MaskedContent
@@ -23,6 +30,7 @@ from lpw_sdxl.schema import GenerationRequest, ImageSize, MaskedContent
 AUTOV2_DIGITS = 10  # of a file's SHA-256: the short hash that Civitai and A1111 show
 EMBEDDING_DIGITS = 12  # of a file's SHA-256: what A1111 writes of an embedding
 
+_ETA_OF_DDIM = "Eta DDIM"  # an option of its own in A1111
 # The prompt was checked against the server's limits when it was accepted.
 _UNLIMITED = PromptLimits(max_characters=10**9, max_depth=10**9, max_weight=math.inf)
 # What A1111 reads otherwise: a word in upper case, white space at the edge of a part.
@@ -57,25 +65,27 @@ class ImageRecord:
         request: of the image.
         seed: drawn or requested.
         size: pixels.
-        scheduler: that was used.
+        scheduler: that was used, or the sampler of k-diffusion's.
         model_name: the model's name in the store.
         model_sha256: of the checkpoint's file, hex.
         loras: all that were used, from `loras` and from the prompt, by name.
         embeddings: all that the two prompts name.
         schedule_type: that was used; None where the scheduler has timesteps of its own.
         picture: what the image was made from; None for a text alone.
+        variation_seed: drawn or requested; None where there is no variation.
     """
 
     request: GenerationRequest
     seed: int
     size: ImageSize
-    scheduler: SchedulerName
+    scheduler: SchedulerName | SamplerName
     model_name: str
     model_sha256: str
     loras: tuple[LoraUse, ...] = ()
     embeddings: tuple[EmbeddingUse, ...] = ()
-    schedule_type: ScheduleType | None = None
+    schedule_type: ScheduleType | SigmaScheduleType | None = None
     picture: PictureUse | None = None
+    variation_seed: int | None = None
 
 
 def parameters_text(record: ImageRecord) -> str:
@@ -84,8 +94,9 @@ def parameters_text(record: ImageRecord) -> str:
     Prompt, negative prompt, and a last line of `key: value` pairs. A scheduler is one name, such as
     "DPM++ 2M Karras": A1111 wrote it so until its version 1.9 and still reads it so, and tools
     without its newer key "Schedule type" would lose the second half. That key has the schedule type
-    by our own name, of which A1111 has none: it takes an unknown one for "Automatic", as it takes a
-    missing one. "SGM Uniform", which is near "trailing", has other timesteps there. The layout has
+    by our own name with Diffusers' schedulers, of which A1111 has none: it takes an unknown one for
+    "Automatic", as it takes a missing one. "SGM Uniform", which is near "trailing", has other
+    timesteps there. With k-diffusion's samplers all names are A1111's. The layout has
     no escapes for prompts: a prompt with a line "Negative prompt: ..." is read back as two, in
     A1111 too.
 
@@ -106,6 +117,7 @@ def parameters_text(record: ImageRecord) -> str:
         "Model": record.model_name,
     }
     pairs |= _picture_pairs(record)
+    pairs |= _noise_pairs(record)
     if request.guidance_rescale:
         pairs["CFG rescale"] = f"{request.guidance_rescale:g}"
     if request.guidance_interval is not None:
@@ -118,12 +130,32 @@ def parameters_text(record: ImageRecord) -> str:
     if record.embeddings:
         pairs["TI hashes"] = _write_hashes(record.embeddings, EMBEDDING_DIGITS)
     pairs["Prompt style"] = str(request.prompt_style)
+    if request.sampler_implementation is SamplerImplementation.K_DIFFUSION:
+        pairs["Sampler implementation"] = str(request.sampler_implementation)
+        if request.timestep_rounding not in (None, TimestepRounding.INTERPOLATE):
+            pairs["Timestep rounding"] = str(request.timestep_rounding)
     pairs["Version"] = f"LPW-SDXL {__version__}"
     lines = [_write_prompt(record)]
     if request.negative_prompt:
         lines.append(f"Negative prompt: {request.negative_prompt}")
     lines.append(", ".join(f"{key}: {_quote(value)}" for key, value in pairs.items()))
     return "\n".join(lines)
+
+
+def _noise_pairs(record: ImageRecord) -> dict[str, str]:
+    """Return the noise of k-diffusion's samplers, in A1111's words."""
+    request = record.request
+    if request.sampler_implementation is not SamplerImplementation.K_DIFFUSION:
+        return {}
+    pairs = {"RNG": (request.noise_source or NoiseSource.CPU).upper()}
+    if request.eta is not None:
+        pairs[_ETA_OF_DDIM if record.scheduler == SamplerName.DDIM else "Eta"] = f"{request.eta:g}"
+    if request.eta_noise_seed_delta:
+        pairs["ENSD"] = str(request.eta_noise_seed_delta)
+    if record.variation_seed is not None:
+        pairs["Variation seed"] = str(record.variation_seed)
+        pairs["Variation seed strength"] = f"{request.variation_strength:g}"
+    return pairs
 
 
 def _picture_pairs(record: ImageRecord) -> dict[str, str]:

@@ -30,6 +30,10 @@ class Course(Protocol):
     def sampler(self) -> SamplerName:
         """Return the sampler's name."""
 
+    @property
+    def steps_left(self) -> int:
+        """Count the steps from its start to its end."""
+
     def late(self, strength: float) -> Course:
         """Return the part of the course that is left for a picture.
 
@@ -98,6 +102,11 @@ class SigmaCourse:
     sigmas: torch.Tensor
     first: int
 
+    @property
+    def steps_left(self) -> int:
+        """Count the steps from sigma to sigma."""
+        return len(self.sigmas) - 1 - self.first
+
     def late(self, strength: float) -> SigmaCourse:
         """Return the last `t + 1` steps."""
         return dataclasses.replace(self, first=self.steps - _steps_back(strength, self.steps) - 1)
@@ -146,6 +155,11 @@ class TimestepCourse:
         if self.sampler is SamplerName.UNIPC:
             timesteps = divide_timesteps(timesteps, starts_late=self.back is not None)
         return TimestepSchedule(timesteps, self.model.alpha_at(timesteps))
+
+    @property
+    def steps_left(self) -> int:
+        """Count the steps from timestep to timestep."""
+        return max(0, len(self.schedule.timesteps) - 1)
 
     def late(self, strength: float) -> TimestepCourse:
         """Return the last `t` steps."""
