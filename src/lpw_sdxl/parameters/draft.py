@@ -70,11 +70,11 @@ class Draft:
             Whether they were accepted.
         """
         try:
-            self._check(fields)
+            request = self._check(fields)
         except InvalidRequestError as error:
             self.miss(pair.key, pair.value, f"{error.message}; the default is taken.")
             return False
-        self.fields |= fields
+        self.fields |= {name: getattr(request, name) for name in fields}
         return True
 
     def miss(self, name: str, value: str, reason: str) -> None:
@@ -85,8 +85,11 @@ class Draft:
             name, value, reason = _MORE, str(more), "So much more is not honoured."
         self.not_honoured.append(NotHonoured.of(name, value, reason))
 
-    def _check(self, fields: Mapping[str, Any]) -> None:
+    def _check(self, fields: Mapping[str, Any]) -> GenerationRequest:
         """Check some fields by themselves.
+
+        Returns:
+            A request with them.
 
         Raises:
             InvalidRequestError: the schema or the server's limits refuse them.
@@ -101,3 +104,4 @@ class Draft:
             limited = {name: getattr(request, name) for name in fields if name != "prompt"}
             steps = {"num_inference_steps": 1}
             check_limits(request.model_copy(update=steps | limited), self.limits)
+        return request

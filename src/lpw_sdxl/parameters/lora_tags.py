@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lpw_sdxl.errors import InvalidPromptError
 from lpw_sdxl.parameters.draft import Draft
 from lpw_sdxl.parameters.hashes import AUTOV2_DIGITS, lora_hashes
 from lpw_sdxl.parameters.offered import Offered, nearest_name
-from lpw_sdxl.prompt import LoraTag, RefusedTag
+from lpw_sdxl.prompt import (
+    DEFAULT_LIMITS,
+    LoraTag,
+    PromptStyle,
+    RefusedTag,
+    Steps,
+    parse_schedule,
+)
 from lpw_sdxl.prompt.lora_tag import find_tags, read_tag
 
 MOST_NEAR = 8  # names for which the nearest is looked for; of 5000 names it takes 0.1 s
 NOTE = "LoRA"
+# The length is checked with the other limits of the request.
+_ANY_LENGTH = replace(DEFAULT_LIMITS, max_characters=10**9)
 
 
 class TagCleaner:
@@ -26,17 +39,16 @@ class TagCleaner:
         self._hashes = lora_hashes(draft.written)
         self._noted: set[str] = set()
 
-    def clean(self, prompt: str, *, is_negative: bool = False) -> str:
+    def clean(self, prompt: str, style: PromptStyle, *, is_negative: bool = False) -> str:
         """Return a prompt without the tags that can't be used, as A1111 leaves out all tags."""
         pieces, end = [], 0
-        for match in find_tags(prompt):
-            tag = read_tag(match[0], *match.span())
-            name = tag.name if isinstance(tag, LoraTag) else match[0]
+        for tag in _tags(prompt, style):
+            name = tag.name if isinstance(tag, LoraTag) else prompt[tag.start : tag.end]
             reason = _explain_negative() if is_negative else self._explain(tag)
             if reason is not None:
                 self._note(name, f"{reason} The tag is left out.")
-                pieces.append(prompt[end : match.start()])
-                end = match.end()
+                pieces.append(prompt[end : tag.start])
+                end = tag.end
             elif isinstance(tag, LoraTag):
                 self._note_another_file(tag.name)
         return "".join((*pieces, prompt[end:]))
@@ -73,6 +85,19 @@ class TagCleaner:
         if len(written) == AUTOV2_DIGITS and sha256 and not sha256.startswith(written):
             own = sha256[:AUTOV2_DIGITS]
             self._note(name, f"The file of this name has the hash {own} here, and {written} there.")
+
+
+def _tags(prompt: str, style: PromptStyle) -> Sequence[LoraTag | RefusedTag]:
+    """Return the tags of a prompt in their order; those in comments are none.
+
+    In a prompt that breaks a limit all that looks like one is taken: it is refused anyway.
+    """
+    try:
+        schedule = parse_schedule(prompt, Steps(1), _ANY_LENGTH, style=style)
+    except InvalidPromptError:
+        return [read_tag(match[0], *match.span()) for match in find_tags(prompt)]
+    tags = [*schedule.lora_tags, *schedule.refused_tags]
+    return sorted(tags, key=lambda tag: tag.start)
 
 
 def _explain_negative() -> str:

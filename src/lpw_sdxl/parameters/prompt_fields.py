@@ -11,7 +11,7 @@ from lpw_sdxl.parameters.offered import Offered, nearest_name
 from lpw_sdxl.parameters.program import Program, Writer
 from lpw_sdxl.prompt import LoraTag, PromptStyle
 from lpw_sdxl.prompt.grammar import GRAMMARS
-from lpw_sdxl.prompt.lora_tag import find_tags, read_tag
+from lpw_sdxl.prompt.lora_tag import find_tags, has_open_tag, read_tag
 
 _EMPHASIS: Mapping[str, PromptStyle] = {
     "original": PromptStyle.A1111_ORIGINAL,
@@ -27,8 +27,8 @@ def put_prompts(draft: Draft, writer: Writer, offered: Offered | None) -> None:
     prompt, negative_prompt = draft.written.prompt, draft.written.negative_prompt
     if GRAMMARS[style].has_lora_tags:
         cleaner = TagCleaner(draft, offered)
-        prompt = cleaner.clean(prompt)
-        negative_prompt = cleaner.clean(negative_prompt, is_negative=True)
+        prompt = cleaner.clean(prompt, style)
+        negative_prompt = cleaner.clean(negative_prompt, style, is_negative=True)
     else:
         prompt = _put_loras_aside(draft, prompt)
     draft.fields["prompt"] = prompt
@@ -55,8 +55,9 @@ def _choose_style(draft: Draft, writer: Writer) -> PromptStyle:
     """
     if writer.program is Program.OWN:
         pair = draft.pair("prompt style")
-        is_put = pair is not None and draft.put(pair, prompt_style=pair.value)
-        return PromptStyle(pair.value) if pair is not None and is_put else PromptStyle.LPW
+        if pair is not None:
+            draft.put(pair, prompt_style=pair.value)
+        return PromptStyle(draft.fields.get("prompt_style", PromptStyle.LPW))
     if writer.program is Program.COMFY_UI:
         return PromptStyle.COMFY
     if writer.program is Program.SD_NEXT:
@@ -88,8 +89,10 @@ def _put_loras_aside(draft: Draft, prompt: str) -> str:
         parts = (rest, joined) if is_last else (joined, rest)
         read = [read_tag(tag[0], *tag.span()) for tag in own]
         loras = [_reference(tag) for tag in read if isinstance(tag, LoraTag)]
+        # Behind such an end a tag would not be read as one.
+        ends_badly = has_open_tag(rest) or "#" in rest.rpartition("\n")[2]
         is_joined = prompt == " ".join(filter(None, parts)) and len(loras) == count
-        if is_joined and draft.put(pair, loras=loras):
+        if is_joined and is_last is not ends_badly and draft.put(pair, loras=loras):
             return rest
     return prompt
 

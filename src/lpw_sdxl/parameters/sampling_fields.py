@@ -96,7 +96,8 @@ def _put_sampler(draft: Draft, writer: Writer) -> None:
         schedule_type = label.schedule_type
     if schedule_type is None and written is None and _was_uniform(label.sampler, writer):
         schedule_type = _UNIFORM
-    if schedule_type in (None, _AUTOMATIC) or SAMPLERS[label.sampler].walks_timesteps:
+    is_default = schedule_type is _AUTOMATIC and writer.program is not Program.OWN
+    if schedule_type is None or is_default or SAMPLERS[label.sampler].walks_timesteps:
         return
     draft.put(pair if written is None else written, schedule_type=schedule_type)
 

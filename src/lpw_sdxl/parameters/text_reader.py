@@ -72,7 +72,8 @@ class _Block(NamedTuple):
 def _read_own(text: str) -> WrittenParameters | None:
     """Read a text of our own, to the last blank; None for others.
 
-    Its last line is the pairs, whose line breaks are escaped.
+    Its last line is the pairs, whose line breaks are escaped. If all its line ends are those of
+    Windows, a page or a program has changed them.
     """
     text = text.rstrip()
     if "\r\n" in text and text.count("\n") == text.count("\r\n"):
@@ -84,6 +85,8 @@ def _read_own(text: str) -> WrittenParameters | None:
     if not any(key == "Version" and value.startswith(OWN_NAME) for key, value in pairs):
         return None
     prompt, _, negative_prompt = words.partition(_OWN_MARK)
+    if not negative_prompt:  # an empty one is not written
+        prompt = words
     return WrittenParameters(prompt, negative_prompt, pairs)
 
 
