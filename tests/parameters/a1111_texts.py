@@ -153,7 +153,8 @@ CASES = [
     Case(
         "ADetailer with quotes",
         line(
-            "ADetailer model: face_yolov8n.pt", 'ADetailer prompt: "a \\"cat\\", Steps: 5, Seed: 2"',
+            "ADetailer model: face_yolov8n.pt",
+            'ADetailer prompt: "a \\"cat\\", Steps: 5, Seed: 2"',
             "ADetailer confidence: 0.3", "ADetailer denoising strength: 0.4",
         ),
         drawn(*PROMPTS),
@@ -170,8 +171,8 @@ CASES = [
     Case(
         "options that change the picture",
         line(
-            "Tiling: True", "Face restoration: CodeFormer", "Script: X/Y/Z plot", "VAE hash: 1a2b3c",
-            "VAE: other.safetensors", "Refiner: refiner [7440042bbd]", "Refiner switch at: 0.8",
+            "Tiling: True", "Face restoration: CodeFormer", "Script: X/Y/Z plot",
+            "VAE hash: 1a2b3c", "VAE: other.safetensors", "Refiner: refiner [7440042bbd]", "Refiner switch at: 0.8",
             "Token merging ratio: 0.3", "Sigma churn: 0.5", "Discard penultimate sigma: True",
         ),
         drawn(*PROMPTS),

@@ -75,8 +75,8 @@ CASES = [
     ),
     Case(
         "Draw Things",
-        "a cat\nSteps: 20, Sampler: DPM++ 2M Karras, Guidance Scale: 7.0, Seed: 1234, Size: 832x1216,"
-        " Model: other.ckpt, Strength: 1.0, Seed Mode: Scale Alike",
+        "a cat\nSteps: 20, Sampler: DPM++ 2M Karras, Guidance Scale: 7.0, Seed: 1234,"
+        " Size: 832x1216, Model: other.ckpt, Strength: 1.0, Seed Mode: Scale Alike",
         drawn("a cat", scheduler="DPM++ 2M", schedule_type="Karras"),
         ["Model", "Strength", "Seed Mode"],
     ),

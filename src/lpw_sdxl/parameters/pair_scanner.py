@@ -30,14 +30,13 @@ def scan_pairs(block: str) -> tuple[Pair, ...]:
     Args:
         block: without line breaks between its pairs.
     """
-    pairs: list[Pair] = []
+    pairs: list[tuple[str, list[str]]] = []
     for key, value in _scan(block):
         if key:
-            pairs.append(Pair(key, value))
+            pairs.append((key, [value]))
         elif pairs and value:
-            last = pairs.pop()
-            pairs.append(Pair(last.key, f"{last.value}, {value}"))
-    return tuple(pairs)
+            pairs[-1][1].append(value)
+    return tuple(Pair(key, ", ".join(values)) for key, values in pairs)
 
 
 def _scan(block: str) -> Iterator[Pair]:
