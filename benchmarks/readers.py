@@ -385,7 +385,7 @@ def _parameters_readers() -> Iterator[Reader]:
         "a list": Pattern("Steps: 2, Seed: 1, Civitai resources: [", '{"type":"lora"},', "", "]"),
     }
     # A block of pairs is at most 64 Ki characters: beyond that all of it is a prompt.
-    yield Reader("parameters text", read, patterns, LONGEST_BLOCK)
+    yield Reader("parameters text", read, patterns, LONGEST_BLOCK // 2)
     yield Reader("Exif", lambda text: read_exif_texts(b"MM" + text.encode()), _repeated({}))
 
 

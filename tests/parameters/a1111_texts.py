@@ -172,7 +172,8 @@ CASES = [
         "options that change the picture",
         line(
             "Tiling: True", "Face restoration: CodeFormer", "Script: X/Y/Z plot",
-            "VAE hash: 1a2b3c", "VAE: other.safetensors", "Refiner: refiner [7440042bbd]", "Refiner switch at: 0.8",
+            "VAE hash: 1a2b3c", "VAE: other.safetensors",
+            "Refiner: refiner [7440042bbd]", "Refiner switch at: 0.8",
             "Token merging ratio: 0.3", "Sigma churn: 0.5", "Discard penultimate sigma: True",
         ),
         drawn(*PROMPTS),

@@ -96,8 +96,7 @@ def _tags(prompt: str, style: PromptStyle) -> Sequence[LoraTag | RefusedTag]:
         schedule = parse_schedule(prompt, Steps(1), _ANY_LENGTH, style=style)
     except InvalidPromptError:
         return [read_tag(match[0], *match.span()) for match in find_tags(prompt)]
-    tags = [*schedule.lora_tags, *schedule.refused_tags]
-    return sorted(tags, key=lambda tag: tag.start)
+    return schedule.tags
 
 
 def _explain_negative() -> str:
