@@ -44,6 +44,19 @@ def test_there_are_many_cases() -> None:
     assert len({case.name for case in CASES}) == len(CASES) >= 80
 
 
+def test_notes_are_bounded() -> None:
+    text = "a\nSteps: 2, Seed: 1" + "".join(f", key {number}: {number}" for number in range(300))
+    notes = to_request(read_text(text), OFFERED, LIMITS).not_honoured
+    assert len(notes) == 100
+    assert (notes[-1].name, notes[-1].value) == ("more", "202")  # with the one of missing keys
+
+
+def test_a_long_value_is_cut() -> None:
+    text = f"a\nSteps: 2, Seed: 1, Script: {'x' * 1000}"
+    notes = to_request(read_text(text), OFFERED, LIMITS).not_honoured
+    assert notes[0].value == "x" * 197 + "..."
+
+
 def test_without_a_server_no_name_is_looked_up() -> None:
     text = "<lora:zzz:1> a\nSteps: 999, Sampler: Euler, CFG scale: 5, Seed: 1, Size: 4096x4096, "
     translation = to_request(read_text(text + "Model: other, TI hashes: x: 0011"))

@@ -39,7 +39,7 @@ from lpw_sdxl.engine.memory import MemoryPlan, choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics, LoopCounters
 from lpw_sdxl.engine.noise_drawers import NoiseDrawers
 from lpw_sdxl.engine.offer import Offers
-from lpw_sdxl.engine.parameters import answer_parameters
+from lpw_sdxl.engine.parameters import answer_reading
 from lpw_sdxl.engine.picture_work import work_on_pictures
 from lpw_sdxl.engine.progress import Listener
 from lpw_sdxl.engine.resolver import RequestResolver
@@ -262,8 +262,7 @@ class Engine:
         Raises:
             RequestError: if there is none, or it is another program's.
         """
-        manifest = self.pipeline.manifest
-        return answer_parameters(request, manifest, self._resolver, self._offers.current)
+        return answer_reading(request, self.pipeline.manifest, self._resolver, self._offers.current)
 
     def describe(self) -> EngineDescription:
         """Describe what is served and what has been done."""

@@ -17,7 +17,7 @@ from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.store.manifest import Manifest
 
 
-def answer_parameters(
+def answer_reading(
     request: ParametersRequest, manifest: Manifest, resolver: RequestResolver, offer: Offer
 ) -> ParametersAnswer:
     """Read a text as a request, which the resolver checks as it checks an image's.
