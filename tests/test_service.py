@@ -91,7 +91,31 @@ def test_info_lists_schedule_types_and_the_models_own(client: httpx.Client) -> N
     assert info["own_schedule_type"] == info["model"]["schedule_type"] == "leading"
     document = client.get("/docs.json").json()
     field = document["components"]["schemas"]["GenerationRequest"]["properties"]["schedule_type"]
-    assert field["anyOf"][1]["enum"] == ["sgm_uniform"]
+    assert field["anyOf"][2]["enum"] == ["sgm_uniform", "ddim_uniform"]
+
+
+def test_info_lists_what_k_diffusion_has(client: httpx.Client) -> None:
+    listed = client.post("/info", json={}).json()["k_diffusion"]
+    assert listed["own_sampler"] == "Euler"
+    assert len(listed["samplers"]) == 17
+    assert listed["schedule_types"][:3] == ["Automatic", "Uniform", "Karras"]
+    assert listed["noise_sources"] == ["cpu", "nv"]
+    assert listed["timestep_roundings"] == ["interpolate", "nearest"]
+
+
+def test_a_sampler_of_k_diffusion_draws_and_writes_its_names(client: httpx.Client) -> None:
+    options = {"scheduler": "DPM++ 2M", "noise_source": "nv", "timestep_rounding": "nearest"}
+    drawn = generate(client, sampler_implementation="k_diffusion", seed=3, **options)
+    text = Image.open(io.BytesIO(drawn.content)).text["parameters"]
+    assert "Sampler: DPM++ 2M, Schedule type: Karras" in text
+    assert "RNG: NV" in text
+    assert "Sampler implementation: k_diffusion, Timestep rounding: nearest" in text
+    other = generate(client, scheduler="DPM++ 2M", seed=3)
+    assert other.status_code == 200
+    assert other.content != drawn.content
+    refused = generate(client, sampler_implementation="k_diffusion", scheduler="DPM adaptive")
+    assert refused.status_code == 400
+    assert refused.json()["error"]["field"] == "scheduler"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -40,6 +40,9 @@ def split_label(text: str) -> SamplerLabel | None:
     if len(text) > LONGEST_NAME:
         return None
     label = find_scheduler(text) or text  # also by the old short names, `k_dpmpp_2m_ka`
+    alone = find_sampler(label)
+    if alone is not None:
+        return SamplerLabel(alone, None)
     words = label.replace("_", " ").replace("-", " ").split()
     for end in range(len(words) - 1, 0, -1):
         sampler = find_sampler(" ".join(words[:end]))

@@ -16,6 +16,8 @@ from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, PictureUse, parameters_text
 from lpw_sdxl.lora.request import LoraStrength, LoraUse, collect
 from lpw_sdxl.prompt import Break, LoraTag, Prompt, PromptStyle, parse
+from lpw_sdxl.sampler_table import SamplerName
+from lpw_sdxl.sampling_options import SigmaScheduleType
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference
@@ -46,6 +48,41 @@ def read(text: str) -> Parameters:
         key: json.loads(value) if value.startswith('"') else value for key, value in values.items()
     }
     return Parameters(prompt, negative, pairs)
+
+
+@pytest.mark.parametrize(
+    ("fields", "decided", "pairs"),
+    [
+        ({}, {}, {"RNG": "CPU"}),
+        ({"noise_source": "nv"}, {}, {"RNG": "NV"}),
+        ({"eta": 0.5}, {}, {"Eta": "0.5"}),
+        ({"eta": 0.5}, {"scheduler": SamplerName.DDIM}, {"Eta DDIM": "0.5"}),
+        ({"eta_noise_seed_delta": 31337}, {}, {"ENSD": "31337"}),
+        (
+            {"variation_strength": 0.25},
+            {"variation_seed": 9},
+            {"Variation seed": "9", "Variation seed strength": "0.25"},
+        ),
+        ({"timestep_rounding": "nearest"}, {}, {"Timestep rounding": "nearest"}),
+        ({"timestep_rounding": "interpolate"}, {}, {}),
+    ],
+)
+def test_k_diffusions_noise_is_written_in_a1111s_words(
+    fields: dict[str, object], decided: dict[str, object], pairs: dict[str, str]
+) -> None:
+    plain = {"sampler_implementation": "k_diffusion"}
+    made = {"scheduler": SamplerName.DPMPP_2M, "schedule_type": SigmaScheduleType.KARRAS}
+    written = read(parameters_text(replace(record(**plain, **fields), **made | decided))).pairs
+    assert written["Sampler implementation"] == "k_diffusion"
+    assert written["Schedule type"] == "Karras"
+    assert written.items() >= pairs.items()
+    expected = {"RNG", *pairs}
+    noted = {"RNG", "Eta", "Eta DDIM", "ENSD", "Variation seed", "Variation seed strength"}
+    assert (noted | {"Timestep rounding"}) & written.keys() == expected
+
+
+def test_diffusers_schedulers_write_no_word_of_k_diffusion() -> None:
+    assert not {"RNG", "Sampler implementation"} & read(parameters_text(record())).pairs.keys()
 
 
 def record(**fields: object) -> ImageRecord:

@@ -95,6 +95,21 @@ CASES = [
         ["Sampler", "Civitai resources", "Civitai resources"],
     ),
     Case(
+        "Civitai's own names of files",
+        f"a cat\n{USUAL_PAIRS},\n  Clip skip: 2, Version: v1.6.0,\n  Civitai resources:"
+        ' [{"modelName":"Lazy (and more!)",\n  "versionName":"v2","weight":1.0,'
+        '"air":"urn:air:sdxl:embedding:civitai:1302719@1833157"}]',
+        drawn("a cat"),
+        ["Civitai resources"],
+        ["embedding Lazy (and more!) v2, weight 1.0"],
+    ),
+    Case(
+        "a second pass as it was once written",
+        f"a cat\n{USUAL_PAIRS}, Denoising strength: 0.7, First pass size: 0x0",
+        drawn("a cat"),
+        ["Hires"],
+    ),
+    Case(
         "templates behind the pairs",
         f"a cat\nNegative prompt: bad\n{USUAL_PAIRS}, Version: v1.6.0\nTemplate: a {{cat|dog}},\n"
         "Steps are steep\nNegative Template: {bad|worst}",

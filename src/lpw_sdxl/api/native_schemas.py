@@ -9,11 +9,15 @@ from lpw_sdxl.api.asgi import JsonObject
 from lpw_sdxl.parameters.request import most_characters
 from lpw_sdxl.picture_file import PICTURE_FIELDS
 from lpw_sdxl.request_limits import RequestLimits, default_largest_size
+from lpw_sdxl.sampler_table import SAMPLER_ALIASES
+from lpw_sdxl.sampling_options import SIGMA_SCHEDULE_TYPE_ALIASES
 from lpw_sdxl.schedule_types import SCHEDULE_TYPE_ALIASES
 from lpw_sdxl.scheduler_table import SCHEDULER_ALIASES
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 from lpw_sdxl.settings import Settings
 
+_SCHEDULER_ALIASES = {**SCHEDULER_ALIASES, **SAMPLER_ALIASES}
+_SCHEDULE_TYPE_ALIASES = {**SCHEDULE_TYPE_ALIASES, **SIGMA_SCHEDULE_TYPE_ALIASES}
 _NO_NUL = "^[^\\u0000]*$"
 
 
@@ -89,8 +93,8 @@ def limit_request(schema: JsonObject, served: ServedLimits) -> None:
         _require(schema, field, side)
     for field in PICTURE_FIELDS:
         properties[field]["description"] += f" At most {most.max_image_bytes} bytes."
-    _add_aliases(properties, "scheduler", "schedulers", SCHEDULER_ALIASES)
-    _add_aliases(properties, "schedule_type", "schedule types", SCHEDULE_TYPE_ALIASES)
+    _add_aliases(properties, "scheduler", "schedulers", _SCHEDULER_ALIASES)
+    _add_aliases(properties, "schedule_type", "schedule types", _SCHEDULE_TYPE_ALIASES)
     properties["loras"]["description"] += f" At most {most.max_loras} different ones."
 
 
@@ -100,7 +104,7 @@ def limit_inspection(schema: JsonObject, served: ServedLimits) -> None:
     _bound_prompts(properties, served)
     steps = _bound_steps(properties, served)
     steps["default"] = min(steps["default"], steps["maximum"])
-    _add_aliases(properties, "scheduler", "schedulers", SCHEDULER_ALIASES)
+    _add_aliases(properties, "scheduler", "schedulers", _SCHEDULER_ALIASES)
 
 
 def limit_parameters(schema: JsonObject, served: ServedLimits) -> None:
@@ -145,7 +149,8 @@ def _bound_steps(properties: JsonObject, served: ServedLimits) -> JsonObject:
 
 def _add_aliases(properties: JsonObject, field: str, noun: str, aliases: Iterable[str]) -> None:
     others = f"The same {noun} by the names that other tools use."
-    properties[field]["anyOf"].insert(1, {"enum": [*aliases], "description": others})
+    kinds = properties[field]["anyOf"]
+    kinds.insert(len(kinds) - 1, {"enum": [*aliases], "description": others})  # null is the last
 
 
 def _bound_prompts(properties: JsonObject, served: ServedLimits) -> None:

@@ -16,6 +16,8 @@ from lpw_sdxl.conditioning.cache import CacheCounters
 from lpw_sdxl.engine.metrics import LoopCounters
 from lpw_sdxl.engine.offload import OffloadRule
 from lpw_sdxl.prompt.grammar import PromptStyle
+from lpw_sdxl.sampler_table import SamplerName
+from lpw_sdxl.sampling_options import NoiseSource, SigmaScheduleType, TimestepRounding
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import ImageSize
@@ -198,6 +200,19 @@ class PromptCache(_Closed):
 
 
 @dataclass(frozen=True)
+class KDiffusionDescription(_Closed):
+    """The choices of requests whose `sampler_implementation` is `k_diffusion`."""
+
+    samplers: list[SamplerName]
+    own_sampler: Annotated[
+        SamplerName | None, Field(description="Without one a request must name its sampler.")
+    ]
+    schedule_types: list[SigmaScheduleType]
+    noise_sources: list[NoiseSource]
+    timestep_roundings: list[TimestepRounding]
+
+
+@dataclass(frozen=True)
 class EngineDescription(_Closed):
     """The description of an engine: what it serves, under which limits, and its counters."""
 
@@ -210,6 +225,7 @@ class EngineDescription(_Closed):
     own_scheduler: SchedulerName
     schedule_types: list[ScheduleType]
     own_schedule_type: ScheduleType
+    k_diffusion: KDiffusionDescription
     prompt_styles: list[PromptStyle]
     limits: LimitsDescription
     loras: list[LoraDescription]
@@ -223,6 +239,13 @@ def describe_model(manifest: Manifest) -> ModelDescription:
     """Build the description of a model from its manifest."""
     facts: dict[str, Any] = manifest.describe()
     return ModelDescription(**facts)
+
+
+def describe_k_diffusion(own_sampler: SamplerName | None) -> KDiffusionDescription:
+    """List the choices of k-diffusion's family, which are the same for every model."""
+    return KDiffusionDescription(
+        [*SamplerName], own_sampler, [*SigmaScheduleType], [*NoiseSource], [*TimestepRounding]
+    )
 
 
 def describe_loras(addons: Mapping[str, Addon]) -> list[LoraDescription]:

@@ -28,6 +28,7 @@ from lpw_sdxl.engine.description import (
     LimitsDescription,
     PromptCache,
     describe_embeddings,
+    describe_k_diffusion,
     describe_loras,
     describe_model,
 )
@@ -278,6 +279,7 @@ class Engine:
             own_scheduler=self._resolver.sampling.own_scheduler,
             schedule_types=[*ScheduleType],
             own_schedule_type=self._resolver.own_schedule_type,
+            k_diffusion=describe_k_diffusion(self._resolver.sampling.own_sampler),
             prompt_styles=[*PromptStyle],
             limits=LimitsDescription.of(self._settings, self.limits.max_size),
             loras=describe_loras(registry.loras),

@@ -67,6 +67,12 @@ class SamplingChooser:
         )
         self._plot = lru_cache(_KEPT_COURSES)(self._plot_course)
 
+    @property
+    def own_sampler(self) -> SamplerName | None:
+        """Return k-diffusion's sampler of the model's own scheduler's name, if there is one."""
+        label = split_label(self.own_scheduler)
+        return None if label is None else label.sampler
+
     def choose(self, request: GenerationRequest, size: ImageSize, seed: int) -> SamplingChoice:
         """Decide a request's sampler.
 

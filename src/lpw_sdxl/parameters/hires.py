@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lpw_sdxl.parameters.draft import Draft
-from lpw_sdxl.parameters.known_keys import HIRES_BEGINNING
+from lpw_sdxl.parameters.known_keys import HIRES_BEGINNINGS
 from lpw_sdxl.parameters.written import plain_key
 
 STRENGTH = "denoising strength"
@@ -16,7 +16,7 @@ def read_second_pass(draft: Draft) -> frozenset[str]:
         The plain keys that belong to it; none where there is no such pass.
     """
     pairs = [
-        pair for pair in draft.written.pairs if plain_key(pair.key).startswith(HIRES_BEGINNING)
+        pair for pair in draft.written.pairs if plain_key(pair.key).startswith(HIRES_BEGINNINGS)
     ]
     if not pairs:
         return frozenset()

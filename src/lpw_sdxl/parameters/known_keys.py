@@ -167,7 +167,7 @@ PICTURE_KEYS: Mapping[str, str] = {
 }
 """Keys about a picture that the text does not have, and the fields that would take them."""
 
-HIRES_BEGINNING = "hires "
+HIRES_BEGINNINGS = ("hires ", "first pass size")  # the other one is of A1111 before its 1.0
 
 
 def find_group(key: str) -> KeyGroup | None:
@@ -182,6 +182,6 @@ def is_known(key: str) -> bool:
         or key in WITHOUT_EFFECT
         or key in LOST
         or key in PICTURE_KEYS
-        or key.startswith(HIRES_BEGINNING)
+        or key.startswith(HIRES_BEGINNINGS)
         or find_group(key) is not None
     )

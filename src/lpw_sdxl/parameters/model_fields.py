@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,7 +15,14 @@ from lpw_sdxl.store.kind import slug
 RESOURCES_KEY = "civitai resources"
 MOST_RESOURCES = 32
 _ENDINGS = (".safetensors", ".ckpt")
-_COMMANDS: Mapping[str, str] = {"checkpoint": "checkpoint", "embed": "embedding"}
+_COMMANDS: Mapping[str, str] = {
+    "checkpoint": "checkpoint",
+    "embed": "embedding",
+    "embedding": "embedding",
+    "textualinversion": "embedding",
+}
+# Civitai's names of files: urn:air:sdxl:lora:civitai:MODEL@VERSION.
+_ADDRESS = re.compile(r":(\w{1,20}):civitai:\d{1,15}@(\d{1,15})")
 
 
 def miss_model(draft: Draft, offered: Offered | None) -> None:
@@ -38,15 +46,19 @@ def miss_resources(draft: Draft) -> None:
     if pair is None:
         return
     for resource in _read_resources(pair.value):
-        kind = str(resource.get("type", "")).casefold()
+        address = _ADDRESS.search(str(resource.get("air", "")))
+        kind = str(resource.get("type", address[1] if address else "")).casefold()
+        version = resource.get("modelVersionId", int(address[2]) if address else None)
         if kind == "checkpoint" and draft.pair("model") is not None:
             continue
         name = " ".join(
-            str(resource[key]) for key in ("modelName", "modelVersionName") if resource.get(key)
+            str(resource[key])
+            for key in ("modelName", "modelVersionName", "versionName")
+            if resource.get(key)
         )
         weight = resource.get("weight")
         shown = f"{kind} {name}".strip() + (f", weight {weight}" if weight is not None else "")
-        draft.miss(pair.key, shown, _explain(kind, resource.get("modelVersionId")))
+        draft.miss(pair.key, shown, _explain(kind, version))
 
 
 def _is_served(name: str, digits: str, offered: Offered) -> bool:

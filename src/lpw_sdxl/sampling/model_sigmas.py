@@ -115,9 +115,10 @@ class ModelSigmas:
 def _end_in_noise(sigmas: torch.Tensor) -> torch.Tensor:
     """Shift and scale the signal so that none is left at the last timestep.
 
-    It is computed in float32, as Forge does: near sigma 0 that makes a difference of 6e-5.
+    It is computed in float32, as Forge does: near sigma 0 that makes a difference of 6e-5. The root
+    alone is rounded once, because in float32 some machines round it otherwise than others.
     """
-    signal = (1 / (1 + sigmas.float() ** 2)).sqrt()
+    signal = 1 / (1 + sigmas.float() ** 2).double().sqrt().float()
     alphas = ((signal - signal[-1]) * (signal[0] / (signal[0] - signal[-1]))) ** 2
     alphas[-1] = LAST_ALPHA_OF_ZERO_SNR
     return ((1 - alphas) / alphas).sqrt().double()
