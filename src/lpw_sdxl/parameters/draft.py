@@ -72,12 +72,12 @@ class Draft:
         try:
             request = self._check(fields)
         except InvalidRequestError as error:
-            self.miss(pair.key, pair.value, f"{error.message}; the default is taken.")
+            self.note(pair.key, pair.value, f"{error.message}; the default is taken.")
             return False
         self.fields |= {name: getattr(request, name) for name in fields}
         return True
 
-    def miss(self, name: str, value: str, reason: str) -> None:
+    def note(self, name: str, value: str, reason: str) -> None:
         """Note something that is not honoured; beyond a bound, only how much more there is."""
         if len(self.not_honoured) >= MOST_NOTES:
             last = self.not_honoured.pop()

@@ -9,7 +9,7 @@ from lpw_sdxl.parameters.written import plain_key
 STRENGTH = "denoising strength"
 
 
-def read_second_pass(draft: Draft) -> frozenset[str]:
+def note_second_pass(draft: Draft) -> frozenset[str]:
     """Note the second pass that a text has.
 
     Returns:
@@ -22,7 +22,7 @@ def read_second_pass(draft: Draft) -> frozenset[str]:
         return frozenset()
     strength = draft.pair(STRENGTH)
     pairs += [] if strength is None else [strength]
-    draft.miss(
+    draft.note(
         "Hires",
         ", ".join(f"{pair.key}: {pair.value}" for pair in pairs),
         "A second, larger pass is not made; the picture has the first one's size.",

@@ -56,7 +56,7 @@ class TagCleaner:
     def _note(self, name: str, reason: str) -> None:
         if name not in self._noted:
             self._noted.add(name)
-            self._draft.miss(NOTE, name, reason)
+            self._draft.note(NOTE, name, reason)
 
     def _explain(self, tag: LoraTag | RefusedTag) -> str | None:
         """Explain why a tag can't be used; None if it can."""

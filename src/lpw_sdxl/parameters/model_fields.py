@@ -25,7 +25,7 @@ _COMMANDS: Mapping[str, str] = {
 _ADDRESS = re.compile(r":(\w{1,20}):civitai:\d{1,15}@(\d{1,15})")
 
 
-def miss_model(draft: Draft, offered: Offered | None) -> None:
+def note_model(draft: Draft, offered: Offered | None) -> None:
     """Note a model that is not the served one."""
     name, digits = draft.written.value("model"), draft.written.value("model hash").lower()
     if offered is None or not (name or digits) or _is_served(name, digits, offered):
@@ -34,13 +34,13 @@ def miss_model(draft: Draft, offered: Offered | None) -> None:
     assert pair is not None
     shown = f"{name} [{digits}]" if name and digits else name or digits
     served = f"{offered.model_name} [{offered.model_sha256[:AUTOV2_DIGITS]}]"
-    draft.miss(
+    draft.note(
         pair.key, shown, f"Served is {served}; pictures of another model are others. Its import"
         " would be right."
     )  # fmt: skip
 
 
-def miss_resources(draft: Draft) -> None:
+def note_resources(draft: Draft) -> None:
     """Note the LoRAs and embeddings that Civitai lists by their versions there."""
     pair = draft.pair(RESOURCES_KEY)
     if pair is None:
@@ -58,7 +58,7 @@ def miss_resources(draft: Draft) -> None:
         )
         weight = resource.get("weight")
         shown = f"{kind} {name}".strip() + (f", weight {weight}" if weight is not None else "")
-        draft.miss(pair.key, shown, _explain(kind, version))
+        draft.note(pair.key, shown, _explain(kind, version))
 
 
 def _is_served(name: str, digits: str, offered: Offered) -> bool:

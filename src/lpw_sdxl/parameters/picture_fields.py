@@ -18,18 +18,18 @@ def put_size(draft: Draft) -> None:
         return
     size = read_size(pair.value)
     if size is None or not all(size):
-        draft.miss(*pair, "It is no size, such as 832x1216; the model's own is taken.")
+        draft.note(*pair, "It is no size, such as 832x1216; the model's own is taken.")
         return
     fitting = _fit(size, _largest(draft))
     if min(fitting) < MIN_IMAGE_PIXELS:
         least = f"at least {MIN_IMAGE_PIXELS} pixels a side would be right"
-        draft.miss(*pair, f"A side is too short; {least}; the model's own is taken.")
+        draft.note(*pair, f"A side is too short; {least}; the model's own is taken.")
         return
     if draft.put(pair, height=fitting.height, width=fitting.width) and fitting != size:
-        draft.miss(*pair, _explain_size(size, fitting, _largest(draft)))
+        draft.note(*pair, _explain_size(size, fitting, _largest(draft)))
 
 
-def miss_picture(draft: Draft, done: frozenset[str]) -> None:
+def note_picture(draft: Draft, done: frozenset[str]) -> None:
     """Note a picture to start from, which no text holds.
 
     Args:
@@ -48,7 +48,7 @@ def miss_picture(draft: Draft, done: frozenset[str]) -> None:
     has_mask = any(field.startswith(("mask", "only_masked", "invert")) for field in fields)
     needed = "image and mask_image" if has_mask else "image"
     first = next((pair for pair in pairs if plain_key(pair.key) == STRENGTH), pairs[0])
-    draft.miss(
+    draft.note(
         first.key,
         _write(first, pairs),
         "It was made from a picture, which is not in the text; the request draws from noise. With"

@@ -36,7 +36,7 @@ def put_prompts(draft: Draft, writer: Writer, offered: Offered | None) -> None:
         draft.fields["negative_prompt"] = negative_prompt
 
 
-def miss_embeddings(draft: Draft, offered: Offered | None) -> None:
+def note_embeddings(draft: Draft, offered: Offered | None) -> None:
     """Note the embeddings that the server has not got."""
     if offered is None:
         return
@@ -45,7 +45,7 @@ def miss_embeddings(draft: Draft, offered: Offered | None) -> None:
     for number, name in enumerate(unknown):
         near = nearest_name(name, offered.embeddings) if number < MOST_NEAR else None
         hint = f"near is {near!r}" if near else "/info lists those that are"
-        draft.miss("Embedding", name, f"No embedding of this name is here, it is a word; {hint}.")
+        draft.note("Embedding", name, f"No embedding of this name is here, it is a word; {hint}.")
 
 
 def _choose_style(draft: Draft, writer: Writer) -> PromptStyle:
@@ -65,7 +65,7 @@ def _choose_style(draft: Draft, writer: Writer) -> PromptStyle:
     pair = draft.pair("emphasis")
     style = PromptStyle.A1111_ORIGINAL if pair is None else _EMPHASIS.get(pair.value.casefold())
     if style is None and pair is not None:
-        draft.miss(*pair, "Weights act as with 'No norm' here; prompt_style has the other ways.")
+        draft.note(*pair, "Weights act as with 'No norm' here; prompt_style has the other ways.")
     return style or PromptStyle.A1111
 
 

@@ -8,7 +8,7 @@ from lpw_sdxl.parameters.draft import Draft
 from lpw_sdxl.parameters.numbers import read_number, read_whole
 from lpw_sdxl.parameters.program import Program, Writer
 from lpw_sdxl.parameters.written import Pair
-from lpw_sdxl.sampler_names import split_label
+from lpw_sdxl.sampler_names import SamplerLabel, split_label
 from lpw_sdxl.sampler_table import (
     SAMPLERS,
     SamplerName,
@@ -61,7 +61,7 @@ def _put_scheduler(draft: Draft, writer: Writer) -> None:
     if pair is not None and writer.program is Program.SD_NEXT:
         scheduler = _find_sd_next_scheduler(draft, pair)
         if scheduler is None:
-            draft.miss(*pair, f"It is not served; {_DEFAULT_KEPT}.")
+            draft.note(*pair, f"It is not served; {_DEFAULT_KEPT}.")
         else:
             draft.put(pair, scheduler=scheduler)
     elif pair is not None:
@@ -82,24 +82,29 @@ def _put_sampler(draft: Draft, writer: Writer) -> None:
     pair = draft.pair("sampler")
     label = None if pair is None else split_label(pair.value)
     if pair is not None and label is None:
-        draft.miss(*pair, _explain_sampler(pair.value))
+        draft.note(*pair, _explain_sampler(pair.value))
+    if pair is not None and label is not None:
+        draft.put(pair, scheduler=label.sampler)
+    _put_schedule_type(draft, writer, label)
+
+
+def _put_schedule_type(draft: Draft, writer: Writer, label: SamplerLabel | None) -> None:
+    """Put the schedule type: as its key has it, else as the sampler's name has it or had it."""
     written = draft.pair("schedule type")
     schedule_type = None if written is None else find_sigma_schedule_type(written.value)
     if written is not None and schedule_type is None:
-        draft.miss(*written, f"It is not served; {_AUTOMATIC} is taken.")
-    if pair is None or label is None:
-        if written is not None and schedule_type not in (None, _AUTOMATIC):
-            draft.put(written, schedule_type=schedule_type)
+        draft.note(*written, f"It is not served; {_AUTOMATIC} is taken.")
+    if label is not None and SAMPLERS[label.sampler].walks_timesteps:
         return
-    draft.put(pair, scheduler=label.sampler)
-    if schedule_type in (None, _AUTOMATIC) and label.schedule_type is not None:
+    if schedule_type is _AUTOMATIC and writer.program is not Program.OWN:
+        schedule_type = None
+    if schedule_type is None and label is not None:
         schedule_type = label.schedule_type
-    if schedule_type is None and written is None and _was_uniform(label.sampler, writer):
-        schedule_type = _UNIFORM
-    is_default = schedule_type is _AUTOMATIC and writer.program is not Program.OWN
-    if schedule_type is None or is_default or SAMPLERS[label.sampler].walks_timesteps:
-        return
-    draft.put(pair if written is None else written, schedule_type=schedule_type)
+        if schedule_type is None and written is None and _was_uniform(label.sampler, writer):
+            schedule_type = _UNIFORM
+    pair = written or draft.pair("sampler")
+    if pair is not None and schedule_type is not None:
+        draft.put(pair, schedule_type=schedule_type)
 
 
 def _was_uniform(sampler: SamplerName, writer: Writer) -> bool:
@@ -140,7 +145,7 @@ def _put_source(draft: Draft, writer: Writer) -> None:
     if writer.program is Program.OWN and pair is None:
         return
     if source is None and pair is not None:
-        draft.miss(*pair, "Noise is drawn as on a CPU (CPU) or an NVIDIA card (NV); NV is taken.")
+        draft.note(*pair, "Noise is drawn as on a CPU (CPU) or an NVIDIA card (NV); NV is taken.")
     draft.fields["noise_source"] = source or default
 
 
@@ -155,7 +160,7 @@ def _put_eta(draft: Draft) -> None:
         return
     eta = read_number(pair.value)
     if eta is None:
-        draft.miss(*pair, "It is no number; the sampler's own share of noise is taken.")
+        draft.note(*pair, "It is no number; the sampler's own share of noise is taken.")
     else:
         draft.put(pair, eta=eta)
 
@@ -166,7 +171,7 @@ def _put_seed_delta(draft: Draft) -> None:
         return
     delta = read_whole(pair.value)
     if delta is None:
-        draft.miss(*pair, "It is no whole number; noise has the seed itself.")
+        draft.note(*pair, "It is no whole number; noise has the seed itself.")
     else:
         draft.put(pair, eta_noise_seed_delta=delta)
 
@@ -177,9 +182,9 @@ def _put_variation(draft: Draft) -> None:
     if strength is None or share == 0:
         return
     if share is None:
-        draft.miss(*strength, "It is no number; the seed is taken without a variation.")
+        draft.note(*strength, "It is no number; the seed is taken without a variation.")
         return
     number = None if seed is None else read_whole(seed.value)
     if seed is not None and number is None:
-        draft.miss(*seed, "It is no whole number; another one is drawn.")
+        draft.note(*seed, "It is no whole number; another one is drawn.")
     draft.put(strength, variation_seed=number, variation_strength=share)

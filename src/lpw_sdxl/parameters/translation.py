@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from lpw_sdxl.errors import InvalidRequestError, RequestError
 from lpw_sdxl.parameters.draft import Draft, NotHonoured
-from lpw_sdxl.parameters.hires import read_second_pass
+from lpw_sdxl.parameters.hires import note_second_pass
 from lpw_sdxl.parameters.known_keys import (
     LOST,
     OFF,
@@ -22,12 +22,12 @@ from lpw_sdxl.parameters.known_keys import (
     WITHOUT_EFFECT,
     find_group,
 )
-from lpw_sdxl.parameters.model_fields import miss_model, miss_resources
+from lpw_sdxl.parameters.model_fields import note_model, note_resources
 from lpw_sdxl.parameters.numbers import read_interval, read_number, read_size, read_whole
 from lpw_sdxl.parameters.offered import Offered
-from lpw_sdxl.parameters.picture_fields import miss_picture, put_size
+from lpw_sdxl.parameters.picture_fields import note_picture, put_size
 from lpw_sdxl.parameters.program import Program, Writer, find_writer
-from lpw_sdxl.parameters.prompt_fields import miss_embeddings, put_prompts
+from lpw_sdxl.parameters.prompt_fields import note_embeddings, put_prompts
 from lpw_sdxl.parameters.sampling_fields import put_sampling
 from lpw_sdxl.parameters.written import Pair, WrittenParameters, plain_key
 from lpw_sdxl.refusal import explain_refusal
@@ -90,14 +90,14 @@ def to_request(
         _put_seed(draft)
         put_size(draft)
         _put_clip_skip(draft, writer)
-    second_pass = read_second_pass(draft)
-    miss_picture(draft, second_pass)
-    miss_model(draft, offered)
-    miss_resources(draft)
-    miss_embeddings(draft, offered)
-    _miss_others(draft, second_pass)
-    _miss_missing(draft)
-    _miss_program(draft, writer)
+    second_pass = note_second_pass(draft)
+    note_picture(draft, second_pass)
+    note_model(draft, offered)
+    note_resources(draft)
+    note_embeddings(draft, offered)
+    _note_others(draft, second_pass)
+    _note_missing(draft)
+    _note_program(draft, writer)
     return Translation(_validate(draft, field), tuple(draft.not_honoured))
 
 
@@ -106,11 +106,11 @@ def _put_steps(draft: Draft) -> None:
     steps = None if pair is None else read_whole(pair.value)
     if pair is None or steps is None:
         if pair is not None:
-            draft.miss(*pair, "It is no whole number; the default is taken.")
+            draft.note(*pair, "It is no whole number; the default is taken.")
         return
     most = MOST_STEPS if draft.limits is None else min(MOST_STEPS, draft.limits.max_steps)
     if steps > most:
-        draft.miss(*pair, f"At most {most} steps are accepted here; so many are taken.")
+        draft.note(*pair, f"At most {most} steps are accepted here; so many are taken.")
     draft.put(pair, num_inference_steps=min(steps, most))
 
 
@@ -121,7 +121,7 @@ def _put_guidance(draft: Draft) -> None:
             continue
         number = read_number(pair.value)
         if number is None:
-            draft.miss(*pair, "It is no number; the default is taken.")
+            draft.note(*pair, "It is no number; the default is taken.")
         else:
             draft.put(pair, **{name: number})
     pair = draft.pair("cfg interval")
@@ -129,7 +129,7 @@ def _put_guidance(draft: Draft) -> None:
         return
     interval = read_interval(pair.value)
     if interval is None:
-        draft.miss(*pair, "It is no interval, such as 0.2-0.8; all steps are guided.")
+        draft.note(*pair, "It is no interval, such as 0.2-0.8; all steps are guided.")
     else:
         draft.put(pair, guidance_interval=interval)
 
@@ -139,12 +139,12 @@ def _put_seed(draft: Draft) -> None:
     if pair is not None:
         seed = read_whole(pair.value)
         if seed is None:
-            draft.miss(*pair, "It is no whole number; a seed is drawn.")
+            draft.note(*pair, "It is no whole number; a seed is drawn.")
         else:
             draft.put(pair, seed=seed)
     pair = draft.pair("seed resize from")
     if pair is not None and (size := read_size(pair.value)) is not None and all(size):
-        draft.miss(*pair, "The noise of another size is not put into this one's here.")
+        draft.note(*pair, "The noise of another size is not put into this one's here.")
 
 
 def _put_clip_skip(draft: Draft, writer: Writer) -> None:
@@ -154,12 +154,12 @@ def _put_clip_skip(draft: Draft, writer: Writer) -> None:
         return
     count = read_whole(pair.value)
     if count is None:
-        draft.miss(*pair, "It is no whole number; SDXL's own layer is taken.")
+        draft.note(*pair, "It is no whole number; SDXL's own layer is taken.")
     elif count > SDXL_CLIP_SKIP or (writer.program is Program.OWN and count == SDXL_CLIP_SKIP):
         draft.put(pair, clip_skip=count - SDXL_CLIP_SKIP)
 
 
-def _miss_others(draft: Draft, done: frozenset[str]) -> None:
+def _note_others(draft: Draft, done: frozenset[str]) -> None:
     """Note the pairs that nothing else has read, those of one feature together."""
     groups: dict[str, list[Pair]] = {}
     for pair in draft.written.by_key.values():
@@ -170,22 +170,22 @@ def _miss_others(draft: Draft, done: frozenset[str]) -> None:
         if group is not None:
             groups.setdefault(group.name, []).append(pair)
         elif key not in LOST:
-            draft.miss(*pair, "This key is not known here; what it did is not done.")
+            draft.note(*pair, "This key is not known here; what it did is not done.")
         elif pair.value.casefold() not in OFF:
-            draft.miss(*pair, LOST[key])
+            draft.note(*pair, LOST[key])
     for name, pairs in groups.items():
         group = find_group(plain_key(pairs[0].key))
         assert group is not None
         if any(pair.value.casefold() not in OFF for pair in pairs):
             written = ", ".join(f"{pair.key}: {pair.value}" for pair in pairs)
-            draft.miss(name, written, group.reason)
+            draft.note(name, written, group.reason)
 
 
-def _miss_missing(draft: Draft) -> None:
+def _note_missing(draft: Draft) -> None:
     """Note which of the usual keys a text lacks: the defaults differ from the writer's."""
     missing = [key for key in _EXPECTED if draft.pair(key) is None]
     if missing:
-        draft.miss(
+        draft.note(
             "missing",
             ", ".join(missing),
             "The text does not have it; this server's own defaults are taken, which are others"
@@ -193,7 +193,7 @@ def _miss_missing(draft: Draft) -> None:
         )
 
 
-def _miss_program(draft: Draft, writer: Writer) -> None:
+def _note_program(draft: Draft, writer: Writer) -> None:
     """Note a program whose pictures can only be made again nearly."""
     version, app = draft.written.value("version"), draft.written.value("app")
     match writer.program:
@@ -202,15 +202,15 @@ def _miss_program(draft: Draft, writer: Writer) -> None:
                 "It draws with Diffusers' schedulers, and noise on its own device; its pictures"
                 " will be near at best."
             )
-            draft.miss("App", app, reason)
+            draft.note("App", app, reason)
         case Program.COMFY_UI:
             reason = (
                 "It scales the first noise otherwise, and its graph is not in the text; its"
                 " pictures will be near at best."
             )
-            draft.miss("Version", version, reason)
+            draft.note("Version", version, reason)
         case Program.OTHER:
-            draft.miss("Version", version, "The text is read as AUTOMATIC1111's.")
+            draft.note("Version", version, "The text is read as AUTOMATIC1111's.")
 
 
 def _validate(draft: Draft, field: str) -> GenerationRequest:
