@@ -6,7 +6,6 @@ once over latents without elements.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -37,10 +36,9 @@ class Rehearsal:
         return len(self.sigmas)
 
     @property
-    def requests(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield the arguments of each asking for noise: a sigma and the next one, scalars."""
-        for sigma, sigma_next in self.noise_steps:
-            yield sigma, sigma_next
+    def requests(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """List the arguments of each asking for noise: a sigma and the next one, scalars."""
+        return [(step[0], step[1]) for step in self.noise_steps]
 
     def timesteps(
         self, model: ModelSigmas, rounding: TimestepRounding = TimestepRounding.INTERPOLATE
