@@ -32,7 +32,7 @@ pytestmark = pytest.mark.processes
 ADDRESS = "http://localhost:3000"
 START = ["make install", "make serve"]
 IMPORT = ".venv/bin/python model_import.py "
-EXPLAIN = ".venv/bin/python -m lpw_sdxl.prompt "
+EXPLAIN = (".venv/bin/python -m lpw_sdxl.prompt ", ".venv/bin/python -m lpw_sdxl.parameters ")
 NOT_RUN = {
     "make test-fast": "would run the tests in a test",
     "make bundle": "locks packages for minutes; `make test-bundle` builds a bento and serves it",
@@ -54,7 +54,7 @@ def first_words(block: Block) -> str:
     return " ".join(re.split(r"[\s=]+", block.text)[:2])
 
 
-def blocks(language: str, beginning: str = "") -> list[Block]:
+def blocks(language: str, beginning: str | tuple[str, ...] = "") -> list[Block]:
     return [
         block for block in BLOCKS if block.language == language and block.text.startswith(beginning)
     ]

@@ -40,11 +40,13 @@ from lpw_sdxl.engine.memory import MemoryPlan, choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics, LoopCounters
 from lpw_sdxl.engine.noise_drawers import NoiseDrawers
 from lpw_sdxl.engine.offer import Offers
+from lpw_sdxl.engine.parameters import answer_reading
 from lpw_sdxl.engine.picture_work import work_on_pictures
 from lpw_sdxl.engine.progress import Listener
 from lpw_sdxl.engine.resolver import RequestResolver
 from lpw_sdxl.engine.tracked_job import JobKey, new_request_id
 from lpw_sdxl.lora.library import LoraLibrary
+from lpw_sdxl.parameters.request import ParametersAnswer, ParametersRequest
 from lpw_sdxl.prompt import PromptStyle
 from lpw_sdxl.request_limits import RequestLimits
 from lpw_sdxl.schedule_types import ScheduleType
@@ -260,6 +262,14 @@ class Engine:
             RequestError: if a prompt breaks a limit.
         """
         return self._resolver.explain(request, self._offers.current)
+
+    def read_parameters(self, request: ParametersRequest) -> ParametersAnswer:
+        """Read an A1111 text, or a picture's, as a request of this engine.
+
+        Raises:
+            RequestError: if there is none, or it is another program's.
+        """
+        return answer_reading(request, self.pipeline.manifest, self._resolver, self._offers.current)
 
     def describe(self) -> EngineDescription:
         """Describe what is served and what has been done."""
