@@ -128,10 +128,53 @@ CASES = [
             "Denoising strength: 0.4", "Hires upscale: 2", "Hires steps: 10",
             "Hires upscaler: 4x-UltraSharp", 'Hires prompt: "a, b: c"',
         ),
-        drawn(*PROMPTS),
-        ["Hires"],
-        ["Hires upscale: 2, Hires steps: 10, Hires upscaler: 4x-UltraSharp, Hires prompt: a, b: c,"
-         " Denoising strength: 0.4"],
+        drawn(
+            *PROMPTS,
+            hires={
+                "scale": 2.0,
+                "steps": 10,
+                "strength": 0.4,
+                "upscaler": "lanczos",
+                "prompt": "a, b: c",
+            },
+        ),
+        ["Hires upscaler"],
+    ),
+    Case(
+        "a second pass of its own",
+        line(
+            "Denoising strength: 0.6", "Hires resize: 1536x0", "Hires CFG Scale: 3",
+            "Hires upscaler: Latent (nearest-exact)", "Hires sampler: DPM++ 2M SDE Karras",
+            'Hires negative prompt: "x, y"', "Hires steps: 0",
+            "Hires checkpoint: Use same checkpoint",
+        ),
+        drawn(
+            *PROMPTS,
+            hires={
+                "width": 1536,
+                "strength": 0.6,
+                "upscaler": "latent_nearest_exact",
+                "negative_prompt": "x, y",
+                "guidance_scale": 3.0,
+                "scheduler": "DPM++ 2M SDE",
+                "schedule_type": "Karras",
+            },
+        ),
+    ),
+    Case(
+        "a second pass that can't be made so",
+        line(
+            "Denoising strength: 1.6", "Hires upscale: 20", "Hires upscaler: Latent",
+            "Hires sampler: DPM fast", "Hires checkpoint: other", "Hires Module 1: x",
+        ),
+        drawn(*PROMPTS, hires={}),
+        [
+            "Hires upscale",
+            "Hires sampler",
+            "Hires checkpoint",
+            "Hires Module 1",
+            "Denoising strength",
+        ],
     ),
     Case(
         "from a picture",

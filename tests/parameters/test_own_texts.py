@@ -25,6 +25,7 @@ from lpw_sdxl.sampling_options import (
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference
+from lpw_sdxl.second_pass import Upscaler
 from lpw_sdxl.store.origin import Origin
 from tests.parameters.case import LIMITS, OFFERED
 
@@ -56,6 +57,10 @@ def recorded(request: GenerationRequest) -> ImageRecord:
         schedule_type = schedule_type or label.schedule_type or recipe.automatic
         schedule_type = None if recipe.walks_timesteps else schedule_type
     schedule = parse_schedule(request.prompt, Steps(1), style=request.prompt_style)
+    second = ""
+    if request.hires is not None:
+        second = request.hires.prompt or request.prompt
+    tags = parse_schedule(second, Steps(1), style=request.prompt_style).lora_tags
     return ImageRecord(
         request,
         7 if request.seed is None else request.seed,
@@ -67,6 +72,7 @@ def recorded(request: GenerationRequest) -> ImageRecord:
         EMBEDDINGS if "badhands" in request.prompt else (),
         schedule_type,
         variation_seed=request.variation_seed if request.variation_strength else None,
+        second_loras=() if request.hires is None else collect(request.loras, tags, resolve, 64),
     )
 
 
@@ -85,6 +91,29 @@ TEXTS = st.lists(
 ).map("".join)  # fmt: skip
 SIDES = st.none() | st.integers(8, 256).map(lambda cells: 8 * cells)
 SHARES = st.floats(0, 1)
+
+
+@st.composite
+def second_passes(draw: st.DrawFn, scheduler: Any, schedule_type: Any) -> dict[str, Any]:
+    sides = st.integers(8, 256).map(lambda cells: 8 * cells)
+    size: dict[str, Any] = draw(
+        st.one_of(
+            st.fixed_dictionaries({"scale": st.none() | st.floats(1, 8)}),
+            st.fixed_dictionaries({"width": sides, "height": sides}),
+            st.fixed_dictionaries({"width": sides}),
+            st.fixed_dictionaries({"height": sides}),
+        )
+    )
+    return size | {
+        "steps": draw(st.none() | st.integers(0, 150)),
+        "strength": draw(SHARES),
+        "upscaler": draw(st.sampled_from(Upscaler)),
+        "prompt": draw(st.none() | TEXTS),
+        "negative_prompt": draw(st.none() | TEXTS),
+        "guidance_scale": draw(st.none() | st.floats(0, 100)),
+        "scheduler": draw(st.none() | st.just(scheduler).map(str)),
+        "schedule_type": draw(st.none() | st.just(schedule_type).map(str)),
+    }
 
 
 @st.composite
@@ -129,16 +158,22 @@ def requests(draw: st.DrawFn) -> GenerationRequest:
     else:
         fields["scheduler"] = draw(st.sampled_from(SchedulerName))
         fields["schedule_type"] = draw(st.none() | st.sampled_from(ScheduleType))
+    if draw(st.booleans()):
+        kind = SigmaScheduleType.KARRAS if is_k_diffusion else ScheduleType.TRAILING
+        fields["hires"] = draw(second_passes(fields["scheduler"], kind))
     return GenerationRequest.model_validate(fields)
 
 
 def has_refused_tag(request: GenerationRequest) -> bool:
-    texts = (request.prompt, request.negative_prompt)
+    texts = [request.prompt, request.negative_prompt]
+    if request.hires is not None:
+        texts += [request.hires.negative_prompt or "", request.hires.prompt or ""]
     parsed = [parse_schedule(text, Steps(1), style=request.prompt_style) for text in texts]
     # The layout has no escapes: a prompt with the mark is read as two, whose second has no tags.
     has_tags = "<" in texts[0] or bool(request.loras)
     is_two = "\nNegative prompt: " in texts[0] and has_tags
-    return any(one.refused_tags for one in parsed) or bool(parsed[1].lora_tags) or is_two
+    has_negative = any(one.lora_tags for one in parsed[1:3])
+    return any(one.refused_tags for one in parsed) or has_negative or is_two
 
 
 @given(requests())

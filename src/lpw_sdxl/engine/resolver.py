@@ -95,11 +95,12 @@ class RequestResolver:
         first, loras = self._decide_pass(request, sampling.plan, steps, offer)
         passes: tuple[PassSpec, ...] = (first,)
         enlargement: Enlargement | None = None
+        second_loras: tuple[LoraUse, ...] = ()
         if request.hires is not None:
-            second, enlargement, more = self._decide_second(
+            second, enlargement, second_loras = self._decide_second(
                 request, request.hires, _FirstPass(sampling, seed, steps), offer
             )
-            passes, loras = (first, second), tuple(dict.fromkeys((*loras, *more)))
+            passes = (first, second)
         registry, manifest = offer.registry, self._pipeline.manifest
         named = {one.name: one for each in passes for one in each.prompts.embeddings}
         record = ImageRecord(
@@ -112,6 +113,7 @@ class RequestResolver:
             model_name=manifest.name,
             model_sha256=manifest.origin.sha256,
             loras=loras,
+            second_loras=second_loras,
             embeddings=tuple(
                 EmbeddingUse(name, registry.embedding_sha256(name)) for name in sorted(named)
             ),

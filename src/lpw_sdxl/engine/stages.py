@@ -230,7 +230,7 @@ class Stages:
         try:
             return self.decoder.decode(job.denoising.latents, in_tiles=in_tiles)
         except GenerationError as error:
-            loras = job.spec.record.loras
+            loras = job.spec.record.all_loras
             if not loras:
                 raise
             named = ", ".join(f"{use.name} at {use.strength.unet:g}" for use in loras)

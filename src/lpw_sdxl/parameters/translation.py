@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from lpw_sdxl.errors import InvalidRequestError, RequestError
 from lpw_sdxl.parameters.draft import Draft, NotHonoured
-from lpw_sdxl.parameters.hires import note_second_pass
+from lpw_sdxl.parameters.hires import put_second_pass
 from lpw_sdxl.parameters.known_keys import (
     LOST,
     OFF,
@@ -90,7 +90,7 @@ def to_request(
         _put_seed(draft)
         put_size(draft)
         _put_clip_skip(draft, writer)
-    second_pass = note_second_pass(draft)
+    second_pass = put_second_pass(draft)
     note_picture(draft, second_pass)
     note_model(draft, offered)
     note_resources(draft)
