@@ -279,7 +279,7 @@ class StepLoop:
         self._capacity.grow()
 
     def _enlarge(self, job: Job) -> None:
-        """Bring a job whose first pass is done to its second."""
+        """Take a job whose first pass is done to its second."""
         self._pulse.beat()
         with self._metrics.timed(Stage.ENLARGE):
             self._isolation.run_for_all(

@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 
 class _FirstPass(NamedTuple):
-    """What was decided for a first pass."""
+    """A first pass, as it was decided."""
 
     sampling: SamplingChoice
     seed: int

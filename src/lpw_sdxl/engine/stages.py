@@ -136,7 +136,7 @@ class Stages:
         job.release_start()
 
     def enlarge(self, job: Job, *, in_tiles: bool = False) -> None:
-        """Bring a job whose first pass is done to the start of its second.
+        """Take a job whose first pass is done to the start of its second.
 
         Latents are scaled; pixels are decoded, scaled, and encoded as a picture is.
 
