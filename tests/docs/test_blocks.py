@@ -168,9 +168,9 @@ def run_curl(block: Block, server: Server, folder: Path) -> str:
     return run_block(["bash", "-euo", "pipefail", "-c", script], folder, {**os.environ})
 
 
-def assert_picture(file: Path) -> None:
+def assert_picture(file: Path, side: int = 128) -> None:
     with Image.open(file) as image:
-        assert image.size == (128, 128)
+        assert image.size == (side, side)
 
 
 def test_make_serve_says_what_it_does(server: Server) -> None:
@@ -197,7 +197,7 @@ def test_the_first_request_draws_the_picture_that_readme_opens_with(server: Serv
 def test_a_curl_block_works(server: Server, folder: Path, block: Block) -> None:
     output = run_curl(block, server, folder)
     for name in re.findall(r"-o (\S+)", block.text):
-        assert_picture(folder / name)
+        assert_picture(folder / name, 192 if '"scale": 1.5' in block.text else 128)
     if "inspect_prompt" in block.text:
         assert json.loads(output)["prompt"]["token_count"] == 5
     if block.shown is not None:
