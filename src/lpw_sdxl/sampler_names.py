@@ -6,10 +6,11 @@ schedulers and a type of its own with k-diffusion's samplers.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import NamedTuple
 
 from pydantic import ValidationInfo
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from lpw_sdxl.sampler_table import SamplerName, find_sampler, read_sampler
 from lpw_sdxl.sampling_options import (
@@ -18,8 +19,8 @@ from lpw_sdxl.sampling_options import (
     find_sigma_schedule_type,
     read_sigma_schedule_type,
 )
-from lpw_sdxl.schedule_types import find_schedule_type, read_schedule_type
-from lpw_sdxl.scheduler_table import find_scheduler, read_scheduler
+from lpw_sdxl.schedule_types import ScheduleType, find_schedule_type, read_schedule_type
+from lpw_sdxl.scheduler_table import SchedulerName, find_scheduler, read_scheduler
 from lpw_sdxl.spelling import LONGEST_NAME
 
 IMPLEMENTATION_FIELD = "sampler_implementation"  # declared before the fields that it decides
@@ -75,11 +76,13 @@ def scheduler_of(value: object, family: SamplerImplementation | None) -> object:
 
     Raises:
         PydanticCustomError: the family has none of this name.
+        PydanticKnownError: it is no text.
     """
     if value is None:
         return None
     if not isinstance(value, str):
-        value = ""  # is explained like an unknown name; the union would name all its members
+        is_k = family is SamplerImplementation.K_DIFFUSION
+        raise _no_text(SamplerName if is_k else SchedulerName)
     if family is SamplerImplementation.K_DIFFUSION:
         label = split_label(value)
         if label is None:
@@ -109,11 +112,13 @@ def schedule_type_of(value: object, family: SamplerImplementation | None) -> obj
 
     Raises:
         PydanticCustomError: the family has none of this name.
+        PydanticKnownError: it is no text.
     """
     if value is None:
         return None
     if not isinstance(value, str):
-        value = ""
+        is_k = family is SamplerImplementation.K_DIFFUSION
+        raise _no_text(SigmaScheduleType if is_k else ScheduleType)
     here, there = find_schedule_type(value), find_sigma_schedule_type(value)
     if family is SamplerImplementation.K_DIFFUSION:
         if there is None and here is not None:
@@ -122,6 +127,12 @@ def schedule_type_of(value: object, family: SamplerImplementation | None) -> obj
     if here is None and there is not None:
         raise _of_other_family(there, "schedule types", SamplerImplementation.K_DIFFUSION)
     return read_schedule_type(value)
+
+
+def _no_text(names: type[StrEnum]) -> PydanticKnownError:
+    """Build the error of a value that is no text; the union's own would be one for each member."""
+    *others, last = map(repr, map(str, names))
+    return PydanticKnownError("enum", {"expected": f"{', '.join(others)} or {last}"})
 
 
 def _of_other_family(name: str, noun: str, family: SamplerImplementation) -> PydanticCustomError:

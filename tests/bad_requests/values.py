@@ -44,7 +44,7 @@ CASES: dict[str, list[Bad]] = {
         Bad("scheduler: a list", {"scheduler": ["Euler"]}, "scheduler", f"scheduler is a list; {ANY_SCHEDULER} would be right"),
         Bad("schedule_type: a number", {"schedule_type": 1}, "schedule_type", "schedule_type is 1; 'leading', 'trailing' or 'linspace' would be right"),
         Bad("schedule_type: a list", {"schedule_type": ["trailing"]}, "schedule_type", "schedule_type is a list; 'leading', 'trailing' or 'linspace' would be right"),
-        Bad("schedule_type: of an inspection", inspect(schedule_type="trailing"), "schedule_type", "schedule_type is not a field of this request; known are prompt, negative_prompt, prompt_style, num_inference_steps, scheduler"),
+        Bad("schedule_type: of an inspection", inspect(schedule_type="trailing"), "schedule_type", "schedule_type is not a field of this request; known are prompt, negative_prompt, prompt_style, num_inference_steps, sampler_implementation, scheduler"),
         Bad("prompt_style: null", {"prompt_style": None}, "prompt_style", "prompt_style is null; 'lpw', 'a1111', 'a1111-original', 'comfy' or 'plain' would be right"),
         Bad("prompt_style: a number", inspect(prompt_style=2), "prompt_style", "prompt_style is 2; 'lpw', 'a1111', 'a1111-original', 'comfy' or 'plain' would be right"),
         Bad("clip_skip: a text", {"clip_skip": "1"}, "clip_skip", "clip_skip is a string; an integer would be right"),
