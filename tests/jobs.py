@@ -13,8 +13,8 @@ from lpw_sdxl.conditioning.read_schedule import ReadSchedule
 from lpw_sdxl.conditioning.windows import Window
 from lpw_sdxl.diffusion.diffusers_solver import DiffusersPlan
 from lpw_sdxl.diffusion.step import Guidance
-from lpw_sdxl.engine.job import Job, JobSpec, Listener
-from lpw_sdxl.engine.pass_spec import PassSpec
+from lpw_sdxl.engine.job import Job, Listener
+from lpw_sdxl.engine.job_spec import JobSpec, PassSpec
 from lpw_sdxl.imaging import ImageRecord, PictureUse
 from lpw_sdxl.prompt import PromptStyle
 from lpw_sdxl.scheduler_table import SchedulerName

@@ -16,7 +16,7 @@ from lpw_sdxl.conditioning.assembly import Conditioning
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator, size_embedding
 from lpw_sdxl.diffusion.schedulers import make_scheduler
 from lpw_sdxl.engine import Engine
-from lpw_sdxl.engine.pass_spec import PassSpec
+from lpw_sdxl.engine.job_spec import PassSpec
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize

@@ -11,7 +11,7 @@ from lpw_sdxl.addon.catalogue import Catalogue
 from lpw_sdxl.conditioning import prompt_reader
 from lpw_sdxl.conditioning.explain_schedule import PromptInspection
 from lpw_sdxl.engine import Engine
-from lpw_sdxl.engine.job import JobSpec
+from lpw_sdxl.engine.job_spec import JobSpec
 from lpw_sdxl.engine.offer import Offer, Offers
 from lpw_sdxl.engine.resolver import DRAWN_SEED_BITS, RequestResolver
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError

@@ -33,8 +33,9 @@ from lpw_sdxl.engine.description import (
     describe_model,
 )
 from lpw_sdxl.engine.intake import UNCOUNTED, PictureMemory, RequestIntake
-from lpw_sdxl.engine.job import GeneratedImage, Job, JobSpec
+from lpw_sdxl.engine.job import GeneratedImage, Job
 from lpw_sdxl.engine.job_registry import JobRegistry
+from lpw_sdxl.engine.job_spec import JobSpec
 from lpw_sdxl.engine.loop import StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics, LoopCounters

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar, cast
 
 from lpw_sdxl.addon.catalogue import Catalogue
 from lpw_sdxl.addon.registry import Pending, Registry
-from lpw_sdxl.engine.job import JobSpec
+from lpw_sdxl.engine.job_spec import JobSpec
 from lpw_sdxl.engine.offer import Offers
 from lpw_sdxl.engine.picture_work import work_on_pictures
 from lpw_sdxl.engine.resolver import RequestResolver

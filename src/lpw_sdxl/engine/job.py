@@ -10,22 +10,20 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from lpw_sdxl.conditioning.read_prompts import ReadText
 from lpw_sdxl.conditioning.scheduled import ScheduledConditioning
 from lpw_sdxl.diffusion.decoder import Pixels
 from lpw_sdxl.diffusion.solver import NoiseSupply
 from lpw_sdxl.diffusion.start_encoder import UnfinishedStart
 from lpw_sdxl.diffusion.step import Denoising
 from lpw_sdxl.engine.cost import ENCODING_ROWS, Work, step_cost
-from lpw_sdxl.engine.pass_spec import PassSpec
+from lpw_sdxl.engine.job_spec import JobSpec, PassSpec
 from lpw_sdxl.engine.policy import JobView, StepKey
 from lpw_sdxl.engine.progress import ImageProgress, Listener
 from lpw_sdxl.errors import DeadlineError, LpwSdxlError, TimeLimitError
 from lpw_sdxl.imaging import ImageRecord, encode_image
 from lpw_sdxl.imaging.start_image import StartImage, Surroundings
 from lpw_sdxl.lora.library import OpenLora
-from lpw_sdxl.schema import GenerationRequest, ImageSize
-from lpw_sdxl.second_pass import Enlargement
+from lpw_sdxl.schema import ImageSize
 
 logger = logging.getLogger(__name__)
 
@@ -59,71 +57,6 @@ class GeneratedImage:
     def encode(self) -> bytes:
         """Encode to the requested format; CPU work for a worker thread."""
         return encode_image(self.pixels, self.record.request.image_format, self.record)
-
-
-@dataclass(frozen=True)
-class JobSpec:
-    """A request with everything decided that it left open.
-
-    Attributes:
-        record: the request, and the seed, size and scheduler decided for it.
-        passes: over the image, in order; at least one.
-        enlargement: from the first pass to the second; None where there is one pass.
-    """
-
-    record: ImageRecord
-    passes: tuple[PassSpec, ...]
-    enlargement: Enlargement | None = None
-
-    @property
-    def request(self) -> GenerationRequest:
-        """Return the request."""
-        return self.record.request
-
-    @property
-    def first(self) -> PassSpec:
-        """Return the first pass."""
-        return self.passes[0]
-
-    @property
-    def size(self) -> ImageSize:
-        """Return the size of the finished image, pixels."""
-        return self.passes[-1].size
-
-    @property
-    def unet_calls(self) -> int:
-        """Count the UNet calls of all passes."""
-        return sum(one.calls for one in self.passes)
-
-    @property
-    def steps(self) -> int:
-        """Count the denoising steps of all passes."""
-        return sum(one.plan.steps for one in self.passes)
-
-    @property
-    def rows(self) -> int:
-        """Count the rows of the largest of its UNet calls."""
-        return max(one.rows for one in self.passes)
-
-    @property
-    def cost(self) -> float:
-        """Compute the cost of all UNet calls, megapixels of rows."""
-        return sum(one.cost_left(0) for one in self.passes)
-
-    @property
-    def texts(self) -> tuple[ReadText, ...]:
-        """Return the texts of all passes, each once."""
-        return tuple({text: None for one in self.passes for text in one.prompts.texts})
-
-    @property
-    def loras(self) -> frozenset[str]:
-        """Return the keys of all LoRAs that any pass uses."""
-        return frozenset(
-            key
-            for one in self.passes
-            for loras in (one.loras.unet, one.loras.text_encoders)
-            for key, _ in loras
-        )
 
 
 class QueuePlace(NamedTuple):

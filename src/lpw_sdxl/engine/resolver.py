@@ -23,10 +23,10 @@ from lpw_sdxl.diffusion.schedulers import own_schedule_type
 from lpw_sdxl.diffusion.solver import SolverPlan
 from lpw_sdxl.diffusion.step import Guidance
 from lpw_sdxl.engine.hires import check_second_size, named_as_second, request_of_second
-from lpw_sdxl.engine.job import JobSpec
+from lpw_sdxl.engine.job_spec import JobSpec, PassSpec
 from lpw_sdxl.engine.offer import Offer
-from lpw_sdxl.engine.pass_spec import PassSpec
-from lpw_sdxl.engine.sampling_choice import DRAWN_SEED_BITS, SamplingChoice, SamplingChooser
+from lpw_sdxl.engine.sampling_choice import DRAWN_SEED_BITS, SamplingChoice
+from lpw_sdxl.engine.sampling_chooser import SamplingChooser
 from lpw_sdxl.errors import AddonNotReadError, InvalidRequestError, RequestError
 from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, PictureUse, check_fits, check_texts
 from lpw_sdxl.imaging.picture import PictureLimits

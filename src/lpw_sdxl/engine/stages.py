@@ -23,8 +23,8 @@ from lpw_sdxl.diffusion.preview import Preview
 from lpw_sdxl.diffusion.start_encoder import StartEncoder, StartPicture, UnfinishedStart
 from lpw_sdxl.diffusion.step import Denoising
 from lpw_sdxl.engine.job import Job
+from lpw_sdxl.engine.job_spec import PassSpec
 from lpw_sdxl.engine.memory import MemoryPlan
-from lpw_sdxl.engine.pass_spec import PassSpec
 from lpw_sdxl.engine.policy import Phase, share_calls
 from lpw_sdxl.engine.progress import ImageProgress, Listener, PreviewPicture, wants_none
 from lpw_sdxl.errors import GenerationError, InvalidRequestError
