@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from lpw_sdxl.field_types import (
     LATENT_SCALE,
+    MAX_IMAGE_PIXELS,
     GuidanceScale,
     ImageSize,
     Share,
@@ -136,6 +137,13 @@ def enlarge(size: ImageSize, second: SecondPass) -> Enlargement:
     else:
         covering = ImageSize(height, height * size.width // size.height)
     return Enlargement(_whole(covering), ImageSize(height, width))
+
+
+def fits_second(enlargement: Enlargement, most: ImageSize) -> bool:
+    """Return whether a second pass has no more pixels than the largest image, in any ratio."""
+    pixels = enlargement.covering.height * enlargement.covering.width
+    is_short = max(enlargement.covering) <= MAX_IMAGE_PIXELS
+    return is_short and pixels <= most.height * most.width
 
 
 def _whole(size: ImageSize) -> ImageSize:

@@ -252,7 +252,7 @@ async def test_what_is_over_is_cut(engine: Engine) -> None:
 LARGE = {"width": 512, "height": 512}
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "too large": ({"scale": 8.0, "steps": 2}, "hires.scale", "at most"),
-    "too wide": ({"scale": None, "width": 2048}, "hires.width", "at most"),
+    "too wide": ({"scale": None, "width": 4096}, "hires.width", "at most"),
     "smaller": ({"scale": None, "width": 64}, "hires.width", "at least"),
     "two sizes": ({"width": 144}, "hires.scale", "one of the two"),
     "no strength": ({"strength": 0.0}, "hires.strength", "would be right"),

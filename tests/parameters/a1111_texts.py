@@ -143,7 +143,7 @@ CASES = [
     Case(
         "a second pass of its own",
         line(
-            "Denoising strength: 0.6", "Hires resize: 1536x0", "Hires CFG Scale: 3",
+            "Denoising strength: 0.6", "Hires resize: 1200x0", "Hires CFG Scale: 3",
             "Hires upscaler: Latent (nearest-exact)", "Hires sampler: DPM++ 2M SDE Karras",
             'Hires negative prompt: "x, y"', "Hires steps: 0",
             "Hires checkpoint: Use same checkpoint",
@@ -151,7 +151,7 @@ CASES = [
         drawn(
             *PROMPTS,
             hires={
-                "width": 1536,
+                "width": 1200,
                 "strength": 0.6,
                 "upscaler": "latent_nearest_exact",
                 "negative_prompt": "x, y",

@@ -25,7 +25,7 @@ from lpw_sdxl.sampling_options import (
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize, LoraReference
-from lpw_sdxl.second_pass import Upscaler
+from lpw_sdxl.second_pass import SecondPass, Upscaler, enlarge, fits_second
 from lpw_sdxl.store.origin import Origin
 from tests.parameters.case import LIMITS, OFFERED
 
@@ -176,10 +176,16 @@ def has_refused_tag(request: GenerationRequest) -> bool:
     return any(one.refused_tags for one in parsed) or has_negative or is_two
 
 
+def fits(request: GenerationRequest, second: SecondPass) -> bool:
+    size = ImageSize(request.height or NATIVE.height, request.width or NATIVE.width)
+    return fits_second(enlarge(size, second), LIMITS.max_size)
+
+
 @given(requests())
 def test_text_to_request_to_text_is_a_fixed_point(request: GenerationRequest) -> None:
     try:
         assume(not has_refused_tag(request))
+        assume(request.hires is None or fits(request, request.hires))
         written = parameters_text(recorded(request))
         # Where all line ends are Windows', they are taken as a page's.
         assume("\r\n" not in written or written.count("\n") > written.count("\r\n"))

@@ -10,8 +10,8 @@ from pydantic_core import PydanticCustomError
 
 from lpw_sdxl.errors import InvalidRequestError, RequestError
 from lpw_sdxl.sampler_names import schedule_type_of, scheduler_of
-from lpw_sdxl.schema import MIN_IMAGE_PIXELS, GenerationRequest, ImageSize
-from lpw_sdxl.second_pass import Enlargement, SecondPass
+from lpw_sdxl.schema import GenerationRequest, ImageSize
+from lpw_sdxl.second_pass import Enlargement, SecondPass, fits_second
 
 _FIELDS: Mapping[str, str] = {
     "num_inference_steps": "hires.steps",
@@ -62,24 +62,26 @@ def check_second_size(
         first: of the first pass, pixels.
         enlargement: the sizes.
         second: of the request.
-        most: that is accepted.
+        most: the largest image that is accepted; a second pass may have its pixels in any ratio.
 
     Raises:
         InvalidRequestError: naming a field of `hires`.
     """
     given = [name for name in ImageSize._fields if getattr(second, name) is not None]
+    field = f"hires.{[*given, 'scale'][0]}"
+    if not fits_second(enlargement, most):
+        raise InvalidRequestError(
+            f"hires makes the image {enlargement.covering}; at most so many pixels as {most} has"
+            " are accepted here",
+            field=field,
+        )
     for name, side in enlargement.size._asdict().items():
-        field = f"hires.{name if name in given else [*given, 'scale'][0]}"
-        limit, own = getattr(most, name), getattr(first, name)
-        if max(side, getattr(enlargement.covering, name)) > limit:
-            raise InvalidRequestError(
-                f"hires makes the {name} {side}; at most {limit} is accepted here", field=field
-            )
-        if side < max(own, MIN_IMAGE_PIXELS):
+        own = getattr(first, name)
+        if side < own:
             raise InvalidRequestError(
                 f"hires makes the {name} {side}, less than the first pass's {own}; at least that"
                 " would be right",
-                field=field,
+                field=f"hires.{name}" if name in given else field,
             )
 
 

@@ -78,10 +78,12 @@ class KDiffusionChooser:
             InvalidRequestError: the sampler can't sample this model so; the error names the field.
         """
         sampler, schedule_type = self._sampler_of(request)
-        if request.eta is not None and SAMPLERS[sampler].eta is None:
+        eta = request.eta
+        if is_second and SAMPLERS[sampler].eta is None:
+            eta = None  # it was the first pass's
+        if eta is not None and SAMPLERS[sampler].eta is None:
             raise InvalidRequestError(
-                f"eta is {request.eta:g}; with sampler {sampler}, which has none, null would be"
-                " right",
+                f"eta is {eta:g}; with sampler {sampler}, which has none, null would be right",
                 field="eta",
             )
         steps, back = request.num_inference_steps, None
@@ -90,7 +92,7 @@ class KDiffusionChooser:
             back, steps = steps - 1, _whole_course(request)
         elif request.image is not None:
             back = steps_back(request.strength, steps)
-        plotted = self._plot(sampler, schedule_type, steps, back, request.eta)
+        plotted = self._plot(sampler, schedule_type, steps, back, eta)
         if not plotted.rehearsal.calls:
             raise _no_step(request, sampler)
         variation_seed = request.variation_seed if variation_seed is None else variation_seed
@@ -103,7 +105,7 @@ class KDiffusionChooser:
             None
             if variation_seed is None
             else Variation(variation_seed, request.variation_strength),
-            request.eta,
+            eta,
         )
         rounding = request.timestep_rounding or TimestepRounding.INTERPOLATE
         plan = KDiffusionPlan(

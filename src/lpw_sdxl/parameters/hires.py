@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,8 +14,8 @@ from lpw_sdxl.parameters.numbers import read_number, read_size, read_whole
 from lpw_sdxl.parameters.written import Pair, plain_key
 from lpw_sdxl.sampler_names import schedule_type_of, scheduler_of, split_label
 from lpw_sdxl.sampling_options import SamplerImplementation
-from lpw_sdxl.schema import LATENT_SCALE
-from lpw_sdxl.second_pass import SecondPass, Upscaler, find_upscaler
+from lpw_sdxl.schema import LATENT_SCALE, ImageSize
+from lpw_sdxl.second_pass import SecondPass, Upscaler, enlarge, find_upscaler, fits_second
 
 STRENGTH = "denoising strength"
 _SIZES = ("hires upscale", "hires resize")
@@ -47,7 +48,28 @@ def put_second_pass(draft: Draft) -> frozenset[str]:
         put = _PUT.get(plain_key(pair.key), _note)
         if pair.value and not pair.value.casefold().startswith(_SAME):
             put(draft, pair)
+    _fit(draft)
     return frozenset(plain_key(pair.key) for pair in pairs)
+
+
+def _fit(draft: Draft) -> None:
+    """Lower a size that is over the server's limit, in the first pass's ratio."""
+    second, first = draft.fields["hires"], [draft.fields.get(name) for name in ImageSize._fields]
+    if draft.limits is None or None in first:
+        return
+    size = ImageSize(*(side for side in first if side is not None))
+    most, asked = draft.limits.max_size, enlarge(size, second)
+    if fits_second(asked, most):
+        return
+    fitting = math.sqrt(most.height * most.width / (size.height * size.width))
+    scale = math.floor(fitting * 100) / 100
+    if scale < 1:
+        return  # the first pass's own size is over it, which is noted
+    draft.fields["hires"] = second.model_copy(
+        update={"scale": scale, "width": None, "height": None}
+    )
+    reason = f"At most the pixels of {most} are accepted here; a scale of {scale:g} is taken."
+    draft.note("Hires", str(asked.size), reason)
 
 
 def _put(draft: Draft, pair: Pair, **fields: Any) -> None:
