@@ -56,8 +56,8 @@ def requests(stream: Stream, size: int, seed: int) -> Iterator[dict[str, object]
 
     `mixed` differs in everything, with prompts that fit CLIP's window, for the stock pipeline cuts
     longer ones off. `long` is the same with prompts of up to 300 tokens. `alike` differs in prompt
-    and seed alone. `pictures` is `mixed`, with a picture to start from in every second request; `hires`
-    is `mixed`, with a second pass in every fourth.
+    and seed alone. `pictures` is `mixed`, with a picture to start from in every second request;
+    `hires` is `mixed`, with a second pass in every fourth.
 
     Args:
         stream: which.

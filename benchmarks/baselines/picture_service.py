@@ -1,7 +1,7 @@
 """A plain service around Diffusers' text-to-image and image-to-image pipelines, one at a time.
 
-Like `plain_service.py`; both pipelines share one model, and a picture comes as base64. A second pass
-is a call of each pipeline.
+Like `plain_service.py`; both pipelines share one model, and a picture comes as base64. A second
+pass is a call of each pipeline.
 """
 
 from __future__ import annotations
