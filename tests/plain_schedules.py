@@ -102,5 +102,16 @@ def times_of_unipc(steps: int, top: float = 999.0) -> Tensor:
     return torch.linspace(top, 0, steps + 1)
 
 
+def turn(noise: Tensor, other: Tensor, strength: float) -> Tensor:
+    """Turn noise towards another one, each column of a channel by itself, as A1111's variations."""
+    unit, other_unit = (each / each.norm(dim=-2, keepdim=True) for each in (noise, other))
+    cosine = (unit * other_unit).sum(-2, keepdim=True)
+    if cosine.mean() > 0.9995:
+        return (1 - strength) * noise + strength * other
+    angle = cosine.acos()
+    turned = ((1 - strength) * angle).sin() * noise + (strength * angle).sin() * other
+    return turned / angle.sin()
+
+
 def _to_zero(sigmas: Tensor) -> Tensor:
     return torch.cat([sigmas, torch.zeros(1)])

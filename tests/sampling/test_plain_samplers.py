@@ -104,6 +104,13 @@ def test_samplers_of_timesteps_and_restarts_are_those_of_forge(case: dict[str, A
     assert largest_error(latents, expected) < TOLERANCE
 
 
+@pytest.mark.parametrize("case", NOISE["variations"], ids=name_of)
+def test_variations_are_forges(case: dict[str, Any]) -> None:
+    seeds = case["seed"], case["variation_seed"]
+    made = plain_schedules.turn(*map(next, map(draws_of, seeds)), case["variation_strength"])
+    assert largest_error(made, read_tensors("noise")[f"variation.{case['index']}"]) < TOLERANCE
+
+
 @pytest.mark.parametrize("schedule", plain_schedules.SCHEDULES)
 @pytest.mark.parametrize("steps", [1, 4, 9, 12, 20])
 def test_schedules_are_those_of_forge(schedule: str, steps: int) -> None:
