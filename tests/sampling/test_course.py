@@ -28,12 +28,13 @@ def test_a_picture_takes_the_steps_that_a1111_takes(strength: float, calls: int)
     assert rehearse(course_of(SamplerName.EULER).late(steps_back(strength, 20))).calls == calls
 
 
-@pytest.mark.parametrize(("strength", "steps"), [(0.75, 15), (0.0, 0), (1.0, 19)])
-def test_a_picture_takes_t_steps_by_timesteps(strength: float, steps: int) -> None:
-    back = steps_back(strength, 20)
+@pytest.mark.parametrize(("strength", "timesteps"), [(0.75, 15), (0.0, 1), (0.05, 1), (1.0, 19)])
+def test_a_picture_takes_the_timesteps_that_a1111_takes(strength: float, timesteps: int) -> None:
+    """20 steps at 0.75 are the 15 lowest of 20 timesteps; DDIM and PLMS walk between them."""
+    steps, back = timesteps - 1, steps_back(strength, 20)
     assert rehearse(course_of(SamplerName.DDIM).late(back)).calls == steps
-    assert rehearse(course_of(SamplerName.UNIPC).late(back)).calls == steps
     assert rehearse(course_of(SamplerName.PLMS).late(back)).calls == (steps and steps + 1)
+    assert rehearse(course_of(SamplerName.UNIPC).late(back)).calls == timesteps
 
 
 @pytest.mark.parametrize("sampler", BY_SIGMAS)
@@ -49,16 +50,19 @@ def test_a_picture_is_noised_for_the_sigma_it_starts_at(sampler: SamplerName) ->
 
 
 @pytest.mark.parametrize("sampler", BY_TIMESTEPS)
-def test_a_picture_is_noised_for_the_timestep_it_starts_at(sampler: SamplerName) -> None:
+def test_a_picture_is_noised_for_the_timestep_above_the_first_call(sampler: SamplerName) -> None:
+    """So A1111 has it: it keeps the timesteps below t, and noises for the one at t."""
     course = course_of(sampler).late(10)
     picture, noise = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1))
-    wanted = Sampling(course.begin(course.start(noise, picture), lambda *_: noise)).wanted
+    start = course.start(noise, picture)
+    alpha = 1 / (1 + SDXL.table[501] ** 2)
+    torch.testing.assert_close(start, alpha.sqrt() * picture + (1 - alpha).sqrt() * noise)
+    wanted = Sampling(course.begin(start, lambda *_: noise)).wanted
     assert wanted is not None
     assert wanted.timestep is not None
-    assert wanted.timestep.item() == 501
-    sigma = SDXL.table[501]
-    torch.testing.assert_close(wanted.sigma, sigma)
-    torch.testing.assert_close(wanted.latents, picture + sigma * noise)
+    assert wanted.timestep.item() == 451
+    torch.testing.assert_close(wanted.sigma, SDXL.table[451])
+    torch.testing.assert_close(wanted.latents, start * (1 + SDXL.table[451] ** 2).sqrt())
 
 
 @pytest.mark.parametrize("sampler", SamplerName)
@@ -117,4 +121,4 @@ def test_all_steps_of_a_second_pass_are_taken(strength: float, taken: int, whole
     """They are the end of a longer course, which goes back by one less."""
     assert steps_for(strength, taken) == whole
     assert rehearse(course_of(SamplerName.EULER, whole).late(taken - 1)).calls == taken
-    assert rehearse(course_of(SamplerName.DDIM, whole).late(taken - 1)).calls == taken - 1
+    assert rehearse(course_of(SamplerName.DDIM, whole).late(taken - 1)).calls == taken - 2

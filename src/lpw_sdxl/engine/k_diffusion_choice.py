@@ -94,7 +94,7 @@ class KDiffusionChooser:
             back = steps_back(request.strength, steps)
         plotted = self._plot(sampler, schedule_type, steps, back, eta)
         if not plotted.rehearsal.calls:
-            raise _no_step(request, sampler)
+            raise _no_step(request, sampler, is_late=back is not None)
         variation_seed = request.variation_seed if variation_seed is None else variation_seed
         if request.variation_strength and variation_seed is None:
             variation_seed = secrets.randbits(DRAWN_SEED_BITS)
@@ -210,17 +210,22 @@ def _whole_course(request: GenerationRequest) -> int:
     return int(whole)
 
 
-def _no_step(request: GenerationRequest, sampler: SamplerName) -> InvalidRequestError:
-    """Explain that a sampler makes no UNet call: it walks between timesteps."""
-    steps = request.num_inference_steps
-    if request.image is None or steps == 1:
+def _no_step(
+    request: GenerationRequest, sampler: SamplerName, *, is_late: bool
+) -> InvalidRequestError:
+    """Explain that a sampler makes no UNet call: DDIM and PLMS walk between timesteps.
+
+    With a picture they walk over as many timesteps as `steps_back` says, and one is no way.
+    """
+    steps, fewest = request.num_inference_steps, 3 if is_late else 2
+    if steps < fewest:
         return InvalidRequestError(
             f"num_inference_steps is {steps}, in which {sampler} of k_diffusion takes no step; at"
-            " least 2 would be right",
+            f" least {fewest} would be right",
             field="num_inference_steps",
         )
     return InvalidRequestError(
         f"strength is {request.strength:g}, with which {sampler} of k_diffusion takes none of"
-        f" {steps} steps; at least {math.ceil(1000 / steps) / 1000:g} would be right",
+        f" {steps} steps; at least {math.ceil(2000 / steps) / 1000:g} would be right",
         field="strength",
     )

@@ -137,7 +137,8 @@ class TimestepCourse:
         sampler: its name.
         model: what the model was trained on.
         steps: that were asked for.
-        back: the timestep to start at, counted from the lowest; None for the highest.
+        back: t of a picture: its noise is that of the timestep at index t, counted from the lowest,
+            but the way begins at the one below, as in A1111. None for the whole way.
     """
 
     sampler: SamplerName
@@ -150,7 +151,7 @@ class TimestepCourse:
         """Return the timesteps and their alphas; UniPC divides the way to timestep 0 anew."""
         timesteps = make_timesteps(self.steps)
         if self.back is not None:
-            timesteps = timesteps[-1 - self.back :]
+            timesteps = timesteps[-max(self.back, 1) :]
         if self.sampler is SamplerName.UNIPC:
             timesteps = divide_timesteps(timesteps, starts_late=self.back is not None)
         return TimestepSchedule(timesteps, self.model.alpha_at(timesteps))
@@ -161,14 +162,14 @@ class TimestepCourse:
         return max(0, len(self.schedule.timesteps) - 1)
 
     def late(self, back: int) -> TimestepCourse:
-        """Return the last `back` steps."""
+        """Return the way over the lowest timesteps: UniPC takes `back` steps, others one less."""
         return dataclasses.replace(self, back=back)
 
     def start(self, noise: torch.Tensor, picture: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the noise itself, or mix it with a picture's latents for the first timestep."""
-        if picture is None:
+        """Return the noise itself, or mix it with a picture's latents for the timestep at t."""
+        if picture is None or self.back is None:
             return noise
-        alpha = self.schedule.alphas[0]
+        alpha = self.model.alpha_at(make_timesteps(self.steps)[-1 - self.back])
         return alpha.sqrt() * picture + (1 - alpha).sqrt() * noise
 
     def begin(self, latents: torch.Tensor, noise: Noise, eta: float | None = None) -> Walk:
