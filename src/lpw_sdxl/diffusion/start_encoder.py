@@ -9,6 +9,7 @@ from enum import Enum, auto
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from lpw_sdxl.diffusion.decoder import Pixels
 from lpw_sdxl.diffusion.encoder import Encoder, LatentDistribution
@@ -218,15 +219,16 @@ def take_top_left(mask: Mask) -> torch.Tensor:
 
 
 def scale_and_round(mask: Mask) -> torch.Tensor:
-    """Scale a mask down to latent cells and round it, as A1111 does, with Pillow's bicubic filter.
+    """Scale a mask down to latent cells and round it, as A1111 does.
+
+    It is Pillow's bicubic filter, since a cell that is half masked is decided by how that rounds.
 
     Returns:
         bool on the CPU, `[1, 1, h, w]`.
     """
-    cells = [side // LATENT_SCALE for side in mask.shape]
-    levels = torch.from_numpy(mask)[None, None].float()
-    scaled = torch.nn.functional.interpolate(levels, cells, mode="bicubic", antialias=True)
-    return scaled >= HALF
+    height, width = (side // LATENT_SCALE for side in mask.shape)
+    scaled = Image.fromarray(mask).resize((width, height), Image.Resampling.BICUBIC)
+    return torch.tensor(is_repainted(np.asarray(scaled)))[None, None]
 
 
 REDUCTIONS: Mapping[MaskReduction, Callable[[Mask], torch.Tensor]] = {
