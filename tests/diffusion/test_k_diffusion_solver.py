@@ -54,9 +54,9 @@ def plan_of(
 
 def predict_noise(solver: Solver) -> torch.Tensor:
     """The noise that the toy model finds: what a UNet would predict of the scaled input."""
-    wanted = solver._sampling.wanted  # type: ignore[attr-defined]
-    torch.testing.assert_close(solver.model_input(), scale_input(wanted.latents, wanted.sigma))
-    return (wanted.latents - Toy()(wanted.latents, wanted.sigma)) / wanted.sigma
+    sigma = solver._sampling.wanted.sigma  # type: ignore[attr-defined]
+    latents = solver.model_input() * (sigma**2 + 1).sqrt()
+    return (latents - Toy()(latents, sigma)) / sigma
 
 
 def run(plan: KDiffusionPlan, start: Start = NoiseStart(), noise: Any = None) -> Solver:  # noqa: B008
@@ -112,6 +112,24 @@ def test_the_kept_part_is_put_into_each_prediction_and_into_the_end(sampler: Sam
     assert not torch.isclose(solver.latents[~kept], sampled[~kept]).any()
 
 
+@pytest.mark.parametrize("sampler", SamplerName)
+def test_a_unet_sees_the_kept_part_without_noise_where_a_sampler_walks_timesteps(
+    sampler: SamplerName,
+) -> None:
+    plan = plan_of(sampler, strength=0.9)
+    solver = plan.begin(MaskedStart(PICTURE, MASK), CPU)
+    sampled = PICTURE.sample(draw_noise(SIZE, seeded_generator(SEED)))
+    kept = ~MASK.expand(SHAPE)
+    for _ in range(plan.calls):
+        wanted = solver._sampling.wanted
+        assert wanted is not None
+        seen, scaled = solver.model_input(), scale_input(wanted.latents, wanted.sigma)
+        expected = sampled if SAMPLERS[sampler].walks_timesteps else scaled
+        torch.testing.assert_close(seen[kept], expected[kept])
+        torch.testing.assert_close(seen[~kept], scaled[~kept])
+        solver.advance(predict_noise(solver))
+
+
 def test_an_inpainting_model_sees_the_mask_beside_the_latents() -> None:
     solver = plan_of(strength=0.5).begin(InpaintingStart(PICTURE, MASK, PICTURE), CPU)
     assert solver.shown is not None
@@ -130,6 +148,7 @@ def test_a_call_is_at_the_timestep_of_its_sigma(sampler: SamplerName) -> None:
             if expected is None:
                 expected = SDXL.timestep_at(wanted.sigma, rounding)
             assert solver.timestep == expected
+            assert torch.equal(solver.model_input(), scale_input(wanted.latents, wanted.sigma))
             solver.advance(predict_noise(solver))
 
 
