@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +32,26 @@ class Picture:
     cells: np.ndarray[Any, Any] | None = None
 
 
+class Drawn(NamedTuple):
+    """A picture, and the timestep that the UNet saw at each call."""
+
+    pixels: Pixels
+    timesteps: list[float]
+
+
+@contextmanager
+def watch_timesteps(engine: Engine) -> Iterator[list[float]]:
+    """List the first row's timestep of each call that the engine makes of its UNet."""
+    seen: list[float] = []
+
+    def note(_module: Any, _arguments: Any, keywords: dict[str, Any]) -> None:
+        seen.append(keywords["timestep"][0].item())
+
+    hook = engine.pipeline.unet.register_forward_pre_hook(note, with_kwargs=True)
+    yield seen
+    hook.remove()
+
+
 @dataclass(frozen=True)
 class PlainPainter:
     """One model's parts; the scheduler's config says what the UNet predicts."""
@@ -46,7 +67,7 @@ class PlainPainter:
         schedule: str = "Automatic",
         picture: Picture | None = None,
         texts: Callable[[int], str] | None = None,
-    ) -> Pixels:
+    ) -> Drawn:
         """Draw a request; `texts` names the prompt of a call by its index."""
         model = _Model(self, wanted, picture, texts)
         draws = _draws(wanted, model.shape)
@@ -60,7 +81,7 @@ class PlainPainter:
         vae = self.engine.pipeline.vae
         decoded = vae.decode(model.put_back(latents) / vae.config.scaling_factor).sample[0]
         levels = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round()
-        return levels.permute(1, 2, 0).numpy().astype(np.uint8)
+        return Drawn(levels.permute(1, 2, 0).numpy().astype(np.uint8), model.timesteps)
 
     def _encode(self, pixels: Pixels, seed: int) -> Tensor:
         vae = self.engine.pipeline.vae
@@ -83,7 +104,8 @@ class _Model:
         assert wanted.height is not None
         assert wanted.width is not None
         config = painter.engine.pipeline.scheduler_config
-        self.wanted, self.texts, self.calls = wanted, texts or (lambda _: wanted.prompt), 0
+        self.wanted, self.texts = wanted, texts or (lambda _: wanted.prompt)
+        self.timesteps: list[float] = []
         self.is_v = config["prediction_type"] == "v_prediction"
         is_zero_snr = bool(config.get("rescale_betas_zero_snr", False))
         self.alphas = plain_schedules.trained_alphas(zero_snr=is_zero_snr)
@@ -129,9 +151,9 @@ class _Model:
 
     def _guided(self, scaled: Tensor, timestep: Tensor) -> Tensor:
         encoder = self._painter.engine.pipeline.prompt_encoder
-        texts = self.texts(self.calls), self.wanted.negative_prompt
+        texts = self.texts(len(self.timesteps)), self.wanted.negative_prompt
         encoded = encoder.encode(*texts, self.wanted.prompt_style)
-        self.calls += 1
+        self.timesteps.append(timestep.item())
         pooled = [encoded.negative_pooled_prompt_embeds, encoded.pooled_prompt_embeds]
         negative, positive = self._painter.unet(
             scaled.expand(2, -1, -1, -1),
@@ -161,7 +183,10 @@ def _walk_sigmas(
     noise: Any = lambda *_: next(draws)  # noqa: E731
     if sampler in plain_samplers.BROWNIAN:  # over all sigmas, also for a picture
         assert wanted.seed is not None
-        noise = plain_samplers.brownian(x, sigmas, wanted.seed)
+        randn = None
+        if wanted.noise_source == "nv":
+            randn = lambda seed: sampling.noise("nv", seed, model.shape, 1)[0]  # noqa: E731
+        noise = plain_samplers.brownian(x, sigmas, wanted.seed, randn)
     eta = {} if wanted.eta is None else {"eta": wanted.eta}
     return plain_samplers.SAMPLERS[sampler](model.denoised, x, left, noise, **eta)
 
@@ -173,7 +198,7 @@ def _walk_timesteps(model: _Model, sampler: str, start: Tensor, draws: Iterator[
         back = _steps_back(wanted)
         alpha = model.alphas[timesteps[back]].float()
         x = alpha.sqrt() * model.start_from(start) + (1 - alpha).sqrt() * start
-        timesteps = timesteps[:back]
+        timesteps = timesteps[: max(back, 1)]
     walked: Any = timesteps
     if sampler == "UniPC":
         top = 999.0 if model.picture is None else timesteps[-1]

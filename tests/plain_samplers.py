@@ -13,11 +13,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from itertools import pairwise
+from typing import Any
+from unittest.mock import patch
 
 import torch
 import torchsde
 from numpy.polynomial import Polynomial
+from torchsde._brownian import brownian_interval
 
 from plain_schedules import karras_between
 
@@ -217,18 +221,31 @@ def restart(denoised: Denoised, x: Tensor, sigmas: Tensor, noise: Noise) -> Tens
     return heun(denoised, x, walk[low:], noise)
 
 
-def brownian(x: Tensor, sigmas: Tensor, seed: int) -> Noise:
-    """Increments of a Brownian path over a schedule's sigmas, scaled to unit variance."""
+def brownian(
+    x: Tensor, sigmas: Tensor, seed: int, randn: Callable[[int], Tensor] | None = None
+) -> Noise:
+    """Increments of a Brownian path over a schedule's sigmas, scaled to unit variance.
+
+    `randn` draws like `x` from a seed, where torchsde is not to draw with torch's generator.
+    """
     positive = sigmas[sigmas > 0]
-    path = torchsde.BrownianTree(positive.min(), torch.zeros_like(x), positive.max(), entropy=seed)
 
-    def draw(sigma: Tensor, after: Tensor) -> Tensor:
-        with warnings.catch_warnings():
-            # Its ends were rounded to five digits, and a time beyond them is taken for the end.
+    def with_numbers(call: Callable[[], Any]) -> Any:
+        with warnings.catch_warnings(), ExitStack() as stack:
+            # Its ends are rounded to five digits, and a time beyond them is taken for the end.
             warnings.filterwarnings("ignore", "Should have t[ab]")
-            return -path(after, sigma) / (sigma - after).sqrt()
+            if randn is not None:
+                stack.enter_context(
+                    patch.object(brownian_interval, "_randn", lambda *rest: randn(int(rest[-1])))
+                )
+            return call()
 
-    return draw
+    path = with_numbers(
+        lambda: torchsde.BrownianTree(
+            positive.min(), torch.zeros_like(x), positive.max(), entropy=seed
+        )
+    )
+    return lambda sigma, after: -with_numbers(lambda: path(after, sigma)) / (sigma - after).sqrt()
 
 
 SAMPLERS: Mapping[str, Callable[..., Tensor]] = {

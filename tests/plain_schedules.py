@@ -16,7 +16,8 @@ def trained_alphas(*, zero_snr: bool = False) -> Tensor:
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     alphas = (1 - betas).cumprod(0)
     if zero_snr:  # in float32, as in Forge
-        roots = (1 / (1 + trained_sigmas(alphas) ** 2)).sqrt()
+        # Not all machines round a root in float32 alike.
+        roots = 1 / (1 + trained_sigmas(alphas) ** 2).double().sqrt().float()
         alphas = ((roots - roots[-1]) * (roots[0] / (roots[0] - roots[-1]))) ** 2
         alphas[-1] = 4.8973451890853435e-08
     return alphas
