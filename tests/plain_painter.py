@@ -146,7 +146,7 @@ class _Model:
         found = self._guided(seen, timestep)
         if not self.is_v:
             return found
-        alpha = 1 / (1 + plain_schedules.sigma_at(timestep, self.trained) ** 2)
+        alpha = plain_timestep_samplers.alpha_at(timestep, self.alphas).float()
         return alpha.sqrt() * found + (1 - alpha).sqrt() * seen
 
     def _guided(self, scaled: Tensor, timestep: Tensor) -> Tensor:

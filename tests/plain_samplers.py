@@ -81,7 +81,7 @@ def dpm2_ancestral(
     for sigma, after in _steps(sigmas):
         down, up = _ancestral(sigma, after, eta)
         slope = (x - denoised(x, sigma)) / sigma
-        if after > 0:
+        if down > 0:
             middle = (sigma * down).sqrt()
             there = x + slope * (middle - sigma)
             slope = (there - denoised(there, middle)) / middle
@@ -97,7 +97,7 @@ def dpmpp_2s_ancestral(
     for sigma, after in _steps(sigmas):
         down, up = _ancestral(sigma, after, eta)
         estimate = denoised(x, sigma)
-        if after > 0:
+        if down > 0:
             middle = (sigma * down).sqrt()
             estimate = denoised(_towards(x, estimate, sigma, middle), middle)
         x = _towards(x, estimate, sigma, down)
@@ -273,7 +273,8 @@ def _steps(sigmas: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _ancestral(sigma: Tensor, after: Tensor, eta: float) -> tuple[Tensor, Tensor]:
     """Split a step into the sigma that it goes down to and the noise that brings it back up."""
-    up = torch.minimum(after, eta * after * (1 - after**2 / sigma**2).sqrt())
+    # In this order, as others too: from zero terminal SNR's first sigma down, hardly a bit is left.
+    up = torch.minimum(after, eta * (after**2 * (sigma**2 - after**2) / sigma**2).sqrt())
     return (after**2 - up**2).sqrt(), up
 
 

@@ -81,7 +81,7 @@ def unipc(
         alphas: between whole timesteps their logarithms are interpolated.
         noise: none is drawn.
     """
-    signal = np.exp(0.5 * np.interp(times.numpy(), np.arange(1000), alphas.double().log()))
+    signal = alpha_at(times, alphas).sqrt().numpy()
     spread = np.sqrt(1 - signal**2)
     ratio = np.log(signal / spread)
     steps = len(times) - 1
@@ -108,6 +108,12 @@ def unipc(
         x = plain + signal[at] * width * bend
         pictures = [found, *pictures[:2]]
     return x
+
+
+def alpha_at(timestep: Tensor, alphas: Tensor) -> Tensor:
+    """Log-linearly between whole timesteps, float64."""
+    logarithms = alphas.double().log().numpy()
+    return torch.as_tensor(np.interp(timestep.numpy(), np.arange(1000), logarithms)).exp()
 
 
 SAMPLERS: Mapping[str, Callable[..., Tensor]] = {"DDIM": ddim, "PLMS": plms, "UniPC": unipc}
