@@ -32,11 +32,8 @@ class Case(NamedTuple):
 
 CASES = [
     *(Case(sampler, schedule) for sampler in SAMPLERS for schedule in SCHEDULES),
-    *(
-        Case(sampler, schedule, has_picture=True)
-        for index, sampler in enumerate(SAMPLERS)
-        for schedule in SCHEDULES[index % 2 :: 2]
-    ),
+    # All of them from a picture are in `test_plain_loops`, with a toy in the UNet's place.
+    *(Case(name, SCHEDULES[index % 4], has_picture=True) for index, name in enumerate(SAMPLERS)),
     *(Case(name, has_picture=has_one) for name in TIMESTEP_SAMPLERS for has_one in (False, True)),
 ]
 
