@@ -1,4 +1,4 @@
-"""The LoRAs and embeddings that fit a model; no torch until one of them is read."""
+"""The add-ons that fit a model; no torch until one of them is read."""
 
 from __future__ import annotations
 

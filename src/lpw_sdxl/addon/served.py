@@ -1,4 +1,4 @@
-"""Where the LoRAs and embeddings of a service are: a bento's own, stores, folders of files."""
+"""Where the add-ons of a service are: a bento's own, stores, folders of files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AddonStore:
     root: Path
 
     def list_addons(self) -> list[Path]:
-        """Return the directories of its LoRAs and embeddings, as they are now, by name.
+        """Return the directories of its add-ons, as they are now, by name.
 
         Only names and files' places are looked at: it is asked twice a second.
 
@@ -41,7 +41,7 @@ class AddonStore:
 
 @dataclass(frozen=True)
 class AddonPlaces:
-    """The places of the LoRAs and embeddings that a service offers; of a name, the first one's.
+    """The places of the add-ons that a service offers; of a name, the first one's.
 
     Attributes:
         built_in: directories of the entries that it was built with, which never change.
@@ -83,7 +83,7 @@ def built_in_tags(argument: str, folder: Path) -> list[str]:
 def find_places(
     tags: list[str], folder: Path, settings: Settings, volume: Volume | None
 ) -> AddonPlaces:
-    """Return where a service's LoRAs and embeddings are.
+    """Return where a service's add-ons are.
 
     Of a name that is in two places, a bento's own comes before the volume's, and the volume's
     before that of a checkout's store.

@@ -1,0 +1,103 @@
+"""How a picture is cut into tiles that overlap, and how much each counts where two do; no torch.
+
+A network sees less at a tile's edge than in the whole picture, so what it makes there is thrown
+away: of an overlap, each tile keeps its own half, and both are blended in a narrow band between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+BLEND_SHARE = 4
+"""Overlap by blended band. A wider one would use what is nearer to the edges."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How tiles are cut, in pixels of the picture that is enlarged.
+
+    Attributes:
+        tile: the longest side of a tile; memory follows its square.
+        overlap: of two tiles side by side, at least; less than a tile.
+    """
+
+    tile: int = 512
+    overlap: int = 64
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < self.tile:
+            raise ValueError(f"an overlap of {self.overlap} pixels in tiles of {self.tile}")
+
+
+class Part(NamedTuple):
+    """A tile along one side of a picture, in pixels.
+
+    Attributes:
+        start: its first pixel.
+        stop: the first one behind it.
+        keep_start: the first one that counts.
+        keep_stop: the first one behind those that count.
+    """
+
+    start: int
+    stop: int
+    keep_start: int
+    keep_stop: int
+
+    def scaled(self, scale: int) -> Part:
+        """Return its place in the enlarged picture."""
+        return Part(*(scale * place for place in self))
+
+
+def cut(length: int, tiling: Tiling, multiple: int = 1) -> list[Part]:
+    """Cut one side of a picture into tiles, all of one size and no larger than is needed.
+
+    Args:
+        length: pixels; a multiple of `multiple`.
+        tiling: the limits, which are rounded to multiples: the tile down, the overlap up.
+        multiple: what tiles begin and end at.
+    """
+    units = length // multiple
+    overlap = -(-tiling.overlap // multiple)
+    tile = max(tiling.tile // multiple, overlap + 1)
+    if units <= tile:
+        return [Part(0, length, 0, length)]
+    count = -(-(units - overlap) // (tile - overlap))
+    size = -(-(units + (count - 1) * overlap) // count)
+    starts = [number * (units - size) // (count - 1) * multiple for number in range(count)]
+    size *= multiple
+    parts, keep_start = [], 0
+    for start, following in zip(starts, [*starts[1:], length], strict=True):
+        shared = max(0, start + size - following)
+        blended = min(shared // BLEND_SHARE, (following - start) // 2)  # of two tiles, not three
+        keep_stop = following + (shared + blended) // 2
+        parts.append(Part(start, start + size, keep_start, min(keep_stop, length)))
+        keep_start = keep_stop - blended
+    return parts
+
+
+def weights(parts: list[Part], index: int) -> npt.NDArray[np.float32]:
+    """Return how much each kept pixel of a tile counts along one side.
+
+    Args:
+        parts: of the side, all of one picture; those of all tiles together are 1 at each pixel.
+        index: of the tile.
+
+    Returns:
+        `[keep_stop - keep_start]`, 0 to 1.
+    """
+    part = parts[index]
+    values = np.ones(part.keep_stop - part.keep_start, np.float32)
+    if index > 0 and (shared := parts[index - 1].keep_stop - part.keep_start) > 0:
+        values[:shared] *= _ramp(shared)
+    if index + 1 < len(parts) and (shared := part.keep_stop - parts[index + 1].keep_start) > 0:
+        values[-shared:] *= _ramp(shared)[::-1]
+    return values
+
+
+def _ramp(length: int) -> npt.NDArray[np.float32]:
+    return ((np.arange(length) + 0.5) / length).astype(np.float32)
