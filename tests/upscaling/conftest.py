@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from lpw_sdxl.upscaling.convert import load
-from lpw_sdxl.upscaling.network import UpscalerNetwork, load_network
+from lpw_sdxl.upscaling.network import UpscalerNetwork
 from lpw_sdxl.upscaling.preflight import UpscalerPlan, examine
 from lpw_sdxl.weights.header import read_header
 from tests.forge.upscalers import CompactRecipe, EsrganRecipe
@@ -18,6 +18,11 @@ from tests.forge.upscalers import CompactRecipe, EsrganRecipe
 Tensors = dict[str, torch.Tensor]
 Plan = Callable[[Tensors], UpscalerPlan]
 Network = Callable[[EsrganRecipe | CompactRecipe], UpscalerNetwork]
+
+
+def on_cpu(tensors: Tensors, dtype: torch.dtype = torch.float32) -> UpscalerNetwork:
+    """A network of these tensors, named `its`."""
+    return UpscalerNetwork(tensors, "its", torch.device("cpu"), dtype)
 
 
 @pytest.fixture
@@ -36,6 +41,6 @@ def network(plan: Plan) -> Network:
     """Makes a network of a recipe, in float32 on the CPU."""
 
     def make(recipe: EsrganRecipe | CompactRecipe) -> UpscalerNetwork:
-        return load_network(load(plan(recipe.tensors())), "its", "cpu", torch.float32)
+        return on_cpu(load(plan(recipe.tensors())))
 
     return make

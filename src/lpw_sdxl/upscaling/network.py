@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lpw_sdxl.errors import GenerationError
 from lpw_sdxl.upscaling.compact import CompactNetwork
-from lpw_sdxl.upscaling.design import Design, Family
+from lpw_sdxl.upscaling.design import Family
 from lpw_sdxl.upscaling.preflight import read_design
 from lpw_sdxl.upscaling.rrdb import EsrganNetwork
 
@@ -24,18 +24,31 @@ logger = logging.getLogger(__name__)
 class UpscalerNetwork:
     """A network on a device.
 
-    Where half precision gives something that is not finite, float32 is used from then on.
+    Where half precision gives something that is not finite, float32 is used from then on, with the
+    numbers of the file.
 
     Args:
-        design: its sizes.
-        module: the network.
+        tensors: its weights, by the names that the store gives them; they are kept, not changed.
         name: of the upscaler, for the log and for an error.
+        device: to work on.
+        dtype: to work in, as far as it holds its numbers; float32 is right on a CPU.
+
+    Raises:
+        AddonError: they are the tensors of no network that is served.
+
+    Attributes:
+        design: its sizes.
+        name: of the upscaler.
     """
 
-    def __init__(self, design: Design, module: nn.Module, name: str) -> None:
-        self.design = design
+    def __init__(
+        self, tensors: Mapping[str, Tensor], name: str, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+        self.design = read_design(shapes, name)
         self.name = name
-        self._module = module
+        self._tensors = tensors
+        self._module = self._build(device, dtype)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -47,7 +60,12 @@ class UpscalerNetwork:
         """Return where it is."""
         return next(self._module.parameters()).device
 
-    def to(self, device: torch.device | str) -> None:
+    @property
+    def weight_bytes(self) -> int:
+        """Return the bytes of its weights on the device."""
+        return sum(parameter.nbytes for parameter in self._module.parameters())
+
+    def to(self, device: torch.device) -> None:
         """Move it to a device."""
         self._module.to(device)
 
@@ -70,7 +88,7 @@ class UpscalerNetwork:
                 self.name,
                 self.dtype,
             )
-            self._module.to(torch.float32)
+            self._module = self._build(self.device, torch.float32)
             enlarged = self._call(pixels)
         if enlarged is None:
             raise GenerationError(
@@ -78,6 +96,14 @@ class UpscalerNetwork:
                 "would be right."
             )
         return enlarged
+
+    def _build(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
+        is_esrgan = self.design.family is Family.ESRGAN
+        with torch.device("meta"):
+            module = EsrganNetwork(self.design) if is_esrgan else CompactNetwork(self.design)
+        copies = {key: tensor.to(device, dtype, copy=True) for key, tensor in self._tensors.items()}
+        module.load_state_dict(copies, assign=True)
+        return module.requires_grad_(requires_grad=False).eval()
 
     @torch.inference_mode()
     def _call(self, pixels: npt.NDArray[np.uint8]) -> Tensor | None:
@@ -88,32 +114,3 @@ class UpscalerNetwork:
         if not bool(torch.isfinite(enlarged).all()):
             return None
         return enlarged.to("cpu", torch.float32)
-
-
-def load_network(
-    tensors: Mapping[str, Tensor], name: str, device: torch.device | str, dtype: torch.dtype
-) -> UpscalerNetwork:
-    """Build an upscaler of the tensors of its entry.
-
-    Args:
-        tensors: by the names that the store gives them; they are not changed.
-        name: of the upscaler.
-        device: to work on.
-        dtype: to work in, as far as it holds its numbers; float32 on a CPU.
-
-    Raises:
-        AddonError: they are those of no network that is served.
-    """
-    design = read_design({key: tuple(tensor.shape) for key, tensor in tensors.items()}, name)
-    with torch.device("meta"):
-        module = build(design)
-    copies = {key: tensor.to(device, dtype, copy=True) for key, tensor in tensors.items()}
-    module.load_state_dict(copies, assign=True)
-    module.requires_grad_(requires_grad=False).eval()
-    return UpscalerNetwork(design, module, name)
-
-
-def build(design: Design) -> nn.Module:
-    """Return a network of these sizes, with random weights."""
-    is_esrgan = design.family is Family.ESRGAN
-    return EsrganNetwork(design) if is_esrgan else CompactNetwork(design)

@@ -183,7 +183,7 @@ def _check_names(
     right = design.shapes()
     missing = sorted(right.keys() - sources.keys())
     extra = sorted(clean_text(sources[name].name) for name in sources.keys() - right.keys())
-    network = f"{design.family} network of {design.blocks} blocks"
+    network = f"network of {design.family} with {design.blocks} blocks"
     if extra or lost:
         what = listed(extra, _NAMED_AT_MOST) or "second names of its tensors"
         raise AddonError(

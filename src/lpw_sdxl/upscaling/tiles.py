@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lpw_sdxl.upscaling.network import WHITE, UpscalerNetwork
-from lpw_sdxl.upscaling.tiling import Tiling, cut, weights
+from lpw_sdxl.upscaling.tiling import Tiling, cut, usual_tiling, weights
 
 Pixels = npt.NDArray[np.uint8]
 OnTile = Callable[[int, int], None]
@@ -108,7 +108,7 @@ def upscale(
     Args:
         network: what enlarges it.
         pixels: `[h, w, 3]`.
-        tiling: how it is cut.
+        tiling: how it is cut; None for as is usual for the network.
         on_tile: called after every tile with those that are done and with all; what it raises ends
             the work.
 
@@ -118,7 +118,7 @@ def upscale(
     Raises:
         GenerationError: the network gave numbers that are not finite.
     """
-    picture = TiledPicture(network, pixels, tiling or Tiling())
+    picture = TiledPicture(network, pixels, tiling or usual_tiling(network.design))
     while picture.done < picture.tiles:
         picture.advance()
         on_tile(picture.done, picture.tiles)
