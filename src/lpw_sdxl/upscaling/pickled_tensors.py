@@ -62,7 +62,8 @@ def read_tensors(path: Path) -> Mapping[str, Tensor]:
             f"{_WHAT_IS_RIGHT}."
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # by a name, torch would choose another format
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise AddonError(
             f"{name} is a pickle that holds more than tensors, or is damaged, and nothing of a "
