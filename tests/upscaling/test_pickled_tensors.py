@@ -15,7 +15,7 @@ from torch import nn
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.upscaling.convert import load
 from lpw_sdxl.upscaling.pickled_tensors import read_pickle_header, read_tensors
-from lpw_sdxl.upscaling.pickles import is_pickle
+from lpw_sdxl.upscaling.pickles import is_pickle_file
 from lpw_sdxl.upscaling.preflight import examine
 from tests.forge.upscalers import CompactRecipe, EsrganRecipe
 
@@ -53,11 +53,11 @@ def path(tmp_path: Path) -> Path:
 )
 def test_its_tensors_are_those_that_were_saved(path: Path, content: object, is_zip: bool):
     torch.save(content, path, _use_new_zipfile_serialization=is_zip)
-    assert is_pickle(path)
+    assert is_pickle_file(path)
     plan = examine(read_pickle_header(path))
     assert plan.header.file_size == path.stat().st_size
     right = EsrganRecipe("basic").tensors()
-    loaded = load(plan)
+    loaded = load(plan, is_pickle=True)
     assert loaded.keys() == right.keys()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in right.items())
 
@@ -65,7 +65,7 @@ def test_its_tensors_are_those_that_were_saved(path: Path, content: object, is_z
 def test_tensors_that_share_numbers_are_read_apart(path: Path):
     both = torch.stack([TENSORS["model.6.weight"], TENSORS["model.3.weight"]])
     torch.save(TENSORS | {"model.6.weight": both[0], "model.3.weight": both[1]}, path)
-    loaded = load(examine(read_pickle_header(path)))
+    loaded = load(examine(read_pickle_header(path)), is_pickle=True)
     assert torch.equal(loaded["conv_up2.weight"], TENSORS["model.6.weight"])
 
 
@@ -140,4 +140,4 @@ def test_a_dtype_of_no_network_is_named(path: Path):
 @pytest.mark.parametrize("content", [b"", b"PK", b"\x80\x02", b"{}", b"GGUF" * 8])
 def test_only_what_begins_as_torchs_files_do_is_a_pickle(path: Path, content: bytes):
     path.write_bytes(content)
-    assert is_pickle(path) == content.startswith(b"\x80")
+    assert is_pickle_file(path) == content.startswith(b"\x80")

@@ -48,12 +48,11 @@ def find_upscaler(registry: Registry, name: str, field: str) -> Addon:
         )
     known = {slug(name): name for name in upscaler_names(registry)}
     near = get_close_matches(key, known, n=_NEAR_MATCHES)
-    hint = ", ".join(repr(known[match]) for match in near)
-    raise InvalidRequestError(
-        f"No upscaler is named {shown}; "
-        + (f"near are {hint}." if near else f"known are {', '.join(map(repr, known.values()))}."),
-        field=field,
-    )
+    if near:
+        hint = f"near are {', '.join(repr(known[match]) for match in near)}"
+    else:
+        hint = f"this server has {len(registry.upscalers)} beside {', '.join(_BUILT_IN)}"
+    raise InvalidRequestError(f"No upscaler is named {shown}; {hint}.", field=field)
 
 
 def upscaler_names(registry: Registry) -> list[str]:

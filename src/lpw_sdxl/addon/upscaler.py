@@ -18,7 +18,7 @@ from lpw_sdxl.checkpoint.notes import header_notes
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.store.origin import AuthorNotes
-from lpw_sdxl.upscaling.pickles import MAX_PICKLE_BYTES, is_pickle
+from lpw_sdxl.upscaling.pickles import MAX_PICKLE_BYTES, is_pickle_file
 from lpw_sdxl.upscaling.preflight import UpscalerPlan, examine
 from lpw_sdxl.weights.header import CheckpointHeader, read_header
 from lpw_sdxl.weights.progress import Progress
@@ -42,12 +42,12 @@ def open_upscaler(path: Path, stamp: str, full_size: int | None = None) -> Opene
         AddonError: it is no upscaler that is served, or a pickle of more than tensors.
         CheckpointError: it is damaged, or of another format.
     """
-    if not is_pickle(path):
+    if not is_pickle_file(path):
         return judge_upscaler(read_header(path, full_size), stamp)
     if full_size is None:
         from lpw_sdxl.upscaling.pickled_tensors import read_pickle_header
 
-        return judge_upscaler(read_pickle_header(path), stamp)
+        return judge_upscaler(read_pickle_header(path), stamp, is_pickle=True)
     header = CheckpointHeader(path, full_size, {}, {})
     if full_size > MAX_PICKLE_BYTES:
         raise AddonError(
@@ -57,12 +57,13 @@ def open_upscaler(path: Path, stamp: str, full_size: int | None = None) -> Opene
     return _unjudged(header, stamp)
 
 
-def judge_upscaler(header: CheckpointHeader, stamp: str) -> OpenedAddon:
+def judge_upscaler(header: CheckpointHeader, stamp: str, *, is_pickle: bool = False) -> OpenedAddon:
     """Judge an upscaler's tensors.
 
     Args:
         header: of the file.
         stamp: the file's `file_stamp` from before.
+        is_pickle: whether the file is a pickle, as only an import reads them.
 
     Raises:
         AddonError: it is no upscaler that is served.
@@ -72,12 +73,12 @@ def judge_upscaler(header: CheckpointHeader, stamp: str) -> OpenedAddon:
     def write(path: Path, progress: Progress) -> None:
         from lpw_sdxl.upscaling.convert import convert
 
-        convert(plan, path, progress)
+        convert(plan, path, progress, is_pickle=is_pickle)
 
     def load() -> Mapping[str, Tensor]:
         from lpw_sdxl.upscaling.convert import load
 
-        return load(plan)
+        return load(plan, is_pickle=is_pickle)
 
     return OpenedAddon(
         kind=AddonKind.UPSCALER,

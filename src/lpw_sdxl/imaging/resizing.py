@@ -1,4 +1,4 @@
-"""Pixels and masks to another size, as `resize_mode` says.
+"""Pixels and masks to another size, as `resize_mode` or the name of an upscaler says.
 
 The arithmetic is that of Diffusers' VaeImageProcessor, Lanczos like there: whole sizes are rounded
 down, and what is cut or filled is centered.
@@ -12,6 +12,7 @@ from PIL import Image
 
 from lpw_sdxl.imaging.pixels import Box, read_pixels
 from lpw_sdxl.schema import LATENT_SCALE, ImageSize, ResizeMode
+from lpw_sdxl.upscaler_names import PixelUpscaler
 
 Pixels = npt.NDArray[np.uint8]
 Resampling = Image.Resampling
@@ -43,6 +44,25 @@ def resize(pixels: Pixels, size: ImageSize, mode: ResizeMode) -> Pixels:
     if mode is ResizeMode.FILL:
         return _fill(pixels, size)
     return _stretch(pixels, size)
+
+
+def enlarge(pixels: Pixels, size: ImageSize, upscaler: PixelUpscaler) -> Pixels:
+    """Bring a picture to a size without a model; it is returned as it is where it has that size.
+
+    As in A1111, where `None` resizes as Lanczos does.
+
+    Args:
+        pixels: `[h, w, 3]`.
+        size: to have afterwards, pixels.
+        upscaler: `nearest` repeats pixels, `lanczos` and `none` interpolate.
+
+    Returns:
+        `[height, width, 3]`.
+    """
+    if pixels.shape[:2] == size:
+        return pixels
+    is_nearest = upscaler is PixelUpscaler.NEAREST
+    return _stretch(pixels, size, Resampling.NEAREST if is_nearest else Resampling.LANCZOS)
 
 
 def _crop(pixels: Pixels, size: ImageSize) -> Pixels:
@@ -95,6 +115,8 @@ def _smear(pixels: Pixels, size: ImageSize, edge: tuple[int, int, int, int]) -> 
     return [read_pixels(image.resize((size.width, size.height), Resampling.BICUBIC, edge))]
 
 
-def _stretch(pixels: Pixels, size: ImageSize) -> Pixels:
+def _stretch(
+    pixels: Pixels, size: ImageSize, resampling: Resampling = Resampling.LANCZOS
+) -> Pixels:
     image = Image.fromarray(pixels)
-    return read_pixels(image.resize((size.width, size.height), Resampling.LANCZOS))
+    return read_pixels(image.resize((size.width, size.height), resampling))

@@ -27,7 +27,7 @@ from lpw_sdxl.lora.preflight import describe_file
 from lpw_sdxl.store.command import import_command
 from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.store.space import SPARE_BYTES, gigabytes
-from lpw_sdxl.upscaling.pickles import is_pickle
+from lpw_sdxl.upscaling.pickles import is_pickle_file
 from lpw_sdxl.upscaling.preflight import examine as examine_upscaler
 from lpw_sdxl.upscaling.preflight import is_upscaler
 from lpw_sdxl.weights.component import Component
@@ -42,7 +42,7 @@ def inspect_file(path: Path) -> list[Row]:
         CheckpointError: it is damaged, or no safetensors file.
         AddonError: it is an add-on with a flaw in it.
     """
-    if is_pickle(path):
+    if is_pickle_file(path):
         return _pickle_rows(path)
     header = read_header(path)
     kind = kind_of(header.tensors, header.metadata)

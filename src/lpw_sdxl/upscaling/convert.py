@@ -11,7 +11,6 @@ from torch import Tensor
 
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.upscaling.pickled_tensors import read_tensors
-from lpw_sdxl.upscaling.pickles import is_pickle
 from lpw_sdxl.upscaling.preflight import DTYPES, UpscalerPlan
 from lpw_sdxl.weights.header import TensorInfo, read_header
 from lpw_sdxl.weights.progress import Progress
@@ -19,16 +18,19 @@ from lpw_sdxl.weights.tensors import TensorReader, cast_finite, tensor_bytes
 from lpw_sdxl.weights.writer import TensorSpec, write_safetensors
 
 
-def load(plan: UpscalerPlan) -> dict[str, Tensor]:
+def load(plan: UpscalerPlan, *, is_pickle: bool = False) -> dict[str, Tensor]:
     """Read the network's tensors, by the names that the store gives them.
+
+    Args:
+        plan: of its file.
+        is_pickle: whether that is a pickle; nothing else decides that one is read.
 
     Raises:
         CheckpointError: one holds NaN or infinity, or the file changed meanwhile.
         AddonError: likewise, of a pickle.
     """
-    path = plan.header.path
-    if is_pickle(path):
-        found = read_tensors(path)
+    if is_pickle:
+        found = read_tensors(plan.header.path)
         if any(info.name not in found for info in plan.sources.values()):
             raise AddonError(f"{plan.header.name} changed while it was read; import it again.")
         return {
@@ -39,14 +41,20 @@ def load(plan: UpscalerPlan) -> dict[str, Tensor]:
         return {name: _cast(reader.read(info), info).clone() for name, info in plan.sources.items()}
 
 
-def convert(plan: UpscalerPlan, path: Path, progress: Progress) -> None:
+def convert(plan: UpscalerPlan, path: Path, progress: Progress, *, is_pickle: bool = False) -> None:
     """Write the network's tensors and read them back.
+
+    Args:
+        plan: of its file.
+        path: to be written.
+        progress: called with the bytes that are done.
+        is_pickle: as in `load`.
 
     Raises:
         CheckpointError: one holds NaN or infinity, or the source changed meanwhile.
         AddonError: likewise, of a pickle; or the written file differs from what was to be written.
     """
-    tensors = load(plan)
+    tensors = load(plan, is_pickle=is_pickle)
     total = sum(tensor.nbytes for tensor in tensors.values())
     progress("convert", 0, total)
     specs = [

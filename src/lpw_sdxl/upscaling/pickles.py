@@ -13,7 +13,7 @@ _ZIP = b"PK\x03\x04"
 _PICKLES = tuple(bytes([0x80, protocol]) for protocol in (2, 3, 4, 5))
 
 
-def is_pickle(path: Path) -> bool:
+def is_pickle_file(path: Path) -> bool:
     """Return whether a file begins as torch's do: a zip archive with a pickle, or a pickle."""
     try:
         with path.open("rb") as file:
