@@ -47,7 +47,7 @@ def resize(pixels: Pixels, size: ImageSize, mode: ResizeMode) -> Pixels:
 
 
 def enlarge(pixels: Pixels, size: ImageSize, upscaler: PixelUpscaler) -> Pixels:
-    """Bring a picture to a size without a model; it is returned as it is where it has that size.
+    """Resize a picture without a model; it is returned as it is where it has that size.
 
     As in A1111, where `None` resizes as Lanczos does.
 
