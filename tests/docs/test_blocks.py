@@ -255,9 +255,10 @@ def test_a_prompt_is_explained_as_shown(folder: Path, block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", [one for one in IMPORTS if one not in ADDON_IMPORTS], ids=str)
-def test_a_checkpoint_is_imported(folder: Path, tmp_path: Path, block: Block) -> None:
+def test_a_file_is_imported(folder: Path, tmp_path: Path, block: Block) -> None:
     outputs = run_imports(block, tmp_path, folder)
-    assert re.fullmatch(r"sdxl:[0-9a-f]{12}", outputs[1].splitlines()[-1])
+    name = "upscaler-4x-ultrasharp" if f"{IMPORT}upscaler " in block.text else "sdxl"
+    assert re.fullmatch(rf"{name}:[0-9a-f]{{12}}", outputs[1].splitlines()[-1])
 
 
 def test_the_long_example_has_more_than_500_tokens(server: Server) -> None:

@@ -42,4 +42,5 @@ class CompactNetwork(nn.Module):
             `[b, 3, scale * h, scale * w]`, about 0 to 1.
         """
         details = F.pixel_shuffle(self.body(pixels), self._scale)
-        return details + F.interpolate(pixels, scale_factor=float(self._scale), mode="nearest")
+        details += F.interpolate(pixels, scale_factor=float(self._scale), mode="nearest")
+        return details

@@ -57,16 +57,19 @@ class Design:
 
     @property
     def numbers_per_pixel(self) -> int:
-        """Return the numbers that it holds at once for each pixel of what it is given, about.
+        """Return the most numbers that a call holds at once for each pixel that it is given.
 
-        ESRGAN's peak is at the size of its result, where a convolution reads and writes all of its
-        channels; that of a network that does not enlarge is in a dense block.
+        A convolution holds what it reads and what it writes. Of ESRGAN's, those after the last
+        doubling are the largest, beside what was doubled; of a network that enlarges little, the
+        last of a dense block, which reads what all before it have made.
         """
+        width, growth, pixels = self.channels, self.growth, self.unshuffle**2
         if self.family is Family.COMPACT:
-            return 2 * max(self.channels, COLOURS * self.scale**2) + COLOURS * self.scale**2
-        at_the_end = (2 * self.channels + COLOURS) * self.scale**2
-        in_a_block = 4 * self.channels + DENSE_CONVOLUTIONS * self.growth
-        return at_the_end + in_a_block // self.unshuffle**2
+            return max(2 * width, width + COLOURS * self.scale**2, 7 * self.scale**2) + COLOURS
+        enlarged = 4**self.doublings * width
+        at_the_end = 2 * enlarged + (enlarged // 4 if self.doublings else 0)
+        in_a_block = 5 * width + 8 * growth
+        return -(-max(at_the_end, in_a_block) // pixels) + 2 * COLOURS
 
     def shapes(self) -> Mapping[str, Shape]:
         """Return the shape of each tensor, by the names that entries of the store give them."""

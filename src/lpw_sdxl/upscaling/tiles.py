@@ -62,10 +62,11 @@ class TiledPicture:
             :,
             down.keep_start - down.start : down.keep_stop - down.start,
             right.keep_start - right.start : right.keep_stop - right.start,
-        ]
-        counts = np.outer(weights(self._large_rows, row), weights(self._large_columns, column))
-        place = self._strip[:, right.keep_start : right.keep_stop]
-        place += kept.permute(1, 2, 0).numpy() * counts[:, :, None]
+        ].permute(1, 2, 0)
+        levels = kept.numpy()  # [h, w, 3]
+        levels *= weights(self._large_rows, row)[:, None, None]
+        levels *= weights(self._large_columns, column)[:, None]
+        self._strip[:, right.keep_start : right.keep_stop] += levels
         self.done += 1
         if column + 1 == len(self._columns):
             self._finish(row)
@@ -93,8 +94,10 @@ class TiledPicture:
         last = row + 1 == len(self._rows)
         stop = part.keep_stop if last else self._large_rows[row + 1].keep_start
         whole = self._strip[: stop - part.keep_start]
-        levels = np.clip(whole, 0, 1) * WHITE + 0.5
-        self._result[part.keep_start : stop] = levels.astype(np.uint8)
+        np.clip(whole, 0, 1, out=whole)
+        whole *= WHITE
+        whole += 0.5
+        self._result[part.keep_start : stop] = whole  # cut to whole levels
 
 
 def upscale(
