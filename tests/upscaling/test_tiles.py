@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -86,6 +88,26 @@ def test_a_hook_sees_every_tile_and_may_end_the_work(network: Network):
     with pytest.raises(InterruptedError):
         upscale(network(RECIPES["compact"]), smooth_picture(40, 70), Tiling(32, 8), stop_at_third)
     assert seen == [(1, 6), (2, 6), (3, 6)]
+
+
+def test_a_tile_that_failed_may_be_tried_again(network: Network, monkeypatch: pytest.MonkeyPatch):
+    ours, picture = network(RECIPES["compact"]), smooth_picture(40, 70)
+    right = upscale(ours, picture, Tiling(32, 8))
+    enlarge, calls = ours.enlarge, []
+
+    def fail_every_second_time(tile: np.ndarray) -> object:
+        calls.append(tile.shape)
+        if len(calls) % 2:
+            raise MemoryError
+        return enlarge(tile)
+
+    monkeypatch.setattr(ours, "enlarge", fail_every_second_time)
+    tiled = TiledPicture(ours, picture, Tiling(32, 8))
+    while tiled.done < tiled.tiles:
+        with contextlib.suppress(MemoryError):
+            tiled.advance()
+    assert len(calls) == 12
+    np.testing.assert_array_equal(tiled.result, right)
 
 
 def test_no_call_is_given_more_than_a_tile(network: Network, monkeypatch: pytest.MonkeyPatch):

@@ -45,18 +45,18 @@ class TiledPicture:
         self._strip = np.empty((0, scale * width, 3), np.float32)
 
     def advance(self) -> None:
-        """Enlarge the next tile.
+        """Enlarge the next tile; where that fails, nothing has changed and it may be tried again.
 
         Raises:
             GenerationError: the network gave numbers that are not finite.
         """
         row, column = divmod(self.done, len(self._columns))
-        if column == 0:
-            self._begin(row)
         there, here = self._rows[row], self._columns[column]
         enlarged = self._network.enlarge(
             self._pixels[there.start : there.stop, here.start : here.stop]
         )
+        if column == 0:
+            self._begin(row)
         down, right = self._large_rows[row], self._large_columns[column]
         kept = enlarged[
             :,
