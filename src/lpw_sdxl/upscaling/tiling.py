@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from lpw_sdxl.upscaling.design import Design, Family
 
-TILE = 576
+TILE = 592
 """Pixels; four tiles for 1024 x 1024."""
-ESRGAN_OVERLAP = 128
+ESRGAN_OVERLAP = 144
 BLEND_SHARE = 4
 """Overlap by blended band. A wider one would use what is nearer to the edges."""
 
@@ -46,7 +46,8 @@ def usual_tiling(design: Design) -> Tiling:
 
     A compact network sees no farther than its convolutions reach, so its tiles are exactly the
     whole. ESRGAN's reaches 15 pixels for each block, which is too far, but what is farther away
-    counts for less and less: 128 pixels were needed for two grey levels with RealESRGAN_x4plus.
+    counts for less and less: RealESRGAN_x4plus needs 128 pixels for two grey levels, and has one
+    with 160 (benchmarks/README.md, upscaling.py).
     """
     reach = design.blocks + 2
     exact = -(-2 * reach * BLEND_SHARE // (BLEND_SHARE - 1)) + 2
