@@ -5,7 +5,7 @@ largest difference in levels of 255. On a GPU a larger part is then enlarged as 
 it, in float16: seconds, and the most memory that was in use. Bar: no more than 2 levels with the
 usual overlap. Random weights see less far than trained ones, so the file matters.
 
-    python benchmarks/upscaling.py FILE PICTURE [--side 200] [--overlaps 64 96 128 144] [--large 1024]
+    python benchmarks/upscaling.py FILE PICTURE [--side 200] [--overlaps 64 144] [--large 1024]
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ def usual_tiling(design: Design) -> Tiling:
 
     A compact network sees no farther than its convolutions reach, so its tiles are exactly the
     whole. ESRGAN's reaches 15 pixels for each block, which is too far, but what is farther away
-    counts for less and less: RealESRGAN_x4plus needs 128 pixels for two grey levels, and has one
-    with 160 (benchmarks/README.md, upscaling.py).
+    counts for less and less: RealESRGAN_x4plus needs 128 pixels for two grey levels, and 144 leave
+    one (benchmarks/README.md, upscaling.py).
     """
     reach = design.blocks + 2
     exact = -(-2 * reach * BLEND_SHARE // (BLEND_SHARE - 1)) + 2
