@@ -20,6 +20,7 @@ from lpw_sdxl.engine.offload import OffloadRule
 from lpw_sdxl.errors import STATUS_ANSWERS, LpwSdxlError
 from lpw_sdxl.prompt import Break, LoraTag, PromptStyle, Span, Steps, parse_schedule
 from lpw_sdxl.prompt.grammar import GRAMMARS
+from lpw_sdxl.sampler_table import SAMPLERS, SamplerNoise
 from lpw_sdxl.scheduler_table import SCHEDULERS
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import EnvironmentSettings, ImportSettings, Settings, variable_of
@@ -78,6 +79,11 @@ CHANGING = (
     r"a \[red:blue:4\] fox",
 )
 """Prompts that show what a text becomes by step."""
+NOISES: Mapping[SamplerNoise, str] = {
+    SamplerNoise.NONE: "none",
+    SamplerNoise.DRAWS: "drawn anew",
+    SamplerNoise.BROWNIAN: "a Brownian path",
+}
 SHOWN_CHOICES = 5  # more of them are a table of their own
 
 
@@ -149,6 +155,25 @@ def schedulers_table() -> str:
     return _table(columns, rows)
 
 
+def samplers_table() -> str:
+    """Write each sampler of k-diffusion's: `Automatic`, UNet calls, noise, measured error."""
+    results = FOLDER.parent / "benchmarks" / "results" / "samplers.json"
+    errors = json.loads(results.read_text(encoding="utf-8"))["largest_difference"]
+    rows = [
+        (
+            f"`{name}`",
+            "its own timesteps" if recipe.walks_timesteps else f"`{recipe.automatic}`",
+            "two a step, one in the last" if recipe.is_second_order else "one a step",
+            NOISES[recipe.noise],
+            "none" if recipe.eta is None else f"{recipe.eta:g}",
+            f"{errors[name]:.0e}" if name in errors else "unproven",
+        )
+        for name, recipe in SAMPLERS.items()
+    ]
+    columns = ("sampler", "`Automatic`", "UNet calls", "its noise", "`eta`", "difference")
+    return _table(columns, rows)
+
+
 def errors_table() -> str:
     """Write each error's status, code and meaning."""
     meanings = {(status, code): text for status, (code, text) in STATUS_ANSWERS.items()}
@@ -185,6 +210,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "metrics": metrics_table,
     "fields": fields_table,
     "schedulers": schedulers_table,
+    "samplers": samplers_table,
     "errors": errors_table,
     "weights": weights_table,
     "steps": steps_table,
@@ -251,6 +277,9 @@ def _takes(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     """Describe what a field's JSON schema takes, beside null."""
     kinds = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
     names = [one["$ref"].rpartition("/")[2] for one in kinds if "$ref" in one]
+    fields = [[*definitions[name].get("properties", ())] for name in names]
+    if any(fields):
+        return f"object of {_codes(chain(*fields))}"
     if names:
         return _choices([*dict.fromkeys(chain(*(definitions[name]["enum"] for name in names)))])
     (schema,) = kinds

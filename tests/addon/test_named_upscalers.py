@@ -15,7 +15,7 @@ from lpw_sdxl.addon.catalogue import Catalogue
 from lpw_sdxl.addon.entry import EntrySource, Fits
 from lpw_sdxl.addon.installed import open_catalogue
 from lpw_sdxl.addon.manifest import AddonDetails
-from lpw_sdxl.addon.named_upscalers import find_upscaler, upscaler_names
+from lpw_sdxl.addon.named_upscalers import find_imported, upscaler_names
 from lpw_sdxl.addon.registry import Registry
 from lpw_sdxl.addon.served import AddonPlaces
 from lpw_sdxl.errors import AddonNotReadError, InvalidRequestError
@@ -41,7 +41,7 @@ def registry(write_entry: Write) -> Registry:
 
 @pytest.mark.parametrize("name", ["4x-UltraSharp", "4X-ultrasharp", "4x UltraSharp"])
 def test_an_imported_one_is_found_whatever_model_is_served(registry: Registry, name: str):
-    found = find_upscaler(registry, name, FIELD)
+    found = find_imported(registry, name, FIELD)
     assert (found.manifest.name, found.manifest.details.scale) == ("4x-UltraSharp", 4)
     assert registry.loras == registry.embeddings == {}
 
@@ -56,7 +56,7 @@ def test_the_names_are_the_built_in_ones_and_the_imported(registry: Registry):
     ("name", "sentence"),
     [
         ("ultrasharp", "No upscaler is named 'ultrasharp'; near are '4x-UltraSharp'."),
-        ("zzz", "No upscaler is named 'zzz'; this server has 2 beside none, nearest, lanczos, la"),
+        ("zzz", "No upscaler is named 'zzz'; this server has 2 beside latent, latent_antialiased"),
         ("Add Detail XL", "No upscaler is named 'Add Detail XL'; "),
         ("../x", "No upscaler is named '../x'; "),
         ("x" * 100_000, "No upscaler is named 'xxx"),
@@ -64,7 +64,7 @@ def test_the_names_are_the_built_in_ones_and_the_imported(registry: Registry):
 )
 def test_an_unknown_name_is_refused(registry: Registry, name: str, sentence: str):
     with pytest.raises(InvalidRequestError) as raised:
-        find_upscaler(registry, name, FIELD)
+        find_imported(registry, name, FIELD)
     assert str(raised.value).startswith(sentence)
     assert len(str(raised.value)) < 400
     assert raised.value.field == FIELD
@@ -93,7 +93,7 @@ def wait_for(catalogue: Catalogue, name: str) -> object:
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         try:
-            return find_upscaler(catalogue.current, name, FIELD)
+            return find_imported(catalogue.current, name, FIELD)
         except AddonNotReadError as error:
             error.pending.when_read().result(PATIENCE_S)
         except InvalidRequestError as error:

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.processes
 ADDRESS = "http://localhost:3000"
 START = ["make install", "make serve"]
 IMPORT = ".venv/bin/python model_import.py "
-EXPLAIN = ".venv/bin/python -m lpw_sdxl.prompt "
+EXPLAIN = (".venv/bin/python -m lpw_sdxl.prompt ", ".venv/bin/python -m lpw_sdxl.parameters ")
 NOT_RUN = {
     "make test-fast": "would run the tests in a test",
     "make bundle": "locks packages for minutes; `make test-bundle` builds a bento and serves it",
@@ -56,7 +56,7 @@ def first_words(block: Block) -> str:
     return " ".join(re.split(r"[\s=]+", block.text)[:2])
 
 
-def blocks(language: str, beginning: str = "") -> list[Block]:
+def blocks(language: str, beginning: str | tuple[str, ...] = "") -> list[Block]:
     return [
         block for block in BLOCKS if block.language == language and block.text.startswith(beginning)
     ]
@@ -171,9 +171,9 @@ def run_curl(block: Block, server: Server, folder: Path) -> str:
     return run_block(["bash", "-euo", "pipefail", "-c", script], folder, {**os.environ})
 
 
-def assert_picture(file: Path) -> None:
+def assert_picture(file: Path, side: int = 128) -> None:
     with Image.open(file) as image:
-        assert image.size == (128, 128)
+        assert image.size == (side, side)
 
 
 def test_make_serve_says_what_it_does(server: Server) -> None:
@@ -200,7 +200,7 @@ def test_the_first_request_draws_the_picture_that_readme_opens_with(server: Serv
 def test_a_curl_block_works(server: Server, folder: Path, block: Block) -> None:
     output = run_curl(block, server, folder)
     for name in re.findall(r"-o (\S+)", block.text):
-        assert_picture(folder / name)
+        assert_picture(folder / name, 192 if '"scale": 1.5' in block.text else 128)
     if "inspect_prompt" in block.text:
         assert json.loads(output)["prompt"]["token_count"] == 5
     if block.shown is not None:

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from forge.pictures import noise, smooth
-from lpw_sdxl.imaging.resizing import enlarge, resize, size_to_draw
+from lpw_sdxl.imaging.resizing import resize, size_to_draw
 from lpw_sdxl.schema import ImageSize, ResizeMode
-from lpw_sdxl.upscaler_names import PixelUpscaler
 
 DIFFUSERS_MODES = {
     ResizeMode.STRETCH: "default",
@@ -95,22 +94,3 @@ def test_any_shape_gets_any_size(
 def test_a_size_is_rounded_down_to_whole_latent_cells() -> None:
     assert size_to_draw(ImageSize(1023, 777)) == (1016, 776)
     assert size_to_draw(ImageSize(1024, 7)) == (1024, 0)
-
-
-def test_nearest_repeats_pixels() -> None:
-    pixels = noise(12, 7, 3).astype(np.uint8)
-    enlarged = enlarge(pixels, ImageSize(36, 21), PixelUpscaler.NEAREST)
-    np.testing.assert_array_equal(enlarged, pixels.repeat(3, 0).repeat(3, 1))
-
-
-@pytest.mark.parametrize("upscaler", [PixelUpscaler.NONE, PixelUpscaler.LANCZOS])
-def test_none_and_lanczos_are_pillows_lanczos(upscaler: PixelUpscaler) -> None:
-    pixels = noise(12, 7, 3).astype(np.uint8)
-    right = Image.fromarray(pixels).resize((20, 40), Image.Resampling.LANCZOS)
-    np.testing.assert_array_equal(enlarge(pixels, ImageSize(40, 20), upscaler), np.asarray(right))
-
-
-@pytest.mark.parametrize("upscaler", PixelUpscaler)
-def test_a_picture_of_the_size_is_returned_as_it_is(upscaler: PixelUpscaler) -> None:
-    pixels = noise(12, 7, 3).astype(np.uint8)
-    assert enlarge(pixels, ImageSize(12, 7), upscaler) is pixels

@@ -6,15 +6,14 @@ from difflib import get_close_matches
 
 from lpw_sdxl.addon.registry import Addon, Registry
 from lpw_sdxl.errors import AddonNotReadError, InvalidRequestError
+from lpw_sdxl.second_pass import Upscaler
 from lpw_sdxl.store.kind import AddonKind, slug
-from lpw_sdxl.upscaler_names import LatentUpscaler, PixelUpscaler
 
 _NEAR_MATCHES = 3
 _SHOWN_CHARACTERS = 64
-_BUILT_IN = (*PixelUpscaler, *LatentUpscaler)
 
 
-def find_upscaler(registry: Registry, name: str, field: str) -> Addon:
+def find_imported(registry: Registry, name: str, field: str) -> Addon:
     """Return the upscaler of a name, in upper or lower case and with any signs between words.
 
     Args:
@@ -51,11 +50,11 @@ def find_upscaler(registry: Registry, name: str, field: str) -> Addon:
     if near:
         hint = f"near are {', '.join(repr(known[match]) for match in near)}"
     else:
-        hint = f"this server has {len(registry.upscalers)} beside {', '.join(_BUILT_IN)}"
+        hint = f"this server has {len(registry.upscalers)} beside {', '.join(Upscaler)}"
     raise InvalidRequestError(f"No upscaler is named {shown}; {hint}.", field=field)
 
 
 def upscaler_names(registry: Registry) -> list[str]:
     """Return the names of all upscalers: those that every server has, then the imported ones."""
     imported = [upscaler.manifest.name for upscaler in registry.upscalers.values()]
-    return [*map(str, _BUILT_IN), *sorted(imported, key=str.lower)]
+    return [*map(str, Upscaler), *sorted(imported, key=str.lower)]

@@ -19,7 +19,7 @@ from lpw_sdxl.sampling.course import Course
 from lpw_sdxl.sampling.noise_ahead import Draw, NoiseAhead
 from lpw_sdxl.sampling.noise_generators import ImageNoise, Variation
 from lpw_sdxl.sampling.prediction import denoise, scale_input
-from lpw_sdxl.sampling.rehearsal import NoiseRequest, Rehearsal
+from lpw_sdxl.sampling.rehearsal import Rehearsal
 from lpw_sdxl.sampling.walk import Sampling
 from lpw_sdxl.sampling_options import NoiseSource
 from lpw_sdxl.schema import ImageSize
@@ -102,11 +102,11 @@ class KDiffusionPlan:
         # A Brownian path draws its ends when it is made.
         added = cache(partial(self.course.noise, choice.source, choice.seed, image))
 
-        def draw(request: NoiseRequest) -> torch.Tensor:
-            return added()(*request)
+        def draw(sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:
+            return added()(sigma, sigma_next)
 
         yield image.start
-        yield from (partial(draw, request) for request in self.rehearsal.requests)
+        yield from (partial(draw, *request) for request in self.rehearsal.requests)
 
 
 class KDiffusionSolver:

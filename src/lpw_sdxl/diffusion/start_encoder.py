@@ -16,6 +16,7 @@ from lpw_sdxl.diffusion.latents import LATENT_CHANNELS
 from lpw_sdxl.diffusion.noise import copy_to_device
 from lpw_sdxl.diffusion.start import (
     InpaintingStart,
+    LatentStart,
     MaskedStart,
     MaskReduction,
     NoiseStart,
@@ -90,6 +91,16 @@ class StartEncoder:
             parts.append(Part.GREY if picture.mask is None else Part.KEPT)
         return UnfinishedStart(self, picture.size, picture, parts)
 
+    def begin_latents(self, latents: torch.Tensor, size: ImageSize) -> UnfinishedStart:
+        """Begin the start of a second pass.
+
+        Args:
+            latents: of the first pass, in the second one's size, `[1, 4, h, w]`.
+            size: of the second pass, pixels.
+        """
+        parts = [Part.GREY] if self.is_inpainting else []
+        return UnfinishedStart(self, size, None, parts, latents)
+
     def find_grey(self, size: ImageSize) -> LatentDistribution | None:
         """Return the encoding of a picture of which all is hidden, if it is that of the last one.
 
@@ -116,6 +127,7 @@ class UnfinishedStart:
         size: of the image.
         picture: that the job has; None for a text alone.
         parts: to be encoded.
+        latents: instead of a picture's; None where there are none.
     """
 
     def __init__(
@@ -124,12 +136,16 @@ class UnfinishedStart:
         size: ImageSize,
         picture: StartPicture | None,
         parts: Sequence[Part],
+        latents: torch.Tensor | None = None,
     ) -> None:
         self.size = size
         self._starts = starts
         self._picture = picture
         self._parts = [*parts]
+        self._latents = latents
         self._encoded: dict[Part, LatentDistribution] = {}
+        if latents is not None and starts.is_inpainting:
+            self._encoded[Part.PICTURE] = LatentDistribution(latents, torch.zeros_like(latents))
 
     @property
     def is_encoded(self) -> bool:
@@ -167,6 +183,8 @@ class UnfinishedStart:
             if mask is None:
                 mask = take_top_left(np.full(self.size, 255, np.uint8))
             return InpaintingStart(hidden, _copy_beside(hidden, mask), encoded, content)
+        if self._latents is not None:
+            return LatentStart(self._latents)
         if encoded is None:
             return NoiseStart()
         if mask is None:

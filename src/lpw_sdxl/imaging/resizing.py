@@ -1,4 +1,4 @@
-"""Pixels and masks to another size, as `resize_mode` or the name of an upscaler says.
+"""Pixels and masks to another size, as `resize_mode` says.
 
 The arithmetic is that of Diffusers' VaeImageProcessor, Lanczos like there: whole sizes are rounded
 down, and what is cut or filled is centered.
@@ -12,7 +12,7 @@ from PIL import Image
 
 from lpw_sdxl.imaging.pixels import Box, read_pixels
 from lpw_sdxl.schema import LATENT_SCALE, ImageSize, ResizeMode
-from lpw_sdxl.upscaler_names import PixelUpscaler
+from lpw_sdxl.second_pass import Enlargement, Upscaler
 
 Pixels = npt.NDArray[np.uint8]
 Resampling = Image.Resampling
@@ -23,6 +23,24 @@ MAX_COVERING_PIXELS = 2**26  # computed, with all that is cut off; 256 MiB
 def size_to_draw(picture: ImageSize) -> ImageSize:
     """Round a picture's size down to multiples of 8, as Diffusers does; a side may become 0."""
     return ImageSize(*(side - side % LATENT_SCALE for side in picture))
+
+
+def enlarge_pixels(pixels: Pixels, enlargement: Enlargement, upscaler: Upscaler) -> Pixels:
+    """Scale a first pass's pixels to the size of a second, and cut what is over around its middle.
+
+    Args:
+        pixels: `[h, w, 3]`.
+        enlargement: the sizes.
+        upscaler: one of pixels.
+
+    Returns:
+        `[height, width, 3]`.
+    """
+    covering, size = enlargement
+    kind = Resampling.NEAREST if upscaler is Upscaler.NEAREST else Resampling.LANCZOS
+    image = Image.fromarray(pixels).resize((covering.width, covering.height), kind)
+    top, left = (covering.height - size.height) // 2, (covering.width - size.width) // 2
+    return read_pixels(image, Box(left, top, left + size.width, top + size.height))
 
 
 def resize(pixels: Pixels, size: ImageSize, mode: ResizeMode) -> Pixels:
@@ -44,25 +62,6 @@ def resize(pixels: Pixels, size: ImageSize, mode: ResizeMode) -> Pixels:
     if mode is ResizeMode.FILL:
         return _fill(pixels, size)
     return _stretch(pixels, size)
-
-
-def enlarge(pixels: Pixels, size: ImageSize, upscaler: PixelUpscaler) -> Pixels:
-    """Resize a picture without a model; it is returned as it is where it has that size.
-
-    As in A1111, where `None` resizes as Lanczos does.
-
-    Args:
-        pixels: `[h, w, 3]`.
-        size: to have afterwards, pixels.
-        upscaler: `nearest` repeats pixels, `lanczos` and `none` interpolate.
-
-    Returns:
-        `[height, width, 3]`.
-    """
-    if pixels.shape[:2] == size:
-        return pixels
-    is_nearest = upscaler is PixelUpscaler.NEAREST
-    return _stretch(pixels, size, Resampling.NEAREST if is_nearest else Resampling.LANCZOS)
 
 
 def _crop(pixels: Pixels, size: ImageSize) -> Pixels:
@@ -115,8 +114,6 @@ def _smear(pixels: Pixels, size: ImageSize, edge: tuple[int, int, int, int]) -> 
     return [read_pixels(image.resize((size.width, size.height), Resampling.BICUBIC, edge))]
 
 
-def _stretch(
-    pixels: Pixels, size: ImageSize, resampling: Resampling = Resampling.LANCZOS
-) -> Pixels:
+def _stretch(pixels: Pixels, size: ImageSize) -> Pixels:
     image = Image.fromarray(pixels)
-    return read_pixels(image.resize((size.width, size.height), resampling))
+    return read_pixels(image.resize((size.width, size.height), Resampling.LANCZOS))

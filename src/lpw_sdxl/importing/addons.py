@@ -20,9 +20,9 @@ from lpw_sdxl.importing.addon_rows import addon_rows
 from lpw_sdxl.importing.console import Row
 from lpw_sdxl.importing.importer import EntryDraft, ImportOptions
 from lpw_sdxl.lora.plan import LoraChoices
+from lpw_sdxl.second_pass import find_upscaler
 from lpw_sdxl.store.kind import AddonKind, kind_of_store_name, slug, store_name
 from lpw_sdxl.store.origin import Origin
-from lpw_sdxl.upscaler_names import is_built_in
 from lpw_sdxl.weights.files import record_file
 from lpw_sdxl.weights.header import CheckpointHeader, read_header
 from lpw_sdxl.weights.progress import Progress
@@ -194,7 +194,7 @@ class AddonImporter:
                 "letters A to Z, digits, '.', '_' and '-' are right: give one with --name, such as "
                 f"--name {slug(name)}."
             )
-        if self.kind is AddonKind.UPSCALER and is_built_in(name):
+        if self.kind is AddonKind.UPSCALER and find_upscaler(name) is not None:
             raise AddonError(
                 f"The name {name!r} is that of an upscaler that every server has; give another one "
                 "with --name."

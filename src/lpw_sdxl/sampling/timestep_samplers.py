@@ -56,15 +56,20 @@ class Prediction(NamedTuple):
 
 
 def ddim(latents: torch.Tensor, schedule: TimestepSchedule, noise: Noise, eta: float) -> Walk:
-    """Step to the prediction noised for the next timestep (Song et al., 2010.02502, eq. 12)."""
+    """Step to the prediction noised for the next timestep (Song et al., 2010.02502, eq. 12).
+
+    Between the steps the latents are those of the model, divided by sqrt(alpha): the predicted
+    noise is then a share of their distance from the prediction.
+    """
+    scaled = latents / schedule.alphas[0].sqrt()
     for (timestep, _), (alpha, alpha_next) in _steps(schedule):
-        prediction = yield from evaluate(latents, timestep, alpha)
+        denoised = yield Evaluation(scaled, _sigma(alpha), timestep)
         spread = eta * ((1 - alpha_next) / (1 - alpha) * (1 - alpha / alpha_next)).sqrt()
-        direction = (1 - alpha_next - spread**2).sqrt() * prediction.noise
-        latents = alpha_next.sqrt() * prediction.denoised + direction
+        direction = ((1 - alpha_next - spread**2) / alpha_next).sqrt()
+        scaled = torch.lerp(denoised, scaled, (direction / _sigma(alpha)).item())
         if eta > 0:
-            latents = latents + spread * noise(_sigma(alpha), _sigma(alpha_next))
-    return latents
+            scaled = scaled + spread / alpha_next.sqrt() * noise(_sigma(alpha), _sigma(alpha_next))
+    return scaled * schedule.alphas[-1].sqrt()
 
 
 def plms(latents: torch.Tensor, schedule: TimestepSchedule) -> Walk:
