@@ -20,7 +20,7 @@
     │   ├── UnsupportedCheckpointError   a file of a kind that is recognised and not served
     │   ├── TransientError               a download was hindered for a moment, and is tried again
     │   └── RefusedError                 a server refused a download, with its HTTP status
-    ├── AddonError               a LoRA or an embedding that can't be imported, or a damaged entry
+    ├── AddonError               an add-on that can't be imported, or a damaged entry
     │   └── UnfitAddonError      a whole one, which is for another model
     ├── SettingsError            an LPW_SDXL_ variable that can't be used
     └── ModelError               the model to serve is missing from the store, or damaged
@@ -180,7 +180,7 @@ class UnsupportedCheckpointError(CheckpointError):
 
 
 class AddonError(LpwSdxlError):
-    """A LoRA or an embedding that can't be imported, or a damaged entry of one."""
+    """An add-on that can't be imported, or a damaged entry of one."""
 
 
 class UnfitAddonError(AddonError):

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -26,6 +27,7 @@ from pages import BLOCKS, PAGES, README, Block
 from serving import Server, free_port, running
 from stores import run_here
 from tests.forge.checkpoint import SyntheticSize, write_checkpoint
+from tests.forge.upscalers import EsrganRecipe
 
 pytestmark = pytest.mark.processes
 
@@ -97,6 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         source = ROOT / "demo" / "addons" / f"{addon}.safetensors"
         shutil.copy(source, folder / f"{name}.safetensors")
+    torch.save(EsrganRecipe("first").tensors(), folder / "4x-UltraSharp.pth")
     vectors = load_file(folder / "my_negative.safetensors")
     for name, key in (("learned_embeds", "clip_l"), ("learned_embeds_2", "clip_g")):
         save_file({"<my-token>": vectors[key]}, folder / f"{name}.safetensors")
@@ -252,9 +255,10 @@ def test_a_prompt_is_explained_as_shown(folder: Path, block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", [one for one in IMPORTS if one not in ADDON_IMPORTS], ids=str)
-def test_a_checkpoint_is_imported(folder: Path, tmp_path: Path, block: Block) -> None:
+def test_a_file_is_imported(folder: Path, tmp_path: Path, block: Block) -> None:
     outputs = run_imports(block, tmp_path, folder)
-    assert re.fullmatch(r"sdxl:[0-9a-f]{12}", outputs[1].splitlines()[-1])
+    name = "upscaler-4x-ultrasharp" if f"{IMPORT}upscaler " in block.text else "sdxl"
+    assert re.fullmatch(rf"{name}:[0-9a-f]{{12}}", outputs[1].splitlines()[-1])
 
 
 def test_the_long_example_has_more_than_500_tokens(server: Server) -> None:
