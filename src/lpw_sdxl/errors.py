@@ -14,7 +14,8 @@
     │   ├── OutOfMemoryError     500  this image does not fit into the device's memory, even alone
     │   └── TimeLimitError       504  the server's own time limit for a request passed
     ├── UnavailableError         503  the engine is stopping or has stopped
-    │   └── LoraUnavailableError 503  a LoRA's file was removed or damaged since the service started
+    │   ├── LoraUnavailableError 503  a LoRA's file was removed or damaged since the service started
+    │   └── UpscalerUnavailableError 503  likewise, an upscaler's
     ├── ClientLeftError          499  the client has closed the connection and reads no answer
     ├── CheckpointError          a file that can't be imported, or an import that failed
     │   ├── UnsupportedCheckpointError   a file of a kind that is recognised and not served
@@ -169,6 +170,12 @@ class LoraUnavailableError(UnavailableError):
     """A LoRA that this server can't read any more: its file was removed or damaged."""
 
     code = "lora_unavailable"
+
+
+class UpscalerUnavailableError(UnavailableError):
+    """An upscaler that this server can't read any more: its file was removed or damaged."""
+
+    code = "upscaler_unavailable"
 
 
 class CheckpointError(LpwSdxlError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, ClassVar, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from lpw_sdxl.field_types import (
     LATENT_SCALE,
@@ -61,7 +61,21 @@ _UPSCALERS = Spellings(
 )
 find_upscaler = _UPSCALERS.find
 
+MAX_UPSCALER_NAME = 100  # characters; as long as an import's names
+
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
+
+
+def _spell_upscaler(name: str) -> str:
+    """Return the name of an upscaler that every server has as ours; any other as it is."""
+    return find_upscaler(name) or name
+
+
+UpscalerName = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_UPSCALER_NAME),
+    AfterValidator(_spell_upscaler),
+]
 
 
 class SecondPass(BaseModel):
@@ -89,16 +103,22 @@ class SecondPass(BaseModel):
     strength: Share = Field(
         default=DEFAULT_STRENGTH, description="How much is made anew, as with a picture."
     )
-    upscaler: Annotated[Upscaler, BeforeValidator(_UPSCALERS.read)] = Field(
-        default=Upscaler.LATENT,
-        description="How the first pass gets to the size. A1111's labels are understood too.",
-        strict=False,
+    upscaler: UpscalerName = Field(
+        default=Upscaler.LATENT.value,
+        description="How the first pass gets to the size: latent, latent_antialiased,"
+        " latent_bicubic, latent_bicubic_antialiased, latent_nearest, latent_nearest_exact, none,"
+        " nearest or lanczos, also by A1111's labels; or the name of an imported upscaler.",
     )
     prompt: str | None = None
     negative_prompt: str | None = None
     guidance_scale: GuidanceScale | None = None
     scheduler: Name | None = Field(default=None, description="Of the request's family.")
     schedule_type: Name | None = Field(default=None, description="Likewise.")
+
+    @property
+    def built_in(self) -> Upscaler | None:
+        """Return its upscaler, where every server has it; None for an imported one."""
+        return find_upscaler(self.upscaler)
 
 
 class Enlargement(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,27 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
+from safetensors.torch import save_file
 
 from lpw_sdxl import sampling
+from lpw_sdxl.addon.installed import open_catalogue
+from lpw_sdxl.addon.served import AddonPlaces
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator, size_embedding
 from lpw_sdxl.diffusion.noise import add_noise
 from lpw_sdxl.diffusion.schedulers import begin_at, make_scheduler
 from lpw_sdxl.engine import Engine
+from lpw_sdxl.engine import stages as engine_stages
 from lpw_sdxl.engine.progress import ImageProgress, Listener
 from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.imaging import parameters_text
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 from lpw_sdxl.second_pass import Enlargement, Upscaler, enlarge
+from lpw_sdxl.settings import Settings
+from lpw_sdxl.upscaling.network import UpscalerNetwork
+from lpw_sdxl.upscaling.tiles import upscale
+from lpw_sdxl.upscaling.tiling import Tiling, usual_tiling
+from tests.forge.upscalers import EsrganRecipe
 
 SIZE, LARGER = ImageSize(height=64, width=96), ImageSize(height=96, width=144)
 STEPS, SECOND_STEPS, STRENGTH = 5, 4, 0.6
@@ -55,7 +66,10 @@ class ByHand:
         self.pipeline, self._unet = engine.pipeline, unet
 
     @torch.inference_mode()
-    def draw(self, wanted: GenerationRequest) -> Pixels:
+    def draw(
+        self, wanted: GenerationRequest, enlarge: Callable[[Pixels], Pixels] | None = None
+    ) -> Pixels:
+        """Draw both passes; `enlarge` is an imported upscaler's work."""
         hires = wanted.hires
         assert hires is not None
         if wanted.sampler_implementation == "k_diffusion":
@@ -64,11 +78,12 @@ class ByHand:
             first, second = self._first_by_scheduler, self._second_by_scheduler
         latents = first(wanted)
         generator = seeded_generator(SEED)
-        if hires.upscaler in PIXEL:
+        if enlarge is not None or hires.upscaler in PIXEL:
             kind = Image.Resampling.LANCZOS
             if hires.upscaler is Upscaler.NEAREST:
                 kind = Image.Resampling.NEAREST
-            image = Image.fromarray(self._decode(latents))
+            drawn = self._decode(latents)
+            image = Image.fromarray(drawn if enlarge is None else enlarge(drawn))
             larger = np.asarray(image.resize((LARGER.width, LARGER.height), kind))
             pixels = torch.tensor(larger).permute(2, 0, 1)[None].float() / 127.5 - 1
             encoded = self.pipeline.vae.encode(pixels).latent_dist
@@ -304,3 +319,76 @@ async def test_a_client_that_leaves_frees_its_job(engine: Engine, leave_after: i
     await engine.generate(request(hires=None))
     assert engine.queued_jobs == 0
     assert not engine.is_busy
+
+
+SCALES = {"two-times": EsrganRecipe(doublings=1), "four-times": EsrganRecipe(doublings=2)}
+"""Imported upscalers by their names."""
+
+
+@pytest.fixture(scope="module")
+def upscaling_engine(
+    model_directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    folder = tmp_path_factory.mktemp("upscalers")
+    for name, recipe in SCALES.items():
+        save_file(recipe.tensors(), folder / f"{name}.safetensors")
+    (folder / "broken.safetensors").write_bytes(b"x")
+    addons = open_catalogue(model_directory, AddonPlaces(upscaler_folder=folder))
+    loaded = Engine.load(model_directory, Settings(device="cpu"), addons=addons)
+    yield loaded
+    loaded.close()
+
+
+@pytest.mark.parametrize("name", SCALES)
+@pytest.mark.parametrize("tile", [None, Tiling(48, 20)], ids=["one tile", "tiles"])
+async def test_an_imported_upscaler_enlarges_the_first_pass(
+    upscaling_engine: Engine,
+    unet: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    tile: Tiling | None,
+) -> None:
+    wanted = request(hires={"upscaler": name.upper()}, **FAMILIES["k_diffusion"])
+    network = UpscalerNetwork(SCALES[name].tensors(), name, torch.device("cpu"), torch.float32)
+    used = tile or usual_tiling(network.design)
+    monkeypatch.setattr(engine_stages, "usual_tiling", lambda _: used)
+    drawn = await upscaling_engine.generate(wanted)
+    by_hand = ByHand(upscaling_engine, unet).draw(
+        wanted, lambda pixels: upscale(network, pixels, used)
+    )
+    assert furthest(drawn.pixels, by_hand) <= 1
+    assert f"Hires upscaler: {name.upper()}" in parameters_text(drawn.record)
+    plain = await upscaling_engine.generate(
+        request(hires={"upscaler": "lanczos"}, **FAMILIES["k_diffusion"])
+    )
+    assert furthest(drawn.pixels, plain.pixels) > 1
+
+
+async def test_a_small_scale_is_applied_again(upscaling_engine: Engine, unet: Any) -> None:
+    """Twice 2 is enough for 2.5 times the size."""
+    hires = {"scale": 2.5, "upscaler": "two-times", "steps": 1}
+    drawn = await upscaling_engine.generate(request(hires=hires, **FAMILIES["k_diffusion"]))
+    assert drawn.size == ImageSize(160, 240)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("three-times", "near are 'two-times'"), ("zzz", "2 beside latent"), ("broken", "damaged")],
+)
+async def test_an_upscaler_that_is_not_there_is_refused(
+    upscaling_engine: Engine, name: str, part: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=part) as refusal:
+        await upscaling_engine.generate(request(hires={"upscaler": name}))
+    assert refusal.value.field == "hires.upscaler"
+
+
+async def test_upscaled_jobs_share_the_device_with_others(upscaling_engine: Engine) -> None:
+    wanted = [
+        request(hires={"upscaler": name}, seed=seed, **FAMILIES["k_diffusion"])
+        for seed in range(3)
+        for name in (*SCALES, "latent")
+    ]
+    together = await asyncio.gather(*map(upscaling_engine.generate, wanted))
+    for one, alone in zip(together, wanted, strict=True):
+        assert furthest(one.pixels, (await upscaling_engine.generate(alone)).pixels) <= 1

@@ -227,7 +227,7 @@ class Engine:
                     tracked.listen(listener),
                     taken.files,
                 )
-                job.picture = taken.picture
+                job.picture, job.upscaler = taken.picture, taken.upscaler
                 self._open_noise(job)
                 self._loop.queue.put(job)
             tracked.accept(job)

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Awaitable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar, cast
 
@@ -20,6 +20,7 @@ from lpw_sdxl.engine.job_spec import JobSpec
 from lpw_sdxl.engine.offer import Offers
 from lpw_sdxl.engine.picture_work import work_on_pictures
 from lpw_sdxl.engine.resolver import RequestResolver
+from lpw_sdxl.engine.upscalers import ReadUpscaler, UpscalerFiles
 from lpw_sdxl.errors import (
     AddonNotReadError,
     DeadlineError,
@@ -70,11 +71,13 @@ class TakenRequest:
         spec: of the job.
         files: of its LoRAs, open.
         picture: that it starts from; None for noise alone.
+        upscaler: between its passes; None where none is needed.
     """
 
     spec: JobSpec
     files: tuple[OpenLora, ...] = ()
     picture: StartImage | None = None
+    upscaler: ReadUpscaler | None = None
 
     @property
     def picture_bytes(self) -> int:
@@ -106,6 +109,7 @@ class RequestIntake:
         self._catalogue = catalogue
         self._library = library
         self._settings = settings
+        self._upscalers = UpscalerFiles()
         self._waiting_for_files = 0  # requests
         # Requests with short prompts wait for no long ones, of which one takes up to half a second.
         self._short_readers = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-short-reader")
@@ -142,7 +146,7 @@ class RequestIntake:
         reading = work_on_pictures(read, self._picture_readers)
         picture = await self._in_time(reading, request, accepted_at, "its picture was")
         memory.grow(picture.nbytes - len(request.image) - len(request.mask_image or b""))
-        return TakenRequest(taken.spec, taken.files, picture)
+        return replace(taken, picture=picture)
 
     def close(self) -> None:
         """End the threads."""
@@ -166,11 +170,15 @@ class RequestIntake:
             offer = self._offers.current
             try:
                 spec = await in_thread(readers, self._resolver.resolve, request, offer)
+                upscaler = None
+                if spec.upscaler is not None:
+                    read = self._upscalers.read
+                    upscaler = await in_thread(self._file_readers, read, spec.upscaler)
                 if not spec.loras:
-                    return TakenRequest(spec)
+                    return TakenRequest(spec, upscaler=upscaler)
                 # Read here, a LoRA's file delays no other job.
                 files = await in_thread(self._file_readers, self._hold, spec.loras, offer.registry)
-                return TakenRequest(spec, files)
+                return TakenRequest(spec, files, upscaler=upscaler)
             except AddonNotReadError as error:
                 await self._wait_until_read(cast("Pending", error.pending), request, accepted_at)
             except LoraUnavailableError:

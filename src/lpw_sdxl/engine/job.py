@@ -19,11 +19,13 @@ from lpw_sdxl.engine.cost import ENCODING_ROWS, Work, step_cost
 from lpw_sdxl.engine.job_spec import JobSpec, PassSpec
 from lpw_sdxl.engine.policy import JobView, StepKey
 from lpw_sdxl.engine.progress import ImageProgress, Listener
+from lpw_sdxl.engine.upscalers import ReadUpscaler
 from lpw_sdxl.errors import DeadlineError, LpwSdxlError, TimeLimitError
 from lpw_sdxl.imaging import ImageRecord, encode_image
 from lpw_sdxl.imaging.start_image import StartImage, Surroundings
 from lpw_sdxl.lora.library import OpenLora
 from lpw_sdxl.schema import ImageSize
+from lpw_sdxl.upscaling.tiles import TiledPicture
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +86,8 @@ class Job:
     Attributes:
         future: resolves to a GeneratedImage or to one of our errors; cancelling it drops the job
             at the next step.
+        upscaler: an imported one, read; None where none is needed.
+        enlarging: its first pass's picture, while an imported upscaler enlarges it in tiles.
         picture: that it starts from, set before it is queued; None for noise alone, and once it is
             encoded.
         conditionings: its prompts, encoded, by pass; empty until then.
@@ -105,6 +109,9 @@ class Job:
     ) -> None:
         self.spec = spec
         self.picture: StartImage | None = None
+        self.upscaler: ReadUpscaler | None = None
+        self.enlarging: TiledPicture | None = None
+        self.enlargings = 0  # begun
         self.conditionings: dict[int, ScheduledConditioning] = {}
         self.start: UnfinishedStart | None = None
         self.noises: list[NoiseSupply | None] = [None] * len(spec.passes)
@@ -147,6 +154,11 @@ class Job:
         return before + self._calls_done
 
     @property
+    def needs_tiles(self) -> bool:
+        """Return whether an imported upscaler enlarges it before its next pass."""
+        return self.upscaler is not None and not self.is_in_last_pass
+
+    @property
     def view(self) -> JobView:
         """Build the job's view for the policy."""
         key, loras = StepKey(self.size), self.current.loras.unet
@@ -164,7 +176,8 @@ class Job:
         is_left = has_picture and self.denoising is None
         cost = step_cost(self.size, ENCODING_ROWS) if is_left else 0.0
         second = self.spec.request.hires
-        if second is None or second.upscaler.is_latent or self.is_in_last_pass:
+        is_latent = second is not None and second.built_in is not None and second.built_in.is_latent
+        if second is None or is_latent or self.is_in_last_pass:
             return cost
         return cost + step_cost(self.spec.size, ENCODING_ROWS)
 
@@ -198,7 +211,7 @@ class Job:
     def begin_next_pass(self, start: UnfinishedStart) -> None:
         """Leave the pass that is done for the next one, which has this start."""
         self.pass_index += 1
-        self.denoising = None
+        self.denoising = self.enlarging = self.upscaler = None
         self.start = start
 
     def release_start(self) -> None:

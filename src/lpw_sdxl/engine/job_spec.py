@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
+from lpw_sdxl.addon.registry import Addon
 from lpw_sdxl.conditioning.read_prompts import ReadText
 from lpw_sdxl.conditioning.read_schedule import ReadSchedule
 from lpw_sdxl.diffusion.solver import SolverPlan
@@ -76,11 +77,13 @@ class JobSpec:
         record: the request, and the seed, size and scheduler decided for it.
         passes: over the image, in order; at least one.
         enlargement: from the first pass to the second; None where there is one pass.
+        upscaler: an imported one, between the passes; None where none is needed.
     """
 
     record: ImageRecord
     passes: tuple[PassSpec, ...]
     enlargement: Enlargement | None = None
+    upscaler: Addon | None = None
 
     @property
     def request(self) -> GenerationRequest:

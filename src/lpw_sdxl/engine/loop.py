@@ -153,11 +153,7 @@ class StepLoop:
         if Phase.STEP in phases:
             cost += self._step(self._active.choose_group())
         if Phase.PICTURE in phases:
-            for job in self._active.finished():
-                if job.is_in_last_pass:
-                    self._finish(job)
-                else:
-                    self._enlarge(job)
+            self._leave_passes()
         self._note_pace(cost, time.monotonic() - started)
         self._refresh_metrics()
 
@@ -277,6 +273,19 @@ class StepLoop:
         self._capacity.begin(jobs[0].size, rows)
         self._metrics.count_calls(self.stages.step(jobs, max_rows, self._isolation.run_for_one))
         self._capacity.grow()
+
+    def _leave_passes(self) -> None:
+        """Answer the jobs whose last pass is done, and take the others to their next one.
+
+        Of all jobs that an imported upscaler enlarges, the oldest one has a tile done.
+        """
+        has_tile = False
+        for job in self._active.finished():
+            if job.is_in_last_pass:
+                self._finish(job)
+            elif not (job.needs_tiles and has_tile):
+                has_tile = has_tile or job.needs_tiles
+                self._enlarge(job)
 
     def _enlarge(self, job: Job) -> None:
         """Take a job whose first pass is done to its second."""

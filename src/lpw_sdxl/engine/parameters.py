@@ -60,4 +60,5 @@ def offered_by(manifest: Manifest, registry: Registry) -> Offered:
             one.manifest.name: one.manifest.origin.sha256 for one in registry.embeddings.values()
         },
         model_file=manifest.origin.file,
+        upscalers=tuple(one.manifest.name for one in registry.upscalers.values()),
     )

@@ -12,6 +12,8 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+from lpw_sdxl.addon.named_upscalers import find_imported
+from lpw_sdxl.addon.registry import Addon
 from lpw_sdxl.conditioning.explain import state_obstacle
 from lpw_sdxl.conditioning.explain_schedule import (
     InspectedPrompt,
@@ -120,7 +122,7 @@ class RequestResolver:
             picture=_picture_use(request),
         )
         check_fits(record)
-        spec = JobSpec(record, passes, enlargement)
+        spec = JobSpec(record, passes, enlargement, self._find_upscaler(request, offer))
         self._check_cost(spec)
         if request.clip_skip in A1111_DEFAULT_CLIP_SKIPS:
             logger.warning(
@@ -153,6 +155,17 @@ class RequestResolver:
         decided = PassSpec(prompts, plan, guidance, sets_of(loras, registry.changed_networks))
         self._check_rows(prompts.part_count, decided.rows)
         return decided, loras
+
+    def _find_upscaler(self, request: GenerationRequest, offer: Offer) -> Addon | None:
+        """Find the imported upscaler that a second pass names; None where it names none.
+
+        Raises:
+            InvalidRequestError: there is none of this name.
+        """
+        second = request.hires
+        if second is None or second.built_in is not None:
+            return None
+        return find_imported(offer.registry, second.upscaler, "hires.upscaler")
 
     def _decide_second(
         self,

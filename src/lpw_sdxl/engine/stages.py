@@ -27,16 +27,22 @@ from lpw_sdxl.engine.job_spec import PassSpec
 from lpw_sdxl.engine.memory import MemoryPlan
 from lpw_sdxl.engine.policy import Phase, share_calls
 from lpw_sdxl.engine.progress import ImageProgress, Listener, PreviewPicture, wants_none
+from lpw_sdxl.engine.upscalers import ReadUpscaler, UpscalerNetworks
 from lpw_sdxl.errors import GenerationError, InvalidRequestError
 from lpw_sdxl.imaging.resizing import enlarge_pixels
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import LoraSet
+from lpw_sdxl.second_pass import Upscaler
+from lpw_sdxl.upscaling.tiles import TiledPicture
+from lpw_sdxl.upscaling.tiling import usual_tiling
 from lpw_sdxl.weights.component import Component
 
 logger = logging.getLogger(__name__)
 
 PHASES = {"prompt_encoder": Phase.ENCODE, "unet": Phase.STEP, "vae": Phase.PICTURE}
+
+MOST_ENLARGINGS = 3  # of one picture by the same upscaler
 
 RunAlone = Callable[[Job, Callable[[], None]], None]
 """Runs one job's part; its error fails that job only."""
@@ -70,6 +76,7 @@ class Stages:
             keeps_projections=plan.keeps_projections,
             graph_pixels=plan.graph_pixels,
         )
+        self._networks = UpscalerNetworks(pipeline.device)
         self._preview: Preview | None = None  # until a listener wants one
 
     @property
@@ -136,9 +143,10 @@ class Stages:
         job.release_start()
 
     def enlarge(self, job: Job, *, in_tiles: bool = False) -> None:
-        """Take a job whose first pass is done to the start of its second.
+        """Take a job whose first pass is done to the start of its second, or a tile nearer to it.
 
-        Latents are scaled; pixels are decoded, scaled, and encoded as a picture is.
+        Latents are scaled; pixels are decoded, scaled, and encoded as a picture is. An imported
+        upscaler enlarges one tile at a time: other jobs wait for each.
 
         Args:
             job: whose first pass is done.
@@ -151,16 +159,47 @@ class Stages:
         enlargement, second = job.spec.enlargement, job.spec.request.hires
         assert enlargement is not None
         assert second is not None
-        if second.upscaler.is_latent:
-            latents = enlarge_latents(job.denoising.latents, enlargement, second.upscaler)
+        upscaler = second.built_in
+        if upscaler is not None and upscaler.is_latent:
+            latents = enlarge_latents(job.denoising.latents, enlargement, upscaler)
             start = self._starts.begin_latents(latents, enlargement.size)
+        elif job.upscaler is not None:
+            pixels = self._enlarge_tile(job, job.upscaler, in_tiles=in_tiles)
+            if pixels is None:
+                return
+            larger = enlarge_pixels(pixels, enlargement, Upscaler.LANCZOS)
+            start = self._starts.begin_picture(StartPicture(larger))
         else:
+            assert upscaler is not None
             pixels = self.decode(job, in_tiles=in_tiles)
-            larger = enlarge_pixels(pixels, enlargement, second.upscaler)
+            larger = enlarge_pixels(pixels, enlargement, upscaler)
             start = self._starts.begin_picture(StartPicture(larger))
         job.begin_next_pass(start)
         if start.is_encoded:
             self._begin_denoising(job)
+
+    def _enlarge_tile(self, job: Job, upscaler: ReadUpscaler, *, in_tiles: bool) -> Pixels | None:
+        """Enlarge the next tile of a job's first pass; return all once it is the last one.
+
+        Where the upscaler's scale is too small it works again on its result, as in A1111.
+        """
+        network = self._networks.get(upscaler)
+        if job.enlarging is None:
+            pixels = self.decode(job, in_tiles=in_tiles)
+            job.enlarging = TiledPicture(network, pixels, usual_tiling(network.design))
+            job.enlargings = 1
+        job.enlarging.advance()
+        if job.enlarging.done < job.enlarging.tiles:
+            return None
+        pixels = job.enlarging.result
+        assert job.spec.enlargement is not None
+        covering = job.spec.enlargement.covering
+        is_small = any(have < need for have, need in zip(pixels.shape, covering, strict=False))
+        if is_small and job.enlargings < MOST_ENLARGINGS:
+            job.enlarging = TiledPicture(network, pixels, usual_tiling(network.design))
+            job.enlargings += 1
+            return None
+        return pixels
 
     def encode_picture(self, job: Job, *, in_tiles: bool = False) -> None:
         """Encode the next part of a job's picture, in tiles where memory is short.
@@ -211,6 +250,7 @@ class Stages:
     def release_memory(self) -> None:
         """Free what can be made again, for memory is short."""
         self._denoiser.release_graphs()
+        self._networks.clear()
         self._reset(Adapters.forget)
 
     def _reset(self, reset: Callable[[Adapters], None]) -> None:

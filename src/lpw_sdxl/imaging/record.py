@@ -179,7 +179,8 @@ def _second_pass_pairs(record: ImageRecord) -> dict[str, str]:
         pairs["Hires resize"] = f"{second.width or 0}x{second.height or 0}"
     if second.steps:
         pairs["Hires steps"] = str(second.steps)
-    pairs["Hires upscaler"] = UPSCALER_LABELS[second.upscaler]
+    built_in = second.built_in
+    pairs["Hires upscaler"] = second.upscaler if built_in is None else UPSCALER_LABELS[built_in]
     if second.prompt:
         style = record.request.prompt_style
         pairs["Hires prompt"] = _write_prompt(second.prompt, style, record.second_loras)

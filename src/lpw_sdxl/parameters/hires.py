@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from pydantic_core import PydanticCustomError
@@ -11,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from lpw_sdxl.parameters.draft import Draft
 from lpw_sdxl.parameters.known_keys import HIRES_BEGINNINGS
 from lpw_sdxl.parameters.numbers import read_number, read_size, read_whole
+from lpw_sdxl.parameters.offered import Offered, nearest_name
 from lpw_sdxl.parameters.written import Pair, plain_key
 from lpw_sdxl.sampler_names import schedule_type_of, scheduler_of, split_label
 from lpw_sdxl.sampling_options import SamplerImplementation
@@ -19,12 +21,17 @@ from lpw_sdxl.second_pass import SecondPass, Upscaler, enlarge, find_upscaler, f
 
 STRENGTH = "denoising strength"
 _SIZES = ("hires upscale", "hires resize")
+_UPSCALER = "hires upscaler"
 _FALLBACK = Upscaler.LANCZOS
 _SAME = "use same"  # as in the first pass: a sampler, a schedule type or a checkpoint of A1111
 
 
-def put_second_pass(draft: Draft) -> frozenset[str]:
+def put_second_pass(draft: Draft, offered: Offered | None) -> frozenset[str]:
     """Put the second pass that a text has, and note what of it is not made.
+
+    Args:
+        draft: of the request.
+        offered: the server's names; None where there is no server.
 
     Returns:
         The plain keys that belong to it; none where there is no such pass.
@@ -46,6 +53,8 @@ def put_second_pass(draft: Draft) -> frozenset[str]:
     draft.fields["hires"] = SecondPass()
     for pair in pairs:
         put = _PUT.get(plain_key(pair.key), _note)
+        if plain_key(pair.key) == _UPSCALER:
+            put = partial(_put_upscaler, offered)
         if pair.value and not pair.value.casefold().startswith(_SAME):
             put(draft, pair)
     _fit(draft)
@@ -114,11 +123,17 @@ def _put_strength(draft: Draft, pair: Pair) -> None:
         _put(draft, pair, strength=strength)
 
 
-def _put_upscaler(draft: Draft, pair: Pair) -> None:
-    upscaler = find_upscaler(pair.value)
-    if upscaler is None:
-        draft.note(*pair, f"This upscaler is not served; {_FALLBACK} is taken.")
-    _put(draft, pair, upscaler=upscaler or _FALLBACK)
+def _put_upscaler(offered: Offered | None, draft: Draft, pair: Pair) -> None:
+    """Put the upscaler: one that every server has, an imported one, or else Lanczos."""
+    name = find_upscaler(pair.value) or pair.value
+    if find_upscaler(name) is None and offered is not None:
+        imported = offered.find_upscaler(name)
+        if imported is None:
+            near = nearest_name(name, offered.upscalers)
+            hint = "" if near is None else f" {near} is there."
+            draft.note(*pair, f"This upscaler is not here; {_FALLBACK} is taken.{hint}")
+        name = imported or _FALLBACK
+    _put(draft, pair, upscaler=str(name))
 
 
 def _put_guidance(draft: Draft, pair: Pair) -> None:
@@ -169,7 +184,6 @@ _PUT: Mapping[str, Callable[[Draft, Pair], None]] = {
     "hires upscale": _put_scale,
     "hires resize": _put_size,
     "hires steps": _put_steps,
-    "hires upscaler": _put_upscaler,
     "hires prompt": _put_prompt,
     "hires negative prompt": _put_negative_prompt,
     "hires sampler": _put_sampler,

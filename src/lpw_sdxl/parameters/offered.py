@@ -23,6 +23,7 @@ class Offered:
         loras: the SHA-256 of each file, hex, by every name that a request may use for it.
         embeddings: likewise.
         model_file: name of the checkpoint's file; empty if it is not known.
+        upscalers: names of those that were imported.
     """
 
     model_name: str
@@ -30,6 +31,7 @@ class Offered:
     loras: Mapping[str, str] = field(default_factory=dict)
     embeddings: Mapping[str, str] = field(default_factory=dict)
     model_file: str = ""
+    upscalers: tuple[str, ...] = ()
 
     def find_lora(self, name: str) -> str | None:
         """Find a LoRA's name as it is written, in any case, or in any signs between its words."""
@@ -44,6 +46,10 @@ class Offered:
         if len(digits) != AUTOV2_DIGITS:
             return None
         return next((name for name, sha in self.loras.items() if sha.startswith(digits)), None)
+
+    def find_upscaler(self, name: str) -> str | None:
+        """Find an imported upscaler's name likewise."""
+        return next((one for one in self.upscalers if slug(one) == slug(name)), None)
 
     @cached_property
     def _loras_by_slug(self) -> Mapping[str, str]:

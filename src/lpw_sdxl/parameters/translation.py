@@ -90,7 +90,7 @@ def to_request(
         _put_seed(draft)
         put_size(draft)
         _put_clip_skip(draft, writer)
-    second_pass = put_second_pass(draft)
+    second_pass = put_second_pass(draft, offered)
     note_picture(draft, second_pass)
     note_model(draft, offered)
     note_resources(draft)
