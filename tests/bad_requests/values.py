@@ -56,7 +56,7 @@ CASES: dict[str, list[Bad]] = {
         Bad("hires: a number", {"hires": 2}, "hires", "hires is 2; an object would be right"),
         Bad("hires: a misspelt field", {"hires": {"scales": 2}}, "hires.scales", "hires.scales is not a field of hires; did you mean scale?"),
         Bad("hires: a scale below 1", {"hires": {"scale": 0.5}}, "hires.scale", "hires.scale is 0.5; at least 1 would be right"),
-        Bad("hires: an unknown upscaler", {"hires": {"upscaler": "4x-UltraSharp"}}, "hires.upscaler", "No upscaler is named '4x-UltraSharp'; this server has 0 beside latent, latent_antialiased, latent_bicubic, latent_bicubic_antialiased, latent_nearest, latent_nearest_exact, none, nearest, lanczos."),
+        Bad("hires: an unknown upscaler", {"hires": {"upscaler": "4x-UltraSharp", "scale": 1}}, "hires.upscaler", "No upscaler is named '4x-UltraSharp'; this server has 0 beside latent, latent_antialiased, latent_bicubic, latent_bicubic_antialiased, latent_nearest, latent_nearest_exact, none, nearest, lanczos."),
         Bad("hires: two sizes", {"hires": {"scale": 2, "width": 128}}, "hires.scale", "hires has a scale, and a width or height; one of the two would be right"),
         Bad("prompt_style: null", {"prompt_style": None}, "prompt_style", "prompt_style is null; 'lpw', 'a1111', 'a1111-original', 'comfy' or 'plain' would be right"),
         Bad("prompt_style: a number", inspect(prompt_style=2), "prompt_style", "prompt_style is 2; 'lpw', 'a1111', 'a1111-original', 'comfy' or 'plain' would be right"),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from lpw_sdxl import __version__
 from lpw_sdxl.addon.catalogue import AddonsByKey, Catalogue
+from lpw_sdxl.addon.named_upscalers import upscaler_names
 from lpw_sdxl.addon.registry import NO_ADDONS, Registry
 from lpw_sdxl.conditioning.explain_schedule import PromptInspection
 from lpw_sdxl.diffusion.pipeline import Pipeline
@@ -289,6 +290,7 @@ class Engine:
             k_diffusion=describe_k_diffusion(self._resolver.sampling.own_sampler),
             prompt_styles=[*PromptStyle],
             limits=LimitsDescription.of(self._settings, self.limits.max_size),
+            upscalers=upscaler_names(registry),
             loras=describe_loras(registry.loras),
             embeddings=describe_embeddings(registry.embeddings),
             engine=EngineCounters.of(self.counters, self.queued_jobs),

@@ -90,6 +90,7 @@ class RequestResolver:
             RequestError: a limit is broken, or a name is unknown; the error names the field.
         """
         check_limits(request, self.limits)
+        upscaler = _find_upscaler(request, offer)
         size = self._choose_size(request)
         seed = secrets.randbits(DRAWN_SEED_BITS) if request.seed is None else request.seed
         sampling = self.sampling.choose(request, size, seed)
@@ -122,7 +123,7 @@ class RequestResolver:
             picture=_picture_use(request),
         )
         check_fits(record)
-        spec = JobSpec(record, passes, enlargement, self._find_upscaler(request, offer))
+        spec = JobSpec(record, passes, enlargement, upscaler)
         self._check_cost(spec)
         if request.clip_skip in A1111_DEFAULT_CLIP_SKIPS:
             logger.warning(
@@ -155,17 +156,6 @@ class RequestResolver:
         decided = PassSpec(prompts, plan, guidance, sets_of(loras, registry.changed_networks))
         self._check_rows(prompts.part_count, decided.rows)
         return decided, loras
-
-    def _find_upscaler(self, request: GenerationRequest, offer: Offer) -> Addon | None:
-        """Find the imported upscaler that a second pass names; None where it names none.
-
-        Raises:
-            InvalidRequestError: there is none of this name.
-        """
-        second = request.hires
-        if second is None or second.built_in is not None:
-            return None
-        return find_imported(offer.registry, second.upscaler, "hires.upscaler")
 
     def _decide_second(
         self,
@@ -279,6 +269,18 @@ class RequestResolver:
                 " be right",
                 field="num_inference_steps",
             )
+
+
+def _find_upscaler(request: GenerationRequest, offer: Offer) -> Addon | None:
+    """Find the imported upscaler that a second pass names; None where it names none.
+
+    Raises:
+        InvalidRequestError: there is none of this name.
+    """
+    second = request.hires
+    if second is None or second.built_in is not None:
+        return None
+    return find_imported(offer.registry, second.upscaler, "hires.upscaler")
 
 
 def _guidance_of(request: GenerationRequest) -> Guidance:

@@ -15,6 +15,7 @@ from enum import Enum, auto
 from lpw_sdxl import __version__
 from lpw_sdxl.lora.request import LoraUse
 from lpw_sdxl.prompt import LoraTag, PromptLimits, PromptStyle, Steps, parse_schedule, write_tag
+from lpw_sdxl.prompt.grammar import GRAMMARS
 from lpw_sdxl.prompt.lora_tag import has_open_tag
 from lpw_sdxl.sampler_table import SamplerName
 from lpw_sdxl.sampling_options import (
@@ -183,7 +184,9 @@ def _second_pass_pairs(record: ImageRecord) -> dict[str, str]:
     pairs["Hires upscaler"] = second.upscaler if built_in is None else UPSCALER_LABELS[built_in]
     if second.prompt:
         style = record.request.prompt_style
-        pairs["Hires prompt"] = _write_prompt(second.prompt, style, record.second_loras)
+        # Where tags are text, the LoRAs are those of the first pass.
+        loras = record.second_loras if GRAMMARS[style].has_lora_tags else ()
+        pairs["Hires prompt"] = _write_prompt(second.prompt, style, loras)
     if second.negative_prompt:
         pairs["Hires negative prompt"] = second.negative_prompt
     if second.scheduler is not None:

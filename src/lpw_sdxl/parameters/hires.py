@@ -11,9 +11,11 @@ from pydantic_core import PydanticCustomError
 
 from lpw_sdxl.parameters.draft import Draft
 from lpw_sdxl.parameters.known_keys import HIRES_BEGINNINGS
+from lpw_sdxl.parameters.lora_tags import TagCleaner
 from lpw_sdxl.parameters.numbers import read_number, read_size, read_whole
 from lpw_sdxl.parameters.offered import Offered, nearest_name
 from lpw_sdxl.parameters.written import Pair, plain_key
+from lpw_sdxl.prompt.grammar import GRAMMARS, PromptStyle
 from lpw_sdxl.sampler_names import schedule_type_of, scheduler_of, split_label
 from lpw_sdxl.sampling_options import SamplerImplementation
 from lpw_sdxl.schema import LATENT_SCALE, ImageSize
@@ -22,6 +24,10 @@ from lpw_sdxl.second_pass import SecondPass, Upscaler, enlarge, find_upscaler, f
 STRENGTH = "denoising strength"
 _SIZES = ("hires upscale", "hires resize")
 _UPSCALER = "hires upscaler"
+_PROMPTS: Mapping[str, str] = {
+    "hires prompt": "prompt",
+    "hires negative prompt": "negative_prompt",
+}
 _FALLBACK = Upscaler.LANCZOS
 _SAME = "use same"  # as in the first pass: a sampler, a schedule type or a checkpoint of A1111
 
@@ -55,6 +61,8 @@ def put_second_pass(draft: Draft, offered: Offered | None) -> frozenset[str]:
         put = _PUT.get(plain_key(pair.key), _note)
         if plain_key(pair.key) == _UPSCALER:
             put = partial(_put_upscaler, offered)
+        if plain_key(pair.key) in _PROMPTS:
+            put = partial(_put_prompt, offered)
         if pair.value and not pair.value.casefold().startswith(_SAME):
             put(draft, pair)
     _fit(draft)
@@ -168,12 +176,14 @@ def _put_schedule_type(draft: Draft, pair: Pair) -> None:
     _put(draft, pair, schedule_type=pair.value)
 
 
-def _put_prompt(draft: Draft, pair: Pair) -> None:
-    _put(draft, pair, prompt=pair.value)
-
-
-def _put_negative_prompt(draft: Draft, pair: Pair) -> None:
-    _put(draft, pair, negative_prompt=pair.value)
+def _put_prompt(offered: Offered | None, draft: Draft, pair: Pair) -> None:
+    """Put a prompt, without the tags of LoRAs that can't be used."""
+    field, text = _PROMPTS[plain_key(pair.key)], pair.value
+    style = PromptStyle(draft.fields.get("prompt_style", PromptStyle.LPW))
+    if GRAMMARS[style].has_lora_tags:
+        is_negative = field == "negative_prompt"
+        text = TagCleaner(draft, offered).clean(text, style, is_negative=is_negative)
+    _put(draft, pair, **{field: text})
 
 
 def _note(draft: Draft, pair: Pair) -> None:
@@ -184,8 +194,6 @@ _PUT: Mapping[str, Callable[[Draft, Pair], None]] = {
     "hires upscale": _put_scale,
     "hires resize": _put_size,
     "hires steps": _put_steps,
-    "hires prompt": _put_prompt,
-    "hires negative prompt": _put_negative_prompt,
     "hires sampler": _put_sampler,
     "hires schedule type": _put_schedule_type,
     "hires cfg scale": _put_guidance,
