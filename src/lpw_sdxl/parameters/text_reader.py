@@ -46,7 +46,7 @@ def read_text(text: str, field: str = "parameters") -> WrittenParameters:
     Raises:
         InvalidRequestError: it is empty, or JSON of another program.
     """
-    text = text.replace("\0", "").removeprefix("\ufeff")
+    text = text.replace("\0", "")
     if not text.strip():
         raise InvalidRequestError(
             f"{field} is empty; a text such as 'a cat', and on the last line 'Steps: 20, Sampler:"
@@ -56,6 +56,7 @@ def read_text(text: str, field: str = "parameters") -> WrittenParameters:
     own = _read_own(text)
     if own is not None:
         return own
+    text = text.removeprefix("\ufeff")  # of a file; a text of ours may have it in its prompt
     refuse_foreign_text(text, field)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     block = _find_block(text)
