@@ -53,6 +53,7 @@ from lpw_sdxl.cuda_driver import (
 from lpw_sdxl.doors.names import read_doors
 from lpw_sdxl.errors import LpwSdxlError, ModelError, SettingsError
 from lpw_sdxl.imaging import MEDIA_TYPES
+from lpw_sdxl.parameters.request import ParametersRequest
 from lpw_sdxl.request_reading import ParsedBatch
 from lpw_sdxl.schema import (
     BatchRequest,
@@ -318,6 +319,18 @@ class LpwSdxl:
             return _error(ctx, error)
         return _passed_through(Response(content, media_type=JSON))
 
+    @bentoml.api(input_spec=described(ParametersRequest))
+    async def read_parameters(self, ctx: bentoml.Context) -> dict[str, Any]:
+        """Read an A1111 text, or that in a picture, as the request that makes it again."""
+        request = take_request(ctx.request.scope, ParametersRequest)
+        reading = self.inspections.run(partial(self._read_parameters, request))
+        del request  # it holds its picture's file
+        try:
+            content = await cancel_on_disconnect(ctx.request, reading)
+        except LpwSdxlError as error:
+            return _error(ctx, error)
+        return _passed_through(Response(content, media_type=JSON))
+
     @bentoml.api(input_spec=described(InfoRequest))
     async def info(self) -> dict[str, Any]:
         """Describe what is served: model, device, limits, schedulers, and the engine's counts."""
@@ -327,6 +340,10 @@ class LpwSdxl:
     def _explain(self, request: InspectionRequest) -> bytes:
         """Explain two prompts, as JSON; CPU work for a thread."""
         return json.dumps(dataclasses.asdict(self.engine.explain(request))).encode()
+
+    def _read_parameters(self, request: ParametersRequest) -> bytes:
+        """Read a text as a request, as JSON; CPU work for a thread."""
+        return json.dumps(dataclasses.asdict(self.engine.read_parameters(request))).encode()
 
     def encode_file(self, image: GeneratedImage) -> bytes:
         """Encode an image as a file; CPU work for a thread."""

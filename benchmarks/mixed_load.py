@@ -66,7 +66,7 @@ def stock(
 ) -> None:
     for request in requests:
         spec = engine.decide(request)
-        [embeds] = engine.pipeline.prompt_encoder.encode_many(spec.prompts.pairs)
+        [embeds] = engine.pipeline.prompt_encoder.encode_many(spec.first.prompts.pairs)
         pipeline.scheduler = make_scheduler(
             SchedulerName(spec.record.scheduler),
             engine.pipeline.scheduler_config,

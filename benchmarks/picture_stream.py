@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from common import service_surroundings, write_result
 from load import OwnProcess, Target, own_process
@@ -170,7 +171,7 @@ def measure_solo(model: Path, size: int, rounds: int) -> dict[str, object]:
     }
 
 
-def measure_stream(plan: Plan, client: OwnProcess) -> tuple[str, dict[str, object]]:
+def measure_stream(plan: Plan, client: OwnProcess) -> tuple[str, dict[str, Any]]:
     """Measure throughput in rounds, then latency in rounds; return the device, too."""
     bench = Bench(plan, client, WAYS)
     per_second: dict[str, list[float]] = {name: [] for name in WAYS}

@@ -33,8 +33,11 @@ from lpw_sdxl.download.answers import Asked, check_answer
 from lpw_sdxl.download.filename import name_download, safe_file_name
 from lpw_sdxl.download.sources.civitai import parse_version
 from lpw_sdxl.errors import LpwSdxlError
+from lpw_sdxl.imaging.exif_texts import read_exif_texts
 from lpw_sdxl.lora.left_out import harmless_reason, is_foreign
 from lpw_sdxl.lora.names import split_name
+from lpw_sdxl.parameters import Offered, read_text, to_request
+from lpw_sdxl.parameters.text_reader import LONGEST_BLOCK
 from lpw_sdxl.prompt import PromptLimits, PromptStyle, Steps, parse, parse_schedule
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.settings import Settings
@@ -172,6 +175,21 @@ _JSON = {
     "numbers": "0,",
     "strings": '"",',
 }
+_PAIRS = {
+    "pairs": ", ab: c",
+    "known keys": "Steps: 2, Seed: 1\n",
+    "known keys of one line": "Steps: 2, ",
+    "pieces without a key": "b c, ",
+    "open quotes": ', ab: "c',
+    "open lists": ", ab: [[",
+    "lists of texts": '"ab: [", ',
+    "keys with stars": "**Seed:** 1 **",
+    "negative prompts": "Negative prompt:",
+    "templates": "\nTemplate: a",
+    "other steps": "Hires steps: 2, ",
+    "tags": "<lora:a:1>",
+    "refused tags": "<lora:a:1:dyn=8>",
+}
 _NAMES = {
     "kohya": "lora_unet_",
     "blocks": "blocks_0_",
@@ -201,7 +219,13 @@ class Reader:
 
 def all_readers() -> list[Reader]:
     """List every reader, with a tokenizer of SDXL's vocabulary."""
-    return [*_prompt_readers(), *_http_readers(), *_json_readers(), *_file_readers()]
+    return [
+        *_prompt_readers(),
+        *_http_readers(),
+        *_json_readers(),
+        *_file_readers(),
+        *_parameters_readers(),
+    ]
 
 
 def _repeated(extra: Mapping[str, str], before: str = "", behind: str = "") -> dict[str, Pattern]:
@@ -333,6 +357,36 @@ def _file_readers() -> Iterator[Reader]:
     yield Reader("name of a LoRA's tensor", _read_tensor_name, _repeated(_NAMES))
     yield Reader("name of an add-on", slug, _repeated({}))
     yield Reader("note of a file", clean_text, _repeated({}))
+
+
+def _parameters_readers() -> Iterator[Reader]:
+    offered = Offered("a", "0" * 64, {"detail": "0" * 64}, {"hands": "0" * 64})
+
+    def read(text: str) -> None:
+        to_request(read_text(text), offered)
+
+    patterns = {
+        **_repeated(_PAIRS),
+        **{
+            f"pairs, {name}": one
+            for name, one in _repeated(_PAIRS, "a\nSteps: 2, Seed: 1, ").items()
+        },
+        **{
+            f"a string, {name}": one
+            for name, one in _repeated(_PAIRS, 'a\nSteps: 2, Seed: 1, Model: "', '"').items()
+        },
+        **{
+            f"prompts, {name}": one
+            for name, one in _repeated(_PAIRS, "a", "\nSteps: 2, Seed: 1, Size: 8x8").items()
+        },
+        "hashes": Pattern('Steps: 2, Seed: 1, Lora hashes: "', "ab: 00, ", "", '"'),
+        "names of hashes": Pattern('Steps: 2, Seed: 1, Lora hashes: "', "ab, ", "", '"'),
+        "a deep list": Pattern("Steps: 2, Seed: 1, Civitai resources: ", "[", "]"),
+        "a list": Pattern("Steps: 2, Seed: 1, Civitai resources: [", '{"type":"lora"},', "", "]"),
+    }
+    # A block of pairs is at most 64 Ki characters: beyond that all of it is a prompt.
+    yield Reader("parameters text", read, patterns, LONGEST_BLOCK // 2)
+    yield Reader("Exif", lambda text: read_exif_texts(b"MM" + text.encode()), _repeated({}))
 
 
 def _check_answer(text: str) -> None:

@@ -29,6 +29,8 @@ LONG_TOKENS = 300
 OTHER_SIZE_SHARE = 1 / 8
 PICTURE_SHARE = 1 / 2
 STRENGTHS = (0.3, 0.5, 0.75, 1.0)
+HIRES_SHARE = 1 / 4
+HIRES = {"scale": 1.5, "strength": 0.5, "upscaler": "lanczos"}
 
 
 class Stream(StrEnum):
@@ -38,6 +40,7 @@ class Stream(StrEnum):
     LONG = "long"
     ALIKE = "alike"
     PICTURES = "pictures"
+    HIRES = "hires"
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ def requests(stream: Stream, size: int, seed: int) -> Iterator[dict[str, object]
 
     `mixed` differs in everything, with prompts that fit CLIP's window, for the stock pipeline cuts
     longer ones off. `long` is the same with prompts of up to 300 tokens. `alike` differs in prompt
-    and seed alone. `pictures` is `mixed`, with a picture to start from in every second request.
+    and seed alone. `pictures` is `mixed`, with a picture to start from in every second request;
+    `hires` is `mixed`, with a second pass in every fourth.
 
     Args:
         stream: which.
@@ -113,6 +117,11 @@ def _pictures(draw: random.Random, size: int) -> dict[str, object]:
     return request
 
 
+def _hires(draw: random.Random, size: int) -> dict[str, object]:
+    second = {"hires": HIRES} if draw.random() < HIRES_SHARE else {}
+    return _mixed(draw, size) | second
+
+
 def _picture(draw: random.Random, height: int, width: int) -> str:
     """Draw a PNG with slopes of colour, in base64."""
     steps = [draw.randint(1, 5) for _ in range(6)]
@@ -139,4 +148,5 @@ _STREAMS: Mapping[Stream, Callable[[random.Random, int], dict[str, object]]] = {
     Stream.LONG: _long,
     Stream.ALIKE: _alike,
     Stream.PICTURES: _pictures,
+    Stream.HIRES: _hires,
 }

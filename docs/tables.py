@@ -277,6 +277,9 @@ def _takes(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     """Describe what a field's JSON schema takes, beside null."""
     kinds = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
     names = [one["$ref"].rpartition("/")[2] for one in kinds if "$ref" in one]
+    fields = [[*definitions[name].get("properties", ())] for name in names]
+    if any(fields):
+        return f"object of {_codes(chain(*fields))}"
     if names:
         return _choices([*dict.fromkeys(chain(*(definitions[name]["enum"] for name in names)))])
     (schema,) = kinds

@@ -12,7 +12,9 @@ from lpw_sdxl.conditioning.read_prompts import ReadPrompts, ReadText
 from lpw_sdxl.conditioning.read_schedule import ReadSchedule
 from lpw_sdxl.conditioning.windows import Window
 from lpw_sdxl.diffusion.diffusers_solver import DiffusersPlan
-from lpw_sdxl.engine.job import Job, JobSpec, Listener
+from lpw_sdxl.diffusion.step import Guidance
+from lpw_sdxl.engine.job import Job, Listener
+from lpw_sdxl.engine.job_spec import JobSpec, PassSpec
 from lpw_sdxl.imaging import ImageRecord, PictureUse
 from lpw_sdxl.prompt import PromptStyle
 from lpw_sdxl.scheduler_table import SchedulerName
@@ -52,5 +54,7 @@ def make_job(
     strength = None if picture is None else request.strength
     scheduler = SchedulerName(record.scheduler)
     plan = DiffusersPlan(scheduler, {}, steps, size, 1, strength=strength)
-    spec = JobSpec(record, ReadSchedule.constant(ONE_TOKEN, plan.calls), plan)
+    guidance = Guidance(request.guidance_scale)
+    prompts = ReadSchedule.constant(ONE_TOKEN, plan.calls)
+    spec = JobSpec(record, (PassSpec(prompts, plan, guidance),))
     return Job(spec, time.monotonic(), time_limit_s, listener)

@@ -175,6 +175,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "scheduler": None,
         "schedule_type": None,
         "sampler_implementation": "diffusers",
+        "hires": None,
         "eta": None,
         "noise_source": None,
         "timestep_rounding": None,

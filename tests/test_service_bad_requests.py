@@ -133,6 +133,7 @@ GOOD_REQUESTS: Mapping[str, tuple[str, str, Any]] = {
         "/inspect_prompt",
         {"prompt": "a (b:1.2) BREAK glow <lora:detail:1>", "negative_prompt": "(("},
     ),
+    "parameters": ("POST", "/read_parameters", {"parameters": "<lora:b:1> a\nSteps: 9, Seed: 1"}),
     "the server's state": ("POST", "/info", {}),
     **{path: ("GET", path, None) for path in ("/livez", "/readyz", "/healthz", "/metrics")},
     "BentoML's schema": ("GET", "/schema.json", None),
@@ -177,6 +178,7 @@ def test_a_job_is_the_documents(
         "/generate_batch",
         "/generate_batch_stream",
         "/inspect_prompt",
+        "/read_parameters",
         "/info",
     ],
 )

@@ -34,7 +34,7 @@ BODY_LIMIT = 2 * 32_768 * 12 + 64 * 1024
 PICTURES_LIMIT = BODY_LIMIT + 2 * int(2**24 * 4 / 3 * 1.1)
 PATHS = {
     "GET": ["/", "/docs.json", "/schema.json", "/metrics", "/static_content/index.css"],
-    "POST": ["/generate", "/generate_batch", "/inspect_prompt", "/info"],
+    "POST": ["/generate", "/generate_batch", "/inspect_prompt", "/read_parameters", "/info"],
 }
 
 

@@ -28,6 +28,7 @@ WRONG = f"{CANARY}-that-is-wrong"
 PATHS = ["/", "/docs.json", "/schema.json", "/metrics", "/livez", "/readyz", "/healthz", "/nowhere"]
 PATHS += ["/jobs", "/jobs/absent"]
 ENDPOINTS = ["/generate", "/generate_stream", "/generate_batch", "/inspect_prompt", "/info"]
+ENDPOINTS += ["/read_parameters"]
 
 
 class Scene(NamedTuple):
@@ -85,6 +86,7 @@ def ask_everything(server: Server) -> Iterator[tuple[str, bytes]]:
     }
     bodies = {"/generate": {"prompt": "a", "num_inference_steps": 1}, "/info": {}}
     bodies["/generate_stream"] = bodies["/generate"] | {"preview_every": 1}
+    bodies["/read_parameters"] = {"parameters": "a\nSteps: 1, Seed: 2"}
     bodies |= {"/generate_batch": {"requests": [bodies["/generate"]]}}
     with httpx.Client(base_url=server.url, timeout=120) as client:
         for name, sent in headers.items():

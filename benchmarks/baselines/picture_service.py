@@ -1,12 +1,14 @@
 """A plain service around Diffusers' text-to-image and image-to-image pipelines, one at a time.
 
-Like `plain_service.py`; both pipelines share one model, and a picture comes as base64.
+Like `plain_service.py`; both pipelines share one model, and a picture comes as base64. A second
+pass is a call of each pipeline.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+from typing import Any
 
 import bentoml
 from diffusers import StableDiffusionXLImg2ImgPipeline
@@ -37,6 +39,7 @@ class PictureService:
         scheduler: str = "Euler",
         image: str = "",
         strength: float = 0.75,
+        hires: dict[str, Any] | None = None,
     ) -> Image:
         """Make one image."""
         common = {
@@ -48,7 +51,17 @@ class PictureService:
         }
         if not image:
             choose_scheduler(self.from_noise, scheduler)
-            return self.from_noise(**common, width=width, height=height).images[0]
+            drawn = self.from_noise(**common, width=width, height=height).images[0]
+            if hires is None:
+                return drawn
+            width, height = (int(side * hires["scale"]) // 8 * 8 for side in drawn.size)
+            choose_scheduler(self.from_picture, scheduler)
+            larger = drawn.resize((width, height), Pillow.Resampling.LANCZOS)
+            return self.from_picture(
+                **common | {"generator": generator(seed)},
+                image=larger,
+                strength=hires["strength"],
+            ).images[0]
         picture = Pillow.open(io.BytesIO(base64.b64decode(image))).convert("RGB")
         choose_scheduler(self.from_picture, scheduler)
         return self.from_picture(

@@ -14,13 +14,14 @@
     │   ├── OutOfMemoryError     500  this image does not fit into the device's memory, even alone
     │   └── TimeLimitError       504  the server's own time limit for a request passed
     ├── UnavailableError         503  the engine is stopping or has stopped
-    │   └── LoraUnavailableError 503  a LoRA's file was removed or damaged since the service started
+    │   ├── LoraUnavailableError 503  a LoRA's file was removed or damaged since the service started
+    │   └── UpscalerUnavailableError 503  likewise, an upscaler's
     ├── ClientLeftError          499  the client has closed the connection and reads no answer
     ├── CheckpointError          a file that can't be imported, or an import that failed
     │   ├── UnsupportedCheckpointError   a file of a kind that is recognised and not served
     │   ├── TransientError               a download was hindered for a moment, and is tried again
     │   └── RefusedError                 a server refused a download, with its HTTP status
-    ├── AddonError               a LoRA or an embedding that can't be imported, or a damaged entry
+    ├── AddonError               an add-on that can't be imported, or a damaged entry
     │   └── UnfitAddonError      a whole one, which is for another model
     ├── SettingsError            an LPW_SDXL_ variable that can't be used
     └── ModelError               the model to serve is missing from the store, or damaged
@@ -171,6 +172,12 @@ class LoraUnavailableError(UnavailableError):
     code = "lora_unavailable"
 
 
+class UpscalerUnavailableError(UnavailableError):
+    """An upscaler that this server can't read any more: its file was removed or damaged."""
+
+    code = "upscaler_unavailable"
+
+
 class CheckpointError(LpwSdxlError):
     """A checkpoint that can't be imported, or a failed import; the store is unchanged."""
 
@@ -180,7 +187,7 @@ class UnsupportedCheckpointError(CheckpointError):
 
 
 class AddonError(LpwSdxlError):
-    """A LoRA or an embedding that can't be imported, or a damaged entry of one."""
+    """An add-on that can't be imported, or a damaged entry of one."""
 
 
 class UnfitAddonError(AddonError):

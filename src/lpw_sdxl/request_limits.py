@@ -10,6 +10,7 @@ from lpw_sdxl.picture_file import PICTURE_FIELDS
 from lpw_sdxl.picture_text import refused
 from lpw_sdxl.sampling_options import SamplerImplementation
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
+from lpw_sdxl.second_pass import SecondPass
 from lpw_sdxl.settings import Settings
 
 LARGEST_SIZE = ImageSize(2048, 2048)
@@ -109,6 +110,7 @@ def check_limits(request: GenerationRequest, limits: RequestLimits) -> None:
     for field, limit in limits.max_size._asdict().items():
         _check_number(request, field, limit)
     _check_sampling(request)
+    _check_second_pass(request, limits)
     _check_pictures(request, limits)
 
 
@@ -153,6 +155,29 @@ def _check_sampling(request: GenerationRequest) -> None:
         )
 
 
+def _check_second_pass(request: GenerationRequest, limits: RequestLimits) -> None:
+    """Check a second pass's prompts and steps, and that nothing is asked for twice."""
+    second = request.hires
+    if second is None:
+        return
+    if request.image is not None:
+        raise InvalidRequestError(
+            "hires is a second pass over what a text has drawn; with image it has to be null",
+            field="hires",
+        )
+    if second.scale is not None and (second.width or second.height):
+        raise InvalidRequestError(
+            "hires has a scale, and a width or height; one of the two would be right",
+            field="hires.scale",
+        )
+    if (second.steps or 0) > limits.max_steps:
+        raise InvalidRequestError(
+            f"hires.steps is {second.steps}; at most {limits.max_steps} is accepted here",
+            field="hires.steps",
+        )
+    check_prompt_lengths(second, limits, "hires.")
+
+
 def _check_pictures(request: GenerationRequest, limits: RequestLimits) -> None:
     """Check that no field lacks the picture that it is about, and that no file is too large.
 
@@ -175,18 +200,25 @@ def _check_pictures(request: GenerationRequest, limits: RequestLimits) -> None:
 
 
 def check_prompt_lengths(
-    request: GenerationRequest | InspectionRequest, limits: RequestLimits
+    request: GenerationRequest | InspectionRequest | SecondPass,
+    limits: RequestLimits,
+    place: str = "",
 ) -> None:
     """Check both prompts against the limit of characters.
+
+    Args:
+        request: that has them.
+        limits: of the server.
+        place: put before a field's name in errors.
 
     Raises:
         InvalidRequestError: a prompt is too long; the error names it, its length and the limit.
     """
     for field in ("prompt", "negative_prompt"):
-        length = len(getattr(request, field))
+        length = len(getattr(request, field) or "")
         if length > limits.max_prompt_characters:
             raise InvalidRequestError(
-                f"{field} has {length} characters; at most {limits.max_prompt_characters}"
+                f"{place}{field} has {length} characters; at most {limits.max_prompt_characters}"
                 " are accepted here",
-                field=field,
+                field=f"{place}{field}",
             )

@@ -65,8 +65,13 @@ def largest_request_bytes(prompt_characters: int) -> int:
 
 def largest_generation_bytes(limits: RequestLimits) -> int:
     """Compute the bytes of the largest JSON of a GenerationRequest, for its two pictures, too."""
-    picture = int(limits.max_image_bytes * BASE64_BYTES * WRAPPED_BYTES)
-    return len(PICTURE_FIELDS) * picture + largest_request_bytes(limits.max_prompt_characters)
+    pictures = len(PICTURE_FIELDS) * largest_picture_bytes(limits)
+    return pictures + largest_request_bytes(limits.max_prompt_characters)
+
+
+def largest_picture_bytes(limits: RequestLimits) -> int:
+    """Compute the bytes of the largest JSON of one picture."""
+    return int(limits.max_image_bytes * BASE64_BYTES * WRAPPED_BYTES)
 
 
 def parse_request(body: JsonText | str, limits: RequestLimits) -> GenerationRequest:
@@ -141,6 +146,24 @@ def parse_info(body: JsonText | str) -> InfoRequest:
     return _read(InfoRequest, body or "{}")
 
 
+def read_with_pictures(model: type[Model], body: JsonText | str, limits: RequestLimits) -> Model:
+    """Read a model whose fields of pictures have the names that a GenerationRequest's have.
+
+    Args:
+        model: to read.
+        body: JSON.
+        limits: of this server, for the bytes of pictures and of all else.
+
+    Raises:
+        InvalidRequestError: as `parse_request`.
+    """
+    text = body.encode() if isinstance(body, str) else body
+    try:
+        return _validate_pictures(model, text, limits)
+    except ValidationError as error:
+        raise _explain_part(error, text, model) from None
+
+
 def _parse_element(
     text: JsonText, element: JsonElement, limits: RequestLimits
 ) -> GenerationRequest | InvalidRequestError:
@@ -186,11 +209,23 @@ def _read_generation(
 def _validate(model: type[Generation], text: JsonText, limits: RequestLimits) -> Generation:
     """Validate one image's request and check its limits.
 
+    Raises:
+        InvalidRequestError: a picture's text is none, or a limit is broken.
+        ValidationError: the model refuses the rest.
+    """
+    request = _validate_pictures(model, text, limits)
+    check_limits(request, limits)
+    return request
+
+
+def _validate_pictures(model: type[Model], text: JsonText, limits: RequestLimits) -> Model:
+    """Validate a model that may have pictures.
+
     The pictures' texts are cut out of the JSON first and decoded on their own: a parser would hold
     the interpreter for as long as it copies them.
 
     Raises:
-        InvalidRequestError: a picture's text is none, or a limit is broken.
+        InvalidRequestError: a picture's text is none, or there is too much beside pictures.
         ValidationError: the model refuses the rest.
     """
     found = find_texts(text, PICTURE_FIELDS)
@@ -209,9 +244,7 @@ def _validate(model: type[Generation], text: JsonText, limits: RequestLimits) ->
         rest.append(text[end : span.start])
         end = span.end
     whole = b"".join((*rest, text[end:]))
-    request = model.model_validate_json(whole, context=files)
-    check_limits(request, limits)
-    return request
+    return model.model_validate_json(whole, context=files)
 
 
 def _explain_part(

@@ -6,10 +6,11 @@ schedulers and a type of its own with k-diffusion's samplers.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import NamedTuple
 
 from pydantic import ValidationInfo
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from lpw_sdxl.sampler_table import SamplerName, find_sampler, read_sampler
 from lpw_sdxl.sampling_options import (
@@ -18,8 +19,8 @@ from lpw_sdxl.sampling_options import (
     find_sigma_schedule_type,
     read_sigma_schedule_type,
 )
-from lpw_sdxl.schedule_types import find_schedule_type, read_schedule_type
-from lpw_sdxl.scheduler_table import find_scheduler, read_scheduler
+from lpw_sdxl.schedule_types import ScheduleType, find_schedule_type, read_schedule_type
+from lpw_sdxl.scheduler_table import SchedulerName, find_scheduler, read_scheduler
 from lpw_sdxl.spelling import LONGEST_NAME
 
 IMPLEMENTATION_FIELD = "sampler_implementation"  # declared before the fields that it decides
@@ -53,16 +54,35 @@ def split_label(text: str) -> SamplerLabel | None:
 
 
 def read_scheduler_name(value: object, info: ValidationInfo) -> object:
-    """Convert the name of a scheduler or sampler to ours, in any spelling; for pydantic.
+    """Convert the name of a scheduler or sampler to ours, for pydantic.
 
     Raises:
         PydanticCustomError: the request's family has none of this name.
     """
+    return scheduler_of(value, info.data.get(IMPLEMENTATION_FIELD))
+
+
+def read_schedule_type_name(value: object, info: ValidationInfo) -> object:
+    """Convert the name of a schedule type to ours, for pydantic.
+
+    Raises:
+        PydanticCustomError: the request's family has none of this name.
+    """
+    return schedule_type_of(value, info.data.get(IMPLEMENTATION_FIELD))
+
+
+def scheduler_of(value: object, family: SamplerImplementation | None) -> object:
+    """Convert the name of a family's scheduler or sampler to ours, in any spelling.
+
+    Raises:
+        PydanticCustomError: the family has none of this name.
+        PydanticKnownError: it is no text.
+    """
     if value is None:
         return None
     if not isinstance(value, str):
-        value = ""  # is explained like an unknown name; the union would name all its members
-    family = info.data.get(IMPLEMENTATION_FIELD)
+        is_k = family is SamplerImplementation.K_DIFFUSION
+        raise _no_text(SamplerName if is_k else SchedulerName)
     if family is SamplerImplementation.K_DIFFUSION:
         label = split_label(value)
         if label is None:
@@ -87,24 +107,32 @@ def read_scheduler_name(value: object, info: ValidationInfo) -> object:
     return read_scheduler(value)
 
 
-def read_schedule_type_name(value: object, info: ValidationInfo) -> object:
-    """Convert the name of a schedule type to ours, in any spelling; for pydantic.
+def schedule_type_of(value: object, family: SamplerImplementation | None) -> object:
+    """Convert the name of a family's schedule type to ours, in any spelling.
 
     Raises:
-        PydanticCustomError: the request's family has none of this name.
+        PydanticCustomError: the family has none of this name.
+        PydanticKnownError: it is no text.
     """
     if value is None:
         return None
     if not isinstance(value, str):
-        value = ""
+        is_k = family is SamplerImplementation.K_DIFFUSION
+        raise _no_text(SigmaScheduleType if is_k else ScheduleType)
     here, there = find_schedule_type(value), find_sigma_schedule_type(value)
-    if info.data.get(IMPLEMENTATION_FIELD) is SamplerImplementation.K_DIFFUSION:
+    if family is SamplerImplementation.K_DIFFUSION:
         if there is None and here is not None:
             raise _of_other_family(here, "schedule types", SamplerImplementation.DIFFUSERS)
         return read_sigma_schedule_type(value)
     if here is None and there is not None:
         raise _of_other_family(there, "schedule types", SamplerImplementation.K_DIFFUSION)
     return read_schedule_type(value)
+
+
+def _no_text(names: type[StrEnum]) -> PydanticKnownError:
+    """Build the error of a value that is no text; the union's own would be one for each member."""
+    *others, last = map(repr, map(str, names))
+    return PydanticKnownError("enum", {"expected": f"{', '.join(others)} or {last}"})
 
 
 def _of_other_family(name: str, noun: str, family: SamplerImplementation) -> PydanticCustomError:

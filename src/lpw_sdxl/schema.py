@@ -7,39 +7,36 @@ diffusion models; a pair that is not named is height first.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
+from lpw_sdxl.field_types import (
+    LATENT_SCALE,
+    MAX_IMAGE_PIXELS,
+    MIN_IMAGE_PIXELS,
+    REQUEST_ID,
+    AnyScheduleType,
+    GuidanceScale,
+    ImageSize,
+    Interval,
+    Scheduler,
+    Seed,
+    SeedDelta,
+    Share,
+    Side,
+    StepCount,
+    Strength,
+)
 from lpw_sdxl.picture_file import PictureFile
 from lpw_sdxl.prompt.grammar import PromptStyle
-from lpw_sdxl.sampler_names import read_schedule_type_name, read_scheduler_name
-from lpw_sdxl.sampler_table import SamplerName
-from lpw_sdxl.sampling_options import (
-    NoiseSource,
-    SamplerImplementation,
-    SigmaScheduleType,
-    TimestepRounding,
-)
-from lpw_sdxl.schedule_types import ScheduleType
-from lpw_sdxl.scheduler_table import SchedulerName
+from lpw_sdxl.sampling_options import NoiseSource, SamplerImplementation, TimestepRounding
+from lpw_sdxl.second_pass import SecondPass
 
-MIN_IMAGE_PIXELS = 64  # one side; a smaller one can't be halved as often as SDXL's UNet does
-MAX_IMAGE_PIXELS = 8192  # one side; the server's own limit is lower
-LATENT_SCALE = 8  # pixels of one side of a latent cell
+__all__ = ["LATENT_SCALE", "MAX_IMAGE_PIXELS", "MIN_IMAGE_PIXELS", "ImageSize"]
+"""What is of `field_types` and asked for here."""
+
 DEFAULT_STEPS = 30
-
-
-class ImageSize(NamedTuple):
-    """Height and width of an image, pixels."""
-
-    height: int
-    width: int
-
-    def __str__(self) -> str:
-        """Write the size in the usual way, width first."""
-        return f"{self.width}x{self.height}"
 
 
 class MaskedContent(StrEnum):
@@ -65,45 +62,6 @@ class ResizeMode(StrEnum):
     STRETCH = "stretch"
     CROP = "crop"
     FILL = "fill"
-
-
-# Also a part of an address, where clients leave `.` and `..` out; and a header.
-REQUEST_ID = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
-MAX_STRENGTH = 10.0  # a LoRA's, absolute value; people use -2 to 2
-
-Strength = Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=-1, le=2**64 - 1)]
-Side = Annotated[int, Field(ge=MIN_IMAGE_PIXELS, le=MAX_IMAGE_PIXELS, multiple_of=LATENT_SCALE)]
-StepCount = Annotated[int, Field(ge=1, le=999)]
-Scheduler = Annotated[
-    Annotated[SchedulerName, Strict(False)] | Annotated[SamplerName, Strict(False)] | None,
-    BeforeValidator(read_scheduler_name),
-]
-AnyScheduleType = Annotated[
-    Annotated[ScheduleType, Strict(False)] | Annotated[SigmaScheduleType, Strict(False)] | None,
-    BeforeValidator(read_schedule_type_name),
-]
-SeedDelta = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-
-
-def _check_interval(interval: list[float]) -> list[float]:
-    """Refuse an interval whose end is not behind its start."""
-    start, stop = interval
-    if start >= stop:
-        raise PydanticCustomError("interval", "The second share is not larger than the first")
-    return interval
-
-
-# Not a tuple: its schema has no `items`, without which BentoML's clients can't call anything.
-Interval = Annotated[
-    list[Share], Field(min_length=2, max_length=2), AfterValidator(_check_interval)
-]
-
-
-def _none_for_minus_1(seed: int | None) -> int | None:
-    """Return None for -1, which asks many other programs to draw a seed."""
-    return None if seed == -1 else seed
 
 
 class LoraReference(BaseModel):
@@ -139,11 +97,8 @@ class GenerationRequest(BaseModel):
         description="Pixels, a multiple of 8; the picture's by default, else the model's native.",
     )
     num_inference_steps: StepCount = Field(default=DEFAULT_STEPS, description="Denoising steps.")
-    guidance_scale: float = Field(
+    guidance_scale: GuidanceScale = Field(
         default=5.0,
-        ge=0,
-        le=100,
-        allow_inf_nan=False,
         description="How hard to follow the prompt; 1 or less skips guidance and halves the cost.",
     )
     guidance_rescale: float = Field(
@@ -159,7 +114,7 @@ class GenerationRequest(BaseModel):
         " others the negative prompt has no effect, and up to half of the cost is saved. Null is"
         " all steps.",
     )
-    seed: Annotated[Seed | None, AfterValidator(_none_for_minus_1)] = Field(
+    seed: Seed = Field(
         default=None,
         description="Null or -1 draws one, which the answer states. Seeds that differ by a multiple"
         " of 2^32 start from the same noise: torch's CPU generator takes 32 bits, as in Diffusers.",
@@ -202,7 +157,7 @@ class GenerationRequest(BaseModel):
         default=0,
         description="Of k_diffusion: added to the seed, but for the start's noise; A1111's ENSD.",
     )
-    variation_seed: Annotated[Seed | None, AfterValidator(_none_for_minus_1)] = Field(
+    variation_seed: Seed = Field(
         default=None,
         description="Of k_diffusion: the seed of the noise that the start is turned towards; null"
         " or -1 draws one where variation_strength is above 0.",
@@ -226,6 +181,11 @@ class GenerationRequest(BaseModel):
         default_factory=list,
         max_length=16,
         description="LoRAs by name, with their weights; those of the prompt's tags are added.",
+    )
+    hires: SecondPass | None = Field(
+        default=None,
+        description="A second pass over the image at a larger size, which A1111 calls hires fix."
+        " Not with a picture.",
     )
     image_format: ImageFormat = Field(
         default=ImageFormat.PNG, description="The kind of file to answer with.", strict=False

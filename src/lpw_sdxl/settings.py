@@ -65,14 +65,14 @@ class LogSettings(EnvironmentSettings):
 
 
 class StoreSettings(EnvironmentSettings):
-    """Where models, LoRAs and embeddings are; the service reads there what the import writes."""
+    """Where models and add-ons are; the service reads there what the import writes."""
 
     store: OptionalFolder = Field(
         None, validation_alias=AliasChoices("LPW_SDXL_STORE", "LPW_SDXL_ADDONS")
     )
-    """folder on a volume with models, LoRAs and embeddings, NAME/VERSION/ each as in BentoML's
-    store of models; a BENTOML_HOME serves as well. They are served beside what the service has of
-    its own, and the import writes there."""
+    """folder on a volume with models, LoRAs, embeddings and upscalers, NAME/VERSION/ each as in
+    BentoML's store of models; a BENTOML_HOME serves as well. They are served beside what the
+    service has of its own, and the import writes there."""
 
 
 class Settings(LogSettings, StoreSettings):
@@ -85,6 +85,8 @@ class Settings(LogSettings, StoreSettings):
     goes there counts within two seconds."""
     embedding_dir: OptionalFolder = None
     """likewise, of embeddings."""
+    upscaler_dir: OptionalFolder = None
+    """likewise, of upscalers."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` (CUDA where there is one, else CPU), `cpu` or `cuda`; CUDA_VISIBLE_DEVICES chooses
     one."""

@@ -54,9 +54,9 @@ class Spellings(Generic[NameT]):
             near = difflib.get_close_matches(_spelling(value), self._by_spelling, n=1)
             raise PydanticCustomError(
                 "unknown_name",
-                "not a {noun}; {hint}known are {known}",
+                "not {noun}; {hint}known are {known}",
                 {
-                    "noun": self._noun,
+                    "noun": f"{'an' if self._noun[0] in 'aeiou' else 'a'} {self._noun}",
                     "hint": f"did you mean '{self._by_spelling[near[0]]}'? " if near else "",
                     "known": ", ".join(f"'{name}'" for name in self._names),
                 },

@@ -55,6 +55,7 @@ def test_no_path_takes_more_than_the_setting_says() -> None:
     pictures = 2 * Settings().max_image_bytes * 4 / 3  # in base64
     assert pictures < limits["/generate"] < Settings().max_body_bytes
     assert limits["/inspect_prompt"] < 1024**2
+    assert pictures / 2 < limits["/read_parameters"] < limits["/generate"]
 
 
 TYPES = {

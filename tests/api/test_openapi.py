@@ -211,6 +211,7 @@ def test_every_operation_lists_what_it_can_answer() -> None:
         "/jobs": limited | {"404"},  # beside other workers
         "/jobs/{request_id}": limited | {"404"},
         "/inspect_prompt": anywhere,
+        "/read_parameters": anywhere,
         "/info": anywhere,
         "/livez": read | {"503"},
         "/readyz": read | {"503"},

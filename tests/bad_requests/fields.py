@@ -32,7 +32,7 @@ CASES: dict[str, list[Bad]] = {
         Bad("one of Python's", {"__class__": 1}, "__class__", f"__class__ is not a field of this request; {KNOWN}"),
         Bad("one like a path", {"loras.0.name": 1}, "loras.0.name", f"loras.0.name is not a field of this request; {KNOWN}"),
         Bad("one of emoji", {"🦊": 1}, "🦊", f"\"\\ud83e\\udd8a\" is not a field of this request; {KNOWN}"),
-        Bad("a field of /generate in an inspection", inspect(width=64), "width", "width is not a field of this request; known are prompt, negative_prompt, prompt_style, num_inference_steps, scheduler"),
+        Bad("a field of /generate in an inspection", inspect(width=64), "width", "width is not a field of this request; known are prompt, negative_prompt, prompt_style, num_inference_steps, sampler_implementation, scheduler"),
         Bad("anything for the server's state", to("/info", {"a": 1}), "a", "a is not a field of this request; it has none"),
         Bad("a field of an item beside the items", to("/generate_batch", {"requests": [GOOD], "seed": 1}), "seed", "seed is not a field of this request; known are requests"),
         Bad("a misspelt list of items", to("/generate_batch", {"request": [GOOD]}), "request", "request is not a field of this request; did you mean requests?"),

@@ -181,6 +181,8 @@ FILES: dict[CheckpointKind, list[Shapes]] = {
     CheckpointKind.UPSCALER: [
         {"model.0.weight": (64, 3, 3, 3), "model.1.sub.0.RDB1.conv1.0.weight": (32, 64, 3, 3)},
         {"conv_first.weight": (64, 3, 3, 3), "body.0.rdb1.conv1.weight": (32, 64, 3, 3)},
+        {"conv_first.weight": (64, 3, 3, 3), "RRDB_trunk.0.RDB1.conv1.weight": (32, 64, 3, 3)},
+        {"body.0.weight": (64, 3, 3, 3), "body.1.weight": (64,), "body.2.weight": (64, 64, 3, 3)},
     ],
     CheckpointKind.DIFFUSERS_UNET: [
         {"down_blocks.0.resnets.0.conv1.weight": (8, 8, 3, 3)},

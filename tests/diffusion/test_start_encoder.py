@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lpw_sdxl.diffusion.encoder import Encoder
 from lpw_sdxl.diffusion.start import (
@@ -14,7 +15,12 @@ from lpw_sdxl.diffusion.start import (
     PictureStart,
     Start,
 )
-from lpw_sdxl.diffusion.start_encoder import StartEncoder, StartPicture, UnfinishedStart
+from lpw_sdxl.diffusion.start_encoder import (
+    StartEncoder,
+    StartPicture,
+    UnfinishedStart,
+    scale_and_round,
+)
 from lpw_sdxl.schema import ImageSize, MaskedContent
 
 NEVER = 2**40  # pixels: nothing is tiled above so many
@@ -137,3 +143,15 @@ def test_an_inpainting_unet_is_shown_a_picture_whose_masked_pixels_are_grey(
     assert not shown[repainted].any()
     torch.testing.assert_close(shown[~repainted], normal[~repainted])
     assert start.mask.sum() == 4
+
+
+@pytest.mark.parametrize("level", [0, 127, 128, 255])
+def test_a_cell_that_is_half_masked_is_rounded_as_by_pillow_and_a1111(level: int) -> None:
+    """Half of 255 is 127.5, which Pillow takes for 128, and A1111 rounds 128 / 255 to 1."""
+    mask = np.zeros(SIZE, np.uint8)
+    mask[:, 36:60] = 255
+    mask[32:, 76:] = level
+    scaled = Image.fromarray(mask).convert("RGB").resize((12, 8))
+    expected = np.around(np.asarray(scaled, np.float32)[..., 0] / 255) == 1
+    assert expected[:4].tolist() == [[False] * 4 + [True] * 4 + [False] * 4] * 4
+    np.testing.assert_array_equal(scale_and_round(mask)[0, 0].numpy(), expected)

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -26,13 +27,14 @@ from pages import BLOCKS, PAGES, README, Block
 from serving import Server, free_port, running
 from stores import run_here
 from tests.forge.checkpoint import SyntheticSize, write_checkpoint
+from tests.forge.upscalers import EsrganRecipe
 
 pytestmark = pytest.mark.processes
 
 ADDRESS = "http://localhost:3000"
 START = ["make install", "make serve"]
 IMPORT = ".venv/bin/python model_import.py "
-EXPLAIN = ".venv/bin/python -m lpw_sdxl.prompt "
+EXPLAIN = (".venv/bin/python -m lpw_sdxl.prompt ", ".venv/bin/python -m lpw_sdxl.parameters ")
 NOT_RUN = {
     "make test-fast": "would run the tests in a test",
     "make bundle": "locks packages for minutes; `make test-bundle` builds a bento and serves it",
@@ -55,7 +57,7 @@ def first_words(block: Block) -> str:
     return " ".join(re.split(r"[\s=]+", block.text)[:2])
 
 
-def blocks(language: str, beginning: str = "") -> list[Block]:
+def blocks(language: str, beginning: str | tuple[str, ...] = "") -> list[Block]:
     return [
         block for block in BLOCKS if block.language == language and block.text.startswith(beginning)
     ]
@@ -98,6 +100,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         source = ROOT / "demo" / "addons" / f"{addon}.safetensors"
         shutil.copy(source, folder / f"{name}.safetensors")
+    torch.save(EsrganRecipe("first").tensors(), folder / "4x-UltraSharp.pth")
     vectors = load_file(folder / "my_negative.safetensors")
     for name, key in (("learned_embeds", "clip_l"), ("learned_embeds_2", "clip_g")):
         save_file({"<my-token>": vectors[key]}, folder / f"{name}.safetensors")
@@ -169,9 +172,9 @@ def run_curl(block: Block, server: Server, folder: Path) -> str:
     return run_block(["bash", "-euo", "pipefail", "-c", script], folder, {**os.environ})
 
 
-def assert_picture(file: Path) -> None:
+def assert_picture(file: Path, side: int = 128) -> None:
     with Image.open(file) as image:
-        assert image.size == (128, 128)
+        assert image.size == (side, side)
 
 
 def test_make_serve_says_what_it_does(server: Server) -> None:
@@ -198,7 +201,7 @@ def test_the_first_request_draws_the_picture_that_readme_opens_with(server: Serv
 def test_a_curl_block_works(server: Server, folder: Path, block: Block) -> None:
     output = run_curl(block, server, folder)
     for name in re.findall(r"-o (\S+)", block.text):
-        assert_picture(folder / name)
+        assert_picture(folder / name, 192 if '"scale": 1.5' in block.text else 128)
     if "inspect_prompt" in block.text:
         assert json.loads(output)["prompt"]["token_count"] == 5
     if block.shown is not None:
@@ -253,9 +256,10 @@ def test_a_prompt_is_explained_as_shown(folder: Path, block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", [one for one in IMPORTS if one not in ADDON_IMPORTS], ids=str)
-def test_a_checkpoint_is_imported(folder: Path, tmp_path: Path, block: Block) -> None:
+def test_a_file_is_imported(folder: Path, tmp_path: Path, block: Block) -> None:
     outputs = run_imports(block, tmp_path, folder)
-    assert re.fullmatch(r"sdxl:[0-9a-f]{12}", outputs[1].splitlines()[-1])
+    name = "upscaler-4x-ultrasharp" if f"{IMPORT}upscaler " in block.text else "sdxl"
+    assert re.fullmatch(rf"{name}:[0-9a-f]{{12}}", outputs[1].splitlines()[-1])
 
 
 def test_the_long_example_has_more_than_500_tokens(server: Server) -> None:

@@ -79,9 +79,10 @@ def test_a_picture_that_waits_is_work_until_it_is_encoded(active: ActiveJobs) ->
     )
     job.denoising = cast("Any", FakeDenoising())
     assert job.work == (steps, steps * step_cost(MEGAPIXEL, 2))
-    job.start = job.conditioning = cast("Any", object())
+    job.start = job.conditionings[0] = cast("Any", object())
     job.release_start()
-    assert job.start is job.conditioning is job.picture is None
+    assert job.start is job.picture is None
+    assert not job.conditionings
 
 
 def test_what_begins_is_one_call_behind_and_a_call_is_noted(active: ActiveJobs) -> None:
@@ -115,7 +116,7 @@ def test_the_least_served_is_passed_over_a_few_times_for_loras_that_are_at_hand(
     mixing = LoraMixing(max_sets=1, is_at_hand=lambda loras: loras != INK)
     active = ActiveJobs(2, lambda _: 2, mixing)
     plain, inked = encoded(), encoded()
-    inked.spec = replace(inked.spec, loras=LoraSets(INK, ()))
+    inked.spec = replace(inked.spec, passes=(replace(inked.current, loras=LoraSets(INK, ())),))
     active.begin([plain, inked])
     plain.served, inked.served = 1.0, 0.0
     groups = [active.choose_group() for _ in range(MAX_CALLS_PASSED_OVER + 2)]

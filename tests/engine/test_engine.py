@@ -160,7 +160,7 @@ async def test_cached_conditionings_are_never_changed_and_their_lookups_are_coun
     first = await together(engine, wanted)
     encoder = engine.pipeline.prompt_encoder
     conditionings = encoder.encode_many(
-        [spec.prompts.pairs[0] for spec in map(engine.decide, wanted)]
+        [spec.first.prompts.pairs[0] for spec in map(engine.decide, wanted)]
     )
     cache = engine.describe().prompt_cache.conditionings
     assert (cache.hits, cache.misses, cache.entries) == (8, 8, 8)

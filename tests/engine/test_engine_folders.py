@@ -20,7 +20,9 @@ from lpw_sdxl.addon.served import AddonPlaces
 from lpw_sdxl.engine import Engine
 from lpw_sdxl.engine.job import GeneratedImage
 from lpw_sdxl.errors import DeadlineError, InvalidRequestError
+from lpw_sdxl.imaging import parameters_text
 from lpw_sdxl.lora.targets import TargetModules, encoder_widths, read_targets
+from lpw_sdxl.parameters.request import ParametersRequest
 from lpw_sdxl.schema import GenerationRequest, InspectionRequest
 from lpw_sdxl.settings import Settings
 from tests.forge.lora import LoraOptions, write_lora
@@ -198,6 +200,33 @@ async def test_a_request_gives_up_at_its_own_deadline_while_a_file_is_read(
         go_on.set()
     assert (await stays).record.loras[0].name == "ink"
     assert engine.queued_jobs == 0
+
+
+async def test_parameters_are_read_with_the_loras_that_are_there_now(
+    open_engine: Callable[..., Engine], put: Callable[[str, int], Path]
+) -> None:
+    path = put("ink", 1)
+    engine = open_engine()
+    first = await engine.generate(request("a fox <lora:ink:1>"))
+    text = ParametersRequest(parameters=parameters_text(first.record))
+    answer = engine.read_parameters(text)
+    assert answer.not_honoured == []
+    assert answer.request["prompt"] == "a fox <lora:ink:1>"
+
+    put("ink", 2)
+    await engine.generate(request("a fox <lora:ink:1>"))
+    (note,) = engine.read_parameters(text).not_honoured
+    assert (note.name, note.value) == ("LoRA", "ink")
+    assert "The file of this name has the hash" in note.reason
+
+    path.unlink()
+    await known(engine, lambda names: names == [])
+    answer = engine.read_parameters(text)
+    assert answer.request["prompt"] == "a fox "
+    assert answer.not_honoured[0].reason.startswith("No LoRA of this name is here; none is near")
+    put("ink", 1)
+    engine._catalogue.look()
+    assert engine.read_parameters(text).not_honoured == []  # it may be still being read
 
 
 async def test_an_embedding_that_is_there_at_the_start_is_known_to_the_first_request(

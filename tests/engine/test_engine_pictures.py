@@ -298,7 +298,7 @@ async def test_progress_counts_the_calls_that_the_strength_leaves(
         strength=strength, scheduler=scheduler, num_inference_steps=10, request_id="mine"
     )
     spec = engine.decide(wanted)
-    assert (spec.plan.steps, spec.plan.calls) == (steps, calls)
+    assert (spec.steps, spec.unet_calls) == (steps, calls)
     reported: list[ImageProgress] = []
     seen: list[tuple[int, int]] = []
 
@@ -380,7 +380,8 @@ async def test_a_job_lets_go_of_its_picture_once_it_is_encoded(
     def look(*_: Any) -> None:
         gc.collect()
         [job] = own_engine._loop._active
-        assert job.picture is job.start is job.conditioning is None
+        assert job.picture is job.start is None
+        assert not job.conditionings
         alive.append(any(one() is not None for one in kept))
 
     monkeypatch.setattr(engine_intake, "read_start_image", read)

@@ -16,7 +16,7 @@ from lpw_sdxl.conditioning.assembly import Conditioning
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator, size_embedding
 from lpw_sdxl.diffusion.schedulers import make_scheduler
 from lpw_sdxl.engine import Engine
-from lpw_sdxl.engine.job import JobSpec
+from lpw_sdxl.engine.job_spec import PassSpec
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize
@@ -211,7 +211,7 @@ async def test_a_schedule_changes_the_image(engine: Engine) -> None:
 def test_one_part_of_weight_1_is_none(engine: Engine) -> None:
     spec = engine.decide(request(prompt="a fox :1.0"))
     plain = engine.decide(request())
-    assert (spec.rows, spec.prompts) == (plain.rows, plain.prompts)
+    assert (spec.rows, spec.first.prompts) == (plain.rows, plain.first.prompts)
 
 
 async def test_each_text_is_encoded_once(engine: Engine) -> None:
@@ -234,8 +234,8 @@ def test_texts_of_too_many_chunks_together_are_refused(engine: Engine) -> None:
     assert refusal.value.field == "prompt"
 
 
-def decide(engine: Engine, **fields: Any) -> JobSpec:
-    return engine.decide(request(**fields))
+def decide(engine: Engine, **fields: Any) -> PassSpec:
+    return engine.decide(request(**fields)).first
 
 
 def test_rows_and_cost_are_those_that_are_run(engine: Engine) -> None:

@@ -11,7 +11,7 @@ from lpw_sdxl.addon.catalogue import Catalogue
 from lpw_sdxl.conditioning import prompt_reader
 from lpw_sdxl.conditioning.explain_schedule import PromptInspection
 from lpw_sdxl.engine import Engine
-from lpw_sdxl.engine.job import JobSpec
+from lpw_sdxl.engine.job_spec import JobSpec
 from lpw_sdxl.engine.offer import Offer, Offers
 from lpw_sdxl.engine.resolver import DRAWN_SEED_BITS, RequestResolver
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
@@ -121,7 +121,7 @@ def test_an_image_that_no_queue_could_hold_is_refused_with_its_cost(engine: Engi
 def test_clip_skip_beyond_the_models_layers_is_refused(engine: Engine) -> None:
     resolver = make_resolver(engine)
     deepest = engine.pipeline.prompt_encoder.reader.max_clip_skip
-    assert resolver.resolve(GenerationRequest(prompt="a", clip_skip=deepest)).prompts.pairs[
+    assert resolver.resolve(GenerationRequest(prompt="a", clip_skip=deepest)).first.prompts.pairs[
         0
     ].clip_skip == (deepest)
     message = f"clip_skip is 32; this model takes 0 to {deepest}"
@@ -136,7 +136,7 @@ def test_a_clip_skip_that_may_be_another_programs_is_logged(
 ) -> None:
     asked = GenerationRequest(prompt="secret", clip_skip=clip_skip)
     spec = make_resolver(engine).resolve(asked)
-    assert spec.prompts.pairs[0].clip_skip == (clip_skip or 0)
+    assert spec.first.prompts.pairs[0].clip_skip == (clip_skip or 0)
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == lines
     assert all(f"clip_skip {clip_skip}, which leaves out" in line for line in told)
@@ -148,7 +148,7 @@ def test_one_chunk_too_many_is_refused_by_its_field(engine: Engine, field: str) 
     resolver = make_resolver(engine, max_prompt_chunks=1)
     texts = {"prompt": "a", field: "cat " * 75}
     spec = resolver.resolve(GenerationRequest(**texts))
-    assert [text.chunk_count for text in spec.prompts.texts] == [1, 1]
+    assert [text.chunk_count for text in spec.first.prompts.texts] == [1, 1]
     message = f"{field} fills 2 chunks of 75 tokens; at most 1 are accepted"
     with pytest.raises(InvalidPromptError, match=message) as caught:
         resolver.resolve(GenerationRequest(**texts | {field: "cat " * 76}))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lpw_sdxl.sampler_table import SAMPLERS, SamplerName
-from lpw_sdxl.sampling.course import SigmaCourse, TimestepCourse, make_course
+from lpw_sdxl.sampling.course import SigmaCourse, TimestepCourse, make_course, steps_back, steps_for
 from lpw_sdxl.sampling.model_sigmas import ModelSigmas
 from lpw_sdxl.sampling.rehearsal import rehearse
 from lpw_sdxl.sampling.walk import Sampling
@@ -25,19 +25,21 @@ def course_of(sampler: SamplerName, steps: int = 20) -> SigmaCourse | TimestepCo
 @pytest.mark.parametrize(("strength", "calls"), [(0.75, 16), (0.0, 1), (0.5, 11), (1.0, 20)])
 def test_a_picture_takes_the_steps_that_a1111_takes(strength: float, calls: int) -> None:
     """20 steps at 0.75 are 16 calls: t is 15, and samplers by sigmas take t + 1 steps."""
-    assert rehearse(course_of(SamplerName.EULER).late(strength)).calls == calls
+    assert rehearse(course_of(SamplerName.EULER).late(steps_back(strength, 20))).calls == calls
 
 
-@pytest.mark.parametrize(("strength", "steps"), [(0.75, 15), (0.0, 0), (1.0, 19)])
-def test_a_picture_takes_t_steps_by_timesteps(strength: float, steps: int) -> None:
-    assert rehearse(course_of(SamplerName.DDIM).late(strength)).calls == steps
-    assert rehearse(course_of(SamplerName.UNIPC).late(strength)).calls == steps
-    assert rehearse(course_of(SamplerName.PLMS).late(strength)).calls == (steps and steps + 1)
+@pytest.mark.parametrize(("strength", "timesteps"), [(0.75, 15), (0.0, 1), (0.05, 1), (1.0, 19)])
+def test_a_picture_takes_the_timesteps_that_a1111_takes(strength: float, timesteps: int) -> None:
+    """20 steps at 0.75 are the 15 lowest of 20 timesteps; DDIM and PLMS walk between them."""
+    steps, back = timesteps - 1, steps_back(strength, 20)
+    assert rehearse(course_of(SamplerName.DDIM).late(back)).calls == steps
+    assert rehearse(course_of(SamplerName.PLMS).late(back)).calls == (steps and steps + 1)
+    assert rehearse(course_of(SamplerName.UNIPC).late(back)).calls == timesteps
 
 
 @pytest.mark.parametrize("sampler", BY_SIGMAS)
 def test_a_picture_is_noised_for_the_sigma_it_starts_at(sampler: SamplerName) -> None:
-    course = course_of(sampler).late(0.5)
+    course = course_of(sampler).late(10)
     assert isinstance(course, SigmaCourse)
     picture, noise = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1))
     start = course.start(noise, picture)
@@ -48,22 +50,25 @@ def test_a_picture_is_noised_for_the_sigma_it_starts_at(sampler: SamplerName) ->
 
 
 @pytest.mark.parametrize("sampler", BY_TIMESTEPS)
-def test_a_picture_is_noised_for_the_timestep_it_starts_at(sampler: SamplerName) -> None:
-    course = course_of(sampler).late(0.5)
+def test_a_picture_is_noised_for_the_timestep_above_the_first_call(sampler: SamplerName) -> None:
+    """So A1111 has it: it keeps the timesteps below t, and noises for the one at t."""
+    course = course_of(sampler).late(10)
     picture, noise = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1))
-    wanted = Sampling(course.begin(course.start(noise, picture), lambda *_: noise)).wanted
+    start = course.start(noise, picture)
+    alpha = 1 / (1 + SDXL.table[501] ** 2)
+    torch.testing.assert_close(start, alpha.sqrt() * picture + (1 - alpha).sqrt() * noise)
+    wanted = Sampling(course.begin(start, lambda *_: noise)).wanted
     assert wanted is not None
     assert wanted.timestep is not None
-    assert wanted.timestep.item() == 501
-    sigma = SDXL.table[501]
-    torch.testing.assert_close(wanted.sigma, sigma)
-    torch.testing.assert_close(wanted.latents, picture + sigma * noise)
+    assert wanted.timestep.item() == 451
+    torch.testing.assert_close(wanted.sigma, SDXL.table[451])
+    torch.testing.assert_close(wanted.latents, start * (1 + SDXL.table[451] ** 2).sqrt())
 
 
 @pytest.mark.parametrize("sampler", SamplerName)
 def test_a_perfect_model_gives_the_picture_back(sampler: SamplerName) -> None:
     """Where the model knows the picture, every sampler without noise to come ends with it."""
-    course = course_of(sampler).late(0.6)
+    course = course_of(sampler).late(12)
     picture, noise = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1))
     sampling = Sampling(course.begin(course.start(noise, picture), lambda *_: noise, eta=0.0))
     while not sampling.is_done:
@@ -107,3 +112,13 @@ def test_a_perfect_model_ends_zero_terminal_snr_with_its_picture(sampler: Sample
         sampling.advance(picture)
     apart = 0.15 if sampler in BY_TIMESTEPS else 1e-2  # float32 at sigma 4518
     torch.testing.assert_close(sampling.latents, picture, rtol=0, atol=apart)
+
+
+@pytest.mark.parametrize(
+    ("strength", "taken", "whole"), [(0.75, 20, 26), (1.0, 20, 20), (0.5, 10, 20), (0.3, 12, 40)]
+)
+def test_all_steps_of_a_second_pass_are_taken(strength: float, taken: int, whole: int) -> None:
+    """They are the end of a longer course, which goes back by one less."""
+    assert steps_for(strength, taken) == whole
+    assert rehearse(course_of(SamplerName.EULER, whole).late(taken - 1)).calls == taken
+    assert rehearse(course_of(SamplerName.DDIM, whole).late(taken - 1)).calls == taken - 2

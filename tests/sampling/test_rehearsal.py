@@ -29,7 +29,7 @@ def test_a_rehearsal_lists_what_the_walk_wants(sampler: SamplerName, steps: int)
         wanted.append(sampling.wanted.sigma.item())
         sampling.advance(Toy()(sampling.wanted.latents, sampling.wanted.sigma))
     rehearsal = rehearse(course, eta=1.0)
-    assert [each.sigma.item() for each in rehearsal.evaluations] == wanted
+    assert rehearsal.sigmas.tolist() == wanted
     assert [(low.item(), high.item()) for low, high in rehearsal.requests] == asked
     assert len(rehearsal.timesteps(SDXL)) == rehearsal.calls == sampling.calls_done
 

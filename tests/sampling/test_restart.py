@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from lpw_sdxl.sampling.model_sigmas import ModelSigmas
-from lpw_sdxl.sampling.restart import restart_steps
-from lpw_sdxl.sampling.schedules import karras
+from lpw_sdxl.sampling.restart import restart, restart_steps
+from lpw_sdxl.sampling.schedules import karras, make_sigmas
+from lpw_sdxl.sampling.walk import Sampling
+from lpw_sdxl.sampling_options import SigmaScheduleType
 
 SDXL = ModelSigmas.of_sdxl()
 
@@ -21,3 +24,20 @@ def test_restarts_go_back_up_and_keep_the_count_of_steps(steps: int, restarts: i
         assert 0.03 < end < 0.3
         assert 1 < start < 4
     assert all(start > end for start, end in walk)
+
+
+@pytest.mark.parametrize("kind", ["Karras", "Uniform", "KL Optimal", "SGM Uniform"])
+@pytest.mark.parametrize(("steps", "restarts"), [(20, 1), (37, 2)])
+def test_noise_is_drawn_for_restarts_alone(kind: str, steps: int, restarts: int) -> None:
+    """Another schedule's first sigma differs in its last bits from that of the walk."""
+    sigmas = make_sigmas(SigmaScheduleType(kind), steps, SDXL)
+    drawn: list[float] = []
+
+    def draw(_: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        drawn.append(sigma.item())
+        return torch.zeros(())
+
+    sampling = Sampling(restart(torch.ones(()), sigmas, draw))
+    while not sampling.is_done:
+        sampling.advance(torch.zeros(()))
+    assert [1 < sigma < 4 for sigma in drawn] == [True] * restarts

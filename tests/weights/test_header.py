@@ -62,6 +62,7 @@ DAMAGED = {
     "entry no object": safetensors_bytes({"a": [1]}),
     "no dtype": safetensors_bytes({"a": {"shape": [1], "data_offsets": [0, 2]}}, b"12"),
     "no name": safetensors_bytes({"": A}, bytes(12)),
+    "a name of control characters": safetensors_bytes({"\x00 ": A}, bytes(12)),
     "unknown dtype": safetensors_bytes({"a": {**A, "dtype": "F17"}}, bytes(12)),
     "no shape": safetensors_bytes({"a": {**A, "shape": None}}, bytes(12)),
     "negative size": safetensors_bytes({"a": {**A, "shape": [-2, -3]}}, bytes(12)),

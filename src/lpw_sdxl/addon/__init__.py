@@ -1,1 +1,1 @@
-"""LoRAs and embeddings in the model store: imported, listed, found by the names users write."""
+"""Add-ons in the model store: imported, listed, found by the names users write."""

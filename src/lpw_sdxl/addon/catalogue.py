@@ -1,4 +1,4 @@
-"""The LoRAs and embeddings that requests can name now, while their folders change; no torch.
+"""The add-ons that requests can name now, while their folders change; no torch.
 
 A thread looks at every source again and again, because folders on volumes report no change.
 Requests take the registry of the moment, which never changes.
@@ -143,7 +143,7 @@ class Catalogue:
                 is_failing = False
             except Exception:
                 if not is_failing:
-                    logger.exception("the folders of LoRAs and embeddings could not be looked at")
+                    logger.exception("the folders of add-ons could not be looked at")
                 is_failing = True
             wait_s = max(LOOK_EVERY_S, REST_SHARE * (time.monotonic() - started))
 

@@ -1,4 +1,4 @@
-"""LoRAs and embeddings that were imported: entries of a model store; no torch until one is read."""
+"""Add-ons that were imported: entries of a model store; no torch until one is read."""
 
 # ruff: noqa: PLC0415 - reading tensors needs torch, and comes last
 
@@ -38,7 +38,7 @@ class Fits(NamedTuple):
 
     def of(self, kind: AddonKind) -> str | None:
         """Return what add-ons of a kind must fit."""
-        return {AddonKind.LORA: self.lora, AddonKind.EMBEDDING: self.embedding}[kind]
+        return {AddonKind.LORA: self.lora, AddonKind.EMBEDDING: self.embedding}.get(kind)
 
 
 @dataclass(frozen=True)

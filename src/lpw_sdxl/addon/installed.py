@@ -1,4 +1,4 @@
-"""The LoRAs and embeddings that fit a model; no torch until one of them is read."""
+"""The add-ons that fit a model; no torch until one of them is read."""
 
 from __future__ import annotations
 
@@ -51,16 +51,17 @@ def open_catalogue(model_directory: Path, places: AddonPlaces) -> Catalogue:
     """
     model = _read_model(model_directory)
     own = EntrySource(lambda: places.built_in, model.fits)
-    if not (places.stores or places.lora_folder or places.embedding_folder):
-        return Catalogue(first=Registry.of([own.look()]))
     stores = [EntrySource(store.list_addons, model.fits) for store in places.stores]
     folders = (
         (AddonKind.EMBEDDING, places.embedding_folder),
         (AddonKind.LORA, places.lora_folder),
+        (AddonKind.UPSCALER, places.upscaler_folder),
     )
     readers: Sequence[LooseFolder] = [
         LooseFolder(kind, folder, model.targets) for kind, folder in folders if folder is not None
     ]
+    if not (stores or readers):
+        return Catalogue(first=Registry.of([own.look()]))
     return Catalogue([own, *stores], readers)
 
 

@@ -1,4 +1,4 @@
-"""A LoRA or an embedding as a file of its author's, in a folder; nothing was imported.
+"""An add-on as a file of its author's, in a folder; nothing was imported.
 
 It is checked as an import checks it, and read into the same tensors, each time that they are
 needed. No torch until then.
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from lpw_sdxl import __version__
 from lpw_sdxl.addon.manifest import AddonManifest
-from lpw_sdxl.addon.opened import OpenedAddon, open_for
+from lpw_sdxl.addon.opened import open_for
+from lpw_sdxl.addon.opened_addon import OpenedAddon
 from lpw_sdxl.conditioning.mentions import NAME
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.lora.peft_config import CONFIG_FILE

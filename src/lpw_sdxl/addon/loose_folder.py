@@ -196,9 +196,9 @@ class LooseFolder:
             if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
                 self._try_again(file, shown, error)  # that is no verdict on the file
                 return
-            self._refuse(file, str(error))
             if stamp_with_config(file.path) == file.stamp:
                 logger.warning("%s %s is left out: %s", self.kind.noun, shown, error)
+            self._refuse(file, str(error))  # last: an answer refers to the log
             return
         except Exception as error:
             logger.exception("%s %s is left out", self.kind.noun, shown)

@@ -1,4 +1,4 @@
-"""The manifest of a LoRA's or an embedding's entry: its origin, contents and the models it fits.
+"""The manifest of an add-on's entry: its origin, contents and the models it fits.
 
 It is written last, so a directory without it is half-made. The service reads it before anything
 heavy is imported.
@@ -26,16 +26,19 @@ class AddonDetails:
     """The contents of the file; what doesn't belong to the kind is empty.
 
     Attributes:
-        kinds: of a LoRA's modules, such as `LoRA` or `LoCon`.
+        kinds: of a LoRA's modules, such as `LoRA` or `LoCon`; an upscaler's network.
         naming: whose names the file's tensors had, such as `kohya`.
         ranks: sorted, each once.
         alphas: likewise; empty if they are not known from the header.
         modules: number of changed modules by component.
         ignored: number of tensors that are left out, by the reason or by their name.
-        vectors: of an embedding: how many tokens it takes; 0 for a LoRA.
+        vectors: of an embedding: how many tokens it takes; 0 for others.
         alpha_note: where a LoRA's alphas come from, unless from its tensors.
         alpha_file: PEFT's file beside the source, with its digest, if an alpha is from there.
         asked_alpha: the alpha that the user stated, if a module has it; else None.
+        scale: of an upscaler: how many times larger its pictures are on each side; 0 for others.
+        channels: of an upscaler: its network's, between convolutions.
+        blocks: of an upscaler: its network's.
     """
 
     kinds: tuple[str, ...] = ()
@@ -48,6 +51,9 @@ class AddonDetails:
     alpha_note: str = ""
     alpha_file: str = ""
     asked_alpha: float | None = None
+    scale: int = 0
+    channels: int = 0
+    blocks: int = 0
 
     @property
     def command_arguments(self) -> str:
@@ -65,8 +71,9 @@ class AddonManifest(EntryManifest):
     Attributes:
         kind: what it is.
         fits: which models it fits: for a LoRA `lora.targets.signature` of their parameters, for an
-            embedding the widths of their two text encoders by `embedding.preflight.embedding_fit`.
-        fits_name: the same for a reader: `SDXL`, or a model's tag.
+            embedding the widths of their two text encoders by `embedding.preflight.embedding_fit`;
+            empty for an upscaler, which fits all.
+        fits_name: the same for a reader: `SDXL`, a model's tag, or `any model`.
         details: what is in the file.
     """
 
@@ -117,7 +124,7 @@ class AddonManifest(EntryManifest):
 
 
 def read_addon_manifest(directory: Path) -> AddonManifest:
-    """Read the manifest of a LoRA or an embedding.
+    """Read the manifest of an add-on.
 
     Raises:
         AddonError: it is missing, of another format version, or damaged.

@@ -1,19 +1,22 @@
-"""A LoRA's or an embedding's file whose header was judged: what it is and what it fits.
+"""An add-on's file whose header is judged: what it is and what it fits.
 
-Reads no weights. The steps that differ between the two kinds are all here.
+Reads no weights. The steps that differ between LoRAs and embeddings are all here; `upscaler.py` has
+those of upscalers.
 """
 
 # ruff: noqa: PLC0415 - the conversions need torch, and come last
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lpw_sdxl.addon.fit import LoraFit, check_widths, fit_embedding, fit_lora, order_pair
 from lpw_sdxl.addon.manifest import AddonDetails
+from lpw_sdxl.addon.opened_addon import OpenedAddon
+from lpw_sdxl.addon.upscaler import judge_upscaler, open_upscaler
 from lpw_sdxl.checkpoint.kinds import CheckpointKind, kind_of
 from lpw_sdxl.checkpoint.notes import header_notes
 from lpw_sdxl.embedding import preflight as embedding_preflight
@@ -24,7 +27,6 @@ from lpw_sdxl.lora.plan import NO_CHOICES, LoraChoices, LoraSummary
 from lpw_sdxl.lora.preflight import examine
 from lpw_sdxl.lora.targets import TargetModules, signature
 from lpw_sdxl.store.kind import AddonKind
-from lpw_sdxl.store.origin import AuthorNotes
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.files import file_stamp
 from lpw_sdxl.weights.header import CheckpointHeader, read_header
@@ -34,40 +36,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _ENCODERS = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
-
-Write = Callable[[Path, Progress], None]
-Load = Callable[[], "Mapping[str, Tensor]"]
-
-
-@dataclass(frozen=True)
-class OpenedAddon:
-    """A file that can be imported.
-
-    Attributes:
-        kind: what it is.
-        header: the file's; of a pair, the first text encoder's with the tensors and bytes of both.
-        sources: the files whose tensors the entry has, in the order of the text encoders.
-        stamps: every file that is read, with its `file_stamp` before it was read.
-        details: what is in it, as far as the header has it.
-        notes: its author's, as the header has them.
-        fits: as in the manifest.
-        fits_name: as in the manifest.
-        write: writes the entry's file.
-        load: reads the tensors that `write` would write, checked as there.
-        check: reads and checks them, and keeps none.
-    """
-
-    kind: AddonKind
-    header: CheckpointHeader
-    sources: tuple[Path, ...]
-    stamps: Mapping[Path, str]
-    details: AddonDetails
-    notes: AuthorNotes
-    fits: str
-    fits_name: str
-    write: Write
-    load: Load
-    check: Callable[[], object]
 
 
 def open_addon(
@@ -82,7 +50,8 @@ def open_addon(
     Args:
         kind: what it must be.
         path: the file.
-        model: tag of the model that it must fit; None for any of the store's, or SDXL's own.
+        model: tag of the model that it must fit; None for any of the store's, or SDXL's own; an
+            upscaler fits all.
         full_size: as in `read_header`, for a file that is still being downloaded.
         choices: the user's for a LoRA.
 
@@ -93,6 +62,8 @@ def open_addon(
     """
     # Taken first: a file that is replaced meanwhile must not pass for the one that was judged.
     stamp = file_stamp(path)
+    if kind is AddonKind.UPSCALER:
+        return open_upscaler(path, stamp, full_size)
     if kind is AddonKind.LORA:
         beside = path.with_name(CONFIG_FILE)
         stamps = {path: stamp, beside: file_stamp(beside)}
@@ -118,6 +89,8 @@ def open_for(kind: AddonKind, header: CheckpointHeader, targets: TargetModules) 
         UnsupportedCheckpointError: it is something else, or for another base model.
     """
     stamps = {path: file_stamp(path) for path in (header.path, header.path.with_name(CONFIG_FILE))}
+    if kind is AddonKind.UPSCALER:
+        return judge_upscaler(header, stamps[header.path])
     if kind is AddonKind.LORA:
         _refuse_other(header)
         fit = LoraFit("", signature(targets), examine(header, targets))

@@ -1,4 +1,4 @@
-"""The LoRAs and embeddings that a request can name, as they are at one moment; no torch.
+"""The add-ons that a request can name, as they are at one moment; no torch.
 
 Only what is here can be named in a request, so no text of a user ever becomes a path. A registry
 never changes: where folders change, the next one takes its place (`catalogue.py`).
@@ -26,7 +26,7 @@ _SHOWN_CHARACTERS = 64
 
 
 class Addon(Protocol):
-    """A LoRA or an embedding that can be used: an entry of a store, or a file in a folder."""
+    """An add-on that can be used: an entry of a store, or a file in a folder."""
 
     @property
     def manifest(self) -> AddonManifest:
@@ -109,14 +109,15 @@ class Label(NamedTuple):
 
 @dataclass(frozen=True)
 class Registry:
-    """The LoRAs and embeddings that a request can name.
+    """The add-ons that a request can name.
 
     Attributes:
         loras: by `slug` of the name; a second one with the same by that and a number.
         embeddings: likewise.
         unusable: why something can't be used, by its name in a store, such as `lora-detail`.
-        pending: LoRAs and embeddings that are still being read, likewise.
+        pending: add-ons that are still being read, likewise.
         labels: the names of LoRAs beside those of `loras`.
+        upscalers: by `slug` of the name, as `loras`.
     """
 
     loras: Mapping[str, Addon]
@@ -124,6 +125,7 @@ class Registry:
     unusable: Mapping[str, str] = field(default_factory=dict)
     pending: Mapping[str, Pending] = field(default_factory=dict)
     labels: tuple[Label, ...] = ()
+    upscalers: Mapping[str, Addon] = field(default_factory=dict)
 
     @classmethod
     def of(cls, findings: Iterable[Finding]) -> Registry:
@@ -158,7 +160,8 @@ class Registry:
                         labels.append(Label(short, source, key, is_short=True))
             taken |= names
         loras, embeddings = usable[AddonKind.LORA], usable[AddonKind.EMBEDDING]
-        return cls(loras, embeddings, unusable, pending, tuple(labels))
+        upscalers = usable[AddonKind.UPSCALER]
+        return cls(loras, embeddings, unusable, pending, tuple(labels), upscalers)
 
     @cached_property
     def by_key(self) -> Mapping[str, Addon]:

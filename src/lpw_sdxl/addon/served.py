@@ -1,4 +1,4 @@
-"""Where the LoRAs and embeddings of a service are: a bento's own, stores, folders of files."""
+"""Where the add-ons of a service are: a bento's own, stores, folders of files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AddonStore:
     root: Path
 
     def list_addons(self) -> list[Path]:
-        """Return the directories of its LoRAs and embeddings, as they are now, by name.
+        """Return the directories of its add-ons, as they are now, by name.
 
         Only names and files' places are looked at: it is asked twice a second.
 
@@ -41,19 +41,21 @@ class AddonStore:
 
 @dataclass(frozen=True)
 class AddonPlaces:
-    """The places of the LoRAs and embeddings that a service offers; of a name, the first one's.
+    """The places of the add-ons that a service offers; of a name, the first one's.
 
     Attributes:
         built_in: directories of the entries that it was built with, which never change.
         stores: where more may come.
         lora_folder: of LoRAs' files, as their authors made them; None for none.
         embedding_folder: likewise of embeddings.
+        upscaler_folder: likewise of upscalers.
     """
 
     built_in: tuple[Path, ...] = ()
     stores: tuple[AddonStore, ...] = ()
     lora_folder: Path | None = None
     embedding_folder: Path | None = None
+    upscaler_folder: Path | None = None
 
 
 def built_in_tags(argument: str, folder: Path) -> list[str]:
@@ -65,7 +67,7 @@ def built_in_tags(argument: str, folder: Path) -> list[str]:
         folder: where service.py lies; in a bento, `bento.yaml` lies above it.
 
     Raises:
-        ModelError: one is not in the store, or is neither a LoRA nor an embedding.
+        ModelError: one is not in the store, or is no add-on.
     """
     tags = bento_tags(folder)
     if tags is not None:
@@ -74,8 +76,8 @@ def built_in_tags(argument: str, folder: Path) -> list[str]:
     for name in names:
         if kind_of_store_name(name) is None:
             raise ModelError(
-                f"{name} is neither a LoRA nor an embedding; lora-NAME or embedding-NAME is right, "
-                f"as `{import_command('list')}` shows them."
+                f"{name} is no LoRA, embedding or upscaler; lora-NAME, embedding-NAME or "
+                f"upscaler-NAME is right, as `{import_command('list')}` shows them."
             )
     return [find_entry(name).tag for name in names]
 
@@ -83,7 +85,7 @@ def built_in_tags(argument: str, folder: Path) -> list[str]:
 def find_places(
     tags: list[str], folder: Path, settings: Settings, volume: Volume | None
 ) -> AddonPlaces:
-    """Return where a service's LoRAs and embeddings are.
+    """Return where a service's add-ons are.
 
     Of a name that is in two places, a bento's own comes before the volume's, and the volume's
     before that of a checkout's store.
@@ -105,10 +107,13 @@ def find_places(
     for variable, path in (
         ("LPW_SDXL_LORA_DIR", settings.lora_dir),
         ("LPW_SDXL_EMBEDDING_DIR", settings.embedding_dir),
+        ("LPW_SDXL_UPSCALER_DIR", settings.upscaler_dir),
     ):
         if path is not None:
             _check_folder(variable, path)
-    return AddonPlaces(own, tuple(stores), settings.lora_dir, settings.embedding_dir)
+    return AddonPlaces(
+        own, tuple(stores), settings.lora_dir, settings.embedding_dir, settings.upscaler_dir
+    )
 
 
 def _check_folder(variable: str, path: Path) -> None:

@@ -17,6 +17,7 @@ from lpw_sdxl.api.native_schemas import (
     example_request,
     limit_batch,
     limit_inspection,
+    limit_parameters,
     limit_request,
     seed_header,
 )
@@ -24,8 +25,10 @@ from lpw_sdxl.api.stream_events import StreamData
 from lpw_sdxl.conditioning.explain_schedule import PromptInspection
 from lpw_sdxl.engine.description import EngineDescription
 from lpw_sdxl.imaging import MEDIA_TYPES
+from lpw_sdxl.parameters.request import ParametersAnswer, ParametersRequest, parse_parameters
 from lpw_sdxl.request_reading import (
     largest_generation_bytes,
+    largest_picture_bytes,
     largest_request_bytes,
     parse_batch,
     parse_info,
@@ -47,6 +50,11 @@ INFO_AT_ONCE = 4
 # Made of each byte of a body that is long: it has pictures, whose files have three quarters of
 # their base64. The prompts are bounded (`largest_request_bytes`) before they become a text.
 PICTURE_BYTES = 1.0
+_EXAMPLE_PARAMETERS = (
+    "a lighthouse at dusk, (stormy sea:1.3)\nNegative prompt: people\n"
+    "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 5, Seed: 7, Size: 1024x1024,"
+    " Version: v1.10.1"
+)
 
 
 def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
@@ -121,6 +129,19 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
                 add_limits=partial(limit_inspection, served=served),
             ),
             Answer("How both prompts are read.", (JSON,), PromptInspection),
+        ),
+        _endpoint(
+            "read_parameters",
+            "Read an A1111 text, or that in a picture, as the request that makes it again.",
+            Body(
+                _content_by(partial(parse_parameters, limits=limits)),
+                largest_picture_bytes(limits) + with_prompts,
+                ParametersRequest,
+                {"parameters": _EXAMPLE_PARAMETERS},
+                add_limits=partial(limit_parameters, served=served),
+                parsed_bytes=PICTURE_BYTES,
+            ),
+            Answer("A request, and what it can't honour.", (JSON,), ParametersAnswer),
         ),
         _endpoint(
             "info",

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lpw_sdxl.api.asgi import JsonObject
+from lpw_sdxl.parameters.request import most_characters
 from lpw_sdxl.picture_file import PICTURE_FIELDS
 from lpw_sdxl.request_limits import RequestLimits, default_largest_size
 from lpw_sdxl.sampler_table import SAMPLER_ALIASES
@@ -104,6 +105,15 @@ def limit_inspection(schema: JsonObject, served: ServedLimits) -> None:
     steps = _bound_steps(properties, served)
     steps["default"] = min(steps["default"], steps["maximum"])
     _add_aliases(properties, "scheduler", "schedulers", _SCHEDULER_ALIASES)
+
+
+def limit_parameters(schema: JsonObject, served: ServedLimits) -> None:
+    """Put the limits of a text, or of a picture that holds one, into its schema."""
+    text, _ = schema["properties"]["parameters"]["anyOf"]
+    text["maxLength"] = most_characters(served.request)
+    most = served.request.max_image_bytes
+    schema["properties"]["image"]["description"] += f" At most {most} bytes."
+    schema["minProperties"] = 1
 
 
 def limit_batch(schema: JsonObject, served: ServedLimits) -> None:

@@ -75,7 +75,7 @@ class CheckpointKind(Enum):
     IP_ADAPTER = ("an IP-Adapter", _ADVICE)
     T2I_ADAPTER = ("a T2I-Adapter", _ADVICE)
     MOTION_MODULE = ("an AnimateDiff motion module", _ADVICE)
-    UPSCALER = ("an upscaler", _ADVICE)
+    UPSCALER = ("an upscaler", "import it with `{import_command} upscaler FILE`")
     DIFFUSERS_UNET = (
         "a UNet in Diffusers' layout",
         "bring the single-file checkpoint it was taken from",
@@ -257,5 +257,6 @@ _KINDS: tuple[tuple[CheckpointKind, Test], ...] = (
         CheckpointKind.UPSCALER,
         _has("model.0.weight", "conv_first.weight", "body.0.rdb1.conv1.weight"),
     ),
+    (CheckpointKind.UPSCALER, _all(_has("body.0.weight"), _has("body.1.weight"))),
     (CheckpointKind.UNKNOWN, lambda _: True),
 )

@@ -15,12 +15,13 @@ from lpw_sdxl.diffusion.latents import draw_noise, latents_shape, seeded_generat
 from lpw_sdxl.diffusion.noise import copy_to_device, pin_for
 from lpw_sdxl.diffusion.solver import AskForNoise, NoiseSupply
 from lpw_sdxl.diffusion.start import Draws, MaskReduction, Start
+from lpw_sdxl.sampler_table import SAMPLERS
 from lpw_sdxl.sampling.course import Course
 from lpw_sdxl.sampling.noise_ahead import Draw, NoiseAhead
 from lpw_sdxl.sampling.noise_generators import ImageNoise, Variation
 from lpw_sdxl.sampling.prediction import denoise, scale_input
-from lpw_sdxl.sampling.rehearsal import NoiseRequest, Rehearsal
-from lpw_sdxl.sampling.walk import Sampling
+from lpw_sdxl.sampling.rehearsal import Rehearsal
+from lpw_sdxl.sampling.walk import Evaluation, Sampling
 from lpw_sdxl.sampling_options import NoiseSource
 from lpw_sdxl.schema import ImageSize
 
@@ -71,6 +72,11 @@ class KDiffusionPlan:
     mask_reduction = MaskReduction.ROUNDED
 
     @property
+    def walks_timesteps(self) -> bool:
+        """Return whether the sampler goes by timesteps, on latents that keep their variance."""
+        return SAMPLERS[self.course.sampler].walks_timesteps
+
+    @property
     def calls(self) -> int:
         """Count the UNet calls."""
         return self.rehearsal.calls
@@ -102,11 +108,11 @@ class KDiffusionPlan:
         # A Brownian path draws its ends when it is made.
         added = cache(partial(self.course.noise, choice.source, choice.seed, image))
 
-        def draw(request: NoiseRequest) -> torch.Tensor:
-            return added()(*request)
+        def draw(sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:
+            return added()(sigma, sigma_next)
 
         yield image.start
-        yield from (partial(draw, request) for request in self.rehearsal.requests)
+        yield from (partial(draw, *request) for request in self.rehearsal.requests)
 
 
 class KDiffusionSolver:
@@ -154,19 +160,46 @@ class KDiffusionSolver:
 
     def model_input(self) -> torch.Tensor:
         """Scale the latents to unit variance."""
-        wanted = self._sampling.wanted
-        assert wanted is not None, "the walk is done"
-        return scale_input(wanted.latents, wanted.sigma)
+        return scale_input(self._seen, self._wanted.sigma)
 
     def advance(self, prediction: torch.Tensor) -> None:
-        """Take the sampler's step; a kept picture is put back into what the UNet predicts."""
+        """Take the sampler's step.
+
+        A kept picture is put back into what the UNet predicts, but where the UNet saw it as it is:
+        there the noise that it predicts stays.
+        """
+        wanted, seen = self._wanted, self._seen
+        denoised = denoise(prediction, seen, wanted.sigma, self._plan.prediction_type)
+        self.denoised = denoised if self._kept is None else self._kept.put_back(denoised)
+        if self._sees_kept:
+            self._sampling.advance(denoised + (wanted.latents - seen))
+        else:
+            self._sampling.advance(self.denoised)
+
+    @property
+    def _wanted(self) -> Evaluation:
         wanted = self._sampling.wanted
         assert wanted is not None, "the walk is done"
-        denoised = denoise(prediction, wanted.latents, wanted.sigma, self._plan.prediction_type)
-        if self._kept is not None:
-            denoised = self._kept.put_back(denoised)
-        self.denoised = denoised
-        self._sampling.advance(denoised)
+        return wanted
+
+    @property
+    def _sees_kept(self) -> bool:
+        """Return whether the UNet sees a kept picture without noise.
+
+        So does A1111 with samplers by timesteps (modules/sd_samplers_timesteps.py of 1c77b18,
+        `mask_before_denoising`), though it is not what a UNet expects.
+        """
+        return self._kept is not None and self._plan.walks_timesteps
+
+    @property
+    def _seen(self) -> torch.Tensor:
+        """Return the latents that the UNet sees, before they are scaled."""
+        wanted = self._wanted
+        if self._kept is None or not self._sees_kept:
+            return wanted.latents
+        # Scaled, it is the picture.
+        kept = self._kept.latents * (wanted.sigma**2 + 1).sqrt()
+        return self._kept.put_back(wanted.latents, kept)
 
 
 class CourseEntry:

@@ -129,6 +129,17 @@ class PictureStart:
 
 
 @dataclass(frozen=True)
+class LatentStart:
+    """Latents that are noised and denoised again, as of a first pass: `[1, 4, h, w]`."""
+
+    latents: torch.Tensor
+
+    def begin(self, entry: Entry, draws: Draws) -> Beginning:
+        """Draw the noise."""
+        return Beginning(entry.add(self.latents, draws.start()))
+
+
+@dataclass(frozen=True)
 class MaskedStart:
     """A picture of which a part is repainted, as by StableDiffusionXLInpaintPipeline.
 

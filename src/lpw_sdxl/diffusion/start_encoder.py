@@ -9,6 +9,7 @@ from enum import Enum, auto
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from lpw_sdxl.diffusion.decoder import Pixels
 from lpw_sdxl.diffusion.encoder import Encoder, LatentDistribution
@@ -16,6 +17,7 @@ from lpw_sdxl.diffusion.latents import LATENT_CHANNELS
 from lpw_sdxl.diffusion.noise import copy_to_device
 from lpw_sdxl.diffusion.start import (
     InpaintingStart,
+    LatentStart,
     MaskedStart,
     MaskReduction,
     NoiseStart,
@@ -90,6 +92,16 @@ class StartEncoder:
             parts.append(Part.GREY if picture.mask is None else Part.KEPT)
         return UnfinishedStart(self, picture.size, picture, parts)
 
+    def begin_latents(self, latents: torch.Tensor, size: ImageSize) -> UnfinishedStart:
+        """Begin the start of a second pass.
+
+        Args:
+            latents: of the first pass, in the second one's size, `[1, 4, h, w]`.
+            size: of the second pass, pixels.
+        """
+        parts = [Part.GREY] if self.is_inpainting else []
+        return UnfinishedStart(self, size, None, parts, latents)
+
     def find_grey(self, size: ImageSize) -> LatentDistribution | None:
         """Return the encoding of a picture of which all is hidden, if it is that of the last one.
 
@@ -116,6 +128,7 @@ class UnfinishedStart:
         size: of the image.
         picture: that the job has; None for a text alone.
         parts: to be encoded.
+        latents: instead of a picture's; None where there are none.
     """
 
     def __init__(
@@ -124,12 +137,16 @@ class UnfinishedStart:
         size: ImageSize,
         picture: StartPicture | None,
         parts: Sequence[Part],
+        latents: torch.Tensor | None = None,
     ) -> None:
         self.size = size
         self._starts = starts
         self._picture = picture
         self._parts = [*parts]
+        self._latents = latents
         self._encoded: dict[Part, LatentDistribution] = {}
+        if latents is not None and starts.is_inpainting:
+            self._encoded[Part.PICTURE] = LatentDistribution(latents, torch.zeros_like(latents))
 
     @property
     def is_encoded(self) -> bool:
@@ -167,6 +184,8 @@ class UnfinishedStart:
             if mask is None:
                 mask = take_top_left(np.full(self.size, 255, np.uint8))
             return InpaintingStart(hidden, _copy_beside(hidden, mask), encoded, content)
+        if self._latents is not None:
+            return LatentStart(self._latents)
         if encoded is None:
             return NoiseStart()
         if mask is None:
@@ -200,15 +219,16 @@ def take_top_left(mask: Mask) -> torch.Tensor:
 
 
 def scale_and_round(mask: Mask) -> torch.Tensor:
-    """Scale a mask down to latent cells and round it, as A1111 does, with Pillow's bicubic filter.
+    """Scale a mask down to latent cells and round it, as A1111 does.
+
+    It is Pillow's bicubic filter, since a cell that is half masked is decided by how that rounds.
 
     Returns:
         bool on the CPU, `[1, 1, h, w]`.
     """
-    cells = [side // LATENT_SCALE for side in mask.shape]
-    levels = torch.from_numpy(mask)[None, None].float()
-    scaled = torch.nn.functional.interpolate(levels, cells, mode="bicubic", antialias=True)
-    return scaled >= HALF
+    height, width = (side // LATENT_SCALE for side in mask.shape)
+    scaled = Image.fromarray(mask).resize((width, height), Image.Resampling.BICUBIC)
+    return torch.tensor(is_repainted(np.asarray(scaled)))[None, None]
 
 
 REDUCTIONS: Mapping[MaskReduction, Callable[[Mask], torch.Tensor]] = {

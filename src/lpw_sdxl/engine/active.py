@@ -100,7 +100,7 @@ class ActiveJobs:
         """
         chosen: list[Job] = []
         for job in self._jobs:
-            size = job.spec.size
+            size = job.size
             if job.is_waiting_for_picture:
                 pixels -= size.height * size.width
                 if chosen and pixels < 0:

@@ -228,6 +228,7 @@ class EngineDescription(_Closed):
     k_diffusion: KDiffusionDescription
     prompt_styles: list[PromptStyle]
     limits: LimitsDescription
+    upscalers: Annotated[list[str], Field(description="Of second passes.")]
     loras: list[LoraDescription]
     embeddings: list[EmbeddingDescription]
     engine: EngineCounters

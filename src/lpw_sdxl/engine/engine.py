@@ -17,6 +17,7 @@ from pathlib import Path
 
 from lpw_sdxl import __version__
 from lpw_sdxl.addon.catalogue import AddonsByKey, Catalogue
+from lpw_sdxl.addon.named_upscalers import upscaler_names
 from lpw_sdxl.addon.registry import NO_ADDONS, Registry
 from lpw_sdxl.conditioning.explain_schedule import PromptInspection
 from lpw_sdxl.diffusion.pipeline import Pipeline
@@ -33,18 +34,21 @@ from lpw_sdxl.engine.description import (
     describe_model,
 )
 from lpw_sdxl.engine.intake import UNCOUNTED, PictureMemory, RequestIntake
-from lpw_sdxl.engine.job import GeneratedImage, Job, JobSpec
+from lpw_sdxl.engine.job import GeneratedImage, Job
 from lpw_sdxl.engine.job_registry import JobRegistry
+from lpw_sdxl.engine.job_spec import JobSpec
 from lpw_sdxl.engine.loop import StepLoop
 from lpw_sdxl.engine.memory import MemoryPlan, choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics, LoopCounters
 from lpw_sdxl.engine.noise_drawers import NoiseDrawers
 from lpw_sdxl.engine.offer import Offers
+from lpw_sdxl.engine.parameters import answer_reading
 from lpw_sdxl.engine.picture_work import work_on_pictures
 from lpw_sdxl.engine.progress import Listener
 from lpw_sdxl.engine.resolver import RequestResolver
 from lpw_sdxl.engine.tracked_job import JobKey, new_request_id
 from lpw_sdxl.lora.library import LoraLibrary
+from lpw_sdxl.parameters.request import ParametersAnswer, ParametersRequest
 from lpw_sdxl.prompt import PromptStyle
 from lpw_sdxl.request_limits import RequestLimits
 from lpw_sdxl.schedule_types import ScheduleType
@@ -224,10 +228,8 @@ class Engine:
                     tracked.listen(listener),
                     taken.files,
                 )
-                job.picture = taken.picture
-                job.noise = taken.spec.plan.open_noise(self.pipeline.device, self._drawers.ask)
-                if job.noise is not None:
-                    self._drawers.ask(job.noise)
+                job.picture, job.upscaler = taken.picture, taken.upscaler
+                self._open_noise(job)
                 self._loop.queue.put(job)
             tracked.accept(job)
             if listener is not None:
@@ -238,6 +240,14 @@ class Engine:
             if surroundings is None:
                 return image
             return await work_on_pictures(partial(image.put_into, surroundings), self._paster)
+
+    def _open_noise(self, job: Job) -> None:
+        """Begin a job's noise, and have the start of each pass drawn ahead."""
+        for index, one in enumerate(job.spec.passes):
+            noise = one.plan.open_noise(self.pipeline.device, self._drawers.ask)
+            job.noises[index] = noise
+            if noise is not None:
+                self._drawers.ask(noise)
 
     def decide(self, request: GenerationRequest) -> JobSpec:
         """Check a request against all limits and fill in its defaults.
@@ -254,6 +264,14 @@ class Engine:
             RequestError: if a prompt breaks a limit.
         """
         return self._resolver.explain(request, self._offers.current)
+
+    def read_parameters(self, request: ParametersRequest) -> ParametersAnswer:
+        """Read an A1111 text, or a picture's, as a request of this engine.
+
+        Raises:
+            RequestError: if there is none, or it is another program's.
+        """
+        return answer_reading(request, self.pipeline.manifest, self._resolver, self._offers.current)
 
     def describe(self) -> EngineDescription:
         """Describe what is served and what has been done."""
@@ -272,6 +290,7 @@ class Engine:
             k_diffusion=describe_k_diffusion(self._resolver.sampling.own_sampler),
             prompt_styles=[*PromptStyle],
             limits=LimitsDescription.of(self._settings, self.limits.max_size),
+            upscalers=upscaler_names(registry),
             loras=describe_loras(registry.loras),
             embeddings=describe_embeddings(registry.embeddings),
             engine=EngineCounters.of(self.counters, self.queued_jobs),

@@ -8,18 +8,19 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar, cast
 
 from lpw_sdxl.addon.catalogue import Catalogue
 from lpw_sdxl.addon.registry import Pending, Registry
-from lpw_sdxl.engine.job import JobSpec
+from lpw_sdxl.engine.job_spec import JobSpec
 from lpw_sdxl.engine.offer import Offers
 from lpw_sdxl.engine.picture_work import work_on_pictures
 from lpw_sdxl.engine.resolver import RequestResolver
+from lpw_sdxl.engine.upscalers import ReadUpscaler, UpscalerFiles
 from lpw_sdxl.errors import (
     AddonNotReadError,
     DeadlineError,
@@ -29,7 +30,6 @@ from lpw_sdxl.errors import (
 )
 from lpw_sdxl.imaging.start_image import StartImage, read_start_image
 from lpw_sdxl.lora.library import LoraLibrary, OpenLora
-from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
 from lpw_sdxl.resting_pool import RestingPool
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import Settings
@@ -71,11 +71,13 @@ class TakenRequest:
         spec: of the job.
         files: of its LoRAs, open.
         picture: that it starts from; None for noise alone.
+        upscaler: between its passes; None where none is needed.
     """
 
     spec: JobSpec
     files: tuple[OpenLora, ...] = ()
     picture: StartImage | None = None
+    upscaler: ReadUpscaler | None = None
 
     @property
     def picture_bytes(self) -> int:
@@ -107,6 +109,7 @@ class RequestIntake:
         self._catalogue = catalogue
         self._library = library
         self._settings = settings
+        self._upscalers = UpscalerFiles()
         self._waiting_for_files = 0  # requests
         # Requests with short prompts wait for no long ones, of which one takes up to half a second.
         self._short_readers = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-short-reader")
@@ -139,11 +142,11 @@ class RequestIntake:
         if request.image is None:
             return taken
         limits = self._resolver.picture_limits
-        read = partial(read_start_image, request, taken.spec.size, limits)
+        read = partial(read_start_image, request, taken.spec.first.size, limits)
         reading = work_on_pictures(read, self._picture_readers)
         picture = await self._in_time(reading, request, accepted_at, "its picture was")
         memory.grow(picture.nbytes - len(request.image) - len(request.mask_image or b""))
-        return TakenRequest(taken.spec, taken.files, picture)
+        return replace(taken, picture=picture)
 
     def close(self) -> None:
         """End the threads."""
@@ -167,11 +170,15 @@ class RequestIntake:
             offer = self._offers.current
             try:
                 spec = await in_thread(readers, self._resolver.resolve, request, offer)
-                if spec.loras == NO_LORA_SETS:
-                    return TakenRequest(spec)
+                upscaler = None
+                if spec.upscaler is not None:
+                    read = self._upscalers.read
+                    upscaler = await in_thread(self._file_readers, read, spec.upscaler)
+                if not spec.loras:
+                    return TakenRequest(spec, upscaler=upscaler)
                 # Read here, a LoRA's file delays no other job.
                 files = await in_thread(self._file_readers, self._hold, spec.loras, offer.registry)
-                return TakenRequest(spec, files)
+                return TakenRequest(spec, files, upscaler=upscaler)
             except AddonNotReadError as error:
                 await self._wait_until_read(cast("Pending", error.pending), request, accepted_at)
             except LoraUnavailableError:
@@ -180,16 +187,13 @@ class RequestIntake:
                 if self._offers.current.registry is offer.registry or tries == MOST_TRIES:
                     raise
 
-    def _hold(self, loras: LoraSets, registry: Registry) -> tuple[OpenLora, ...]:
+    def _hold(self, loras: Collection[str], registry: Registry) -> tuple[OpenLora, ...]:
         """Open the LoRAs' files and read them into the library, before the job is queued.
 
         Raises:
             LoraUnavailableError: one has changed, or can't be read.
         """
-        entries = [
-            registry.by_key[key] for key in {key for key, _ in (*loras.unet, *loras.text_encoders)}
-        ]
-        return tuple(map(self._library.hold, entries))
+        return tuple(self._library.hold(registry.by_key[key]) for key in loras)
 
     async def _wait_until_read(
         self, pending: Pending, request: GenerationRequest, accepted_at: float

@@ -8,25 +8,24 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import accumulate
 from typing import NamedTuple
 
-from lpw_sdxl.conditioning.read_schedule import ReadSchedule
 from lpw_sdxl.conditioning.scheduled import ScheduledConditioning
 from lpw_sdxl.diffusion.decoder import Pixels
-from lpw_sdxl.diffusion.solver import NoiseSupply, SolverPlan
+from lpw_sdxl.diffusion.solver import NoiseSupply
 from lpw_sdxl.diffusion.start_encoder import UnfinishedStart
-from lpw_sdxl.diffusion.step import Denoising, Guidance
+from lpw_sdxl.diffusion.step import Denoising
 from lpw_sdxl.engine.cost import ENCODING_ROWS, Work, step_cost
+from lpw_sdxl.engine.job_spec import JobSpec, PassSpec
 from lpw_sdxl.engine.policy import JobView, StepKey
 from lpw_sdxl.engine.progress import ImageProgress, Listener
+from lpw_sdxl.engine.upscalers import ReadUpscaler
 from lpw_sdxl.errors import DeadlineError, LpwSdxlError, TimeLimitError
 from lpw_sdxl.imaging import ImageRecord, encode_image
 from lpw_sdxl.imaging.start_image import StartImage, Surroundings
 from lpw_sdxl.lora.library import OpenLora
-from lpw_sdxl.lora.sets import NO_LORA_SETS, LoraSets
-from lpw_sdxl.schema import GenerationRequest, ImageSize
+from lpw_sdxl.schema import ImageSize
+from lpw_sdxl.upscaling.tiles import TiledPicture
 
 logger = logging.getLogger(__name__)
 
@@ -62,69 +61,6 @@ class GeneratedImage:
         return encode_image(self.pixels, self.record.request.image_format, self.record)
 
 
-@dataclass(frozen=True)
-class JobSpec:
-    """A request with everything decided that it left open.
-
-    Attributes:
-        record: the request, and the seed, size and scheduler decided for it.
-        prompts: the prompt and negative prompt over the UNet calls, read.
-        plan: of its sampler.
-        loras: of the UNet and of the text encoders.
-    """
-
-    record: ImageRecord
-    prompts: ReadSchedule
-    plan: SolverPlan
-    loras: LoraSets = NO_LORA_SETS
-
-    @property
-    def request(self) -> GenerationRequest:
-        """Return the request."""
-        return self.record.request
-
-    @property
-    def size(self) -> ImageSize:
-        """Return the image's size, pixels."""
-        return self.record.size
-
-    @property
-    def unet_calls(self) -> int:
-        """Count the UNet calls in all; some samplers make nearly two a step."""
-        return self.plan.calls
-
-    @property
-    def guidance(self) -> Guidance:
-        """Return the request's guidance."""
-        request = self.request
-        interval = request.guidance_interval
-        return Guidance(
-            request.guidance_scale,
-            request.guidance_rescale,
-            None if interval is None else (interval[0], interval[1]),
-        )
-
-    def rows_of(self, call: int) -> int:
-        """Count the rows of a UNet call by its index: the parts, and one more with guidance."""
-        prompts = self.prompts
-        is_guided = self.guidance.is_active(call, self.unet_calls, has_weights=prompts.has_weights)
-        return prompts.part_count + is_guided
-
-    @cached_property
-    def rows(self) -> int:
-        """Count the rows of the largest of its UNet calls."""
-        return max(map(self.rows_of, range(self.unet_calls)))
-
-    @cached_property
-    def _rows_before(self) -> tuple[int, ...]:
-        """List the rows of all calls before each, and behind the last."""
-        return tuple(accumulate(map(self.rows_of, range(self.unet_calls)), initial=0))
-
-    def rows_left(self, calls_done: int) -> int:
-        """Count the rows of all UNet calls that are left."""
-        return self._rows_before[-1] - self._rows_before[calls_done]
-
-
 class QueuePlace(NamedTuple):
     """A place among the jobs that wait.
 
@@ -150,12 +86,14 @@ class Job:
     Attributes:
         future: resolves to a GeneratedImage or to one of our errors; cancelling it drops the job
             at the next step.
+        upscaler: an imported one, read; None where none is needed.
+        enlarging: its first pass's picture, while an imported upscaler enlarges it in tiles.
         picture: that it starts from, set before it is queued; None for noise alone, and once it is
             encoded.
-        conditioning: its prompts, encoded; None until then, and once it is stepped.
+        conditionings: its prompts, encoded, by pass; empty until then.
         start: what it is to denoise, partly made or whole; None until its prompts are encoded.
-        noise: that can be drawn ahead for it; None where there is none.
-        denoising: None until its start is made.
+        noises: that can be drawn ahead, by pass; None where there is none.
+        denoising: of the current pass; None until its start is made.
         served: device time that it has had, as policy.JobView counts it.
         begun_at: when it left the queue (time.monotonic); None until then.
         place: where it waits, as the queue last noted it; None before that.
@@ -171,9 +109,13 @@ class Job:
     ) -> None:
         self.spec = spec
         self.picture: StartImage | None = None
-        self.conditioning: ScheduledConditioning | None = None
+        self.upscaler: ReadUpscaler | None = None
+        self.enlarging: TiledPicture | None = None
+        self.enlargings = 0  # begun
+        self.conditionings: dict[int, ScheduledConditioning] = {}
         self.start: UnfinishedStart | None = None
-        self.noise: NoiseSupply | None = None
+        self.noises: list[NoiseSupply | None] = [None] * len(spec.passes)
+        self.pass_index = 0
         self._files = files
         self.accepted_at = accepted_at
         self.listener = listener
@@ -188,53 +130,94 @@ class Job:
         self._has_own_deadline = own is not None and own <= time_limit_s
         limit_s = min(time_limit_s, math.inf if own is None else own)
         self._deadline = accepted_at + limit_s
-        self._key = StepKey(spec.size)
-        self._chunks = sum(text.chunk_count for text in spec.prompts.texts)
+        self._chunks = sum(text.chunk_count for text in spec.texts)
+
+    @property
+    def current(self) -> PassSpec:
+        """Return the pass that it is in."""
+        return self.spec.passes[self.pass_index]
+
+    @property
+    def size(self) -> ImageSize:
+        """Return the size at which it is denoised now, pixels."""
+        return self.current.size
+
+    @property
+    def is_in_last_pass(self) -> bool:
+        """Return whether no other pass follows."""
+        return self.pass_index == len(self.spec.passes) - 1
+
+    @property
+    def calls_done(self) -> int:
+        """Count its UNet calls so far, of all passes."""
+        before = sum(one.calls for one in self.spec.passes[: self.pass_index])
+        return before + self._calls_done
+
+    @property
+    def needs_tiles(self) -> bool:
+        """Return whether an imported upscaler enlarges it before its next pass."""
+        return self.upscaler is not None and not self.is_in_last_pass
 
     @property
     def view(self) -> JobView:
         """Build the job's view for the policy."""
-        return JobView(self._key, self.rows, self.served, self._chunks, self.spec.loras.unet)
+        key, loras = StepKey(self.size), self.current.loras.unet
+        return JobView(key, self.rows, self.served, self._chunks, loras)
 
     @property
     def rows(self) -> int:
-        """Count its rows of the next UNet call; before it is stepped, of the largest."""
-        return self.spec.rows if self.denoising is None else self.denoising.row_count
+        """Count its rows of the next UNet call; before a pass is stepped, of the largest."""
+        return self.current.rows if self.denoising is None else self.denoising.row_count
 
     @property
     def start_cost(self) -> float:
-        """Compute the cost of what is left to encode of its picture, in megapixels of UNet rows."""
-        has_picture = self.spec.record.picture is not None
+        """Compute the cost of what is left to encode of pictures, in megapixels of UNet rows."""
+        has_picture = self.spec.record.picture is not None or self.pass_index > 0
         is_left = has_picture and self.denoising is None
-        return step_cost(self.spec.size, ENCODING_ROWS) if is_left else 0.0
+        cost = step_cost(self.size, ENCODING_ROWS) if is_left else 0.0
+        second = self.spec.request.hires
+        is_latent = second is not None and second.built_in is not None and second.built_in.is_latent
+        if second is None or is_latent or self.is_in_last_pass:
+            return cost
+        return cost + step_cost(self.spec.size, ENCODING_ROWS)
 
     @property
     def work(self) -> Work:
         """Compute the work that is left, in UNet calls of the job's own."""
-        done = 0 if self.denoising is None else self.denoising.unet_calls_done
-        calls = self.spec.unet_calls - done
-        cost = step_cost(self.spec.size, self.spec.rows_left(done)) + self.start_cost
-        return Work(calls, cost)
+        later = self.spec.passes[self.pass_index + 1 :]
+        cost = self.current.cost_left(self._calls_done) + sum(one.cost_left(0) for one in later)
+        return Work(self.spec.unet_calls - self.calls_done, cost + self.start_cost)
 
     def shared_work(self, max_rows: int) -> Work:
         """Compute the work that is left, as its share of UNet calls of `max_rows` rows."""
-        work = self.work
-        done = self.spec.unet_calls - int(work.calls)
-        return Work(self.spec.rows_left(done) / max_rows, work.cost)
+        later = self.spec.passes[self.pass_index + 1 :]
+        rows = self.current.rows_left(self._calls_done) + sum(one.rows_left(0) for one in later)
+        return Work(rows / max_rows, self.work.cost)
+
+    @property
+    def _calls_done(self) -> int:
+        return 0 if self.denoising is None else self.denoising.unet_calls_done
 
     @property
     def is_encoded(self) -> bool:
         """Return whether its prompts are encoded."""
-        return self.start is not None or self.denoising is not None
+        return self.start is not None or self.denoising is not None or self.pass_index > 0
 
     @property
     def is_waiting_for_picture(self) -> bool:
         """Return whether its prompts are encoded, and its picture is not."""
         return self.start is not None and self.denoising is None
 
+    def begin_next_pass(self, start: UnfinishedStart) -> None:
+        """Leave the pass that is done for the next one, which has this start."""
+        self.pass_index += 1
+        self.denoising = self.enlarging = self.upscaler = None
+        self.start = start
+
     def release_start(self) -> None:
         """Drop what only the making of its denoising needed."""
-        self.picture = self.conditioning = self.start = self.noise = None
+        self.picture = self.start = self.noises[self.pass_index] = None
+        self.conditionings.pop(self.pass_index, None)
 
     @property
     def is_cancelled(self) -> bool:

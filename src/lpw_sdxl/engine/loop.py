@@ -153,8 +153,7 @@ class StepLoop:
         if Phase.STEP in phases:
             cost += self._step(self._active.choose_group())
         if Phase.PICTURE in phases:
-            for job in self._active.finished():
-                self._finish(job)
+            self._leave_passes()
         self._note_pace(cost, time.monotonic() - started)
         self._refresh_metrics()
 
@@ -237,7 +236,7 @@ class StepLoop:
             with self._metrics.timed(Stage.PICTURE):
                 in_tiles = partial(self._encode_picture, in_tiles=True)
                 self._isolation.run_for_all([job], self._encode_picture, last_resort=in_tiles)
-        return sum(step_cost(job.spec.size, ENCODING_ROWS) for job in jobs)
+        return sum(step_cost(job.size, ENCODING_ROWS) for job in jobs)
 
     def _encode_picture(self, jobs: Sequence[Job], *, in_tiles: bool = False) -> None:
         [job] = jobs
@@ -248,7 +247,7 @@ class StepLoop:
         if not group:
             return 0.0
         self._pulse.beat()
-        size = group[0].spec.size
+        size = group[0].size
         # The next call of a job may have other rows.
         rows, views = sum(job.rows for job in group), [job.view for job in group]
         call_pixels = self._capacity.call_pixels
@@ -271,9 +270,32 @@ class StepLoop:
 
     def _call_unet(self, jobs: Sequence[Job], max_rows: int) -> None:
         rows = min(max_rows, sum(job.rows for job in jobs))
-        self._capacity.begin(jobs[0].spec.size, rows)
+        self._capacity.begin(jobs[0].size, rows)
         self._metrics.count_calls(self.stages.step(jobs, max_rows, self._isolation.run_for_one))
         self._capacity.grow()
+
+    def _leave_passes(self) -> None:
+        """Answer the jobs whose last pass is done, and take the others to their next one.
+
+        Of all jobs that an imported upscaler enlarges, the oldest one has a tile done.
+        """
+        has_tile = False
+        for job in self._active.finished():
+            if job.is_in_last_pass:
+                self._finish(job)
+            elif not (job.needs_tiles and has_tile):
+                has_tile = has_tile or job.needs_tiles
+                self._enlarge(job)
+
+    def _enlarge(self, job: Job) -> None:
+        """Take a job whose first pass is done to its second."""
+        self._pulse.beat()
+        with self._metrics.timed(Stage.ENLARGE):
+            self._isolation.run_for_all(
+                [job],
+                lambda jobs: self.stages.enlarge(jobs[0]),
+                last_resort=lambda jobs: self.stages.enlarge(jobs[0], in_tiles=True),
+            )
 
     def _finish(self, job: Job) -> None:
         """Decode a job whose UNet calls are done, and answer it."""

@@ -50,6 +50,7 @@ class Stage(StrEnum):
 
     ENCODE = "encode"  # prompts to embeddings, for all that begin together
     PICTURE = "picture"  # a start's picture to latents, one part of one job
+    ENLARGE = "enlarge"  # from a first pass to the start of a second
     STEP = "step"  # one UNet call and the schedulers' steps behind it
     DECODE = "decode"  # latents to pixels, one image
     FILE = "file"  # pixels to a PNG, JPEG or WebP, in a worker thread
@@ -192,7 +193,7 @@ class EngineMetrics:
 
     def count_prompts(self, jobs: Sequence[Job]) -> None:
         """Count the tokens and chunks of the jobs that were encoded, not of those that failed."""
-        for text in (text for job in jobs if job.is_encoded for text in job.spec.prompts.texts):
+        for text in (text for job in jobs if job.is_encoded for text in job.spec.texts):
             self._tokens.inc(text.token_count)
             self._chunks.inc(text.chunk_count)
 

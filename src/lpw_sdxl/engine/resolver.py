@@ -10,7 +10,10 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
+from lpw_sdxl.addon.named_upscalers import find_imported
+from lpw_sdxl.addon.registry import Addon
 from lpw_sdxl.conditioning.explain import state_obstacle
 from lpw_sdxl.conditioning.explain_schedule import (
     InspectedPrompt,
@@ -19,15 +22,18 @@ from lpw_sdxl.conditioning.explain_schedule import (
 )
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.schedulers import own_schedule_type
-from lpw_sdxl.engine.cost import step_cost
-from lpw_sdxl.engine.job import JobSpec
+from lpw_sdxl.diffusion.solver import SolverPlan
+from lpw_sdxl.diffusion.step import Guidance
+from lpw_sdxl.engine.hires import check_second_size, named_as_second, request_of_second
+from lpw_sdxl.engine.job_spec import JobSpec, PassSpec
 from lpw_sdxl.engine.offer import Offer
-from lpw_sdxl.engine.sampling_choice import DRAWN_SEED_BITS, SamplingChooser
+from lpw_sdxl.engine.sampling_choice import DRAWN_SEED_BITS, SamplingChoice
+from lpw_sdxl.engine.sampling_chooser import SamplingChooser
 from lpw_sdxl.errors import AddonNotReadError, InvalidRequestError, RequestError
 from lpw_sdxl.imaging import EmbeddingUse, ImageRecord, PictureUse, check_fits, check_texts
 from lpw_sdxl.imaging.picture import PictureLimits
 from lpw_sdxl.imaging.start_image import default_size
-from lpw_sdxl.lora.request import collect, refuse_in_negative
+from lpw_sdxl.lora.request import LoraUse, collect, refuse_in_negative
 from lpw_sdxl.lora.sets import sets_of
 from lpw_sdxl.prompt import Steps
 from lpw_sdxl.request_limits import (
@@ -37,12 +43,21 @@ from lpw_sdxl.request_limits import (
     default_largest_size,
 )
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
+from lpw_sdxl.second_pass import Enlargement, SecondPass, enlarge
 from lpw_sdxl.settings import Settings
 
 A1111_DEFAULT_CLIP_SKIPS = (1, 2)  # of SDXL, in A1111's count; here they leave layers out
 
 
 logger = logging.getLogger(__name__)
+
+
+class _FirstPass(NamedTuple):
+    """A first pass, as it was decided."""
+
+    sampling: SamplingChoice
+    seed: int
+    steps: Steps
 
 
 class RequestResolver:
@@ -75,21 +90,22 @@ class RequestResolver:
             RequestError: a limit is broken, or a name is unknown; the error names the field.
         """
         check_limits(request, self.limits)
+        upscaler = _find_upscaler(request, offer)
         size = self._choose_size(request)
         seed = secrets.randbits(DRAWN_SEED_BITS) if request.seed is None else request.seed
         sampling = self.sampling.choose(request, size, seed)
-        style = request.prompt_style
-        registry, reader = offer.registry, offer.reader
-        steps = self.sampling.count_steps(request, request.num_inference_steps)
-        schedules = reader.parse_schedules(
-            request.prompt, request.negative_prompt, style, Steps(steps)
-        )
-        refuse_in_negative(schedules.negative_prompt)
-        loras = collect(
-            request.loras, schedules.prompt.lora_tags, registry.lora, self.limits.max_loras
-        )
-        prompts = reader.read_schedule(schedules, style, request.clip_skip)
-        manifest = self._pipeline.manifest
+        steps = Steps(self.sampling.count_steps(request, request.num_inference_steps))
+        first, loras = self._decide_pass(request, sampling.plan, steps, offer)
+        passes: tuple[PassSpec, ...] = (first,)
+        enlargement: Enlargement | None = None
+        second_loras: tuple[LoraUse, ...] = ()
+        if request.hires is not None:
+            second, enlargement, second_loras = self._decide_second(
+                request, request.hires, _FirstPass(sampling, seed, steps), offer
+            )
+            passes = (first, second)
+        registry, manifest = offer.registry, self._pipeline.manifest
+        named = {one.name: one for each in passes for one in each.prompts.embeddings}
         record = ImageRecord(
             request=request.without_pictures(),
             seed=seed,
@@ -100,20 +116,14 @@ class RequestResolver:
             model_name=manifest.name,
             model_sha256=manifest.origin.sha256,
             loras=loras,
+            second_loras=second_loras,
             embeddings=tuple(
-                EmbeddingUse(one.name, registry.embedding_sha256(one.name))
-                for one in prompts.embeddings
+                EmbeddingUse(name, registry.embedding_sha256(name)) for name in sorted(named)
             ),
             picture=_picture_use(request),
         )
         check_fits(record)
-        spec = JobSpec(
-            record,
-            prompts,
-            sampling.plan,
-            sets_of(loras, registry.changed_networks),
-        )
-        self._check_rows(prompts.part_count, spec.rows)
+        spec = JobSpec(record, passes, enlargement, upscaler)
         self._check_cost(spec)
         if request.clip_skip in A1111_DEFAULT_CLIP_SKIPS:
             logger.warning(
@@ -123,6 +133,61 @@ class RequestResolver:
                 request.clip_skip,
             )
         return spec
+
+    def _decide_pass(
+        self, request: GenerationRequest, plan: SolverPlan, steps: Steps, offer: Offer
+    ) -> tuple[PassSpec, tuple[LoraUse, ...]]:
+        """Read a pass's prompts and find its LoRAs.
+
+        Args:
+            request: of the pass.
+            plan: of its sampler.
+            steps: of its prompts.
+            offer: the LoRAs and embeddings that it may name.
+        """
+        style, registry, reader = request.prompt_style, offer.registry, offer.reader
+        schedules = reader.parse_schedules(request.prompt, request.negative_prompt, style, steps)
+        refuse_in_negative(schedules.negative_prompt)
+        loras = collect(
+            request.loras, schedules.prompt.lora_tags, registry.lora, self.limits.max_loras
+        )
+        prompts = reader.read_schedule(schedules, style, request.clip_skip)
+        guidance = _guidance_of(request)
+        decided = PassSpec(prompts, plan, guidance, sets_of(loras, registry.changed_networks))
+        self._check_rows(prompts.part_count, decided.rows)
+        return decided, loras
+
+    def _decide_second(
+        self,
+        request: GenerationRequest,
+        second: SecondPass,
+        first: _FirstPass,
+        offer: Offer,
+    ) -> tuple[PassSpec, Enlargement, tuple[LoraUse, ...]]:
+        """Decide a second pass.
+
+        Args:
+            request: of the image.
+            second: of the request.
+            first: what was decided for the first pass.
+            offer: the LoRAs and embeddings that it may name.
+
+        Raises:
+            InvalidRequestError: the error names a field of `hires`.
+        """
+        with named_as_second(second):
+            own = request_of_second(request, second)
+            size = first.sampling.plan.size
+            enlargement = enlarge(size, second)
+            check_second_size(size, enlargement, second, self.limits.max_size)
+            sampling = self.sampling.choose_second(
+                own, enlargement.size, first.seed, first.sampling.variation_seed
+            )
+            count = self.sampling.count_steps(own, own.num_inference_steps)
+            decided, loras = self._decide_pass(
+                own, sampling.plan, Steps(count, before=first.steps.count), offer
+            )
+        return decided, enlargement, loras
 
     def explain(self, request: InspectionRequest, offer: Offer) -> PromptInspection:
         """Describe how two prompts are read, and why they would be refused, if they would be.
@@ -196,7 +261,7 @@ class RequestResolver:
 
     def _check_cost(self, spec: JobSpec) -> None:
         """Refuse one image that costs more than the whole queue may hold."""
-        cost = step_cost(spec.size, spec.rows_left(0))
+        cost = spec.cost
         if cost > (most := self._settings.max_queued_cost):
             raise InvalidRequestError(
                 f"an image of {spec.size} in {spec.unet_calls} steps is {cost:.0f} megapixel"
@@ -204,6 +269,27 @@ class RequestResolver:
                 " be right",
                 field="num_inference_steps",
             )
+
+
+def _find_upscaler(request: GenerationRequest, offer: Offer) -> Addon | None:
+    """Find the imported upscaler that a second pass names; None where it names none.
+
+    Raises:
+        InvalidRequestError: there is none of this name.
+    """
+    second = request.hires
+    if second is None or second.built_in is not None:
+        return None
+    return find_imported(offer.registry, second.upscaler, "hires.upscaler")
+
+
+def _guidance_of(request: GenerationRequest) -> Guidance:
+    interval = request.guidance_interval
+    return Guidance(
+        request.guidance_scale,
+        request.guidance_rescale,
+        None if interval is None else (interval[0], interval[1]),
+    )
 
 
 def _picture_use(request: GenerationRequest) -> PictureUse | None:

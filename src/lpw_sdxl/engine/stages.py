@@ -10,29 +10,39 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from typing import NamedTuple
 
 from lpw_sdxl.conditioning.scheduled import ScheduledConditioning
 from lpw_sdxl.diffusion.decoder import Decoder, Pixels
 from lpw_sdxl.diffusion.denoiser import Denoiser
 from lpw_sdxl.diffusion.encoder import Encoder
+from lpw_sdxl.diffusion.enlarging import enlarge_latents
 from lpw_sdxl.diffusion.offloader import Offloader
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.preview import Preview
 from lpw_sdxl.diffusion.start_encoder import StartEncoder, StartPicture, UnfinishedStart
 from lpw_sdxl.diffusion.step import Denoising
 from lpw_sdxl.engine.job import Job
+from lpw_sdxl.engine.job_spec import PassSpec
 from lpw_sdxl.engine.memory import MemoryPlan
 from lpw_sdxl.engine.policy import Phase, share_calls
 from lpw_sdxl.engine.progress import ImageProgress, Listener, PreviewPicture, wants_none
+from lpw_sdxl.engine.upscalers import ReadUpscaler, UpscalerNetworks
 from lpw_sdxl.errors import GenerationError, InvalidRequestError
+from lpw_sdxl.imaging.resizing import enlarge_pixels
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import LoraSet
+from lpw_sdxl.second_pass import Upscaler
+from lpw_sdxl.upscaling.tiles import TiledPicture
+from lpw_sdxl.upscaling.tiling import usual_tiling
 from lpw_sdxl.weights.component import Component
 
 logger = logging.getLogger(__name__)
 
 PHASES = {"prompt_encoder": Phase.ENCODE, "unet": Phase.STEP, "vae": Phase.PICTURE}
+
+MOST_ENLARGINGS = 3  # of one picture by the same upscaler
 
 RunAlone = Callable[[Job, Callable[[], None]], None]
 """Runs one job's part; its error fails that job only."""
@@ -66,6 +76,7 @@ class Stages:
             keeps_projections=plan.keeps_projections,
             graph_pixels=plan.graph_pixels,
         )
+        self._networks = UpscalerNetworks(pipeline.device)
         self._preview: Preview | None = None  # until a listener wants one
 
     @property
@@ -78,24 +89,25 @@ class Stages:
         self.offloader.require("prompt_encoder")
         for loras, some in _group_by_text_loras(jobs).items():
             self._encode(some, loras)
+        for job in jobs:
+            job.start = self._begin_start(job)
+            if job.start.is_encoded:
+                self._begin_denoising(job)
 
-    def _encode(self, jobs: Sequence[Job], loras: LoraSet) -> None:
-        """Encode the prompts of jobs whose text encoders have the same LoRAs."""
+    def _encode(self, passes: Sequence[_JobPass], loras: LoraSet) -> None:
+        """Encode the prompts of passes whose text encoders have the same LoRAs."""
         adapters = self.adapters
         encoded = iter(
             self._pipeline.prompt_encoder.encode_many(
-                [pair for job in jobs for pair in job.spec.prompts.pairs],
+                [pair for one in passes for pair in one.spec.prompts.pairs],
                 weights_key=loras,
                 prepare=None if adapters is None else partial(adapters.use_in_encoders, loras),
             )
         )
-        for job in jobs:
-            schedule = job.spec.prompts
+        for job, index in passes:
+            schedule = job.spec.passes[index].prompts
             pairs = [*islice(encoded, len(schedule.pairs))]
-            job.conditioning = ScheduledConditioning.of(schedule, pairs)
-            job.start = self._begin_start(job)
-            if job.start.is_encoded:
-                self._begin_denoising(job)
+            job.conditionings[index] = ScheduledConditioning.of(schedule, pairs)
             prompt, negative_prompt = schedule.longest
             logger.info(
                 "encoded: %s prompt of %d tokens in %d chunks, negative prompt of %d in %d%s",
@@ -109,26 +121,85 @@ class Stages:
 
     def _begin_start(self, job: Job) -> UnfinishedStart:
         if job.picture is None:
-            return self._starts.begin_text(job.spec.size)
+            return self._starts.begin_text(job.size)
         content = job.spec.request.masked_content
-        plan = job.spec.plan
+        plan = job.current.plan
         picture = StartPicture(job.picture.pixels, job.picture.mask, content, plan.mask_reduction)
         return self._starts.begin_picture(picture, is_seen=plan.enters_late)
 
     def _begin_denoising(self, job: Job) -> None:
-        """Make a job's denoising of its whole start, and draw its noise."""
-        assert job.conditioning is not None
+        """Make a pass's denoising of its whole start, and draw its noise."""
         assert job.start is not None
+        current = job.current
         job.denoising = Denoising(
-            conditioning=job.conditioning,
-            guidance=job.spec.guidance,
-            plan=job.spec.plan,
+            conditioning=job.conditionings[job.pass_index],
+            guidance=current.guidance,
+            plan=current.plan,
             device=self._pipeline.device,
-            loras=job.spec.loras.unet,
+            loras=current.loras.unet,
             start=job.start.make(),
-            noise=job.noise,
+            noise=job.noises[job.pass_index],
         )
         job.release_start()
+
+    def enlarge(self, job: Job, *, in_tiles: bool = False) -> None:
+        """Take a job whose first pass is done to the start of its second, or a tile nearer to it.
+
+        Latents are scaled; pixels are decoded, scaled, and encoded as a picture is. An imported
+        upscaler enlarges one tile at a time: other jobs wait for each.
+
+        Args:
+            job: whose first pass is done.
+            in_tiles: whether to decode in tiles whatever the size.
+
+        Raises:
+            GenerationError: the first pass diverged.
+        """
+        assert job.denoising is not None
+        enlargement, second = job.spec.enlargement, job.spec.request.hires
+        assert enlargement is not None
+        assert second is not None
+        upscaler = second.built_in
+        if upscaler is not None and upscaler.is_latent:
+            latents = enlarge_latents(job.denoising.latents, enlargement, upscaler)
+            start = self._starts.begin_latents(latents, enlargement.size)
+        elif job.upscaler is not None:
+            pixels = self._enlarge_tile(job, job.upscaler, in_tiles=in_tiles)
+            if pixels is None:
+                return
+            larger = enlarge_pixels(pixels, enlargement, Upscaler.LANCZOS)
+            start = self._starts.begin_picture(StartPicture(larger))
+        else:
+            assert upscaler is not None
+            pixels = self.decode(job, in_tiles=in_tiles)
+            larger = enlarge_pixels(pixels, enlargement, upscaler)
+            start = self._starts.begin_picture(StartPicture(larger))
+        job.begin_next_pass(start)
+        if start.is_encoded:
+            self._begin_denoising(job)
+
+    def _enlarge_tile(self, job: Job, upscaler: ReadUpscaler, *, in_tiles: bool) -> Pixels | None:
+        """Enlarge the next tile of a job's first pass; return all once it is the last one.
+
+        Where the upscaler's scale is too small it works again on its result, as in A1111.
+        """
+        network = self._networks.get(upscaler)
+        if job.enlarging is None:
+            pixels = self.decode(job, in_tiles=in_tiles)
+            job.enlarging = TiledPicture(network, pixels, usual_tiling(network.design))
+            job.enlargings = 1
+        job.enlarging.advance()
+        if job.enlarging.done < job.enlarging.tiles:
+            return None
+        pixels = job.enlarging.result
+        assert job.spec.enlargement is not None
+        covering = job.spec.enlargement.covering
+        is_small = any(have < need for have, need in zip(pixels.shape, covering, strict=False))
+        if is_small and job.enlargings < MOST_ENLARGINGS:
+            job.enlarging = TiledPicture(network, pixels, usual_tiling(network.design))
+            job.enlargings += 1
+            return None
+        return pixels
 
     def encode_picture(self, job: Job, *, in_tiles: bool = False) -> None:
         """Encode the next part of a job's picture, in tiles where memory is short.
@@ -169,7 +240,7 @@ class Stages:
         if job.listener is None or job.denoising is None:
             return
         preview = self._take_preview(job.listener, job)
-        job.report(ImageProgress(job.denoising.unet_calls_done, job.denoising.unet_calls, preview))
+        job.report(ImageProgress(job.calls_done, job.spec.unet_calls, preview))
 
     def release_idle_memory(self) -> None:
         """Free what only jobs under way need."""
@@ -179,6 +250,7 @@ class Stages:
     def release_memory(self) -> None:
         """Free what can be made again, for memory is short."""
         self._denoiser.release_graphs()
+        self._networks.clear()
         self._reset(Adapters.forget)
 
     def _reset(self, reset: Callable[[Adapters], None]) -> None:
@@ -198,7 +270,7 @@ class Stages:
         try:
             return self.decoder.decode(job.denoising.latents, in_tiles=in_tiles)
         except GenerationError as error:
-            loras = job.spec.record.loras
+            loras = job.spec.record.all_loras
             if not loras:
                 raise
             named = ", ".join(f"{use.name} at {use.strength.unet:g}" for use in loras)
@@ -215,7 +287,8 @@ class Stages:
         assert job.denoising is not None
         try:
             # The image itself follows the last call.
-            if job.denoising.is_done or not listener.wants_preview(job.denoising.unet_calls_done):
+            is_done = job.denoising.is_done and job.is_in_last_pass
+            if is_done or not listener.wants_preview(job.calls_done):
                 return None
             if self._preview is None:
                 self.offloader.require("vae")
@@ -237,9 +310,21 @@ def _make_adapters(pipeline: Pipeline, plan: MemoryPlan, library: LoraLibrary) -
     return Adapters(networks, library, pipeline.device, plan.merged_bytes)
 
 
-def _group_by_text_loras(jobs: Sequence[Job]) -> dict[LoraSet, list[Job]]:
-    """Group jobs by the LoRAs of their text encoders."""
-    groups: dict[LoraSet, list[Job]] = {}
+class _JobPass(NamedTuple):
+    """A pass of a job."""
+
+    job: Job
+    number: int  # from 0
+
+    @property
+    def spec(self) -> PassSpec:
+        return self.job.spec.passes[self.number]
+
+
+def _group_by_text_loras(jobs: Sequence[Job]) -> dict[LoraSet, list[_JobPass]]:
+    """Group the passes of jobs by the LoRAs of their text encoders."""
+    groups: dict[LoraSet, list[_JobPass]] = {}
     for job in jobs:
-        groups.setdefault(job.spec.loras.text_encoders, []).append(job)
+        for index, one in enumerate(job.spec.passes):
+            groups.setdefault(one.loras.text_encoders, []).append(_JobPass(job, index))
     return groups

@@ -132,7 +132,7 @@ class TrackedJob:
         with self._cancelling:
             self._reader = None
             self.job = job
-            self._steps = job.spec.plan.steps
+            self._steps = job.spec.steps
             if self._is_cancelled:
                 job.future.cancel()
 

@@ -69,6 +69,9 @@ def encode_preview(pixels: npt.NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
+_PROMPTS = ("prompt", "negative_prompt")
+
+
 def check_texts(request: GenerationRequest | InspectionRequest) -> None:
     """Check that a file can carry the prompts.
 
@@ -76,8 +79,12 @@ def check_texts(request: GenerationRequest | InspectionRequest) -> None:
         InvalidRequestError: if a prompt holds a NUL, which ends a text in a PNG, and at which other
             tools stop reading a JPEG or WebP.
     """
-    for field in ("prompt", "negative_prompt"):
-        if "\0" in getattr(request, field):
+    second = getattr(request, "hires", None)
+    texts = {field: getattr(request, field) for field in _PROMPTS}
+    if second is not None:
+        texts |= {f"hires.{field}": getattr(second, field) or "" for field in _PROMPTS}
+    for field, text in texts.items():
+        if "\0" in text:
             raise InvalidRequestError(
                 f"{field} holds a NUL character (U+0000), which the text in an image file can't"
                 " carry; leave it out",

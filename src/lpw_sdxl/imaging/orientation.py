@@ -11,10 +11,10 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-PREFIX = b"Exif\0\0"  # a JPEG has it before the block; other files may
+from lpw_sdxl.imaging.exif import ENTRY_BYTES, PREFIX
+
 ORIENTATION_TAG = 0x0112
 SHORT = 3  # the type of a number of 16 bits
-ENTRY_BYTES = 12
 
 
 class Orientation(IntEnum):

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from lpw_sdxl import __version__
 from lpw_sdxl.lora.request import LoraUse
-from lpw_sdxl.prompt import LoraTag, PromptLimits, Steps, parse_schedule, write_tag
+from lpw_sdxl.prompt import LoraTag, PromptLimits, PromptStyle, Steps, parse_schedule, write_tag
+from lpw_sdxl.prompt.grammar import GRAMMARS
 from lpw_sdxl.prompt.lora_tag import has_open_tag
 from lpw_sdxl.sampler_table import SamplerName
 from lpw_sdxl.sampling_options import (
@@ -26,6 +27,7 @@ from lpw_sdxl.sampling_options import (
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize, MaskedContent
+from lpw_sdxl.second_pass import DEFAULT_SCALE, UPSCALER_LABELS
 
 AUTOV2_DIGITS = 10  # of a file's SHA-256: the short hash that Civitai and A1111 show
 EMBEDDING_DIGITS = 12  # of a file's SHA-256: what A1111 writes of an embedding
@@ -68,11 +70,12 @@ class ImageRecord:
         scheduler: that was used, or the sampler of k-diffusion's.
         model_name: the model's name in the store.
         model_sha256: of the checkpoint's file, hex.
-        loras: all that were used, from `loras` and from the prompt, by name.
+        loras: all that were used, from `loras` and from the prompt, by name; of a first pass.
         embeddings: all that the two prompts name.
         schedule_type: that was used; None where the scheduler has timesteps of its own.
         picture: what the image was made from; None for a text alone.
         variation_seed: drawn or requested; None where there is no variation.
+        second_loras: of a second pass, likewise.
     """
 
     request: GenerationRequest
@@ -86,6 +89,12 @@ class ImageRecord:
     schedule_type: ScheduleType | SigmaScheduleType | None = None
     picture: PictureUse | None = None
     variation_seed: int | None = None
+    second_loras: tuple[LoraUse, ...] = ()
+
+    @property
+    def all_loras(self) -> tuple[LoraUse, ...]:
+        """Return the LoRAs of all passes, each file once."""
+        return tuple({use.key: use for use in (*self.second_loras, *self.loras)}.values())
 
 
 def parameters_text(record: ImageRecord) -> str:
@@ -118,6 +127,7 @@ def parameters_text(record: ImageRecord) -> str:
     }
     pairs |= _picture_pairs(record)
     pairs |= _noise_pairs(record)
+    pairs |= _second_pass_pairs(record)
     if request.guidance_rescale:
         pairs["CFG rescale"] = f"{request.guidance_rescale:g}"
     if request.guidance_interval is not None:
@@ -125,8 +135,8 @@ def parameters_text(record: ImageRecord) -> str:
     if request.clip_skip is not None:
         # A1111 counts layers from the last, which is 1; ours counts from SDXL's own, which is 0.
         pairs["Clip skip"] = str(request.clip_skip + 2)
-    if record.loras:
-        pairs["Lora hashes"] = _write_hashes(record.loras, AUTOV2_DIGITS)
+    if record.all_loras:
+        pairs["Lora hashes"] = _write_hashes(record.all_loras, AUTOV2_DIGITS)
     if record.embeddings:
         pairs["TI hashes"] = _write_hashes(record.embeddings, EMBEDDING_DIGITS)
     pairs["Prompt style"] = str(request.prompt_style)
@@ -135,7 +145,7 @@ def parameters_text(record: ImageRecord) -> str:
         if request.timestep_rounding not in (None, TimestepRounding.INTERPOLATE):
             pairs["Timestep rounding"] = str(request.timestep_rounding)
     pairs["Version"] = f"LPW-SDXL {__version__}"
-    lines = [_write_prompt(record)]
+    lines = [_write_prompt(request.prompt, request.prompt_style, record.loras)]
     if request.negative_prompt:
         lines.append(f"Negative prompt: {request.negative_prompt}")
     lines.append(", ".join(f"{key}: {_quote(value)}" for key, value in pairs.items()))
@@ -155,6 +165,36 @@ def _noise_pairs(record: ImageRecord) -> dict[str, str]:
     if record.variation_seed is not None:
         pairs["Variation seed"] = str(record.variation_seed)
         pairs["Variation seed strength"] = f"{request.variation_strength:g}"
+    return pairs
+
+
+def _second_pass_pairs(record: ImageRecord) -> dict[str, str]:
+    """Return a second pass in A1111's words, and its guidance in Forge's."""
+    second = record.request.hires
+    if second is None:
+        return {}
+    pairs = {"Denoising strength": f"{second.strength:g}"}
+    if second.width is None and second.height is None:
+        pairs["Hires upscale"] = f"{DEFAULT_SCALE if second.scale is None else second.scale:g}"
+    else:
+        pairs["Hires resize"] = f"{second.width or 0}x{second.height or 0}"
+    if second.steps:
+        pairs["Hires steps"] = str(second.steps)
+    built_in = second.built_in
+    pairs["Hires upscaler"] = second.upscaler if built_in is None else UPSCALER_LABELS[built_in]
+    if second.prompt:
+        style = record.request.prompt_style
+        # Where tags are text, the LoRAs are those of the first pass.
+        loras = record.second_loras if GRAMMARS[style].has_lora_tags else ()
+        pairs["Hires prompt"] = _write_prompt(second.prompt, style, loras)
+    if second.negative_prompt:
+        pairs["Hires negative prompt"] = second.negative_prompt
+    if second.scheduler is not None:
+        pairs["Hires sampler"] = second.scheduler
+    if second.schedule_type is not None:
+        pairs["Hires schedule type"] = second.schedule_type
+    if second.guidance_scale is not None:
+        pairs["Hires CFG Scale"] = f"{second.guidance_scale:g}"
     return pairs
 
 
@@ -181,7 +221,7 @@ def _picture_pairs(record: ImageRecord) -> dict[str, str]:
     return pairs
 
 
-def _write_prompt(record: ImageRecord) -> str:
+def _write_prompt(prompt: str, style: PromptStyle, loras: Sequence[LoraUse]) -> str:
     """Return the prompt with tags that name exactly the LoRAs that were used, each once.
 
     Most prompts have such tags already and stay unchanged. Otherwise the tags are replaced in their
@@ -192,22 +232,21 @@ def _write_prompt(record: ImageRecord) -> str:
     weight or a BREAK. Behind a tag that never ends none is appended, since its `>` would end both;
     it is put before the prompt.
     """
-    request = record.request
     # Which tags there are does not depend on the steps.
-    schedule = parse_schedule(request.prompt, Steps(1), _UNLIMITED, style=request.prompt_style)
+    schedule = parse_schedule(prompt, Steps(1), _UNLIMITED, style=style)
     tags = schedule.lora_tags
-    used = [LoraTag(lora.name, *lora.strength) for lora in record.loras]
+    used = [LoraTag(lora.name, *lora.strength) for lora in loras]
     active = [tag for tag in tags if _is_active(tag)]
     idle_names = {tag.name for tag in tags if not _is_active(tag)}
     is_exact = sorted(active, key=_name) == used and idle_names.isdisjoint(map(_name, used))
-    if is_exact and not any(_FOREIGN.search(request.prompt, tag.start, tag.end) for tag in tags):
-        return request.prompt
+    if is_exact and not any(_FOREIGN.search(prompt, tag.start, tag.end) for tag in tags):
+        return prompt
     idle = [LoraTag(tag.name, 0.0, 0.0) for tag in tags[: max(0, len(tags) - len(used))]]
     text, end = "", 0
     for tag, written in zip(tags, (*idle, *used), strict=False):
-        text += request.prompt[end : tag.start] + write_tag(written)
+        text += prompt[end : tag.start] + write_tag(written)
         end = tag.end
-    text += request.prompt[end:]
+    text += prompt[end:]
     appended = [*map(write_tag, used[len(tags) :])]
     # In a comment none would be read.
     ends_in_comment = "#" in text.rpartition("\n")[2]
@@ -228,7 +267,7 @@ def _write_hashes(used: Iterable[LoraUse | EmbeddingUse], digits: int) -> str:
 
 
 def _quote(value: str) -> str:
-    """Return a value, as a JSON string if the layout's own punctuation would cut it."""
-    if any(mark in value for mark in ',:\n"'):
+    """Return a value, as a JSON string if the layout's own punctuation or blanks would cut it."""
+    if any(mark in value for mark in ',:\n"') or value != value.strip():
         return json.dumps(value, ensure_ascii=False)
     return value

@@ -12,6 +12,7 @@ from PIL import Image
 
 from lpw_sdxl.imaging.pixels import Box, read_pixels
 from lpw_sdxl.schema import LATENT_SCALE, ImageSize, ResizeMode
+from lpw_sdxl.second_pass import Enlargement, Upscaler
 
 Pixels = npt.NDArray[np.uint8]
 Resampling = Image.Resampling
@@ -22,6 +23,24 @@ MAX_COVERING_PIXELS = 2**26  # computed, with all that is cut off; 256 MiB
 def size_to_draw(picture: ImageSize) -> ImageSize:
     """Round a picture's size down to multiples of 8, as Diffusers does; a side may become 0."""
     return ImageSize(*(side - side % LATENT_SCALE for side in picture))
+
+
+def enlarge_pixels(pixels: Pixels, enlargement: Enlargement, upscaler: Upscaler) -> Pixels:
+    """Scale a first pass's pixels to the size of a second, and cut what is over around its middle.
+
+    Args:
+        pixels: `[h, w, 3]`.
+        enlargement: the sizes.
+        upscaler: one of pixels.
+
+    Returns:
+        `[height, width, 3]`.
+    """
+    covering, size = enlargement
+    kind = Resampling.NEAREST if upscaler is Upscaler.NEAREST else Resampling.LANCZOS
+    image = Image.fromarray(pixels).resize((covering.width, covering.height), kind)
+    top, left = (covering.height - size.height) // 2, (covering.width - size.width) // 2
+    return read_pixels(image, Box(left, top, left + size.width, top + size.height))
 
 
 def resize(pixels: Pixels, size: ImageSize, mode: ResizeMode) -> Pixels:

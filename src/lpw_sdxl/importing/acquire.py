@@ -42,7 +42,7 @@ class Acquisition(Generic[Opened, AnyManifest]):
         Raises:
             UnsupportedCheckpointError: the file is of a kind that is not served.
             CheckpointError: it can't be had or imported; the store is as it was.
-            AddonError: likewise, of a LoRA or an embedding.
+            AddonError: likewise, of an add-on.
         """
         source = self.taker.parse(text, remove_source=remove_source)
         sha256 = self.importer.options.sha256

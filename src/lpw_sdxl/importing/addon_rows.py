@@ -1,4 +1,4 @@
-"""What a LoRA or an embedding is, in rows for a reader; from its header alone."""
+"""What an add-on is, in rows for a reader; from its header alone."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ def addon_rows(
         ("rank", _numbers(details.ranks)),
         ("alpha", _alpha(details)),
         ("vectors", str(details.vectors or "")),
+        ("scale", str(details.scale or "")),
+        ("channels", str(details.channels or "")),
+        ("blocks", str(details.blocks or "")),
         ("left out", _counts(details.ignored)),
         ("title", notes.title),
         ("base model", notes.base_model),

@@ -1,4 +1,4 @@
-"""What the import of a LoRA or an embedding has of its own: its name, the model that it fits."""
+"""What the import of an add-on has of its own: its name, the model that it fits."""
 
 # ruff: noqa: PLC0415 - what knows the store is imported by the steps that need it
 
@@ -20,6 +20,7 @@ from lpw_sdxl.importing.addon_rows import addon_rows
 from lpw_sdxl.importing.console import Row
 from lpw_sdxl.importing.importer import EntryDraft, ImportOptions
 from lpw_sdxl.lora.plan import LoraChoices
+from lpw_sdxl.second_pass import find_upscaler
 from lpw_sdxl.store.kind import AddonKind, kind_of_store_name, slug, store_name
 from lpw_sdxl.store.origin import Origin
 from lpw_sdxl.weights.files import record_file
@@ -28,7 +29,7 @@ from lpw_sdxl.weights.progress import Progress
 from lpw_sdxl.weights.text import clean_text
 
 if TYPE_CHECKING:
-    from lpw_sdxl.addon.opened import OpenedAddon
+    from lpw_sdxl.addon.opened_addon import OpenedAddon
 
 MAX_NAME = 100
 """Characters of a name."""
@@ -42,7 +43,7 @@ _FORBIDDEN = frozenset("<>:/\\")
 
 @dataclass(frozen=True)
 class AddonImporter:
-    """The import of a LoRA or an embedding.
+    """The import of a LoRA, an embedding or an upscaler.
 
     Attributes:
         kind: what the file must be.
@@ -192,6 +193,11 @@ class AddonImporter:
                 f"The name {name!r} can't be used for an embedding, which prompts name by a word; "
                 "letters A to Z, digits, '.', '_' and '-' are right: give one with --name, such as "
                 f"--name {slug(name)}."
+            )
+        if self.kind is AddonKind.UPSCALER and find_upscaler(name) is not None:
+            raise AddonError(
+                f"The name {name!r} is that of an upscaler that every server has; give another one "
+                "with --name."
             )
         return name
 

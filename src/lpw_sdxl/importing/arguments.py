@@ -49,7 +49,7 @@ def build_parser(
         "kind", metavar="KIND", nargs="?", choices=kinds, help=f"{', '.join(kinds)}; default: all"
     )
     for name, text in (
-        ("remove", "remove a model, a LoRA or an embedding"),
+        ("remove", "remove a model, a LoRA, an embedding or an upscaler"),
         ("verify", "check an import's files against its manifest"),
     ):
         command = commands.add_parser(name, help=text)
@@ -88,8 +88,13 @@ def _add_checkpoint(commands: argparse._SubParsersAction[argparse.ArgumentParser
 def _add_addon(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], kind: AddonKind
 ) -> None:
-    command = commands.add_parser(kind, help=f"import {kind.with_article} for SDXL")
-    if kind is AddonKind.LORA:
+    purpose = " of ESRGAN's family" if kind is AddonKind.UPSCALER else " for SDXL"
+    command = commands.add_parser(kind, help=f"import {kind.with_article}{purpose}")
+    if kind is AddonKind.UPSCALER:
+        command.add_argument(
+            "source", metavar="SOURCE", help=f"{usage()}; .pth files are read without being run"
+        )
+    elif kind is AddonKind.LORA:
         command.add_argument(
             "sources", metavar="SOURCE", nargs="+", help=f"{usage()}; several are imported in turn"
         )
@@ -102,11 +107,12 @@ def _add_addon(
             help="the other file of a pair with one text encoder each, in any order",
         )
     command.add_argument("--name", help="as requests name it (default: the file's name)")
-    command.add_argument(
-        "--model",
-        metavar="TAG",
-        help="the model that it must fit (default: any in the store, else SDXL's own size)",
-    )
+    if kind is not AddonKind.UPSCALER:
+        command.add_argument(
+            "--model",
+            metavar="TAG",
+            help="the model that it must fit (default: any in the store, else SDXL's own size)",
+        )
     if kind is AddonKind.LORA:
         command.add_argument(
             "--alpha",
@@ -121,7 +127,7 @@ def _add_addon(
             help="leave out and list tensors under a network's names that no module has",
         )
     _add_file_options(command)
-    command.set_defaults(kind=kind, alpha=None, ignore_unknown=False, second=None)
+    command.set_defaults(kind=kind, model=None, alpha=None, ignore_unknown=False, second=None)
 
 
 def _add_file_options(command: argparse.ArgumentParser) -> None:

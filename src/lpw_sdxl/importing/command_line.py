@@ -1,4 +1,4 @@
-"""The command line of the import: checkpoints, LoRAs and embeddings into the model store.
+"""The command line of the import: models, LoRAs, embeddings and upscalers into the model store.
 
 Exit status 0, with the entry's tag as the last line of standard output where there is one; 1 with
 one sentence on standard error; 2 for a command that can't be understood. What is heavy (torch,
@@ -210,6 +210,7 @@ def _print_addon(result: ImportResult) -> None:
     how = {
         AddonKind.LORA: f"Use it in a prompt: <lora:{manifest.name}:1>",
         AddonKind.EMBEDDING: f"Use it in a prompt by its name: {manifest.name}",
+        AddonKind.UPSCALER: f"Requests name it: {manifest.name}",
     }
     print(_outcome(result))
     print(how[manifest.kind])

@@ -54,7 +54,7 @@ def import_entry(
 
     Raises:
         CheckpointError: the file is damaged or not the expected one, or there is no room.
-        AddonError: likewise, of a LoRA or an embedding.
+        AddonError: likewise, of an add-on.
     """
     options = importer.options
     stamp = _joined_stamp(opened)

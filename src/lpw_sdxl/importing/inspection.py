@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +27,9 @@ from lpw_sdxl.lora.preflight import describe_file
 from lpw_sdxl.store.command import import_command
 from lpw_sdxl.store.kind import AddonKind
 from lpw_sdxl.store.space import SPARE_BYTES, gigabytes
+from lpw_sdxl.upscaling.pickles import is_pickle_file
+from lpw_sdxl.upscaling.preflight import examine as examine_upscaler
+from lpw_sdxl.upscaling.preflight import is_upscaler
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.header import CheckpointHeader, TensorInfo, read_header
@@ -36,14 +40,18 @@ def inspect_file(path: Path) -> list[Row]:
 
     Raises:
         CheckpointError: it is damaged, or no safetensors file.
-        AddonError: it is a LoRA or an embedding with a flaw in it.
+        AddonError: it is an add-on with a flaw in it.
     """
+    if is_pickle_file(path):
+        return _pickle_rows(path)
     header = read_header(path)
     kind = kind_of(header.tensors, header.metadata)
     if kind is CheckpointKind.LORA:
         return _lora_rows(header)
     if kind is CheckpointKind.EMBEDDING:
         return _embedding_rows(header)
+    if is_upscaler(header):
+        return _upscaler_rows(header)
     if kind is CheckpointKind.UNKNOWN and len(header.tensors) == 1:
         half = _half_rows(header)
         if half:
@@ -149,6 +157,34 @@ def _half_rows(header: CheckpointHeader) -> list[Row]:
         ("text encoders", f"one, of the width {tensor.shape[-1]}; the other's file is needed too"),
         ("import it with", embedding_preflight.how_to_join()),
     ]
+
+
+def _upscaler_rows(header: CheckpointHeader) -> list[Row]:
+    from lpw_sdxl.addon.upscaler import upscaler_details
+
+    kind, notes = AddonKind.UPSCALER, header_notes(header)
+    try:
+        details = upscaler_details(examine_upscaler(header))
+    except AddonError as error:
+        rows = addon_rows(header, kind, AddonDetails(), notes)
+        return [*rows, ("can't be imported", str(error))]
+    return [*addon_rows(header, kind, details, notes), _addon_needs(header), _command(kind)]
+
+
+def _pickle_rows(path: Path) -> list[Row]:
+    """List what a pickle is that is an upscaler's.
+
+    Raises:
+        CheckpointError: it is none; pickles of other kinds are not read.
+    """
+    from lpw_sdxl.upscaling.pickled_tensors import read_pickle_header
+
+    with suppress(AddonError):
+        header = read_pickle_header(path)
+        if is_upscaler(header):
+            return _upscaler_rows(header)
+    read_header(path)  # which refuses it by its format
+    raise AssertionError("a pickle passed for safetensors")
 
 
 def _command(kind: AddonKind) -> Row:

@@ -44,7 +44,8 @@ def _columns(entry: StoreEntry) -> list[str]:
         size, dtype = str(manifest.native_size), manifest.dtype
         return [size, dtype, manifest.schedule_type, manifest.origin.file]
     vectors = f"{manifest.details.vectors} vectors" if manifest.details.vectors else ""
-    what = ", ".join(manifest.details.kinds) or vectors
+    scale = f" x{manifest.details.scale}" if manifest.details.scale else ""
+    what = (", ".join(manifest.details.kinds) or vectors) + scale
     base = manifest.origin.notes.base_model or manifest.fits_name
     return [f"{manifest.kind.noun} {manifest.name!r}", what, base, manifest.origin.file]
 

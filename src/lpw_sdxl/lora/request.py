@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from lpw_sdxl.errors import InvalidPromptError, InvalidRequestError
+from lpw_sdxl.field_types import MAX_STRENGTH
 from lpw_sdxl.prompt.prompt_schedule import PromptSchedule
 from lpw_sdxl.prompt.syntax import LoraTag, Prompt
-from lpw_sdxl.schema import MAX_STRENGTH, LoraReference
+from lpw_sdxl.schema import LoraReference
 from lpw_sdxl.store.origin import Origin
 
 

@@ -34,12 +34,11 @@ class Course(Protocol):
     def steps_left(self) -> int:
         """Count the steps from its start to its end."""
 
-    def late(self, strength: float) -> Course:
+    def late(self, back: int) -> Course:
         """Return the part of the course that is left for a picture.
 
         Args:
-            strength: of denoising, 0 to 1; of the course's steps A1111 goes back by
-                `t = int(min(strength, 0.999) * steps)`.
+            back: how many steps it goes back from the end; see `steps_back` and `steps_for`.
         """
 
     def start(self, noise: torch.Tensor, picture: torch.Tensor | None = None) -> torch.Tensor:
@@ -107,9 +106,9 @@ class SigmaCourse:
         """Count the steps from sigma to sigma."""
         return len(self.sigmas) - 1 - self.first
 
-    def late(self, strength: float) -> SigmaCourse:
-        """Return the last `t + 1` steps."""
-        return dataclasses.replace(self, first=self.steps - _steps_back(strength, self.steps) - 1)
+    def late(self, back: int) -> SigmaCourse:
+        """Return the last `back + 1` steps."""
+        return dataclasses.replace(self, first=self.steps - back - 1)
 
     def start(self, noise: torch.Tensor, picture: torch.Tensor | None = None) -> torch.Tensor:
         """Scale noise to the first sigma, and add it to a picture's latents."""
@@ -138,7 +137,8 @@ class TimestepCourse:
         sampler: its name.
         model: what the model was trained on.
         steps: that were asked for.
-        back: the timestep to start at, counted from the lowest; None for the highest.
+        back: t of a picture: its noise is that of the timestep at index t, counted from the lowest,
+            but the way begins at the one below, as in A1111. None for the whole way.
     """
 
     sampler: SamplerName
@@ -151,7 +151,7 @@ class TimestepCourse:
         """Return the timesteps and their alphas; UniPC divides the way to timestep 0 anew."""
         timesteps = make_timesteps(self.steps)
         if self.back is not None:
-            timesteps = timesteps[-1 - self.back :]
+            timesteps = timesteps[-max(self.back, 1) :]
         if self.sampler is SamplerName.UNIPC:
             timesteps = divide_timesteps(timesteps, starts_late=self.back is not None)
         return TimestepSchedule(timesteps, self.model.alpha_at(timesteps))
@@ -161,15 +161,15 @@ class TimestepCourse:
         """Count the steps from timestep to timestep."""
         return max(0, len(self.schedule.timesteps) - 1)
 
-    def late(self, strength: float) -> TimestepCourse:
-        """Return the last `t` steps."""
-        return dataclasses.replace(self, back=_steps_back(strength, self.steps))
+    def late(self, back: int) -> TimestepCourse:
+        """Return the way over the lowest timesteps: UniPC takes `back` steps, others one less."""
+        return dataclasses.replace(self, back=back)
 
     def start(self, noise: torch.Tensor, picture: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the noise itself, or mix it with a picture's latents for the first timestep."""
-        if picture is None:
+        """Return the noise itself, or mix it with a picture's latents for the timestep at t."""
+        if picture is None or self.back is None:
             return noise
-        alpha = self.schedule.alphas[0]
+        alpha = self.model.alpha_at(make_timesteps(self.steps)[-1 - self.back])
         return alpha.sqrt() * picture + (1 - alpha).sqrt() * noise
 
     def begin(self, latents: torch.Tensor, noise: Noise, eta: float | None = None) -> Walk:
@@ -185,8 +185,24 @@ class TimestepCourse:
 _LARGEST_STRENGTH = 0.999  # A1111's: a picture is never noised from the very first sigma
 
 
-def _steps_back(strength: float, steps: int) -> int:
+def steps_back(strength: float, steps: int) -> int:
+    """Count the steps by which A1111 goes back for a picture.
+
+    Args:
+        strength: of denoising, 0 to 1.
+        steps: of the whole course.
+    """
     return int(min(strength, _LARGEST_STRENGTH) * steps)
+
+
+def steps_for(strength: float, taken: int) -> int:
+    """Count the steps of the whole course of which so many are to be taken, as in a second pass.
+
+    Args:
+        strength: of denoising, above 0.
+        taken: of the steps; the course goes back by one less.
+    """
+    return int(taken / min(strength, _LARGEST_STRENGTH))
 
 
 def _options(sampler: SamplerName, noise: Noise, eta: float | None) -> dict[str, Any]:

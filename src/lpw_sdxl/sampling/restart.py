@@ -18,9 +18,13 @@ RESTART_SIGMA, RESTART_TOP = 0.1, 2.0
 
 
 def restart(latents: torch.Tensor, sigmas: torch.Tensor, noise: Noise) -> Walk:
-    """Walk by Heun's steps; where a step begins above the last one's end, noise leads there."""
-    here = sigmas[0]
-    for sigma, sigma_next in restart_steps(sigmas):
+    """Walk by Heun's steps; where a step begins above the last one's end, noise leads there.
+
+    Before the first one is none: by rounding, the walk's first sigma may be above the schedule's.
+    """
+    steps = restart_steps(sigmas)
+    here = steps[0][0]
+    for sigma, sigma_next in steps:
         if sigma > here:
             latents = latents + noise(here, sigma) * (sigma**2 - here**2).sqrt()
         latents = yield from heun_step(latents, sigma, sigma_next)

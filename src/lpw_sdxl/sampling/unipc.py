@@ -24,15 +24,14 @@ def divide_timesteps(timesteps: torch.Tensor, *, starts_late: bool) -> torch.Ten
 
     Args:
         timesteps: of A1111's schedule, descending, `[n]`.
-        starts_late: whether the way begins at the first of them, and they are one more than its
-            steps; it begins at the model's last timestep otherwise, and has a step for each.
+        starts_late: whether the way begins at the first of them; it begins at the model's last
+            timestep otherwise. Either way there is a step for each.
 
     Returns:
         Descending, float32, one more than there are steps.
     """
-    if starts_late:
-        return torch.linspace(timesteps[0].item(), 0, len(timesteps))
-    return torch.linspace(TRAINED_TIMESTEPS - 1, 0, len(timesteps) + 1)
+    first = timesteps[0].item() if starts_late else TRAINED_TIMESTEPS - 1
+    return torch.linspace(first, 0, len(timesteps) + 1)
 
 
 def unipc(latents: torch.Tensor, schedule: TimestepSchedule) -> Walk:

@@ -1,4 +1,4 @@
-"""Models, LoRAs and embeddings in BentoML's model store, found and listed.
+"""Models and add-ons in BentoML's model store, found and listed.
 
 `publication.py` moves them in and out.
 """
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """A model, a LoRA or an embedding in the store.
+    """A model or an add-on in the store.
 
     Attributes:
         tag: `NAME:VERSION`.
@@ -88,7 +88,7 @@ def find(tag: str) -> StoreEntry:
         tag: `NAME` or `NAME:latest` for the newest import, else `NAME:VERSION`.
 
     Raises:
-        ModelError: there is none, the store can't read it, or it is a LoRA or an embedding.
+        ModelError: there is none, the store can't read it, or it is an add-on.
     """
     kind = kind_of_store_name(tag)
     if kind is not None:
@@ -100,7 +100,7 @@ def find(tag: str) -> StoreEntry:
 
 
 def find_entry(tag: str) -> StoreEntry:
-    """Return a model, a LoRA or an embedding of the local store; else like `find`.
+    """Return a model or an add-on of the local store; else like `find`.
 
     Raises:
         ModelError: there is none, or the store can't read it.
@@ -159,7 +159,7 @@ def list_entries(is_wanted: Callable[[str], bool] = lambda _: True) -> list[Stor
 
 
 def list_addons() -> list[StoreEntry]:
-    """Return the LoRAs and embeddings of the store, by name and age."""
+    """Return the add-ons of the store, by name and age."""
     return list_entries(lambda name: kind_of_store_name(name) is not None)
 
 

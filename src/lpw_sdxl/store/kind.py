@@ -1,4 +1,4 @@
-"""The two kinds of add-on, and the names in the store of the names that users write; pure."""
+"""The kinds of add-on, and the names in the store of the names that users write; pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ _DIGITS = 8
 
 
 class AddonKind(StrEnum):
-    """A kind of addition to a model; its value is the command, and begins the name in the store."""
+    """A kind of file beside a model; its value is the command, and begins the name in the store."""
 
     LORA = "lora"
     EMBEDDING = "embedding"
+    UPSCALER = "upscaler"
 
     @property
     def noun(self) -> str:
@@ -40,8 +41,16 @@ class AddonKind(StrEnum):
         return f"{self.value}-"
 
 
-_WITH_ARTICLE = {AddonKind.LORA: "a LoRA", AddonKind.EMBEDDING: "an embedding"}
-_NOUNS = {AddonKind.LORA: "LoRA", AddonKind.EMBEDDING: "embedding"}
+_WITH_ARTICLE = {
+    AddonKind.LORA: "a LoRA",
+    AddonKind.EMBEDDING: "an embedding",
+    AddonKind.UPSCALER: "an upscaler",
+}
+_NOUNS = {
+    AddonKind.LORA: "LoRA",
+    AddonKind.EMBEDDING: "embedding",
+    AddonKind.UPSCALER: "upscaler",
+}
 
 
 def slug(name: str) -> str:

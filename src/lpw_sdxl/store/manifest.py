@@ -266,7 +266,7 @@ def verify_files(directory: Path, manifest: EntryManifest, *, contents: bool = T
     Raises:
         ModelError: a model's file is missing, unexpected, different or can't be read; the first
             one is named.
-        AddonError: likewise, of a LoRA or an embedding.
+        AddonError: likewise, of an add-on.
     """
     try:
         flaw = _find_flaw(directory, manifest.files, contents=contents)

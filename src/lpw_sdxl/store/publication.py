@@ -1,4 +1,4 @@
-"""Models, LoRAs and embeddings on their way into the store and out of it: whole or not at all.
+"""Models and add-ons on their way into the store and out of it: whole or not at all.
 
 BentoML's own way in copies a finished directory from the temporary folder into the store, file by
 file, so a kill leaves half an entry that it lists as whole, and the disk holds everything twice.
@@ -203,7 +203,7 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
 
 
 def remove(tag: str) -> str:
-    """Remove a model, a LoRA or an embedding, damaged or not, and return its full tag.
+    """Remove a model or an add-on, damaged or not, and return its full tag.
 
     Raises:
         ModelError: there is none.

@@ -54,7 +54,7 @@ def entries_folder(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Volume:
-    """The models, LoRAs and embeddings of a folder.
+    """The models and add-ons of a folder.
 
     Attributes:
         folder: that holds NAME/VERSION/; it can be read.
@@ -69,7 +69,7 @@ class Volume:
             return [name for name in names if _where_open(_whole, self.folder / name)]
 
     def warn_of_closed_addons(self) -> None:
-        """Log which LoRAs and embeddings are left out because their folder is closed."""
+        """Log which add-ons are left out because their folder is closed."""
         with _readable(self.folder):
             for name in _folders(self.folder):
                 if kind_of_store_name(name) is not None:

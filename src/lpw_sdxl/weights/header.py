@@ -207,7 +207,8 @@ def _tensors(
 
 
 def _tensor(path: Path, name: str, entry: object, data_start: int) -> TensorInfo:
-    if not name:  # it could be any tensor, one that must not be missing among them
+    # It could be any tensor, one that must not be missing among them.
+    if not name or not (name.isprintable() or _shown(name)):
         _damaged(path, "one of its tensors has no name")
     if not isinstance(entry, dict):
         _damaged(path, f"the entry of tensor {_shown(name)} is not a JSON object")

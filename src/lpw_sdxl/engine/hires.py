@@ -1,0 +1,109 @@
+"""The second pass of a request: what it asks for, and whether its size is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic_core import PydanticCustomError
+
+from lpw_sdxl.errors import InvalidRequestError, RequestError
+from lpw_sdxl.sampler_names import schedule_type_of, scheduler_of
+from lpw_sdxl.schema import GenerationRequest, ImageSize
+from lpw_sdxl.second_pass import Enlargement, SecondPass, fits_second
+
+_FIELDS: Mapping[str, str] = {
+    "num_inference_steps": "hires.steps",
+    "strength": "hires.strength",
+    "scheduler": "hires.scheduler",
+    "schedule_type": "hires.schedule_type",
+    "prompt": "hires.prompt",
+    "negative_prompt": "hires.negative_prompt",
+}
+
+
+def request_of_second(request: GenerationRequest, second: SecondPass) -> GenerationRequest:
+    """Make the request that a second pass alone would be; what it leaves open is the first's.
+
+    Args:
+        request: of the image.
+        second: its second pass.
+
+    Raises:
+        InvalidRequestError: the scheduler or schedule type is none of the request's family.
+    """
+    family = request.sampler_implementation
+    own: dict[str, Any] = {"strength": second.strength}
+    if second.steps:
+        own["num_inference_steps"] = second.steps
+    if second.scheduler is not None:
+        own["scheduler"] = _read(lambda: scheduler_of(second.scheduler, family), "scheduler")
+        own["schedule_type"] = None
+    if second.schedule_type is not None:
+        own["schedule_type"] = _read(
+            lambda: schedule_type_of(second.schedule_type, family), "schedule_type"
+        )
+    # An empty text is A1111's word for "as in the first pass".
+    for field in ("prompt", "negative_prompt"):
+        if getattr(second, field):
+            own[field] = getattr(second, field)
+    if second.guidance_scale is not None:
+        own["guidance_scale"] = second.guidance_scale
+    return request.model_copy(update=own)
+
+
+def check_second_size(
+    first: ImageSize, enlargement: Enlargement, second: SecondPass, most: ImageSize
+) -> None:
+    """Refuse a second pass whose size is smaller than the first's, or too large.
+
+    Args:
+        first: of the first pass, pixels.
+        enlargement: the sizes.
+        second: of the request.
+        most: the largest image that is accepted; a second pass may have its pixels in any ratio.
+
+    Raises:
+        InvalidRequestError: naming a field of `hires`.
+    """
+    given = [name for name in ImageSize._fields if getattr(second, name) is not None]
+    field = f"hires.{[*given, 'scale'][0]}"
+    if not fits_second(enlargement, most):
+        raise InvalidRequestError(
+            f"hires makes the image {enlargement.covering}; at most so many pixels as {most} has"
+            " are accepted here",
+            field=field,
+        )
+    for name, side in enlargement.size._asdict().items():
+        own = getattr(first, name)
+        if side < own:
+            raise InvalidRequestError(
+                f"hires makes the {name} {side}, less than the first pass's {own}; at least that"
+                " would be right",
+                field=f"hires.{name}" if name in given else field,
+            )
+
+
+@contextmanager
+def named_as_second(second: SecondPass) -> Iterator[None]:
+    """Name the fields of `hires` in errors about a second pass.
+
+    Args:
+        second: of the request; what it leaves open is named as the request's own.
+    """
+    try:
+        yield
+    except RequestError as error:
+        named = _FIELDS.get(error.field or "", "")
+        if named == _FIELDS["strength"] or getattr(second, named.partition(".")[2], None):
+            error.field = named
+        raise
+
+
+def _read(read: Any, field: str) -> object:
+    try:
+        return read()
+    except PydanticCustomError as error:
+        named = f"hires.{field}"
+        raise InvalidRequestError(f"{named}: {error.message()}", field=named) from error

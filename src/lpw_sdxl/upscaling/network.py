@@ -1,0 +1,117 @@
+"""An upscaler that is ready to work: its network on a device, in a dtype that holds its numbers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from lpw_sdxl.errors import GenerationError
+from lpw_sdxl.upscaling.compact import CompactNetwork
+from lpw_sdxl.upscaling.design import Family
+from lpw_sdxl.upscaling.preflight import read_design
+from lpw_sdxl.upscaling.rrdb import EsrganNetwork
+
+WHITE = 255
+
+logger = logging.getLogger(__name__)
+
+
+class UpscalerNetwork:
+    """A network on a device.
+
+    Where half precision gives something that is not finite, float32 is used from then on, with the
+    numbers of the file.
+
+    Args:
+        tensors: its weights, by the names that the store gives them; they are kept, not changed.
+        name: of the upscaler, for the log and for an error.
+        device: to work on.
+        dtype: to work in, as far as it holds its numbers: float16 on a GPU (one level of 255 from
+            float32, where bfloat16 is up to 7 away), float32 on a CPU.
+
+    Raises:
+        AddonError: they are the tensors of no network that is served.
+
+    Attributes:
+        design: its sizes.
+        name: of the upscaler.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], name: str, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+        self.design = read_design(shapes, name)
+        self.name = name
+        self._tensors = tensors
+        self._module = self._build(device, dtype)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the dtype that it works in now."""
+        return next(self._module.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Return where it is."""
+        return next(self._module.parameters()).device
+
+    @property
+    def weight_bytes(self) -> int:
+        """Return the bytes of its weights on the device."""
+        return sum(parameter.nbytes for parameter in self._module.parameters())
+
+    def to(self, device: torch.device) -> None:
+        """Move it to a device."""
+        self._module.to(device)
+
+    def enlarge(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
+        """Enlarge a picture in one call.
+
+        Args:
+            pixels: `[h, w, 3]`; both sides are multiples of `design.unshuffle`.
+
+        Returns:
+            `[3, scale * h, scale * w]`, float32 on the CPU; finite, and 0 to 1 but for overshoots.
+
+        Raises:
+            GenerationError: it is not finite in float32 either.
+        """
+        enlarged = self._call(pixels)
+        if enlarged is None and self.dtype != torch.float32:
+            logger.warning(
+                "the upscaler %s gave numbers that %s can't hold; it works in float32 from now on",
+                self.name,
+                self.dtype,
+            )
+            self._module = self._build(self.device, torch.float32)
+            enlarged = self._call(pixels)
+        if enlarged is None:
+            raise GenerationError(
+                f"The upscaler {self.name} gave numbers that are not finite; another upscaler "
+                "would be right."
+            )
+        return enlarged
+
+    def _build(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
+        is_esrgan = self.design.family is Family.ESRGAN
+        with torch.device("meta"):
+            module = EsrganNetwork(self.design) if is_esrgan else CompactNetwork(self.design)
+        copies = {key: tensor.to(device, dtype, copy=True) for key, tensor in self._tensors.items()}
+        module.load_state_dict(copies, assign=True)
+        return module.requires_grad_(requires_grad=False).eval()
+
+    @torch.inference_mode()
+    def _call(self, pixels: npt.NDArray[np.uint8]) -> Tensor | None:
+        """Return the result, or None where it is not finite."""
+        picture = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
+        picture = picture.permute(2, 0, 1)[None].to(self.dtype) / WHITE  # [1, 3, h, w]
+        enlarged = self._module(picture)[0]
+        if not bool(torch.isfinite(enlarged).all()):
+            return None
+        return enlarged.to("cpu", torch.float32)
