@@ -155,6 +155,17 @@ class Stages:
         Raises:
             GenerationError: the first pass diverged.
         """
+        if job.start is None:  # else its second pass could not begin before
+            start = self._start_second(job, in_tiles=in_tiles)
+            if start is None:
+                return
+            job.begin_next_pass(start)
+        assert job.start is not None
+        if job.start.is_encoded:
+            self._begin_denoising(job)
+
+    def _start_second(self, job: Job, *, in_tiles: bool) -> UnfinishedStart | None:
+        """Make the start of a second pass; None while tiles of it are left to enlarge."""
         assert job.denoising is not None
         enlargement, second = job.spec.enlargement, job.spec.request.hires
         assert enlargement is not None
@@ -162,21 +173,17 @@ class Stages:
         upscaler = second.built_in
         if upscaler is not None and upscaler.is_latent:
             latents = enlarge_latents(job.denoising.latents, enlargement, upscaler)
-            start = self._starts.begin_latents(latents, enlargement.size)
-        elif job.upscaler is not None:
-            pixels = self._enlarge_tile(job, job.upscaler, in_tiles=in_tiles)
-            if pixels is None:
-                return
-            larger = enlarge_pixels(pixels, enlargement, Upscaler.LANCZOS)
-            start = self._starts.begin_picture(StartPicture(larger))
-        else:
+            return self._starts.begin_latents(latents, enlargement.size)
+        if job.upscaler is None:
             assert upscaler is not None
             pixels = self.decode(job, in_tiles=in_tiles)
             larger = enlarge_pixels(pixels, enlargement, upscaler)
-            start = self._starts.begin_picture(StartPicture(larger))
-        job.begin_next_pass(start)
-        if start.is_encoded:
-            self._begin_denoising(job)
+            return self._starts.begin_picture(StartPicture(larger))
+        tiled = self._enlarge_tile(job, job.upscaler, in_tiles=in_tiles)
+        if tiled is None:
+            return None
+        larger = enlarge_pixels(tiled, enlargement, Upscaler.LANCZOS)
+        return self._starts.begin_picture(StartPicture(larger))
 
     def _enlarge_tile(self, job: Job, upscaler: ReadUpscaler, *, in_tiles: bool) -> Pixels | None:
         """Enlarge the next tile of a job's first pass; return all once it is the last one.
