@@ -150,3 +150,29 @@ def test_load_is_the_number_of_jobs_and_their_work_until_they_are_drained(
     assert load.work == jobs[0].shared_work(MAX_ROWS).plus(jobs[1].shared_work(MAX_ROWS))
     assert active.drain() == jobs
     assert active.load().jobs == 0
+
+
+def test_a_job_that_begins_its_next_pass_is_served_like_one_that_begins(
+    active: ActiveJobs,
+) -> None:
+    ahead, others = make_job(), [make_job() for _ in range(2)]
+    active.begin([ahead, *others])
+    one_call = 2.0  # megapixels: two rows of one
+    for job, served in zip((ahead, *others), (63.0, 10.0, 12.0), strict=True):
+        job.served = served
+    active.begin_pass(ahead)
+    assert ahead.served == 10.0 + one_call
+    behind = others[0]
+    behind.served = 1.0
+    active.begin_pass(behind)
+    assert behind.served == 12.0 + one_call
+
+
+def test_a_job_that_begins_is_measured_by_all_that_have_begun(active: ActiveJobs) -> None:
+    """One between its passes is not stepped, and is not to be overtaken by all that come."""
+    between = make_job()
+    active.begin([between])
+    between.served = 63.0
+    newcomer = make_job()
+    active.begin([newcomer])
+    assert newcomer.served == 63.0 + 2.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -21,9 +22,12 @@ from lpw_sdxl.addon.served import AddonPlaces
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator, size_embedding
 from lpw_sdxl.diffusion.noise import add_noise
 from lpw_sdxl.diffusion.schedulers import begin_at, make_scheduler
+from lpw_sdxl.diffusion.step import Denoising
 from lpw_sdxl.engine import Engine
 from lpw_sdxl.engine import stages as engine_stages
+from lpw_sdxl.engine.hires import request_of_second
 from lpw_sdxl.engine.progress import ImageProgress, Listener
+from lpw_sdxl.engine.resolver import RequestResolver
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.imaging import parameters_text
 from lpw_sdxl.scheduler_table import SchedulerName
@@ -335,6 +339,10 @@ def upscaling_engine(
     (folder / "broken.safetensors").write_bytes(b"x")
     addons = open_catalogue(model_directory, AddonPlaces(upscaler_folder=folder))
     loaded = Engine.load(model_directory, Settings(device="cpu"), addons=addons)
+    started = time.monotonic()
+    while len(loaded.describe().upscalers) < len(Upscaler) + len(SCALES):
+        assert time.monotonic() < started + 60
+        time.sleep(0.02)
     yield loaded
     loaded.close()
 
@@ -392,3 +400,87 @@ async def test_upscaled_jobs_share_the_device_with_others(upscaling_engine: Engi
     together = await asyncio.gather(*map(upscaling_engine.generate, wanted))
     for one, alone in zip(together, wanted, strict=True):
         assert furthest(one.pixels, (await upscaling_engine.generate(alone)).pixels) <= 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("upscaler", ["latent", "lanczos"])
+async def test_a_second_pass_that_lacks_memory_when_it_begins_begins_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, family: str, upscaler: str
+) -> None:
+    """The try that fails has drawn its noise already."""
+    wanted = request(hires={"upscaler": upscaler}, **FAMILIES[family])
+    expected = await engine.generate(wanted)
+    begun = []
+
+    def begin(**arguments: Any) -> Denoising:
+        denoising = Denoising(**arguments)
+        begun.append(denoising)
+        if len(begun) == 2:
+            raise torch.OutOfMemoryError
+        return denoising
+
+    monkeypatch.setattr(engine_stages, "Denoising", begin)
+    drawn = await engine.generate(wanted)
+    assert len(begun) == 3
+    assert np.array_equal(drawn.pixels, expected.pixels)
+
+
+@pytest.mark.parametrize(
+    ("first", "hires", "expected"),
+    [
+        (("DPM++ 2M", "Karras"), {"scheduler": "Euler"}, "Karras"),
+        (("DPM++ 2M Karras", None), {"scheduler": "Euler"}, "Karras"),
+        (("DPM++ 2M", None), {"scheduler": "Euler"}, "Uniform"),
+        (("DPM++ 2M", "Karras"), {"scheduler": "Euler", "schedule_type": "Beta"}, "Beta"),
+        (("DPM++ 2M", "Karras"), {"scheduler": "DDIM"}, None),
+        (("DPM++ 2M", "Karras"), {}, "Karras"),
+    ],
+)
+def test_another_sampler_keeps_the_schedule_type_as_in_a1111(
+    engine: Engine, first: tuple[str, str | None], hires: dict[str, Any], expected: str | None
+) -> None:
+    fields = {"sampler_implementation": "k_diffusion", "scheduler": first[0]}
+    wanted = request(hires=hires | {"steps": 6}, schedule_type=first[1], **fields)
+    own = request_of_second(wanted, wanted.hires)
+    choice = engine._resolver.sampling.choose_second(own, LARGER, SEED, None)
+    assert choice.schedule_type == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"hires": {"strength": 1e-320}}, "hires.strength"),
+        ({"hires": {"strength": 0.001}}, "hires.strength"),
+        (
+            {"scheduler": "LCM", "schedule_type": "DDIM", "hires": {"steps": 3, "strength": 0.05}},
+            "hires.strength",
+        ),
+    ],
+)
+async def test_a_strength_without_a_step_is_refused(
+    engine: Engine, fields: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidRequestError) as refusal:
+        await engine.generate(request(**FAMILIES["k_diffusion"] | fields))
+    assert refusal.value.field == field
+
+
+async def test_long_prompts_of_a_second_pass_wait_among_the_long_ones(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short, read = engine._intake._short_readers, []
+    monkeypatch.setattr(short, "submit", lambda *work: read.append(work))
+    drawn = await engine.generate(request(hires={"prompt": "a fox, " * 600, "steps": 2}))
+    assert drawn.size == LARGER
+    assert not read
+
+
+def test_a_second_pass_that_no_call_has_memory_for_is_refused(engine: Engine) -> None:
+    resolver = RequestResolver(
+        engine.pipeline, Settings(device="cpu"), LARGER.height * LARGER.width
+    )
+    offer = engine._offers.current
+    assert resolver.resolve(request(), offer).size == LARGER
+    with pytest.raises(InvalidRequestError, match=r"has memory for 0\.01 megapixels") as refusal:
+        resolver.resolve(request(hires={"scale": 1.6}), offer)
+    assert refusal.value.field == "hires"

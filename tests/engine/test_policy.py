@@ -631,3 +631,11 @@ def test_no_job_starves_whatever_sets_come(
     device = LoraDevice(constant(8), max_sets=max_sets)
     waiting = [(runner_with(number, steps), pause) for number, steps, pause in to_come]
     assert longest_wait(device, waiting, places=12) <= 12 * (MAX_CALLS_PASSED_OVER + 1)
+
+
+def test_no_job_comes_to_a_size_by_its_next_pass_while_an_older_one_waits_for_it() -> None:
+    """Their calls of that size are not asked again: a stream of them would keep it out for ever."""
+    passing = dataclasses.replace(view(), later_key=LARGE)
+    active = [view(LARGE, rows=16)]
+    assert admit([passing, view()], active, 16, constant(16)) == [0, 1]
+    assert admit([view(LARGE), passing, view()], active, 16, constant(16)) == [2]

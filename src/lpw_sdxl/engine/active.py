@@ -68,10 +68,20 @@ class ActiveJobs:
 
     def begin(self, jobs: Sequence[Job]) -> None:
         """Add jobs; they are stepped once they are encoded."""
-        stepping = [job.view for job in self.stepping()]
+        begun = [job.view for job in self._jobs]
         self._jobs.extend(jobs)
         for job in jobs:
-            job.served = policy.served_at_first(job.view, stepping)
+            job.served = policy.served_at_first(job.view, begun)
+
+    def begin_pass(self, job: Job) -> None:
+        """Count a job that begins its next pass as one that begins now.
+
+        Between its passes it was not stepped: neither may it now catch up with the others, nor wait
+        until those that came meanwhile have caught up with it.
+        """
+        others = [other.view for other in self._jobs if other is not job]
+        if others:
+            job.served = policy.served_at_first(job.view, others)
 
     def choose_group(self) -> list[Job]:
         """Choose the jobs of the next UNet call."""

@@ -22,6 +22,7 @@ from lpw_sdxl.addon.registry import NO_ADDONS, Registry
 from lpw_sdxl.conditioning.explain_schedule import PromptInspection
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import supported_schedulers
+from lpw_sdxl.diffusion.solver import NoiseSupply
 from lpw_sdxl.engine.calibration import calibrate, read_memory
 from lpw_sdxl.engine.description import (
     EngineCounters,
@@ -85,7 +86,7 @@ class Engine:
         self._library = LoraLibrary(AddonsByKey(self._catalogue), settings.lora_files_bytes)
         self.plan = plan
         self._offers = Offers(self._catalogue, pipeline.prompt_encoder, settings)
-        self._resolver = RequestResolver(pipeline, settings)
+        self._resolver = RequestResolver(pipeline, settings, plan.call_pixels)
         self._intake = RequestIntake(
             self._resolver, self._offers, self._catalogue, self._library, settings
         )
@@ -229,8 +230,10 @@ class Engine:
                     taken.files,
                 )
                 job.picture, job.upscaler = taken.picture, taken.upscaler
-                self._open_noise(job)
+                noises = self._open_noise(job)
                 self._loop.queue.put(job)
+                for noise in noises:
+                    self._drawers.ask(noise)
             tracked.accept(job)
             if listener is not None:
                 listener.on_accepted()
@@ -241,13 +244,11 @@ class Engine:
                 return image
             return await work_on_pictures(partial(image.put_into, surroundings), self._paster)
 
-    def _open_noise(self, job: Job) -> None:
-        """Begin a job's noise, and have the start of each pass drawn ahead."""
+    def _open_noise(self, job: Job) -> list[NoiseSupply]:
+        """Begin the noise of a job's passes, and return what can be drawn ahead."""
         for index, one in enumerate(job.spec.passes):
-            noise = one.plan.open_noise(self.pipeline.device, self._drawers.ask)
-            job.noises[index] = noise
-            if noise is not None:
-                self._drawers.ask(noise)
+            job.noises[index] = one.plan.open_noise(self.pipeline.device, self._drawers.ask)
+        return [noise for noise in job.noises if noise is not None]
 
     def decide(self, request: GenerationRequest) -> JobSpec:
         """Check a request against all limits and fill in its defaults.

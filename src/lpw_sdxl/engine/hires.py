@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from pydantic_core import PydanticCustomError
 
 from lpw_sdxl.errors import InvalidRequestError, RequestError
-from lpw_sdxl.sampler_names import schedule_type_of, scheduler_of
+from lpw_sdxl.lora.request import LoraUse
+from lpw_sdxl.sampler_names import schedule_type_of, scheduler_of, split_label
+from lpw_sdxl.sampler_table import SAMPLERS
+from lpw_sdxl.sampling_options import SamplerImplementation
+from lpw_sdxl.scheduler_table import SCHEDULERS, find_scheduler
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 from lpw_sdxl.second_pass import Enlargement, SecondPass, fits_second
 
@@ -38,8 +42,9 @@ def request_of_second(request: GenerationRequest, second: SecondPass) -> Generat
     if second.steps:
         own["num_inference_steps"] = second.steps
     if second.scheduler is not None:
-        own["scheduler"] = _read(lambda: scheduler_of(second.scheduler, family), "scheduler")
-        own["schedule_type"] = None
+        scheduler = _read(lambda: scheduler_of(second.scheduler, family), "scheduler")
+        own["scheduler"] = scheduler
+        own["schedule_type"] = _inherited_type(request, str(scheduler))
     if second.schedule_type is not None:
         own["schedule_type"] = _read(
             lambda: schedule_type_of(second.schedule_type, family), "schedule_type"
@@ -83,6 +88,61 @@ def check_second_size(
                 " would be right",
                 field=f"hires.{name}" if name in given else field,
             )
+
+
+def check_second_memory(enlargement: Enlargement, call_pixels: float) -> None:
+    """Refuse a second pass of which not one row fits into a UNet call.
+
+    Args:
+        enlargement: the sizes.
+        call_pixels: that a call has memory for.
+
+    Raises:
+        InvalidRequestError: naming `hires`.
+    """
+    size = enlargement.size
+    if size.height * size.width > call_pixels:
+        raise InvalidRequestError(
+            f"hires makes the image {size}; this server's device has memory for"
+            f" {call_pixels / 1e6:.2f} megapixels",
+            field="hires",
+        )
+
+
+def check_second_loras(first: Collection[LoraUse], second: Collection[LoraUse], most: int) -> None:
+    """Refuse more different LoRAs in both passes than one request may have.
+
+    Args:
+        first: of the first pass.
+        second: of the second.
+        most: that are accepted.
+
+    Raises:
+        InvalidRequestError: naming the second pass's prompt.
+    """
+    count = len({use.key for use in (*first, *second)})
+    if count > most:
+        raise InvalidRequestError(
+            f"both passes have {count} LoRAs; at most {most} are accepted here",
+            field="hires.prompt",
+        )
+
+
+def _inherited_type(request: GenerationRequest, scheduler: str) -> object:
+    """Return the first pass's schedule type for another scheduler; None where it takes none.
+
+    As in A1111, a second pass with a sampler of its own keeps the type.
+    """
+    named = request.schedule_type
+    if request.sampler_implementation is SamplerImplementation.DIFFUSERS:
+        takes = find_scheduler(scheduler)
+        is_taken = takes is not None and named in SCHEDULERS[takes].schedules
+        return named if is_taken else None
+    first = None if request.scheduler is None else split_label(request.scheduler)
+    label = split_label(scheduler)
+    if label is None or label.schedule_type is not None or SAMPLERS[label.sampler].walks_timesteps:
+        return None
+    return named if named is not None or first is None else first.schedule_type
 
 
 @contextmanager

@@ -39,7 +39,7 @@ T = TypeVar("T")
 FILE_READERS = 2  # threads for LoRAs' files
 RETRY_AFTER_READING_S = 5
 MOST_TRIES = 5  # of a request whose LoRA is replaced each time between its look-up and its reading
-SHORT_CHARACTERS = 4000  # of both prompts; reading them takes some milliseconds
+SHORT_CHARACTERS = 4000  # of all prompts; reading them takes some milliseconds
 
 
 class PictureMemory(Protocol):
@@ -163,7 +163,7 @@ class RequestIntake:
     ) -> TakenRequest:
         """Check a request and open its LoRAs' files, once more where one changes meanwhile."""
         in_thread = asyncio.get_running_loop().run_in_executor
-        is_short = len(request.prompt) + len(request.negative_prompt) <= SHORT_CHARACTERS
+        is_short = _prompt_characters(request) <= SHORT_CHARACTERS
         readers = self._short_readers if is_short else self._long_readers
         tries = 0
         while True:
@@ -235,3 +235,10 @@ class RequestIntake:
             if limit_s == own:
                 raise DeadlineError(message, field="deadline_s") from None
             raise TimeLimitError(message) from None
+
+
+def _prompt_characters(request: GenerationRequest) -> int:
+    """Count the characters of all prompts of a request."""
+    second = request.hires
+    more = () if second is None else (second.prompt or "", second.negative_prompt or "")
+    return sum(map(len, (request.prompt, request.negative_prompt, *more)))

@@ -154,15 +154,20 @@ class Job:
         return before + self._calls_done
 
     @property
-    def needs_tiles(self) -> bool:
-        """Return whether an imported upscaler enlarges it before its next pass."""
-        return self.upscaler is not None and not self.is_in_last_pass
+    def is_enlarged_by_pixels(self) -> bool:
+        """Return whether its picture is decoded and enlarged before its next pass."""
+        second = self.spec.request.hires
+        if second is None or self.is_in_last_pass:
+            return False
+        return second.built_in is None or not second.built_in.is_latent
 
     @property
     def view(self) -> JobView:
         """Build the job's view for the policy."""
         key, loras = StepKey(self.size), self.current.loras.unet
-        return JobView(key, self.rows, self.served, self._chunks, loras)
+        later = self.spec.passes[self.pass_index + 1 :]
+        later_key = StepKey(later[0].size) if later else None
+        return JobView(key, self.rows, self.served, self._chunks, loras, later_key)
 
     @property
     def rows(self) -> int:
@@ -175,9 +180,7 @@ class Job:
         has_picture = self.spec.record.picture is not None or self.pass_index > 0
         is_left = has_picture and self.denoising is None
         cost = step_cost(self.size, ENCODING_ROWS) if is_left else 0.0
-        second = self.spec.request.hires
-        is_latent = second is not None and second.built_in is not None and second.built_in.is_latent
-        if second is None or is_latent or self.is_in_last_pass:
+        if not self.is_enlarged_by_pixels:
             return cost
         return cost + step_cost(self.spec.size, ENCODING_ROWS)
 

@@ -18,7 +18,7 @@ from lpw_sdxl.sampler_table import SAMPLERS, SamplerName
 from lpw_sdxl.sampling.course import Course, make_course, steps_back, steps_for
 from lpw_sdxl.sampling.model_sigmas import TRAINED_TIMESTEPS, ModelSigmas
 from lpw_sdxl.sampling.noise_generators import Variation
-from lpw_sdxl.sampling.rehearsal import Rehearsal, rehearse
+from lpw_sdxl.sampling.rehearsal import NO_CALLS, Rehearsal, rehearse
 from lpw_sdxl.sampling_options import NoiseSource, SigmaScheduleType, TimestepRounding
 from lpw_sdxl.scheduler_table import SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
@@ -151,6 +151,8 @@ class KDiffusionChooser:
         )
         if back is not None:
             course = course.late(back)
+        if course.steps_left < 1:  # its sampler knows fewer timesteps than there are steps
+            return _Plotted(course, NO_CALLS)
         with torch.inference_mode():
             return _Plotted(course, rehearse(course, eta))
 
@@ -199,15 +201,15 @@ def _whole_course(request: GenerationRequest) -> int:
         InvalidRequestError: the strength is 0, or so small that they are too many.
     """
     taken = request.num_inference_steps
-    whole = steps_for(request.strength, taken) if request.strength else math.inf
-    if whole > TRAINED_TIMESTEPS:
+    is_too_small = request.strength <= taken / (TRAINED_TIMESTEPS + 1)
+    if is_too_small:
         raise InvalidRequestError(
             f"strength is {request.strength:g}, and {taken} steps would be the end of more than"
             f" {TRAINED_TIMESTEPS}; at least {math.ceil(1000 * taken / TRAINED_TIMESTEPS) / 1000:g}"
             " would be right",
             field="strength",
         )
-    return int(whole)
+    return steps_for(request.strength, taken)
 
 
 def _no_step(
@@ -218,6 +220,12 @@ def _no_step(
     With a picture they walk over as many timesteps as `steps_back` says, and one is no way.
     """
     steps, fewest = request.num_inference_steps, 3 if is_late else 2
+    if not SAMPLERS[sampler].walks_timesteps:
+        return InvalidRequestError(
+            f"strength is {request.strength:g}, at which {sampler} of k_diffusion with this"
+            " schedule_type has none of its steps left; a larger one would be right",
+            field="strength",
+        )
     if steps < fewest:
         return InvalidRequestError(
             f"num_inference_steps is {steps}, in which {sampler} of k_diffusion takes no step; at"

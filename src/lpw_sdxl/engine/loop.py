@@ -153,7 +153,7 @@ class StepLoop:
         if Phase.STEP in phases:
             cost += self._step(self._active.choose_group())
         if Phase.PICTURE in phases:
-            self._leave_passes()
+            started += self._leave_passes()
         self._note_pace(cost, time.monotonic() - started)
         self._refresh_metrics()
 
@@ -274,28 +274,38 @@ class StepLoop:
         self._metrics.count_calls(self.stages.step(jobs, max_rows, self._isolation.run_for_one))
         self._capacity.grow()
 
-    def _leave_passes(self) -> None:
+    def _leave_passes(self) -> float:
         """Answer the jobs whose last pass is done, and take the others to their next one.
 
-        Of all jobs that an imported upscaler enlarges, the oldest one has a tile done.
+        Of all jobs whose pixels are enlarged, the oldest one has its turn, or a tile of it. That is
+        no UNet call's time.
+
+        Returns:
+            the seconds of enlarging.
         """
-        has_tile = False
+        started, seconds, has_enlarged = 0.0, 0.0, False
         for job in self._active.finished():
             if job.is_in_last_pass:
                 self._finish(job)
-            elif not (job.needs_tiles and has_tile):
-                has_tile = has_tile or job.needs_tiles
+            elif not (job.is_enlarged_by_pixels and has_enlarged):
+                has_enlarged = has_enlarged or job.is_enlarged_by_pixels
+                started = time.monotonic()
                 self._enlarge(job)
+                seconds += time.monotonic() - started
+        return seconds
 
     def _enlarge(self, job: Job) -> None:
         """Take a job whose first pass is done to its second."""
         self._pulse.beat()
+        before = job.pass_index
         with self._metrics.timed(Stage.ENLARGE):
             self._isolation.run_for_all(
                 [job],
                 lambda jobs: self.stages.enlarge(jobs[0]),
                 last_resort=lambda jobs: self.stages.enlarge(jobs[0], in_tiles=True),
             )
+        if job in self._active and job.pass_index != before:
+            self._active.begin_pass(job)
 
     def _finish(self, job: Job) -> None:
         """Decode a job whose UNet calls are done, and answer it."""

@@ -53,6 +53,7 @@ class JobView:
             from the other jobs' matters (`served_at_first`, `served_after`).
         chunks: of its prompts, which are encoded when it begins.
         loras: of the UNet for its rows.
+        later_key: of its next pass, whose calls it joins without beginning anew; None for none.
     """
 
     key: StepKey
@@ -60,6 +61,7 @@ class JobView:
     served: float = 0.0
     chunks: int = 2
     loras: LoraSet = NO_LORAS
+    later_key: StepKey | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def admit(
         indexes into `waiting`, ascending. Jobs of a key begin while its rows fit into one call, or
         into CALLS_WITH_LORAS calls where their LoRAs differ (so that jobs of few sets can be chosen
         for a call); one job of a key can always begin. The first job of a key that does not fit
-        stops that key, so that a smaller one cannot overtake it. All keys together have the rows of
+        stops that key, so that a smaller one cannot overtake it, nor one whose next pass has the
+        key, which is not asked again. All keys together have the rows of
         ACTIVE_CALLS calls, or are one job of more rows; the first job beyond that stops all. At
         most TURN_CHUNKS chunks are encoded in one turn (but always one job), because the jobs under
         way wait for that.
@@ -136,7 +139,7 @@ def admit(
         has_room = job.rows <= free_in_all or not (active or chosen)
         if not has_room or (chosen and job.chunks > free_chunks):
             break
-        if job.key in closed:
+        if job.key in closed or job.later_key in closed:
             continue
         calls = 1 if sets[job.key] <= {job.loras} else CALLS_WITH_LORAS
         if taken[job.key] and taken[job.key] + job.rows > calls * row_limit(job.key.size):

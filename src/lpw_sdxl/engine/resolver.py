@@ -6,6 +6,7 @@ It knows the model's pipeline and what is offered, but no queue, no device's mem
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +25,13 @@ from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.schedulers import own_schedule_type
 from lpw_sdxl.diffusion.solver import SolverPlan
 from lpw_sdxl.diffusion.step import Guidance
-from lpw_sdxl.engine.hires import check_second_size, named_as_second, request_of_second
+from lpw_sdxl.engine.hires import (
+    check_second_loras,
+    check_second_memory,
+    check_second_size,
+    named_as_second,
+    request_of_second,
+)
 from lpw_sdxl.engine.job_spec import JobSpec, PassSpec
 from lpw_sdxl.engine.offer import Offer
 from lpw_sdxl.engine.sampling_choice import DRAWN_SEED_BITS, SamplingChoice
@@ -66,10 +73,14 @@ class RequestResolver:
     Args:
         pipeline: the loaded model.
         settings: the source of the limits.
+        call_pixels: that a UNet call has memory for.
     """
 
-    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+    def __init__(
+        self, pipeline: Pipeline, settings: Settings, call_pixels: float = math.inf
+    ) -> None:
         self._pipeline = pipeline
+        self._call_pixels = call_pixels
         default_size = default_largest_size(
             pipeline.manifest.native_size, is_on_cpu=pipeline.device.type == "cpu"
         )
@@ -104,6 +115,7 @@ class RequestResolver:
                 request, request.hires, _FirstPass(sampling, seed, steps), offer
             )
             passes = (first, second)
+            check_second_loras(loras, second_loras, self.limits.max_loras)
         registry, manifest = offer.registry, self._pipeline.manifest
         named = {one.name: one for each in passes for one in each.prompts.embeddings}
         record = ImageRecord(
@@ -180,6 +192,7 @@ class RequestResolver:
             size = first.sampling.plan.size
             enlargement = enlarge(size, second)
             check_second_size(size, enlargement, second, self.limits.max_size)
+            check_second_memory(enlargement, self._call_pixels)
             sampling = self.sampling.choose_second(
                 own, enlargement.size, first.seed, first.sampling.variation_seed
             )

@@ -34,8 +34,9 @@ from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import LoraSet
 from lpw_sdxl.second_pass import Upscaler
+from lpw_sdxl.upscaling.network import UpscalerNetwork
 from lpw_sdxl.upscaling.tiles import TiledPicture
-from lpw_sdxl.upscaling.tiling import usual_tiling
+from lpw_sdxl.upscaling.tiling import Tiling, usual_tiling
 from lpw_sdxl.weights.component import Component
 
 logger = logging.getLogger(__name__)
@@ -131,6 +132,8 @@ class Stages:
         """Make a pass's denoising of its whole start, and draw its noise."""
         assert job.start is not None
         current = job.current
+        # A try that fails has taken of its noise: the next one draws it anew, which gives the same.
+        noise, job.noises[job.pass_index] = job.noises[job.pass_index], None
         job.denoising = Denoising(
             conditioning=job.conditionings[job.pass_index],
             guidance=current.guidance,
@@ -138,7 +141,7 @@ class Stages:
             device=self._pipeline.device,
             loras=current.loras.unet,
             start=job.start.make(),
-            noise=job.noises[job.pass_index],
+            noise=noise,
         )
         job.release_start()
 
@@ -190,23 +193,34 @@ class Stages:
 
         Where the upscaler's scale is too small it works again on its result, as in A1111.
         """
-        network = self._networks.get(upscaler)
+        self.offloader.require("vae")  # its phase, and half of its turns are the UNet's
         if job.enlarging is None:
             pixels = self.decode(job, in_tiles=in_tiles)
-            job.enlarging = TiledPicture(network, pixels, usual_tiling(network.design))
+            job.enlarging = self._cut(self._networks.get(upscaler), pixels)
             job.enlargings = 1
+        elif in_tiles:
+            job.enlarging = self._cut(job.enlarging.network, job.enlarging.pixels, is_small=True)
         job.enlarging.advance()
         if job.enlarging.done < job.enlarging.tiles:
             return None
-        pixels = job.enlarging.result
+        network, pixels = job.enlarging.network, job.enlarging.result
         assert job.spec.enlargement is not None
         covering = job.spec.enlargement.covering
         is_small = any(have < need for have, need in zip(pixels.shape, covering, strict=False))
-        if is_small and job.enlargings < MOST_ENLARGINGS:
-            job.enlarging = TiledPicture(network, pixels, usual_tiling(network.design))
+        if is_small and network.design.scale > 1 and job.enlargings < MOST_ENLARGINGS:
+            job.enlarging = self._cut(network, pixels)
             job.enlargings += 1
             return None
         return pixels
+
+    @staticmethod
+    def _cut(network: UpscalerNetwork, pixels: Pixels, *, is_small: bool = False) -> TiledPicture:
+        """Cut a picture into the usual tiles, or into smaller ones where memory is short."""
+        tiling = usual_tiling(network.design)
+        if is_small:
+            smaller = max(tiling.tile // 2, tiling.overlap * 3 // 2)
+            tiling = Tiling(min(tiling.tile, smaller), tiling.overlap)
+        return TiledPicture(network, pixels, tiling)
 
     def encode_picture(self, job: Job, *, in_tiles: bool = False) -> None:
         """Encode the next part of a job's picture, in tiles where memory is short.

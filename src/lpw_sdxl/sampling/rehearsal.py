@@ -54,6 +54,10 @@ class Rehearsal:
         return model.timestep_at(self.sigmas, rounding)
 
 
+NO_CALLS = Rehearsal(torch.empty(0), None, torch.empty(0, 2))
+"""The needs of a course without a step."""
+
+
 def rehearse(course: Course, eta: float | None = None) -> Rehearsal:
     """Take a walk over latents without elements.
 

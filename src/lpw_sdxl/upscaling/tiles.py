@@ -26,12 +26,14 @@ class TiledPicture:
         tiling: how it is cut.
 
     Attributes:
+        network: as it was given.
+        pixels: likewise.
         tiles: how many there are.
         done: how many are enlarged.
     """
 
     def __init__(self, network: UpscalerNetwork, pixels: Pixels, tiling: Tiling) -> None:
-        self._network = network
+        self.network, self.pixels = network, pixels
         self._height, self._width = (side * network.design.scale for side in pixels.shape[:2])
         multiple = network.design.unshuffle
         self._pixels = pad(pixels, multiple)
@@ -52,7 +54,7 @@ class TiledPicture:
         """
         row, column = divmod(self.done, len(self._columns))
         there, here = self._rows[row], self._columns[column]
-        enlarged = self._network.enlarge(
+        enlarged = self.network.enlarge(
             self._pixels[there.start : there.stop, here.start : here.stop]
         )
         if column == 0:
