@@ -155,7 +155,8 @@ def test_a_good_answer_is_the_documents(
 
 def test_every_path_of_the_document_is_tried_above(document: Mapping[str, Any]) -> None:
     tried = {path for _, path, _ in GOOD_REQUESTS.values()} | {"/jobs/{request_id}"}
-    assert tried == set(document["paths"])
+    of_a_door = ("/v1/", "/images", "/models")  # test_service_openai.py
+    assert tried == {path for path in document["paths"] if not path.startswith(of_a_door)}
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])

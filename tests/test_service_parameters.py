@@ -18,7 +18,7 @@ pytestmark = pytest.mark.processes
 
 A1111 = (
     "a (cat:1.2)\nNegative prompt: bad\nSteps: 3, Sampler: Euler a, Schedule type: Karras,"
-    " CFG scale: 6, Seed: 5, Size: 64x72, Model: other, Hires upscale: 2, Version: v1.10.1"
+    " CFG scale: 6, Seed: 5, Size: 64x72, Model: other, Hires upscale: 1.5, Version: v1.10.1"
 )
 
 
@@ -54,8 +54,9 @@ def test_a_text_is_read_as_a_request_that_draws(client: httpx.Client) -> None:
         "schedule_type": "Karras",
         "noise_source": "nv",
         "prompt_style": "a1111-original",
+        "hires": {"scale": 1.5},
     }
-    assert [one["name"] for one in answer["not_honoured"]] == ["Hires", "Model"]
+    assert [one["name"] for one in answer["not_honoured"]] == ["Model"]
     assert all(set(one) == {"name", "value", "reason"} for one in answer["not_honoured"])
     drawn = client.post("/generate", json=answer["request"])
     assert drawn.status_code == 200, drawn.text

@@ -16,7 +16,7 @@ CASES: dict[str, list[Bad]] = {
         Bad("a blank at the end", at("/generate%20"), None, "there is nothing at this path; POST /generate makes an image", status=404, code="not_found"),
         Bad("a NUL at the end", at("/generate%00"), None, "there is nothing at this path; POST /generate makes an image", status=404, code="not_found"),
         Bad("a parameter", at("/generate;a"), None, "there is nothing at this path; POST /generate makes an image", status=404, code="not_found"),
-        Bad("a version", at("/v1/generate"), None, "there is nothing at this path; POST /generate makes an image", status=404, code="not_found"),
+        Bad("a version", at("/v2/generate"), None, "there is nothing at this path; POST /generate makes an image", status=404, code="not_found"),
         Bad("a hidden file", at("/.env", "GET"), None, "there is nothing at this path; POST /generate makes an image", status=404, code="not_found"),
         Bad("a way out of the static files", at("/static_content/%2e%2e/%2e%2e/service.py", "GET"), None, "there is nothing at this path; POST /generate makes an image", status=404, code="not_found"),
         Bad("3,000 characters", at("/" + "a" * 3000), None, "there is nothing at this path; POST /generate makes an image", status=404, code="not_found"),
