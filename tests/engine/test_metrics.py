@@ -213,6 +213,7 @@ def test_an_error_has_a_series_for_each_code_that_an_answer_can_have(
         "invalid_prompt",
         "invalid_request",
         "lora_unavailable",
+        "upscaler_unavailable",
         "method_not_allowed",
         "not_found",
         "origin_not_allowed",

@@ -7,6 +7,7 @@ fields in `resolver.py`, for lack of room or time in `queue.py`.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -86,7 +87,7 @@ class Engine:
         self._library = LoraLibrary(AddonsByKey(self._catalogue), settings.lora_files_bytes)
         self.plan = plan
         self._offers = Offers(self._catalogue, pipeline.prompt_encoder, settings)
-        self._resolver = RequestResolver(pipeline, settings, plan.call_pixels)
+        self._resolver = RequestResolver(pipeline, settings, _measured_pixels(plan))
         self._intake = RequestIntake(
             self._resolver, self._offers, self._catalogue, self._library, settings
         )
@@ -305,6 +306,11 @@ class Engine:
         self._loop.close(timeout_s)
         self._drawers.close()
         self._intake.close()
+
+
+def _measured_pixels(plan: MemoryPlan) -> float:
+    """Return the pixels that one UNet call has memory for, where that was measured: on a GPU."""
+    return plan.call_pixels if plan.device.startswith("cuda") else math.inf
 
 
 def may_have_loras(catalogue: Catalogue, settings: Settings) -> bool:

@@ -73,7 +73,7 @@ class RequestResolver:
     Args:
         pipeline: the loaded model.
         settings: the source of the limits.
-        call_pixels: that a UNet call has memory for.
+        call_pixels: that a UNet call has memory for; infinite where that is not known.
     """
 
     def __init__(
