@@ -73,6 +73,16 @@ class ActiveJobs:
         for job in jobs:
             job.served = policy.served_at_first(job.view, begun)
 
+    def has_room_for_pass(self, job: Job) -> bool:
+        """Return whether a job may begin its next pass: as `admit`, one call has rows for it.
+
+        One job of a size can always begin.
+        """
+        following = job.spec.passes[job.pass_index + 1]
+        others = [one for one in self._jobs if one is not job and one.size == following.size]
+        taken = sum(one.rows for one in others)
+        return not taken or taken + following.rows <= self._row_limit(following.size)
+
     def begin_pass(self, job: Job) -> None:
         """Count a job that begins its next pass as one that begins now.
 
