@@ -283,16 +283,15 @@ class StepLoop:
         Returns:
             the seconds of enlarging.
         """
-        started, seconds, has_enlarged = 0.0, 0.0, False
+        seconds, has_enlarged = 0.0, False
         finished = self._active.finished()
         for job in finished:
             if job.is_in_last_pass:
                 self._finish(job)
         # Theirs is the room that these have left, before jobs that wait come to it.
         for job in (one for one in finished if not one.is_in_last_pass):
-            if not self._active.has_room_for_pass(job):
-                continue
-            if not (job.is_enlarged_by_pixels and has_enlarged):
+            has_turn = not (job.is_enlarged_by_pixels and has_enlarged)
+            if has_turn and self._active.has_room_for_pass(job):
                 has_enlarged = has_enlarged or job.is_enlarged_by_pixels
                 started = time.monotonic()
                 self._enlarge(job)

@@ -95,12 +95,12 @@ def _put(draft: Draft, pair: Pair, **fields: Any) -> None:
     draft.put(pair, hires=second.model_dump() | fields)
 
 
-def _put_scale(draft: Draft, pair: Pair) -> None:
-    scale = read_number(pair.value)
-    if scale is None:
-        draft.note(*pair, "It is no number; 2 is taken.")
+def _put_number(field: str, fallback: str, draft: Draft, pair: Pair) -> None:
+    number = read_number(pair.value)
+    if number is None:
+        draft.note(*pair, f"It is no number; {fallback} is taken.")
     else:
-        _put(draft, pair, scale=scale)
+        _put(draft, pair, **{field: number})
 
 
 def _put_size(draft: Draft, pair: Pair) -> None:
@@ -123,14 +123,6 @@ def _put_steps(draft: Draft, pair: Pair) -> None:
         _put(draft, pair, steps=steps or None)
 
 
-def _put_strength(draft: Draft, pair: Pair) -> None:
-    strength = read_number(pair.value)
-    if strength is None:
-        draft.note(*pair, "It is no number; the default is taken.")
-    else:
-        _put(draft, pair, strength=strength)
-
-
 def _put_upscaler(offered: Offered | None, draft: Draft, pair: Pair) -> None:
     """Put the upscaler: one that every server has, an imported one, or else Lanczos."""
     name = find_upscaler(pair.value) or pair.value
@@ -142,14 +134,6 @@ def _put_upscaler(offered: Offered | None, draft: Draft, pair: Pair) -> None:
             draft.note(*pair, f"This upscaler is not here; {_FALLBACK} is taken.{hint}")
         name = imported or _FALLBACK
     _put(draft, pair, upscaler=str(name))
-
-
-def _put_guidance(draft: Draft, pair: Pair) -> None:
-    scale = read_number(pair.value)
-    if scale is None:
-        draft.note(*pair, "It is no number; the first pass's is taken.")
-    else:
-        _put(draft, pair, guidance_scale=scale)
 
 
 def _put_sampler(draft: Draft, pair: Pair) -> None:
@@ -191,11 +175,11 @@ def _note(draft: Draft, pair: Pair) -> None:
 
 
 _PUT: Mapping[str, Callable[[Draft, Pair], None]] = {
-    "hires upscale": _put_scale,
+    "hires upscale": partial(_put_number, "scale", "2"),
     "hires resize": _put_size,
     "hires steps": _put_steps,
     "hires sampler": _put_sampler,
     "hires schedule type": _put_schedule_type,
-    "hires cfg scale": _put_guidance,
-    STRENGTH: _put_strength,
+    "hires cfg scale": partial(_put_number, "guidance_scale", "the first pass's"),
+    STRENGTH: partial(_put_number, "strength", "the default"),
 }
