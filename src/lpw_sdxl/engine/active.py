@@ -76,10 +76,11 @@ class ActiveJobs:
     def has_room_for_pass(self, job: Job) -> bool:
         """Return whether a job may begin its next pass: as `admit`, one call has rows for it.
 
-        One job of a size can always begin.
+        One job of a size can always begin: those that wait between their passes take no room.
         """
         following = job.spec.passes[job.pass_index + 1]
-        others = [one for one in self._jobs if one is not job and one.size == following.size]
+        waiting = self.finished()
+        others = [one for one in self._jobs if one.size == following.size and one not in waiting]
         taken = sum(one.rows for one in others)
         return not taken or taken + following.rows <= self._row_limit(following.size)
 
