@@ -176,3 +176,30 @@ def test_a_job_that_begins_is_measured_by_all_that_have_begun(active: ActiveJobs
     newcomer = make_job()
     active.begin([newcomer])
     assert newcomer.served == 63.0 + 2.0
+
+
+def between_passes(size: ImageSize) -> Job:
+    """A job whose first pass is done, and whose second has this size."""
+    job = encoded(is_done=True)
+    job.spec = replace(job.spec, passes=(job.current, make_job(size).current))
+    return job
+
+
+def test_a_next_pass_begins_as_one_call_has_rows_for_it() -> None:
+    active, large = ActiveJobs(MAX_ROWS, lambda _: 4, NO_MIXING), ImageSize(2000, 2000)
+    waiting, other = between_passes(large), encoded(size=large)
+    active.begin([waiting])
+    assert active.has_room_for_pass(waiting)
+    active.begin([other])
+    assert active.has_room_for_pass(waiting)  # two rows and two
+    active.begin([encoded(size=large)])
+    assert not active.has_room_for_pass(waiting)
+    active.remove(other)
+    assert active.has_room_for_pass(waiting)
+
+
+def test_jobs_between_passes_of_one_size_do_not_wait_for_each_other() -> None:
+    active = ActiveJobs(MAX_ROWS, lambda _: 2, NO_MIXING)
+    waiting = [between_passes(MEGAPIXEL) for _ in range(2)]
+    active.begin(waiting)
+    assert all(map(active.has_room_for_pass, waiting))
