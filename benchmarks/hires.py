@@ -22,7 +22,7 @@ from typing import Any
 
 from common import service_surroundings, write_result
 from load import own_process
-from picture_stream import LEAST_THROUGHPUT, MOST_P95, measure_stream
+from picture_stream import LEAST_THROUGHPUT, MOST_P95, add_stream_options, measure_stream
 from services import OtherWork, model_to_serve
 from workload import Stream
 
@@ -93,13 +93,8 @@ def measure_beside(model: Path, rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=64, help="of one round of one way")
+    add_stream_options(parser)
     parser.add_argument("--beside", type=int, default=7, help="rounds of the small text")
-    parser.add_argument("--size", type=int, default=128, help="pixels, both sides")
-    parser.add_argument("--model", type=Path, help="model directory; the demo model by default")
-    parser.add_argument("--threads", type=int, default=2, help="OMP_NUM_THREADS of the service")
-    parser.add_argument("--quick", action="store_true", help="a few minutes; no result is kept")
     options = parser.parse_args()
     rounds, images = (1, 16) if options.quick else (options.rounds, options.images)
     with model_to_serve(options.model) as model, own_process() as client:

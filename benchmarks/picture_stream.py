@@ -215,15 +215,19 @@ def are_met(stream: Mapping[str, object], solo: Mapping[str, object]) -> dict[st
     return bars
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_stream_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=64, help="of one round of one way")
-    parser.add_argument("--solo", type=int, default=7, help="rounds of one image alone")
     parser.add_argument("--size", type=int, default=128, help="pixels, both sides")
     parser.add_argument("--model", type=Path, help="model directory; the demo model by default")
     parser.add_argument("--threads", type=int, default=2, help="OMP_NUM_THREADS of the service")
     parser.add_argument("--quick", action="store_true", help="a few minutes; no result is kept")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_stream_options(parser)
+    parser.add_argument("--solo", type=int, default=7, help="rounds of one image alone")
     options = parser.parse_args()
     rounds, images = (1, 16) if options.quick else (options.rounds, options.images)
     with model_to_serve(options.model) as model, own_process() as client:

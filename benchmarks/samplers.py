@@ -91,7 +91,7 @@ def plan_of(
     rehearsal = rehearse(course)
     timesteps = rehearsal.timesteps(SDXL)
     noise = NoiseChoice(source, seed)
-    return KDiffusionPlan(course, rehearsal, timesteps, "epsilon", noise, size, STEPS)
+    return KDiffusionPlan(course, rehearsal, timesteps, "epsilon", noise, size)
 
 
 def seconds_a_call(plan: SolverPlan, prediction: torch.Tensor) -> float:

@@ -48,8 +48,7 @@ def plan_of(
     rehearsal = rehearse(course, choice.eta)
     timesteps = rehearsal.timesteps(SDXL, rounding)
     late = strength is not None
-    steps = course.steps_left
-    return KDiffusionPlan(course, rehearsal, timesteps, "epsilon", choice, SIZE, steps, late)
+    return KDiffusionPlan(course, rehearsal, timesteps, "epsilon", choice, SIZE, late)
 
 
 def predict_noise(solver: Solver) -> torch.Tensor:

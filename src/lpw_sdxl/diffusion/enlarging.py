@@ -1,4 +1,4 @@
-"""From the end of a first pass to the start of a second, larger one: latents or pixels enlarged."""
+"""Latents of a first pass enlarged for the start of a second, larger one."""
 
 from __future__ import annotations
 

@@ -56,7 +56,6 @@ class KDiffusionPlan:
         prediction_type: Diffusers' name of what the UNet predicts.
         noise: of the image.
         size: pixels.
-        steps: of denoising.
         enters_late: whether the course is that of a picture.
     """
 
@@ -66,7 +65,6 @@ class KDiffusionPlan:
     prediction_type: str
     noise: NoiseChoice
     size: ImageSize
-    steps: int
     enters_late: bool = False
 
     mask_reduction = MaskReduction.ROUNDED
@@ -80,6 +78,11 @@ class KDiffusionPlan:
     def calls(self) -> int:
         """Count the UNet calls."""
         return self.rehearsal.calls
+
+    @property
+    def steps(self) -> int:
+        """Count the steps of denoising."""
+        return self.course.steps_left
 
     def prompt_step(self, call: int) -> int:
         """Return the step of a call as A1111's loop counts them, where the first one has two calls.

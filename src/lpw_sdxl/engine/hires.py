@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+from lpw_sdxl.addon.named_upscalers import find_imported
+from lpw_sdxl.addon.registry import Addon, Registry
 from lpw_sdxl.errors import InvalidRequestError, RequestError
 from lpw_sdxl.lora.request import LoraUse
 from lpw_sdxl.sampler_names import schedule_type_of, scheduler_of, split_label
@@ -56,6 +58,22 @@ def request_of_second(request: GenerationRequest, second: SecondPass) -> Generat
     if second.guidance_scale is not None:
         own["guidance_scale"] = second.guidance_scale
     return request.model_copy(update=own)
+
+
+def find_second_upscaler(request: GenerationRequest, registry: Registry) -> Addon | None:
+    """Find the imported upscaler that a second pass names; None where it names none.
+
+    Args:
+        request: of the image.
+        registry: of what it may name.
+
+    Raises:
+        InvalidRequestError: there is none of this name.
+    """
+    second = request.hires
+    if second is None or second.built_in is not None:
+        return None
+    return find_imported(registry, second.upscaler, "hires.upscaler")
 
 
 def check_second_size(

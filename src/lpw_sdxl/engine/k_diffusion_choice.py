@@ -115,7 +115,6 @@ class KDiffusionChooser:
             self._prediction_type,
             noise,
             size,
-            plotted.course.steps_left,
             enters_late=back is not None,
         )
         return SamplingChoice(plan, sampler, schedule_type, variation_seed)

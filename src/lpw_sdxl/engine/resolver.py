@@ -13,8 +13,6 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from lpw_sdxl.addon.named_upscalers import find_imported
-from lpw_sdxl.addon.registry import Addon
 from lpw_sdxl.conditioning.explain import state_obstacle
 from lpw_sdxl.conditioning.explain_schedule import (
     InspectedPrompt,
@@ -29,6 +27,7 @@ from lpw_sdxl.engine.hires import (
     check_second_loras,
     check_second_memory,
     check_second_size,
+    find_second_upscaler,
     named_as_second,
     request_of_second,
 )
@@ -101,7 +100,7 @@ class RequestResolver:
             RequestError: a limit is broken, or a name is unknown; the error names the field.
         """
         check_limits(request, self.limits)
-        upscaler = _find_upscaler(request, offer)
+        upscaler = find_second_upscaler(request, offer.registry)
         size = self._choose_size(request)
         seed = secrets.randbits(DRAWN_SEED_BITS) if request.seed is None else request.seed
         sampling = self.sampling.choose(request, size, seed)
@@ -282,18 +281,6 @@ class RequestResolver:
                 " be right",
                 field="num_inference_steps",
             )
-
-
-def _find_upscaler(request: GenerationRequest, offer: Offer) -> Addon | None:
-    """Find the imported upscaler that a second pass names; None where it names none.
-
-    Raises:
-        InvalidRequestError: there is none of this name.
-    """
-    second = request.hires
-    if second is None or second.built_in is not None:
-        return None
-    return find_imported(offer.registry, second.upscaler, "hires.upscaler")
 
 
 def _guidance_of(request: GenerationRequest) -> Guidance:

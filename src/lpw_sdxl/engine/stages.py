@@ -16,34 +16,26 @@ from lpw_sdxl.conditioning.scheduled import ScheduledConditioning
 from lpw_sdxl.diffusion.decoder import Decoder, Pixels
 from lpw_sdxl.diffusion.denoiser import Denoiser
 from lpw_sdxl.diffusion.encoder import Encoder
-from lpw_sdxl.diffusion.enlarging import enlarge_latents
 from lpw_sdxl.diffusion.offloader import Offloader
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.preview import Preview
 from lpw_sdxl.diffusion.start_encoder import StartEncoder, StartPicture, UnfinishedStart
 from lpw_sdxl.diffusion.step import Denoising
+from lpw_sdxl.engine.enlarger import Enlarger
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.job_spec import PassSpec
 from lpw_sdxl.engine.memory import MemoryPlan
 from lpw_sdxl.engine.policy import Phase, share_calls
 from lpw_sdxl.engine.progress import ImageProgress, Listener, PreviewPicture, wants_none
-from lpw_sdxl.engine.upscalers import ReadUpscaler, UpscalerNetworks
 from lpw_sdxl.errors import GenerationError, InvalidRequestError
-from lpw_sdxl.imaging.resizing import enlarge_pixels
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.lora.sets import LoraSet
-from lpw_sdxl.second_pass import Upscaler
-from lpw_sdxl.upscaling.network import UpscalerNetwork
-from lpw_sdxl.upscaling.tiles import TiledPicture
-from lpw_sdxl.upscaling.tiling import Tiling, usual_tiling
 from lpw_sdxl.weights.component import Component
 
 logger = logging.getLogger(__name__)
 
 PHASES = {"prompt_encoder": Phase.ENCODE, "unet": Phase.STEP, "vae": Phase.PICTURE}
-
-MOST_ENLARGINGS = 3  # of one picture by the same upscaler
 
 RunAlone = Callable[[Job, Callable[[], None]], None]
 """Runs one job's part; its error fails that job only."""
@@ -77,7 +69,7 @@ class Stages:
             keeps_projections=plan.keeps_projections,
             graph_pixels=plan.graph_pixels,
         )
-        self._networks = UpscalerNetworks(pipeline.device)
+        self._enlarger = Enlarger(self._starts, self.offloader, self.decode, pipeline.device)
         self._preview: Preview | None = None  # until a listener wants one
 
     @property
@@ -159,68 +151,13 @@ class Stages:
             GenerationError: the first pass diverged.
         """
         if job.start is None:  # else its second pass could not begin before
-            start = self._start_second(job, in_tiles=in_tiles)
+            start = self._enlarger.make_start(job, in_tiles=in_tiles)
             if start is None:
                 return
             job.begin_next_pass(start)
         assert job.start is not None
         if job.start.is_encoded:
             self._begin_denoising(job)
-
-    def _start_second(self, job: Job, *, in_tiles: bool) -> UnfinishedStart | None:
-        """Make the start of a second pass; None while tiles of it are left to enlarge."""
-        assert job.denoising is not None
-        enlargement, second = job.spec.enlargement, job.spec.request.hires
-        assert enlargement is not None
-        assert second is not None
-        upscaler = second.built_in
-        if upscaler is not None and upscaler.is_latent:
-            latents = enlarge_latents(job.denoising.latents, enlargement, upscaler)
-            return self._starts.begin_latents(latents, enlargement.size)
-        if job.upscaler is None:
-            assert upscaler is not None
-            pixels = self.decode(job, in_tiles=in_tiles)
-            larger = enlarge_pixels(pixels, enlargement, upscaler)
-            return self._starts.begin_picture(StartPicture(larger))
-        tiled = self._enlarge_tile(job, job.upscaler, in_tiles=in_tiles)
-        if tiled is None:
-            return None
-        larger = enlarge_pixels(tiled, enlargement, Upscaler.LANCZOS)
-        return self._starts.begin_picture(StartPicture(larger))
-
-    def _enlarge_tile(self, job: Job, upscaler: ReadUpscaler, *, in_tiles: bool) -> Pixels | None:
-        """Enlarge the next tile of a job's first pass; return all once it is the last one.
-
-        Where the upscaler's scale is too small it works again on its result, as in A1111.
-        """
-        self.offloader.require("vae")  # its phase, and half of its turns are the UNet's
-        if job.enlarging is None:
-            pixels = self.decode(job, in_tiles=in_tiles)
-            job.enlarging = self._cut(self._networks.get(upscaler), pixels)
-            job.enlargings = 1
-        elif in_tiles:
-            job.enlarging = self._cut(job.enlarging.network, job.enlarging.pixels, is_small=True)
-        job.enlarging.advance()
-        if job.enlarging.done < job.enlarging.tiles:
-            return None
-        network, pixels = job.enlarging.network, job.enlarging.result
-        assert job.spec.enlargement is not None
-        covering = job.spec.enlargement.covering
-        is_small = any(have < need for have, need in zip(pixels.shape, covering, strict=False))
-        if is_small and network.design.scale > 1 and job.enlargings < MOST_ENLARGINGS:
-            job.enlarging = self._cut(network, pixels)
-            job.enlargings += 1
-            return None
-        return pixels
-
-    @staticmethod
-    def _cut(network: UpscalerNetwork, pixels: Pixels, *, is_small: bool = False) -> TiledPicture:
-        """Cut a picture into the usual tiles, or into smaller ones where memory is short."""
-        tiling = usual_tiling(network.design)
-        if is_small:
-            smaller = max(tiling.tile // 2, tiling.overlap * 3 // 2)
-            tiling = Tiling(min(tiling.tile, smaller), tiling.overlap)
-        return TiledPicture(network, pixels, tiling)
 
     def encode_picture(self, job: Job, *, in_tiles: bool = False) -> None:
         """Encode the next part of a job's picture, in tiles where memory is short.
@@ -271,7 +208,7 @@ class Stages:
     def release_memory(self) -> None:
         """Free what can be made again, for memory is short."""
         self._denoiser.release_graphs()
-        self._networks.clear()
+        self._enlarger.release_networks()
         self._reset(Adapters.forget)
 
     def _reset(self, reset: Callable[[Adapters], None]) -> None:

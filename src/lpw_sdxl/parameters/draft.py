@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.parameters.numbers import read_number
 from lpw_sdxl.parameters.written import Pair, WrittenParameters
 from lpw_sdxl.refusal import explain_refusal
 from lpw_sdxl.request_limits import RequestLimits, check_limits
@@ -76,6 +77,14 @@ class Draft:
             return False
         self.fields |= {name: getattr(request, name) for name in fields}
         return True
+
+    def put_number(self, pair: Pair, name: str, fallback: str) -> None:
+        """Accept a pair's number as a field, or note what is taken in its place."""
+        number = read_number(pair.value)
+        if number is None:
+            self.note(*pair, f"It is no number; {fallback} is taken.")
+        else:
+            self.put(pair, **{name: number})
 
     def note(self, name: str, value: str, reason: str) -> None:
         """Note something that is not honoured; beyond a bound, only how much more there is."""

@@ -156,13 +156,8 @@ def _put_eta(draft: Draft) -> None:
         return
     is_ddim = sampler is SamplerName.DDIM
     pair = draft.pair("eta ddim" if is_ddim else "eta") or (draft.pair("eta") if is_ddim else None)
-    if pair is None:
-        return
-    eta = read_number(pair.value)
-    if eta is None:
-        draft.note(*pair, "It is no number; the sampler's own share of noise is taken.")
-    else:
-        draft.put(pair, eta=eta)
+    if pair is not None:
+        draft.put_number(pair, "eta", "the sampler's own share of noise")
 
 
 def _put_seed_delta(draft: Draft) -> None:

@@ -23,7 +23,7 @@ from lpw_sdxl.parameters.known_keys import (
     find_group,
 )
 from lpw_sdxl.parameters.model_fields import note_model, note_resources
-from lpw_sdxl.parameters.numbers import read_interval, read_number, read_size, read_whole
+from lpw_sdxl.parameters.numbers import read_interval, read_size, read_whole
 from lpw_sdxl.parameters.offered import Offered
 from lpw_sdxl.parameters.picture_fields import note_picture, put_size
 from lpw_sdxl.parameters.program import Program, Writer, find_writer
@@ -117,13 +117,8 @@ def _put_steps(draft: Draft) -> None:
 def _put_guidance(draft: Draft) -> None:
     for key, name in (("cfg scale", "guidance_scale"), ("cfg rescale", "guidance_rescale")):
         pair = draft.pair(key)
-        if pair is None:
-            continue
-        number = read_number(pair.value)
-        if number is None:
-            draft.note(*pair, "It is no number; the default is taken.")
-        else:
-            draft.put(pair, **{name: number})
+        if pair is not None:
+            draft.put_number(pair, name, "the default")
     pair = draft.pair("cfg interval")
     if pair is None:
         return
