@@ -130,7 +130,10 @@ class GuardedService(Service):
         except (SettingsError, ModelError) as error:
             sys.exit(f"lpw-sdxl: {error}")
         served = ServedLimits.from_settings(
-            SETTINGS, manifest.native_size, is_on_cpu=device.type == "cpu"
+            SETTINGS,
+            manifest.native_size,
+            manifest.request_defaults,
+            is_on_cpu=device.type == "cpu",
         )
         door = ServedDoor(
             served,
@@ -270,7 +273,6 @@ class LpwSdxl:
         """Make one image; the answer is its file, with the seed in the header `x-seed`."""
         call = _call(ctx)
         request = take_request(ctx.request.scope, GenerationRequest).named(call.request_id)
-        media_type = MEDIA_TYPES[request.image_format]
         making = self.engine.generate(request, owner=call.owner, memory=call.memory)
         del request  # it holds its pictures' files
         try:
@@ -278,6 +280,7 @@ class LpwSdxl:
         except LpwSdxlError as error:
             return _error(ctx, error)
         content = await asyncio.to_thread(self.encode_file, image)
+        media_type = MEDIA_TYPES[image.record.request.image_format]
         return _passed_through(
             Response(content, media_type=media_type, headers={"x-seed": str(image.seed)})
         )

@@ -11,6 +11,18 @@ from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonS
 from lpw_sdxl.picture_text import decode_picture_text, refused
 
 PICTURE_FIELDS = ("image", "mask_image")
+NEEDED_PICTURES: Mapping[str, str] = {
+    "mask_image": "image",
+    "strength": "image",
+    "resize_mode": "image",
+    "invert_mask": "mask_image",
+    "mask_blur": "mask_image",
+    "masked_content": "mask_image",
+    "only_masked": "mask_image",
+    "only_masked_padding": "mask_image",
+    "paste_back": "mask_image",
+}
+"""The fields of a request that are about a picture, and the field of that picture."""
 
 
 def _read(value: object, info: ValidationInfo) -> bytes:

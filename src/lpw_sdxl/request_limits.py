@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lpw_sdxl.errors import InvalidRequestError
-from lpw_sdxl.picture_file import PICTURE_FIELDS
+from lpw_sdxl.model_defaults import NO_DEFAULTS, ModelDefaults
+from lpw_sdxl.picture_file import NEEDED_PICTURES, PICTURE_FIELDS
 from lpw_sdxl.picture_text import refused
-from lpw_sdxl.sampling_options import SamplerImplementation
+from lpw_sdxl.sampling_options import OF_K_DIFFUSION, SamplerImplementation
+from lpw_sdxl.schedule_types import ScheduleType
+from lpw_sdxl.scheduler_table import SCHEDULERS, SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.second_pass import SecondPass
 from lpw_sdxl.settings import Settings
 
 LARGEST_SIZE = ImageSize(2048, 2048)
 NATIVE_SIDES_ON_CPU = 8
-# The fields about a picture, by the field of that picture.
-_NEEDED: Mapping[str, str] = {
-    "mask_image": "image",
-    "strength": "image",
-    "resize_mode": "image",
-    "invert_mask": "mask_image",
-    "mask_blur": "mask_image",
-    "masked_content": "mask_image",
-    "only_masked": "mask_image",
-    "only_masked_padding": "mask_image",
-    "paste_back": "mask_image",
-}
-
-
-_OF_K_DIFFUSION = (
-    "eta",
-    "noise_source",
-    "timestep_rounding",
-    "eta_noise_seed_delta",
-    "variation_seed",
-    "variation_strength",
-)
 
 
 def default_largest_size(native_size: ImageSize, *, is_on_cpu: bool) -> ImageSize:
@@ -67,6 +47,7 @@ class RequestLimits:
         max_loras: different LoRAs of one request, the body's and the prompt's together; counted
             when their names are looked up, by `lora.request.collect`.
         max_image_bytes: of the file of a picture.
+        defaults: the served model's own, of what a request leaves out.
     """
 
     max_prompt_characters: int
@@ -75,16 +56,21 @@ class RequestLimits:
     max_batch_items: int
     max_loras: int
     max_image_bytes: int
+    defaults: ModelDefaults = NO_DEFAULTS
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, default_size: ImageSize = LARGEST_SIZE
+        cls,
+        settings: Settings,
+        default_size: ImageSize = LARGEST_SIZE,
+        defaults: ModelDefaults = NO_DEFAULTS,
     ) -> RequestLimits:
         """Take the limits that the settings name.
 
         Args:
             settings: of the service.
             default_size: where they name no largest size (`default_largest_size`).
+            defaults: of the served model.
         """
         return cls(
             max_prompt_characters=settings.max_prompt_characters,
@@ -96,20 +82,22 @@ class RequestLimits:
             max_batch_items=settings.max_batch_items,
             max_loras=settings.max_loras,
             max_image_bytes=settings.max_image_bytes,
+            defaults=defaults,
         )
 
 
 def check_limits(request: GenerationRequest, limits: RequestLimits) -> None:
-    """Check a valid request against the server's own limits.
+    """Check a valid request against the server's own limits, with the model's defaults.
 
     Raises:
         InvalidRequestError: a field is over its limit; the error names field, value and limit.
     """
+    request = limits.defaults.fill(request)
     check_prompt_lengths(request, limits)
     _check_number(request, "num_inference_steps", limits.max_steps)
     for field, limit in limits.max_size._asdict().items():
         _check_number(request, field, limit)
-    _check_sampling(request)
+    check_sampling(request)
     _check_second_pass(request, limits)
     _check_pictures(request, limits)
 
@@ -120,9 +108,39 @@ def check_inspection(request: InspectionRequest, limits: RequestLimits) -> None:
     Raises:
         InvalidRequestError: a field is over its limit; the error names field, value and limit.
     """
+    request = limits.defaults.fill(request)
     check_prompt_lengths(request, limits)
     if request.has_own_steps:
         _check_number(request, "num_inference_steps", limits.max_steps)
+
+
+def check_defaults(defaults: ModelDefaults) -> None:
+    """Check that a model's defaults fit each other.
+
+    Raises:
+        InvalidRequestError: a sampler does not take another of them, or one is of the other family;
+            the error names it.
+    """
+    request = defaults.fill(GenerationRequest(prompt=""))
+    check_sampling(request)
+    if request.sampler_implementation is SamplerImplementation.K_DIFFUSION:
+        return
+    if request.scheduler is None:
+        return
+    scheduler = SchedulerName(request.scheduler)
+    recipe, chosen = SCHEDULERS[scheduler], request.schedule_type
+    if chosen is not None and ScheduleType(chosen) not in recipe.schedules:
+        right = " or ".join(recipe.schedules) or "none"
+        raise InvalidRequestError(
+            f"schedule_type is {chosen}; with scheduler {scheduler}, {right} would be right",
+            field="schedule_type",
+        )
+    if request.num_inference_steps > recipe.max_steps:
+        raise InvalidRequestError(
+            f"num_inference_steps is {request.num_inference_steps}; scheduler {scheduler} takes at"
+            f" most {recipe.max_steps}",
+            field="num_inference_steps",
+        )
 
 
 def _check_number(request: GenerationRequest | InspectionRequest, field: str, limit: int) -> None:
@@ -134,13 +152,16 @@ def _check_number(request: GenerationRequest | InspectionRequest, field: str, li
         )
 
 
-def _check_sampling(request: GenerationRequest) -> None:
+def check_sampling(request: GenerationRequest) -> None:
     """Check that no field lacks the family of samplers that it is about, or its other half.
 
     A field with its default's value asks for nothing.
+
+    Raises:
+        InvalidRequestError: one does; the error names it and what would be right.
     """
     if request.sampler_implementation is SamplerImplementation.DIFFUSERS:
-        for field in _OF_K_DIFFUSION:
+        for field in OF_K_DIFFUSION:
             if getattr(request, field) != GenerationRequest.model_fields[field].default:
                 raise InvalidRequestError(
                     f"{field} is about the samplers of k-diffusion; with sampler_implementation"
@@ -183,7 +204,7 @@ def _check_pictures(request: GenerationRequest, limits: RequestLimits) -> None:
 
     A field with its default's value asks for nothing.
     """
-    for field, needed in _NEEDED.items():
+    for field, needed in NEEDED_PICTURES.items():
         default = GenerationRequest.model_fields[field].default
         if getattr(request, needed) is None and getattr(request, field) != default:
             raise InvalidRequestError(

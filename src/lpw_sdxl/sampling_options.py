@@ -43,6 +43,17 @@ class SamplerImplementation(StrEnum):
     K_DIFFUSION = "k_diffusion"
 
 
+OF_K_DIFFUSION = (
+    "eta",
+    "noise_source",
+    "timestep_rounding",
+    "eta_noise_seed_delta",
+    "variation_seed",
+    "variation_strength",
+)
+"""The fields of a request that are about k-diffusion's family alone."""
+
+
 class NoiseSource(StrEnum):
     """The generator whose numbers an image's noise is.
 

@@ -101,7 +101,6 @@ class BatchMaker:
         try:
             if isinstance(request, InvalidRequestError):
                 raise request
-            media_type = MEDIA_TYPES[request.image_format]
             making = self._engine.generate(
                 request.named(call.item_id(index)),
                 leaves_room=True,
@@ -116,7 +115,7 @@ class BatchMaker:
         except Exception:
             logger.exception("an item of a batch failed")
             return self._error(ErrorAnswer.from_status(500))
-        size = image.size
+        size, media_type = image.size, MEDIA_TYPES[image.record.request.image_format]
         return BatchImage("ok", image.seed, size.width, size.height, media_type, content.decode())
 
     def _error(self, answer: ErrorAnswer) -> BatchError:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lpw_sdxl.api.asgi import JsonObject
+from lpw_sdxl.model_defaults import NO_DEFAULTS, ModelDefaults
 from lpw_sdxl.parameters.request import most_characters
 from lpw_sdxl.picture_file import PICTURE_FIELDS
 from lpw_sdxl.request_limits import RequestLimits, default_largest_size
@@ -39,12 +40,24 @@ class ServedLimits:
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, native_size: ImageSize, *, is_on_cpu: bool = False
+        cls,
+        settings: Settings,
+        native_size: ImageSize,
+        defaults: ModelDefaults = NO_DEFAULTS,
+        *,
+        is_on_cpu: bool = False,
     ) -> ServedLimits:
-        """Read the limits from the settings."""
+        """Read the limits from the settings.
+
+        Args:
+            settings: of the service.
+            native_size: of the served model.
+            defaults: of the served model.
+            is_on_cpu: whether the model runs there.
+        """
         default_size = default_largest_size(native_size, is_on_cpu=is_on_cpu)
         return cls(
-            RequestLimits.from_settings(settings, default_size),
+            RequestLimits.from_settings(settings, default_size, defaults),
             native_size,
             settings.max_prompt_chunks,
             settings.max_body_bytes,
@@ -54,7 +67,8 @@ class ServedLimits:
 def example_request(served: ServedLimits) -> JsonObject:
     """Build a request that this server accepts."""
     most = served.request
-    steps = GenerationRequest.model_fields["num_inference_steps"].default
+    ours = GenerationRequest.model_fields["num_inference_steps"].default
+    steps = most.defaults.values.get("num_inference_steps", ours)
     example = {
         "prompt": "a lighthouse at dusk, (stormy sea:1.3)",
         "num_inference_steps": min(steps, most.max_steps),
@@ -77,6 +91,7 @@ def seed_header() -> JsonObject:
 def limit_request(schema: JsonObject, served: ServedLimits) -> None:
     """Put the limits of one image's request into its schema."""
     properties, most = schema["properties"], served.request
+    _state_defaults(properties, most.defaults)
     _bound_prompts(properties, served)
     steps = _bound_steps(properties, served)
     if steps["default"] > most.max_steps:
@@ -84,7 +99,7 @@ def limit_request(schema: JsonObject, served: ServedLimits) -> None:
     for field in ImageSize._fields:
         side, _ = properties[field]["anyOf"]
         side["maximum"] = min(side["maximum"], getattr(most.max_size, field))
-        native = getattr(served.native_size, field)
+        native = most.defaults.values.get(field, getattr(served.native_size, field))
         properties[field]["description"] = (
             f"Pixels, a multiple of 8; as many as `image` has, else {native} by default."
         )
@@ -101,6 +116,7 @@ def limit_request(schema: JsonObject, served: ServedLimits) -> None:
 def limit_inspection(schema: JsonObject, served: ServedLimits) -> None:
     """Put the limits of an inspection into its schema."""
     properties = schema["properties"]
+    _state_defaults(properties, served.request.defaults)
     _bound_prompts(properties, served)
     steps = _bound_steps(properties, served)
     steps["default"] = min(steps["default"], steps["maximum"])
@@ -128,10 +144,20 @@ def limit_batch(schema: JsonObject, served: ServedLimits) -> None:
     }
 
 
+def _state_defaults(properties: JsonObject, defaults: ModelDefaults) -> None:
+    """Put a model's own defaults in the place of ours."""
+    for field, value in defaults.as_json().items():
+        if field in properties:
+            properties[field]["default"] = value
+            known = properties[field].get("description", "")
+            properties[field]["description"] = f"{known} The default is the served model's own."
+
+
 def _required_sides(served: ServedLimits) -> list[str]:
-    """List the fields of the sides whose native length is over this server's limit."""
+    """List the fields of the sides whose default is over this server's limit."""
+    own = served.request.defaults.values
     pairs = zip(ImageSize._fields, served.native_size, served.request.max_size, strict=True)
-    return [field for field, native, most in pairs if native > most]
+    return [field for field, native, most in pairs if own.get(field, native) > most]
 
 
 def _require(schema: JsonObject, field: str, value: JsonObject) -> None:

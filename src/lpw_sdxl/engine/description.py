@@ -57,6 +57,10 @@ class ModelDescription(_Closed):
     vae: str
     ignored: dict[str, Count]
     inpainting: Annotated[bool, Field(description="Whether the UNet sees masks.")]
+    defaults: Annotated[
+        dict[str, Any],
+        Field(description="The model's own, of fields that a request leaves out."),
+    ]
     created: str
     importer_version: str
     source_autov2: AutoV2

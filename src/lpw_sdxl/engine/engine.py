@@ -44,6 +44,7 @@ from lpw_sdxl.engine.memory import MemoryPlan, choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics, LoopCounters
 from lpw_sdxl.engine.noise_drawers import NoiseDrawers
 from lpw_sdxl.engine.offer import Offers
+from lpw_sdxl.engine.own_defaults import check_own_defaults
 from lpw_sdxl.engine.parameters import answer_reading
 from lpw_sdxl.engine.picture_work import work_on_pictures
 from lpw_sdxl.engine.progress import Listener
@@ -88,6 +89,7 @@ class Engine:
         self.plan = plan
         self._offers = Offers(self._catalogue, pipeline.prompt_encoder, settings)
         self._resolver = RequestResolver(pipeline, settings, _measured_pixels(plan))
+        check_own_defaults(pipeline.manifest, self.limits, self._resolver.sampling)
         self._intake = RequestIntake(
             self._resolver, self._offers, self._catalogue, self._library, settings
         )

@@ -32,14 +32,15 @@ def answer_reading(
         RequestError: there is no text, or it is another program's.
     """
     offered = offered_by(manifest, offer.registry)
-    translation = read_parameters(request, offered, resolver.limits)
+    defaults = resolver.limits.defaults
+    translation = read_parameters(request, offered, resolver.limits).stated_beside(defaults)
     try:
         resolver.resolve(translation.request, offer)
     except AddonNotReadError:  # an image waits for it
         pass
     except RequestError as error:
         translation = translation.with_refusal(error)
-    return answer(translation)
+    return answer(translation, defaults)
 
 
 def offered_by(manifest: Manifest, registry: Registry) -> Offered:

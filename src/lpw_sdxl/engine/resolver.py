@@ -83,7 +83,9 @@ class RequestResolver:
         default_size = default_largest_size(
             pipeline.manifest.native_size, is_on_cpu=pipeline.device.type == "cpu"
         )
-        self.limits = RequestLimits.from_settings(settings, default_size)
+        self.limits = RequestLimits.from_settings(
+            settings, default_size, pipeline.manifest.request_defaults
+        )
         self.picture_limits = PictureLimits(max_bytes=settings.max_image_bytes)
         self._settings = settings
         self.sampling = SamplingChooser(pipeline.scheduler_config)
@@ -99,6 +101,7 @@ class RequestResolver:
         Raises:
             RequestError: a limit is broken, or a name is unknown; the error names the field.
         """
+        request = self.limits.defaults.fill(request)
         check_limits(request, self.limits)
         upscaler = find_second_upscaler(request, offer.registry)
         size = self._choose_size(request)
@@ -211,6 +214,7 @@ class RequestResolver:
         Raises:
             RequestError: a limit is broken, or the scheduler can't sample the model.
         """
+        request = self.limits.defaults.fill(request)
         check_inspection(request, self.limits)
         check_texts(request)
         style, reader = request.prompt_style, offer.reader

@@ -54,6 +54,7 @@ def build_parser(
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("tag", metavar="TAG", help="NAME:VERSION, or NAME for the newest")
+    _add_set_defaults(commands)
     command = commands.add_parser("inspect", help="show what a file is, from its header")
     command.add_argument("file", metavar="FILE", type=Path)
     return parser
@@ -82,7 +83,35 @@ def _add_checkpoint(commands: argparse._SubParsersAction[argparse.ArgumentParser
         action="store_true",
         help="leave out tensors that are under a network's own names and have no place in it",
     )
+    command.add_argument(
+        "--default",
+        metavar="FIELD=VALUE",
+        dest="defaults",
+        action="append",
+        default=[],
+        help="what a request that leaves FIELD out has, such as guidance_scale=2; may be repeated",
+    )
     _add_file_options(command)
+
+
+def _add_set_defaults(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "set-defaults", help="change what a model's requests have where they leave a field out"
+    )
+    command.add_argument("tag", metavar="TAG", help="NAME:VERSION, or NAME for the newest")
+    command.add_argument(
+        "assignments",
+        metavar="FIELD=VALUE",
+        nargs="*",
+        help="such as guidance_scale=2; without any, the defaults are shown",
+    )
+    command.add_argument(
+        "--remove",
+        metavar="FIELD",
+        action="append",
+        default=[],
+        help="a default to remove; may be repeated",
+    )
 
 
 def _add_addon(

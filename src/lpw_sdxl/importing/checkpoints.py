@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from lpw_sdxl.checkpoint.selection import Checkpoint, Selection, open_checkpoint
 from lpw_sdxl.errors import CheckpointError
 from lpw_sdxl.importing.console import Row
 from lpw_sdxl.importing.importer import EntryDraft, ImportOptions, ImportResult
+from lpw_sdxl.model_defaults import NO_DEFAULTS, ModelDefaults, write_assignment
+from lpw_sdxl.store.command import import_command
 from lpw_sdxl.store.manifest import DEMO_SOURCE, UNKNOWN, Manifest, read_manifest
 from lpw_sdxl.store.origin import AuthorNotes, Origin
 from lpw_sdxl.weights.dtypes import CheckpointDtype
@@ -38,11 +41,13 @@ class CheckpointImporter:
         options: those of every kind; the name is `sdxl` if none is given.
         selection: which tensors serve.
         dtype: that the weights are kept and run in.
+        defaults: of the model's requests.
     """
 
     options: ImportOptions = field(default_factory=ImportOptions)
     selection: Selection = field(default_factory=Selection)
     dtype: CheckpointDtype = CheckpointDtype.FLOAT16
+    defaults: ModelDefaults = NO_DEFAULTS
 
     @property
     def name(self) -> str:
@@ -119,6 +124,7 @@ class CheckpointImporter:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             importer_version=__version__,
             files={},
+            defaults=self.defaults.as_json(),
         )
 
     def _vae_label(self) -> str:
@@ -157,6 +163,12 @@ class CheckpointImporter:
                     f"{known.tag} is imported with {there}, and {asked} is asked for; --force "
                     "replaces it, and --name gives the new one another name."
                 )
+        if self.defaults and self.defaults.as_json() != known.defaults:
+            words = shlex.join(write_assignment(*one) for one in self.defaults.as_json().items())
+            command = import_command(f"set-defaults {known.tag} {words}")
+            raise CheckpointError(
+                f"{known.tag} is imported with other defaults; `{command}` changes them."
+            )
 
 
 def import_demo(path: Path, *, force: bool, progress: Progress) -> ImportResult:

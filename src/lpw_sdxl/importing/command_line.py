@@ -25,6 +25,7 @@ from lpw_sdxl.errors import AddonError, CheckpointError, LpwSdxlError
 from lpw_sdxl.importing import store_commands
 from lpw_sdxl.importing.arguments import parse_arguments
 from lpw_sdxl.importing.console import ImportConsole, silence_output
+from lpw_sdxl.importing.defaults import read_defaults, set_defaults, suggestion
 from lpw_sdxl.schedule_types import find_schedule_type
 from lpw_sdxl.settings import is_in_container
 from lpw_sdxl.store.command import SCRIPT, import_command, serve_command
@@ -113,7 +114,8 @@ def _checkpoint(arguments: argparse.Namespace) -> None:
     selection = Selection(
         arguments.ema, arguments.vae, prediction, schedule_type, arguments.ignore_unknown
     )
-    importer = CheckpointImporter(_options(arguments), selection, dtype)
+    defaults = read_defaults(arguments.defaults)
+    importer = CheckpointImporter(_options(arguments), selection, dtype, defaults)
     result = _import(importer, arguments, arguments.source)
     _print_model(result)
 
@@ -244,11 +246,14 @@ def _find_demo() -> Path:
 
 def _print_model(result: ImportResult) -> None:
     from lpw_sdxl.store.entries import find
+    from lpw_sdxl.store.manifest import read_manifest
 
     print(_outcome(result))
     name = result.tag.partition(":")[0]
     if (newest := find(name).tag) != result.tag:
         print(f"{name}:latest is {newest}, which was imported later.")
+    for line in suggestion(read_manifest(find(result.tag).path)):
+        print(line)
     print(f"Serve it with: {serve_command(result.tag)}")
     print(result.tag)
 
@@ -270,4 +275,5 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "remove": store_commands.remove,
     "verify": store_commands.verify,
     "inspect": store_commands.inspect,
+    "set-defaults": set_defaults,
 }

@@ -147,7 +147,9 @@ def _publish(
 ) -> None:
     """Fill a directory of the workshop, its manifest last, and move it into the store."""
     check_space([store_need(weight_bytes)])
-    metadata = manifest.describe() | {IDENTITY: stamp}
+    # BentoML's note of it never changes, as defaults may.
+    described = {key: value for key, value in manifest.describe().items() if key != "defaults"}
+    metadata = described | {IDENTITY: stamp}
     with full_disk_named(entries.store_directory(), entries.store_variable()):
         entry = publication.prepare_publication(manifest.tag, metadata, workshop)
         write_manifest(entry.directory, fill(entry.directory, manifest))

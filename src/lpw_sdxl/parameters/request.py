@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.json_bounds import JsonText
+from lpw_sdxl.model_defaults import NO_DEFAULTS, ModelDefaults
 from lpw_sdxl.parameters.draft import NotHonoured
 from lpw_sdxl.parameters.offered import Offered
 from lpw_sdxl.parameters.picture_reader import read_picture
@@ -97,9 +98,9 @@ def read_parameters(
     return to_request(read_text(text, field), offered, limits, field)
 
 
-def answer(translation: Translation) -> ParametersAnswer:
-    """Build the answer."""
-    return ParametersAnswer(translation.fields, [*translation.not_honoured])
+def answer(translation: Translation, defaults: ModelDefaults = NO_DEFAULTS) -> ParametersAnswer:
+    """Build the answer of a server whose model has defaults of its own."""
+    return ParametersAnswer(translation.fields_beside(defaults), [*translation.not_honoured])
 
 
 def _check_length(text: str, field: str, limits: RequestLimits) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lpw_sdxl.errors import InvalidRequestError, RequestError
+from lpw_sdxl.model_defaults import NO_DEFAULTS, ModelDefaults
 from lpw_sdxl.parameters.draft import Draft, NotHonoured
 from lpw_sdxl.parameters.hires import put_second_pass
 from lpw_sdxl.parameters.known_keys import (
@@ -36,6 +37,17 @@ from lpw_sdxl.schema import GenerationRequest
 
 MOST_STEPS = 999  # of the schema
 SDXL_CLIP_SKIP = 2  # in A1111's count: the layer that SDXL's is; 1 is read as the same there
+# Fields that every text is expected to say.
+_NO_SILENCE = frozenset(
+    {
+        "num_inference_steps",
+        "scheduler",
+        "guidance_scale",
+        "width",
+        "height",
+        "image_format",
+    }
+)
 _EXPECTED = ("steps", "sampler", "cfg scale", "seed", "size")
 
 
@@ -46,15 +58,35 @@ class Translation:
     Attributes:
         request: accepted by the schema and, if they were given, the server's limits.
         not_honoured: all that it leaves out of the text.
+        has_settings: whether the text has more than prompts.
     """
 
     request: GenerationRequest
     not_honoured: tuple[NotHonoured, ...] = ()
+    has_settings: bool = True
 
     @property
     def fields(self) -> dict[str, Any]:
         """Return the prompt and the fields that differ from their defaults, as JSON has them."""
         return self.request.model_dump(mode="json", exclude_defaults=True)
+
+    def fields_beside(self, defaults: ModelDefaults) -> dict[str, Any]:
+        """Return also those whose model's default is another than the text's value."""
+        own = defaults.values.keys() & self.request.model_fields_set
+        return self.fields | self.request.model_dump(mode="json", include=set(own))
+
+    def stated_beside(self, defaults: ModelDefaults) -> Translation:
+        """Return it with all said that the text says by its silence, where the model differs.
+
+        A text without `Clip skip` was drawn without; one without `Steps` says nothing of them.
+        """
+        if not self.has_settings:
+            return self
+        set_fields = self.request.model_fields_set
+        unsaid = _NO_SILENCE if "scheduler" in set_fields else _NO_SILENCE | {"schedule_type"}
+        silent = defaults.values.keys() - set_fields - unsaid
+        said = {name: getattr(self.request, name) for name in silent}
+        return replace(self, request=self.request.model_copy(update=said))
 
     def with_refusal(self, error: RequestError) -> Translation:
         """Return it with a reason for which this server would still refuse the request."""
@@ -80,6 +112,8 @@ def to_request(
     Raises:
         InvalidRequestError: a prompt is longer than the server accepts.
     """
+    if limits is not None:
+        limits = replace(limits, defaults=NO_DEFAULTS)  # a text's silence has a meaning of its own
     draft = Draft(written, limits)
     writer = find_writer(written)
     put_prompts(draft, writer, offered)
@@ -98,7 +132,8 @@ def to_request(
     _note_others(draft, second_pass)
     _note_missing(draft)
     _note_program(draft, writer)
-    return Translation(_validate(draft, field), tuple(draft.not_honoured))
+    request = _validate(draft, field)
+    return Translation(request, tuple(draft.not_honoured), has_settings=bool(written.pairs))
 
 
 def _put_steps(draft: Draft) -> None:

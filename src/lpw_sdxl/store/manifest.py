@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar, NoReturn, Self, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from lpw_sdxl.errors import LpwSdxlError, ModelError
+from lpw_sdxl.errors import InvalidRequestError, LpwSdxlError, ModelError
+from lpw_sdxl.model_defaults import ModelDefaults, write_assignment
 from lpw_sdxl.schedule_types import ScheduleType, usual_schedule_type
 from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.store.command import import_command
@@ -124,6 +126,7 @@ class Manifest(EntryManifest):
         vae: name and SHA-256 of the file that the VAE was taken from, or empty for the checkpoint.
         ignored: number of unused tensors by the reason that they are left out.
         inpainting: whether the UNet sees a mask and what is not masked.
+        defaults: of its requests, as JSON has them (`model_defaults`).
     """
 
     FORMAT_VERSION = 2
@@ -137,6 +140,7 @@ class Manifest(EntryManifest):
     vae: str
     ignored: Mapping[str, int]
     inpainting: bool = False  # earlier versions imported no others
+    defaults: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
     def unusable(cls, directory: Path, what: str, known: Self | None = None) -> ModelError:
@@ -167,6 +171,22 @@ class Manifest(EntryManifest):
         values.setdefault("schedule_type", usual)
 
     @property
+    def request_defaults(self) -> ModelDefaults:
+        """Return the model's own defaults of requests.
+
+        Raises:
+            ModelError: another version of this program wrote one that is none here.
+        """
+        try:
+            return ModelDefaults.read(self.defaults)
+        except InvalidRequestError as error:
+            command = f"set-defaults {self.tag} --remove {error.field}"
+            raise ModelError(
+                f"The model {self.tag} has a default that can't be used: {error.message};"
+                f" `{import_command(command)}` removes it."
+            ) from error
+
+    @property
     def ignores_unknown(self) -> bool:
         """Return whether tensors were left out that only `--ignore-unknown` leaves out."""
         return any(reason.startswith(UNKNOWN) for reason in self.ignored)
@@ -183,7 +203,10 @@ class Manifest(EntryManifest):
         schedule = f" --schedule-type {self.schedule_type}" if self.schedule_type != usual else ""
         unknown = " --ignore-unknown" if self.ignores_unknown else ""
         ema = " --ema" if self.ema else ""
-        return flags.get(self.dtype, "") + ema + vae + schedule + unknown
+        defaults = "".join(
+            f" --default {shlex.quote(write_assignment(*one))}" for one in self.defaults.items()
+        )
+        return flags.get(self.dtype, "") + ema + vae + schedule + unknown + defaults
 
 
 def write_manifest(directory: Path, manifest: EntryManifest) -> None:

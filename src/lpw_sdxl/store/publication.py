@@ -33,6 +33,7 @@ from lpw_sdxl.store.entries import (
 )
 from lpw_sdxl.store.exchange import ASIDE_SUFFIX, exchange
 from lpw_sdxl.store.kind import kind_of_store_name
+from lpw_sdxl.store.manifest import MANIFEST_FILE, EntryManifest, write_manifest
 from lpw_sdxl.store.volume import LATEST_FILE, VARIABLE
 
 _STAGING_PREFIX = "lpw-sdxl-import-"
@@ -146,6 +147,20 @@ def exclusive_import() -> Iterator[Path]:
             yield workshop
         finally:
             shutil.rmtree(workshop, ignore_errors=True)
+
+
+def rewrite_manifest(directory: Path, manifest: EntryManifest, workshop: Path) -> None:
+    """Put another manifest into an entry in one move.
+
+    Args:
+        directory: the entry's.
+        manifest: the new one; the entry's files stay as they are.
+        workshop: of `exclusive_import`. In the entry a half-written file would be a damage.
+    """
+    write_manifest(workshop, manifest)
+    written = workshop / MANIFEST_FILE
+    open_to_all(written)
+    written.replace(directory / MANIFEST_FILE)
 
 
 def _restore_replaced(leftover: Path) -> None:
