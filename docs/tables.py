@@ -18,6 +18,8 @@ from lpw_sdxl.engine.description import HardwareDescription
 from lpw_sdxl.engine.metrics import EngineMetrics
 from lpw_sdxl.engine.offload import OffloadRule
 from lpw_sdxl.errors import STATUS_ANSWERS, LpwSdxlError
+from lpw_sdxl.importing.known_families import FAMILIES, V_PREDICTION
+from lpw_sdxl.model_defaults import write_assignment
 from lpw_sdxl.prompt import Break, LoraTag, PromptStyle, Span, Steps, parse_schedule
 from lpw_sdxl.prompt.grammar import GRAMMARS
 from lpw_sdxl.sampler_table import SAMPLERS, SamplerNoise
@@ -205,6 +207,19 @@ def steps_table() -> str:
     return _table(("prompt", f"its text in each of {SHOWN_STEPS} steps"), rows)
 
 
+def families_table() -> str:
+    """Write the families that an import knows, and the settings that it suggests."""
+    rows = (
+        (
+            family.name,
+            ", ".join(_code(write_assignment(*one)) for one in family.defaults.items()),
+            family.source,
+        )
+        for family in (*FAMILIES, V_PREDICTION)
+    )
+    return _table(("family", "suggested", "by"), rows)
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
     "settings": settings_table,
     "metrics": metrics_table,
@@ -214,6 +229,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "errors": errors_table,
     "weights": weights_table,
     "steps": steps_table,
+    "families": families_table,
 }
 """Each table by the name that its comments have."""
 

@@ -116,7 +116,7 @@ def test_the_table_of_fields_has_the_requests_own_with_their_defaults() -> None:
 def test_the_import_tables_have_every_command_and_option() -> None:
     models = page("docs/models.md")
     commands = build_parser()._subparsers._group_actions[0].choices
-    assert set(first_cells(models, r"model_import\.py [a-z]+")) == {
+    assert set(first_cells(models, r"model_import\.py [a-z-]+")) == {
         f"model_import.py {name}" for name in commands
     }
     options = set(commands["checkpoint"]._option_string_actions) - {"-h", "--help"}
