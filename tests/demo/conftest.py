@@ -58,11 +58,12 @@ def demo_engine(demo_store: Store) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def look_at(demo_engine: Any) -> Looker:
-    """Draw pictures of prompts, a seed each, and say what they show."""
+    """Draw pictures of prompts, a seed each, and say what they show; None leaves a field out."""
     from lpw_sdxl.schema import GenerationRequest
 
     def draw(prompts: Sequence[str], fields: Mapping[str, object] | None = None) -> list[Seen]:
         shared = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE} | dict(fields or {})
+        shared = {name: value for name, value in shared.items() if value is not None}
         requests = [
             GenerationRequest.model_validate({"prompt": prompt, "seed": seed} | shared)
             for seed, prompt in enumerate(prompts)

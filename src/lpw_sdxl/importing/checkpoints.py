@@ -28,6 +28,8 @@ from lpw_sdxl.weights.progress import Progress
 from lpw_sdxl.weights.text import listed
 
 DEFAULT_NAME = "sdxl"
+DEMO_DEFAULTS = ModelDefaults.read({"guidance_scale": 2, "num_inference_steps": 20})
+"""With more guidance its colours leave the palette; demo/README.md has the figures."""
 _LISTED_AT_MOST = 100  # names of tensors in one row
 BASE_MODEL = AuthorNotes(base_model="SDXL 1.0")
 """What every checkpoint that is served descends from, where no later family is named."""
@@ -181,7 +183,9 @@ def import_demo(path: Path, *, force: bool, progress: Progress) -> ImportResult:
 
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; it comes with a clone of the repository.")
-    importer = CheckpointImporter(ImportOptions(force=force), dtype=CheckpointDtype.FLOAT32)
+    importer = CheckpointImporter(
+        ImportOptions(force=force), dtype=CheckpointDtype.FLOAT32, defaults=DEMO_DEFAULTS
+    )
     return import_entry(importer, importer.open(path), DEMO_SOURCE, AuthorNotes(), progress)
 
 
