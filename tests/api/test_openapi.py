@@ -15,10 +15,11 @@ from lpw_sdxl.api.endpoints import Endpoint
 from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.api.jobs import job_endpoints
 from lpw_sdxl.api.native import native_endpoints
-from lpw_sdxl.api.native_schemas import ServedLimits
+from lpw_sdxl.api.native_schemas import ServedLimits, example_request
 from lpw_sdxl.api.openapi import write_document
 from lpw_sdxl.api.operation import operation_endpoints, with_document
 from lpw_sdxl.errors import STATUS_ANSWERS
+from lpw_sdxl.model_defaults import ModelDefaults
 from lpw_sdxl.request_reading import parse_request
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 from lpw_sdxl.settings import Settings
@@ -128,6 +129,21 @@ def test_what_has_a_default_over_the_limit_must_be_told() -> None:
     assert "default" not in schema["properties"]["num_inference_steps"]
     assert schema["properties"]["height"]["type"] == "integer"
     assert request_schema(limits())["required"] == ["prompt"]
+
+
+def test_a_models_own_defaults_are_those_of_the_document() -> None:
+    own = {"num_inference_steps": 6, "scheduler": "Euler a", "width": 512, "negative_prompt": "bad"}
+    served = ServedLimits.from_settings(
+        Settings(max_height=512), ImageSize(1024, 1024), ModelDefaults.read(own | {"height": 512})
+    )
+    written = document(served)
+    schema = written["components"]["schemas"]["GenerationRequest"]
+    assert {name: schema["properties"][name]["default"] for name in own} == own
+    assert schema["properties"]["width"]["description"].endswith("512 by default.")
+    assert schema["required"] == ["prompt"]
+    inspection = written["components"]["schemas"]["InspectionRequest"]["properties"]
+    assert inspection["num_inference_steps"]["default"] == 6
+    assert example_request(served)["num_inference_steps"] == 6
 
 
 @pytest.mark.parametrize("settings", [{}, {"max_steps": 2, "max_width": 100, "max_height": 64}])
