@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -145,7 +146,7 @@ def run_imports(block: Block, home: Path, folder: Path) -> list[str]:
             continue
         assert command.startswith(IMPORT), command
         with contextlib.chdir(folder):
-            finished = run_here(home, *command.removeprefix(IMPORT).split())
+            finished = run_here(home, *shlex.split(command.removeprefix(IMPORT)))
         assert finished.status == 0, finished.sentence
         outputs.append(finished.output)
     return outputs
