@@ -13,7 +13,7 @@ from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.scheduler_table import SCHEDULERS, SchedulerName
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.second_pass import SecondPass
-from lpw_sdxl.settings import Settings
+from lpw_sdxl.settings import DEFAULT_UPSCALED_PIXELS, Settings
 
 LARGEST_SIZE = ImageSize(2048, 2048)
 NATIVE_SIDES_ON_CPU = 8
@@ -48,6 +48,7 @@ class RequestLimits:
             when their names are looked up, by `lora.request.collect`.
         max_image_bytes: of the file of a picture.
         defaults: the served model's own, of what a request leaves out.
+        max_upscaled_pixels: of a picture that is enlarged.
     """
 
     max_prompt_characters: int
@@ -57,6 +58,7 @@ class RequestLimits:
     max_loras: int
     max_image_bytes: int
     defaults: ModelDefaults = NO_DEFAULTS
+    max_upscaled_pixels: int = DEFAULT_UPSCALED_PIXELS
 
     @classmethod
     def from_settings(
@@ -83,6 +85,7 @@ class RequestLimits:
             max_loras=settings.max_loras,
             max_image_bytes=settings.max_image_bytes,
             defaults=defaults,
+            max_upscaled_pixels=settings.max_upscaled_pixels,
         )
 
 

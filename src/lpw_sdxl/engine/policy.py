@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from lpw_sdxl.engine.cost import step_cost
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
@@ -21,19 +20,10 @@ from lpw_sdxl.schema import ImageSize
 ACTIVE_CALLS = 4  # all jobs under way have at most the rows of so many calls: bounds memory
 TURN_CHUNKS = 64  # prompt chunks encoded between two steps, at most: about the work of one UNet row
 LONG_PROMPT_CHUNKS = 16  # 600 tokens in each of both prompts; longer ones give way to others
-MIN_PHASE_TRANSFERS = 10  # a phase with work lasts at least so many times its component's transfer
 CALLS_WITH_LORAS = 2  # jobs of one size have the rows of so many calls where their LoRAs differ
 MAX_CALLS_PASSED_OVER = 4  # in a row, without the least served job, if its LoRAs have to be made
 
 RowLimit = Callable[[ImageSize], int]  # the most rows of one UNet call, by the images' size
-
-
-class Phase(StrEnum):
-    """A kind of work on the device; each needs one component of the model."""
-
-    ENCODE = "encode"
-    STEP = "step"
-    PICTURE = "picture"  # the VAE's: pictures are encoded, images decoded
 
 
 class StepKey(NamedTuple):
@@ -62,6 +52,19 @@ class JobView:
     chunks: int = 2
     loras: LoraSet = NO_LORAS
     later_key: StepKey | None = None
+
+    @property
+    def call_cost(self) -> float:
+        """Return the cost of its UNet call, megapixels of rows."""
+        return step_cost(self.key.size, self.rows)
+
+
+class Served(Protocol):
+    """A job, or its view."""
+
+    @property
+    def served(self) -> float:
+        """Return the device time that it has had."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,7 @@ def _sort_by_set(active: Sequence[JobView], by_service: Sequence[int]) -> list[i
     Fewer sets in a call divide fewer layers. The other jobs follow as they were.
     """
     first = active[by_service[0]]
-    level = first.served + step_cost(first.key.size, first.rows) / 2
+    level = first.served + first.call_cost / 2
     order: dict[LoraSet, int] = {}
     for index in by_service:
         order.setdefault(active[index].loras, len(order))
@@ -232,7 +235,7 @@ def least_served(active: Sequence[JobView]) -> int:
 def _choose_first(by_service: Sequence[JobView], at_hand: Collection[LoraSet]) -> int:
     """Choose the job that leads a call: an index into the jobs sorted by service."""
     least = by_service[0]
-    patience = MAX_CALLS_PASSED_OVER * step_cost(least.key.size, least.rows)
+    patience = MAX_CALLS_PASSED_OVER * least.call_cost
     for index, job in enumerate(by_service):
         if job.served > least.served + patience:
             break
@@ -241,14 +244,17 @@ def _choose_first(by_service: Sequence[JobView], at_hand: Collection[LoraSet]) -
     return 0
 
 
-def served_at_first(job: JobView, active: Sequence[JobView]) -> float:
+def served_at_first(cost: float, active: Iterable[Served]) -> float:
     """Compute `served` for a job that begins: one call of its own more than the least served job.
 
     If it were equal to the least served job, it would be stepped before all others, and so would
     every job that begins later: an endless stream of jobs of one step would starve the others.
+
+    Args:
+        cost: of its first call.
+        active: the other jobs.
     """
-    least = min((one.served for one in active), default=0.0)
-    return least + step_cost(job.key.size, job.rows)
+    return min((one.served for one in active), default=0.0) + cost
 
 
 def served_after(group: Sequence[JobView]) -> list[float]:
@@ -258,7 +264,7 @@ def served_after(group: Sequence[JobView]) -> list[float]:
     that one had. More would make it wait later for jobs that it did not delay.
     """
     least = min(job.served for job in group)
-    return [max(job.served, least + step_cost(job.key.size, job.rows)) for job in group]
+    return [max(job.served, least + job.call_cost) for job in group]
 
 
 def share_calls(rows: int, max_rows: int) -> list[range]:
@@ -272,26 +278,3 @@ def share_calls(rows: int, max_rows: int) -> list[range]:
         the indexes of the rows of each call; every row is in one call.
     """
     return [range(start, min(start + max_rows, rows)) for start in range(0, rows, max_rows)]
-
-
-def choose_phase(
-    work: frozenset[Phase], current: Phase, seconds_here: float, transfer_s: float
-) -> Phase:
-    """Choose what to do next where only one component of the model fits on the device.
-
-    Args:
-        work: the phases that have something to do.
-        current: the phase whose component is on the device.
-        seconds_here: since that component came to the device.
-        transfer_s: that the last change of components took, seconds.
-
-    Returns:
-        the current phase if no other has work, or if it has work and has not yet lasted
-        MIN_PHASE_TRANSFERS transfers; else the next phase with work, in an image's order.
-    """
-    others = work - {current}
-    if not others or (current in work and seconds_here < MIN_PHASE_TRANSFERS * transfer_s):
-        return current
-    order = list(Phase)
-    after = order[order.index(current) + 1 :] + order[: order.index(current)]
-    return next(phase for phase in after if phase in work)
