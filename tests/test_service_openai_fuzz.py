@@ -51,14 +51,14 @@ def server(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 @pytest.mark.timeout(7200)
 def test_ten_thousand_requests_get_documented_answers(server: Server, tmp_path: Path) -> None:
-    options = ("--include-path-regex", "^/v1/", "--max-examples", "5200")
+    options = ("--include-path-regex", "^/v1/", "--max-examples", "2500")
     report = fuzz(server, tmp_path, *options, timeout_s=7100)
     statuses = answered(server)
     count = report["test_cases"]["generated"]
     logger.info("%d cases in %.0f s; %s", count, report["running_time"], statuses)
     assert count >= CASES
     assert set(statuses) <= STATUSES
-    assert statuses["200"] > CASES / 10
+    assert statuses["200"] > CASES / 10  # lists of models; see below for what draws
     assert "Traceback" not in server.log
 
 

@@ -6,12 +6,14 @@ Written from what is known of the clients: their fields, spellings and habits.
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
 
-from lpw_sdxl.doors.openai.fields import PICTURES, read_fields
+from lpw_sdxl.doors.openai.fields import PICTURES, read_fields, without_empty
 from lpw_sdxl.doors.openai.multipart import PartBounds
+from lpw_sdxl.doors.openai.spellings import KNOWN
 from lpw_sdxl.doors.openai.translation import translate
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.request_limits import RequestLimits
@@ -197,3 +199,51 @@ def test_a_refusal_names_what_the_user_wrote(
         translate(fields, LIMITS, NATIVE)
     assert refused.value.field == field
     assert message in refused.value.message
+
+
+ODD = (
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1,
+        2,
+        3.5,
+        1e308,
+        10**30,
+        "",
+        " ",
+        "1",
+        "-1",
+        "1e999",
+        "NaN",
+        "true",
+    ),
+    *("auto", "16:9", "0:0", "1024x1024", "9" * 400, "\x00", "\ud800", "url", "[1", "[", "{", "[]"),
+    *("euler_a", "karras", "png", "low", [], [[]], [None], {}, {"": 1}, {"name": 1}, [1, 2]),
+    *({"type": 7}, {"width": [], "height": {}}, PNG, [PNG], {"image_url": {"url": PNG}}),
+    *(
+        {"seed": {"sample_params": {"guidance": []}}},
+        SDC,
+        "<sd_cpp_extra_args></sd_cpp_extra_args>",
+    ),
+)
+
+
+def test_any_values_of_known_fields_are_an_order_or_a_refusal() -> None:
+    chance = random.Random(20261201)
+    drawn = 0
+    for _ in range(3000):
+        names = chance.sample(sorted({*KNOWN, "extra_body", "resolution"}), chance.randrange(1, 5))
+        fields = {"prompt": "a"} | {name: chance.choice(ODD) for name in names}
+        is_edit = chance.random() < 0.5
+        fields = fields if not is_edit or "image" in names else fields | {"image": PNG}
+        try:
+            order = translate(without_empty(fields), LIMITS, NATIVE, is_edit=is_edit)
+        except InvalidRequestError:
+            continue
+        drawn += 1
+        assert 1 <= len(order.requests) <= 10
+    assert drawn > 250
