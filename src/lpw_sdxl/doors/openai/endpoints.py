@@ -9,28 +9,26 @@ from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, Field, create_model
-from starlette.requests import Request
-from starlette.responses import Response
 
 from lpw_sdxl.api.asgi import JSON, JsonObject
+from lpw_sdxl.api.body_memory import PARSED_BYTES
 from lpw_sdxl.api.endpoints import (
     EVENTS,
     MULTIPART,
     READING_METHODS,
-    TEXT,
     Answer,
-    Backend,
     Body,
-    Call,
     Endpoint,
     HeadCheck,
     Payload,
 )
+from lpw_sdxl.api.native import PICTURE_BYTES
+from lpw_sdxl.api.native_schemas import ServedLimits
 from lpw_sdxl.doors.door import ServedDoor
 from lpw_sdxl.doors.openai.answers import ImagesAnswer
 from lpw_sdxl.doors.openai.errors import OPENAI
 from lpw_sdxl.doors.openai.events import StreamData
-from lpw_sdxl.doors.openai.fields import read_fields
+from lpw_sdxl.doors.openai.fields import PICTURES, read_fields
 from lpw_sdxl.doors.openai.images import LINKS_PATH, ImageDoor
 from lpw_sdxl.doors.openai.models import ModelAnswer, ModelList, ServedModel
 from lpw_sdxl.doors.openai.multipart import PartBounds
@@ -38,8 +36,7 @@ from lpw_sdxl.doors.openai.spellings import OPENAI_FIELDS, PASSED_ON, SPELLINGS
 from lpw_sdxl.doors.openai.translation import ImageOrder, translate
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.imaging.picture import PictureLimits
-from lpw_sdxl.request_limits import RequestLimits
-from lpw_sdxl.request_reading import largest_request_bytes
+from lpw_sdxl.request_reading import largest_picture_bytes, largest_request_bytes
 
 PREFIX = "/v1"
 TAG = "openai"
@@ -96,27 +93,17 @@ def _image_rows(door: ImageDoor, served: ServedDoor) -> Iterator[Endpoint]:
             ),
             tag=TAG,
             body=Body(
-                partial(_parse, limits=limits, is_edit=is_edit),
+                partial(_parse, served=served.limits, is_edit=is_edit),
                 limit,
                 _EditFields if is_edit else _GenerationFields,
                 _example(is_edit=is_edit),
                 media_types=(JSON, MULTIPART),
                 head_check=HeadCheck.TOLERANT,
+                parsed_bytes=PICTURE_BYTES if is_edit else PARSED_BYTES,
             ),
             handler=door.answer,
             dialect=OPENAI,
             statuses=_FAILURES,
-        )
-        yield Endpoint(
-            ("OPTIONS",),
-            PREFIX + path,
-            "Whether the path is there.",
-            Answer("It is.", (TEXT,)),
-            tag=TAG,
-            handler=_answer_options,
-            dialect=OPENAI,
-            needs_token=False,
-            is_documented=False,
         )
     yield Endpoint(
         READING_METHODS,
@@ -128,6 +115,7 @@ def _image_rows(door: ImageDoor, served: ServedDoor) -> Iterator[Endpoint]:
         dialect=OPENAI,
         statuses=frozenset({404, 500}),
         needs_token=False,  # its name is the secret: clients fetch it without a token
+        takes_links=True,  # and show it in pages of their own
     )
 
 
@@ -159,16 +147,16 @@ def _model_rows(served: ServedDoor) -> Iterator[Endpoint]:
     )
 
 
-async def _answer_options(_call: Call, _request: Request, _backend: Backend) -> Response:
-    return Response(status_code=200, media_type=TEXT, headers={"allow": "POST, OPTIONS"})
-
-
-def _parse(payload: Payload, *, limits: RequestLimits, is_edit: bool) -> ImageOrder:
+def _parse(payload: Payload, *, served: ServedLimits, is_edit: bool) -> ImageOrder:
+    limits = served.request
     bounds = PartBounds(
-        text=largest_request_bytes(limits.max_prompt_characters), file=limits.max_image_bytes
+        text=largest_request_bytes(limits.max_prompt_characters),
+        file=limits.max_image_bytes,
+        encoded=largest_picture_bytes(limits),
+        pictures=PICTURES,
     )
     fields = read_fields(payload.content, payload.content_type, bounds)
-    return translate(fields, limits, is_edit=is_edit)
+    return translate(fields, limits, served.native_size, is_edit=is_edit)
 
 
 def _document(name: str, *required: str) -> type[BaseModel]:
