@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 
 from lpw_sdxl.api.dialect import ErrorDialect
 from lpw_sdxl.api.endpoints import Endpoint
+from lpw_sdxl.doors.a1111.endpoints import PREFIXES, a1111_endpoints
+from lpw_sdxl.doors.a1111.errors import A1111
 from lpw_sdxl.doors.door import Door, ServedDoor
 from lpw_sdxl.doors.names import DoorName
 from lpw_sdxl.doors.openai.endpoints import PREFIX, openai_endpoints
@@ -13,6 +15,7 @@ from lpw_sdxl.doors.openai.errors import OPENAI
 
 DOORS: Mapping[DoorName, Door] = {
     DoorName.OPENAI: Door(openai_endpoints, (f"{PREFIX}/", "/images/"), OPENAI),
+    DoorName.A1111: Door(a1111_endpoints, PREFIXES, A1111),
 }
 
 
