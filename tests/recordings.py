@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent / "doors" / "recorded"
+FOLDER = Path(__file__).parent / "doors" / "recorded"  # of OpenAI's door
+A1111 = FOLDER / "a1111"
 BOUNDARY = "a-boundary-of-this-test"
 
 
@@ -40,12 +41,12 @@ class Recording:
         return json.dumps(self.body).encode()
 
 
-def recordings() -> list[Recording]:
-    return [read(path.stem) for path in sorted(FOLDER.glob("*.json"))]
+def recordings(folder: Path = FOLDER) -> list[Recording]:
+    return [read(path.stem, folder) for path in sorted(folder.glob("*.json"))]
 
 
-def read(name: str) -> Recording:
-    held = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+def read(name: str, folder: Path = FOLDER) -> Recording:
+    held = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     content_type = held["headers"].get("content-type", "")
     if content_type.startswith("multipart/"):
         content_type = f"multipart/form-data; boundary={BOUNDARY}"

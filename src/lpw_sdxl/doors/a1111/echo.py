@@ -11,7 +11,7 @@ from lpw_sdxl.doors.a1111.loose_fields import LooseFields
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.schema import ImageSize
 
-NEAR = 0.8  # of two names, 0 to 1
+NEAR = 0.7  # of two names, 0 to 1; `scheduler_name` is as near to `scheduler`
 SHOWN_NAMES, SHOWN_CHARACTERS = 10, 64
 
 

@@ -69,7 +69,10 @@ def read_sampling(fields: LooseFields, base: Mapping[str, Any], prefix: str = ""
 
 
 def read_noise(
-    fields: LooseFields, settings: LooseFields, samplers: Sequence[SamplerName]
+    fields: LooseFields,
+    settings: LooseFields,
+    native: Mapping[str, Any],
+    samplers: Sequence[SamplerName],
 ) -> dict[str, Any]:
     """Read the share of ancestral noise, and refuse what would change the noise otherwise.
 
@@ -78,28 +81,35 @@ def read_noise(
     Args:
         fields: of the request.
         settings: A1111's options, which count where the request has none.
+        native: fields of our request, which count after both.
         samplers: of the passes; none where the first is one of Diffusers' schedulers.
 
     Raises:
         InvalidRequestError: a factor is not done here, for a sampler.
     """
-    shares = [_eta_of(fields, settings, sampler) for sampler in samplers]
+    if not samplers:
+        return {}
+    shares = [_eta_of(fields, settings, native, sampler) for sampler in samplers]
     for sampler, eta in zip(samplers, shares, strict=True):
         _check_factors(fields, settings, sampler, eta)
-    if len(samplers) > 1 and shares[0] is None and shares[1] not in (
-        None, SAMPLERS[samplers[1]].eta
-    ):  # fmt: skip
-        raise fields.refuse("eta", f"is not done here for {samplers[1]} in a second pass alone")
-    return {"eta": shares[0]} if shares and shares[0] is not None else {}
+    if SAMPLERS[samplers[0]].eta is None and shares[-1] is not None:
+        raise fields.refuse("eta", f"is not done here for {samplers[-1]} in a second pass alone")
+    return {"eta": shares[0]}
 
 
-def _eta_of(fields: LooseFields, settings: LooseFields, sampler: SamplerName) -> float | None:
+def _eta_of(
+    fields: LooseFields, settings: LooseFields, native: Mapping[str, Any], sampler: SamplerName
+) -> float | None:
     """Read the share of ancestral noise for a sampler; None for its own."""
-    if SAMPLERS[sampler].eta is None:
+    own = SAMPLERS[sampler].eta
+    if own is None:
         return None
     eta = fields.number("eta")
-    option = "eta_ddim" if sampler is SamplerName.DDIM else "eta_ancestral"
-    return settings.number(option) if eta is None else eta
+    if eta is None:
+        eta = settings.number("eta_ddim" if sampler is SamplerName.DDIM else "eta_ancestral")
+    if eta is None:
+        eta = native.get("eta")
+    return None if eta == own else eta
 
 
 def _check_factors(

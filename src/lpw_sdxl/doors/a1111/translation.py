@@ -64,7 +64,7 @@ def translate(fields: LooseFields, server: ServedHere, *, is_picture: bool) -> I
     else:
         native |= read_size(fields)
         native |= read_hires(fields, server.model, native, size)
-    native |= read_noise(fields, settings.fields, _samplers_of(native))
+    native |= read_noise(fields, settings.fields, native, _samplers_of(native))
     clip_skip = settings.clip_skip
     clip_skip = fields.whole("clip_skip") if clip_skip is None else clip_skip
     if clip_skip is not None:
