@@ -13,7 +13,7 @@ COMMON: Mapping[str, Any] = {
     "styles": [],
     "seed": -1,
     "subseed": -1,
-    "subseed_strength": 0,
+    "subseed_strength": 0.0,
     "seed_resize_from_h": -1,
     "seed_resize_from_w": -1,
     "sampler_name": None,

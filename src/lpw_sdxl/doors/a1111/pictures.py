@@ -89,16 +89,16 @@ def _read_mask(fields: LooseFields) -> dict[str, Any]:
     }
 
 
-def _read_blur(fields: LooseFields) -> float:
+def _read_blur(fields: LooseFields) -> int:
     """Read a blur that is the same in both directions.
 
     Raises:
         InvalidRequestError: it is not.
     """
-    both = fields.number("mask_blur")
+    both = fields.whole("mask_blur")
     if both is not None:
         return both
-    across, down = (fields.number(f"mask_blur_{axis}") for axis in ("x", "y"))
+    across, down = (fields.whole(f"mask_blur_{axis}") for axis in ("x", "y"))
     across = DEFAULT_BLUR if across is None else across
     if across != (DEFAULT_BLUR if down is None else down):
         raise fields.refuse("mask_blur_y", "is another than mask_blur_x; the same is right")
