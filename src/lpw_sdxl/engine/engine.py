@@ -167,6 +167,11 @@ class Engine:
         return self.pipeline.manifest.native_size
 
     @property
+    def registry(self) -> Registry:
+        """Return the add-ons that requests may name now."""
+        return self._offers.current.registry
+
+    @property
     def limits(self) -> RequestLimits:
         """Return the limits of a request's own fields."""
         return self._resolver.limits
@@ -278,7 +283,7 @@ class Engine:
     def describe(self) -> EngineDescription:
         """Describe what is served and what has been done."""
         manifest, encoder = self.pipeline.manifest, self.pipeline.prompt_encoder
-        registry = self._offers.current.registry
+        registry = self.registry
         return EngineDescription(
             model_tag=manifest.tag,
             version=__version__,

@@ -76,6 +76,11 @@ class JobStatus:
         """Return whether it waits or runs."""
         return self.state in (JobState.QUEUED, JobState.RUNNING)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Return whether it has not begun."""
+        return self.state is JobState.QUEUED
+
 
 def new_request_id() -> str:
     """Make an id for a request that has none."""
