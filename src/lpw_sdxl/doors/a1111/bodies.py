@@ -1,4 +1,4 @@
-"""A body to a JSON object, as loosely as A1111's clients write: any content type, and nothing for {}.
+"""A body to a JSON object, as loosely as A1111's clients write it: of any type, and empty for {}.
 
 Files of pictures are cut out of the text before it is parsed: a parser would hold the interpreter
 for as long as it copies them.
@@ -85,7 +85,9 @@ def read_objects(
         raise InvalidRequestError(
             f"{name} has {len(elements)} items; at most {most} are accepted here", field=name
         )
-    objects, rest, end = [], [], 0
+    objects: list[dict[str, Any]] = []
+    rest: list[JsonText] = []
+    end = 0
     for element in elements:
         if element.refusal is not None:
             raise element.refusal
