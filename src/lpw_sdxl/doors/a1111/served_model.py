@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from lpw_sdxl.request_limits import RequestLimits
+from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.store.kind import slug
 
 SHORT_DIGITS = 10  # of a file's SHA-256, in titles and texts
@@ -63,6 +65,21 @@ class ServedModel:
     def _has_hash(self, digits: str) -> bool:
         """Return whether it has a hash; those of 8 digits, of older versions, are of a part."""
         return self.sha256.startswith(digits.lower())
+
+
+@dataclass(frozen=True)
+class ServedHere:
+    """The server whose requests are read.
+
+    Attributes:
+        limits: on requests.
+        native_size: of the model, the size of a request that names none.
+        model: that is served.
+    """
+
+    limits: RequestLimits
+    native_size: ImageSize
+    model: ServedModel
 
 
 def _stem(name: str) -> str:

@@ -10,12 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic_core import from_json
-
+from lpw_sdxl.doors.json_text import is_object, parse_json
 from lpw_sdxl.doors.openai.multipart import Part, PartBounds, read_boundary, read_parts
 from lpw_sdxl.errors import InvalidRequestError
-from lpw_sdxl.json_bounds import check_bounds
-from lpw_sdxl.picture_text import SLICE_BYTES
 
 Fields = dict[str, Any]
 
@@ -23,7 +20,6 @@ PICTURES = ("image", "images", "url", "mask")
 _MAY_BE_EMPTY = ("prompt", "negative_prompt")
 _NAME = re.compile(r"([^\[\]]{1,200})((?:\[[^\[\]]{0,64}\]){0,2})")
 _KEY = re.compile(r"\[([^\[\]]*)\]")
-_BLANK = b" \t\r\n"
 
 
 def read_fields(body: bytes | memoryview, content_type: str, bounds: PartBounds) -> Fields:
@@ -39,24 +35,9 @@ def read_fields(body: bytes | memoryview, content_type: str, bounds: PartBounds)
     """
     if content_type.lower().startswith("multipart/form-data"):
         return without_empty(join_parts(read_parts(body, read_boundary(content_type), bounds)))
-    if not bytes(body[:SLICE_BYTES]).lstrip(_BLANK).startswith(b"{"):
+    if not is_object(body):
         raise InvalidRequestError("the body is no JSON object and no form (multipart/form-data)")
     return without_empty(parse_json(body))
-
-
-def parse_json(text: bytes | memoryview | str) -> Any:
-    """Parse a JSON text whose values are bounded in number.
-
-    Raises:
-        InvalidRequestError: it is no JSON, or over the bounds.
-    """
-    content = text.encode() if isinstance(text, str) else text
-    check_bounds(content)
-    try:
-        return from_json(bytes(content))
-    except ValueError as error:
-        where = re.sub(r"[^ -~]", "?", str(error))[:200]
-        raise InvalidRequestError(f"the body is not valid JSON: {where}") from None
 
 
 def without_empty(fields: Mapping[str, Any]) -> Fields:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any
 
-from lpw_sdxl.doors.openai.fields import parse_json
+from lpw_sdxl.doors.json_text import parse_json
 from lpw_sdxl.errors import InvalidRequestError
 
 _NAMES = ("name", "lora_name", "adapter", "adapter_name")
