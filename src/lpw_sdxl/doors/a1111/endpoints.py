@@ -10,6 +10,7 @@ from lpw_sdxl.doors.a1111.extras_rows import extras_rows
 from lpw_sdxl.doors.a1111.image_rows import image_rows
 from lpw_sdxl.doors.a1111.job_rows import job_rows
 from lpw_sdxl.doors.a1111.list_rows import list_rows
+from lpw_sdxl.doors.a1111.lobby import Lobby
 from lpw_sdxl.doors.a1111.png_info import info_row
 from lpw_sdxl.doors.a1111.served_model import ServedModel
 from lpw_sdxl.doors.a1111.side_rows import side_rows
@@ -23,11 +24,12 @@ def a1111_endpoints(served: ServedDoor) -> tuple[Endpoint, ...]:
     """Build the rows."""
     name = served.model_tag.partition(":")[0]
     model = ServedModel(name, served.model_tag, served.model_file, served.model_sha256)
+    lobby = Lobby()
     rows = (
-        *image_rows(served, model),
-        *job_rows(),
+        *image_rows(served, model, lobby),
+        *job_rows(lobby),
         *list_rows(model),
-        *extras_rows(served),
+        *extras_rows(served, lobby),
         info_row(served),
         *side_rows(model),
     )

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,7 @@ from lpw_sdxl.doors.a1111.extras import (
     parse_single,
     spelled_as_there,
 )
+from lpw_sdxl.doors.a1111.lobby import Lobby, Patience
 from lpw_sdxl.doors.door import ServedDoor
 from lpw_sdxl.errors import LpwSdxlError
 from lpw_sdxl.request_reading import largest_picture_bytes
@@ -81,8 +83,9 @@ class BatchAnswer(TypedDict):
     images: list[File]
 
 
-def extras_rows(served: ServedDoor) -> Iterator[Endpoint]:
+def extras_rows(served: ServedDoor, lobby: Lobby) -> Iterator[Endpoint]:
     """Build the rows."""
+    enlarger = Enlarger(lobby)
     limits = served.limits.request
     example = {"upscaler_1": "Lanczos", "upscaling_resize": 2}
     yield Endpoint(
@@ -98,7 +101,7 @@ def extras_rows(served: ServedDoor) -> Iterator[Endpoint]:
             head_check=HeadCheck.TOLERANT,
             parsed_bytes=PICTURE_BYTES,
         ),
-        handler=answer_single,
+        handler=enlarger.answer_single,
         statuses=_FAILURES,
     )
     yield Endpoint(
@@ -114,56 +117,74 @@ def extras_rows(served: ServedDoor) -> Iterator[Endpoint]:
             head_check=HeadCheck.TOLERANT,
             parsed_bytes=PICTURE_BYTES,
         ),
-        handler=answer_batch,
+        handler=enlarger.answer_batch,
         statuses=_FAILURES,
     )
 
 
-async def answer_single(call: Call, request: Request, backend: Backend) -> Response:
-    """Answer with an enlarged picture."""
-    enlarging = _enlarge(backend.engine, [take_request(request.scope, UpscaleRequest)], call)
-    [file] = await cancel_on_disconnect(request, enlarging)
-    return await asyncio.to_thread(lambda: _write("image", _encode(file)))
+@dataclass(frozen=True)
+class Enlarger:
+    """The answers with enlarged pictures.
 
-
-async def answer_batch(call: Call, request: Request, backend: Backend) -> Response:
-    """Answer with several enlarged pictures."""
-    enlarging = _enlarge(backend.engine, take_request(request.scope, list), call)
-    files = await cancel_on_disconnect(request, enlarging)
-    return await asyncio.to_thread(lambda: _write("images", [*map(_encode, files)]))
-
-
-async def _enlarge(engine: Engine, requests: Sequence[UpscaleRequest], call: Call) -> list[bytes]:
-    """Enlarge pictures concurrently, in their order; the first error ends the others.
-
-    Raises:
-        LpwSdxlError: as `Engine.upscale`, with A1111's names of fields.
+    Attributes:
+        lobby: where pictures wait for room in the queue.
     """
-    is_alone = len(requests) == 1
 
-    async def enlarge(one: UpscaleRequest, index: int) -> bytes:
-        enlarging = engine.upscale(
-            one.named(call.request_id if is_alone else call.item_id(index)),
-            leaves_room=not is_alone,
-            owner=call.owner,
-            memory=call.memory,
-        )
-        del one  # it holds its picture's file
+    lobby: Lobby
+
+    async def answer_single(self, call: Call, request: Request, backend: Backend) -> Response:
+        """Answer with an enlarged picture."""
+        requests = [take_request(request.scope, UpscaleRequest)]
+        enlarging = self._enlarge(backend.engine, requests, call)
+        del requests  # they hold their pictures' files
+        [file] = await cancel_on_disconnect(request, enlarging)
+        return await asyncio.to_thread(lambda: _write("image", _encode(file)))
+
+    async def answer_batch(self, call: Call, request: Request, backend: Backend) -> Response:
+        """Answer with several enlarged pictures."""
+        requests = take_request(request.scope, list)
+        enlarging = self._enlarge(backend.engine, requests, call)
+        del requests
+        files = await cancel_on_disconnect(request, enlarging)
+        return await asyncio.to_thread(lambda: _write("images", [*map(_encode, files)]))
+
+    async def _enlarge(
+        self, engine: Engine, requests: Sequence[UpscaleRequest], call: Call
+    ) -> list[bytes]:
+        """Enlarge pictures concurrently, in their order; the first error ends the others.
+
+        Raises:
+            LpwSdxlError: as `Engine.upscale`, with A1111's names of fields.
+        """
+        is_alone = len(requests) == 1
+        patience = Patience(self.lobby, call.owner)
+
+        async def enlarge(one: UpscaleRequest, index: int) -> bytes:
+            enlarging = partial(
+                engine.upscale,
+                one.named(call.request_id if is_alone else call.item_id(index)),
+                leaves_room=not is_alone,
+                owner=call.owner,
+                memory=call.memory,
+            )
+            del one
+            try:
+                image = await patience.make(enlarging)
+            except LpwSdxlError as error:
+                raise spelled_as_there(error) from None
+            del enlarging
+            patience.renew()
+            return await asyncio.to_thread(image.encode)
+
+        tasks = [asyncio.ensure_future(enlarge(one, index)) for index, one in enumerate(requests)]
+        del requests
         try:
-            image = await enlarging
-        except LpwSdxlError as error:
-            raise spelled_as_there(error) from None
-        return await asyncio.to_thread(image.encode)
-
-    tasks = [asyncio.ensure_future(enlarge(one, index)) for index, one in enumerate(requests)]
-    del requests
-    try:
-        return [*await asyncio.gather(*tasks)]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        tasks.clear()
+            return [*await asyncio.gather(*tasks)]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            tasks.clear()
 
 
 def _encode(file: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -30,6 +31,7 @@ from lpw_sdxl.doors.a1111.answering import (
     get_row,
 )
 from lpw_sdxl.doors.a1111.bodies import read_model, read_object
+from lpw_sdxl.doors.a1111.lobby import Lobby
 from lpw_sdxl.doors.a1111.progress import (
     NO_PREVIEW_YET,
     Activity,
@@ -66,22 +68,23 @@ class TaskRequest(BaseModel):
     live_preview: bool = True
 
 
-def job_rows() -> Iterator[Endpoint]:
+def job_rows(lobby: Lobby) -> Iterator[Endpoint]:
     """Build the rows."""
+    jobs = OwnJobs(lobby)
     yield get_row(
-        f"{API}/progress", "The progress of your own images.", ProgressAnswer, answer_progress
+        f"{API}/progress", "The progress of your own images.", ProgressAnswer, jobs.answer_progress
     )
     yield command_row(
         f"{API}/interrupt",
         "End your own images; each is answered as far as it is.",
         dict[str, str],
-        answer_interrupt,
+        jobs.answer_interrupt,
     )
     yield command_row(
         f"{API}/skip",
         "End your own images that are being drawn; those that wait are drawn.",
         type(None),
-        answer_skip,
+        jobs.answer_skip,
     )
     yield Endpoint(
         ("POST",),
@@ -96,50 +99,63 @@ def job_rows() -> Iterator[Endpoint]:
             head_check=HeadCheck.TOLERANT,
             is_required=False,
         ),
-        handler=answer_task,
+        handler=jobs.answer_task,
         statuses=frozenset({500}),
         at_once=AT_ONCE,
     )
     yield get_row(
-        "/internal/pending-tasks", "Your own images that wait.", PendingTasks, answer_pending
+        "/internal/pending-tasks",
+        "Your own images that wait.",
+        PendingTasks,
+        jobs.answer_pending,
     )
 
 
-async def answer_progress(call: Call, request: Request, backend: Backend) -> Response:
-    """Answer with the progress of the client's own images, and a preview of the first one."""
-    activity = Activity.of(await _jobs(call, backend))
-    current = None if _skips_image(request.scope) else activity.current
-    return answer_json(describe_progress(activity, await _preview(call, backend, current)))
+@dataclass(frozen=True)
+class OwnJobs:
+    """The answers about a client's own images; without the right to see any, there are none.
 
+    Attributes:
+        lobby: has those that wait for room in the queue.
+    """
 
-async def answer_interrupt(call: Call, _request: Request, backend: Backend) -> Response:
-    """End all of the client's own images."""
-    backend.engine.jobs.stop(call.owner)
-    return answer_json({})
+    lobby: Lobby
 
+    async def answer_progress(self, call: Call, request: Request, backend: Backend) -> Response:
+        """Answer with the progress of the client's images, and a preview of the first one."""
+        activity = Activity.of(await _jobs(call, backend), self._waiting(call))
+        current = None if _skips_image(request.scope) else activity.current
+        return answer_json(describe_progress(activity, await _preview(call, backend, current)))
 
-async def answer_skip(call: Call, _request: Request, backend: Backend) -> Response:
-    """End the client's own images that have begun."""
-    backend.engine.jobs.stop(call.owner, spares_waiting=True)
-    return answer_json(None)
+    async def answer_interrupt(self, call: Call, _request: Request, backend: Backend) -> Response:
+        """End all of the client's images."""
+        self.lobby.stop(call.owner)
+        backend.engine.jobs.stop(call.owner)
+        return answer_json({})
 
+    async def answer_skip(self, call: Call, _request: Request, backend: Backend) -> Response:
+        """End the client's images that have begun."""
+        backend.engine.jobs.stop(call.owner, spares_waiting=True)
+        return answer_json(None)
 
-async def answer_task(call: Call, request: Request, backend: Backend) -> Response:
-    """Answer with the progress of one request."""
-    asked = take_request(request.scope, TaskRequest)
-    task = find_task(await _jobs(call, backend), asked.id_task) if asked.id_task else []
-    current = Activity.of(task).current
-    if current is None or not asked.live_preview:
-        return answer_json(describe_task(task))
-    number = sum(one.unet_calls_done for one in task)
-    preview = await _preview(call, backend, current)
-    is_new = preview is not None and number != asked.id_live_preview
-    return answer_json(describe_task(task, preview if is_new else None, number))
+    async def answer_task(self, call: Call, request: Request, backend: Backend) -> Response:
+        """Answer with the progress of one request."""
+        asked = take_request(request.scope, TaskRequest)
+        task = find_task(await _jobs(call, backend), asked.id_task) if asked.id_task else []
+        current = Activity.of(task).current
+        if current is None or not asked.live_preview:
+            return answer_json(describe_task(task))
+        number = sum(one.unet_calls_done for one in task)
+        preview = await _preview(call, backend, current)
+        is_new = preview is not None and number != asked.id_live_preview
+        return answer_json(describe_task(task, preview if is_new else None, number))
 
+    async def answer_pending(self, call: Call, _request: Request, backend: Backend) -> Response:
+        """Answer with the client's images that wait."""
+        return answer_json(list_pending(await _jobs(call, backend)))
 
-async def answer_pending(call: Call, _request: Request, backend: Backend) -> Response:
-    """Answer with the client's own images that wait."""
-    return answer_json(list_pending(await _jobs(call, backend)))
+    def _waiting(self, call: Call) -> int:
+        return self.lobby.count(call.owner) if call.sees_jobs else 0
 
 
 async def _jobs(call: Call, backend: Backend) -> list[JobStatus]:

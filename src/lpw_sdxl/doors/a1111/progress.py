@@ -90,18 +90,25 @@ class Activity:
     Attributes:
         under_way: oldest first.
         ended: likewise.
+        waiting: images that wait for room in the queue.
     """
 
     under_way: tuple[JobStatus, ...]
     ended: tuple[JobStatus, ...]
+    waiting: int = 0
 
     @classmethod
-    def of(cls, statuses: Sequence[JobStatus]) -> Activity:
-        """Collect them from all of a client's jobs, oldest first."""
+    def of(cls, statuses: Sequence[JobStatus], waiting: int = 0) -> Activity:
+        """Collect them from all of a client's jobs, oldest first, and from the count of others."""
         under_way = tuple(one for one in statuses if one.is_under_way)
         oldest_s = max((one.age_s for one in under_way), default=0.0)
         ended = tuple(one for one in statuses if one.ended_s is not None and one.ended_s < oldest_s)
-        return cls(under_way, ended)
+        return cls(under_way, ended, waiting)
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether nothing is under way."""
+        return not (self.under_way or self.waiting)
 
     @property
     def current(self) -> JobStatus | None:
@@ -112,7 +119,7 @@ class Activity:
     @property
     def count(self) -> int:
         """Count the images."""
-        return len(self.under_way) + len(self.ended)
+        return len(self.under_way) + len(self.ended) + self.waiting
 
     @property
     def share(self) -> float:
@@ -128,14 +135,14 @@ class Activity:
     @property
     def age_s(self) -> float:
         """Return the seconds since the oldest image under way came."""
-        return max(one.age_s for one in self.under_way)
+        return max((one.age_s for one in self.under_way), default=0.0)
 
     @property
     def text(self) -> str | None:
         """Return a text for a person while nothing is drawn; None else."""
         if self.current is not None:
             return None
-        place = self.under_way[0].place
+        place = self.under_way[0].place if self.under_way else None
         return WAITING if place is None else f"In queue: {place + 1}/{place + self.count}"
 
 
@@ -146,7 +153,7 @@ def describe_progress(activity: Activity, preview: str | None = None) -> Progres
         activity: of the client.
         preview: of the current image, in base64.
     """
-    if not activity.under_way:
+    if activity.is_idle:
         return {
             "progress": 0.0,
             "eta_relative": 0.0,
