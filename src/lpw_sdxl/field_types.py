@@ -47,6 +47,8 @@ AnyScheduleType = Annotated[
 ]
 SeedDelta = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+DeadlineSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+RequestId = Annotated[str, Field(min_length=1, max_length=128, pattern=REQUEST_ID)]
 
 
 def _check_interval(interval: list[float]) -> list[float]:

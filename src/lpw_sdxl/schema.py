@@ -15,11 +15,12 @@ from lpw_sdxl.field_types import (
     LATENT_SCALE,
     MAX_IMAGE_PIXELS,
     MIN_IMAGE_PIXELS,
-    REQUEST_ID,
     AnyScheduleType,
+    DeadlineSeconds,
     GuidanceScale,
     ImageSize,
     Interval,
+    RequestId,
     Scheduler,
     Seed,
     SeedDelta,
@@ -245,19 +246,13 @@ class GenerationRequest(BaseModel):
         description="Whether what the mask keeps is put back as it was, bit for bit. Without it the"
         " answer is all of what was decoded; only_masked always puts back.",
     )
-    deadline_s: float | None = Field(
-        default=None,
-        gt=0,
-        le=86_400,
-        allow_inf_nan=False,
-        description="Give up when the image is not done after so many seconds.",
+    deadline_s: DeadlineSeconds | None = Field(
+        default=None, description="Give up when the image is not done after so many seconds."
     )
-    request_id: Annotated[str, Field(min_length=1, max_length=128, pattern=REQUEST_ID)] | None = (
-        Field(
-            default=None,
-            description="A name of your own, by which the job is found and cancelled: letters,"
-            " digits, `_`, `-` and, not first, `.`. Null makes one. It does not change the image.",
-        )
+    request_id: RequestId | None = Field(
+        default=None,
+        description="A name of your own, by which the job is found and cancelled: letters, digits,"
+        " `_`, `-` and, not first, `.`. Null makes one. It does not change the image.",
     )
 
     def named(self, request_id: str) -> Self:

@@ -228,7 +228,8 @@ class RequestGuard:
         if not endpoint.takes_any_origin:
             has_body = endpoint.body is not None
             refusal = self._admission.origins.refuse(scope, has_body=has_body)
-        refusal = refusal or refuse_body_headers(scope, endpoint.body)
+        if not (endpoint.ignores_body and has_small_body(scope)):
+            refusal = refusal or refuse_body_headers(scope, endpoint.body)
         admission = self._admission
         return refusal or Call(
             endpoint,

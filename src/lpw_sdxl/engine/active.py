@@ -111,7 +111,7 @@ class ActiveJobs:
 
     def stepping(self) -> list[Job]:
         """List the encoded jobs that have UNet calls left."""
-        return [job for job in self._jobs if job.denoising and not job.denoising.is_done]
+        return [job for job in self._jobs if job.denoising and not job.is_denoised]
 
     def waiting_for_pictures(self, pixels: int) -> list[Job]:
         """List the jobs whose pictures are encoded next, oldest first.
@@ -131,7 +131,7 @@ class ActiveJobs:
 
     def finished(self) -> list[Job]:
         """List the jobs whose UNet calls are done and that are to be decoded."""
-        return [job for job in self._jobs if job.denoising and job.denoising.is_done]
+        return [job for job in self._jobs if job.is_denoised]
 
     def remove(self, job: Job) -> None:
         """Remove a job that is finished, cancelled or failed."""

@@ -49,6 +49,7 @@ from lpw_sdxl.engine.picture_work import work_on_pictures
 from lpw_sdxl.engine.progress import Listener
 from lpw_sdxl.engine.resolver import RequestResolver
 from lpw_sdxl.engine.tracked_job import JobKey, new_request_id
+from lpw_sdxl.engine.upscaled_image import UpscaledImage
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.parameters.request import ParametersAnswer, ParametersRequest
 from lpw_sdxl.prompt import PromptStyle
@@ -57,6 +58,7 @@ from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.settings import Settings, read_settings
 from lpw_sdxl.store.manifest import read_manifest
+from lpw_sdxl.upscale_request import UpscaleRequest
 
 logger = logging.getLogger(__name__)
 
@@ -167,6 +169,11 @@ class Engine:
         return self.pipeline.manifest.native_size
 
     @property
+    def registry(self) -> Registry:
+        """Return the add-ons that requests may name now."""
+        return self._offers.current.registry
+
+    @property
     def limits(self) -> RequestLimits:
         """Return the limits of a request's own fields."""
         return self._resolver.limits
@@ -245,6 +252,31 @@ class Engine:
                 return image
             return await work_on_pictures(partial(image.put_into, surroundings), self._paster)
 
+    async def upscale(
+        self,
+        request: UpscaleRequest,
+        listener: Listener | None = None,
+        *,
+        leaves_room: bool = False,
+        owner: str = "",
+        memory: PictureMemory = UNCOUNTED,
+    ) -> UpscaledImage:
+        """Enlarge one picture. Cancelling the await drops its job within one tile.
+
+        Args:
+            request: of the picture.
+            listener: of its progress, which counts tiles where `generate` counts UNet calls.
+            leaves_room: as in `generate`.
+            owner: of the job, for `jobs`.
+            memory: counts the picture's file, and then its pixels, the answer's among them.
+
+        Raises:
+            RequestError: as `generate`.
+            GenerationError: if this picture failed, or the server's time for it ran out.
+            UnavailableError: if the engine is stopping, or the upscaler can't be read any more.
+        """
+        raise NotImplementedError
+
     def _open_noise(self, job: Job) -> list[NoiseSupply]:
         """Begin the noise of a job's passes, and return what can be drawn ahead."""
         for index, one in enumerate(job.spec.passes):
@@ -278,7 +310,7 @@ class Engine:
     def describe(self) -> EngineDescription:
         """Describe what is served and what has been done."""
         manifest, encoder = self.pipeline.manifest, self.pipeline.prompt_encoder
-        registry = self._offers.current.registry
+        registry = self.registry
         return EngineDescription(
             model_tag=manifest.tag,
             version=__version__,

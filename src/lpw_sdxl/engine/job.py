@@ -97,6 +97,7 @@ class Job:
         served: device time that it has had, as policy.JobView counts it.
         begun_at: when it left the queue (time.monotonic); None until then.
         place: where it waits, as the queue last noted it; None before that.
+        is_stopped: whether its owner wants the image as far as it is; any thread may set it.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Job:
         self.served = 0.0
         self.begun_at: float | None = None
         self.place: QueuePlace | None = None
+        self.is_stopped = False
         self._answering = threading.Lock()
         self._is_answered = False  # guarded by _answering
         own = spec.request.deadline_s
@@ -146,6 +148,18 @@ class Job:
     def is_in_last_pass(self) -> bool:
         """Return whether no other pass follows."""
         return self.pass_index == len(self.spec.passes) - 1
+
+    @property
+    def ends_with_pass(self) -> bool:
+        """Return whether its image is that of the pass that it is in."""
+        return self.is_in_last_pass or self.is_stopped
+
+    @property
+    def is_denoised(self) -> bool:
+        """Return whether its pass has no UNet call left, or it is stopped and was in one."""
+        if self.denoising is None:
+            return False
+        return self.denoising.is_done or (self.is_stopped and self._calls_done > 0)
 
     @property
     def calls_done(self) -> int:

@@ -286,10 +286,10 @@ class StepLoop:
         seconds, has_enlarged = 0.0, False
         finished = self._active.finished()
         for job in finished:
-            if job.is_in_last_pass:
+            if job.ends_with_pass:
                 self._finish(job)
         # Theirs is the room that these have left, before jobs that wait come to it.
-        for job in (one for one in finished if not one.is_in_last_pass):
+        for job in (one for one in finished if not one.ends_with_pass):
             has_turn = not (job.is_enlarged_by_pixels and has_enlarged)
             if has_turn and self._active.has_room_for_pass(job):
                 has_enlarged = has_enlarged or job.is_enlarged_by_pixels

@@ -54,6 +54,7 @@ class JobStatus:
         seconds_left: expected; None where it is not known.
         preview: the last one; None without one, and when the job has ended.
         error_code: of a job that failed.
+        ended_s: seconds since its end; None for a job under way.
     """
 
     request_id: str
@@ -68,6 +69,17 @@ class JobStatus:
     seconds_left: float | None = None
     preview: PreviewPicture | None = None
     error_code: str | None = None
+    ended_s: float | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Return whether it waits or runs."""
+        return self.state in (JobState.QUEUED, JobState.RUNNING)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Return whether it has not begun."""
+        return self.state is JobState.QUEUED
 
 
 def new_request_id() -> str:
@@ -145,6 +157,21 @@ class TrackedJob:
             elif self._reader is not None:
                 self._reader.get_loop().call_soon_threadsafe(self._stop_reading)
 
+    @property
+    def has_begun(self) -> bool:
+        """Return whether it has left the queue, and is not done."""
+        job = self.job
+        return job is not None and job.begun_at is not None
+
+    def stop(self) -> None:
+        """End the job with the image as far as it is; cancel it if it has not begun."""
+        with self._cancelling:
+            job = self.job
+            if job is not None and job.begun_at is not None:
+                job.is_stopped = True
+                return
+        self.cancel()
+
     def watch(self) -> None:
         """Want previews for a while."""
         self._watched_until = time.monotonic() + WATCHED_S
@@ -210,6 +237,7 @@ class TrackedJob:
             seconds_left=(now - begun_at) / done * (calls - done) if done and begun_at else None,
             preview=preview,
             error_code=self.error_code,
+            ended_s=now - self.ended_at if self.ended_at else None,
         )
 
     def _cancelled_error(self) -> JobCancelledError | None:

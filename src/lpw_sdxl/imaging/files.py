@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import ExifTags, Image
 
@@ -52,13 +52,39 @@ def encode_image(
     parameters = parameters_text(record)
     if image_format is ImageFormat.PNG:
         return encode_png(pixels, {"parameters": parameters, "seed": str(record.seed)})
+    return _encode_lossy(pixels, image_format, parameters, quality)
+
+
+def encode_plain(
+    pixels: npt.NDArray[np.uint8],
+    image_format: ImageFormat,
+    parameters: str = "",
+    quality: int | None = None,
+) -> bytes:
+    """Encode pixels that no record describes; CPU work as in `encode_image`.
+
+    Args:
+        pixels: `[height, width, 3]`.
+        image_format: of the file.
+        parameters: of the picture that they were made from; empty for none.
+        quality: as in `encode_image`.
+    """
+    if image_format is ImageFormat.PNG:
+        return encode_png(pixels, {"parameters": parameters} if parameters else {})
+    return _encode_lossy(pixels, image_format, parameters, quality)
+
+
+def _encode_lossy(
+    pixels: npt.NDArray[np.uint8], image_format: ImageFormat, parameters: str, quality: int | None
+) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels, mode="RGB").save(
-        buffer,
-        image_format.value.upper(),
-        exif=_encode_exif(parameters),
-        **{**LOSSY_OPTIONS[image_format], **({} if quality is None else {"quality": quality})},
-    )
+    options: dict[str, Any] = {**LOSSY_OPTIONS[image_format]}
+    if parameters:
+        options["exif"] = _encode_exif(parameters)
+    if quality is not None:
+        options["quality"] = quality
+    image = Image.fromarray(pixels, mode="RGB")
+    image.save(buffer, image_format.value.upper(), **options)
     return buffer.getvalue()
 
 

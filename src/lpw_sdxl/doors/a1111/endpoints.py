@@ -6,8 +6,14 @@ from dataclasses import replace
 
 from lpw_sdxl.api.endpoints import Endpoint
 from lpw_sdxl.doors.a1111.errors import A1111
+from lpw_sdxl.doors.a1111.extras_rows import extras_rows
 from lpw_sdxl.doors.a1111.image_rows import image_rows
+from lpw_sdxl.doors.a1111.job_rows import job_rows
+from lpw_sdxl.doors.a1111.list_rows import list_rows
+from lpw_sdxl.doors.a1111.lobby import Lobby
+from lpw_sdxl.doors.a1111.png_info import info_row
 from lpw_sdxl.doors.a1111.served_model import ServedModel
+from lpw_sdxl.doors.a1111.side_rows import side_rows
 from lpw_sdxl.doors.door import ServedDoor
 
 PREFIXES = ("/sdapi/", "/internal/", "/controlnet/", "/queue/")
@@ -18,5 +24,13 @@ def a1111_endpoints(served: ServedDoor) -> tuple[Endpoint, ...]:
     """Build the rows."""
     name = served.model_tag.partition(":")[0]
     model = ServedModel(name, served.model_tag, served.model_file, served.model_sha256)
-    rows = (*image_rows(served, model),)
+    lobby = Lobby()
+    rows = (
+        *image_rows(served, model, lobby),
+        *job_rows(lobby),
+        *list_rows(model),
+        *extras_rows(served, lobby),
+        info_row(served),
+        *side_rows(model),
+    )
     return tuple(replace(row, dialect=A1111, takes_basic=True, tag="a1111") for row in rows)

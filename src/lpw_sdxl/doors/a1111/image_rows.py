@@ -13,6 +13,7 @@ from lpw_sdxl.api.endpoints import Answer, Body, Endpoint, HeadCheck, Payload
 from lpw_sdxl.doors.a1111.answers import ImagesAnswer
 from lpw_sdxl.doors.a1111.images import ImageDoor
 from lpw_sdxl.doors.a1111.known_fields import OF_OTHERS, PICTURE_FIELDS, TEXT_FIELDS
+from lpw_sdxl.doors.a1111.lobby import Lobby
 from lpw_sdxl.doors.a1111.loose_fields import read_body
 from lpw_sdxl.doors.a1111.order import ImageOrder
 from lpw_sdxl.doors.a1111.served_model import ServedHere, ServedModel
@@ -24,10 +25,10 @@ TXT2IMG, IMG2IMG = "/sdapi/v1/txt2img", "/sdapi/v1/img2img"
 _FAILURES = frozenset({409, 422, 429, 500, 503, 504})
 
 
-def image_rows(served: ServedDoor, model: ServedModel) -> Iterator[Endpoint]:
+def image_rows(served: ServedDoor, model: ServedModel, lobby: Lobby) -> Iterator[Endpoint]:
     """Build the rows."""
     limits = served.limits.request
-    door = ImageDoor(model, PictureLimits(max_bytes=limits.max_image_bytes))
+    door = ImageDoor(model, PictureLimits(max_bytes=limits.max_image_bytes), lobby)
     server = ServedHere(limits, served.limits.native_size, model)
     for path, summary, fields, is_picture in (
         (TXT2IMG, "Make images from a prompt, as A1111's API does.", TEXT_FIELDS, False),

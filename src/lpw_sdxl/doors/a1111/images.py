@@ -18,6 +18,7 @@ from lpw_sdxl.api.bounded_pool import BoundedPool
 from lpw_sdxl.api.disconnect import cancel_on_disconnect
 from lpw_sdxl.api.endpoints import Backend, Call, take_request
 from lpw_sdxl.doors.a1111.answers import write_answer
+from lpw_sdxl.doors.a1111.lobby import Lobby
 from lpw_sdxl.doors.a1111.making import DrawnImage, ImageMaker
 from lpw_sdxl.doors.a1111.masks import prepare_mask
 from lpw_sdxl.doors.a1111.native_names import spell
@@ -48,10 +49,12 @@ class ImageDoor:
     Attributes:
         model: that is served.
         limits: of pictures.
+        lobby: where images wait for room in the queue.
     """
 
     model: ServedModel
     limits: PictureLimits
+    lobby: Lobby
     _masks: BoundedPool = field(default_factory=lambda: BoundedPool("a1111-masks", most=MOST_MASKS))
 
     async def answer(self, call: Call, request: Request, backend: Backend) -> Response:
@@ -66,7 +69,7 @@ class ImageDoor:
         order = await self._prepare(order)
         requests = order.requests(_drawn(order.seed), _drawn(order.subseed))
         bare = [one.without_pictures() for one in requests]
-        maker = ImageMaker(backend.engine, _encoding(order, backend), call)
+        maker = ImageMaker(backend.engine, _encoding(order, backend), call, self.lobby)
         making = maker.make(requests)
         del requests  # they hold their pictures' files
         order = replace(order, pictures=(), mask=None)

@@ -6,23 +6,19 @@ No client of A1111's repeats a request, so that one for which there is no room w
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lpw_sdxl.api.endpoints import Call
-from lpw_sdxl.errors import JobCancelledError, OverloadedError
+from lpw_sdxl.doors.a1111.lobby import Lobby, Patience
+from lpw_sdxl.errors import JobCancelledError
 from lpw_sdxl.imaging import ImageRecord
 from lpw_sdxl.schema import GenerationRequest
 
 if TYPE_CHECKING:
     from lpw_sdxl.engine import Engine, GeneratedImage
-
-PATIENCE_S = 30.0
-"""A request waits for room so long, from its beginning or the last of its own images."""
-PAUSE_S = 1.0  # between two tries, on average
 
 
 @dataclass(frozen=True)
@@ -46,15 +42,13 @@ class ImageMaker:
         engine: makes them.
         encode: encodes an image as a file; CPU work, called in a thread.
         call: that is answered.
-        patience_s: for room in the queue.
+        lobby: where images wait for room in the queue.
     """
 
     engine: Engine
     encode: Callable[[GeneratedImage], bytes]
     call: Call
-    patience_s: float = PATIENCE_S
-    _until: float = field(default=0.0, init=False)
-    _is_stopped: bool = field(default=False, init=False)
+    lobby: Lobby
 
     async def make(self, requests: Sequence[GenerationRequest]) -> list[DrawnImage]:
         """Make images concurrently, in their order; the first error ends the others.
@@ -67,13 +61,13 @@ class ImageMaker:
         Raises:
             LpwSdxlError: as `Engine.generate`.
         """
-        self._until = time.monotonic() + self.patience_s
+        patience = Patience(self.lobby, self.call.owner)
         ids = [self.call.item_id(index) for index in range(len(requests))]
         if len(requests) == 1:
             ids = [self.call.request_id]
         named = (one.named(id_) for one, id_ in zip(requests, ids, strict=True))
         leaves_room = len(requests) > 1
-        tasks = [asyncio.ensure_future(self._make_one(one, leaves_room)) for one in named]
+        tasks = [asyncio.ensure_future(self._make_one(one, patience, leaves_room)) for one in named]
         del requests  # they hold their pictures' files
         try:
             made = await asyncio.gather(*tasks)
@@ -84,28 +78,23 @@ class ImageMaker:
             tasks.clear()
         return [one for one in made if one is not None]
 
-    async def _make_one(self, request: GenerationRequest, leaves_room: bool) -> DrawnImage | None:
+    async def _make_one(
+        self, request: GenerationRequest, patience: Patience, leaves_room: bool
+    ) -> DrawnImage | None:
         """Make one image; None where its owner has cancelled it."""
-        while True:
-            try:
-                image = await self.engine.generate(
-                    request,
-                    leaves_room=leaves_room,
-                    owner=self.call.owner,
-                    memory=self.call.memory,
-                )
-                break
-            except JobCancelledError:
-                self._is_stopped = True
-                return None
-            except OverloadedError:
-                if self._is_stopped:
-                    return None
-                pause_s = PAUSE_S * random.uniform(0.5, 1.5)  # noqa: S311 - spreads a crowd
-                if time.monotonic() + pause_s > self._until:
-                    raise
-                await asyncio.sleep(pause_s)
+        making = partial(
+            self.engine.generate,
+            request,
+            leaves_room=leaves_room,
+            owner=self.call.owner,
+            memory=self.call.memory,
+        )
         del request
+        try:
+            image = await patience.make(making)
+        except JobCancelledError:
+            return None
+        del making  # it holds its pictures' files
         content = await asyncio.to_thread(self.encode, image)
-        self._until = time.monotonic() + self.patience_s
+        patience.renew()
         return DrawnImage(content, image.record)
