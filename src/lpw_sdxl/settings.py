@@ -149,6 +149,10 @@ class Settings(LogSettings, StoreSettings):
     """whether /metrics needs no token."""
     cors_origins: str = ""
     """origins whose web pages may ask, with commas or blanks between them."""
+    hosts: str = ""
+    """names of this server, such as `images.example.org`, under which it shows jobs without tokens
+    and its own pages may ask, with commas or blanks between them; beside addresses, names without a
+    dot, and those under `.local`, `.internal`, `.lan`, `.home.arpa` and `.svc`."""
     doors: str = "all"
     """other programs' APIs that are served beside our own, with commas or blanks between them:
     `openai`, `all` or `none`."""
