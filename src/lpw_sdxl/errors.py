@@ -49,7 +49,7 @@ STATUS_ANSWERS: Mapping[int, tuple[str, str]] = {
     409: ("request_id_in_use", "a job under way has this request_id"),
     413: ("body_too_large", "the body is larger than this server accepts"),
     415: ("unsupported_media_type", "the body must be application/json, in UTF-8"),
-    422: ("unserved_script", "a script would change the picture, and is not served"),
+    422: ("unserved_script", "the request has a script that is not here"),
     429: ("overloaded", "too many requests; try again later"),
     431: ("headers_too_large", "the request's headers are too many or too large"),
     500: ("internal", "something went wrong on the server; its log says what"),

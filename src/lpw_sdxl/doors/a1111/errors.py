@@ -53,7 +53,7 @@ def _schema(codes: Sequence[str]) -> JsonObject:
 
 
 def _adapt(answer: ErrorAnswer) -> ErrorAnswer:
-    """Ask for a password as A1111 does, so that its clients and browsers know what to send."""
+    """Demand a password as A1111 does, so that its clients and browsers know what to send."""
     if answer.status != UNAUTHORIZED:
         return answer
     return replace(answer, headers={**answer.headers, "www-authenticate": CHALLENGE})
