@@ -87,7 +87,7 @@ test-container: $(BIN)/.development ## build images with podman and run them wit
 	@deploy/container/prepare.sh
 	@$(BIN)/python -m pytest -m container --log-cli-level=INFO tests/container $(ARGS)
 
-test-doors: $(BIN)/.development $(CLIENTS)/.installed ## draw through the clients of OpenAI's and A1111's APIs, in an environment of theirs
+test-doors: $(BIN)/.development $(CLIENTS)/.installed ## draw through the clients of OpenAI's and A1111's APIs, for Python and Node, in an environment of theirs
 	@$(BIN)/python -m pytest -m clients tests/doors $(ARGS)
 
 test-hostile: $(BIN)/.development ## flood the service at every limit, hold thousands of connections, and double bad texts (an hour)
@@ -117,9 +117,13 @@ $(BIN)/.runtime: requirements.txt pyproject.toml $(if $(CHANGES_TORCH),anew)
 	@echo "$(TORCH_INDEX)" >$(BIN)/.torch-index
 	@touch $@
 
-$(CLIENTS)/.installed: tests/doors/clients/requirements.txt
+$(CLIENTS)/.installed: tests/doors/clients/requirements.txt tests/doors/clients/package.json
+	@echo "Installing other programs' clients into $(CLIENTS) (a minute) ..."
 	@test -x $(CLIENTS)/bin/python || $(BASE_PYTHON) -m venv $(CLIENTS)
 	@$(CLIENTS)/bin/python -m pip install --progress-bar off -q -r $<
+	@cp tests/doors/clients/package.json $(CLIENTS)
+	@PATH="$(CURDIR)/$(CLIENTS)/bin:$$PATH" npm install --prefix $(CLIENTS) --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error || \
+	  echo "NOT TESTED: OpenAI's client for Node, which npm could not install." >&2
 	@touch $@
 
 $(BIN)/.development: $(BIN)/.runtime requirements-dev.txt

@@ -15,7 +15,8 @@ from functools import partial
 from typing import NamedTuple
 
 from lpw_sdxl.api.access_tokens import AccessTokens
-from lpw_sdxl.api.endpoints import EndpointTable, HeadCheck, Payload
+from lpw_sdxl.api.endpoint_table import EndpointTable
+from lpw_sdxl.api.endpoints import HeadCheck, Payload
 from lpw_sdxl.api.head import refuse_body_headers, refuse_headers
 from lpw_sdxl.api.native import native_endpoints
 from lpw_sdxl.api.native_schemas import ServedLimits

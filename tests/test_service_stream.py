@@ -35,7 +35,7 @@ FIRST, SECOND = "token-of-the-first-client", "token-of-the-second-client"
 SHORT = {"prompt": "a", "num_inference_steps": 5, "seed": 1}
 # Some ten seconds of work; of a size of which several share a call.
 LONG = {"prompt": "a", "num_inference_steps": 999, "seed": 1}
-SETTINGS = {"LPW_SDXL_MAX_STEPS": "999"}
+SETTINGS = {"LPW_SDXL_MAX_STEPS": "999", "LPW_SDXL_HOSTS": "images.example.org"}
 
 
 @pytest.fixture(scope="module")
@@ -267,6 +267,8 @@ def test_under_a_strangers_name_there_are_no_jobs(client: httpx.Client) -> None:
     assert client.get("/jobs/hidden", headers=rebound).status_code == 404
     assert client.delete("/jobs/hidden", headers=rebound).status_code == 404
     assert client.get("/jobs/hidden").status_code == 200
+    listed = {"host": "images.example.org:8443"}
+    assert client.get("/jobs/hidden", headers=listed).status_code == 200
     # Images are made under any name.
     assert client.post("/generate", json=SHORT, headers=rebound).status_code == 200
 

@@ -40,7 +40,8 @@ STATUS_ANSWERS: Mapping[int, tuple[str, str]] = {
     401: ("unauthorized", "a valid token is needed: authorization: Bearer TOKEN"),
     403: (
         "origin_not_allowed",
-        "this server takes no requests of pages of this origin; LPW_SDXL_CORS_ORIGINS opens it",
+        "this server takes no requests of pages of this origin; LPW_SDXL_CORS_ORIGINS opens it, or"
+        " LPW_SDXL_HOSTS if it is a name of this server",
     ),
     404: ("not_found", "there is nothing at this path; POST /generate makes an image"),
     405: ("method_not_allowed", "this path does not take this method"),

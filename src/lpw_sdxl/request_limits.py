@@ -11,7 +11,7 @@ from lpw_sdxl.picture_text import refused
 from lpw_sdxl.sampling_options import SamplerImplementation
 from lpw_sdxl.schema import GenerationRequest, ImageSize, InspectionRequest
 from lpw_sdxl.second_pass import SecondPass
-from lpw_sdxl.settings import Settings
+from lpw_sdxl.settings import DEFAULT_UPSCALED_PIXELS, Settings
 
 LARGEST_SIZE = ImageSize(2048, 2048)
 NATIVE_SIDES_ON_CPU = 8
@@ -67,6 +67,7 @@ class RequestLimits:
         max_loras: different LoRAs of one request, the body's and the prompt's together; counted
             when their names are looked up, by `lora.request.collect`.
         max_image_bytes: of the file of a picture.
+        max_upscaled_pixels: of a picture that is enlarged.
     """
 
     max_prompt_characters: int
@@ -75,6 +76,7 @@ class RequestLimits:
     max_batch_items: int
     max_loras: int
     max_image_bytes: int
+    max_upscaled_pixels: int = DEFAULT_UPSCALED_PIXELS
 
     @classmethod
     def from_settings(
@@ -96,6 +98,7 @@ class RequestLimits:
             max_batch_items=settings.max_batch_items,
             max_loras=settings.max_loras,
             max_image_bytes=settings.max_image_bytes,
+            max_upscaled_pixels=settings.max_upscaled_pixels,
         )
 
 

@@ -27,6 +27,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from lpw_sdxl.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "LPW_SDXL_"
+DEFAULT_UPSCALED_PIXELS = 4096 * 4096
 GONE = {
     "LPW_SDXL_COMPILE": "a compiled UNet gained 8 % on a GPU and kept images with different LoRAs"
     " apart",
@@ -106,6 +107,9 @@ class Settings(LogSettings, StoreSettings):
     """largest image width, pixels; None is 2048, but on a CPU at most 8 times the model's own."""
     max_height: Annotated[int, Ge(64), Le(8192)] | None = None
     """largest image height, pixels; None is 2048, but on a CPU at most 8 times the model's own."""
+    max_upscaled_pixels: Annotated[int, Ge(64), Le(2**26)] = DEFAULT_UPSCALED_PIXELS
+    """largest answer of `/upscale`, pixels in all: 4096 x 4096 in any ratio. Its file is made in
+    some 20 bytes of memory for each."""
     max_batch_items: Annotated[int, Ge(1), Le(1024)] = 64
     """largest number of requests in one call of `/generate_batch`."""
     max_loras: Annotated[int, Ge(0), Le(64)] = 10
@@ -149,6 +153,10 @@ class Settings(LogSettings, StoreSettings):
     """whether /metrics needs no token."""
     cors_origins: str = ""
     """origins whose web pages may ask, with commas or blanks between them."""
+    hosts: str = ""
+    """names of this server, such as `images.example.org`, under which it shows jobs without tokens
+    and its own pages may ask, with commas or blanks between them; beside addresses, names without a
+    dot, and those under `.local`, `.internal`, `.lan`, `.home.arpa` and `.svc`."""
     doors: str = "all"
     """other programs' APIs that are served beside our own, with commas or blanks between them:
     `openai`, `all` or `none`."""

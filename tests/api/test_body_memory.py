@@ -13,15 +13,8 @@ import pytest
 
 from lpw_sdxl.api import body_memory
 from lpw_sdxl.api.body_memory import SMALL_BYTES, BodyMemory, parsed_size
-from lpw_sdxl.api.endpoints import (
-    Answer,
-    Body,
-    Endpoint,
-    EndpointTable,
-    HeadCheck,
-    Payload,
-    take_request,
-)
+from lpw_sdxl.api.endpoint_table import EndpointTable
+from lpw_sdxl.api.endpoints import Answer, Body, Endpoint, HeadCheck, Payload, take_request
 from lpw_sdxl.api.guard import Admission, RequestGuard
 from lpw_sdxl.api.process import return_free_memory
 from lpw_sdxl.errors import InvalidRequestError, OverloadedError

@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from lpw_sdxl.api.access_tokens import AccessTokens
 from lpw_sdxl.api.dialect import ErrorDialect, ErrorNote
+from lpw_sdxl.api.endpoint_table import EndpointTable, field_names
 from lpw_sdxl.api.endpoints import (
     EVENTS,
     MULTIPART,
@@ -26,10 +27,8 @@ from lpw_sdxl.api.endpoints import (
     Body,
     Call,
     Endpoint,
-    EndpointTable,
     HeadCheck,
     Payload,
-    field_names,
     find_call,
     put_call,
     take_request,

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from lpw_sdxl.api.access_tokens import AccessTokens
-from lpw_sdxl.api.endpoints import Answer, Body, Endpoint, EndpointTable, Payload, take_request
+from lpw_sdxl.api.endpoint_table import EndpointTable
+from lpw_sdxl.api.endpoints import Answer, Body, Endpoint, Payload, take_request
 from lpw_sdxl.api.guard import Admission, RequestGuard
 from lpw_sdxl.api.operation import PROBES, operation_endpoints
 from lpw_sdxl.errors import InvalidRequestError, UnavailableError

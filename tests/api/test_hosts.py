@@ -6,6 +6,8 @@ import pytest
 
 from lpw_sdxl.api.hosts import is_own_host
 from lpw_sdxl.api.origins import Origins
+from lpw_sdxl.api.own_names import read_hosts
+from lpw_sdxl.errors import SettingsError
 
 OWN = [
     "127.0.0.1:3000",
@@ -59,3 +61,25 @@ def test_a_name_that_the_operator_opened_is_trusted() -> None:
 def test_two_hosts_are_not_trusted_and_none_is_no_browsers() -> None:
     assert not is_own_host(scope("localhost", "localhost"), Origins())
     assert is_own_host(scope(), Origins())
+
+
+def test_a_listed_name_is_trusted_for_its_pages_too() -> None:
+    own = Origins(own_names=read_hosts("images.example.org, GPU.example.net"))
+    for name in ("images.example.org:8443", "gpu.example.net."):
+        assert is_own_host(scope(name), own)
+        assert not is_own_host(scope(f"a.{name}"), own)
+    host = (b"host", b"gpu.example.net:3000")
+    page = {"headers": [host, (b"origin", b"https://gpu.example.net:3000")]}
+    assert own.refuse(page) is None
+    assert Origins().refuse(page) is not None
+    strange = {"headers": [host, (b"origin", b"https://images.example.org")]}
+    assert own.refuse(strange) is not None, "another name of this server is another origin"
+
+
+@pytest.mark.parametrize(
+    "text", ["https://a.org", "a.org:3000", "a.org/x", "*.a.org", "*", ".a.org", "me:canary@a.org"]
+)
+def test_what_is_no_name_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"LPW_SDXL_HOSTS: .* is no name of a host") as refusal:
+        read_hosts(text)
+    assert "canary" not in str(refusal.value)

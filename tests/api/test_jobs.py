@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lpw_sdxl.api.endpoints import EndpointTable
+from lpw_sdxl.api.endpoint_table import EndpointTable
 from lpw_sdxl.api.guard import RequestGuard
 from lpw_sdxl.api.handlers import HandlerMiddleware
 from lpw_sdxl.api.job_answer import JobAnswer

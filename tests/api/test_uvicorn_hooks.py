@@ -19,7 +19,8 @@ import uvicorn.config
 from lpw_sdxl.api import connections as limits_module
 from lpw_sdxl.api.connections import ConnectionLimits, Connections
 from lpw_sdxl.api.descriptors import ACCEPTS_PER_TURN
-from lpw_sdxl.api.endpoints import Answer, Body, Endpoint, EndpointTable, find_call
+from lpw_sdxl.api.endpoint_table import EndpointTable
+from lpw_sdxl.api.endpoints import Answer, Body, Endpoint, find_call
 from lpw_sdxl.api.guard import RequestGuard
 from lpw_sdxl.api.uvicorn_hooks import WorkerLoop, bound_connections
 

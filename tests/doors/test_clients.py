@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +19,19 @@ from serving import Server, serving
 pytestmark = [pytest.mark.processes, pytest.mark.clients]
 
 DRIVERS = Path(__file__).parent / "clients"
-PYTHON = ROOT / ".venv-clients" / "bin" / "python"
+CLIENTS = ROOT / ".venv-clients"
+PYTHON, NODE = CLIENTS / "bin" / "python", CLIENTS / "bin" / "node"
+NODE_MODULES = CLIENTS / "node_modules"
 IMAGE = ["PNG 64x64"]
+INVALID = "invalid_request_error"
+REFUSED = {
+    "other model": (404, "not_found", None, "not_found"),
+    "variation": (404, "not_found", None, "not_found"),
+    "bad size": (400, INVALID, "size", "invalid_request"),
+    "no such lora": (400, INVALID, "loras.0.name", "invalid_request"),
+    "no such lora in a form": (400, INVALID, "loras.0.name", "invalid_request"),
+    "transparent": (400, INVALID, "background", "invalid_request"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +42,12 @@ def server(demo_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield one
 
 
-def run(*arguments: str, folder: Path = ROOT) -> str:
-    assert PYTHON.exists(), "make test-doors installs the clients"
+def run(*arguments: str, program: Path = PYTHON, folder: Path = ROOT) -> str:
+    assert program.exists(), "make test-doors installs the clients"
     done = subprocess.run(
-        [str(PYTHON), *arguments],
+        [str(program), *arguments],
         cwd=folder,
+        env=os.environ | {"NODE_PATH": str(NODE_MODULES)},
         capture_output=True,
         text=True,
         timeout=280,
@@ -56,15 +69,7 @@ def error_of(outcome: dict[str, Any]) -> tuple[Any, ...]:
 def test_openais_client_draws_by_every_call(server: Server) -> None:
     outcomes = drive(server, "openai")
     refused = {name: error_of(one) for name, one in outcomes.items() if isinstance(one, dict)}
-    invalid = "invalid_request_error"
-    assert refused == {
-        "other model": (404, "not_found", None, "not_found"),
-        "variation": (404, "not_found", None, "not_found"),
-        "bad size": (400, invalid, "size", "invalid_request"),
-        "no such lora": (400, invalid, "loras.0.name", "invalid_request"),
-        "no such lora in a form": (400, invalid, "loras.0.name", "invalid_request"),
-        "transparent": (400, invalid, "background", "invalid_request"),
-    }
+    assert refused == REFUSED
     assert outcomes.pop("url").startswith(f"{server.url}/v1/images/files/")
     assert {name: one for name, one in outcomes.items() if name not in refused} == {
         "models": ["sdxl"],
@@ -83,6 +88,37 @@ def test_openais_client_draws_by_every_call(server: Server) -> None:
         "edit of two": IMAGE,
         "edit with mask": IMAGE * 2,
         "edit by stream": ["ImageEditCompletedEvent image_edit.completed"],
+    }
+    assert "Traceback" not in server.log
+
+
+def test_openais_client_for_node_draws_by_every_call(server: Server) -> None:
+    if not (NODE_MODULES / "openai").exists():
+        pytest.skip("npm could not install OpenAI's client for Node")
+    printed = run(str(DRIVERS / "drive_openai.cjs"), server.url, program=NODE)
+    outcomes: dict[str, Any] = json.loads(printed)
+    refused = {name: error_of(one) for name, one in outcomes.items() if isinstance(one, dict)}
+    assert refused == REFUSED | {
+        "error in a stream": (400, INVALID, "loras.0.name", "invalid_request"),
+    }
+    assert {name: one for name, one in outcomes.items() if name not in refused} == {
+        "alone": ["PNG"],
+        "models": ["sdxl"],
+        "model": "model",
+        "several": ["PNG", "PNG"],
+        "webp": ["WEBP"],
+        "again": True,
+        "url": True,
+        "usage": 0,
+        "seed": [7, "7"],
+        "stream": ["image_generation.completed"],
+        "previews": "image_generation.completed",
+        "edit": ["PNG"],
+        "edit of two": ["PNG"],
+        "edit with mask": ["PNG", "PNG"],
+        "edit by stream": ["image_edit.completed"],
+        "too late": [408, 1],
+        "cancelled": "aborted",
     }
     assert "Traceback" not in server.log
 

@@ -24,8 +24,8 @@ from lpw_sdxl.diffusion.noise import add_noise
 from lpw_sdxl.diffusion.schedulers import begin_at, make_scheduler
 from lpw_sdxl.diffusion.step import Denoising
 from lpw_sdxl.engine import Engine
-from lpw_sdxl.engine import enlarger as engine_enlarger
 from lpw_sdxl.engine import stages as engine_stages
+from lpw_sdxl.engine import upscalers as engine_upscalers
 from lpw_sdxl.engine.hires import request_of_second
 from lpw_sdxl.engine.progress import ImageProgress, Listener
 from lpw_sdxl.engine.resolver import RequestResolver
@@ -360,7 +360,7 @@ async def test_an_imported_upscaler_enlarges_the_first_pass(
     wanted = request(hires={"upscaler": name.upper()}, **FAMILIES["k_diffusion"])
     network = UpscalerNetwork(SCALES[name].tensors(), name, torch.device("cpu"), torch.float32)
     used = tile or usual_tiling(network.design)
-    monkeypatch.setattr(engine_enlarger, "usual_tiling", lambda _: used)
+    monkeypatch.setattr(engine_upscalers, "tiling_within", lambda *_: used)
     drawn = await upscaling_engine.generate(wanted)
     by_hand = ByHand(upscaling_engine, unet).draw(
         wanted, lambda pixels: upscale(network, pixels, used)

@@ -140,7 +140,7 @@ class Device:
 
     def join(self, runner: Runner) -> None:
         active = [one.view for one in self.active]
-        runner.serve(served_at_first(runner.view, active))
+        runner.serve(served_at_first(runner.view.call_cost, active))
         self.active.append(runner)
 
     def step(self) -> None:

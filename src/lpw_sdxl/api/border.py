@@ -10,11 +10,13 @@ from types import MappingProxyType
 from lpw_sdxl.api.access_tokens import AccessTokens, has_tokens
 from lpw_sdxl.api.asgi import Application
 from lpw_sdxl.api.dialect import ErrorDialect
-from lpw_sdxl.api.endpoints import Backend, Endpoint, EndpointTable
+from lpw_sdxl.api.endpoint_table import EndpointTable
+from lpw_sdxl.api.endpoints import Backend, Endpoint
 from lpw_sdxl.api.guard import Admission, RequestGuard
 from lpw_sdxl.api.listening import warn_if_exposed
 from lpw_sdxl.api.operation import operation_endpoints, with_document
 from lpw_sdxl.api.origins import OriginMiddleware, Origins, read_origins
+from lpw_sdxl.api.own_names import read_hosts
 from lpw_sdxl.api.sparse_warning import SparseWarningFilter
 from lpw_sdxl.settings import Settings
 
@@ -27,10 +29,11 @@ def check_border(settings: Settings) -> None:
     """Check the settings of the border, before anything is loaded.
 
     Raises:
-        SettingsError: the tokens, their file or an origin can't be used.
+        SettingsError: the tokens, their file, an origin or a host can't be used.
     """
     AccessTokens.from_settings(settings)
     read_origins(settings.cors_origins)
+    read_hosts(settings.hosts)
 
 
 def guard_application(
@@ -60,7 +63,7 @@ def guard_application(
         tokens.watch()
     opened = read_origins(settings.cors_origins)
     table = endpoint_table(endpoints, settings, dialects)
-    origins = Origins(opened, is_name_trusted=tokens is not None)
+    origins = Origins(opened, tokens is not None, read_hosts(settings.hosts))
     admission = Admission(tokens, origins)
     guard = RequestGuard(
         app,

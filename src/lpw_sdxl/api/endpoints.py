@@ -12,19 +12,14 @@ import re
 from collections.abc import (
     Awaitable,
     Callable,
-    Collection,
-    Iterable,
-    Iterator,
     Mapping,
     MutableMapping,
 )
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pydantic import BaseModel
-from starlette.routing import compile_path
 
 from lpw_sdxl.api.asgi import JSON, JsonObject, Scope
 from lpw_sdxl.api.body_memory import PARSED_BYTES, MemoryShare, unbounded_share
@@ -180,6 +175,7 @@ class Endpoint:
         needs_token: whether a client needs a token, on a server that has tokens.
         takes_basic: whether the token may come by HTTP's Basic, too.
         takes_any_origin: whether pages of other origins may call it.
+        takes_links: whether pages of other sites may lead to it, by links or as pictures.
         at_once: how many of its requests are processed at a time, up to the beginning of their
             answers, while the others wait; None for any number. For what is cheap and answered at
             once: a crowd of such requests would keep the event loop from all others.
@@ -202,6 +198,7 @@ class Endpoint:
     needs_token: bool = True
     takes_basic: bool = False
     takes_any_origin: bool = False
+    takes_links: bool = False
     at_once: int | None = None
     ignores_body: bool = False
     is_quiet: bool = False
@@ -258,91 +255,6 @@ def take_request(scope: MutableMapping[str, Any], type_: type[T]) -> T:
     request = scope.pop(_REQUEST, None)
     assert isinstance(request, type_), f"{scope['path']} was not called through the guard"
     return request
-
-
-@dataclass(frozen=True)
-class PathRows:
-    """The rows at one path.
-
-    Attributes:
-        by_method: the row of each method; at least one.
-        parameters: path parameters, as text.
-    """
-
-    by_method: Mapping[str, Endpoint]
-    parameters: Mapping[str, str]
-
-    @property
-    def first(self) -> Endpoint:
-        """Return the first row, which stands for the path if no row has a request's method."""
-        return next(iter(self.by_method.values()))
-
-    @property
-    def allow(self) -> str:
-        """Return the methods, as the Allow header lists them."""
-        return ", ".join(self.by_method)
-
-
-class EndpointTable:
-    """All rows of a server, found by path and method.
-
-    Args:
-        endpoints: the rows; a path without parameters goes before one with parameters, and of two
-            matching paths with parameters the first one counts.
-        dialects: of the errors at paths that no row has, by the beginning of the path.
-
-    Raises:
-        ValueError: two rows claim one method of one path.
-    """
-
-    def __init__(
-        self,
-        endpoints: Iterable[Endpoint],
-        dialects: Mapping[str, ErrorDialect] = MappingProxyType({}),
-    ) -> None:
-        self._endpoints = tuple(endpoints)
-        self._dialects = dialects
-        by_path: dict[str, dict[str, Endpoint]] = {}
-        for endpoint in self._endpoints:
-            methods = by_path.setdefault(endpoint.path, {})
-            if not methods.keys().isdisjoint(endpoint.methods):
-                raise ValueError(f"two endpoints claim {endpoint.methods} of {endpoint.path}")
-            methods |= dict.fromkeys(endpoint.methods, endpoint)
-        self._fixed = {path: rows for path, rows in by_path.items() if "{" not in path}
-        self._patterns = [
-            (compile_path(path)[0], rows) for path, rows in by_path.items() if "{" in path
-        ]
-
-    def __iter__(self) -> Iterator[Endpoint]:
-        return iter(self._endpoints)
-
-    def dialect_at(self, path: str) -> ErrorDialect:
-        """Return the dialect of errors at a path that no row has."""
-        matching = (one for start, one in self._dialects.items() if path.startswith(start))
-        return next(matching, NATIVE)
-
-    def find(self, path: str) -> PathRows | None:
-        """Return the rows at a path; None if there are none."""
-        if path in self._fixed:
-            return PathRows(self._fixed[path], {})
-        for pattern, rows in self._patterns:
-            if match := pattern.fullmatch(path):
-                return PathRows(rows, match.groupdict())
-        return None
-
-
-def field_names(types: Collection[type[BaseModel]]) -> frozenset[str]:
-    """Return the names of all fields of some models, nested models included."""
-    names: set[str] = set()
-    waiting: list[object] = [type_.model_json_schema() for type_ in types]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            names |= value.get("properties", {}).keys()
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
-    return frozenset(names)
 
 
 def operation_name(path: str) -> str:

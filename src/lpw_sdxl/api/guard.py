@@ -21,15 +21,8 @@ from lpw_sdxl.api.access_tokens import AccessTokens
 from lpw_sdxl.api.asgi import Application, Message, Receive, Scope, Send, header_values
 from lpw_sdxl.api.body_intake import BodyIntake
 from lpw_sdxl.api.connections import is_over_limit, peer
-from lpw_sdxl.api.endpoints import (
-    Backend,
-    Call,
-    Endpoint,
-    EndpointTable,
-    PathRows,
-    field_names,
-    find_call,
-)
+from lpw_sdxl.api.endpoint_table import EndpointTable, PathRows, field_names
+from lpw_sdxl.api.endpoints import Backend, Call, Endpoint, find_call
 from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.api.head import (
     has_small_body,
@@ -226,8 +219,8 @@ class RequestGuard:
             return ErrorAnswer.for_methods(found.allow)
         refusal = None
         if not endpoint.takes_any_origin:
-            has_body = endpoint.body is not None
-            refusal = self._admission.origins.refuse(scope, has_body=has_body)
+            takes_links = endpoint.takes_links
+            refusal = self._admission.origins.refuse(scope, takes_links=takes_links)
         if not (endpoint.ignores_body and has_small_body(scope)):
             refusal = refusal or refuse_body_headers(scope, endpoint.body)
         admission = self._admission

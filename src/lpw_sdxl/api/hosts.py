@@ -2,7 +2,7 @@
 
 The owner of any name can point it to this server (DNS rebinding): a page under that name is then of
 the same origin, and a browser lets it read what it gets. Names that no stranger can own are trusted
-as they are, and so are those of the origins that are opened.
+as they are, and so are those that the owner lists, and those of the origins that are opened.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ from urllib.parse import urlsplit
 
 from lpw_sdxl.api.asgi import Scope, header_values
 from lpw_sdxl.api.origins import ANY_ORIGIN, Origins
-from lpw_sdxl.api.own_names import is_own_name
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:[0-9]{1,5})?")
 
 
 def is_own_host(scope: Scope, origins: Origins) -> bool:
-    """Return whether a request came under a name of this server that no stranger can own.
+    """Return whether a request came under a name that is this server's own.
 
     A request without a Host is no browser's.
 
     Args:
         scope: the request's.
-        origins: those that are opened.
+        origins: those that are opened, and the server's own names.
     """
     hosts = header_values(scope, b"host")
     if not hosts or ANY_ORIGIN in origins.opened:
@@ -34,4 +33,4 @@ def is_own_host(scope: Scope, origins: Origins) -> bool:
         return False
     name = found[1].rstrip(".")
     opened = {urlsplit(origin).hostname for origin in origins.opened}
-    return is_own_name(name) or name in opened
+    return name in origins.own_names or name in opened

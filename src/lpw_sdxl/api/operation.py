@@ -98,5 +98,11 @@ def _read_only_row(path: str, summary: str, media_type: str) -> Endpoint:
     """Build a row for GET and HEAD."""
     answer = Answer(summary, (media_type,))
     return Endpoint(
-        READING_METHODS, path, summary, answer, statuses=frozenset({500}), at_once=AT_ONCE
+        READING_METHODS,
+        path,
+        summary,
+        answer,
+        statuses=frozenset({500}),
+        takes_links=True,
+        at_once=AT_ONCE,
     )

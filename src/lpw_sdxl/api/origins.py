@@ -1,7 +1,7 @@
 """The web pages that may send requests: a browser passes them on to any server it can reach.
 
 A page's origin is ours if it is the host that the request names, by its address or by a name that
-no stranger can own. Any other name is not enough: its owner can point it to this server (DNS
+is the server's own. Any other name is not enough: its owner can point it to this server (DNS
 rebinding), which only a token prevents. Other origins are opened by name, and Starlette answers
 their preflights.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -19,7 +19,7 @@ from starlette.responses import Response
 from lpw_sdxl.api.asgi import Application, Scope, header_values
 from lpw_sdxl.api.dialect import NATIVE
 from lpw_sdxl.api.error_answer import ErrorAnswer
-from lpw_sdxl.api.own_names import is_own_name
+from lpw_sdxl.api.own_names import OwnNames
 from lpw_sdxl.errors import SettingsError
 from lpw_sdxl.settings import ENVIRONMENT_PREFIX
 
@@ -39,25 +39,27 @@ class Origins:
         opened: origins as a browser writes them, or `*` alone.
         is_name_trusted: whether a page is also ours by a host's name, as on a server with tokens,
             which a page under a rebound name does not have.
+        own_names: of this server.
     """
 
     opened: Collection[str] = ()
     is_name_trusted: bool = False
+    own_names: OwnNames = field(default_factory=OwnNames)
 
-    def refuse(self, scope: Scope, *, has_body: bool = False) -> ErrorAnswer | None:
+    def refuse(self, scope: Scope, *, takes_links: bool = False) -> ErrorAnswer | None:
         """Refuse a request that a browser sends for a page of an origin that is not opened.
 
         Args:
             scope: the request's.
-            has_body: whether it is one with a body, which no page of another site may send without
-                an origin; a link to a page of ours may be anywhere.
+            takes_links: whether a page of another site may lead to it, by a link or as a picture.
+                A browser names no origin then, but says that the page is of another site.
         """
         origins = header_values(scope, b"origin")
         if ANY_ORIGIN in self.opened:
             return None
         is_cross_site = b"cross-site" in header_values(scope, b"sec-fetch-site")
         if not origins:
-            return ErrorAnswer.from_status(403) if is_cross_site and has_body else None
+            return ErrorAnswer.from_status(403) if is_cross_site and not takes_links else None
         origin = origins[0].decode("latin-1").lower()
         if len(origins) == 1 and (origin in self.opened or self._is_own(origin, scope)):
             return None
@@ -69,7 +71,9 @@ class Origins:
             return False
         host = hosts[0].decode("latin-1").lower()
         name = _PORT.sub("", host)
-        return origin.partition("://")[2] == host and (self.is_name_trusted or is_own_name(name))
+        return origin.partition("://")[2] == host and (
+            self.is_name_trusted or name in self.own_names
+        )
 
 
 def read_origins(text: str) -> tuple[str, ...]:
@@ -107,8 +111,10 @@ class OriginMiddleware(CORSMiddleware):
             app,
             allow_origins=opened,
             allow_methods=methods,
-            allow_headers=("authorization",),
-            expose_headers=("x-seed", "x-request-id", "retry-after"),
+            # Clients in pages send headers of their own, such as OpenAI's x-stainless-os; none but
+            # the token's means anything here.
+            allow_headers=("*",),
+            expose_headers=("x-seed", "x-request-id", "retry-after", "x-should-retry"),
             # A page of the public network may reach a server at home if it was opened by name.
             allow_private_network=ANY_ORIGIN not in opened,
         )
@@ -124,7 +130,7 @@ class OriginMiddleware(CORSMiddleware):
             answer = ErrorAnswer(
                 403,
                 answer.code,
-                f"pages may {self._methods}, with authorization and content-type",
+                f"pages may {self._methods}",
             )
         headers = {k: v for k, v in response.headers.items() if not k.startswith("content-")}
         refusal = NATIVE.response(answer)

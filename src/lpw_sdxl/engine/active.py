@@ -6,13 +6,17 @@ It knows nothing of the device.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
+from typing import Any
 
 from lpw_sdxl.engine import policy
 from lpw_sdxl.engine.cost import NO_WORK, Work
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.queue import Load
+from lpw_sdxl.engine.queued_job import AnyJob
+from lpw_sdxl.engine.upscale_job import UpscaleJob
+from lpw_sdxl.engine.upscale_policy import admit_upscales
 
 
 class ActiveJobs:
@@ -34,44 +38,60 @@ class ActiveJobs:
         self._row_limit = row_limit
         self._mixing = mixing
         self._jobs: list[Job] = []
+        self._upscales: list[UpscaleJob] = []
         self._passed_over = 0  # calls in a row that the least served job was not in
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._jobs) + len(self._upscales)
 
-    def __contains__(self, job: Job) -> bool:
-        return job in self._jobs
+    def __contains__(self, job: AnyJob) -> bool:
+        return job in self._jobs or job in self._upscales
 
-    def __iter__(self) -> Iterator[Job]:
-        return iter([*self._jobs])
+    def __iter__(self) -> Iterator[Job | UpscaleJob]:
+        return iter([*self._jobs, *self._upscales])
+
+    @property
+    def upscales(self) -> list[UpscaleJob]:
+        """List the pictures that are enlarged, oldest first."""
+        return [*self._upscales]
 
     def load(self) -> Load:
         """Count the jobs, and the work still to be done for them."""
         jobs = [*self]
         work = (job.shared_work(self._max_rows) for job in jobs)
-        rows = sum(job.spec.rows for job in jobs)
+        rows = sum(job.most_rows for job in jobs)
         return Load(len(jobs), reduce(Work.plus, work, NO_WORK), rows)
 
-    def admit(self, waiting: Sequence[Job]) -> list[int]:
+    def admit(self, waiting: Sequence[AnyJob]) -> list[int]:
         """Choose which waiting jobs begin now: indexes into `waiting`, ascending."""
-        now = time.monotonic()
-        views = [job.view for job in waiting]
+        images = {index: one for index, one in enumerate(waiting) if isinstance(one, Job)}
+        upscales = {index: one for index, one in enumerate(waiting) if isinstance(one, UpscaleJob)}
+        sizes = [one.spec.largest_pixels for one in upscales.values()]
+        chosen = admit_upscales(sizes, [one.spec.largest_pixels for one in self._upscales])
+        indexes = [*upscales]
+        return sorted([*self._admit_images(images), *(indexes[place] for place in chosen)])
+
+    def _admit_images(self, waiting: Mapping[int, Job]) -> list[int]:
+        """Choose which waiting images begin now, by their indexes."""
+        now, indexes = time.monotonic(), [*waiting]
+        views = [job.view for job in waiting.values()]
         order = policy.order_to_begin(
-            [view.chunks for view in views], [now - job.accepted_at for job in waiting]
+            [view.chunks for view in views], [now - job.accepted_at for job in waiting.values()]
         )
-        newcomers = [views[index] for index in order]
+        newcomers = [views[place] for place in order]
         begun = [job.view for job in self._jobs]
         # A guidance interval leaves out rows that come back.
         later = sum(job.spec.rows - job.rows for job in self._jobs)
         chosen = policy.admit(newcomers, begun, self._max_rows, self._row_limit, later_rows=later)
-        return sorted(order[index] for index in chosen)
+        return [indexes[order[place]] for place in chosen]
 
-    def begin(self, jobs: Sequence[Job]) -> None:
-        """Add jobs; they are stepped once they are encoded."""
-        begun = [job.view for job in self._jobs]
-        self._jobs.extend(jobs)
+    def begin(self, jobs: Sequence[AnyJob]) -> None:
+        """Add jobs; images are stepped once they are encoded."""
+        begun = [*self]
+        self._jobs += [job for job in jobs if isinstance(job, Job)]
+        self._upscales += [job for job in jobs if isinstance(job, UpscaleJob)]
         for job in jobs:
-            job.served = policy.served_at_first(job.view, begun)
+            job.served = policy.served_at_first(job.first_cost, begun)
 
     def has_room_for_pass(self, job: Job) -> bool:
         """Return whether a job may begin its next pass: as `admit`, one call has rows for it.
@@ -90,9 +110,9 @@ class ActiveJobs:
         Between its passes it was not stepped: neither may it now catch up with the others, nor wait
         until those that came meanwhile have caught up with it.
         """
-        others = [other.view for other in self._jobs if other is not job]
+        others = [other for other in self if other is not job]
         if others:
-            job.served = policy.served_at_first(job.view, others)
+            job.served = policy.served_at_first(job.view.call_cost, others)
 
     def choose_group(self) -> list[Job]:
         """Choose the jobs of the next UNet call."""
@@ -133,19 +153,44 @@ class ActiveJobs:
         """List the jobs whose UNet calls are done and that are to be decoded."""
         return [job for job in self._jobs if job.is_denoised]
 
-    def remove(self, job: Job) -> None:
-        """Remove a job that is finished, cancelled or failed."""
-        self._jobs.remove(job)
+    def between_passes(self) -> list[Job]:
+        """List the jobs that have left a pass and not begun the next one, oldest first."""
+        return [job for job in self.finished() if not job.ends_with_pass]
 
-    def drop_cancelled_and_late(self) -> list[Job]:
+    def on_the_way(self) -> list[Job | UpscaleJob]:
+        """List the jobs whose pictures become larger: between two passes, and for themselves."""
+        return [*self.between_passes(), *self._upscales]
+
+    def has_picture_work(self) -> bool:
+        """Return whether any job waits for the VAE or for an upscaler."""
+        is_last = any(job.ends_with_pass for job in self.finished())
+        others = (not job.is_resizing for job in self.on_the_way())
+        return is_last or bool(self.waiting_for_pictures(0)) or any(others)
+
+    def waits_for_threads(self) -> bool:
+        """Return whether nothing is to be done before a picture is resized in a thread."""
+        if not any(job.is_resizing for job in self):
+            return False
+        jobs = self.on_the_way()
+        enlargings = [job.enlarging for job in jobs if job.enlarging is not None]
+        is_idle = not any(one.wants_tile or one.is_ready for one in enlargings)
+        return len(jobs) == len(self) and is_idle
+
+    def remove(self, job: AnyJob) -> None:
+        """Remove a job that is finished, cancelled or failed."""
+        jobs: list[Any] = self._upscales if isinstance(job, UpscaleJob) else self._jobs
+        jobs.remove(job)
+
+    def drop_cancelled_and_late(self) -> list[Job | UpscaleJob]:
         """Remove the jobs that are cancelled or late, and return them."""
         now = time.monotonic()
-        dropped = [job for job in self._jobs if job.is_cancelled_or_late(now)]
+        dropped = [job for job in self if job.is_cancelled_or_late(now)]
         for job in dropped:
-            self._jobs.remove(job)
+            self.remove(job)
         return dropped
 
-    def drain(self) -> list[Job]:
+    def drain(self) -> list[Job | UpscaleJob]:
         """Remove all jobs, and return them."""
-        jobs, self._jobs = self._jobs, []
+        jobs = [*self]
+        self._jobs, self._upscales = [], []
         return jobs

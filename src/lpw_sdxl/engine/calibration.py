@@ -18,6 +18,7 @@ from lpw_sdxl.engine.faults import Fault, classify
 from lpw_sdxl.engine.hardware import describe_hardware
 from lpw_sdxl.engine.memory import Footprint, MemoryPlan, MemoryRequest, plan_memory
 from lpw_sdxl.engine.offload import DeviceMemory, decide_offload
+from lpw_sdxl.engine.upscalers import NETWORK_BYTES
 from lpw_sdxl.errors import ModelError
 from lpw_sdxl.schema import LATENT_SCALE, ImageSize
 from lpw_sdxl.settings import Settings
@@ -41,6 +42,7 @@ def calibrate(
     settings: Settings,
     *,
     has_loras: bool = False,
+    has_upscalers: bool = False,
 ) -> MemoryPlan:
     """Plan the memory for a loaded pipeline.
 
@@ -49,6 +51,7 @@ def calibrate(
         memory: of the device before the model is moved there, or None.
         settings: the operator's.
         has_loras: whether requests may name LoRAs, whose weights take memory.
+        has_upscalers: whether they may name imported upscalers, likewise.
 
     Raises:
         ModelError: if the model does not fit.
@@ -60,6 +63,7 @@ def calibrate(
         _lora_bytes(settings, pipeline.device) if has_loras else 0,
         _bytes(pipeline.unet),
         settings.cuda_graphs,
+        NETWORK_BYTES if has_upscalers else 0,
     )
     measured = None
     if memory is not None:

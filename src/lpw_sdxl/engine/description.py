@@ -116,6 +116,9 @@ class MemoryDescription(_Closed):
     merged_bytes: Count
     max_lora_sets: Count
     graph_pixels: Count
+    upscaling_bytes: Annotated[
+        int, Field(ge=0, description="That one tile of an upscaler may take, at most.")
+    ]
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ class LimitsDescription(_Closed):
     max_prompt_chunks: Count
     max_prompt_variants: Count
     max_image_bytes: Count
+    max_upscaled_pixels: Annotated[int, Field(ge=0, description="Of an answer of /upscale.")]
     max_queued_cost: Annotated[float, Field(description="Megapixel steps.")]
     time_limit_s: float
 
@@ -171,6 +175,7 @@ class EngineCounters(_Closed):
 
     queued_jobs: Count
     images: Count
+    upscales: Annotated[int, Field(ge=0, description="Pictures enlarged by /upscale.")]
     failed: Count
     left: Annotated[int, Field(ge=0, description="Jobs whose client had disconnected.")]
     out_of_memory: Count
@@ -184,6 +189,7 @@ class EngineCounters(_Closed):
         return cls(
             queued_jobs=queued_jobs,
             images=counters.images,
+            upscales=counters.upscales,
             failed=counters.failed,
             left=counters.left,
             out_of_memory=counters.out_of_memory,
@@ -228,7 +234,9 @@ class EngineDescription(_Closed):
     k_diffusion: KDiffusionDescription
     prompt_styles: list[PromptStyle]
     limits: LimitsDescription
-    upscalers: Annotated[list[str], Field(description="Of second passes.")]
+    upscalers: Annotated[
+        list[str], Field(description="Of second passes; /upscale has all but the latent ones.")
+    ]
     loras: list[LoraDescription]
     embeddings: list[EmbeddingDescription]
     engine: EngineCounters

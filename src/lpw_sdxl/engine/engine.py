@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from lpw_sdxl.addon.registry import NO_ADDONS, Registry
 from lpw_sdxl.conditioning.explain_schedule import PromptInspection
 from lpw_sdxl.diffusion.pipeline import Pipeline
 from lpw_sdxl.diffusion.scheduler_rules import supported_schedulers
-from lpw_sdxl.diffusion.solver import NoiseSupply
+from lpw_sdxl.engine.acceptance import Acceptance, Order
 from lpw_sdxl.engine.calibration import calibrate, read_memory
 from lpw_sdxl.engine.description import (
     EngineCounters,
@@ -35,7 +34,7 @@ from lpw_sdxl.engine.description import (
     describe_loras,
     describe_model,
 )
-from lpw_sdxl.engine.intake import UNCOUNTED, PictureMemory, RequestIntake
+from lpw_sdxl.engine.intake import RequestIntake, Resolvers, TakenRequest, TakenUpscale
 from lpw_sdxl.engine.job import GeneratedImage, Job
 from lpw_sdxl.engine.job_registry import JobRegistry
 from lpw_sdxl.engine.job_spec import JobSpec
@@ -47,8 +46,12 @@ from lpw_sdxl.engine.offer import Offers
 from lpw_sdxl.engine.parameters import answer_reading
 from lpw_sdxl.engine.picture_work import work_on_pictures
 from lpw_sdxl.engine.progress import Listener
+from lpw_sdxl.engine.queued_job import TimeLimits
+from lpw_sdxl.engine.reading import UNCOUNTED, PictureMemory, Reading
 from lpw_sdxl.engine.resolver import RequestResolver
 from lpw_sdxl.engine.tracked_job import JobKey, new_request_id
+from lpw_sdxl.engine.upscale_job import UpscaleJob
+from lpw_sdxl.engine.upscale_resolver import UpscaleResolver
 from lpw_sdxl.engine.upscaled_image import UpscaledImage
 from lpw_sdxl.lora.library import LoraLibrary
 from lpw_sdxl.parameters.request import ParametersAnswer, ParametersRequest
@@ -90,8 +93,16 @@ class Engine:
         self.plan = plan
         self._offers = Offers(self._catalogue, pipeline.prompt_encoder, settings)
         self._resolver = RequestResolver(pipeline, settings, _measured_pixels(plan))
+        upscales = UpscaleResolver(
+            self._resolver.limits,
+            self._resolver.picture_limits,
+            plan.tile_room,
+            settings.max_queued_cost,
+        )
         self._intake = RequestIntake(
-            self._resolver, self._offers, self._catalogue, self._library, settings
+            Resolvers(self._resolver, upscales),
+            Reading(self._offers, self._catalogue, settings),
+            self._library,
         )
         self._settings = settings
         self._metrics = metrics or EngineMetrics()
@@ -109,6 +120,7 @@ class Engine:
         self._paster = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-paster")
         self._drawers = NoiseDrawers()
         self.jobs = JobRegistry(self._loop.queue.note_places)
+        self._acceptance = Acceptance(self._loop.queue, self.jobs)
         self._loop.start()
 
     @classmethod
@@ -144,8 +156,13 @@ class Engine:
         memory = read_memory(device)
         catalogue = addons if isinstance(addons, Catalogue) else Catalogue(first=addons)
         pipeline = Pipeline.load(Path(model_directory), device, settings)
-        has_loras = may_have_loras(catalogue, settings)
-        plan = calibrate(pipeline, memory, settings, has_loras=has_loras)
+        plan = calibrate(
+            pipeline,
+            memory,
+            settings,
+            has_loras=may_have_loras(catalogue, settings),
+            has_upscalers=catalogue.can_change or bool(catalogue.current.upscalers),
+        )
         engine = cls(pipeline, settings, plan, metrics, on_death, addons=catalogue)
         logger.info("model loaded in %.1f s", time.monotonic() - started)
         logger.info("memory: %s", plan)
@@ -225,32 +242,25 @@ class Engine:
         """
         accepted_at = time.monotonic()
         key = JobKey(owner, request.request_id or new_request_id())
-        with ExitStack() as releases, self.jobs.follow(key) as tracked:
-            with self._loop.queue.place(leaves_room=leaves_room):
-                taken = await tracked.read(self._intake.take(request, accepted_at, memory))
-                del request  # the files of its pictures, if any
-                releases.callback(memory.grow, -taken.picture_bytes)
-                job = Job(
-                    taken.spec,
-                    accepted_at,
-                    self._settings.time_limit_s,
-                    tracked.listen(listener),
-                    taken.files,
-                )
-                job.picture, job.upscaler = taken.picture, taken.upscaler
-                noises = self._open_noise(job)
-                self._loop.queue.put(job)
-                for noise in noises:
-                    self._drawers.ask(noise)
-            tracked.accept(job)
-            if listener is not None:
-                listener.on_accepted()
-            surroundings = None if taken.picture is None else taken.picture.surroundings
-            del taken  # the job lets go of its picture once it is encoded
-            image = await tracked.image()
-            if surroundings is None:
-                return image
-            return await work_on_pictures(partial(image.put_into, surroundings), self._paster)
+        take = partial(self._intake.take, request, accepted_at, memory)
+        del request  # the files of its pictures, if any
+
+        def make(taken: TakenRequest, listener: Listener) -> Job:
+            limit_s = self._settings.time_limit_s
+            job = Job(taken.spec, accepted_at, limit_s, listener, taken.files)
+            job.picture, job.upscaling = taken.picture, taken.upscaling
+            job.surroundings = None if taken.picture is None else taken.picture.surroundings
+            for index, one in enumerate(job.spec.passes):
+                job.noises[index] = one.plan.open_noise(self.pipeline.device, self._drawers.ask)
+            job.draw_ahead = self._drawers.ask
+            return job
+
+        answering = self._acceptance.answer(Order(key, listener, leaves_room, memory), take, make)
+        del take
+        image = await answering
+        if image.surroundings is None:
+            return image
+        return await work_on_pictures(image.put_back, self._paster)
 
     async def upscale(
         self,
@@ -268,20 +278,25 @@ class Engine:
             listener: of its progress, which counts tiles where `generate` counts UNet calls.
             leaves_room: as in `generate`.
             owner: of the job, for `jobs`.
-            memory: counts the picture's file, and then its pixels, the answer's among them.
+            memory: counts the picture's file, and then its pixels.
 
         Raises:
             RequestError: as `generate`.
             GenerationError: if this picture failed, or the server's time for it ran out.
             UnavailableError: if the engine is stopping, or the upscaler can't be read any more.
         """
-        raise NotImplementedError
+        accepted_at = time.monotonic()
+        key = JobKey(owner, request.request_id or new_request_id())
+        limits = TimeLimits(accepted_at, self._settings.time_limit_s, request.deadline_s)
+        take = partial(self._intake.take_upscale, request, accepted_at, memory)
+        del request  # the picture's file
 
-    def _open_noise(self, job: Job) -> list[NoiseSupply]:
-        """Begin the noise of a job's passes, and return what can be drawn ahead."""
-        for index, one in enumerate(job.spec.passes):
-            job.noises[index] = one.plan.open_noise(self.pipeline.device, self._drawers.ask)
-        return [noise for noise in job.noises if noise is not None]
+        def make(taken: TakenUpscale, listener: Listener) -> UpscaleJob:
+            return UpscaleJob(taken.spec, taken.pixels, limits, listener)
+
+        answering = self._acceptance.answer(Order(key, listener, leaves_room, memory), take, make)
+        del take
+        return await answering
 
     def decide(self, request: GenerationRequest) -> JobSpec:
         """Check a request against all limits and fill in its defaults.

@@ -1,7 +1,11 @@
-"""From a job's first pass to the start of its second: its latents scaled, or its pixels."""
+"""From a job's first pass to the start of its second: its latents scaled, or its pixels.
+
+Pictures that stand for themselves are enlarged here too.
+"""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import torch
@@ -10,15 +14,11 @@ from lpw_sdxl.diffusion.decoder import Pixels
 from lpw_sdxl.diffusion.enlarging import enlarge_latents
 from lpw_sdxl.diffusion.offloader import Offloader
 from lpw_sdxl.diffusion.start_encoder import StartEncoder, StartPicture, UnfinishedStart
+from lpw_sdxl.engine.enlarging import Enlarging
 from lpw_sdxl.engine.job import Job
-from lpw_sdxl.engine.upscalers import ReadUpscaler, UpscalerNetworks
-from lpw_sdxl.imaging.resizing import enlarge_pixels
+from lpw_sdxl.engine.upscale_job import UpscaleJob
+from lpw_sdxl.engine.upscalers import UpscalerNetworks
 from lpw_sdxl.second_pass import Upscaler
-from lpw_sdxl.upscaling.network import UpscalerNetwork
-from lpw_sdxl.upscaling.tiles import TiledPicture
-from lpw_sdxl.upscaling.tiling import Tiling, usual_tiling
-
-MOST_ENLARGINGS = 3  # of one picture by the same upscaler
 
 
 class DecodeJob(Protocol):
@@ -29,7 +29,7 @@ class DecodeJob(Protocol):
 
 
 class Enlarger:
-    """The way between two passes; for the engine's thread.
+    """The device's part of enlarging, and the thread that does the rest; for the engine's thread.
 
     Args:
         starts: makes starts of the second pass.
@@ -49,20 +49,25 @@ class Enlarger:
         self._offloader = offloader
         self._decode = decode
         self._networks = UpscalerNetworks(device)
+        # One, because a picture on its way takes up to half a gigabyte.
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-resizer")
 
     def release_networks(self) -> None:
         """Free the memory of networks that no job is at."""
         self._networks.clear()
 
     def make_start(self, job: Job, *, in_tiles: bool = False) -> UnfinishedStart | None:
-        """Make the start of a job's second pass, or enlarge a tile of it.
+        """Make the start of a job's second pass, or come a part nearer to it.
+
+        Pixels are decoded, enlarged in tiles by an imported upscaler, one tile at a time, and
+        brought to their size in a thread, for whose end nothing here waits.
 
         Args:
             job: whose first pass is done.
             in_tiles: whether to decode in tiles, and to enlarge in smaller ones.
 
         Returns:
-            None while tiles are left to enlarge.
+            None while it is not whole.
 
         Raises:
             GenerationError: the first pass diverged.
@@ -75,47 +80,33 @@ class Enlarger:
         if upscaler is not None and upscaler.is_latent:
             latents = enlarge_latents(job.denoising.latents, enlargement, upscaler)
             return self._starts.begin_latents(latents, enlargement.size)
-        if job.upscaler is None:
-            assert upscaler is not None
+        enlarging = job.enlarging
+        if enlarging is None:
             pixels = self._decode(job, in_tiles=in_tiles)
-            larger = enlarge_pixels(pixels, enlargement, upscaler)
-            return self._starts.begin_picture(StartPicture(larger))
-        tiled = self._enlarge_tile(job, job.upscaler, in_tiles=in_tiles)
-        if tiled is None:
-            return None
-        larger = enlarge_pixels(tiled, enlargement, Upscaler.LANCZOS)
-        return self._starts.begin_picture(StartPicture(larger))
+            kind = upscaler or Upscaler.LANCZOS
+            job.enlarging = enlarging = Enlarging(pixels, enlargement, kind, job.upscaling)
+        elif enlarging.wants_tile:
+            self._offloader.require("vae")  # its phase, and half of its turns are the UNet's
+            enlarging.advance(self._networks, in_small_tiles=in_tiles)
+        elif enlarging.is_ready:
+            return self._starts.begin_picture(StartPicture(enlarging.result))
+        if not enlarging.wants_tile:
+            enlarging.resize(self._threads)
+        return None
 
-    def _enlarge_tile(self, job: Job, upscaler: ReadUpscaler, *, in_tiles: bool) -> Pixels | None:
-        """Enlarge the next tile of a job's first pass; return all once it is the last one.
+    def begin(self, job: UpscaleJob) -> None:
+        """Begin a picture that stands for itself: what needs no network is left to the thread."""
+        job.begin(self._threads)
 
-        Where the upscaler's scale is too small it works again on its result, as in A1111.
+    def advance(self, job: UpscaleJob, *, in_tiles: bool = False) -> None:
+        """Enlarge the next tile of a picture that stands for itself.
+
+        Args:
+            job: that has tiles left.
+            in_tiles: whether memory is short, and tiles have to be smaller.
+
+        Raises:
+            GenerationError: the network gave numbers that are not finite.
         """
-        self._offloader.require("vae")  # its phase, and half of its turns are the UNet's
-        if job.enlarging is None:
-            pixels = self._decode(job, in_tiles=in_tiles)
-            job.enlarging = self._cut(self._networks.get(upscaler), pixels)
-            job.enlargings = 1
-        elif in_tiles:
-            job.enlarging = self._cut(job.enlarging.network, job.enlarging.pixels, is_small=True)
-        job.enlarging.advance()
-        if job.enlarging.done < job.enlarging.tiles:
-            return None
-        network, pixels = job.enlarging.network, job.enlarging.result
-        assert job.spec.enlargement is not None
-        covering = job.spec.enlargement.covering
-        is_small = any(have < need for have, need in zip(pixels.shape, covering, strict=False))
-        if is_small and network.design.scale > 1 and job.enlargings < MOST_ENLARGINGS:
-            job.enlarging = self._cut(network, pixels)
-            job.enlargings += 1
-            return None
-        return pixels
-
-    @staticmethod
-    def _cut(network: UpscalerNetwork, pixels: Pixels, *, is_small: bool = False) -> TiledPicture:
-        """Cut a picture into the usual tiles, or into smaller ones where memory is short."""
-        tiling = usual_tiling(network.design)
-        if is_small:
-            smaller = max(tiling.tile // 2, tiling.overlap * 3 // 2)
-            tiling = Tiling(min(tiling.tile, smaller), tiling.overlap)
-        return TiledPicture(network, pixels, tiling)
+        self._offloader.require("vae")  # as above
+        job.advance(self._networks, self._threads, in_small_tiles=in_tiles)

@@ -10,11 +10,14 @@ import gc
 import logging
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
+from typing import TypeVar
 
 import torch
 
-from lpw_sdxl.engine.job import Job
+from lpw_sdxl.engine.queued_job import AnyJob
 from lpw_sdxl.errors import GenerationError, LpwSdxlError, OutOfMemoryError
+
+SomeJob = TypeVar("SomeJob", bound=AnyJob)
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +81,7 @@ class Isolation:
     def __init__(
         self,
         device: torch.device,
-        fail: Callable[[Job, LpwSdxlError], None],
+        fail: Callable[[AnyJob, LpwSdxlError], None],
         note_out_of_memory: Callable[[], None],
     ) -> None:
         self._device = device
@@ -87,9 +90,9 @@ class Isolation:
 
     def run_for_all(
         self,
-        jobs: Sequence[Job],
-        work: Callable[[Sequence[Job]], None],
-        last_resort: Callable[[Sequence[Job]], None] | None = None,
+        jobs: Sequence[SomeJob],
+        work: Callable[[Sequence[SomeJob]], None],
+        last_resort: Callable[[Sequence[SomeJob]], None] | None = None,
     ) -> None:
         """Run work for all jobs at once; where that fails, for fewer, down to each alone.
 
@@ -115,7 +118,7 @@ class Isolation:
             return
         self._fail(jobs[0], client_error(error))
 
-    def run_for_one(self, job: Job, work: Callable[[], None]) -> None:
+    def run_for_one(self, job: AnyJob, work: Callable[[], None]) -> None:
         """Run one job's own work; an error fails that job only.
 
         Raises:
@@ -124,7 +127,7 @@ class Isolation:
         self.run_for_all([job], lambda _: work())
 
     def _attempt(
-        self, jobs: Sequence[Job], work: Callable[[Sequence[Job]], None]
+        self, jobs: Sequence[SomeJob], work: Callable[[Sequence[SomeJob]], None]
     ) -> Exception | None:
         """Run work once; return its error, without the frames that hold tensors, or None."""
         try:

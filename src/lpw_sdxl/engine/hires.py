@@ -10,6 +10,8 @@ from pydantic_core import PydanticCustomError
 
 from lpw_sdxl.addon.named_upscalers import find_imported
 from lpw_sdxl.addon.registry import Addon, Registry
+from lpw_sdxl.engine.job_spec import JobSpec
+from lpw_sdxl.engine.upscalers import NetworkUpscaling, ReadUpscaler, TileRoom, check_way
 from lpw_sdxl.errors import InvalidRequestError, RequestError
 from lpw_sdxl.lora.request import LoraUse
 from lpw_sdxl.sampler_names import schedule_type_of, scheduler_of, split_label
@@ -74,6 +76,24 @@ def find_second_upscaler(request: GenerationRequest, registry: Registry) -> Addo
     if second is None or second.built_in is not None:
         return None
     return find_imported(registry, second.upscaler, "hires.upscaler")
+
+
+def plan_between_passes(spec: JobSpec, upscaler: ReadUpscaler, room: TileRoom) -> NetworkUpscaling:
+    """Plan an imported upscaler's work between two passes.
+
+    Args:
+        spec: of a job with a second pass.
+        upscaler: that it names.
+        room: of a call of its network.
+
+    Raises:
+        InvalidRequestError: a picture on the way would be too large.
+    """
+    assert spec.enlargement is not None
+    first = spec.first.size
+    network = NetworkUpscaling.plan(upscaler, first, spec.enlargement.covering, room)
+    check_way(network, "hires.upscaler")
+    return network
 
 
 def check_second_size(

@@ -6,61 +6,33 @@ Its prompts are read, its LoRAs' files opened, its pictures decoded. It knows no
 from __future__ import annotations
 
 import asyncio
-import math
-import time
-from collections.abc import Awaitable, Collection
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, TypeVar, cast
+from typing import NamedTuple
 
-from lpw_sdxl.addon.catalogue import Catalogue
-from lpw_sdxl.addon.registry import Pending, Registry
+from lpw_sdxl.addon.named_upscalers import find_imported
+from lpw_sdxl.addon.registry import Registry
+from lpw_sdxl.engine.hires import plan_between_passes
 from lpw_sdxl.engine.job_spec import JobSpec
-from lpw_sdxl.engine.offer import Offers
+from lpw_sdxl.engine.offer import Offer
 from lpw_sdxl.engine.picture_work import work_on_pictures
+from lpw_sdxl.engine.reading import Coming, PictureMemory, Reading
 from lpw_sdxl.engine.resolver import RequestResolver
-from lpw_sdxl.engine.upscalers import ReadUpscaler, UpscalerFiles
-from lpw_sdxl.errors import (
-    AddonNotReadError,
-    DeadlineError,
-    LoraUnavailableError,
-    OverloadedError,
-    TimeLimitError,
-)
+from lpw_sdxl.engine.upscale_job import UpscaleSpec
+from lpw_sdxl.engine.upscale_resolver import UpscaleResolver
+from lpw_sdxl.engine.upscalers import NetworkUpscaling, ReadUpscaler, UpscalerFiles
+from lpw_sdxl.imaging.picture import read_picture
+from lpw_sdxl.imaging.resizing import Pixels
 from lpw_sdxl.imaging.start_image import StartImage, read_start_image
 from lpw_sdxl.lora.library import LoraLibrary, OpenLora
 from lpw_sdxl.resting_pool import RestingPool
 from lpw_sdxl.schema import GenerationRequest
-from lpw_sdxl.settings import Settings
-
-T = TypeVar("T")
+from lpw_sdxl.upscale_request import UpscaleRequest
 
 FILE_READERS = 2  # threads for LoRAs' files
-RETRY_AFTER_READING_S = 5
-MOST_TRIES = 5  # of a request whose LoRA is replaced each time between its look-up and its reading
 SHORT_CHARACTERS = 4000  # of all prompts; reading them takes some milliseconds
-
-
-class PictureMemory(Protocol):
-    """The memory that counts the bytes of requests' pictures."""
-
-    def grow(self, size: int) -> None:
-        """Count so many bytes more, or fewer where that is negative.
-
-        Raises:
-            OverloadedError: there is no room for them.
-        """
-
-
-class Uncounted:
-    """The memory of a caller in Python, which holds the pictures anyway."""
-
-    def grow(self, size: int) -> None:
-        """Count nothing."""
-
-
-UNCOUNTED = Uncounted()
 
 
 @dataclass(frozen=True)
@@ -71,13 +43,13 @@ class TakenRequest:
         spec: of the job.
         files: of its LoRAs, open.
         picture: that it starts from; None for noise alone.
-        upscaler: between its passes; None where none is needed.
+        upscaling: an imported upscaler's, between its passes; None where none is needed.
     """
 
     spec: JobSpec
     files: tuple[OpenLora, ...] = ()
     picture: StartImage | None = None
-    upscaler: ReadUpscaler | None = None
+    upscaling: NetworkUpscaling | None = None
 
     @property
     def picture_bytes(self) -> int:
@@ -85,32 +57,45 @@ class TakenRequest:
         return 0 if self.picture is None else self.picture.nbytes
 
 
+@dataclass(frozen=True)
+class TakenUpscale:
+    """A request to enlarge a picture that was checked, and its picture.
+
+    Attributes:
+        spec: of the job.
+        pixels: of the picture, `[h, w, 3]`.
+    """
+
+    spec: UpscaleSpec
+    pixels: Pixels
+
+    @property
+    def picture_bytes(self) -> int:
+        """Count the bytes of its picture, decoded."""
+        return self.pixels.nbytes
+
+
+class Resolvers(NamedTuple):
+    """The resolvers of requests, by what is asked for."""
+
+    images: RequestResolver
+    upscales: UpscaleResolver
+
+
 class RequestIntake:
     """The reading of requests, for any number of callers at a time.
 
     Args:
-        resolver: of requests.
-        offers: of LoRAs and embeddings.
-        catalogue: which the offers follow.
+        resolvers: of requests.
+        reading: what all requests have in common.
         library: keeps the LoRAs' files.
-        settings: the source of the limits.
     """
 
-    def __init__(
-        self,
-        resolver: RequestResolver,
-        offers: Offers,
-        catalogue: Catalogue,
-        library: LoraLibrary,
-        settings: Settings,
-    ) -> None:
-        self._resolver = resolver
-        self._offers = offers
-        self._catalogue = catalogue
+    def __init__(self, resolvers: Resolvers, reading: Reading, library: LoraLibrary) -> None:
+        self._resolver, self._upscale_resolver = resolvers
         self._library = library
-        self._settings = settings
+        self._reading = reading
         self._upscalers = UpscalerFiles()
-        self._waiting_for_files = 0  # requests
         # Requests with short prompts wait for no long ones, of which one takes up to half a second.
         self._short_readers = ThreadPoolExecutor(1, thread_name_prefix="lpw-sdxl-short-reader")
         self._long_readers = RestingPool("lpw-sdxl-long-reader")
@@ -138,15 +123,53 @@ class RequestIntake:
             DeadlineError: a file was still being read when the request's time ran out.
             TimeLimitError: likewise, the server's.
         """
-        taken = await self._decide_and_hold(request, accepted_at)
+        coming = Coming(accepted_at, request.deadline_s)
+        taken = await self._decide_and_hold(request, coming)
         if request.image is None:
             return taken
         limits = self._resolver.picture_limits
         read = partial(read_start_image, request, taken.spec.first.size, limits)
         reading = work_on_pictures(read, self._picture_readers)
-        picture = await self._in_time(reading, request, accepted_at, "its picture was")
+        picture = await self._reading.in_time(reading, coming, "its picture was")
         memory.grow(picture.nbytes - len(request.image) - len(request.mask_image or b""))
         return replace(taken, picture=picture)
+
+    async def take_upscale(
+        self, request: UpscaleRequest, accepted_at: float, memory: PictureMemory
+    ) -> TakenUpscale:
+        """Check a request to enlarge a picture, read its upscaler, and decode the picture.
+
+        Args:
+            request: with its picture's file.
+            accepted_at: when it came (time.monotonic).
+            memory: as in `take`.
+
+        Raises:
+            RequestError: a limit is broken, a name unknown, or the picture can't be read.
+            UpscalerUnavailableError: the upscaler's file can't be read.
+            GenerationError: as in `take`.
+            OverloadedError: likewise.
+            DeadlineError: likewise.
+            TimeLimitError: likewise.
+        """
+        coming = Coming(accepted_at, request.deadline_s)
+        in_thread = asyncio.get_running_loop().run_in_executor
+
+        async def find(offer: Offer) -> ReadUpscaler | None:
+            if request.built_in is not None:
+                return None
+            addon = find_imported(offer.registry, request.upscaler, "upscaler")
+            return await in_thread(self._file_readers, self._upscalers.read, addon)
+
+        upscaler = await self._reading.with_offer(find, coming, "an upscaler's file was")
+        spec = await in_thread(
+            self._short_readers, self._upscale_resolver.resolve, request, upscaler
+        )
+        read = partial(read_picture, request.image, "image", self._resolver.picture_limits)
+        reading = work_on_pictures(read, self._picture_readers)
+        picture = await self._reading.in_time(reading, coming, "its picture was")
+        memory.grow(picture.pixels.nbytes - len(request.image))
+        return TakenUpscale(spec, picture.pixels)
 
     def close(self) -> None:
         """End the threads."""
@@ -158,34 +181,26 @@ class RequestIntake:
         ):
             threads.shutdown(wait=False)
 
-    async def _decide_and_hold(
-        self, request: GenerationRequest, accepted_at: float
-    ) -> TakenRequest:
-        """Check a request and open its LoRAs' files, once more where one changes meanwhile."""
+    async def _decide_and_hold(self, request: GenerationRequest, coming: Coming) -> TakenRequest:
+        """Check a request, open its LoRAs' files and read its upscaler's."""
         in_thread = asyncio.get_running_loop().run_in_executor
         is_short = _prompt_characters(request) <= SHORT_CHARACTERS
         readers = self._short_readers if is_short else self._long_readers
-        tries = 0
-        while True:
-            offer = self._offers.current
-            try:
-                spec = await in_thread(readers, self._resolver.resolve, request, offer)
-                upscaler = None
-                if spec.upscaler is not None:
-                    read = self._upscalers.read
-                    upscaler = await in_thread(self._file_readers, read, spec.upscaler)
-                if not spec.loras:
-                    return TakenRequest(spec, upscaler=upscaler)
-                # Read here, a LoRA's file delays no other job.
-                files = await in_thread(self._file_readers, self._hold, spec.loras, offer.registry)
-                return TakenRequest(spec, files, upscaler=upscaler)
-            except AddonNotReadError as error:
-                await self._wait_until_read(cast("Pending", error.pending), request, accepted_at)
-            except LoraUnavailableError:
-                tries += 1
-                await in_thread(self._file_readers, self._catalogue.look)
-                if self._offers.current.registry is offer.registry or tries == MOST_TRIES:
-                    raise
+
+        async def read(offer: Offer) -> TakenRequest:
+            spec = await in_thread(readers, self._resolver.resolve, request, offer)
+            upscaling = None
+            if spec.upscaler is not None:
+                upscaler = await in_thread(self._file_readers, self._upscalers.read, spec.upscaler)
+                upscaling = plan_between_passes(spec, upscaler, self._upscale_resolver.room)
+                self._resolver.check_cost(spec, upscaling.cost)
+            if not spec.loras:
+                return TakenRequest(spec, upscaling=upscaling)
+            # Read here, a LoRA's file delays no other job.
+            files = await in_thread(self._file_readers, self._hold, spec.loras, offer.registry)
+            return TakenRequest(spec, files, upscaling=upscaling)
+
+        return await self._reading.with_offer(read, coming, "a LoRA's or an upscaler's file was")
 
     def _hold(self, loras: Collection[str], registry: Registry) -> tuple[OpenLora, ...]:
         """Open the LoRAs' files and read them into the library, before the job is queued.
@@ -194,47 +209,6 @@ class RequestIntake:
             LoraUnavailableError: one has changed, or can't be read.
         """
         return tuple(self._library.hold(registry.by_key[key]) for key in loras)
-
-    async def _wait_until_read(
-        self, pending: Pending, request: GenerationRequest, accepted_at: float
-    ) -> None:
-        """Wait until a LoRA's file is read, at most as long as the request may take.
-
-        Raises:
-            OverloadedError: a quarter of the queue's places wait for files already.
-            DeadlineError: it takes longer than the request's own limit.
-            TimeLimitError: it takes longer than the server's.
-        """
-        if self._waiting_for_files >= max(1, self._settings.max_queued_jobs // 4):
-            raise OverloadedError(
-                "too many requests wait for LoRAs that are still being read on this server",
-                retry_after_s=RETRY_AFTER_READING_S,
-            )
-        self._waiting_for_files += 1
-        try:
-            reading = asyncio.wrap_future(pending.when_read())
-            await self._in_time(reading, request, accepted_at, "a LoRA's file was")
-        finally:
-            self._waiting_for_files -= 1
-
-    async def _in_time(
-        self, reading: Awaitable[T], request: GenerationRequest, accepted_at: float, what: str
-    ) -> T:
-        """Wait for what is being read, at most as long as the request may take.
-
-        Raises:
-            DeadlineError: it takes longer than the request's own limit.
-            TimeLimitError: it takes longer than the server's.
-        """
-        own = math.inf if request.deadline_s is None else request.deadline_s
-        limit_s = min(self._settings.time_limit_s, own)
-        try:
-            return await asyncio.wait_for(reading, accepted_at + limit_s - time.monotonic())
-        except TimeoutError:
-            message = f"{what} still being read when the time for this image ran out"
-            if limit_s == own:
-                raise DeadlineError(message, field="deadline_s") from None
-            raise TimeLimitError(message) from None
 
 
 def _prompt_characters(request: GenerationRequest) -> int:

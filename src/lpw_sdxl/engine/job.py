@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import threading
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from lpw_sdxl.conditioning.scheduled import ScheduledConditioning
 from lpw_sdxl.diffusion.decoder import Pixels
@@ -16,18 +12,16 @@ from lpw_sdxl.diffusion.solver import NoiseSupply
 from lpw_sdxl.diffusion.start_encoder import UnfinishedStart
 from lpw_sdxl.diffusion.step import Denoising
 from lpw_sdxl.engine.cost import ENCODING_ROWS, Work, step_cost
+from lpw_sdxl.engine.enlarging import Enlarging
 from lpw_sdxl.engine.job_spec import JobSpec, PassSpec
 from lpw_sdxl.engine.policy import JobView, StepKey
-from lpw_sdxl.engine.progress import ImageProgress, Listener
-from lpw_sdxl.engine.upscalers import ReadUpscaler
-from lpw_sdxl.errors import DeadlineError, LpwSdxlError, TimeLimitError
+from lpw_sdxl.engine.progress import Listener
+from lpw_sdxl.engine.queued_job import QueuedJob, TimeLimits
+from lpw_sdxl.engine.upscalers import NetworkUpscaling
 from lpw_sdxl.imaging import ImageRecord, encode_image
 from lpw_sdxl.imaging.start_image import StartImage, Surroundings
 from lpw_sdxl.lora.library import OpenLora
 from lpw_sdxl.schema import ImageSize
-from lpw_sdxl.upscaling.tiles import TiledPicture
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,10 +31,12 @@ class GeneratedImage:
     Attributes:
         pixels: uint8, `[height, width, 3]`.
         record: how it was made, with the seed that was drawn or requested.
+        surroundings: of which this is a repainted part; None where it is whole.
     """
 
     pixels: Pixels
     record: ImageRecord
+    surroundings: Surroundings | None = None
 
     @property
     def size(self) -> ImageSize:
@@ -52,29 +48,20 @@ class GeneratedImage:
         """Return the seed that makes this image again."""
         return self.record.seed
 
-    def put_into(self, surroundings: Surroundings) -> GeneratedImage:
-        """Return the picture of which this is a repainted part; CPU work for a worker thread."""
-        return replace(self, pixels=surroundings.put_back(self.pixels))
+    def put_back(self) -> GeneratedImage:
+        """Return the whole picture; of a repainted part, CPU work for a worker thread."""
+        if self.surroundings is None:
+            return self
+        pixels = self.surroundings.put_back(self.pixels)
+        return replace(self, pixels=pixels, surroundings=None)
 
     def encode(self) -> bytes:
         """Encode to the requested format; CPU work for a worker thread."""
         return encode_image(self.pixels, self.record.request.image_format, self.record)
 
 
-class QueuePlace(NamedTuple):
-    """A place among the jobs that wait.
-
-    Attributes:
-        before: jobs that wait and came earlier.
-        wait_s: expected until the job begins, seconds; None before the first UNet call of all.
-    """
-
-    before: int
-    wait_s: float | None
-
-
-class Job:
-    """One request from its acceptance to its image; only the loop's thread changes it.
+class Job(QueuedJob[GeneratedImage]):
+    """One image from its request's acceptance to its pixels.
 
     Args:
         spec: of the image.
@@ -84,20 +71,17 @@ class Job:
         files: of its LoRAs, kept open until it is done.
 
     Attributes:
-        future: resolves to a GeneratedImage or to one of our errors; cancelling it drops the job
-            at the next step.
-        upscaler: an imported one, read; None where none is needed.
-        enlarging: its first pass's picture, while an imported upscaler enlarges it in tiles.
+        upscaling: by an imported upscaler, between its passes; None where none is needed.
+        enlarging: its first pass's picture, from its decoding to the second pass's size.
         picture: that it starts from, set before it is queued; None for noise alone, and once it is
             encoded.
         conditionings: its prompts, encoded, by pass; empty until then.
         start: what it is to denoise, partly made or whole; None until its prompts are encoded.
         noises: that can be drawn ahead, by pass; None where there is none.
+        surroundings: that its image is put back into; None for none.
+        draw_ahead: asks threads for noise.
         denoising: of the current pass; None until its start is made.
-        served: device time that it has had, as policy.JobView counts it.
-        begun_at: when it left the queue (time.monotonic); None until then.
-        place: where it waits, as the queue last noted it; None before that.
-        is_stopped: whether its owner wants the image as far as it is; any thread may set it.
+        is_stopped: whether its owner wants the image as far as it is.
     """
 
     def __init__(
@@ -108,36 +92,42 @@ class Job:
         listener: Listener | None = None,
         files: Sequence[OpenLora] = (),
     ) -> None:
+        own_s = spec.request.deadline_s
+        super().__init__(TimeLimits(accepted_at, time_limit_s, own_s), listener)
         self.spec = spec
         self.picture: StartImage | None = None
-        self.upscaler: ReadUpscaler | None = None
-        self.enlarging: TiledPicture | None = None
-        self.enlargings = 0  # begun
+        self.upscaling: NetworkUpscaling | None = None
+        self.enlarging: Enlarging | None = None
         self.conditionings: dict[int, ScheduledConditioning] = {}
         self.start: UnfinishedStart | None = None
         self.noises: list[NoiseSupply | None] = [None] * len(spec.passes)
         self.pass_index = 0
         self._files = files
-        self.accepted_at = accepted_at
-        self.listener = listener
-        self.future: Future[GeneratedImage] = Future()
+        self.surroundings: Surroundings | None = None
+        self.draw_ahead: Callable[[NoiseSupply], None] = lambda _: None
         self.denoising: Denoising | None = None
-        self.served = 0.0
-        self.begun_at: float | None = None
-        self.place: QueuePlace | None = None
         self.is_stopped = False
-        self._answering = threading.Lock()
-        self._is_answered = False  # guarded by _answering
-        own = spec.request.deadline_s
-        self._has_own_deadline = own is not None and own <= time_limit_s
-        limit_s = min(time_limit_s, math.inf if own is None else own)
-        self._deadline = accepted_at + limit_s
         self._chunks = sum(text.chunk_count for text in spec.texts)
 
     @property
     def current(self) -> PassSpec:
         """Return the pass that it is in."""
         return self.spec.passes[self.pass_index]
+
+    @property
+    def calls(self) -> int:
+        """Count the UNet calls of all its passes."""
+        return self.spec.unet_calls
+
+    @property
+    def steps(self) -> int:
+        """Count the denoising steps of all its passes."""
+        return self.spec.steps
+
+    @property
+    def most_rows(self) -> int:
+        """Count the rows of the largest of its UNet calls."""
+        return self.spec.rows
 
     @property
     def size(self) -> ImageSize:
@@ -176,6 +166,11 @@ class Job:
         return second.built_in is None or not second.built_in.is_latent
 
     @property
+    def is_resizing(self) -> bool:
+        """Return whether all that it waits for is a picture's resizing in a thread."""
+        return self.enlarging is not None and self.enlarging.is_resizing
+
+    @property
     def view(self) -> JobView:
         """Build the job's view for the policy."""
         key, loras = StepKey(self.size), self.current.loras.unet
@@ -186,7 +181,13 @@ class Job:
     @property
     def rows(self) -> int:
         """Count its rows of the next UNet call; before a pass is stepped, of the largest."""
-        return self.current.rows if self.denoising is None else self.denoising.row_count
+        denoising = self.denoising  # as in `_calls_done`
+        return self.current.rows if denoising is None else denoising.row_count
+
+    @property
+    def first_cost(self) -> float:
+        """Compute the cost of its next UNet call, megapixels of rows."""
+        return step_cost(self.size, self.rows)
 
     @property
     def start_cost(self) -> float:
@@ -199,21 +200,31 @@ class Job:
         return cost + step_cost(self.spec.size, ENCODING_ROWS)
 
     @property
+    def tile_cost(self) -> float:
+        """Compute the cost of what an imported upscaler has left to do, as in `Work.tiles`."""
+        upscaling, enlarging = self.upscaling, self.enlarging
+        if upscaling is None:
+            return 0.0
+        return upscaling.cost if enlarging is None else enlarging.tile_cost
+
+    @property
     def work(self) -> Work:
         """Compute the work that is left, in UNet calls of the job's own."""
         later = self.spec.passes[self.pass_index + 1 :]
         cost = self.current.cost_left(self._calls_done) + sum(one.cost_left(0) for one in later)
-        return Work(self.spec.unet_calls - self.calls_done, cost + self.start_cost)
+        calls = self.spec.unet_calls - self.calls_done
+        return Work(calls, cost + self.start_cost, self.tile_cost)
 
     def shared_work(self, max_rows: int) -> Work:
         """Compute the work that is left, as its share of UNet calls of `max_rows` rows."""
         later = self.spec.passes[self.pass_index + 1 :]
         rows = self.current.rows_left(self._calls_done) + sum(one.rows_left(0) for one in later)
-        return Work(rows / max_rows, self.work.cost)
+        return self.work._replace(calls=rows / max_rows)
 
     @property
     def _calls_done(self) -> int:
-        return 0 if self.denoising is None else self.denoising.unet_calls_done
+        denoising = self.denoising  # another thread may ask while this one is left
+        return 0 if denoising is None else denoising.unet_calls_done
 
     @property
     def is_encoded(self) -> bool:
@@ -225,10 +236,18 @@ class Job:
         """Return whether its prompts are encoded, and its picture is not."""
         return self.start is not None and self.denoising is None
 
+    def prepare(self) -> None:
+        """Have its noise drawn while it waits."""
+        for noise in self.noises:
+            if noise is not None:
+                self.draw_ahead(noise)
+
     def begin_next_pass(self, start: UnfinishedStart) -> None:
         """Leave the pass that is done for the next one, which has this start."""
+        # In this order, for another thread that asks meanwhile how many calls are left.
+        self.denoising = None
         self.pass_index += 1
-        self.denoising = self.enlarging = self.upscaler = None
+        self.enlarging = self.upscaling = None
         self.start = start
 
     def release_start(self) -> None:
@@ -236,56 +255,16 @@ class Job:
         self.picture = self.start = self.noises[self.pass_index] = None
         self.conditionings.pop(self.pass_index, None)
 
-    @property
-    def is_cancelled(self) -> bool:
-        """Return whether the caller has cancelled it."""
-        return self.future.cancelled()
-
-    def seconds_left(self, now: float) -> float:
-        """Compute the seconds that are left for it at `now` (time.monotonic)."""
-        return self._deadline - now
-
-    def is_late(self, now: float) -> bool:
-        """Return whether its time has run out at `now` (time.monotonic)."""
-        return now > self._deadline
-
-    def is_cancelled_or_late(self, now: float) -> bool:
-        """Return whether it is cancelled, or late at `now` (time.monotonic)."""
-        return self.is_cancelled or self.is_late(now)
-
-    def late_error(self, message: str) -> LpwSdxlError:
-        """Build the error for a late job: by the request's own limit or by the server's."""
-        if self._has_own_deadline:
-            return DeadlineError(message, field="deadline_s")
-        return TimeLimitError(message)
-
-    def report(self, progress: ImageProgress) -> None:
-        """Report progress to the listener; log an error of its own and drop it."""
-        if self.listener is None:
-            return
-        try:
-            self.listener.on_progress(progress)
-        except Exception:
-            logger.exception("a listener to an image's progress failed")
-            self.listener = None
+    def stop(self) -> bool:
+        """End it with the image as far as it is, if it has begun."""
+        self.is_stopped = self.begun_at is not None
+        return self.is_stopped
 
     def finish(self, pixels: Pixels) -> None:
         """Answer with the image, unless the job is cancelled or answered already."""
-        if self._claim():
-            self.future.set_result(GeneratedImage(pixels, self.spec.record))
+        self.answer(GeneratedImage(pixels, self.spec.record, self.surroundings))
 
-    def fail(self, error: Exception) -> None:
-        """Answer with an error, unless the job is cancelled or answered already."""
-        # The frames that an error passed through hold tensors; its message is all a caller needs.
-        error.with_traceback(None)
-        error.__context__ = error.__cause__ = None
-        if self._claim():
-            self.future.set_exception(error)
-
-    def _claim(self) -> bool:
-        """Return whether this call may answer: of the loop and the watchdog, only the first may."""
-        with self._answering:
-            if self._is_answered:
-                return False
-            self._is_answered = True
-        return self.future.set_running_or_notify_cancel()
+    def release(self) -> None:
+        """Let go of a picture that is to be resized in a thread."""
+        if self.enlarging is not None:
+            self.enlarging.release()

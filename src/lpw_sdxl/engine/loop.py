@@ -20,13 +20,16 @@ from lpw_sdxl.engine import policy
 from lpw_sdxl.engine.active import ActiveJobs
 from lpw_sdxl.engine.capacity import Capacity
 from lpw_sdxl.engine.cost import ENCODING_ROWS, Pace, step_cost
+from lpw_sdxl.engine.enlarging_turn import EnlargingTurn
 from lpw_sdxl.engine.faults import DeviceLostError, Isolation
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.memory import MemoryPlan
 from lpw_sdxl.engine.metrics import EngineMetrics, Stage
 from lpw_sdxl.engine.policy import Phase
 from lpw_sdxl.engine.queue import JobQueue
+from lpw_sdxl.engine.queued_job import AnyJob
 from lpw_sdxl.engine.stages import Stages
+from lpw_sdxl.engine.upscale_job import UpscaleJob
 from lpw_sdxl.engine.watchdog import Pulse, Watchdog
 from lpw_sdxl.errors import LpwSdxlError, UnavailableError
 from lpw_sdxl.lora.adapters import Adapters
@@ -37,6 +40,7 @@ from lpw_sdxl.weights.component import Component
 logger = logging.getLogger(__name__)
 
 ALL_PHASES = frozenset(Phase)
+THREAD_WAIT_S = 0.005  # from one look to the next at a thread for which the device waits
 
 
 class StepLoop:
@@ -78,6 +82,15 @@ class StepLoop:
         self._isolation = Isolation(pipeline.device, self._fail, self._note_out_of_memory)
         self._on_death = on_death
         self._pulse = Pulse()
+        self._enlarging = EnlargingTurn(
+            self.stages,
+            self._active,
+            self._isolation,
+            metrics,
+            self._pulse,
+            self._pace,
+            self._refresh_queue_gauges,
+        )
         self._is_dead = False
         self._thread = threading.Thread(target=self._run, name="lpw-sdxl-engine", daemon=True)
         self._watchdog = Watchdog(self._thread, self._pulse, settings.stall_s, self._die)
@@ -153,9 +166,12 @@ class StepLoop:
         if Phase.STEP in phases:
             cost += self._step(self._active.choose_group())
         if Phase.PICTURE in phases:
-            started += self._leave_passes()
+            self._finish_images()
+            started += self._enlarging.run(beside_steps=Phase.STEP in phases)
         self._note_pace(cost, time.monotonic() - started)
         self._refresh_metrics()
+        if self._active.waits_for_threads():
+            time.sleep(THREAD_WAIT_S)
 
     def _note_pace(self, cost: float, seconds: float) -> None:
         """Add a turn to the pace.
@@ -191,7 +207,7 @@ class StepLoop:
         work = {
             Phase.ENCODE: bool(self.queue.peek(self._active.admit)),
             Phase.STEP: bool(self._active.stepping()),
-            Phase.PICTURE: bool(self._active.finished() or self._active.waiting_for_pictures(0)),
+            Phase.PICTURE: self._active.has_picture_work(),
         }
         chosen = policy.choose_phase(
             frozenset(phase for phase, has_work in work.items() if has_work),
@@ -204,14 +220,15 @@ class StepLoop:
     def _drop_cancelled_and_late(self) -> None:
         """Drop the jobs that are cancelled or late."""
         for job in [*self.queue.drop_cancelled_and_late(), *self._active.drop_cancelled_and_late()]:
+            job.release()
             if job.is_cancelled:
                 self._metrics.count_cancelled()
             else:
                 message = "the time for this image ran out before it was done"
                 self._fail(job, job.late_error(message))
 
-    def _begin(self, jobs: Sequence[Job]) -> None:
-        """Begin new jobs: encode their prompts together."""
+    def _begin(self, jobs: Sequence[AnyJob]) -> None:
+        """Begin new jobs: encode the prompts of images together."""
         if not jobs:
             return
         started = time.monotonic()
@@ -219,9 +236,13 @@ class StepLoop:
         for job in jobs:
             job.begun_at = started
             self._metrics.observe_wait(started - job.accepted_at)
-        with self._metrics.timed(Stage.ENCODE):
-            self._isolation.run_for_all(jobs, self.stages.encode)
-        self._metrics.count_prompts(jobs)
+        for upscale in (job for job in jobs if isinstance(job, UpscaleJob)):
+            self.stages.begin_upscale(upscale)
+        images = [job for job in jobs if isinstance(job, Job)]
+        if images:
+            with self._metrics.timed(Stage.ENCODE):
+                self._isolation.run_for_all(images, self.stages.encode)
+            self._metrics.count_prompts(images)
 
     def _encode_pictures(self) -> float:
         """Encode one picture, or a few small ones that are not larger together.
@@ -274,49 +295,14 @@ class StepLoop:
         self._metrics.count_calls(self.stages.step(jobs, max_rows, self._isolation.run_for_one))
         self._capacity.grow()
 
-    def _leave_passes(self) -> float:
-        """Answer the jobs whose last pass is done, and take the others to their next one.
-
-        Of all jobs whose pixels are enlarged, the oldest one has its turn, or a tile of it. That is
-        no UNet call's time.
-
-        Returns:
-            the seconds of enlarging.
-        """
-        seconds, has_enlarged = 0.0, False
-        finished = self._active.finished()
-        for job in finished:
+    def _finish_images(self) -> None:
+        """Decode the jobs whose last pass is done, and answer them."""
+        for job in self._active.finished():
             if job.ends_with_pass:
-                self._finish(job)
-        # Theirs is the room that these have left, before jobs that wait come to it.
-        for job in (one for one in finished if not one.ends_with_pass):
-            has_turn = not (job.is_enlarged_by_pixels and has_enlarged)
-            if has_turn and self._active.has_room_for_pass(job):
-                has_enlarged = has_enlarged or job.is_enlarged_by_pixels
-                started = time.monotonic()
-                self._enlarge(job)
-                seconds += time.monotonic() - started
-        return seconds
-
-    def _enlarge(self, job: Job) -> None:
-        """Take a job whose first pass is done to its second."""
-        self._pulse.beat()
-        before = job.pass_index
-        with self._metrics.timed(Stage.ENLARGE):
-            self._isolation.run_for_all(
-                [job],
-                lambda jobs: self.stages.enlarge(jobs[0]),
-                last_resort=lambda jobs: self.stages.enlarge(jobs[0], in_tiles=True),
-            )
-        if job in self._active and job.pass_index != before:
-            self._active.begin_pass(job)
-
-    def _finish(self, job: Job) -> None:
-        """Decode a job whose UNet calls are done, and answer it."""
-        self._pulse.beat()
-        self._isolation.run_for_all(
-            [job], self._decode, last_resort=partial(self._decode, in_tiles=True)
-        )
+                self._pulse.beat()
+                self._isolation.run_for_all(
+                    [job], self._decode, last_resort=partial(self._decode, in_tiles=True)
+                )
 
     def _decode(self, jobs: Sequence[Job], *, in_tiles: bool = False) -> None:
         """Decode one job, remove it, then answer: its caller may send another request at once."""
@@ -326,6 +312,7 @@ class StepLoop:
         if job not in self._active:
             return  # the watchdog has answered all jobs meanwhile
         self._active.remove(job)
+        job.release()
         if job.is_cancelled:
             self._metrics.count_cancelled()
             return
@@ -338,8 +325,9 @@ class StepLoop:
         self.stages.release_memory()
         self._capacity.shrink()
 
-    def _fail(self, job: Job, error: LpwSdxlError) -> None:
+    def _fail(self, job: AnyJob, error: LpwSdxlError) -> None:
         self._metrics.count_failed_job()
+        job.release()
         if job in self._active:
             self._active.remove(job)
         self._refresh_queue_gauges()

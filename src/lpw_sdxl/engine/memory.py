@@ -20,6 +20,7 @@ from lpw_sdxl.diffusion.vae import SMALL_TILE_PIXELS
 from lpw_sdxl.engine.description import HardwareDescription, MemoryDescription
 from lpw_sdxl.engine.offload import DeviceMemory, decide_offload
 from lpw_sdxl.engine.policy import ACTIVE_CALLS
+from lpw_sdxl.engine.upscalers import TileRoom, upscaler_dtype
 from lpw_sdxl.errors import ModelError, SettingsError
 from lpw_sdxl.schema import ImageSize
 
@@ -29,6 +30,7 @@ TILE_ABOVE_PIXELS = 2048 * 2048  # only larger images are tiled, because tiles c
 MAX_LORA_SETS = 8  # in a UNet call; each set divides the layers that it changes once more
 # An H100 computes a smaller call in less time than a CPU takes to launch it (gpu_kernels.json).
 LAUNCH_BOUND_PIXELS = 6 * 1024 * 1024
+CPU_UPSCALING_BYTES = 4 * GIB  # a usual tile of RealESRGAN_x4plus takes 3.2 GB in float32
 KEPT_CALLS = ACTIVE_CALLS + 1  # calls' rows with kept projections: all under way, and one stacked
 
 
@@ -107,7 +109,15 @@ class MemoryPlan(MemoryDescription):
         max_lora_sets: that one UNet call may have, no LoRAs at all counted as one.
         graph_pixels: of all rows of a UNet call that is replayed as a CUDA graph, at most; 0 for
             none.
+        upscaling_bytes: that one tile of an upscaler may take: it has its turn in the memory of
+            UNet calls and decodes.
     """
+
+    @property
+    def tile_room(self) -> TileRoom:
+        """Return the room of one call of an upscaler's network."""
+        dtype = upscaler_dtype(torch.device(self.device))
+        return TileRoom(self.upscaling_bytes, dtype.itemsize)
 
     def rows_for(self, size: ImageSize) -> int:
         """Compute how many rows of a size one UNet call may have, at least 1."""
@@ -140,6 +150,7 @@ class MemoryRequest:
         lora_bytes: for weights with LoRAs, at most; 0 where there are none.
         unet_bytes: of the UNet's weights: one set of LoRAs takes as many at most.
         uses_graphs: whether small UNet calls are replayed as CUDA graphs, on a CUDA device.
+        network_bytes: of upscalers' networks that are kept; 0 where there are none.
     """
 
     max_rows: int
@@ -148,6 +159,7 @@ class MemoryRequest:
     lora_bytes: int = 0
     unet_bytes: int = 1
     uses_graphs: bool = True
+    network_bytes: int = 0
 
     @property
     def native_pixels(self) -> int:
@@ -187,7 +199,12 @@ def plan_memory(
         _check_one_image_fits(wanted, *measured, shares, is_offloading=is_offloading)
     else:
         shares = Shares(
-            wanted.full_call_pixels, TILE_ABOVE_PIXELS, not is_offloading, wanted.lora_bytes, 0
+            wanted.full_call_pixels,
+            TILE_ABOVE_PIXELS,
+            not is_offloading,
+            wanted.lora_bytes,
+            graph_pixels=0,
+            upscaling_bytes=CPU_UPSCALING_BYTES,
         )
     return MemoryPlan(
         device=hardware.device,
@@ -212,6 +229,7 @@ class Shares(NamedTuple):
     keeps_projections: bool
     merged_bytes: int
     graph_pixels: int
+    upscaling_bytes: int
 
 
 class Budget:
@@ -242,18 +260,22 @@ def _divide(
     budget = Budget(usable)
     budget.withdraw(footprint.resident(is_offloading=is_offloading))
     budget.withdraw(one_set)
+    if not is_offloading:  # else they are there in the VAE's turn
+        budget.withdraw(wanted.network_bytes)
     keeps_projections = not is_offloading and budget.free - projections >= full_call
     if keeps_projections:
         budget.withdraw(projections)
     call_pixels = budget.count(footprint.per_row_pixel, wanted.full_call_pixels)
     if is_offloading:  # the VAE is alone on the device when it decodes
         budget = Budget(usable)
-        budget.withdraw(footprint.vae)
+        budget.withdraw(footprint.vae + wanted.network_bytes)
     tile_above = budget.count(footprint.per_decoded_pixel, TILE_ABOVE_PIXELS)
-    # A UNet call and a decode follow each other in the same memory.
-    budget.withdraw(
-        max(call_pixels * footprint.per_row_pixel, tile_above * footprint.per_decoded_pixel)
-    )
+    # A UNet call, a decode and an upscaler's tile follow each other in the same memory.
+    decode_bytes = tile_above * footprint.per_decoded_pixel
+    working = max(call_pixels * footprint.per_row_pixel, decode_bytes)
+    # With offloading, a tile has its turn with the VAE.
+    upscaling_bytes = int(decode_bytes if is_offloading else working)
+    budget.withdraw(working)
     left = Budget(max(0.0, budget.free) * (1 - SPARE_SHARE))
     graph_pixels = 0
     if wanted.uses_graphs and not is_offloading:
@@ -266,7 +288,14 @@ def _divide(
         graph_pixels = Budget(left.free - more_sets).count(per_pixel, LAUNCH_BOUND_PIXELS)
         left.withdraw(graph_pixels * per_pixel)
     merged_bytes = 0 if is_offloading else min(wanted.lora_bytes, one_set + int(left.free))
-    return Shares(call_pixels, tile_above, keeps_projections, merged_bytes, graph_pixels)
+    return Shares(
+        call_pixels,
+        tile_above,
+        keeps_projections,
+        merged_bytes,
+        graph_pixels,
+        upscaling_bytes,
+    )
 
 
 def _check_one_image_fits(

@@ -50,7 +50,7 @@ class Stage(StrEnum):
 
     ENCODE = "encode"  # prompts to embeddings, for all that begin together
     PICTURE = "picture"  # a start's picture to latents, one part of one job
-    ENLARGE = "enlarge"  # from a first pass to the start of a second
+    ENLARGE = "enlarge"  # a first pass decoded or its latents scaled, or one tile of an upscaler
     STEP = "step"  # one UNet call and the schedulers' steps behind it
     DECODE = "decode"  # latents to pixels, one image
     FILE = "file"  # pixels to a PNG, JPEG or WebP, in a worker thread
@@ -72,6 +72,7 @@ class LoopCounters:
     Attributes:
         unet_calls: calls by the number of jobs they carried.
         images: finished.
+        upscales: likewise, pictures that were enlarged.
         failed: jobs that ended in an error, late ones included.
         left: jobs that their caller cancelled.
         out_of_memory: times that work was divided, or a job failed, for lack of memory.
@@ -79,6 +80,7 @@ class LoopCounters:
 
     unet_calls: Counter[int] = field(default_factory=Counter)
     images: int = 0
+    upscales: int = 0
     failed: int = 0
     left: int = 0
     out_of_memory: int = 0
@@ -137,6 +139,7 @@ class EngineMetrics:
         )
         self._stages = {stage: stages.labels(stage) for stage in Stage}
         self._images = counter("images", "Images finished.")
+        self._upscales = counter("upscales", "Pictures enlarged.")
         self._cancelled = counter(
             "cancelled", "Jobs dropped because their client disconnected or cancelled them."
         )
@@ -209,6 +212,11 @@ class EngineMetrics:
         """Count a finished image."""
         self.counters.images += 1
         self._images.inc()
+
+    def count_upscale(self) -> None:
+        """Count a picture that was enlarged."""
+        self.counters.upscales += 1
+        self._upscales.inc()
 
     def count_failed_job(self) -> None:
         """Count a job that ended in an error; the service counts the code of its answer."""

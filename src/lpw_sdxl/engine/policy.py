@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from lpw_sdxl.engine.cost import step_cost
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
@@ -62,6 +62,19 @@ class JobView:
     chunks: int = 2
     loras: LoraSet = NO_LORAS
     later_key: StepKey | None = None
+
+    @property
+    def call_cost(self) -> float:
+        """Return the cost of its UNet call, megapixels of rows."""
+        return step_cost(self.key.size, self.rows)
+
+
+class Served(Protocol):
+    """A job, or its view."""
+
+    @property
+    def served(self) -> float:
+        """Return the device time that it has had."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +225,7 @@ def _sort_by_set(active: Sequence[JobView], by_service: Sequence[int]) -> list[i
     Fewer sets in a call divide fewer layers. The other jobs follow as they were.
     """
     first = active[by_service[0]]
-    level = first.served + step_cost(first.key.size, first.rows) / 2
+    level = first.served + first.call_cost / 2
     order: dict[LoraSet, int] = {}
     for index in by_service:
         order.setdefault(active[index].loras, len(order))
@@ -232,7 +245,7 @@ def least_served(active: Sequence[JobView]) -> int:
 def _choose_first(by_service: Sequence[JobView], at_hand: Collection[LoraSet]) -> int:
     """Choose the job that leads a call: an index into the jobs sorted by service."""
     least = by_service[0]
-    patience = MAX_CALLS_PASSED_OVER * step_cost(least.key.size, least.rows)
+    patience = MAX_CALLS_PASSED_OVER * least.call_cost
     for index, job in enumerate(by_service):
         if job.served > least.served + patience:
             break
@@ -241,14 +254,17 @@ def _choose_first(by_service: Sequence[JobView], at_hand: Collection[LoraSet]) -
     return 0
 
 
-def served_at_first(job: JobView, active: Sequence[JobView]) -> float:
+def served_at_first(cost: float, active: Iterable[Served]) -> float:
     """Compute `served` for a job that begins: one call of its own more than the least served job.
 
     If it were equal to the least served job, it would be stepped before all others, and so would
     every job that begins later: an endless stream of jobs of one step would starve the others.
+
+    Args:
+        cost: of its first call.
+        active: the other jobs.
     """
-    least = min((one.served for one in active), default=0.0)
-    return least + step_cost(job.key.size, job.rows)
+    return min((one.served for one in active), default=0.0) + cost
 
 
 def served_after(group: Sequence[JobView]) -> list[float]:
@@ -258,7 +274,7 @@ def served_after(group: Sequence[JobView]) -> list[float]:
     that one had. More would make it wait later for jobs that it did not delay.
     """
     least = min(job.served for job in group)
-    return [max(job.served, least + step_cost(job.key.size, job.rows)) for job in group]
+    return [max(job.served, least + job.call_cost) for job in group]
 
 
 def share_calls(rows: int, max_rows: int) -> list[range]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 from lpw_sdxl.engine.cost import NO_WORK, Pace, Work
-from lpw_sdxl.engine.job import Job, QueuePlace
+from lpw_sdxl.engine.queued_job import AnyJob, QueuePlace
 from lpw_sdxl.errors import OverloadedError, UnavailableError
 from lpw_sdxl.settings import Settings
 
@@ -56,7 +56,7 @@ class JobQueue:
         self._max_rows = max_rows
         self._pace = pace
         self._active_load = active_load
-        self._jobs: list[Job] = []  # guarded by _changed, like all below
+        self._jobs: list[AnyJob] = []  # guarded by _changed, like all below
         self._work = NO_WORK
         self._places = 0  # of jobs whose requests are being read
         self._is_closed = False
@@ -99,7 +99,7 @@ class JobQueue:
             with self._changed:
                 self._places -= 1
 
-    def put(self, job: Job) -> None:
+    def put(self, job: AnyJob) -> None:
         """Add a job.
 
         Raises:
@@ -125,7 +125,7 @@ class JobQueue:
                 self._changed.wait()
             return bool(self._jobs)
 
-    def take(self, choose: Callable[[Sequence[Job]], list[int]]) -> list[Job]:
+    def take(self, choose: Callable[[Sequence[AnyJob]], list[int]]) -> list[AnyJob]:
         """Remove and return the jobs whose indexes `choose` returns, among the oldest."""
         with self._changed:
             chosen = {*self._choose(choose)}
@@ -134,16 +134,16 @@ class JobQueue:
                 self._set([job for index, job in enumerate(self._jobs) if index not in chosen])
         return taken
 
-    def peek(self, choose: Callable[[Sequence[Job]], list[int]]) -> bool:
+    def peek(self, choose: Callable[[Sequence[AnyJob]], list[int]]) -> bool:
         """Return whether `take` would return any job."""
         with self._changed:
             return bool(self._choose(choose))
 
-    def drop_cancelled_and_late(self) -> list[Job]:
+    def drop_cancelled_and_late(self) -> list[AnyJob]:
         """Remove the jobs that are cancelled or late, and return them."""
         now = time.monotonic()
-        dropped: list[Job] = []
-        kept: list[Job] = []
+        dropped: list[AnyJob] = []
+        kept: list[AnyJob] = []
         with self._changed:
             for job in self._jobs:
                 (dropped if job.is_cancelled_or_late(now) else kept).append(job)
@@ -158,9 +158,9 @@ class JobQueue:
             rows = active.rows
             # Where there is no room, the jobs under way make some one after the other.
             share = 1 / max(1, active.jobs)
-            first = Work(active.work.calls * share, active.work.cost * share)
+            first = active.work.times(share)
             for index, job in enumerate(self._jobs):
-                rows += job.spec.rows
+                rows += job.most_rows
                 has_room = rows <= self._max_rows
                 wait_s = 0.0 if has_room else self._pace.seconds_for(first.plus(before))
                 job.place = QueuePlace(index, wait_s)
@@ -172,7 +172,7 @@ class JobQueue:
             self._is_closed = True
             self._changed.notify_all()
 
-    def drain(self) -> list[Job]:
+    def drain(self) -> list[AnyJob]:
         """Close the queue; remove and return all jobs that wait."""
         with self._changed:
             self._is_closed = True
@@ -181,11 +181,11 @@ class JobQueue:
             self._changed.notify_all()
         return left
 
-    def _set(self, jobs: list[Job]) -> None:
+    def _set(self, jobs: list[AnyJob]) -> None:
         self._jobs = jobs
         self._work = reduce(Work.plus, (job.shared_work(self._max_rows) for job in jobs), NO_WORK)
 
-    def _choose(self, choose: Callable[[Sequence[Job]], list[int]]) -> list[int]:
+    def _choose(self, choose: Callable[[Sequence[AnyJob]], list[int]]) -> list[int]:
         return choose(self._jobs[:MAX_CANDIDATES]) if self._jobs else []
 
     def _check_open(self, places: int = 0, room: int = 0) -> None:
@@ -195,28 +195,27 @@ class JobQueue:
         jobs = load.jobs + places
         most = self._max_jobs - room
         if jobs >= most:
-            one = Work(load.work.calls / jobs, load.work.cost / jobs)
+            one = load.work.times(1 / jobs)
             raise OverloadedError(
                 f"the queue holds {jobs} of at most {most} jobs",
                 retry_after_s=self._promise(self._seconds(one), self._seconds(one)),
             )
 
-    def _check_room(self, job: Job) -> None:
-        load = self.load
-        cost = job.work.cost
-        excess = load.work.cost + cost - self._max_cost
-        if excess > 0 and load.work.cost > 0:  # a job that has none to wait for may begin
-            share = min(1.0, excess / load.work.cost)
+    def _check_room(self, job: AnyJob) -> None:
+        work = self.load.work
+        cost, held = job.work.whole_cost, work.whole_cost
+        excess = held + cost - self._max_cost
+        if excess > 0 and held > 0:  # a job that has none to wait for may begin
             raise OverloadedError(
-                f"the queue holds {load.work.cost:.0f} of at most {self._max_cost:.0f}"
+                f"the queue holds {held:.0f} of at most {self._max_cost:.0f}"
                 f" megapixel steps, and this image needs {cost:.0f}",
                 retry_after_s=self._promise(
-                    self._seconds(Work(load.work.calls * share, load.work.cost * share)),
+                    self._seconds(work.times(min(1.0, excess / held))),
                     self._seconds(job.shared_work(self._max_rows)),
                 ),
             )
 
-    def _check_time(self, job: Job) -> None:
+    def _check_time(self, job: AnyJob) -> None:
         """Refuse a job that can't be done in time, by a pace in the job's favour.
 
         While there is no other job it is accepted all the same: otherwise a pace measured at a bad

@@ -135,7 +135,7 @@ class RequestResolver:
         )
         check_fits(record)
         spec = JobSpec(record, passes, enlargement, upscaler)
-        self._check_cost(spec)
+        self.check_cost(spec)
         if request.clip_skip in A1111_DEFAULT_CLIP_SKIPS:
             logger.warning(
                 "an image has clip_skip %d, which leaves out that many layers beyond SDXL's"
@@ -271,16 +271,28 @@ class RequestResolver:
                 field="prompt",
             )
 
-    def _check_cost(self, spec: JobSpec) -> None:
-        """Refuse one image that costs more than the whole queue may hold."""
-        cost = spec.cost
-        if cost > (most := self._settings.max_queued_cost):
-            raise InvalidRequestError(
-                f"an image of {spec.size} in {spec.unet_calls} steps is {cost:.0f} megapixel"
-                f" steps; at most {most:.0f} are accepted here; fewer steps or a smaller size would"
-                " be right",
-                field="num_inference_steps",
-            )
+    def check_cost(self, spec: JobSpec, tile_cost: float = 0.0) -> None:
+        """Refuse one image that costs more than the whole queue may hold.
+
+        Args:
+            spec: of the image.
+            tile_cost: of an imported upscaler's work, as in `Work.tiles`.
+
+        Raises:
+            InvalidRequestError: naming what would have to be less.
+        """
+        cost, most = spec.cost + tile_cost, self._settings.max_queued_cost
+        if cost <= most:
+            return
+        own = spec.first.cost_left(0)
+        field = "num_inference_steps" if own > most else "hires"
+        second = "" if field != "hires" else f", of which the second pass has {cost - own:.0f}"
+        raise InvalidRequestError(
+            f"an image of {spec.size} in {spec.unet_calls} steps is {cost:.0f} megapixel"
+            f" steps{second}; at most {most:.0f} are accepted here; fewer steps or a smaller size"
+            " would be right",
+            field=field,
+        )
 
 
 def _guidance_of(request: GenerationRequest) -> Guidance:

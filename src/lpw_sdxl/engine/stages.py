@@ -12,6 +12,8 @@ from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
+import torch
+
 from lpw_sdxl.conditioning.scheduled import ScheduledConditioning
 from lpw_sdxl.diffusion.decoder import Decoder, Pixels
 from lpw_sdxl.diffusion.denoiser import Denoiser
@@ -27,6 +29,7 @@ from lpw_sdxl.engine.job_spec import PassSpec
 from lpw_sdxl.engine.memory import MemoryPlan
 from lpw_sdxl.engine.policy import Phase, share_calls
 from lpw_sdxl.engine.progress import ImageProgress, Listener, PreviewPicture, wants_none
+from lpw_sdxl.engine.upscale_job import UpscaleJob
 from lpw_sdxl.errors import GenerationError, InvalidRequestError
 from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.library import LoraLibrary
@@ -138,10 +141,9 @@ class Stages:
         job.release_start()
 
     def enlarge(self, job: Job, *, in_tiles: bool = False) -> None:
-        """Take a job whose first pass is done to the start of its second, or a tile nearer to it.
+        """Take a job whose first pass is done to the start of its second, or a part nearer to it.
 
-        Latents are scaled; pixels are decoded, scaled, and encoded as a picture is. An imported
-        upscaler enlarges one tile at a time: other jobs wait for each.
+        Latents are scaled; pixels are decoded, scaled, and encoded as a picture is.
 
         Args:
             job: whose first pass is done.
@@ -158,6 +160,27 @@ class Stages:
         assert job.start is not None
         if job.start.is_encoded:
             self._begin_denoising(job)
+
+    def begin_upscale(self, job: UpscaleJob) -> None:
+        """Begin a picture to enlarge."""
+        self._enlarger.begin(job)
+
+    def enlarge_tile(self, job: UpscaleJob, *, in_tiles: bool = False) -> None:
+        """Enlarge the next tile of a picture.
+
+        Args:
+            job: that has tiles left.
+            in_tiles: whether memory is short, and tiles have to be smaller.
+
+        Raises:
+            GenerationError: the network gave numbers that are not finite.
+        """
+        self._enlarger.advance(job, in_tiles=in_tiles)
+
+    def wait_for_device(self) -> None:
+        """Wait until the device has done all that was given to it; a CPU always has."""
+        if self._pipeline.device.type == "cuda":
+            torch.cuda.synchronize(self._pipeline.device)
 
     def encode_picture(self, job: Job, *, in_tiles: bool = False) -> None:
         """Encode the next part of a job's picture, in tiles where memory is short.

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
-from lpw_sdxl.engine.job import GeneratedImage, Job
 from lpw_sdxl.engine.progress import ImageProgress, Listener, PreviewPicture
+from lpw_sdxl.engine.queued_job import Answer, AnyJob, QueuedJob
 from lpw_sdxl.errors import JobCancelledError
 
 T = TypeVar("T")
@@ -47,8 +47,8 @@ class JobStatus:
         age_s: seconds since it came.
         place: jobs before it that wait to begin; None if it does not wait.
         wait_s: expected until it begins, seconds; None if it does not wait, or is not known.
-        unet_calls_done: so far.
-        unet_calls: in all; 0 as long as it is read.
+        unet_calls_done: so far; of a picture that is enlarged, its upscaler's tiles.
+        unet_calls: in all, likewise; 0 as long as it is read.
         steps_done: so far, of `steps`.
         steps: in all, of which a picture's strength may leave a share.
         seconds_left: expected; None where it is not known.
@@ -106,12 +106,13 @@ class TrackedJob:
         self.key = key
         self.state = JobState.QUEUED
         self.ended_at = 0.0
-        self.job: Job | None = None
+        self.job: AnyJob | None = None
         self.error_code: str | None = None
         self.is_forgotten = False
         self._came_at = time.monotonic()
         self._progress: ImageProgress | None = None
         self._steps = 0
+        self._cost = 0.0  # of all its work, as `Work.whole_cost`
         self._keep_preview = keep_preview
         self._watched_until = 0.0
         self._is_cancelled = False
@@ -139,12 +140,13 @@ class TrackedJob:
 
         return Listener(on_progress, wants_preview)
 
-    def accept(self, job: Job) -> None:
+    def accept(self, job: AnyJob) -> None:
         """Note that the job is in the queue."""
         with self._cancelling:
             self._reader = None
             self.job = job
-            self._steps = job.spec.steps
+            self._steps = job.steps
+            self._cost = job.work.whole_cost
             if self._is_cancelled:
                 job.future.cancel()
 
@@ -164,11 +166,9 @@ class TrackedJob:
         return job is not None and job.begun_at is not None
 
     def stop(self) -> None:
-        """End the job with the image as far as it is; cancel it if it has not begun."""
+        """End the job with its answer as far as it is; cancel it where there is nothing of that."""
         with self._cancelling:
-            job = self.job
-            if job is not None and job.begun_at is not None:
-                job.is_stopped = True
+            if self.job is not None and self.job.stop():
                 return
         self.cancel()
 
@@ -189,16 +189,15 @@ class TrackedJob:
                 raise error from None
             raise
 
-    async def image(self) -> GeneratedImage:
-        """Wait for the image of the accepted job.
+    async def answer(self, job: QueuedJob[Answer]) -> Answer:
+        """Wait for the answer of the accepted job.
 
         Raises:
             JobCancelledError: its owner has cancelled it.
             LpwSdxlError: the job failed.
         """
-        assert self.job is not None
         try:
-            return await asyncio.wrap_future(self.job.future)
+            return await asyncio.wrap_future(job.future)
         except asyncio.CancelledError:
             if (error := self._cancelled_error()) is not None:
                 raise error from None
@@ -214,7 +213,7 @@ class TrackedJob:
         """Describe the job now."""
         now = time.monotonic()
         job, state = self.job, self.state
-        done, calls = 0, 0 if job is None else job.spec.unet_calls
+        done, calls = 0, 0 if job is None else job.calls
         if self._progress is not None:
             done, calls = self._progress.unet_calls_done, self._progress.unet_calls
         begun_at = None if job is None else job.begun_at
@@ -234,11 +233,20 @@ class TrackedJob:
             unet_calls=calls,
             steps_done=self._steps * done // calls if calls else 0,
             steps=self._steps,
-            seconds_left=(now - begun_at) / done * (calls - done) if done and begun_at else None,
+            seconds_left=self._seconds_left(now) if done else None,
             preview=preview,
             error_code=self.error_code,
             ended_s=now - self.ended_at if self.ended_at else None,
         )
+
+    def _seconds_left(self, now: float) -> float | None:
+        """Estimate the seconds that are left, by what its calls cost: later ones may be larger."""
+        job = self.job
+        if job is None or job.begun_at is None:
+            return None
+        left = job.work.whole_cost
+        done = self._cost - left
+        return (now - job.begun_at) / done * left if done > 0 else None
 
     def _cancelled_error(self) -> JobCancelledError | None:
         """Return the error for the owner's cancellation, if that is why the current task ends.

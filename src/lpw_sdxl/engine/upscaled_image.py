@@ -17,10 +17,12 @@ class UpscaledImage:
     Attributes:
         pixels: uint8, `[height, width, 3]`.
         request: of it, without the picture's file.
+        parameters: the text of A1111's that the picture's file had; empty for none.
     """
 
     pixels: Pixels
     request: UpscaleRequest
+    parameters: str = ""
 
     @property
     def size(self) -> ImageSize:
@@ -30,4 +32,4 @@ class UpscaledImage:
     def encode(self) -> bytes:
         """Encode to the requested format; CPU work for a worker thread."""
         request = self.request
-        return encode_plain(self.pixels, request.image_format, "", request.quality)
+        return encode_plain(self.pixels, request.image_format, self.parameters, request.quality)

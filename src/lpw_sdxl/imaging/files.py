@@ -66,11 +66,14 @@ def encode_plain(
     Args:
         pixels: `[height, width, 3]`.
         image_format: of the file.
-        parameters: of the picture that they were made from; empty for none.
+        parameters: of the picture that they were made from; empty for none. A JPEG leaves out what
+            does not fit into its Exif block of 64 KB.
         quality: as in `encode_image`.
     """
     if image_format is ImageFormat.PNG:
         return encode_png(pixels, {"parameters": parameters} if parameters else {})
+    if image_format is ImageFormat.JPEG and len(_encode_exif(parameters)) > MAX_JPEG_EXIF_BYTES:
+        parameters = ""
     return _encode_lossy(pixels, image_format, parameters, quality)
 
 

@@ -8,6 +8,7 @@ Real-ESRGAN, is a chain of convolutions that works at the picture's own size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -70,6 +71,17 @@ class Design:
         at_the_end = 2 * enlarged + (enlarged // 4 if self.doublings else 0)
         in_a_block = 5 * width + 8 * growth
         return -(-max(at_the_end, in_a_block) // pixels) + 2 * COLOURS
+
+    @property
+    def multiplications_per_pixel(self) -> float:
+        """Return how many numbers a call multiplies for each pixel that it is given."""
+        if self.family is Family.COMPACT:
+            return sum(math.prod(shape) for shape in self.shapes().values() if len(shape) > 1)
+        enlarged = {f"conv_up{number}": 4**number for number in range(1, self.doublings + 1)}
+        enlarged |= dict.fromkeys(("conv_hr", "conv_last"), 4**self.doublings)
+        weights = ((name, shape) for name, shape in self.shapes().items() if len(shape) > 1)
+        counts = (math.prod(one) * enlarged.get(name.split(".")[0], 1) for name, one in weights)
+        return sum(counts) / self.unshuffle**2
 
     def shapes(self) -> Mapping[str, Shape]:
         """Return the shape of each tensor, by the names that entries of the store give them."""

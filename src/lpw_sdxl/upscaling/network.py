@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,14 +17,9 @@ from lpw_sdxl.upscaling.rrdb import EsrganNetwork
 
 WHITE = 255
 
-logger = logging.getLogger(__name__)
-
 
 class UpscalerNetwork:
     """A network on a device.
-
-    Where half precision gives something that is not finite, float32 is used from then on, with the
-    numbers of the file.
 
     Args:
         tensors: its weights, by the names that the store gives them; they are kept, not changed.
@@ -50,10 +44,11 @@ class UpscalerNetwork:
         self.name = name
         self._tensors = tensors
         self._module = self._build(device, dtype)
+        self._exact_module = self._module if dtype == torch.float32 else None
 
     @property
     def dtype(self) -> torch.dtype:
-        """Return the dtype that it works in now."""
+        """Return the dtype that it works in, where that holds its numbers."""
         return next(self._module.parameters()).dtype
 
     @property
@@ -64,33 +59,35 @@ class UpscalerNetwork:
     @property
     def weight_bytes(self) -> int:
         """Return the bytes of its weights on the device."""
-        return sum(parameter.nbytes for parameter in self._module.parameters())
+        modules = {self._module, *filter(None, (self._exact_module,))}
+        return sum(parameter.nbytes for module in modules for parameter in module.parameters())
 
-    def to(self, device: torch.device) -> None:
-        """Move it to a device."""
-        self._module.to(device)
-
-    def enlarge(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
+    def enlarge(self, pixels: npt.NDArray[np.uint8]) -> Tensor | None:
         """Enlarge a picture in one call.
 
         Args:
             pixels: `[h, w, 3]`; both sides are multiples of `design.unshuffle`.
 
         Returns:
-            `[3, scale * h, scale * w]`, float32 on the CPU; finite, and 0 to 1 but for overshoots.
+            `[3, scale * h, scale * w]`, float32 on the CPU, 0 to 1 but for overshoots; None where
+            its dtype can't hold what it computes.
 
         Raises:
-            GenerationError: it is not finite in float32 either.
+            GenerationError: it works in float32, and that can't either.
         """
-        enlarged = self._call(pixels)
-        if enlarged is None and self.dtype != torch.float32:
-            logger.warning(
-                "the upscaler %s gave numbers that %s can't hold; it works in float32 from now on",
-                self.name,
-                self.dtype,
-            )
-            self._module = self._build(self.device, torch.float32)
-            enlarged = self._call(pixels)
+        if self.dtype == torch.float32:
+            return self.enlarge_exactly(pixels)
+        return self._call(self._module, pixels)
+
+    def enlarge_exactly(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
+        """Enlarge a picture in float32, with the numbers of the file; else as `enlarge`.
+
+        Raises:
+            GenerationError: what it computes is not finite.
+        """
+        if self._exact_module is None:
+            self._exact_module = self._build(self.device, torch.float32)
+        enlarged = self._call(self._exact_module, pixels)
         if enlarged is None:
             raise GenerationError(
                 f"The upscaler {self.name} gave numbers that are not finite; another upscaler "
@@ -106,12 +103,14 @@ class UpscalerNetwork:
         module.load_state_dict(copies, assign=True)
         return module.requires_grad_(requires_grad=False).eval()
 
+    @staticmethod
     @torch.inference_mode()
-    def _call(self, pixels: npt.NDArray[np.uint8]) -> Tensor | None:
+    def _call(module: nn.Module, pixels: npt.NDArray[np.uint8]) -> Tensor | None:
         """Return the result, or None where it is not finite."""
-        picture = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
-        picture = picture.permute(2, 0, 1)[None].to(self.dtype) / WHITE  # [1, 3, h, w]
-        enlarged = self._module(picture)[0]
+        weights = next(module.parameters())
+        picture = torch.from_numpy(np.ascontiguousarray(pixels)).to(weights.device)
+        picture = picture.permute(2, 0, 1)[None].to(weights.dtype) / WHITE  # [1, 3, h, w]
+        enlarged = module(picture)[0]
         if not bool(torch.isfinite(enlarged).all()):
             return None
         return enlarged.to("cpu", torch.float32)

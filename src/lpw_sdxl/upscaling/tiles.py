@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from lpw_sdxl.upscaling.network import WHITE, UpscalerNetwork
 from lpw_sdxl.upscaling.tiling import Tiling, cut, usual_tiling, weights
@@ -13,12 +15,17 @@ from lpw_sdxl.upscaling.tiling import Tiling, cut, usual_tiling, weights
 Pixels = npt.NDArray[np.uint8]
 OnTile = Callable[[int, int], None]
 
+logger = logging.getLogger(__name__)
+
 
 class TiledPicture:
     """A picture that is enlarged; between two tiles its device is free for other work.
 
     A row of tiles is summed in float32 and rounded when it is whole, so that beside the result and
     the tile itself, no more than one row is in memory.
+
+    Where the network's half precision gives something that is not finite, the rest of the picture
+    is computed in float32; the next picture begins in half precision again.
 
     Args:
         network: what enlarges it.
@@ -40,6 +47,7 @@ class TiledPicture:
         height, width = self._pixels.shape[:2]
         self._rows, self._columns = (cut(side, tiling, multiple) for side in (height, width))
         self.tiles, self.done = len(self._rows) * len(self._columns), 0
+        self._is_exact = False
         scale = network.design.scale
         self._large_rows = [part.scaled(scale) for part in self._rows]
         self._large_columns = [part.scaled(scale) for part in self._columns]
@@ -54,9 +62,7 @@ class TiledPicture:
         """
         row, column = divmod(self.done, len(self._columns))
         there, here = self._rows[row], self._columns[column]
-        enlarged = self.network.enlarge(
-            self._pixels[there.start : there.stop, here.start : here.stop]
-        )
+        enlarged = self._call(self._pixels[there.start : there.stop, here.start : here.stop])
         if column == 0:
             self._begin(row)
         down, right = self._large_rows[row], self._large_columns[column]
@@ -78,6 +84,20 @@ class TiledPicture:
         """Return the enlarged picture, `[scale * h, scale * w, 3]`; all tiles are done."""
         assert self.done == self.tiles
         return np.ascontiguousarray(self._result[: self._height, : self._width])
+
+    def _call(self, tile: Pixels) -> Tensor:
+        enlarged = None if self._is_exact else self.network.enlarge(tile)
+        if enlarged is not None:
+            return enlarged
+        if not self._is_exact:
+            logger.warning(
+                "the upscaler %s gave numbers that %s can't hold; the rest of this picture is"
+                " computed in float32",
+                self.network.name,
+                self.network.dtype,
+            )
+            self._is_exact = True
+        return self.network.enlarge_exactly(tile)
 
     def _begin(self, row: int) -> None:
         """Make room for a row of tiles, whose first lines the row before it has begun."""

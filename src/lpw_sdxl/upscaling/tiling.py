@@ -6,6 +6,7 @@ away: of an overlap, each tile keeps its own half, and both are blended in a nar
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -53,6 +54,54 @@ def usual_tiling(design: Design) -> Tiling:
     exact = -(-2 * reach * BLEND_SHARE // (BLEND_SHARE - 1)) + 2
     overlap = exact if design.family is Family.COMPACT else ESRGAN_OVERLAP
     return Tiling(max(TILE, 2 * overlap), overlap)
+
+
+def tiling_within(design: Design, most_bytes: int, number_bytes: int) -> Tiling:
+    """Return the usual tiles of a network, or smaller ones where a call has less memory.
+
+    Args:
+        design: of the network.
+        most_bytes: that a call may hold at once.
+        number_bytes: of each number in it.
+
+    Returns:
+        tiles that fit, but never smaller than their overlaps leave of use.
+    """
+    usual = usual_tiling(design)
+    bytes_per_unit = design.numbers_per_pixel * design.unshuffle**2 * number_bytes
+    fitting = math.isqrt(most_bytes // bytes_per_unit)
+    return smaller_tiling(usual, fitting) if fitting < usual.tile else usual
+
+
+def smaller_tiling(tiling: Tiling, tile: int) -> Tiling:
+    """Return smaller tiles with the same overlap, of which a half of it more is left at least."""
+    least = tiling.overlap * 3 // 2
+    return Tiling(min(tiling.tile, max(tile, least)), tiling.overlap)
+
+
+class Cutting(NamedTuple):
+    """What a picture in tiles is to a network.
+
+    Attributes:
+        tiles: how many there are.
+        pixels: of all of them; those of an overlap count for each tile.
+    """
+
+    tiles: int
+    pixels: int
+
+
+def count_tiles(size: tuple[int, int], tiling: Tiling, multiple: int) -> Cutting:
+    """Count the tiles of a picture.
+
+    Args:
+        size: height and width, pixels.
+        tiling: how it is cut.
+        multiple: to which its sides are padded, as in `cut`.
+    """
+    rows, columns = (cut(side + -side % multiple, tiling, multiple) for side in size)
+    height, width = (sum(part.stop - part.start for part in parts) for parts in (rows, columns))
+    return Cutting(len(rows) * len(columns), height * width)
 
 
 class Part(NamedTuple):

@@ -98,13 +98,13 @@ def read_objects(
 
 
 def read_model(model: type[Model], fields: Mapping[str, Any]) -> Model:
-    """Validate the fields of a model that is read loosely.
+    """Validate the fields of a model that is read loosely; an empty text is as good as none.
 
     Raises:
         InvalidRequestError: one is wrong; it is named.
     """
     try:
-        return model.model_validate(fields)
+        return model.model_validate({name: one for name, one in fields.items() if one != ""})
     except ValidationError as error:
         raise explain_refusal(error, model) from None
 

@@ -16,8 +16,7 @@ from lpw_sdxl.doors.a1111.served_model import ServedModel
 from lpw_sdxl.doors.a1111.side_rows import side_rows
 from lpw_sdxl.doors.door import ServedDoor
 
-API = "/sdapi/"
-PREFIXES = (API, f"/{API}", "/internal/", "/controlnet/", "/queue/")
+PREFIXES = ("/sdapi/", "/internal/", "/controlnet/", "/queue/")
 """Beginnings of its paths: what is not there is a 404 in its shape, by which clients probe."""
 
 
@@ -34,11 +33,4 @@ def a1111_endpoints(served: ServedDoor) -> tuple[Endpoint, ...]:
         info_row(served),
         *side_rows(model),
     )
-    own = [replace(row, dialect=A1111, takes_basic=True, tag="a1111") for row in rows]
-    # A base URL that ends in a slash makes two of them in many clients.
-    doubled = (
-        replace(row, path=f"/{row.path}", is_documented=False)
-        for row in own
-        if row.path.startswith(API)
-    )
-    return (*own, *doubled)
+    return tuple(replace(row, dialect=A1111, takes_basic=True, tag="a1111") for row in rows)

@@ -6,7 +6,7 @@ refused by the field that does, and where it is switched off nothing is said.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -71,7 +71,7 @@ def parse_single(payload: Payload, limits: RequestLimits) -> UpscaleRequest:
         InvalidRequestError: a field is wrong; it is named as in A1111.
     """
     fields = read_object(payload.content, (IMAGE,), limits.max_image_bytes)
-    [request] = translate(fields, [fields.get(IMAGE)], limits)
+    [request] = translate(fields, {IMAGE: fields.get(IMAGE)}, limits)
     return request
 
 
@@ -86,17 +86,23 @@ def parse_batch(payload: Payload, limits: RequestLimits) -> list[UpscaleRequest]
     )
     if not items:
         raise InvalidRequestError(f"{IMAGE_LIST} has no pictures", field=IMAGE_LIST)
-    return translate(fields, (one.get(DATA) for one in items), limits)
+    pictures = {place_in_list(index): one.get(DATA) for index, one in enumerate(items)}
+    return translate(fields, pictures, limits)
+
+
+def place_in_list(index: int) -> str:
+    """Return the name of the field that has one of several pictures."""
+    return f"{IMAGE_LIST}.{index}.{DATA}"
 
 
 def translate(
-    fields: Mapping[str, Any], pictures: Iterable[Any], limits: RequestLimits
+    fields: Mapping[str, Any], pictures: Mapping[str, Any], limits: RequestLimits
 ) -> list[UpscaleRequest]:
     """Translate fields and pictures to requests.
 
     Args:
         fields: as a client sent them.
-        pictures: files as bytes; anything else is refused.
+        pictures: files as bytes, by their fields; anything else is refused.
         limits: of this server.
 
     Raises:
@@ -105,15 +111,21 @@ def translate(
     extras = read_model(ExtrasFields, fields)
     _refuse_what_is_not_here(extras)
     native = _size(extras) | {"upscaler": extras.upscaler_1}
-    return [_make(native, picture, limits) for picture in pictures]
+    return [_make(native, picture, place, limits) for place, picture in pictures.items()]
 
 
-def spelled_as_there(error: LpwSdxlError) -> LpwSdxlError:
-    """Return an error whose field is named as in A1111."""
+def spelled_as_there(error: LpwSdxlError, place: str) -> LpwSdxlError:
+    """Return an error whose field is named as in A1111.
+
+    Args:
+        error: of one picture.
+        place: the field that has it.
+    """
     field = error.field if isinstance(error, RequestError) else None
-    if field is None or field not in _SPELLED:
+    name = {**_SPELLED, IMAGE: place}.get(field or "")
+    if field is None or name is None:
         return error
-    name, message = _SPELLED[field], str(error)
+    message = str(error)
     if message.startswith((f"{field} ", f"{field}:")):
         message = name + message[len(field) :]
     return InvalidRequestError(message, field=name)
@@ -156,17 +168,19 @@ def _size(extras: ExtrasFields) -> dict[str, Any]:
     return {"width": width, "height": height, "crop": extras.upscaling_crop}
 
 
-def _make(native: Mapping[str, Any], picture: Any, limits: RequestLimits) -> UpscaleRequest:
+def _make(
+    native: Mapping[str, Any], picture: Any, place: str, limits: RequestLimits
+) -> UpscaleRequest:
     if not isinstance(picture, bytes):
         raise InvalidRequestError(
-            "image is missing; the picture's file in base64 would be right", field=IMAGE
+            f"{place} is missing; the picture's file in base64 would be right", field=place
         )
     fields = {**native, "upscaler": native["upscaler"] or Upscaler.NONE.value, "image": picture}
     try:
         request = UpscaleRequest.model_validate(fields)
         check_upscale(request, limits)
     except ValidationError as error:
-        raise spelled_as_there(explain_refusal(error, UpscaleRequest)) from None
+        raise spelled_as_there(explain_refusal(error, UpscaleRequest), place) from None
     except InvalidRequestError as error:
-        raise spelled_as_there(error) from None
+        raise spelled_as_there(error, place) from None
     return request

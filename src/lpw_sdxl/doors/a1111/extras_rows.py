@@ -29,10 +29,12 @@ from lpw_sdxl.api.endpoints import (
 from lpw_sdxl.doors.a1111.answering import API, EXAMPLE_PICTURE, PICTURE_BYTES
 from lpw_sdxl.doors.a1111.bodies import SMALL_BYTES
 from lpw_sdxl.doors.a1111.extras import (
+    IMAGE,
     IMAGE_LIST,
     ExtrasFields,
     parse_batch,
     parse_single,
+    place_in_list,
     spelled_as_there,
 )
 from lpw_sdxl.doors.a1111.lobby import Lobby, Patience
@@ -171,7 +173,8 @@ class Enlarger:
             try:
                 image = await patience.make(enlarging)
             except LpwSdxlError as error:
-                raise spelled_as_there(error) from None
+                place = IMAGE if is_alone else place_in_list(index)
+                raise spelled_as_there(error, place) from None
             del enlarging
             patience.renew()
             return await asyncio.to_thread(image.encode)

@@ -9,19 +9,14 @@ from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, Field, create_model
-from starlette.requests import Request
-from starlette.responses import Response
 
 from lpw_sdxl.api.asgi import JSON, JsonObject
 from lpw_sdxl.api.endpoints import (
     EVENTS,
     MULTIPART,
     READING_METHODS,
-    TEXT,
     Answer,
-    Backend,
     Body,
-    Call,
     Endpoint,
     HeadCheck,
     Payload,
@@ -107,17 +102,6 @@ def _image_rows(door: ImageDoor, served: ServedDoor) -> Iterator[Endpoint]:
             dialect=OPENAI,
             statuses=_FAILURES,
         )
-        yield Endpoint(
-            ("OPTIONS",),
-            PREFIX + path,
-            "Whether the path is there.",
-            Answer("It is.", (TEXT,)),
-            tag=TAG,
-            handler=_answer_options,
-            dialect=OPENAI,
-            needs_token=False,
-            is_documented=False,
-        )
     yield Endpoint(
         READING_METHODS,
         f"{LINKS_PATH}/{{name}}",
@@ -128,6 +112,7 @@ def _image_rows(door: ImageDoor, served: ServedDoor) -> Iterator[Endpoint]:
         dialect=OPENAI,
         statuses=frozenset({404, 500}),
         needs_token=False,  # its name is the secret: clients fetch it without a token
+        takes_links=True,  # and show it in pages of their own
     )
 
 
@@ -157,10 +142,6 @@ def _model_rows(served: ServedDoor) -> Iterator[Endpoint]:
         statuses=frozenset({404, 500}),
         at_once=MODELS_AT_ONCE,
     )
-
-
-async def _answer_options(_call: Call, _request: Request, _backend: Backend) -> Response:
-    return Response(status_code=200, media_type=TEXT, headers={"allow": "POST, OPTIONS"})
 
 
 def _parse(payload: Payload, *, limits: RequestLimits, is_edit: bool) -> ImageOrder:
