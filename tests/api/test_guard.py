@@ -446,7 +446,7 @@ async def test_a_websocket_is_closed_before_the_application() -> None:
 
 @pytest.mark.parametrize(("size", "status"), [(0, 200), (2, 200), (2**16, 200), (2**16 + 1, 413)])
 async def test_a_small_body_of_a_get_may_be_ignored(size: int, status: int) -> None:
-    rows = (reading("/missing"), dataclasses.replace(reading("/odd"), ignores_body=True))
+    rows = (reading("/missing"), replace(reading("/odd"), ignores_body=True))
 
     async def answer(_scope: Any, _receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
