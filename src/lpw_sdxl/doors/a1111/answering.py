@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic import BaseModel, Field, RootModel, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -29,6 +30,27 @@ EXAMPLE_PICTURE = (
     "SUVORK5CYII="
 )
 """Of 8 x 8 pixels, in base64."""
+
+
+class AnyBody(RootModel[Any]):
+    """Any JSON: the body of a command means nothing."""
+
+
+def document_loosely(model: type[BaseModel]) -> type[BaseModel]:
+    """Describe a body whose fields are read loosely: any of them may be of any type."""
+    fields: dict[str, Any] = {
+        info.alias or name: (
+            Any,
+            Field(
+                ... if info.is_required() else info.default,
+                description=info.description,
+            ),
+        )
+        for name, info in model.model_fields.items()
+    }
+    loose: type[BaseModel] = create_model(model.__name__, **fields)
+    loose.__doc__ = f"{model.__doc__} What is not known is ignored."
+    return loose
 
 
 def answer_json(value: object) -> Response:
@@ -69,7 +91,9 @@ def get_row(path: str, summary: str, type_: Any, handler: Handler) -> Endpoint:
 
 def command_row(path: str, summary: str, type_: Any, handler: Handler) -> Endpoint:
     """Build the row of a command whose body, if there is one, means nothing; as in `get_row`."""
-    body = Body(ignore_body, SMALL_BYTES, head_check=HeadCheck.TOLERANT, is_required=False)
+    body = Body(
+        ignore_body, SMALL_BYTES, AnyBody, {}, head_check=HeadCheck.TOLERANT, is_required=False
+    )
     return Endpoint(
         ("POST",),
         path,

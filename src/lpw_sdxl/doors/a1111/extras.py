@@ -46,7 +46,7 @@ Name = Annotated[str, Field(max_length=MAX_UPSCALER_NAME)]
 
 
 class ExtrasFields(BaseModel):
-    """What is done to a picture, by A1111's names and with its defaults."""
+    """The work on a picture, by A1111's names and with its defaults."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, Field, with_config
+from pydantic import Field, with_config
 from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
@@ -26,7 +26,12 @@ from lpw_sdxl.api.endpoints import (
     HeadCheck,
     take_request,
 )
-from lpw_sdxl.doors.a1111.answering import API, EXAMPLE_PICTURE, PICTURE_BYTES
+from lpw_sdxl.doors.a1111.answering import (
+    API,
+    EXAMPLE_PICTURE,
+    PICTURE_BYTES,
+    document_loosely,
+)
 from lpw_sdxl.doors.a1111.bodies import SMALL_BYTES
 from lpw_sdxl.doors.a1111.extras import (
     IMAGE,
@@ -56,17 +61,16 @@ class SingleFields(ExtrasFields):
     image: Annotated[Any, Field(description="Its file, in base64 or as a data URL.")]
 
 
-class FileData(BaseModel):
-    """One picture of several."""
-
-    data: Annotated[Any, Field(description="Its file, in base64 or as a data URL.")]
-    name: Any = None
-
-
 class BatchFields(ExtrasFields):
     """Several pictures, and what is done to each."""
 
-    image_list: Annotated[list[FileData], Field(alias=IMAGE_LIST)]
+    image_list: Annotated[
+        Any,
+        Field(
+            alias=IMAGE_LIST,
+            description="A list of objects with `data`, a file in base64 or as a data URL.",
+        ),
+    ]
 
 
 @with_config(extra="forbid")
@@ -98,7 +102,7 @@ def extras_rows(served: ServedDoor, lobby: Lobby) -> Iterator[Endpoint]:
         body=Body(
             partial(parse_single, limits=limits),
             largest_picture_bytes(limits) + SMALL_BYTES,
-            SingleFields,
+            document_loosely(SingleFields),
             {**example, "image": EXAMPLE_PICTURE},
             head_check=HeadCheck.TOLERANT,
             parsed_bytes=PICTURE_BYTES,
@@ -114,7 +118,7 @@ def extras_rows(served: ServedDoor, lobby: Lobby) -> Iterator[Endpoint]:
         body=Body(
             partial(parse_batch, limits=limits),
             served.limits.max_body_bytes,
-            BatchFields,
+            document_loosely(BatchFields),
             {**example, "imageList": [{"data": EXAMPLE_PICTURE, "name": "a.png"}]},
             head_check=HeadCheck.TOLERANT,
             parsed_bytes=PICTURE_BYTES,

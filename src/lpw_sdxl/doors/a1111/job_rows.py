@@ -28,6 +28,7 @@ from lpw_sdxl.doors.a1111.answering import (
     AT_ONCE,
     answer_json,
     command_row,
+    document_loosely,
     get_row,
 )
 from lpw_sdxl.doors.a1111.bodies import read_model, read_object
@@ -94,7 +95,7 @@ def job_rows(lobby: Lobby) -> Iterator[Endpoint]:
         body=Body(
             _parse_task,
             MAX_TASK_BYTES,
-            TaskRequest,
+            document_loosely(TaskRequest),
             {"id_task": "a-name-of-mine", "id_live_preview": -1, "live_preview": False},
             head_check=HeadCheck.TOLERANT,
             is_required=False,
