@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,13 @@ def test_every_listed_sampler_schedule_and_upscaler_draws(a1111_client: httpx.Cl
     hires = {"enable_hr": True, "hr_scale": 2, "hr_second_pass_steps": 1}
     for mode in get(a1111_client, "latent-upscale-modes") + get(a1111_client, "upscalers"):
         cases.append(hires | {"hr_upscaler": mode["name"]})
-    for case in cases:
-        response = a1111_client.post(f"{API}/txt2img", json=small | case)
-        assert response.status_code == 200, (case, response.text)
+
+    def draw(case: dict[str, Any]) -> httpx.Response:
+        return a1111_client.post(f"{API}/txt2img", json=small | case)
+
+    with ThreadPoolExecutor(8) as threads:
+        for case, response in zip(cases, threads.map(draw, cases), strict=True):
+            assert response.status_code == 200, (case, response.text)
 
 
 def test_options_may_be_posted_back_and_keep_the_model(a1111_client: httpx.Client) -> None:
