@@ -49,7 +49,7 @@ def _plain(fields: LooseFields, name: str, default: Any) -> Any:
     value = fields.values[name]
     reads = {bool: fields.flag, int: fields.whole, float: fields.number}
     read = reads.get(type(default))
-    if read is None or isinstance(value, float):
+    if read is None:
         return value
     try:
         return read(name)
