@@ -87,7 +87,7 @@ test-container: $(BIN)/.development ## build images with podman and run them wit
 	@deploy/container/prepare.sh
 	@$(BIN)/python -m pytest -m container --log-cli-level=INFO tests/container $(ARGS)
 
-test-doors: $(BIN)/.development $(CLIENTS)/.installed ## draw through OpenAI's and LiteLLM's own clients, for Python and Node, in an environment of theirs
+test-doors: $(BIN)/.development $(CLIENTS)/.installed ## draw through the clients of OpenAI's and A1111's APIs, for Python and Node, in an environment of theirs
 	@$(BIN)/python -m pytest -m clients tests/doors $(ARGS)
 
 test-hostile: $(BIN)/.development ## flood the service at every limit, hold thousands of connections, and double bad texts (an hour)

@@ -142,6 +142,8 @@ class GuardedService(Service):
             manifest.created,
             SETTINGS.public_url,
             SETTINGS.workers,
+            manifest.origin.file,
+            manifest.origin.sha256,
         )
         rows = (
             *native_endpoints(served),

@@ -11,7 +11,8 @@ from typing import Any
 from lpw_sdxl.doors.openai.translation import ImageOrder
 
 OF_ANSWERS = ("has_links", "is_streamed", "partial_images", "compression")
-FOLDER = Path(__file__).parent / "doors" / "recorded"
+FOLDER = Path(__file__).parent / "doors" / "recorded"  # of OpenAI's door
+A1111 = FOLDER / "a1111"
 BOUNDARY = "a-boundary-of-this-test"
 
 
@@ -43,12 +44,12 @@ class Recording:
         return json.dumps(self.body).encode()
 
 
-def recordings() -> list[Recording]:
-    return [read(path.stem) for path in sorted(FOLDER.glob("*.json"))]
+def recordings(folder: Path = FOLDER) -> list[Recording]:
+    return [read(path.stem, folder) for path in sorted(folder.glob("*.json"))]
 
 
-def read(name: str) -> Recording:
-    held = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+def read(name: str, folder: Path = FOLDER) -> Recording:
+    held = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     content_type = held["headers"].get("content-type", "")
     if content_type.startswith("multipart/"):
         content_type = f"multipart/form-data; boundary={BOUNDARY}"

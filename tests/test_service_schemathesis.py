@@ -31,6 +31,7 @@ SETTINGS = {
     "LPW_SDXL_MAX_WIDTH": "64",
     "LPW_SDXL_MAX_HEIGHT": "64",
     "LPW_SDXL_MAX_BATCH_ITEMS": "3",
+    "LPW_SDXL_DOORS": "openai",  # test_service_a1111_schemathesis.py has the other one
 }
 SEED = "20261124"
 HANG_S = "15"

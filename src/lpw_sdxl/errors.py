@@ -4,7 +4,8 @@
     ├── RequestError             the client's mistake: a 4xx with a code and, mostly, a field
     │   ├── InvalidRequestError  400  a field is missing, unknown, of the wrong type or out of range
     │   │   ├── BodyTooLargeError 413 a request is larger than any needs to be, beside its pictures
-    │   │   └── AddonNotReadError 400 a LoRA's file was found a moment ago, and is still being read
+    │   │   ├── AddonNotReadError 400 a LoRA's file was found a moment ago, and is still being read
+    │   │   └── UnservedScriptError 422 a script of A1111's that would change the picture
     │   ├── InvalidPromptError   400  the prompt breaks a limit, or holds a tag that is not served
     │   ├── RequestIdInUseError  409  the `request_id` is that of a job under way
     │   ├── JobCancelledError    409  the job's owner has cancelled it
@@ -48,6 +49,7 @@ STATUS_ANSWERS: Mapping[int, tuple[str, str]] = {
     409: ("request_id_in_use", "a job under way has this request_id"),
     413: ("body_too_large", "the body is larger than this server accepts"),
     415: ("unsupported_media_type", "the body must be application/json, in UTF-8"),
+    422: ("unserved_script", "the request has a script that is not here"),
     429: ("overloaded", "too many requests; try again later"),
     431: ("headers_too_large", "the request's headers are too many or too large"),
     500: ("internal", "something went wrong on the server; its log says what"),
@@ -100,6 +102,13 @@ class AddonNotReadError(InvalidRequestError):
     def __init__(self, message: str, *, field: str | None = None, pending: object = None) -> None:
         super().__init__(message, field=field)
         self.pending = pending
+
+
+class UnservedScriptError(InvalidRequestError):
+    """A script of A1111's that would change the picture; its servers answer one with 422, too."""
+
+    status = 422
+    code = "unserved_script"
 
 
 class InvalidPromptError(RequestError):

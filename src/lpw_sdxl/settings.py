@@ -159,7 +159,7 @@ class Settings(LogSettings, StoreSettings):
     dot, and those under `.local`, `.internal`, `.lan`, `.home.arpa` and `.svc`."""
     doors: str = "all"
     """other programs' APIs that are served beside our own, with commas or blanks between them:
-    `openai`, `all` or `none`."""
+    `openai`, `a1111`, `all` or `none`."""
     public_url: Annotated[str, StringConstraints(pattern=r"^(https?://[!-~]+)?$")] = ""
     """where clients reach this server, such as `https://images.example.org`: the beginning of URLs
     in OpenAI's answers; empty for the host that a request names."""

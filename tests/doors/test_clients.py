@@ -1,4 +1,4 @@
-"""OpenAI's and LiteLLM's own clients draw, and raise what is refused: `make test-doors`."""
+"""Other programs' own clients draw, and raise what is refused: `make test-doors`."""
 
 from __future__ import annotations
 
@@ -127,6 +127,64 @@ def test_litellm_draws_by_every_call(server: Server) -> None:
     outcomes = drive(server, "litellm")
     assert outcomes == dict.fromkeys(outcomes, True)
     assert len(outcomes) == 6
+
+
+def test_webuiapi_draws_by_every_call(server: Server) -> None:
+    outcomes = drive(server, "webuiapi")
+    refused = {
+        name: (one["status"], one["field"])
+        for name, one in outcomes.items()
+        if isinstance(one, dict) and "field" in one
+    }
+    assert refused == {
+        "set other model": (None, "sd_model_checkpoint"),
+        "interrogate": (404, None),
+        "styles": (400, "styles"),
+        "no such sampler": (400, "sampler_name"),
+        "ControlNet": (422, "alwayson_scripts.ControlNet"),
+        "ADetailer": (422, "alwayson_scripts.ADetailer"),
+    }
+    [model] = outcomes.pop("model names")
+    assert model == outcomes.pop("current model")
+    assert model.startswith("sdxl.safetensors [")
+    kinds = {name: outcomes.pop(name) for name in [*outcomes] if name.startswith("get ")}
+    assert len(kinds) == 17
+    assert {*kinds.values()} == {"dict", "list"}
+    drawn = ["64x64", 7]
+    assert {name: one for name, one in outcomes.items() if name not in refused} == {
+        **dict.fromkeys(("alone", "old name", "clip skip", "async", "password"), drawn),
+        **dict.fromkeys(("img2img", "inpaint", "only masked"), drawn),
+        "large": ["128x64", 7],
+        "several": ["64x64"] * 4 + [7, 8, 9, 10],
+        "variation": ["64x64"] * 2 + [7, 7],
+        "hires": ["128x128", 7],
+        "hires by pixels": ["96x96", 7],
+        "interrupt": {},
+        **dict.fromkeys(("refresh", "skip", "set model", "set options", "wait")),
+        "sampler names": ["DDIM", "DPM++ 2M"],
+        "scheduler names": ["align_your_steps", "align_your_steps_11"],
+        "text of picture": "a red circle",
+        "enlarge": ["128x128"],
+        "enlarge two": ["128x128"] * 2,
+    }
+    assert "Traceback" not in server.log
+
+
+def test_sd_backend_client_accepts_every_answer(server: Server) -> None:
+    outcomes = drive(server, "sdbackend")
+    drawn = {
+        "txt2img": ["64x64", 7],
+        "several": ["64x64", "64x64", 7, 8],
+        "img2img": ["64x64", 7],
+        "inpaint": ["64x64", 7],
+        "enlarge": ["128x128"],
+    }
+    assert {name: outcomes.pop(name) for name in drawn} == drawn
+    assert outcomes.pop("kind") == "A1111Webservice"
+    failed = {name: one for name, one in outcomes.items() if isinstance(one, dict) and one}
+    assert failed == {}
+    assert outcomes["options of vaes"] is False
+    assert len(outcomes) == 20
 
 
 def test_the_program_on_the_page_draws(server: Server, tmp_path: Path) -> None:

@@ -56,11 +56,11 @@ def gate() -> Iterator[Gate]:
 
 
 @asynccontextmanager
-async def standing(engine: Engine, gate: Gate) -> AsyncIterator[asyncio.Task[Any]]:
+async def standing(engine: Engine, gate: Gate, **options: Any) -> AsyncIterator[asyncio.Task[Any]]:
     """Keep her job `one` after its first UNet call."""
     listener = Listener(lambda _: None, gate.wait)
     working = asyncio.ensure_future(
-        engine.generate(request(request_id="one"), listener, owner="her")
+        engine.generate(request(request_id="one"), listener, owner="her", **options)
     )
     assert await asyncio.to_thread(gate.reached.wait, 30)
     yield working
@@ -132,6 +132,64 @@ async def test_a_job_that_its_owner_cancels_leaves_at_the_next_step(
         assert status.unet_calls_done <= 1
     await until(lambda: engine.queued_jobs == 0)
     assert len(engine.jobs) == 0
+
+
+async def test_a_job_that_its_owner_stops_gives_what_there_is(engine: Engine, gate: Gate) -> None:
+    whole = await engine.generate(request())
+    async with standing(engine, gate, takes_unfinished=True) as working:
+        waiting = asyncio.ensure_future(engine.generate(request(request_id="later"), owner="her"))
+        other = asyncio.ensure_future(engine.generate(request(request_id="later"), owner="him"))
+        await until(lambda: engine.queued_jobs == 3)
+        assert engine.jobs.stop("no one") == 0
+        assert engine.jobs.stop("her", spares_waiting=True) == 1
+        gate.open()
+        stopped = await working
+        assert stopped.pixels.shape == whole.pixels.shape
+        assert (stopped.pixels != whole.pixels).any()
+        status = engine.jobs.find(HERS)
+        assert status is not None
+        assert (status.state, status.unet_calls_done) == (JobState.DONE, 1)
+        assert status.ended_s is not None
+        for going_on in (waiting, other):
+            difference = (await going_on).pixels.astype(int) - whole.pixels
+            assert np.abs(difference).max() <= 1, "as in any company"
+
+
+async def test_a_job_whose_caller_takes_whole_images_is_cancelled(
+    engine: Engine, gate: Gate
+) -> None:
+    async with standing(engine, gate) as working:
+        assert engine.jobs.stop("her") == 1
+        gate.open()
+        with pytest.raises(JobCancelledError):
+            await working
+
+
+async def test_a_job_that_is_stopped_while_it_waits_is_cancelled(
+    engine: Engine, gate: Gate
+) -> None:
+    async with standing(engine, gate):
+        waiting = asyncio.ensure_future(engine.generate(request(request_id="later"), owner="him"))
+        await until(lambda: engine.queued_jobs == 2)
+        assert engine.jobs.stop("him") == 1
+        with pytest.raises(JobCancelledError):
+            await waiting
+
+
+async def test_a_second_pass_that_is_stopped_is_as_large_as_the_pass_that_it_is_in(
+    engine: Engine,
+) -> None:
+    for calls, side in ((2, 64), (5, 128)):
+
+        def stop(calls_done: int, when: int = calls) -> bool:
+            if calls_done == when:
+                engine.jobs.stop("her")
+            return False
+
+        wanted = request(hires={"scale": 2.0, "steps": 4, "strength": 1.0})
+        listener = Listener(lambda _: None, stop)
+        image = await engine.generate(wanted, listener, owner="her", takes_unfinished=True)
+        assert image.pixels.shape == (side, side, 3)
 
 
 async def test_a_job_whose_caller_leaves_is_cancelled_too(engine: Engine, gate: Gate) -> None:

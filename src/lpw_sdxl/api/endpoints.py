@@ -179,6 +179,8 @@ class Endpoint:
         at_once: how many of its requests are processed at a time, up to the beginning of their
             answers, while the others wait; None for any number. For what is cheap and answered at
             once: a crowd of such requests would keep the event loop from all others.
+        ignores_body: whether a small body is left unread, where `body` is None: of clients that
+            send one with a GET.
         is_quiet: whether its requests are not logged.
         is_documented: whether the document lists it.
     """
@@ -198,6 +200,7 @@ class Endpoint:
     takes_any_origin: bool = False
     takes_links: bool = False
     at_once: int | None = None
+    ignores_body: bool = False
     is_quiet: bool = False
     is_documented: bool = True
 

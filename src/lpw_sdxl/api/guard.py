@@ -221,7 +221,8 @@ class RequestGuard:
         if not endpoint.takes_any_origin:
             takes_links = endpoint.takes_links
             refusal = self._admission.origins.refuse(scope, takes_links=takes_links)
-        refusal = refusal or refuse_body_headers(scope, endpoint.body)
+        if not (endpoint.ignores_body and has_small_body(scope)):
+            refusal = refusal or refuse_body_headers(scope, endpoint.body)
         admission = self._admission
         return refusal or Call(
             endpoint,

@@ -20,6 +20,8 @@ class ServedDoor:
         model_created: when it was imported, ISO 8601.
         public_url: where clients reach this server; empty for the host that they name.
         workers: of this server.
+        model_file: name of the checkpoint's file; empty if it is not known.
+        model_sha256: of that file, hex.
     """
 
     limits: ServedLimits
@@ -27,6 +29,8 @@ class ServedDoor:
     model_created: str
     public_url: str = ""
     workers: int = 1
+    model_file: str = ""
+    model_sha256: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ class DoorName(StrEnum):
     """The doors."""
 
     OPENAI = "openai"
+    A1111 = "a1111"
 
 
 def read_doors(text: str) -> tuple[DoorName, ...]:

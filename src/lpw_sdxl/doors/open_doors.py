@@ -9,6 +9,8 @@ from starlette.responses import Response
 
 from lpw_sdxl.api.dialect import ErrorDialect
 from lpw_sdxl.api.endpoints import TEXT, Answer, Backend, Call, Endpoint
+from lpw_sdxl.doors.a1111.endpoints import PREFIXES, a1111_endpoints
+from lpw_sdxl.doors.a1111.errors import A1111
 from lpw_sdxl.doors.door import Door, ServedDoor
 from lpw_sdxl.doors.names import DoorName
 from lpw_sdxl.doors.openai.endpoints import PREFIX, openai_endpoints
@@ -16,6 +18,7 @@ from lpw_sdxl.doors.openai.errors import OPENAI
 
 DOORS: Mapping[DoorName, Door] = {
     DoorName.OPENAI: Door(openai_endpoints, (f"{PREFIX}/", "/images/"), OPENAI),
+    DoorName.A1111: Door(a1111_endpoints, PREFIXES, A1111),
 }
 OPTIONS = "OPTIONS"
 OPTIONS_AT_ONCE = 4

@@ -131,7 +131,7 @@ class ActiveJobs:
 
     def stepping(self) -> list[Job]:
         """List the encoded jobs that have UNet calls left."""
-        return [job for job in self._jobs if job.denoising and not job.denoising.is_done]
+        return [job for job in self._jobs if job.denoising and not job.is_denoised]
 
     def waiting_for_pictures(self, pixels: int) -> list[Job]:
         """List the jobs whose pictures are encoded next, oldest first.
@@ -151,11 +151,11 @@ class ActiveJobs:
 
     def finished(self) -> list[Job]:
         """List the jobs whose UNet calls are done and that are to be decoded."""
-        return [job for job in self._jobs if job.denoising and job.denoising.is_done]
+        return [job for job in self._jobs if job.is_denoised]
 
     def between_passes(self) -> list[Job]:
         """List the jobs that have left a pass and not begun the next one, oldest first."""
-        return [job for job in self.finished() if not job.is_in_last_pass]
+        return [job for job in self.finished() if not job.ends_with_pass]
 
     def on_the_way(self) -> list[Job | UpscaleJob]:
         """List the jobs whose pictures become larger: between two passes, and for themselves."""
@@ -163,7 +163,7 @@ class ActiveJobs:
 
     def has_picture_work(self) -> bool:
         """Return whether any job waits for the VAE or for an upscaler."""
-        is_last = any(job.is_in_last_pass for job in self.finished())
+        is_last = any(job.ends_with_pass for job in self.finished())
         others = (not job.is_resizing for job in self.on_the_way())
         return is_last or bool(self.waiting_for_pictures(0)) or any(others)
 

@@ -189,6 +189,11 @@ class Engine:
         return self.pipeline.manifest.native_size
 
     @property
+    def registry(self) -> Registry:
+        """Return the add-ons that requests may name now."""
+        return self._offers.current.registry
+
+    @property
     def limits(self) -> RequestLimits:
         """Return the limits of a request's own fields."""
         return self._resolver.limits
@@ -221,6 +226,7 @@ class Engine:
         leaves_room: bool = False,
         owner: str = "",
         memory: PictureMemory = UNCOUNTED,
+        takes_unfinished: bool = False,
     ) -> GeneratedImage:
         """Generate one image. Cancelling the await drops its job within one step.
 
@@ -231,6 +237,8 @@ class Engine:
             owner: of the job, for `jobs`.
             memory: counts the request's pictures, and then what is made of them; their files are
                 let go once they are read, if the caller does so too.
+            takes_unfinished: whether the image as far as it is will do, if the job's owner stops
+                it; else that is a cancellation.
 
         Raises:
             RequestError: if the request itself must be refused; nothing was queued.
@@ -251,6 +259,7 @@ class Engine:
             for index, one in enumerate(job.spec.passes):
                 job.noises[index] = one.plan.open_noise(self.pipeline.device, self._drawers.ask)
             job.draw_ahead = self._drawers.ask
+            job.takes_unfinished = takes_unfinished
             return job
 
         answering = self._acceptance.answer(Order(key, listener, leaves_room, memory), take, make)
@@ -323,7 +332,7 @@ class Engine:
     def describe(self) -> EngineDescription:
         """Describe what is served and what has been done."""
         manifest, encoder = self.pipeline.manifest, self.pipeline.prompt_encoder
-        registry = self._offers.current.registry
+        registry = self.registry
         return EngineDescription(
             model_tag=manifest.tag,
             version=__version__,

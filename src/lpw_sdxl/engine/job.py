@@ -81,6 +81,8 @@ class Job(QueuedJob[GeneratedImage]):
         surroundings: that its image is put back into; None for none.
         draw_ahead: asks threads for noise.
         denoising: of the current pass; None until its start is made.
+        takes_unfinished: whether its caller takes the image as far as it is.
+        is_stopped: whether its owner wants that.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Job(QueuedJob[GeneratedImage]):
         self.surroundings: Surroundings | None = None
         self.draw_ahead: Callable[[NoiseSupply], None] = lambda _: None
         self.denoising: Denoising | None = None
+        self.takes_unfinished = self.is_stopped = False
         self._chunks = sum(text.chunk_count for text in spec.texts)
 
     @property
@@ -136,6 +139,18 @@ class Job(QueuedJob[GeneratedImage]):
     def is_in_last_pass(self) -> bool:
         """Return whether no other pass follows."""
         return self.pass_index == len(self.spec.passes) - 1
+
+    @property
+    def ends_with_pass(self) -> bool:
+        """Return whether its image is that of the pass that it is in."""
+        return self.is_in_last_pass or self.is_stopped
+
+    @property
+    def is_denoised(self) -> bool:
+        """Return whether its pass has no UNet call left, or it is stopped and was in one."""
+        if self.denoising is None:
+            return False
+        return self.denoising.is_done or (self.is_stopped and self._calls_done > 0)
 
     @property
     def calls_done(self) -> int:
@@ -240,6 +255,11 @@ class Job(QueuedJob[GeneratedImage]):
         """Drop what only the making of its denoising needed."""
         self.picture = self.start = self.noises[self.pass_index] = None
         self.conditionings.pop(self.pass_index, None)
+
+    def stop(self) -> bool:
+        """End it with the image as far as it is, if it has begun and its caller takes that."""
+        self.is_stopped = self.takes_unfinished and self.begun_at is not None
+        return self.is_stopped
 
     def finish(self, pixels: Pixels) -> None:
         """Answer with the image, unless the job is cancelled or answered already."""

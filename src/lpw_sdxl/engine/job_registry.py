@@ -141,6 +141,26 @@ class JobRegistry:
                     tracked.is_forgotten = True
         return status
 
+    def stop(self, owner: str, *, spares_waiting: bool = False) -> int:
+        """End an owner's jobs under way with their images as far as they are.
+
+        One that has not begun is cancelled, as there is nothing of it, and so is one whose caller
+        takes none that is unfinished. Any other makes at least one UNet call.
+
+        Args:
+            owner: of the jobs.
+            spares_waiting: whether the jobs that have not begun go on.
+
+        Returns:
+            the number of jobs that are ended.
+        """
+        with self._lock:
+            own = [job for key, job in self._under_way.items() if key.owner == owner]
+        ended = [one for one in own if one.has_begun] if spares_waiting else own
+        for tracked in ended:
+            tracked.stop()
+        return len(ended)
+
     def keep_preview(self, key: JobKey, preview: PreviewPicture) -> None:
         """Keep the newest preview of a job; the oldest of others go where bytes run out."""
         with self._lock:

@@ -298,7 +298,7 @@ class StepLoop:
     def _finish_images(self) -> None:
         """Decode the jobs whose last pass is done, and answer them."""
         for job in self._active.finished():
-            if job.is_in_last_pass:
+            if job.ends_with_pass:
                 self._pulse.beat()
                 self._isolation.run_for_all(
                     [job], self._decode, last_resort=partial(self._decode, in_tiles=True)
@@ -312,6 +312,7 @@ class StepLoop:
         if job not in self._active:
             return  # the watchdog has answered all jobs meanwhile
         self._active.remove(job)
+        job.release()
         if job.is_cancelled:
             self._metrics.count_cancelled()
             return

@@ -111,6 +111,10 @@ class QueuedJob(ABC, Generic[Answer]):
     def release(self) -> None:
         """Let go of work in threads that nothing waits for any more."""
 
+    def stop(self) -> bool:
+        """End it with what there is of its answer; return whether that can be. For any thread."""
+        return False
+
     def prepare(self) -> None:
         """Begin in threads what can be done while it waits; called once it is in the queue."""
 

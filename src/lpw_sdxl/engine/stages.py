@@ -242,14 +242,18 @@ class Stages:
     def decode(self, job: Job, *, in_tiles: bool = False) -> Pixels:
         """Decode a job whose UNet calls are done, in tiles where memory is short.
 
+        One that is stopped before is decoded from its last estimate.
+
         Raises:
             GenerationError: the image diverged.
             InvalidRequestError: it diverged, and its LoRAs may be why.
         """
         assert job.denoising is not None
         self.offloader.require("vae")
+        denoising = job.denoising
+        latents = denoising.latents if denoising.is_done else denoising.denoised
         try:
-            return self.decoder.decode(job.denoising.latents, in_tiles=in_tiles)
+            return self.decoder.decode(latents, in_tiles=in_tiles)
         except GenerationError as error:
             loras = job.spec.record.all_loras
             if not loras:

@@ -54,6 +54,7 @@ class JobStatus:
         seconds_left: expected; None where it is not known.
         preview: the last one; None without one, and when the job has ended.
         error_code: of a job that failed.
+        ended_s: seconds since its end; None for a job under way.
     """
 
     request_id: str
@@ -68,6 +69,17 @@ class JobStatus:
     seconds_left: float | None = None
     preview: PreviewPicture | None = None
     error_code: str | None = None
+    ended_s: float | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Return whether it waits or runs."""
+        return self.state in (JobState.QUEUED, JobState.RUNNING)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Return whether it has not begun."""
+        return self.state is JobState.QUEUED
 
 
 def new_request_id() -> str:
@@ -147,6 +159,19 @@ class TrackedJob:
             elif self._reader is not None:
                 self._reader.get_loop().call_soon_threadsafe(self._stop_reading)
 
+    @property
+    def has_begun(self) -> bool:
+        """Return whether it has left the queue, and is not done."""
+        job = self.job
+        return job is not None and job.begun_at is not None
+
+    def stop(self) -> None:
+        """End the job with its answer as far as it is; cancel it where there is nothing of that."""
+        with self._cancelling:
+            if self.job is not None and self.job.stop():
+                return
+        self.cancel()
+
     def watch(self) -> None:
         """Want previews for a while."""
         self._watched_until = time.monotonic() + WATCHED_S
@@ -211,6 +236,7 @@ class TrackedJob:
             seconds_left=self._seconds_left(now) if done else None,
             preview=preview,
             error_code=self.error_code,
+            ended_s=now - self.ended_at if self.ended_at else None,
         )
 
     def _seconds_left(self, now: float) -> float | None:

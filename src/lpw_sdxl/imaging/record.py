@@ -115,6 +115,17 @@ def parameters_text(record: ImageRecord) -> str:
     no LoRA of a hash, it uses the name.
     """
     request = record.request
+    lines = [_write_prompt(request.prompt, request.prompt_style, record.loras)]
+    if request.negative_prompt:
+        lines.append(f"Negative prompt: {request.negative_prompt}")
+    pairs = parameters_pairs(record)
+    lines.append(", ".join(f"{key}: {_quote(value)}" for key, value in pairs.items()))
+    return "\n".join(lines)
+
+
+def parameters_pairs(record: ImageRecord) -> dict[str, str]:
+    """Return the pairs of a record's text, by their keys."""
+    request = record.request
     pairs = {
         "Steps": str(request.num_inference_steps),
         "Sampler": str(record.scheduler),
@@ -145,11 +156,7 @@ def parameters_text(record: ImageRecord) -> str:
         if request.timestep_rounding not in (None, TimestepRounding.INTERPOLATE):
             pairs["Timestep rounding"] = str(request.timestep_rounding)
     pairs["Version"] = f"LPW-SDXL {__version__}"
-    lines = [_write_prompt(request.prompt, request.prompt_style, record.loras)]
-    if request.negative_prompt:
-        lines.append(f"Negative prompt: {request.negative_prompt}")
-    lines.append(", ".join(f"{key}: {_quote(value)}" for key, value in pairs.items()))
-    return "\n".join(lines)
+    return pairs
 
 
 def _noise_pairs(record: ImageRecord) -> dict[str, str]:

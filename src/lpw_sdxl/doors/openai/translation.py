@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from lpw_sdxl.doors.json_text import parse_json
+from lpw_sdxl.doors.loras import read_loras
 from lpw_sdxl.doors.openai.fields import PICTURES, Fields
 from lpw_sdxl.doors.openai.hidden_fields import unfold
-from lpw_sdxl.doors.openai.loras import read_loras
 from lpw_sdxl.doors.openai.options import Options, refuse_transparent
 from lpw_sdxl.doors.openai.pictures import take_mask, take_pictures
 from lpw_sdxl.doors.openai.sampling import choose_sampling
