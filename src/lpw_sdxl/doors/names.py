@@ -16,6 +16,7 @@ class DoorName(StrEnum):
     """The doors."""
 
     OPENAI = "openai"
+    PAGE = "page"
 
 
 def read_doors(text: str) -> tuple[DoorName, ...]:

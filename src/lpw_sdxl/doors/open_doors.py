@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from lpw_sdxl.api.dialect import ErrorDialect
+from lpw_sdxl.api.dialect import NATIVE, ErrorDialect
 from lpw_sdxl.api.endpoints import Endpoint
 from lpw_sdxl.doors.door import Door, ServedDoor
 from lpw_sdxl.doors.names import DoorName
 from lpw_sdxl.doors.openai.endpoints import PREFIX, openai_endpoints
 from lpw_sdxl.doors.openai.errors import OPENAI
+from lpw_sdxl.doors.page.endpoints import page_endpoints
 
 DOORS: Mapping[DoorName, Door] = {
     DoorName.OPENAI: Door(openai_endpoints, (f"{PREFIX}/", "/images/"), OPENAI),
+    DoorName.PAGE: Door(page_endpoints, (), NATIVE),
 }
 
 
