@@ -2,7 +2,7 @@
 // request, and fills it from one. Prompts, LoRAs and pictures have parts of the page of their own.
 
 const k = (form) => form.sampler_implementation === "k_diffusion";
-const own = (name) => `the model's own${name ? ` (${name})` : ""}`;
+const own = (name) => (name ? `own: ${name}` : "to be chosen");
 
 function samplers(info, form) {
   if (k(form)) return [["", own(info.k_diffusion.own_sampler)], ...info.k_diffusion.samplers];
@@ -16,7 +16,6 @@ function schedules(info, form) {
 
 const asFirst = (list) => [["", "as in the first pass"], ...list.slice(1)];
 const native = (info, index) => info.model.native_size.split("x")[index];
-const most = (info, index) => info.limits.max_size.split("x")[index];
 
 // Groups in their order: [name, title, whether it can be folded].
 export const GROUPS = [
@@ -32,9 +31,9 @@ export const GROUPS = [
 // control; `needs` says which of the form's values a field goes with, else it is not sent.
 export const FIELDS = [
   { name: "width", group: "size", label: "Width", kind: "whole", min: 64, step: 8, unset: null,
-    hint: (info) => `${native(info, 0)}, up to ${most(info, 0)}`, placeholder: (info) => native(info, 0) },
+    placeholder: (info) => native(info, 0) },
   { name: "height", group: "size", label: "Height", kind: "whole", min: 64, step: 8, unset: null,
-    hint: (info) => `${native(info, 1)}, up to ${most(info, 1)}`, placeholder: (info) => native(info, 1) },
+    placeholder: (info) => native(info, 1) },
   { name: "num_inference_steps", group: "size", label: "Steps", kind: "whole", min: 1, unset: 30,
     max: (info) => info.limits.max_steps },
   { name: "guidance_scale", group: "size", label: "Guidance", kind: "real", min: 0, max: 100,

@@ -7,7 +7,7 @@ import { byId, el } from "./dom.js";
 const controls = new Map(); // by the name of the field
 const listeners = [];
 let info = null; // the server's, once it has answered
-let parts = { has_picture: false, has_mask: false }; // what the other parts of the page have
+let parts = { has_picture: false, has_mask: false, sides: null }; // of the other parts of the page
 
 // Makes all controls; `extras` are nodes to put at the beginning of groups, by their name.
 export function buildForm(extras) {
@@ -15,10 +15,10 @@ export function buildForm(extras) {
     const box = folds ? el("details", { class: "group" }) : el("fieldset", { class: "group" });
     box.id = `group-${group}`;
     box.append(el(folds ? "summary" : "legend", { text: title }));
-    if (extras[group]) box.append(extras[group]);
     const grid = el("div", { class: "fields" });
-    grid.append(...FIELDS.filter((field) => field.group === group).map(line));
     box.append(grid);
+    grid.append(...FIELDS.filter((field) => field.group === group).map(line));
+    if (extras[group]) grid[group === "seed" ? "after" : "before"](extras[group]);
     byId("groups").append(box);
   }
   byId("form").addEventListener("input", (event) => changed(event.target));
@@ -236,8 +236,7 @@ function update() {
     const control = controls.get(field.name);
     if (field.kind === "choice" && (info || !field.options.length)) choose(field, control, form);
     if (field.placeholder && (info || !field.placeholder.length)) {
-      const isOfPicture = form.has_picture && ["width", "height"].includes(field.name);
-      control.placeholder = isOfPicture ? "the picture's" : field.placeholder(info);
+      control.placeholder = form.sides?.[field.name] ?? field.placeholder(info);
     }
     control.closest(".field").hidden = Boolean(field.needs && !field.needs(form));
   }

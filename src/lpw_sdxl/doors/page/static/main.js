@@ -23,10 +23,9 @@ let lastSeed = null;
 let gallery = null; // a promise: pictures are added to it when it is open
 
 function build() {
-  const last = button("Last", () => lastSeed !== null && setField("seed", lastSeed), { id: "seed-last", disabled: true });
-  const fresh = button("New", () => setField("seed", null));
-  const seeds = el("div", { class: "row" }, last, fresh,
-    el("span", { class: "hint", text: "a number is kept; an empty seed is drawn anew" }));
+  const last = button("The last picture's", () => lastSeed !== null && setField("seed", lastSeed), { id: "seed-last", disabled: true });
+  const fresh = button("A new one", () => setField("seed", null));
+  const seeds = el("div", { class: "row seeds" }, fresh, last);
   buildForm({ seed: seeds, picture: buildStart(setParts) });
   buildAddons(changed);
   buildCount();

@@ -24,6 +24,7 @@ export function marksOf(text, read, chosen = null) {
   marks.push(...read.lora_tags.map((tag) => place("lora", tag)));
   const windows = shown[0].windows;
   windows.slice(1).forEach((window, index) => {
+    if (window.token_count === 0) return; // only as long as the other prompt
     marks.push({ kind: "border", start: at(window.start), end: at(window.start), number: index + 2 });
   });
   for (const warning of read.warnings) {

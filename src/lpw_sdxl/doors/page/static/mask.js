@@ -7,6 +7,7 @@ import { button, el } from "./dom.js";
 
 const LONGEST_SIDE = 1536; // of the mask; the server stretches it to the picture
 const MOST_UNDONE = 20;
+const COLOUR = "#e0218a"; // seen on any picture; the file is white on black
 
 export class MaskEditor {
   // `onChange` gets whether anything is painted.
@@ -108,7 +109,7 @@ export class MaskEditor {
   stroke(from, to) {
     const { paint } = this;
     paint.globalCompositeOperation = this.erases ? "destination-out" : "source-over";
-    paint.strokeStyle = "#fff";
+    paint.strokeStyle = COLOUR;
     paint.lineCap = "round";
     paint.lineJoin = "round";
     paint.lineWidth = 2 * this.brush.radius;
@@ -168,9 +169,11 @@ export class MaskEditor {
     const pixels = source.getImageData(0, 0, this.width, this.height);
     for (let place = 0; place < pixels.data.length; place += 4) {
       pixels.data[place + 3] = pixels.data[place];
-      pixels.data.fill(255, place, place + 3);
     }
     this.paint.putImageData(pixels, 0, 0);
+    this.paint.globalCompositeOperation = "source-in";
+    this.paint.fillStyle = COLOUR;
+    this.paint.fillRect(0, 0, this.width, this.height);
     this.changed();
   }
 
@@ -178,9 +181,14 @@ export class MaskEditor {
   async file() {
     const canvas = new OffscreenCanvas(this.width, this.height);
     const drawn = canvas.getContext("2d");
-    drawn.fillStyle = "#000";
-    drawn.fillRect(0, 0, this.width, this.height);
+    const fill = (how, colour) => {
+      drawn.globalCompositeOperation = how;
+      drawn.fillStyle = colour;
+      drawn.fillRect(0, 0, this.width, this.height);
+    };
     drawn.drawImage(this.layer, 0, 0);
+    fill("source-in", "#fff");
+    fill("destination-over", "#000");
     return canvas.convertToBlob({ type: "image/png" });
   }
 }

@@ -10,7 +10,7 @@ let editor = null;
 let changed = () => {};
 let mostBytes = Infinity;
 
-// Builds the part of the form that takes a picture; `onChanged` gets {has_picture, has_mask}.
+// Builds the part of the form that takes a picture; `onChanged` gets has_picture, has_mask and sides.
 export function buildStart(onChanged) {
   changed = onChanged;
   const input = el("input", {
@@ -60,7 +60,8 @@ export async function startFrom(picked, mask = null) {
     el("p", { class: "hint", text: `${bitmap.width} × ${bitmap.height}. Paint over what is to be drawn anew; without a mask all of it is.` }),
     button("Remove the picture", removeStart));
   byId("group-picture").open = true;
-  changed({ has_picture: true, has_mask: false });
+  const [width, height] = [bitmap.width, bitmap.height].map((side) => String(side - (side % 8)));
+  changed({ has_picture: true, has_mask: false, sides: { width, height } });
   if (mask) await editor.load(mask);
 }
 
@@ -68,7 +69,7 @@ export function removeStart() {
   file = null;
   editor = null;
   byId("start-area").replaceChildren();
-  changed({ has_picture: false, has_mask: false });
+  changed({ has_picture: false, has_mask: false, sides: null });
   byId("start-file").focus({ preventScroll: true });
 }
 

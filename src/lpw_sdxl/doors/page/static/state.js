@@ -3,10 +3,11 @@
 
 import { post, Refusal, Unreachable } from "./api.js";
 import { bytes, byId, el, plural, seconds } from "./dom.js";
-import { recentSeconds } from "./draw.js";
+import { isDrawing, recentSeconds } from "./draw.js";
 import { notice, withdraw } from "./notices.js";
 
 const EVERY_MS = 5000;
+const WHILE_DRAWING_MS = 2000;
 const WHILE_GONE_MS = 1500;
 const MINUTE_MS = 60_000;
 const counts = []; // {at, images}, of the last minute
@@ -29,7 +30,7 @@ export function buildState(onInfo) {
 
 async function lookAt() {
   clearTimeout(timer);
-  let pause = EVERY_MS;
+  let pause = isDrawing() ? WHILE_DRAWING_MS : EVERY_MS;
   try {
     const info = await post("info", {});
     withdraw("gone");
@@ -96,7 +97,8 @@ function paceWords() {
 
 function show(info) {
   const { hardware } = info.memory;
-  const queue = info.engine.queued_jobs ? `${info.engine.queued_jobs} waiting` : "nothing waits";
+  const jobs = info.engine.queued_jobs;
+  const queue = jobs ? `${plural(jobs, "picture")} under way` : "idle";
   const line = [info.model.title || info.model_tag, hardware.name, queue, ...paceWords().slice(0, 1)];
   byId("state-line").textContent = line.join(" · ");
   const rows = [
