@@ -93,10 +93,13 @@ class Ui:
         self.find(".thumb").nth(before).wait_for(timeout=DRAWN_MS)
 
     def read_prompt(self, prompt: str) -> None:
-        """Write a prompt and wait until the server has read it."""
-        with self.page.expect_response("**/inspect_prompt"):
-            self.write(prompt)
-        self.find("#prompt-read > *").first.wait_for(state="attached")
+        """Write a prompt and wait until the server's reading of it is shown."""
+        self.write(prompt)
+        self.wait_for_reading()
+
+    def wait_for_reading(self) -> None:
+        """Wait until what is shown is the reading of what is written."""
+        self.find("#form[data-reading=done]").wait_for()
 
     def record_streams(self) -> list[dict[str, Any]]:
         """Note the bodies of streams from now on, in the list that is returned."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,22 +12,23 @@ import pytest
 
 from browser import Ui, chromium
 from conftest import ROOT, Store
+from hostile_texts import HOSTILE_NAMES
 from serving import Server, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 ADDONS = ROOT / "demo" / "addons"
-HOSTILE_LORA = '"><img src=x onerror=window.hit=1>'
 
 
 @pytest.fixture(scope="session")
 def addon_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The demo's LoRAs and embedding as loose files, one of them under a hostile name."""
+    """The demo's LoRAs and embedding as loose files, one of them under 40 hostile names too."""
     loras, embeddings = (tmp_path_factory.mktemp(kind) for kind in ("loras", "embeddings"))
     for name in ("demo-frame", "demo-pastel"):
         shutil.copy(ADDONS / f"{name}.safetensors", loras)
-    shutil.copy(ADDONS / "demo-pastel.safetensors", loras / f"{HOSTILE_LORA}.safetensors")
+    for name in HOSTILE_NAMES:
+        os.link(loras / "demo-pastel.safetensors", loras / f"{name}.safetensors")
     shutil.copy(ADDONS / "demo-midnight-sun.safetensors", embeddings)
     return {"LPW_SDXL_LORA_DIR": str(loras), "LPW_SDXL_EMBEDDING_DIR": str(embeddings)}
 

@@ -167,7 +167,7 @@ def test_the_state_is_shown_at_a_glance(ui: Ui, server: Server) -> None:
     info = httpx.post(f"{server.url}/info", json={}).json()
     line = ui.find("#state-line")
     assert info["model"]["title"] in line.text_content()
-    ui.button(line.text_content().strip()).click()
+    ui.find("#state-button").click()
     words = ui.find("#state").text_content()
     for expected in (info["model_tag"], info["memory"]["hardware"]["name"], info["version"]):
         assert expected in words

@@ -3,7 +3,6 @@
 import { button, byId, el } from "./dom.js";
 
 let address = null;
-let shown = null;
 let acts = {};
 
 // `actions` are called with the picture: again, start, settings, remove, older, newer.
@@ -12,12 +11,7 @@ export function setActions(actions) {
   showPicture(null);
 }
 
-export function shownPicture() {
-  return shown;
-}
-
 export function showPicture(picture) {
-  shown = picture;
   if (address) URL.revokeObjectURL(address);
   address = picture && URL.createObjectURL(picture.file);
   byId("picture").replaceChildren(picture ? figure(picture) : empty());
@@ -49,7 +43,7 @@ function empty() {
 }
 
 // A file's name: the seed and the first words of the prompt, letters and digits only.
-export function nameOf({ seed, request, mediaType }) {
+function nameOf({ seed, request, mediaType }) {
   const words = request.prompt.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
   const ending = { "image/jpeg": "jpg", "image/webp": "webp" }[mediaType] ?? "png";
   return `${[seed, ...words.slice(0, 6)].join("-").slice(0, 80)}.${ending}`;

@@ -28,6 +28,8 @@ export function buildPromptViews(onMentions) {
 
 // Asks for a reading, unless nothing has changed that it depends on.
 export function inspectSoon() {
+  if (JSON.stringify(bodyOf()) === asked) return;
+  byId("form").dataset.reading = "waits"; // until what is shown is what is written
   clearTimeout(timer);
   timer = setTimeout(inspect, PAUSE_MS);
 }
@@ -42,14 +44,14 @@ function typed(side) {
 
 async function inspect() {
   const body = bodyOf();
-  const written = JSON.stringify(body);
-  if (written === asked) return;
-  asked = written;
+  asked = JSON.stringify(body);
   asking?.abort();
   const mine = (asking = new AbortController());
   try {
     const answer = await post("inspect_prompt", body, { signal: mine.signal });
-    if (!mine.signal.aborted) show(answer);
+    if (mine.signal.aborted) return;
+    show(answer);
+    if (JSON.stringify(bodyOf()) === asked) byId("form").dataset.reading = "done";
   } catch (error) {
     if (mine.signal.aborted) return;
     asked = "";

@@ -45,7 +45,7 @@ function textRow({ text }, index, stages, chosen, choose) {
 }
 
 // The steps of a text in words, such as "1 to 4, 9".
-export function rangesOf(text, stages) {
+function rangesOf(text, stages) {
   const ranges = [];
   let last = 0;
   for (const stage of stages) {

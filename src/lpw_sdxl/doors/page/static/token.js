@@ -19,10 +19,6 @@ export async function askForToken(refused, signal) {
   signal?.throwIfAborted();
 }
 
-export function forgetToken() {
-  sessionStorage.removeItem(KEY);
-}
-
 export class NoToken extends Error {
   constructor() {
     super("This server needs a token.");
