@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FOLDER = ROOT / ".venv-page"
 AXE = FOLDER / "node_modules" / "axe-core" / "axe.min.js"
 DRAWN_MS = 60_000
+FOREIGN_NAME = "pictures.example.org"  # of this machine, for the browser
 # Chromium's own lines in the console, of answers that are no success: a refusal is no fault.
 EXPECTED_LINES = "Failed to load resource"
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,51 +17,37 @@ PREFIX = "/some/prefix"
 def prefixed(url: str) -> Iterator[str]:
     """Serve a server under `PREFIX` until the block ends; one request a connection."""
     target = urlsplit(url)
-    ready = threading.Event()
-    address: list[str] = []
-    loop = asyncio.new_event_loop()
+    assert target.hostname is not None
+    address = (target.hostname, target.port)
 
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            method, path, rest = head.split(b" ", 2)
+    class PassOn(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                self.pass_on()
+
+        def pass_on(self) -> None:
+            method, path, version = self.rfile.readline().split(b" ")
             if not path.startswith(f"{PREFIX}/".encode()):
-                writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
-                writer.close()
+                self.wfile.write(b"HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n")
                 return
-            rest = rest.replace(b"Connection: keep-alive\r\n", b"")
-            rest = rest.replace(b"\r\n", b"\r\nconnection: close\r\n", 1)
-            back, forth = await asyncio.open_connection(target.hostname, target.port)
-            forth.write(b" ".join((method, path[len(PREFIX) :], rest)))
-            sending = asyncio.create_task(pipe(reader, forth))
-            await pipe(back, writer)
-            sending.cancel()
-            writer.close()
-            forth.close()
+            lines = [b" ".join((method, path[len(PREFIX) :], version))]
+            while (line := self.rfile.readline()) != b"\r\n":
+                lines.append(line)
+            kept = [line for line in lines if not line.lower().startswith(b"connection:")]
+            length = [line.split(b":")[1] for line in kept if line.lower().startswith(b"content-l")]
+            with socket.create_connection(address) as back:
+                back.sendall(b"".join(kept) + b"connection: close\r\n\r\n")
+                back.sendall(self.rfile.read(int(length[0]) if length else 0))
+                while piece := back.recv(65536):
+                    self.wfile.write(piece)
 
-    async def pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while piece := await source.read(65536):
-                sink.write(piece)
-                await sink.drain()
+    class Proxy(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        block_on_close = False
 
-    async def serve() -> None:
-        server = await asyncio.start_server(pass_on, "127.0.0.1", 0)
-        address.append(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{PREFIX}")
-        ready.set()
-
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    asyncio.run_coroutine_threadsafe(serve(), loop)
-    assert ready.wait(10)
-    try:
-        yield address[0]
-    finally:
-
-        async def stop() -> None:
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
-                task.cancel()
-            loop.call_soon(loop.stop)
-
-        asyncio.run_coroutine_threadsafe(stop(), loop)
-        thread.join(10)
+    with Proxy(("127.0.0.1", 0), PassOn) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}{PREFIX}"
+        server.shutdown()
+        thread.join()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from browser import Ui, chromium
+from browser import FOREIGN_NAME, Ui, chromium
 from conftest import ROOT, Store
 from hostile_texts import HOSTILE_NAMES
 from serving import Server, serving
@@ -60,7 +60,7 @@ def server(start_server: Callable[..., object]) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    with chromium() as browser:
+    with chromium(f"--host-resolver-rules=MAP {FOREIGN_NAME} 127.0.0.1") as browser:
         yield browser
 
 
