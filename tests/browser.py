@@ -26,7 +26,8 @@ EXPECTED_LINES = "Failed to load resource"
 def chromium(*arguments: str) -> Iterator[Browser]:
     """Start the browser; root has no sandbox."""
     path = shutil.which("chromium")
-    assert path and FOLDER.exists(), "make test-page installs chromium and what drives it"
+    assert path, "make test-page installs chromium"
+    assert FOLDER.exists(), "make test-page installs what drives chromium"
     if str(FOLDER) not in sys.path:
         sys.path.append(str(FOLDER))  # behind the packages of .venv
     from playwright.sync_api import sync_playwright

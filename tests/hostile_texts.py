@@ -1,4 +1,4 @@
-"""Texts that become markup or script where a page is careless: 200, from parts that are known to."""
+"""200 texts that become markup or script where a page is careless."""
 
 from __future__ import annotations
 

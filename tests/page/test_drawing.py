@@ -147,7 +147,8 @@ def test_the_gallery_is_bounded(ui: Ui) -> None:
     """Pictures beyond the bound push the oldest out; 250 are put in as the page does."""
     kept = ui.page.evaluate(
         """async () => {
-            const { GalleryStore, MOST_BYTES, MOST_PICTURES } = await import("/ui/gallery_store.js");
+            const own = await import("/ui/gallery_store.js");
+            const { GalleryStore, MOST_BYTES, MOST_PICTURES } = own;
             const store = await GalleryStore.open();
             const add = (bytes) => store.add({ file: new Blob([new Uint8Array(bytes)]) });
             for (let number = 0; number < 250; number += 1) await add(10);

@@ -17,12 +17,16 @@ from serving import Server
 pytestmark = [pytest.mark.processes, pytest.mark.page]
 
 # Of the whole document, by the kinds of its elements; the page itself has no other.
-KINDS = """() => [...new Set([...document.querySelectorAll("*")].map((one) => one.localName))].sort()"""
-OWN = set(
-    "a article b body button canvas code dd details dialog div dl dt fieldset figcaption figure form"
-    " h1 h2 head header html img input kbd label legend li link main mark meta noscript ol option"
-    " output p pre progress script section select span strong summary textarea title ul".split()
+KINDS = (
+    """() => [...new Set([...document.querySelectorAll("*")].map((one) => one.localName))].sort()"""
 )
+OWN = {
+    *("html", "head", "meta", "title", "link", "script", "body", "noscript", "header", "main"),
+    *("section", "article", "div", "span", "p", "h1", "h2", "b", "strong", "mark", "kbd", "pre"),
+    *("ul", "ol", "li", "dl", "dt", "dd", "details", "summary", "dialog", "figure", "figcaption"),
+    *("form", "fieldset", "legend", "label", "input", "select", "option", "textarea", "button"),
+    *("output", "progress", "canvas", "img", "a", "code"),
+}
 HANDLERS = """() => [...document.querySelectorAll("*")].flatMap((one) => [...one.attributes])
     .filter((one) => one.name.startsWith("on") || /^\\s*javascript:/i.test(one.value)).length"""
 

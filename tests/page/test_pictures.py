@@ -17,14 +17,18 @@ from browser import Ui
 pytestmark = [pytest.mark.processes, pytest.mark.page]
 
 WRITTEN = (
-    "a red circle, (white background:1.1)\nNegative prompt: text\n"
-    "Steps: 12, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 6.5, Seed: 18446744073709551615,"
-    " Size: 136x120, ADetailer model: face, Denoising strength: 0.6, Hires upscale: 1.5, Hires steps: 4,"
-    " Hires upscaler: Latent, Version: v1.10.1"
+    "a red circle, (white background:1.1)
+Negative prompt: text
+"
+    "Steps: 12, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 6.5,"
+    " Seed: 18446744073709551615, Size: 136x120, ADetailer model: face, Denoising strength: 0.6,"
+    " Hires upscale: 1.5, Hires steps: 4, Hires upscaler: Latent, Version: v1.10.1"
 )
 
 
-def png(colour: str = "white", parameters: str | None = None, size: tuple[int, int] = (128, 128)) -> bytes:
+def png(
+    colour: str = "white", parameters: str | None = None, size: tuple[int, int] = (128, 128)
+) -> bytes:
     info = PngImagePlugin.PngInfo()
     if parameters is not None:
         info.add_text("parameters", parameters)
@@ -33,7 +37,9 @@ def png(colour: str = "white", parameters: str | None = None, size: tuple[int, i
     return file.getvalue()
 
 
-def drop(ui: Ui, target: str, content: bytes, name: str = "picture.png", kind: str = "image/png") -> None:
+def drop(
+    ui: Ui, target: str, content: bytes, name: str = "picture.png", kind: str = "image/png"
+) -> None:
     """Drop a file onto an element, with the events that a browser sends for one from elsewhere."""
     ui.page.evaluate(
         """([target, content, name, type]) => {
@@ -107,9 +113,14 @@ def test_a_dropped_picture_is_painted_over_where_it_is_masked(ui: Ui) -> None:
 def test_the_mask_is_painted_undone_and_erased_by_keys(ui: Ui) -> None:
     drop(ui, "#group-picture", png())
     ui.find("#mask").focus()
-    area = lambda: ui.find("#mask").evaluate(  # noqa: E731
-        "one => one.getContext('2d').getImageData(0, 0, one.width, one.height).data.filter((v, i) => i % 4 === 3 && v).length"
-    )
+
+    def area() -> int:
+        painted: int = ui.find("#mask").evaluate(
+            """one => one.getContext("2d").getImageData(0, 0, one.width, one.height).data
+                .filter((value, place) => place % 4 === 3 && value).length"""
+        )
+        return painted
+
     keys = ui.page.keyboard
     assert area() == 0
     keys.press("Space")
@@ -132,7 +143,9 @@ def test_the_mask_is_painted_undone_and_erased_by_keys(ui: Ui) -> None:
 
 def test_a_picture_without_a_mask_is_drawn_anew(ui: Ui) -> None:
     bodies = ui.record_streams()
-    ui.find("#start-file").set_input_files({"name": "a.webp", "mimeType": "image/webp", "buffer": webp()})
+    ui.find("#start-file").set_input_files(
+        {"name": "a.webp", "mimeType": "image/webp", "buffer": webp()}
+    )
     ui.find("#mask").wait_for()
     ui.write("a large blue triangle")
     ui.set(num_inference_steps=4, strength=0.5)
@@ -190,7 +203,7 @@ def test_a_picture_made_elsewhere_fills_the_form(ui: Ui) -> None:
     notice = ui.find(".notice[data-key=settings]")
     notice.wait_for()
     assert "The form is filled from <b>made</b>.png." in notice.text_content()
-    assert [one for one in notice.locator("li b").all_text_contents()] == ["ADetailer"]
+    assert notice.locator("li b").all_text_contents() == ["ADetailer"]
     assert ui.find("#prompt").input_value() == "a red circle, (white background:1.1)"
     assert ui.find("#negative_prompt").input_value() == "text"
     assert ui.find("#f-seed").input_value() == "18446744073709551615"

@@ -27,9 +27,9 @@ def test_weights_are_colours_at_their_place(ui: Ui) -> None:
     }
     assert len(set(colours.values())) == 3
     # They lie behind the same words: the backdrop has the text itself, wrapped as it is.
-    assert ui.find("#prompt-marks").text_content().rstrip("\u200b") == ui.find(
-        "#prompt"
-    ).input_value()
+    assert (
+        ui.find("#prompt-marks").text_content().rstrip("\u200b") == ui.find("#prompt").input_value()
+    )
 
 
 def test_marks_stand_where_the_words_of_the_text_field_stand(ui: Ui) -> None:
@@ -100,7 +100,9 @@ def test_a_schedule_is_shown_over_the_steps(ui: Ui) -> None:
 def test_warnings_stand_at_their_prompt_and_in_it(ui: Ui) -> None:
     ui.read_prompt("a (red fox <lora:absent:1>")
     warnings = ui.find("#prompt-warnings li").all_text_contents()
-    assert any(one.startswith("no image is made of it: No LoRA is named 'absent'") for one in warnings)
+    assert any(
+        one.startswith("no image is made of it: No LoRA is named 'absent'") for one in warnings
+    )
     assert any("never closed" in one for one in warnings)
     assert marks(ui, "warning") == ["("]
     assert ui.find("#negative_prompt-warnings li").count() == 0
@@ -169,7 +171,10 @@ def test_tags_and_embeddings_of_the_prompt_are_chips_that_change_it(ui: Ui) -> N
     ui.page.keyboard.press("Enter")
     assert prompt.input_value() == "a circle, demo-midnight-sun"
     weight = ui.page.get_by_label("Weight of demo-midnight-sun")
-    for number, expected in (("1.2", "a circle, (demo-midnight-sun:1.2)"), ("1", "a circle, demo-midnight-sun")):
+    for number, expected in (
+        ("1.2", "a circle, (demo-midnight-sun:1.2)"),
+        ("1", "a circle, demo-midnight-sun"),
+    ):
         ui.wait_for_reading()
         weight.fill(number)
         weight.press("Tab")

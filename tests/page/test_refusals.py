@@ -1,4 +1,4 @@
-"""What the page says when the server refuses, is full, is gone, wants a token or knows no such host."""
+"""The page where the server refuses, is full or gone, wants a token, or has a foreign name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of the page: small, complete, without markup from data, and as their headers have them."""
+"""The files of the page: small, complete, without markup from data, and with their headers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def test_the_markup_has_no_script_and_no_style_of_its_own() -> None:
 def test_every_module_is_loaded_at_once_and_used() -> None:
     preloaded = set(re.findall(r'modulepreload" href="ui/([\w.]+)"', TEXTS[INDEX])) | {"main.js"}
     assert preloaded == set(MODULES)
-    imported = {name for text in MODULES.values() for name in re.findall(r'from "\./([\w.]+)"', text)}
+    imported = {
+        name for text in MODULES.values() for name in re.findall(r'from "\./([\w.]+)"', text)
+    }
     assert imported | {"main.js"} == set(MODULES)
     named = set(re.findall(r'="ui/([\w.]+)"', TEXTS[INDEX]))
     assert named | {INDEX} == set(FILES)
@@ -84,7 +86,10 @@ def test_every_exported_name_is_used_elsewhere() -> None:
             others = [other for other_name, other in MODULES.items() if other_name != name]
             namespace = f"json.{one}" if name == "json.js" else one
             inside = len(re.findall(rf"\b{one}\b", text)) > 1
-            assert inside or any(re.search(rf"\b{namespace}\b", other) for other in others), (name, one)
+            assert inside or any(re.search(rf"\b{namespace}\b", other) for other in others), (
+                name,
+                one,
+            )
 
 
 def test_the_policy_allows_files_of_the_server_only() -> None:

@@ -12,15 +12,15 @@ let active = -1; // the option of the list that Enter takes
 
 export function buildAddons(onChanged) {
   changed = onChanged;
-  const search = el("input", {
+  const input = el("input", {
     id: "addon", type: "text", role: "combobox", autocomplete: "off", spellcheck: "false",
     "aria-expanded": "false", "aria-controls": "addon-list", "aria-autocomplete": "list",
     placeholder: "name of a LoRA or an embedding",
-    on: { input: search_, focus: search_, keydown: choose, blur: () => setTimeout(close, 150) },
+    on: { input: search, focus: search, keydown: choose, blur: () => setTimeout(close, 150) },
   });
   byId("addons").append(
     el("label", { for: "addon", text: "LoRAs and embeddings" }),
-    el("div", { class: "combo" }, search,
+    el("div", { class: "combo" }, input,
       el("ul", { id: "addon-list", role: "listbox", "aria-label": "LoRAs and embeddings", hidden: true })),
     el("div", { class: "chips", id: "lora-chips" }),
     el("p", { class: "error", id: "loras-error", hidden: true }),
@@ -113,20 +113,22 @@ function replaceKeepingFocus(place, chips) {
   else if (had) (place.querySelector("input") ?? byId("addon")).focus();
 }
 
-function search_() {
+function search() {
   const words = byId("addon").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const whole = byId("addon").value.trim();
   const fits = (one) => words.every((word) => one.name.toLowerCase().includes(word));
   const rows = [
     ...offered.loras.filter(fits).map((one) => ["LoRA", one]),
     ...offered.embeddings.filter(fits).map((one) => ["embedding", one]),
-  ];
+  ].sort(([, a], [, b]) => (b.name === whole) - (a.name === whole));
   const options = rows.slice(0, MOST_SHOWN).map(([kind, one], index) =>
     el("li", {
       role: "option", id: `addon-${index}`, "aria-selected": "false",
       on: { pointerdown: (event) => { event.preventDefault(); take(kind, one.name); } },
     }, el("span", { class: "chip-kind", text: kind }), el("span", { text: one.name })));
   options.forEach((option, index) => {
-    option.take = () => take(...[rows[index][0], rows[index][1].name]);
+    const [kind, { name }] = rows[index];
+    option.take = () => take(kind, name);
   });
   const note = rows.length > MOST_SHOWN ? `${rows.length - MOST_SHOWN} more; type to narrow` : null;
   const empty = rows.length ? note : offered.loras.length + offered.embeddings.length
@@ -158,7 +160,7 @@ function choose(event) {
     options[active]?.take();
   } else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
     event.preventDefault();
-    if (byId("addon-list").hidden) search_();
+    if (byId("addon-list").hidden) search();
     else if (options.length) {
       mark((active + (event.key === "ArrowDown" ? 1 : options.length - 1)) % options.length);
     }
