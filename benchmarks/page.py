@@ -1,9 +1,9 @@
 """What does an open page with previews cost the server, beside plain streams without previews?
 
 The page is open in a real browser and draws some images of 20 steps; then the same number is drawn
-by /generate_stream without previews and without a page, as many at once; in turn, in another
-order each round. The service's CPU seconds an image: the page's part has its previews, its readings of the
-prompt, and its looks at the state.
+by /generate_stream without previews and without a page, as many at once; in turn, in another order
+each round. The service's CPU seconds an image; the page's part has its previews, its readings of
+the prompt, and its looks at the state.
 
 Bar: CPU seconds an image with the page at most 1.05 of those without.
 

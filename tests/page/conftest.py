@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from browser import FOREIGN_NAME, Ui, chromium
@@ -51,9 +53,18 @@ def start_server(
     return start
 
 
+def wait_for_loras(server: Server) -> None:
+    """Wait until the folder's files are read, which goes on after the start."""
+    deadline = time.monotonic() + 60
+    while len(httpx.post(f"{server.url}/info", json={}).json()["loras"]) < 2 + len(HOSTILE_NAMES):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 @pytest.fixture(scope="session")
 def server(start_server: Callable[..., object]) -> Iterator[Server]:
     with start_server(max_steps="400") as server:  # type: ignore[attr-defined]
+        wait_for_loras(server)
         yield server
         assert "Traceback" not in server.log
 

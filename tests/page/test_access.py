@@ -1,4 +1,4 @@
-"""The page for every reader: by keyboard, by a screen reader, on a phone; quick, from one origin."""
+"""The page for every reader: by keyboard, screen reader and phone; quick, from one origin."""
 
 from __future__ import annotations
 

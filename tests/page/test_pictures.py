@@ -17,9 +17,7 @@ from browser import Ui
 pytestmark = [pytest.mark.processes, pytest.mark.page]
 
 WRITTEN = (
-    "a red circle, (white background:1.1)
-Negative prompt: text
-"
+    "a red circle, (white background:1.1)\nNegative prompt: text\n"
     "Steps: 12, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 6.5,"
     " Seed: 18446744073709551615, Size: 136x120, ADetailer model: face, Denoising strength: 0.6,"
     " Hires upscale: 1.5, Hires steps: 4, Hires upscaler: Latent, Version: v1.10.1"

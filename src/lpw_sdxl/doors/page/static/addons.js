@@ -28,8 +28,11 @@ export function buildAddons(onChanged) {
 }
 
 export function setOffered(info) {
+  const before = JSON.stringify(offered);
   offered = { loras: info.loras, embeddings: info.embeddings };
+  if (JSON.stringify(offered) === before) return;
   show();
+  if (!byId("addon-list").hidden) search(); // files that are read while the list is open
 }
 
 export function chosenLoras() {
