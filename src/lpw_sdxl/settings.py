@@ -150,8 +150,8 @@ class Settings(LogSettings, StoreSettings):
     cors_origins: str = ""
     """origins whose web pages may ask, with commas or blanks between them."""
     doors: str = "all"
-    """other programs' APIs that are served beside our own, with commas or blanks between them:
-    `openai`, `all` or `none`."""
+    """other programs' APIs that are served beside our own, and the page, with commas or blanks
+    between them: `openai`, `page`, `all` or `none`."""
     public_url: Annotated[str, StringConstraints(pattern=r"^(https?://[!-~]+)?$")] = ""
     """where clients reach this server, such as `https://images.example.org`: the beginning of URLs
     in OpenAI's answers; empty for the host that a request names."""

@@ -167,6 +167,7 @@ def test_under_a_name_that_a_stranger_can_own_the_setting_is_named(
     ui.page.goto(f"{ui.url}/ui")
     ui.find(".notice[data-key=refused]").wait_for()
     words = ui.find(".notice[data-key=refused]").text_content()
+    assert f"LPW_SDXL_HOSTS={FOREIGN_NAME}," in words
     assert f"LPW_SDXL_CORS_ORIGINS=http://{FOREIGN_NAME}:{port}" in words
 
 

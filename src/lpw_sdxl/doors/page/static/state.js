@@ -72,7 +72,8 @@ function refused() {
     `This server takes no requests of a page at ${location.origin}, since any site could point such a name to it.`, {
       kind: "bad", stays: true,
       items: [
-        el("li", {}, "Start it with ", el("code", { text: `LPW_SDXL_CORS_ORIGINS=${location.origin}` }), ","),
+        el("li", {}, "If the name is your own, start it with ", el("code", { text: `LPW_SDXL_HOSTS=${location.hostname}` }), ","),
+        el("li", {}, "or, for pages of this one origin, with ", el("code", { text: `LPW_SDXL_CORS_ORIGINS=${location.origin}` }), ","),
         el("li", {}, "or with tokens, ", el("code", { text: "LPW_SDXL_TOKENS" }), ","),
         el("li", {}, "or open this page by the server's address."),
       ],
