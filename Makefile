@@ -23,7 +23,7 @@ export HF_HUB_OFFLINE := 1
 UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export UV_FIND_LINKS := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(strip $(UV_FIND_LINKS) $(TORCH_WHEELS)))
 # Tiny models are quicker on one thread, and tests don't wait for each other's threads.
-test test-fast test-long test-fuzz test-bundle test-container test-doors: export OMP_NUM_THREADS ?= 1
+test test-fast test-long test-fuzz test-bundle test-container test-doors test-page: export OMP_NUM_THREADS ?= 1
 
 # BentoML answers a port that is taken or none with a traceback, or not at all.
 define CHECK_PORT
@@ -38,7 +38,7 @@ endef
 export CHECK_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: anew help install serve test test-fast check bundle test-long test-fuzz test-bundle test-container test-doors test-hostile image bench train-demo docs clean
+.PHONY: anew help install serve test test-fast check bundle test-long test-fuzz test-bundle test-container test-doors test-page test-hostile image bench train-demo docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -90,6 +90,10 @@ test-container: $(BIN)/.development ## build images with podman and run them wit
 test-doors: $(BIN)/.development $(CLIENTS)/.installed ## draw through the clients of OpenAI's and A1111's APIs, for Python and Node, in an environment of theirs
 	@$(BIN)/python -m pytest -m clients tests/doors $(ARGS)
 
+test-page: $(BIN)/.development ## draw on the page in a real browser (root on Debian; installs chromium; ten minutes)
+	@tests/page/prepare.sh $(BIN)/python
+	@$(BIN)/python -m pytest -m page tests/page $(ARGS)
+
 test-hostile: $(BIN)/.development ## flood the service at every limit, hold thousands of connections, and double bad texts (an hour)
 	@$(BIN)/python benchmarks/hostile.py
 	@$(BIN)/python benchmarks/connections.py
@@ -105,7 +109,7 @@ docs: $(BIN)/.development ## write the tables of docs/*.md from the code
 	@$(BIN)/python docs/tables.py
 
 clean: ## remove the environment and caches; the model store stays
-	rm -rf .venv $(CLIENTS) build *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv $(CLIENTS) .venv-page build *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(BIN)/.runtime: requirements.txt pyproject.toml $(if $(CHANGES_TORCH),anew)
 	@echo "Installing into .venv (torch and what goes with it; minutes on a first run) ..."

@@ -50,7 +50,7 @@ from lpw_sdxl.cuda_driver import (
     read_torch_build,
     refuse_silent_cpu,
 )
-from lpw_sdxl.doors.names import read_doors
+from lpw_sdxl.doors.names import DoorName, read_doors
 from lpw_sdxl.errors import LpwSdxlError, ModelError, SettingsError
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.parameters.request import ParametersRequest
@@ -119,6 +119,7 @@ class GuardedService(Service):
             from lpw_sdxl.api.jobs import job_endpoints  # noqa: PLC0415
             from lpw_sdxl.api.native import native_endpoints  # noqa: PLC0415
             from lpw_sdxl.api.native_schemas import ServedLimits  # noqa: PLC0415
+            from lpw_sdxl.api.root import root_endpoint  # noqa: PLC0415
             from lpw_sdxl.api.uvicorn_hooks import bound_connections  # noqa: PLC0415
             from lpw_sdxl.doors.door import ServedDoor  # noqa: PLC0415
             from lpw_sdxl.doors.open_doors import door_dialects, door_endpoints  # noqa: PLC0415
@@ -148,6 +149,7 @@ class GuardedService(Service):
         rows = (
             *native_endpoints(served),
             *job_endpoints(SETTINGS.workers),
+            root_endpoint(door.model_tag, has_page=DoorName.PAGE in DOORS),
             *door_endpoints(DOORS, door),
         )
         routes = {api.route for api in self.apis.values()}

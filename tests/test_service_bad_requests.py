@@ -199,13 +199,6 @@ def test_the_document_tells_the_limits_in_force(document: Mapping[str, Any]) -> 
     assert schema["properties"]["width"]["description"].endswith("128 by default.")
 
 
-def test_the_page_shows_the_document(client: httpx.Client) -> None:
-    """Swagger's page loads it by this name; its version supports OpenAPI 3.1."""
-    assert "swagger-initializer.js" in client.get("/").text
-    assert '"./docs.json"' in client.get("/static_content/swagger-initializer.js").text
-    assert "isOAS31" in client.get("/static_content/swagger-ui-bundle.js").text
-
-
 def test_bentomls_client_needs_no_document(server: Server) -> None:
     with bentoml.SyncHTTPClient(server.url, timeout=60) as client:
         assert client.generate(**GOOD).size == (128, 128)

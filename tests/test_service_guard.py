@@ -33,7 +33,7 @@ JSON = {"content-type": "application/json"}
 BODY_LIMIT = 2 * 32_768 * 12 + 64 * 1024
 PICTURES_LIMIT = BODY_LIMIT + 2 * int(2**24 * 4 / 3 * 1.1)
 PATHS = {
-    "GET": ["/", "/docs.json", "/schema.json", "/metrics", "/static_content/index.css"],
+    "GET": ["/", "/docs.json", "/schema.json", "/metrics"],
     "POST": ["/generate", "/generate_batch", "/inspect_prompt", "/read_parameters", "/info"],
 }
 
@@ -323,8 +323,8 @@ def test_random_paths_methods_and_headers_make_no_metrics(
     places = [
         "",
         "/generate",
-        "/static_content",
-        "/static_content/index.css",
+        "/ui",
+        "/ui/main.js",
         "/livez",
         "/docs.json",
     ]
@@ -332,7 +332,7 @@ def test_random_paths_methods_and_headers_make_no_metrics(
         assert stranger.get(f"{places[number % 6]}/{word()}").status_code == 404
         assert stranger.request(word().upper(), chance.choice(PATHS["POST"])).status_code == 405
         stranger.post("/info", json={}, headers={word(): word(), "origin": f"http://{word()}"})
-    for path in ("//generate", "/generate/", "/static_content/./index.css", "/static_content//a"):
+    for path in ("//generate", "/generate/", "/ui/./main.js", "/ui//a"):
         stranger.get(path)
     upgrade = b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
     for _ in range(5):

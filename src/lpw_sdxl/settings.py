@@ -158,8 +158,8 @@ class Settings(LogSettings, StoreSettings):
     and its own pages may ask, with commas or blanks between them; beside addresses, names without a
     dot, and those under `.local`, `.internal`, `.lan`, `.home.arpa` and `.svc`."""
     doors: str = "all"
-    """other programs' APIs that are served beside our own, with commas or blanks between them:
-    `openai`, `a1111`, `all` or `none`."""
+    """other programs' APIs that are served beside our own, and the page, with commas or blanks
+    between them: `openai`, `a1111`, `page`, `all` or `none`."""
     public_url: Annotated[str, StringConstraints(pattern=r"^(https?://[!-~]+)?$")] = ""
     """where clients reach this server, such as `https://images.example.org`: the beginning of URLs
     in OpenAI's answers; empty for the host that a request names."""

@@ -18,7 +18,7 @@ CASES: dict[str, list[Bad]] = {
         Bad("a parameter", at("/generate;a"), None, "there is nothing at this path; POST /generate makes an image", status=404, code="not_found"),
         Bad("a version", at("/v2/generate"), None, "there is nothing at this path; POST /generate makes an image", status=404, code="not_found"),
         Bad("a hidden file", at("/.env", "GET"), None, "there is nothing at this path; POST /generate makes an image", status=404, code="not_found"),
-        Bad("a way out of the static files", at("/static_content/%2e%2e/%2e%2e/service.py", "GET"), None, "there is nothing at this path; POST /generate makes an image", status=404, code="not_found"),
+        Bad("a way out of the static files", at("/ui/%2e%2e/%2e%2e/service.py", "GET"), None, "there is nothing at this path; POST /generate makes an image", status=404, code="not_found"),
         Bad("3,000 characters", at("/" + "a" * 3000), None, "there is nothing at this path; POST /generate makes an image", status=404, code="not_found"),
         Bad("emoji", at("/%F0%9F%A6%8A", "GET"), None, "there is nothing at this path; POST /generate makes an image", status=404, code="not_found"),
         Bad("no path but a proxy's address", Wire(b"GET http://elsewhere/livez HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n"), None, "there is nothing at this path; POST /generate makes an image", status=404, code="not_found"),
@@ -36,7 +36,7 @@ CASES: dict[str, list[Bad]] = {
         Bad("POST to the metrics", at("/metrics"), None, "this path does not take this method; it takes GET, HEAD", status=405, code="method_not_allowed"),
         Bad("PUT of this document", at("/docs.json", "PUT"), None, "this path does not take this method; it takes GET, HEAD", status=405, code="method_not_allowed"),
         Bad("DELETE of the page", at("/", "DELETE"), None, "this path does not take this method; it takes GET, HEAD", status=405, code="method_not_allowed"),
-        Bad("POST to a static file", at("/static_content/index.css"), None, "this path does not take this method; it takes GET, HEAD", status=405, code="method_not_allowed"),
+        Bad("POST to a static file", at("/ui/main.js"), None, "this path does not take this method; it takes GET, HEAD", status=405, code="method_not_allowed"),
     ],
     "media types": [
         Bad("none", bare(None), None, "the body must be application/json, in UTF-8", status=415, code="unsupported_media_type"),

@@ -221,6 +221,7 @@ class Call:
         owner: of the jobs that it begins or asks for: its token's, else its address.
         sees_jobs: whether jobs exist for it, beside those that it begins itself.
         memory: counts what its body and its pictures take.
+        is_authorized: whether it has a valid token, or the server needs none.
     """
 
     endpoint: Endpoint
@@ -229,6 +230,7 @@ class Call:
     owner: str = ""
     sees_jobs: bool = False
     memory: MemoryShare = field(default_factory=unbounded_share)
+    is_authorized: bool = True
 
     def item_id(self, index: int) -> str:
         """Return the id of a batch's item that has none of its own."""

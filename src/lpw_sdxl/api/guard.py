@@ -64,6 +64,12 @@ class Admission:
             return self.tokens.owner(header_values(scope, b"authorization"))
         return peer(scope)
 
+    def authorizes(self, scope: Scope, *, takes_basic: bool = False) -> bool:
+        """Return whether a request has a valid token, or none is needed."""
+        if self.tokens is None:
+            return True
+        return self.tokens.allow(header_values(scope, b"authorization"), takes_basic=takes_basic)
+
     def sees_jobs(self, scope: Scope) -> bool:
         """Return whether a request may learn of its owner's jobs."""
         return self.tokens is not None or is_own_host(scope, self.origins)
@@ -167,11 +173,10 @@ class RequestGuard:
 
     def _is_admitted(self, scope: Scope, endpoint: Endpoint | None) -> bool:
         """Return whether a request has a valid token or needs none."""
-        tokens = self._admission.tokens
-        if tokens is None or (endpoint is not None and not endpoint.needs_token):
+        if endpoint is not None and not endpoint.needs_token:
             return True
         takes_basic = endpoint is not None and endpoint.takes_basic
-        return tokens.allow(header_values(scope, b"authorization"), takes_basic=takes_basic)
+        return self._admission.authorizes(scope, takes_basic=takes_basic)
 
     async def _serve(
         self, scope: Scope, receive: Receive, answer: ShapedAnswer, found: PathRows | None
@@ -230,6 +235,7 @@ class RequestGuard:
             request_id,
             admission.owner(scope) if endpoint.needs_token else "",
             admission.sees_jobs(scope),
+            is_authorized=endpoint.needs_token or admission.authorizes(scope),
         )
 
 

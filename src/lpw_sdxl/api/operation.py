@@ -1,4 +1,4 @@
-"""The rows for operating a server: probes, metrics, documents, BentoML's page."""
+"""The rows for operating a server: probes, metrics, documents."""
 
 from __future__ import annotations
 
@@ -35,13 +35,6 @@ PROBES = {
     "/readyz": ("Whether requests are taken.", answer_readiness),
     "/healthz": ("The same as /livez.", answer_liveness),
 }
-# The files of BentoML's page of endpoints, one by one: a row for their folder would let clients
-# create a metric for any name.
-PAGE_FILES = (
-    *("swagger-ui.css", "index.css", "favicon-light-32x32.png", "favicon-dark-32x32.png"),
-    *("swagger-ui-bundle.js", "swagger-ui-standalone-preset.js", "swagger-initializer.js"),
-)
-
 
 AT_ONCE = 4
 
@@ -67,14 +60,8 @@ def operation_endpoints(settings: Settings) -> tuple[Endpoint, ...]:
         at_once=1,
         is_quiet=True,
     )
-    page = [
-        replace(
-            _read_only_row(path, "BentoML's page of endpoints.", "text/html"), is_documented=False
-        )
-        for path in ("/", *(f"/static_content/{name}" for name in PAGE_FILES))
-    ]
     schema = replace(_read_only_row("/schema.json", "For BentoML's clients.", JSON), at_once=1)
-    return (*probes, metrics, schema, *page)
+    return (*probes, metrics, schema)
 
 
 def with_document(endpoints: Iterable[Endpoint], *, has_tokens: bool) -> tuple[Endpoint, ...]:

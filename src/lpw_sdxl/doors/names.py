@@ -17,6 +17,7 @@ class DoorName(StrEnum):
 
     OPENAI = "openai"
     A1111 = "a1111"
+    PAGE = "page"
 
 
 def read_doors(text: str) -> tuple[DoorName, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lpw_sdxl.api.dialect import ErrorDialect
+from lpw_sdxl.api.dialect import NATIVE, ErrorDialect
 from lpw_sdxl.api.endpoints import TEXT, Answer, Backend, Call, Endpoint
 from lpw_sdxl.doors.a1111.endpoints import PREFIXES, a1111_endpoints
 from lpw_sdxl.doors.a1111.errors import A1111
@@ -15,10 +15,12 @@ from lpw_sdxl.doors.door import Door, ServedDoor
 from lpw_sdxl.doors.names import DoorName
 from lpw_sdxl.doors.openai.endpoints import PREFIX, openai_endpoints
 from lpw_sdxl.doors.openai.errors import OPENAI
+from lpw_sdxl.doors.page.endpoints import page_endpoints
 
 DOORS: Mapping[DoorName, Door] = {
     DoorName.OPENAI: Door(openai_endpoints, (f"{PREFIX}/", "/images/"), OPENAI),
     DoorName.A1111: Door(a1111_endpoints, PREFIXES, A1111),
+    DoorName.PAGE: Door(page_endpoints, (), NATIVE),
 }
 OPTIONS = "OPTIONS"
 OPTIONS_AT_ONCE = 4
