@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -116,6 +116,13 @@ class MemoryDescription(_Closed):
     merged_bytes: Count
     max_lora_sets: Count
     graph_pixels: Count
+    kernels: Annotated[
+        Literal["plain", "fused"],
+        Field(description="What lies between the products of the networks: torch's, or ours."),
+    ] = "plain"
+    precision: Annotated[
+        Literal["model", "fp8"], Field(description="Of the large products of the UNet.")
+    ] = "model"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from lpw_sdxl.cuda_driver import (
     read_torch_build,
     refuse_silent_cpu,
 )
+from lpw_sdxl.diffusion.acceleration import NO_ACCELERATION, Acceleration
 from lpw_sdxl.diffusion.graphs import MAX_GRAPHS
 from lpw_sdxl.diffusion.step import MAX_KEPT_TOKENS
 from lpw_sdxl.diffusion.vae import SMALL_TILE_PIXELS
@@ -107,6 +108,8 @@ class MemoryPlan(MemoryDescription):
         max_lora_sets: that one UNet call may have, no LoRAs at all counted as one.
         graph_pixels: of all rows of a UNet call that is replayed as a CUDA graph, at most; 0 for
             none.
+        kernels: of what lies between the networks' products.
+        precision: of the UNet's large products.
     """
 
     def rows_for(self, size: ImageSize) -> int:
@@ -126,6 +129,8 @@ class MemoryPlan(MemoryDescription):
             f" {self.max_rows} rows and {self.call_pixels / 1e6:.2f} megapixels a UNet call, images"
             f" decoded one by one in {self.decode_dtype}, in tiles above"
             f" {self.tile_above_pixels / 1e6:.2f} megapixels"
+            + (", with fused kernels" if self.kernels == "fused" else "")
+            + (", and the UNet's large products in fp8" if self.precision == "fp8" else "")
         )
 
 
@@ -140,6 +145,7 @@ class MemoryRequest:
         lora_bytes: for weights with LoRAs, at most; 0 where there are none.
         unet_bytes: of the UNet's weights: one set of LoRAs takes as many at most.
         uses_graphs: whether small UNet calls are replayed as CUDA graphs, on a CUDA device.
+        acceleration: what replaces torch's own functions.
     """
 
     max_rows: int
@@ -148,6 +154,7 @@ class MemoryRequest:
     lora_bytes: int = 0
     unet_bytes: int = 1
     uses_graphs: bool = True
+    acceleration: Acceleration = NO_ACCELERATION
 
     @property
     def native_pixels(self) -> int:
@@ -179,9 +186,15 @@ def plan_memory(
 
     Raises:
         ModelError: if not even one row or one tile fits.
+        SettingsError: if fp8 is wanted and components take turns on the device.
     """
     decision = decide_offload(measured[0] if measured else None, weight_bytes, wanted.offload)
     is_offloading = decision.is_offloading
+    if is_offloading and wanted.acceleration.quantises:
+        raise SettingsError(
+            "LPW_SDXL_PRECISION is fp8, which needs all of the model on the device, and its parts"
+            f" take turns there ({decision.reason}); the model's own precision would be right"
+        )
     if measured:
         shares = _divide(wanted, *measured, is_offloading=is_offloading)
         _check_one_image_fits(wanted, *measured, shares, is_offloading=is_offloading)
@@ -189,6 +202,8 @@ def plan_memory(
         shares = Shares(
             wanted.full_call_pixels, TILE_ABOVE_PIXELS, not is_offloading, wanted.lora_bytes, 0
         )
+    # Layers divided among sets are not computed in fp8: a picture would change by its company.
+    most_sets = 1 if wanted.acceleration.quantises else MAX_LORA_SETS
     return MemoryPlan(
         device=hardware.device,
         hardware=hardware,
@@ -199,7 +214,9 @@ def plan_memory(
         offload_rule=decision.rule,
         offload_reason=decision.reason,
         max_rows=min(wanted.max_rows, max(1, shares.call_pixels // wanted.native_pixels)),
-        max_lora_sets=max(1, min(MAX_LORA_SETS, shares.merged_bytes // wanted.unet_bytes)),
+        max_lora_sets=max(1, min(most_sets, shares.merged_bytes // wanted.unet_bytes)),
+        kernels="fused" if wanted.acceleration.operations else "plain",
+        precision="fp8" if wanted.acceleration.quantises else "model",
         **shares._asdict(),
     )
 
