@@ -94,7 +94,8 @@ def is_fusable_resnet(block: Any) -> bool:
     resamples = block.upsample is not None or block.downsample is not None
     return (
         not resamples
-        and block.time_embedding_norm == "default"
+        # A VAE's blocks have no timestep, and Diffusers calls their norm by other names.
+        and (block.time_embedding_norm == "default" or block.time_emb_proj is None)
         and block.output_scale_factor == 1.0
         and isinstance(block.nonlinearity, nn.SiLU)
         and not block.skip_time_act
@@ -142,14 +143,12 @@ def _resnet(
     block: Any,
     as_before: Any,
     states: Tensor,
-    embedding: Tensor,
-    *rest: Any,
-    **others: Any,
+    temb: Tensor,  # of the timestep, by Diffusers' name
 ) -> Tensor:
     passed_over = (block.norm1, block.norm2, block.conv1, block.conv2, block.conv_shortcut)
     if has_own_forward(*passed_over):
-        return cast(Tensor, as_before(states, embedding, *rest, **others))
-    return fuse_resnet(operations, block, states, embedding)
+        return cast(Tensor, as_before(states, temb))
+    return fuse_resnet(operations, block, states, temb)
 
 
 def _transformer(

@@ -65,13 +65,11 @@ def _resnet(
     block: Any,
     as_before: Any,
     states: Tensor,
-    embedding: Tensor | None = None,
-    *rest: Any,
-    **others: Any,
+    temb: Tensor | None = None,  # Diffusers passes it by this name, and a VAE has no timestep
 ) -> Tensor:
     if states.dtype in (torch.float16, torch.bfloat16):
-        return fuse_resnet(operations, block, states, embedding)
-    return cast(Tensor, as_before(states, embedding, *rest, **others))
+        return fuse_resnet(operations, block, states, temb)
+    return cast(Tensor, as_before(states, temb))
 
 
 def _resnets(half: nn.Module) -> list[Any]:
