@@ -11,7 +11,7 @@ import torch
 
 from diffusion.counted import CountedOperations, calls_of
 from lora.conftest import CPU, networks_of
-from lora.test_adapters import A, ABC, AB, MANY_BYTES, unet_arguments
+from lora.test_adapters import AB, ABC, MANY_BYTES, A, unet_arguments
 from lpw_sdxl.diffusion.attention import PromptProjection
 from lpw_sdxl.diffusion.feed_forward import split_gates
 from lpw_sdxl.diffusion.float8 import Float8Products, quantise_unet
@@ -107,9 +107,7 @@ def test_a_divided_norm_takes_its_block_back_to_diffusers(both: Both) -> None:
         norm.forward = lambda states, norm=norm, own=own: own(norm, states)
         assert both.error() <= 2e-6
         whole = calls_of(both.fused)
-        assert both.operations.counts["gate"] == whole["gate"] - len(
-            transformer.transformer_blocks
-        )
+        assert both.operations.counts["gate"] == whole["gate"] - len(transformer.transformer_blocks)
         del norm.forward
 
 

@@ -65,7 +65,9 @@ def test_other_gpus_get_none(
 
 def test_right_operations_pass_the_trial(network: nn.Module) -> None:
     for dtype in (torch.float16, torch.bfloat16, torch.float32):
-        assert find_wrong_kernel(PlainOperations(), [network.to(dtype)], CPU, quantises=True) is None
+        assert (
+            find_wrong_kernel(PlainOperations(), [network.to(dtype)], CPU, quantises=True) is None
+        )
 
 
 class Wrong(PlainOperations):
@@ -100,9 +102,7 @@ class Wrong(PlainOperations):
 
 @pytest.mark.parametrize("name", ["group norm", "a sum", "layer norm", "a gate", "fp8"])
 @pytest.mark.parametrize("factor", [1.05, float("nan")])
-def test_a_wrong_operation_is_found_and_named(
-    network: nn.Module, name: str, factor: float
-) -> None:
+def test_a_wrong_operation_is_found_and_named(network: nn.Module, name: str, factor: float) -> None:
     found = find_wrong_kernel(Wrong(name, factor), [network], CPU, quantises=True)
     assert found is not None
     assert found.startswith(name)

@@ -40,12 +40,12 @@ RUNS: dict[str, Run] = {
         FEATURES[rows], NORM, has_silu=True, shift=SHIFT[rows]
     ),
     "sum": lambda ops, rows: ops.add_residual(FEATURES[rows], FEATURES[rows], NORM.bias),
-    "layer norm": lambda ops, rows: ops.add_layer_norm(
-        ADDED[rows], TOKENS[rows], TOKEN_NORM, quantises=False
-    ).normalised,
-    "layer norm in fp8": lambda ops, rows: ops.add_layer_norm(
-        ADDED[rows], TOKENS[rows], TOKEN_NORM, quantises=True
-    ).normalised,
+    "layer norm": lambda ops, rows: (
+        ops.add_layer_norm(ADDED[rows], TOKENS[rows], TOKEN_NORM, quantises=False).normalised
+    ),
+    "layer norm in fp8": lambda ops, rows: (
+        ops.add_layer_norm(ADDED[rows], TOKENS[rows], TOKEN_NORM, quantises=True).normalised
+    ),
     "gate": lambda ops, rows: ops.gate(WIDE[rows], quantises=False),
     "gate in fp8": lambda ops, rows: ops.gate(WIDE[rows], quantises=True),
     "fp8": lambda ops, rows: ops.quantise(TOKENS[rows]),
