@@ -80,16 +80,19 @@ class Run:
         self.bench = Bench(self.device)
 
     def unet(self) -> Any:
+        """Make a random UNet, the same one each time."""
         torch.manual_seed(0)
         return make(UNet2DConditionModel, self.configs[Component.UNET], self.device, self.dtype)
 
     def arguments(self, unet: Any, width: int, rows: int) -> dict[str, Any]:
+        """Make the arguments of a call, the same ones each time."""
         torch.manual_seed(1)
         size = SIZE // self.shrink
         arguments: dict[str, Any] = call(unet, rows, size, width, TOKENS, is_masked=False)
         return arguments
 
     def operations(self, network: Any, *, quantises: bool = False) -> Operations:
+        """Choose the operations; end the run where a GPU has none."""
         if self.device.type != "cuda":
             return PlainOperations()
         choice = choose_operations(self.device, [network], quantises=quantises)
@@ -98,10 +101,12 @@ class Run:
         return choice.operations
 
     def note(self, name: str, figure: float | str) -> None:
+        """Note a figure, and print it."""
         self.bench.figures[name] = figure
         print(f"{name}: {figure}", flush=True)
 
     def error(self, name: str, result: torch.Tensor, expected: torch.Tensor) -> None:
+        """Note how far a result is from another."""
         self.note(name, f"relative error {relative_error(result, expected):.1e}")
 
     def time(self, name: str, run: Callable[[], object], tflop: float = 0.0) -> None:
@@ -130,9 +135,8 @@ def shapes(run: Run) -> None:
     dtypes = (torch.float16, torch.bfloat16) if run.device.type == "cuda" else (run.dtype,)
     for dtype in dtypes:
         one = torch.randn(side, side, device=run.device, dtype=dtype)
-        run.time(
-            f"product of {side}x{side} in {dtype}", lambda one=one: one @ one, 2 * side**3 / 1e12
-        )  # type: ignore[misc]
+        name, tflop = f"product of {side}x{side} in {dtype}", 2 * side**3 / 1e12
+        run.time(name, lambda: one @ one, tflop)  # noqa: B023
     has_float8 = find_device_obstacle(run.device, quantises=True) is None or run.options.tiny
     products = Float8Products(run.dtype)
     if has_float8:
@@ -142,10 +146,8 @@ def shapes(run: Run) -> None:
         given = torch.randn(rows, inputs, device=run.device, dtype=run.dtype)
         weight = torch.randn(outputs, inputs, device=run.device, dtype=run.dtype)
         bias = torch.randn(outputs, device=run.device, dtype=run.dtype)
-        name, tflop = (
-            f"{rows}x{outputs}x{inputs}, {count} times",
-            2 * rows * outputs * inputs / 1e12,
-        )
+        name = f"{rows}x{outputs}x{inputs}, {count} times"
+        tflop = 2 * rows * outputs * inputs / 1e12
         run.time(name, lambda: F.linear(given, weight, bias), tflop)  # noqa: B023
         if has_float8:
             small, kept = quantise_rows(given), quantise_rows(weight)
@@ -181,7 +183,6 @@ def fused(run: Run) -> None:
     run.bench.time("UNet as it is", lambda: unet(**given))
     run.error("UNet as it is, 2 rows alone", unet(**_rows(given, 2))[0], expected[:2])
     run.bench.time("UNet as it is, 2 rows", lambda: unet(**few))
-    del unet
     arrange_weights(changed)
     split_gates(changed)
     fuse_unet(changed, Fusion(operations))

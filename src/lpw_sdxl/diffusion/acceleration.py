@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Acceleration(NamedTuple):
-    """What replaces torch's own functions.
+    """The replacement of torch's own functions.
 
     Attributes:
         operations: between the products; None for torch's.

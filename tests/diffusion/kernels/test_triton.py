@@ -1,8 +1,8 @@
-"""Triton's kernels beside the plain operations, in Triton's interpreter, and compiled without a GPU.
+"""Triton's kernels beside the plain operations, interpreted, and compiled for GPUs not here.
 
-`make test-kernels` installs Triton beside the environment and runs this: torch's build for CPUs does
-not bring it. The interpreter rounds 2 % of the numbers to another fp8 value than a GPU does, so that
-only their scales are exact here; `test_on_gpu.py` and the trial at start hold the rest.
+`make test-kernels` installs Triton beside the environment and runs this: torch's build for CPUs
+does not bring it. The interpreter rounds 2 % of the numbers to another fp8 value than a GPU does,
+so that only their scales are exact here; `test_on_gpu.py` and the trial at start hold the rest.
 """
 
 from __future__ import annotations
