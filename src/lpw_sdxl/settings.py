@@ -129,8 +129,7 @@ class Settings(LogSettings, StoreSettings):
     device."""
     half_decode: bool = False
     """whether a half-precision model's VAE runs in that precision first: less memory, and on an
-    H200 no less time without LPW_SDXL_FUSED_KERNELS. In float16 its features are scaled down, so
-    that they don't overflow."""
+    H200 no less time. In float16 its features are scaled down, so that they don't overflow."""
     cuda_graphs: bool = True
     """whether small UNet calls are replayed as CUDA graphs, for which some memory of the device is
     set aside; one image alone takes about half the time."""

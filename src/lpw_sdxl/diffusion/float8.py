@@ -32,7 +32,7 @@ SMALLEST_MULTIPLE = 16
 
 
 def quantise_unet(unet: nn.Module) -> None:
-    """Give every layer of `LAYERS` its weight in fp8 beside its own.
+    """Put beside the weight of every layer of `LAYERS` the same in fp8.
 
     Args:
         unet: where it stays; query, key and value of a self-attention get one stretch of memory.
@@ -123,7 +123,7 @@ def _layers(unet: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
 
 
 def _join(layers: list[nn.Linear]) -> None:
-    """Give the fp8 weights of layers one stretch of memory, in their order."""
+    """Lay the fp8 weights of layers into one stretch of memory, in their order."""
     weights = [quantised_weight(layer) for layer in layers]
     rows = [len(weight.values) for weight in weights]
     # Torch can't concatenate fp8 on every device; its bytes it can.

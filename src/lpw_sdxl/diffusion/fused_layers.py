@@ -16,7 +16,7 @@ def has_own_forward(*layers: nn.Module | None) -> bool:
 
 
 def join_weights(layers: tuple[nn.Linear, ...]) -> None:
-    """Give the weights of layers with one input a common stretch of memory, in their order."""
+    """Lay the weights of layers with one input into one stretch of memory, in their order."""
     parts = [layer.weight for layer in layers]
     joined = torch.cat([part.data for part in parts])
     split = joined.split([len(part) for part in parts])

@@ -83,6 +83,7 @@ def launch_all(*, quantises: bool) -> dict[str, Launch]:
             operations.group_norm(states, norm, has_silu=False)
             operations.add_residual(states, states)
             operations.add_residual(states, states, norm.bias)
+            operations.add_residual(states, states, norm.bias.float())
         for channels in TOKENS:
             norm = nn.LayerNorm(channels).half()
             states = torch.empty(rows, 64, channels, dtype=torch.float16)

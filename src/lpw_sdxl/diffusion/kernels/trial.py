@@ -98,7 +98,8 @@ def _compare_all(
                         operations.group_norm(states, norm, has_silu=has_silu, shift=moved),
                         plain.group_norm(states, norm, has_silu=has_silu, shift=moved),
                     )
-            for bias in (None, norm.bias):
+            # A sum with a convolved residual has two biases, added up in float32.
+            for bias in (None, norm.bias, norm.bias.float()):
                 yield _Comparison(
                     f"a sum of {width} channels in {dtype}",
                     operations.add_residual(states, states, bias),
