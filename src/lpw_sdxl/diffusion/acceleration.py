@@ -6,7 +6,7 @@ It is chosen before the memory is planned, and installed before anything notes t
 from __future__ import annotations
 
 import logging
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -31,6 +31,39 @@ class Acceleration(NamedTuple):
 
     operations: Operations | None
     quantises: bool = False
+
+    @property
+    def kernels(self) -> Literal["plain", "fused"]:
+        """Return what lies between the products, as plans name it."""
+        return "plain" if self.operations is None else "fused"
+
+    @property
+    def precision(self) -> Literal["model", "fp8"]:
+        """Return the precision of the large products, as plans name it."""
+        return "fp8" if self.quantises else "model"
+
+    @property
+    def divides_layers(self) -> bool:
+        """Return whether rows of a call may have different sets of LoRAs.
+
+        Divided layers are not computed in fp8, so that a picture would change by its company.
+        """
+        return not self.quantises
+
+    def check_offloading(self, reason: str) -> None:
+        """Refuse fp8 where the model's parts take turns on the device.
+
+        Args:
+            reason: why they do.
+
+        Raises:
+            SettingsError: if the products are in fp8.
+        """
+        if self.quantises:
+            raise SettingsError(
+                "LPW_SDXL_PRECISION is fp8, which needs all of the model on the device, and its"
+                f" parts take turns there ({reason}); the model's own precision would be right"
+            )
 
 
 NO_ACCELERATION = Acceleration(None)

@@ -30,6 +30,8 @@ TILE_ABOVE_PIXELS = 2048 * 2048  # only larger images are tiled, because tiles c
 MAX_LORA_SETS = 8  # in a UNet call; each set divides the layers that it changes once more
 # An H100 computes a smaller call in less time than a CPU takes to launch it (gpu_kernels.json).
 LAUNCH_BOUND_PIXELS = 6 * 1024 * 1024
+KERNEL_WORDS = {"plain": "", "fused": ", with fused kernels"}
+PRECISION_WORDS = {"model": "", "fp8": ", and the UNet's large products in fp8"}
 KEPT_CALLS = ACTIVE_CALLS + 1  # calls' rows with kept projections: all under way, and one stacked
 
 
@@ -129,8 +131,7 @@ class MemoryPlan(MemoryDescription):
             f" {self.max_rows} rows and {self.call_pixels / 1e6:.2f} megapixels a UNet call, images"
             f" decoded one by one in {self.decode_dtype}, in tiles above"
             f" {self.tile_above_pixels / 1e6:.2f} megapixels"
-            + (", with fused kernels" if self.kernels == "fused" else "")
-            + (", and the UNet's large products in fp8" if self.precision == "fp8" else "")
+            f"{KERNEL_WORDS[self.kernels]}{PRECISION_WORDS[self.precision]}"
         )
 
 
@@ -190,11 +191,8 @@ def plan_memory(
     """
     decision = decide_offload(measured[0] if measured else None, weight_bytes, wanted.offload)
     is_offloading = decision.is_offloading
-    if is_offloading and wanted.acceleration.quantises:
-        raise SettingsError(
-            "LPW_SDXL_PRECISION is fp8, which needs all of the model on the device, and its parts"
-            f" take turns there ({decision.reason}); the model's own precision would be right"
-        )
+    if is_offloading:
+        wanted.acceleration.check_offloading(decision.reason)
     if measured:
         shares = _divide(wanted, *measured, is_offloading=is_offloading)
         _check_one_image_fits(wanted, *measured, shares, is_offloading=is_offloading)
@@ -202,8 +200,7 @@ def plan_memory(
         shares = Shares(
             wanted.full_call_pixels, TILE_ABOVE_PIXELS, not is_offloading, wanted.lora_bytes, 0
         )
-    # Layers divided among sets are not computed in fp8: a picture would change by its company.
-    most_sets = 1 if wanted.acceleration.quantises else MAX_LORA_SETS
+    most_sets = MAX_LORA_SETS if wanted.acceleration.divides_layers else 1
     return MemoryPlan(
         device=hardware.device,
         hardware=hardware,
@@ -215,8 +212,8 @@ def plan_memory(
         offload_reason=decision.reason,
         max_rows=min(wanted.max_rows, max(1, shares.call_pixels // wanted.native_pixels)),
         max_lora_sets=max(1, min(most_sets, shares.merged_bytes // wanted.unet_bytes)),
-        kernels="fused" if wanted.acceleration.operations else "plain",
-        precision="fp8" if wanted.acceleration.quantises else "model",
+        kernels=wanted.acceleration.kernels,
+        precision=wanted.acceleration.precision,
         **shares._asdict(),
     )
 
