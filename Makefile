@@ -7,6 +7,7 @@ BACKEND ?=
 BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 CLIENTS := .venv-clients
+TRITON := .venv-triton
 # An index that has torch for another CUDA; .venv remembers it for `make bundle`. Only its page of torch is
 # read: its other packages are older than those we pin. +cu126 sorts higher than PyPI's version.
 LAST_TORCH_INDEX := $(shell cat $(BIN)/.torch-index 2>/dev/null)
@@ -23,7 +24,7 @@ export HF_HUB_OFFLINE := 1
 UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export UV_FIND_LINKS := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(strip $(UV_FIND_LINKS) $(TORCH_WHEELS)))
 # Tiny models are quicker on one thread, and tests don't wait for each other's threads.
-test test-fast test-long test-fuzz test-bundle test-container test-doors test-page: export OMP_NUM_THREADS ?= 1
+test test-fast test-long test-fuzz test-bundle test-container test-doors test-page test-kernels: export OMP_NUM_THREADS ?= 1
 
 # BentoML answers a port that is taken or none with a traceback, or not at all.
 define CHECK_PORT
@@ -38,7 +39,7 @@ endef
 export CHECK_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: anew help install serve test test-fast check bundle test-long test-fuzz test-bundle test-container test-doors test-page test-hostile image bench train-demo docs clean
+.PHONY: anew help install serve test test-fast check bundle test-long test-fuzz test-bundle test-container test-doors test-page test-kernels test-hostile image bench train-demo docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -94,6 +95,9 @@ test-page: $(BIN)/.development ## draw on the page in a real browser (root on De
 	@tests/page/prepare.sh $(BIN)/python
 	@$(BIN)/python -m pytest -m page tests/page $(ARGS)
 
+test-kernels: $(BIN)/.development $(TRITON)/.installed ## run the GPU kernels in Triton's interpreter, and compile them for five GPUs (minutes)
+	@PYTHONPATH="$(CURDIR)/$(TRITON)" TRITON_INTERPRET=1 $(BIN)/python -m pytest -m kernels tests/diffusion/kernels $(ARGS)
+
 test-hostile: $(BIN)/.development ## flood the service at every limit, hold thousands of connections, and double bad texts (an hour)
 	@$(BIN)/python benchmarks/hostile.py
 	@$(BIN)/python benchmarks/connections.py
@@ -109,7 +113,7 @@ docs: $(BIN)/.development ## write the tables of docs/*.md from the code
 	@$(BIN)/python docs/tables.py
 
 clean: ## remove the environment and caches; the model store stays
-	rm -rf .venv $(CLIENTS) .venv-page build *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv $(CLIENTS) $(TRITON) .venv-page build *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(BIN)/.runtime: requirements.txt pyproject.toml $(if $(CHANGES_TORCH),anew)
 	@echo "Installing into .venv (torch and what goes with it; minutes on a first run) ..."
@@ -128,6 +132,11 @@ $(CLIENTS)/.installed: tests/doors/clients/requirements.txt tests/doors/clients/
 	@cp tests/doors/clients/package.json $(CLIENTS)
 	@PATH="$(CURDIR)/$(CLIENTS)/bin:$$PATH" npm install --prefix $(CLIENTS) --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error || \
 	  echo "NOT TESTED: OpenAI's client for Node, which npm could not install." >&2
+	@touch $@
+
+# Beside .venv, whose torch may be a build for CPUs; the versions are those that torch asks for on a GPU.
+$(TRITON)/.installed: tests/diffusion/kernels/requirements.txt
+	@$(BIN)/python -m pip install --progress-bar off -q --no-deps --upgrade --target $(TRITON) -r $<
 	@touch $@
 
 $(BIN)/.development: $(BIN)/.runtime requirements-dev.txt

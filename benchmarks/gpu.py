@@ -9,7 +9,8 @@ random weights take exactly the time of trained ones). Meant for a CUDA device; 
 DEMO` runs the same on a CPU, where the figures mean nothing.
 
     python benchmarks/gpu.py [--model DIRECTORY] [--size 1024] [--images 24]
-        [--half-decode] [--parts http engine stock …]
+        [--half-decode] [--fused-kernels] [--precision fp8]
+        [--parts http engine stock "fused kernels" fp8 …]
 """
 
 from __future__ import annotations
@@ -86,6 +87,10 @@ EIGHT = [Case(20, 8)]
 WAYS: dict[str, tuple[dict[str, object], list[Case]]] = {
     "without CUDA graphs": ({"cuda_graphs": False}, CASES[:3]),
     "half decode": ({"half_decode": True}, EIGHT),
+    "fused kernels": ({"fused_kernels": True}, CASES[:3]),
+    "fused, half decode": ({"fused_kernels": True, "half_decode": True}, EIGHT),
+    "fp8": ({"precision": "fp8"}, CASES[:3]),
+    "fp8, half decode": ({"precision": "fp8", "half_decode": True}, EIGHT),
     "offloading": ({"offload": "always"}, EIGHT),
 }
 
@@ -178,7 +183,7 @@ def measure_stock(model: Path, device: torch.device, options: argparse.Namespace
 def measure_http(model: Path, settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
     """Time a real service, PNG and all."""
     started = time.perf_counter()
-    asked = settings.model_dump(include={"half_decode"})
+    asked = settings.model_dump(include={"half_decode", "fused_kernels", "precision"})
     with running(our_service(model, **asked), model, os.cpu_count() or 1) as service:
         result: dict[str, Any] = {"ready_seconds": round(time.perf_counter() - started, 1)}
         rows = []
@@ -243,11 +248,19 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=FLOP_SIZE, help="pixels, both sides")
     parser.add_argument("--images", type=int, default=24, help="of each measurement")
     parser.add_argument("--half-decode", action="store_true")
+    parser.add_argument("--fused-kernels", action="store_true")
+    parser.add_argument("--precision", default="model", choices=["model", "fp8"])
     parts = ["http", "without CUDA graphs", "engine", "half decode", "offloading", "stock"]
-    parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
+    parser.add_argument(
+        "--parts", nargs="+", default=parts, choices=[*parts, *(WAYS.keys() - set(parts))]
+    )
     parser.add_argument("--name", default="gpu", help="of the result's file")
     options = parser.parse_args()
-    settings = Settings(half_decode=options.half_decode)
+    settings = Settings(
+        half_decode=options.half_decode,
+        fused_kernels=options.fused_kernels,
+        precision=options.precision,
+    )
     try:  # before the random model is written
         device = choose_device(settings.device, model_bytes=0 if options.model else RANDOM_BYTES)
     except SettingsError as error:

@@ -102,4 +102,5 @@ def test_so_few_settings_of_the_service_that_each_one_more_needs_a_reason() -> N
     # Thirty, the two folders of files that people have already, the bytes of a picture, and the
     # texts of one prompt: what a client may send is the owner's to decide. So are the doors, the
     # address in their answers and the server's names, which no server can find out by itself.
-    assert len(Settings.model_fields) <= 38
+    # Kernels that no GPU has shown yet are to be switched on by hand, and fp8 makes other pictures.
+    assert len(Settings.model_fields) <= 40

@@ -133,10 +133,18 @@ class Settings(LogSettings, StoreSettings):
     device."""
     half_decode: bool = False
     """whether a half-precision model's VAE runs in that precision first: less memory, and on an
-    H200 no less time."""
+    H200 no less time. In float16 its features are scaled down, so that they don't overflow."""
     cuda_graphs: bool = True
     """whether small UNet calls are replayed as CUDA graphs, for which some memory of the device is
     set aside; one image alone takes about half the time."""
+    fused_kernels: bool = False
+    """whether what lies between the products of UNet and VAE is computed by kernels of our own, on
+    a CUDA device with Triton that they are for; elsewhere nothing changes. No GPU has shown yet
+    that they are faster: they are compiled and tried at start, and left where they are wrong."""
+    precision: Literal["model", "fp8"] = "model"
+    """`model` (the model's own) or `fp8`: the large products of the UNet in fp8, with a scale for
+    each token and each output, on a CUDA device of compute capability 8.9 and more; other pictures,
+    more memory, and not shown on a GPU yet. It needs the fused kernels, and switches them on."""
     max_body_bytes: Annotated[int, Ge(1024)] = 64 * 1024 * 1024
     """largest HTTP body; paths that need less take less. The bodies of all requests under way, what
     is read from them and their pictures take at most 8 times as much; beyond it a request is

@@ -63,6 +63,13 @@ class ServedLimits:
             settings.max_body_bytes,
         )
 
+    @property
+    def default_size(self) -> ImageSize:
+        """Return the size of a request that has none and no picture."""
+        own = self.request.defaults.values
+        sides = (own.get(name, side) for name, side in self.native_size._asdict().items())
+        return ImageSize(*sides)
+
 
 def example_request(served: ServedLimits) -> JsonObject:
     """Build a request that this server accepts."""

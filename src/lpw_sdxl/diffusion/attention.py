@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+SELF_ATTENTION = "attn1"
 CROSS_ATTENTION = "attn2"
 
 
@@ -89,13 +90,26 @@ class CrossAttention:
                 or the prompt itself, `[rows, tokens, cross_attention_dim]`.
             attention_mask: `[rows, 1, tokens]`, added to the scores.
         """
-        if encoder_hidden_states.shape[-1] == self.width:
-            stored = encoder_hidden_states.narrow(-1, self.start, 2 * self.channels)
+        query = attn.to_q(hidden_states)
+        return attn.to_out[0](self.attend(attn, query, encoder_hidden_states, attention_mask))
+
+    def attend(
+        self, attn: Any, query: torch.Tensor, prompt: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Compute attention from queries, `[rows, n, channels]`, before its output's product.
+
+        Args:
+            attn: Diffusers' layer.
+            query: of the latents.
+            prompt: as `encoder_hidden_states` above.
+            mask: likewise.
+        """
+        if prompt.shape[-1] == self.width:
+            stored = prompt.narrow(-1, self.start, 2 * self.channels)
             key, value = stored.split(self.channels, dim=-1)
         else:
-            key, value = attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states)
-        mask = None if attention_mask is None else attention_mask.unsqueeze(1)
-        return attn.to_out[0](attend(attn.to_q(hidden_states), key, value, attn.heads, mask))
+            key, value = attn.to_k(prompt), attn.to_v(prompt)
+        return attend(query, key, value, attn.heads, None if mask is None else mask.unsqueeze(1))
 
 
 # Diffusers reads every processor's signature in every call, and Python would compute it anew each

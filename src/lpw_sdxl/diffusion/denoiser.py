@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
@@ -11,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lpw_sdxl.diffusion.attention import PromptProjection
 from lpw_sdxl.diffusion.feed_forward import split_gates
+from lpw_sdxl.diffusion.fused_unet import Fusion, fuse_unet
 from lpw_sdxl.diffusion.graphs import GraphedUnet
 from lpw_sdxl.diffusion.noise import copy_to_device
 from lpw_sdxl.diffusion.step import MAX_KEPT_TOKENS, Denoising, PromptSide, UnetRow
@@ -18,6 +20,19 @@ from lpw_sdxl.lora.adapters import Adapters
 from lpw_sdxl.lora.patched import RowRun
 from lpw_sdxl.lora.sets import NO_LORAS, LoraSet
 from lpw_sdxl.weights.component import Component
+
+SMALLEST_CALL = 2  # rows in fp8: one image with guidance
+
+
+def padded_rows(rows: int, most: int) -> int:
+    """Round a number of rows up to 2, 4, 8, 16 and so on, but to no more than a call may have.
+
+    Args:
+        rows: at least 1.
+        most: that a call may have; larger numbers of rows stay as they are.
+    """
+    round_number = max(SMALLEST_CALL, 1 << (rows - 1).bit_length())
+    return max(rows, min(round_number, most))
 
 
 class Denoiser:
@@ -29,6 +44,9 @@ class Denoiser:
         adapters: put each row's LoRAs into the UNet; None where there are none.
         keeps_projections: whether a prompt's keys and values are kept over its steps.
         graph_pixels: of all rows of a call that is replayed as a CUDA graph, at most; 0 for none.
+        fusion: how the UNet is fused; None leaves Diffusers' blocks. In fp8 the rows of a call are
+            filled up to a round number (`padded_rows`), for a product's roundings may differ by the
+            number of its rows, and fp8 makes small differences large.
     """
 
     def __init__(
@@ -39,6 +57,7 @@ class Denoiser:
         *,
         keeps_projections: bool = True,
         graph_pixels: int = 0,
+        fusion: Fusion | None = None,
     ) -> None:
         self._unet = unet
         self._adapters = adapters
@@ -47,6 +66,9 @@ class Denoiser:
         self._dtype: torch.dtype = unet.dtype  # read once: it walks through all modules
         self._project = PromptProjection(unet)
         split_gates(unet)
+        if fusion is not None:
+            fuse_unet(unet, fusion)
+        self._fills_up = fusion is not None and fusion.quantises
         self._max_kept_tokens = MAX_KEPT_TOKENS if keeps_projections else 0
         self._fence = Fence(device)
         # Of the last call: its rows' prompts, and the arguments that stay while they step together.
@@ -55,7 +77,10 @@ class Denoiser:
 
     @torch.inference_mode()
     def predict(
-        self, group: Sequence[Denoising], calls: Sequence[Sequence[int]]
+        self,
+        group: Sequence[Denoising],
+        calls: Sequence[Sequence[int]],
+        max_rows: int = sys.maxsize,
     ) -> list[torch.Tensor]:
         """Run the UNet for one step of a group of images of one size.
 
@@ -63,6 +88,7 @@ class Denoiser:
             group: the images.
             calls: the rows of each UNet call, as indexes into all rows of the group in the order
                 of the images; each row is in one call.
+            max_rows: that a call has room for, where it is filled up.
 
         Returns:
             for each image the predictions of its rows, `[1 or 2, 4, h, w]`, in the UNet's dtype.
@@ -72,13 +98,13 @@ class Denoiser:
         predictions: dict[int, torch.Tensor] = {}
         for unsorted in calls:
             call = self._sort_by_loras(unsorted, rows)
-            called = [rows[index] for index in call]
+            called = self._fill_up([rows[index] for index in call], max_rows)
             arguments = self.stack(called)
             unet = self._prepare(called)
             self._fence.wait()
             output = unet(**arguments)[0]
             self._fence.mark()
-            predictions.update(zip(call, output.split(1), strict=True))
+            predictions.update(zip(call, output[: len(call)].split(1), strict=True))
         in_order = torch.cat([predictions[index] for index in range(len(rows))])
         return list(in_order.split([len(rows) for rows in rows_of]))
 
@@ -102,6 +128,12 @@ class Denoiser:
             ),
             **self._prompt_arguments,
         }
+
+    def _fill_up(self, rows: list[UnetRow], max_rows: int) -> list[UnetRow]:
+        """Repeat the last row of a call until its number of rows is a round one, in fp8."""
+        if not self._fills_up:
+            return rows
+        return rows + rows[-1:] * (padded_rows(len(rows), max_rows) - len(rows))
 
     def _sort_by_loras(self, call: Sequence[int], rows: Sequence[UnetRow]) -> list[int]:
         """Sort the rows of a call by their sets of LoRAs: sets that change few layers first."""

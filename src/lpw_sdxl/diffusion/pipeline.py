@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers.utils import logging as transformers_logging
 
 from lpw_sdxl.conditioning import PromptEncoder
+from lpw_sdxl.diffusion.acceleration import NO_ACCELERATION, Acceleration, choose_acceleration
+from lpw_sdxl.diffusion.float8 import count_quantised_bytes
+from lpw_sdxl.diffusion.fused_vae import scale_down_stream
 from lpw_sdxl.errors import ModelError
 from lpw_sdxl.settings import Settings
 from lpw_sdxl.store.manifest import Manifest, read_manifest
@@ -29,6 +32,7 @@ class Pipeline:
         manifest: what the model is and where it came from.
         device: where everything runs; an Offloader moves the parts there.
         dtype: of UNet and text encoders.
+        acceleration: what replaces torch's own functions in UNet and VAE once they are used.
     """
 
     unet: Any
@@ -38,6 +42,7 @@ class Pipeline:
     manifest: Manifest
     device: torch.device
     dtype: torch.dtype
+    acceleration: Acceleration = NO_ACCELERATION
 
     @classmethod
     def load(
@@ -52,8 +57,8 @@ class Pipeline:
             model_directory: made by the import.
             device: where everything will run; all is loaded into the CPU's memory.
             settings: the bound on cached prompts, and whether a half-precision model's VAE runs in
-                that precision first; else it runs in float32, because SDXL's own overflows in
-                float16.
+                that precision first, in float16 with its features scaled down; else it runs in
+                float32, because SDXL's own overflows in float16.
 
         Raises:
             ModelError: if the directory has no readable manifest, or a network lacks a tensor.
@@ -63,6 +68,8 @@ class Pipeline:
         vae_dtype = dtype if settings.half_decode else torch.float32
         unet = _load(UNet2DConditionModel, model_directory / "unet", dtype)
         vae = _load(AutoencoderKL, model_directory / "vae", vae_dtype)
+        if vae_dtype == torch.float16:
+            scale_down_stream(vae)
         with _no_progress_bars():
             prompt_encoder = PromptEncoder.from_model_directory(
                 model_directory,
@@ -81,11 +88,26 @@ class Pipeline:
             dtype=dtype,
         )
 
+    def accelerated(self, settings: Settings) -> Pipeline:
+        """Return the same parts with what the settings want in the place of torch's own functions.
+
+        Raises:
+            SettingsError: fp8 is wanted, and the device does not have it.
+        """
+        chosen = choose_acceleration(self.unet, self.vae, self.device, settings)
+        return replace(self, acceleration=chosen)
+
+    @property
+    def quantised_bytes(self) -> int:
+        """Count the bytes of the UNet's weights in fp8, which are kept beside its own."""
+        return count_quantised_bytes(self.unet) if self.acceleration.quantises else 0
+
     @property
     def weight_bytes(self) -> int:
         """Count the bytes of all weights."""
         parameters = [*self.unet.parameters(), *self.vae.parameters()]
-        return sum(one.nbytes for one in parameters) + self.prompt_encoder.weight_bytes
+        own = sum(one.nbytes for one in parameters) + self.prompt_encoder.weight_bytes
+        return own + self.quantised_bytes
 
 
 def _load(model_class: Any, directory: Path, dtype: torch.dtype) -> Any:

@@ -61,9 +61,10 @@ def calibrate(
         pipeline.manifest.native_size,
         settings.offload,
         _lora_bytes(settings, pipeline.device) if has_loras else 0,
-        _bytes(pipeline.unet),
+        _bytes(pipeline.unet) + pipeline.quantised_bytes,
         settings.cuda_graphs,
-        NETWORK_BYTES if has_upscalers else 0,
+        network_bytes=NETWORK_BYTES if has_upscalers else 0,
+        acceleration=pipeline.acceleration,
     )
     measured = None
     if memory is not None:
@@ -123,7 +124,7 @@ def measure_footprint(pipeline: Pipeline, memory: DeviceMemory, wanted: MemoryRe
     ]
     return Footprint(
         weights=pipeline.weight_bytes,
-        largest_component=_bytes(pipeline.unet),
+        largest_component=_bytes(pipeline.unet) + pipeline.quantised_bytes,
         vae=_bytes(pipeline.vae),
         per_row_pixel=per_row / wanted.native_pixels,
         per_decoded_pixel=per_decoded_pixel,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -123,6 +123,13 @@ class MemoryDescription(_Closed):
     upscaling_bytes: Annotated[
         int, Field(ge=0, description="That one tile of an upscaler may take, at most.")
     ]
+    kernels: Annotated[
+        Literal["plain", "fused"],
+        Field(description="What lies between the products of the networks: torch's, or ours."),
+    ] = "plain"
+    precision: Annotated[
+        Literal["model", "fp8"], Field(description="Of the large products of the UNet.")
+    ] = "model"
 
 
 @dataclass(frozen=True)

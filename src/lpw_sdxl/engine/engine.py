@@ -150,7 +150,7 @@ class Engine:
         Raises:
             ModelError: if the import did not make the directory, or the model does not fit into the
                 device.
-            SettingsError: if a setting can't be used, or the device is not there.
+            SettingsError: if a setting can't be used there, or the device is not there.
         """
         settings = read_settings(Settings) if settings is None else settings
         started = time.monotonic()
@@ -158,7 +158,7 @@ class Engine:
         device = choose_device(settings.device, model_bytes=manifest.total_bytes)
         memory = read_memory(device)
         catalogue = addons if isinstance(addons, Catalogue) else Catalogue(first=addons)
-        pipeline = Pipeline.load(Path(model_directory), device, settings)
+        pipeline = Pipeline.load(Path(model_directory), device, settings).accelerated(settings)
         plan = calibrate(
             pipeline,
             memory,

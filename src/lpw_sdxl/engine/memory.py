@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from lpw_sdxl.diffusion.acceleration import NO_ACCELERATION, Acceleration
 from lpw_sdxl.diffusion.graphs import MAX_GRAPHS
 from lpw_sdxl.diffusion.step import MAX_KEPT_TOKENS
 from lpw_sdxl.diffusion.vae import SMALL_TILE_PIXELS
@@ -24,6 +25,8 @@ MAX_LORA_SETS = 8  # in a UNet call; each set divides the layers that it changes
 # An H100 computes a smaller call in less time than a CPU takes to launch it (gpu_kernels.json).
 LAUNCH_BOUND_PIXELS = 6 * 1024 * 1024
 CPU_UPSCALING_BYTES = 4 * GIB  # a usual tile of RealESRGAN_x4plus takes 3.2 GB in float32
+KERNEL_WORDS = {"plain": "", "fused": ", with fused kernels"}
+PRECISION_WORDS = {"model": "", "fp8": ", and the UNet's large products in fp8"}
 KEPT_CALLS = ACTIVE_CALLS + 1  # calls' rows with kept projections: all under way, and one stacked
 
 
@@ -75,6 +78,8 @@ class MemoryPlan(MemoryDescription):
             none.
         upscaling_bytes: that one tile of an upscaler may take: it has its turn in the memory of
             UNet calls and decodes.
+        kernels: of what lies between the networks' products.
+        precision: of the UNet's large products.
     """
 
     @property
@@ -100,6 +105,7 @@ class MemoryPlan(MemoryDescription):
             f" {self.max_rows} rows and {self.call_pixels / 1e6:.2f} megapixels a UNet call, images"
             f" decoded one by one in {self.decode_dtype}, in tiles above"
             f" {self.tile_above_pixels / 1e6:.2f} megapixels"
+            f"{KERNEL_WORDS[self.kernels]}{PRECISION_WORDS[self.precision]}"
         )
 
 
@@ -115,6 +121,7 @@ class MemoryRequest:
         unet_bytes: of the UNet's weights: one set of LoRAs takes as many at most.
         uses_graphs: whether small UNet calls are replayed as CUDA graphs, on a CUDA device.
         network_bytes: of upscalers' networks that are kept; 0 where there are none.
+        acceleration: what replaces torch's own functions.
     """
 
     max_rows: int
@@ -124,6 +131,7 @@ class MemoryRequest:
     unet_bytes: int = 1
     uses_graphs: bool = True
     network_bytes: int = 0
+    acceleration: Acceleration = NO_ACCELERATION
 
     @property
     def native_pixels(self) -> int:
@@ -155,9 +163,12 @@ def plan_memory(
 
     Raises:
         ModelError: if not even one row or one tile fits.
+        SettingsError: if fp8 is wanted and components take turns on the device.
     """
     decision = decide_offload(measured[0] if measured else None, weight_bytes, wanted.offload)
     is_offloading = decision.is_offloading
+    if is_offloading:
+        wanted.acceleration.check_offloading(decision.reason)
     if measured:
         shares = _divide(wanted, *measured, is_offloading=is_offloading)
         _check_one_image_fits(wanted, *measured, shares, is_offloading=is_offloading)
@@ -170,6 +181,7 @@ def plan_memory(
             graph_pixels=0,
             upscaling_bytes=CPU_UPSCALING_BYTES,
         )
+    most_sets = MAX_LORA_SETS if wanted.acceleration.divides_layers else 1
     return MemoryPlan(
         device=hardware.device,
         hardware=hardware,
@@ -180,7 +192,9 @@ def plan_memory(
         offload_rule=decision.rule,
         offload_reason=decision.reason,
         max_rows=min(wanted.max_rows, max(1, shares.call_pixels // wanted.native_pixels)),
-        max_lora_sets=max(1, min(MAX_LORA_SETS, shares.merged_bytes // wanted.unet_bytes)),
+        max_lora_sets=max(1, min(most_sets, shares.merged_bytes // wanted.unet_bytes)),
+        kernels=wanted.acceleration.kernels,
+        precision=wanted.acceleration.precision,
         **shares._asdict(),
     )
 

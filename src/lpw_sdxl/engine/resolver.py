@@ -135,6 +135,7 @@ class RequestResolver:
                 EmbeddingUse(name, registry.embedding_sha256(name)) for name in sorted(named)
             ),
             picture=_picture_use(request),
+            is_float8=self._pipeline.acceleration.quantises,
         )
         check_fits(record)
         spec = JobSpec(record, passes, enlargement, upscaler)

@@ -14,6 +14,7 @@ from itertools import islice
 import torch
 
 from lpw_sdxl.conditioning.scheduled import ScheduledConditioning
+from lpw_sdxl.diffusion.acceleration import install
 from lpw_sdxl.diffusion.decoder import Decoder, Pixels
 from lpw_sdxl.diffusion.denoiser import Denoiser
 from lpw_sdxl.diffusion.encoder import Encoder
@@ -56,6 +57,8 @@ class Stages:
     def __init__(
         self, pipeline: Pipeline, plan: MemoryPlan, library: LoraLibrary | None = None
     ) -> None:
+        # Before anything notes the weights.
+        fusion = install(pipeline.acceleration, pipeline.unet, pipeline.vae)
         self.offloader = Offloader(pipeline, is_offloading=plan.is_offloading)
         self.adapters = None if library is None else _make_adapters(pipeline, plan, library)
         if self.adapters is not None:
@@ -71,6 +74,7 @@ class Stages:
             self.adapters,
             keeps_projections=plan.keeps_projections,
             graph_pixels=plan.graph_pixels,
+            fusion=fusion,
         )
         self._enlarger = Enlarger(self._starts, self.offloader, self.decode, pipeline.device)
         self._preview: Preview | None = None  # until a listener wants one
@@ -211,7 +215,7 @@ class Stages:
         denoisings = [job.denoising for job in group if job.denoising is not None]
         owners = [index for index, one in enumerate(denoisings) for _ in range(one.row_count)]
         calls = share_calls(len(owners), max_rows)
-        predictions = self._denoiser.predict(denoisings, calls)
+        predictions = self._denoiser.predict(denoisings, calls, max_rows)
         for job, denoising, prediction in zip(group, denoisings, predictions, strict=True):
             run_alone(job, partial(denoising.advance, prediction))
         return [len({owners[row] for row in call}) for call in calls]

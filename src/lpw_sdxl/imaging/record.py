@@ -76,6 +76,7 @@ class ImageRecord:
         picture: what the image was made from; None for a text alone.
         variation_seed: drawn or requested; None where there is no variation.
         second_loras: of a second pass, likewise.
+        is_float8: whether the UNet's large products were computed in fp8.
     """
 
     request: GenerationRequest
@@ -90,6 +91,7 @@ class ImageRecord:
     picture: PictureUse | None = None
     variation_seed: int | None = None
     second_loras: tuple[LoraUse, ...] = ()
+    is_float8: bool = False
 
     @property
     def all_loras(self) -> tuple[LoraUse, ...]:
@@ -155,6 +157,8 @@ def parameters_pairs(record: ImageRecord) -> dict[str, str]:
         pairs["Sampler implementation"] = str(request.sampler_implementation)
         if request.timestep_rounding not in (None, TimestepRounding.INTERPOLATE):
             pairs["Timestep rounding"] = str(request.timestep_rounding)
+    if record.is_float8:
+        pairs["UNet precision"] = "fp8"
     pairs["Version"] = f"LPW-SDXL {__version__}"
     return pairs
 

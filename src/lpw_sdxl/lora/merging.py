@@ -17,6 +17,7 @@ from lpw_sdxl.lora.library import LoraLibrary, layer_name
 from lpw_sdxl.lora.sets import LoraSet
 from lpw_sdxl.lora.targets import latent_inputs
 from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.float8 import Quantised, quantise_rows
 
 logger = logging.getLogger(__name__)
 
@@ -26,20 +27,30 @@ _FAINT = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class LayerWeights:
-    """One layer's weight and bias."""
+    """One layer's weight and bias.
+
+    Attributes:
+        quantised: the weight in fp8, of a layer that computes in it.
+    """
 
     weight: Tensor
     bias: Tensor | None
+    quantised: Quantised | None = None
 
     @property
     def size(self) -> int:
         """Return the size in bytes."""
-        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
+        others = (self.bias.nbytes if self.bias is not None else 0) + (
+            self.quantised.size if self.quantised is not None else 0
+        )
+        return self.weight.nbytes + others
 
     def to(self, device: torch.device) -> LayerWeights:
         """Return the same on a device; tensors that are there already are not copied."""
         return LayerWeights(
-            self.weight.to(device), None if self.bias is None else self.bias.to(device)
+            self.weight.to(device),
+            None if self.bias is None else self.bias.to(device),
+            None if self.quantised is None else self.quantised.to(device),
         )
 
 
@@ -111,7 +122,10 @@ class Network:
                 if bias is not None and shift is not None:
                     bias.add_(shift, alpha=strength)
             dtype = base.weight.dtype
-            return LayerWeights(weight.to(dtype), None if bias is None else bias.to(dtype))
+            merged = weight.to(dtype)
+            # Of the rounded weight: the base's was made of such a one too.
+            quantised = None if base.quantised is None else quantise_rows(merged)
+            return LayerWeights(merged, None if bias is None else bias.to(dtype), quantised)
 
     def _changed_part(self, path: str, weight: Tensor) -> Tensor:
         """View the part of a layer's weight that LoRAs change: all of it, or some inputs."""
@@ -183,4 +197,5 @@ def _layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _weights(layer: nn.Module) -> LayerWeights:
     bias = getattr(layer, "bias", None)
     assert isinstance(layer.weight, nn.Parameter)
-    return LayerWeights(layer.weight.data, None if bias is None else bias.data)
+    quantised = getattr(layer, "quantised", None)
+    return LayerWeights(layer.weight.data, None if bias is None else bias.data, quantised)

@@ -101,6 +101,8 @@ def _exchange(layer: nn.Module, weights: LayerWeights) -> None:
     if weights.bias is not None:
         assert isinstance(layer.bias, nn.Parameter)
         layer.bias.data = weights.bias
+    if weights.quantised is not None:
+        vars(layer)["quantised"] = weights.quantised
 
 
 _COMPUTE: Mapping[type[nn.Module], Callable[[Any, Tensor, LayerWeights], Tensor]] = {

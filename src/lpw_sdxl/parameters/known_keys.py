@@ -138,6 +138,8 @@ LOST: Mapping[str, str] = {
     "dpm++ 2m solver": "DPM++ 2M SDE is served with the midpoint; DPM++ 2M SDE Heun has the other.",
     "dpm++ sde r": "DPM++ SDE is served with r = 0.5.",
     "fp8 weight": "Weights are served in the precision of the import; roundings will differ.",
+    "unet precision": "LPW_SDXL_PRECISION of the server decides it, for all requests; /info has it"
+    " as memory.precision.",
     "downcast alphas cumprod": "The noise schedule is computed in full precision here.",
     "upcast sampler calculations": "Samplers compute in float32 here.",
     "old prompt editing timelines": "Steps of a prompt are counted as A1111 does since 1.6.",

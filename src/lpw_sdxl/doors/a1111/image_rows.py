@@ -29,7 +29,7 @@ def image_rows(served: ServedDoor, model: ServedModel, lobby: Lobby) -> Iterator
     """Build the rows."""
     limits = served.limits.request
     door = ImageDoor(model, PictureLimits(max_bytes=limits.max_image_bytes), lobby)
-    server = ServedHere(limits, served.limits.native_size, model)
+    server = ServedHere(limits, served.limits.default_size, model)
     for path, summary, fields, is_picture in (
         (TXT2IMG, "Make images from a prompt, as A1111's API does.", TEXT_FIELDS, False),
         (IMG2IMG, "Make images from pictures, as A1111's API does.", PICTURE_FIELDS, True),

@@ -97,13 +97,24 @@ def translate(fields: LooseFields, server: ServedHere, *, is_picture: bool) -> I
 
 
 def _defaults(limits: RequestLimits) -> dict[str, Any]:
-    """Return what A1111 does where nothing is said, and its dialect of prompts."""
-    return defaults() | {
-        "prompt": "",
-        "prompt_style": PromptStyle.A1111_ORIGINAL,
-        "num_inference_steps": min(DEFAULT_STEPS, limits.max_steps),
-        "guidance_scale": DEFAULT_GUIDANCE,
+    """Return what A1111 does where nothing is said, and its dialect of prompts.
+
+    Of the model's own defaults only the size counts: A1111 has one of all else.
+    """
+    ours = GenerationRequest.model_fields
+    said = {
+        name: ours[name].default for name in limits.defaults.values.keys() - {"width", "height"}
     }
+    return (
+        said
+        | defaults()
+        | {
+            "prompt": "",
+            "prompt_style": PromptStyle.A1111_ORIGINAL,
+            "num_inference_steps": min(DEFAULT_STEPS, limits.max_steps),
+            "guidance_scale": DEFAULT_GUIDANCE,
+        }
+    )
 
 
 def _read_plain(fields: LooseFields) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict  # pydantic needs it before Python 3.12
 
 from lpw_sdxl.api.image_set import MadeImage
 from lpw_sdxl.doors.openai.translation import ImageOrder
-from lpw_sdxl.doors.openai.wishes import QUALITY_STEPS
+from lpw_sdxl.doors.openai.wishes import QUALITY_SHARES
 
 _USUAL_QUALITY = "medium"
 Tokens = Annotated[int, Field(ge=0, description="Always 0: images are not counted in tokens.")]
@@ -84,7 +84,7 @@ def describe_images(order: ImageOrder, size: str, media_type: str) -> dict[str, 
     """
     return {
         "size": size,
-        "quality": order.quality if order.quality in QUALITY_STEPS else _USUAL_QUALITY,
+        "quality": order.quality if order.quality in QUALITY_SHARES else _USUAL_QUALITY,
         "background": "opaque",
         "output_format": media_type.rpartition("/")[2],
     }

@@ -8,9 +8,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from lpw_sdxl.doors.openai.fields import Fields
 from lpw_sdxl.doors.openai.spellings import OPTION_SPELLINGS
-from lpw_sdxl.doors.openai.wishes import AUTO, QUALITY_STEPS, read_size, round_side
+from lpw_sdxl.doors.openai.wishes import AUTO, QUALITY_SHARES, read_size, round_side
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.refusal import explain_refusal
+from lpw_sdxl.request_limits import RequestLimits
 from lpw_sdxl.schema import DEFAULT_STEPS, ImageSize
 
 MAX_IMAGES = 10  # of one request, as in OpenAI's API
@@ -87,15 +88,17 @@ class Options(BaseModel):
     @property
     def has_known_quality(self) -> bool:
         """Return whether its quality is one of the table's, or open."""
-        return self._quality in (*QUALITY_STEPS, AUTO)
+        return self._quality in (*QUALITY_SHARES, AUTO)
 
     @property
     def _quality(self) -> str:
         return self.quality.strip().lower()
 
-    def steps(self, most: int) -> int:
+    def steps(self, limits: RequestLimits) -> int:
         """Return the denoising steps of its quality, no more than a server takes."""
-        return min(QUALITY_STEPS.get(self._quality, DEFAULT_STEPS), most)
+        usual = limits.defaults.values.get("num_inference_steps", DEFAULT_STEPS)
+        steps = int(usual * QUALITY_SHARES.get(self._quality, 1))
+        return max(1, min(steps, limits.max_steps))
 
     def sides(self, width: Any, height: Any, native: ImageSize) -> Fields:
         """Choose the sides: by fields of their own, else by `size`, else by a ratio.

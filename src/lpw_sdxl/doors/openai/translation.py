@@ -15,7 +15,7 @@ from lpw_sdxl.doors.openai.options import Options, refuse_transparent
 from lpw_sdxl.doors.openai.pictures import take_mask, take_pictures
 from lpw_sdxl.doors.openai.sampling import choose_sampling
 from lpw_sdxl.doors.openai.spellings import KNOWN, PASSED_ON, SPELLINGS
-from lpw_sdxl.doors.openai.wishes import AUTO, QUALITY_STEPS, read_format
+from lpw_sdxl.doors.openai.wishes import AUTO, QUALITY_SHARES, read_format
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.refusal import explain_refusal
 from lpw_sdxl.request_limits import RequestLimits, check_limits
@@ -87,7 +87,7 @@ def translate(
         _refuse_pictures(fields)
         native = {name: value for name, value in native.items() if name not in _OF_PICTURES}
     native |= options.sides(native.get("width"), native.get("height"), native_size)
-    native.setdefault("num_inference_steps", options.steps(limits.max_steps))
+    native.setdefault("num_inference_steps", options.steps(limits))
     native["image_format"] = read_format(options.output_format)
     picture_count = _add_pictures(fields, native, limits) if is_edit else 0
     requests = _Maker(native, spelled, limits).make(options.n)
@@ -177,7 +177,7 @@ def _notes(fields: Fields, options: Options, picture_count: int) -> list[str]:
         more = f" and {len(unknown) - SHOWN_NAMES} more" if len(unknown) > SHOWN_NAMES else ""
         notes.append(f"unknown fields were ignored: {', '.join(unknown[:SHOWN_NAMES])}{more}")
     if not options.has_known_quality:
-        notes.append(f"quality is unknown; known are {', '.join(QUALITY_STEPS)}; auto was taken")
+        notes.append(f"quality is unknown; known are {', '.join(QUALITY_SHARES)}; auto was taken")
     if options.is_transparent:
         notes.append("background is transparent, which was ignored: this model draws none")
     if picture_count > 1:

@@ -7,19 +7,19 @@ import re
 from collections.abc import Mapping
 
 from lpw_sdxl.errors import InvalidRequestError
-from lpw_sdxl.schema import DEFAULT_STEPS, LATENT_SCALE, MIN_IMAGE_PIXELS, ImageFormat, ImageSize
+from lpw_sdxl.schema import LATENT_SCALE, MIN_IMAGE_PIXELS, ImageFormat, ImageSize
 
 AUTO = "auto"
-QUALITY_STEPS: Mapping[str, int] = {
-    "low": DEFAULT_STEPS // 2,
-    "medium": DEFAULT_STEPS,
-    "standard": DEFAULT_STEPS,
-    "high": DEFAULT_STEPS * 3 // 2,
-    "hd": DEFAULT_STEPS * 3 // 2,
-    "xhigh": DEFAULT_STEPS * 2,
-    "max": DEFAULT_STEPS * 2,
+QUALITY_SHARES: Mapping[str, float] = {
+    "low": 0.5,
+    "medium": 1,
+    "standard": 1,
+    "high": 1.5,
+    "hd": 1.5,
+    "xhigh": 2,
+    "max": 2,
 }
-"""Denoising steps of each quality; `auto` and any other name are our own default."""
+"""Denoising steps of each quality, as a share of the model's default; any other name is `auto`."""
 
 _FORMATS: Mapping[str, ImageFormat] = {
     **{str(one): one for one in ImageFormat},
