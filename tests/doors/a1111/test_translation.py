@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from a1111_orders import MODEL, SHA256, order_of, outline
+from a1111_orders import HERE, LIMITS, MODEL, SHA256, order_of, outline
 from lpw_sdxl.doors.a1111.loose_fields import read_body
+from lpw_sdxl.doors.a1111.translation import translate
 from lpw_sdxl.errors import InvalidRequestError, UnservedScriptError
+from lpw_sdxl.model_defaults import ModelDefaults
 from lpw_sdxl.schema import GenerationRequest
 
 
@@ -52,6 +55,23 @@ def test_what_is_absent_is_as_in_a1111_but_for_the_size() -> None:
     nulls = dict.fromkeys(order.echo, None)
     assert order_of(nulls) == order
     assert order_of(dict.fromkeys(order.echo, "")) == order
+
+
+def test_of_a_models_own_defaults_the_size_alone_counts() -> None:
+    own = {
+        "num_inference_steps": 6,
+        "guidance_scale": 1.5,
+        "negative_prompt": "bad",
+        "clip_skip": 2,
+        "guidance_rescale": 0.7,
+        "image_format": "jpeg",
+        "width": 512,
+    }
+    limits = replace(LIMITS, defaults=ModelDefaults.read(own))
+    fields = read_body(b'{"prompt": "a cat", "override_settings": {"CLIP_stop_at_last_layers": 1}}')
+    request = translate(fields, replace(HERE, limits=limits), is_picture=False).request
+    expected = request_of({}).model_dump() | {"width": 512}
+    assert limits.defaults.fill(request).model_dump() == expected
 
 
 @pytest.mark.parametrize(

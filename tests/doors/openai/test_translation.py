@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from lpw_sdxl.doors.openai.multipart import Part, PartBounds
 from lpw_sdxl.doors.openai.spellings import OPENAI_FIELDS, PASSED_ON, SPELLINGS
 from lpw_sdxl.doors.openai.translation import ImageOrder, translate
 from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.model_defaults import ModelDefaults
 from lpw_sdxl.request_limits import RequestLimits
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 
@@ -37,6 +39,17 @@ def refusal(**fields: Any) -> tuple[str | None, str]:
     with pytest.raises(InvalidRequestError) as refused:
         order(**fields)
     return refused.value.field, refused.value.message
+
+
+def test_what_is_left_out_is_left_to_the_model_and_quality_is_a_share_of_its_steps() -> None:
+    own = {"num_inference_steps": 6, "guidance_scale": 1.5, "negative_prompt": "bad", "width": 512}
+    limits = replace(LIMITS, defaults=ModelDefaults.read(own))
+    for quality, steps in {"": 6, "auto": 6, "low": 3, "hd": 9, "max": 12}.items():
+        fields = without_empty({"prompt": "a", "quality": quality})
+        request = translate(fields, limits, NATIVE).requests[0]
+        assert request.num_inference_steps == steps
+        filled = limits.defaults.fill(request)
+        assert (filled.guidance_scale, filled.negative_prompt, filled.width) == (1.5, "bad", 512)
 
 
 @pytest.mark.parametrize("field", ["num_inference_steps", "guidance_scale", "negative_prompt"])
