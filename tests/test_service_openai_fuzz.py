@@ -60,7 +60,6 @@ def test_ten_thousand_requests_get_documented_answers(server: Server, tmp_path: 
     assert count >= CASES
     assert set(statuses) <= STATUSES
     assert statuses["200"] > CASES / 10
-    assert server.log.count("POST /v1/images/generations 200") > 20
     assert "Traceback" not in server.log
 
 

@@ -165,7 +165,7 @@ def _document(name: str, *required: str) -> type[BaseModel]:
     known = dict.fromkeys((*required, *OPENAI_FIELDS, *extensions))
     fields: dict[str, Any] = {
         field: (
-            _TYPES.get(field, Any),
+            Any,
             Field(... if field in required else None, description=_DESCRIPTIONS[field]),
         )
         if field in _DESCRIPTIONS
@@ -187,7 +187,6 @@ def _example(*, is_edit: bool) -> JsonObject:
     return example | {"image": pixel} if is_edit else example
 
 
-_TYPES = {"prompt": str}  # what is of any other type is refused
 _SEEDS = {
     "description": "The seeds of the images, with commas between them; not of a stream.",
     "schema": {"type": "string"},
