@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from h11 import LocalProtocolError
 
 from lpw_sdxl.api.access_tokens import AccessTokens
 from lpw_sdxl.api.endpoint_table import EndpointTable
@@ -457,3 +458,27 @@ async def test_a_small_body_of_a_get_may_be_ignored(size: int, status: int) -> N
         ignoring = await client.request("GET", "/odd", content=b"x" * size)
         strict = await client.request("GET", "/missing", content=b"x" * size)
     assert (ignoring.status_code, strict.status_code) == (status, 413 if size else 200)
+
+
+async def test_an_answer_that_cannot_be_sent_any_more_is_no_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A client that sends what is no HTTP and closes its side leaves the server nothing to say."""
+
+    async def refusing(message: Any) -> None:
+        raise LocalProtocolError("can't handle event type Response")
+
+    counted: list[str] = []
+    guard = RequestGuard(
+        application, EndpointTable([GENERATE, *OTHERS]), count_error=counted.append
+    )
+    scope = {
+        "type": "http", "method": "POST", "path": "/generate", "query_string": b"",
+        "headers": [(b"content-length", b"1"), (b"transfer-encoding", b"chunked")],
+        "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+    with caplog.at_level(logging.INFO):
+        await guard(scope, None, refusing)  # type: ignore[arg-type]
+    assert "internal" not in counted
+    assert "client_left" in caplog.text
+    assert "Traceback" not in caplog.text

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
+from h11 import LocalProtocolError
 from starlette.requests import Request
 
 from lpw_sdxl.api.access_tokens import AccessTokens
@@ -34,6 +35,7 @@ from lpw_sdxl.api.loop_share import wait_for_share
 from lpw_sdxl.api.origins import Origins
 from lpw_sdxl.api.shaped_answer import ShapedAnswer
 from lpw_sdxl.api.sparse_warning import SparseWarning
+from lpw_sdxl.errors import ClientLeftError
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +159,8 @@ class RequestGuard:
             if not is_quiet:
                 await wait_for_share()
             await self._serve(scope, receive, answer, found)
+        except LocalProtocolError:  # the client broke off, or sent what is no HTTP: no answer goes
+            answer.note_disconnect(ClientLeftError.status, ClientLeftError.code)
         except Exception:
             logger.exception("the application failed")
             await answer.refuse(ErrorAnswer.from_status(500))

@@ -164,7 +164,10 @@ def _document(name: str, *required: str) -> type[BaseModel]:
     extensions = (*SPELLINGS, *PASSED_ON)
     known = dict.fromkeys((*required, *OPENAI_FIELDS, *extensions))
     fields: dict[str, Any] = {
-        field: (Any, Field(... if field in required else None, description=_DESCRIPTIONS[field]))
+        field: (
+            Any,
+            Field(... if field in required else None, description=_DESCRIPTIONS[field]),
+        )
         if field in _DESCRIPTIONS
         else (Any, ... if field in required else None)
         for field in known
