@@ -74,9 +74,10 @@ from lpw_sdxl.settings import (
 from lpw_sdxl.store.manifest import read_manifest, verify_files
 from lpw_sdxl.store.served import find_served
 from lpw_sdxl.store.volume import open_volume
+from lpw_sdxl.upscale_request import UpscaleRequest
 
 if TYPE_CHECKING:
-    from lpw_sdxl.engine import GeneratedImage
+    from lpw_sdxl.engine import GeneratedImage, UpscaledImage
     from lpw_sdxl.engine.metrics import EngineMetrics
 
 logging.getLogger("lpw_sdxl").setLevel(logging.INFO)
@@ -310,6 +311,21 @@ class LpwSdxl:
         plan = StreamPlan(batch.items, batch.preview_every, is_batch=True)
         return _passed_through(EventStream(self.streams, _call(ctx), plan))
 
+    @bentoml.api(input_spec=described(UpscaleRequest))
+    async def upscale(self, ctx: bentoml.Context) -> Image:
+        """Enlarge one picture; the answer is its file."""
+        call = _call(ctx)
+        request = take_request(ctx.request.scope, UpscaleRequest).named(call.request_id)
+        media_type = MEDIA_TYPES[request.image_format]
+        enlarging = self.engine.upscale(request, owner=call.owner, memory=call.memory)
+        del request  # it holds its picture's file
+        try:
+            image = await cancel_on_disconnect(ctx.request, enlarging)
+        except LpwSdxlError as error:
+            return _error(ctx, error)
+        content = await asyncio.to_thread(self.encode_file, image)
+        return _passed_through(Response(content, media_type=media_type))
+
     @bentoml.api(input_spec=described(InspectionRequest))
     async def inspect_prompt(self, ctx: bentoml.Context) -> dict[str, Any]:
         """Explain how a prompt is read: spans, weights, tokens, chunks, steps and warnings."""
@@ -347,7 +363,7 @@ class LpwSdxl:
         """Read a text as a request, as JSON; CPU work for a thread."""
         return json.dumps(dataclasses.asdict(self.engine.read_parameters(request))).encode()
 
-    def encode_file(self, image: GeneratedImage) -> bytes:
+    def encode_file(self, image: GeneratedImage | UpscaledImage) -> bytes:
         """Encode an image as a file; CPU work for a thread."""
         with self.time_file():
             return image.encode()

@@ -6,11 +6,13 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
 
 from lpw_sdxl.api.openapi_errors import answered_codes
 from lpw_sdxl.download.source import source_modules
@@ -24,6 +26,7 @@ from lpw_sdxl.sampler_table import SAMPLERS, SamplerNoise
 from lpw_sdxl.scheduler_table import SCHEDULERS
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import EnvironmentSettings, ImportSettings, Settings, variable_of
+from lpw_sdxl.upscale_request import UpscaleRequest
 
 FOLDER = Path(__file__).parent
 PLACE = re.compile(
@@ -122,17 +125,18 @@ def metrics_table() -> str:
     return _table(("metric", "kind", "labels", "what it is"), rows)
 
 
-def fields_table() -> str:
+def fields_table(model: type[BaseModel] = GenerationRequest) -> str:
     """Write each field of a request: its default, what it takes, and its meaning."""
-    schema = GenerationRequest.model_json_schema()
+    schema = model.model_json_schema()
+    definitions = schema.get("$defs", {})
     rows = []
-    for name, field in GenerationRequest.model_fields.items():
+    for name, field in model.model_fields.items():
         default = field.get_default(call_default_factory=True)
         rows.append(
             (
                 f"`{name}`",
                 "required" if field.is_required() else f"`{json.dumps(default)}`",
-                _takes(schema["properties"][name], schema["$defs"]),
+                _takes(schema["properties"][name], definitions),
                 field.description or "",
             )
         )
@@ -209,6 +213,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "settings": settings_table,
     "metrics": metrics_table,
     "fields": fields_table,
+    "upscale": partial(fields_table, UpscaleRequest),
     "schedulers": schedulers_table,
     "samplers": samplers_table,
     "errors": errors_table,

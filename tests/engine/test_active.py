@@ -76,9 +76,10 @@ def test_a_picture_that_waits_is_work_until_it_is_encoded(active: ActiveJobs) ->
     assert job.work == (
         steps,
         steps * step_cost(MEGAPIXEL, 2) + step_cost(MEGAPIXEL, ENCODING_ROWS),
+        0.0,
     )
     job.denoising = cast("Any", FakeDenoising())
-    assert job.work == (steps, steps * step_cost(MEGAPIXEL, 2))
+    assert job.work == (steps, steps * step_cost(MEGAPIXEL, 2), 0.0)
     job.start = job.conditionings[0] = cast("Any", object())
     job.release_start()
     assert job.start is job.picture is None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,8 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
-from safetensors.torch import save_file
 
 from lpw_sdxl import sampling
-from lpw_sdxl.addon.installed import open_catalogue
-from lpw_sdxl.addon.served import AddonPlaces
 from lpw_sdxl.diffusion.latents import draw_noise, seeded_generator, size_embedding
 from lpw_sdxl.diffusion.noise import add_noise
 from lpw_sdxl.diffusion.schedulers import begin_at, make_scheduler
@@ -38,7 +34,7 @@ from lpw_sdxl.settings import Settings
 from lpw_sdxl.upscaling.network import UpscalerNetwork
 from lpw_sdxl.upscaling.tiles import upscale
 from lpw_sdxl.upscaling.tiling import Tiling, usual_tiling
-from tests.forge.upscalers import EsrganRecipe
+from tests.upscaler_folder import SCALES
 
 SIZE, LARGER = ImageSize(height=64, width=96), ImageSize(height=96, width=144)
 STEPS, SECOND_STEPS, STRENGTH = 5, 4, 0.6
@@ -324,28 +320,6 @@ async def test_a_client_that_leaves_frees_its_job(engine: Engine, leave_after: i
     await engine.generate(request(hires=None))
     assert engine.queued_jobs == 0
     assert not engine.is_busy
-
-
-SCALES = {"two-times": EsrganRecipe(doublings=1), "four-times": EsrganRecipe(doublings=2)}
-"""Imported upscalers by their names."""
-
-
-@pytest.fixture(scope="module")
-def upscaling_engine(
-    model_directory: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Engine]:
-    folder = tmp_path_factory.mktemp("upscalers")
-    for name, recipe in SCALES.items():
-        save_file(recipe.tensors(), folder / f"{name}.safetensors")
-    (folder / "broken.safetensors").write_bytes(b"x")
-    addons = open_catalogue(model_directory, AddonPlaces(upscaler_folder=folder))
-    loaded = Engine.load(model_directory, Settings(device="cpu"), addons=addons)
-    started = time.monotonic()
-    while len(loaded.describe().upscalers) < len(Upscaler) + len(SCALES):
-        assert time.monotonic() < started + 60
-        time.sleep(0.02)
-    yield loaded
-    loaded.close()
 
 
 @pytest.mark.parametrize("name", SCALES)

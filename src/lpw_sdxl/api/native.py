@@ -19,6 +19,7 @@ from lpw_sdxl.api.native_schemas import (
     limit_inspection,
     limit_parameters,
     limit_request,
+    limit_upscale,
     seed_header,
 )
 from lpw_sdxl.api.stream_events import StreamData
@@ -27,6 +28,7 @@ from lpw_sdxl.engine.description import EngineDescription
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.parameters.request import ParametersAnswer, ParametersRequest, parse_parameters
 from lpw_sdxl.request_reading import (
+    OTHER_FIELDS_BYTES,
     largest_generation_bytes,
     largest_picture_bytes,
     largest_request_bytes,
@@ -44,12 +46,17 @@ from lpw_sdxl.schema import (
     InspectionRequest,
     StreamRequest,
 )
+from lpw_sdxl.upscale_request import UpscaleRequest, parse_upscale
 
 INFO_BYTES = 1024  # its body is {}
 INFO_AT_ONCE = 4
 # Made of each byte of a body that is long: it has pictures, whose files have three quarters of
 # their base64. The prompts are bounded (`largest_request_bytes`) before they become a text.
 PICTURE_BYTES = 1.0
+EXAMPLE_PICTURE = (  # a PNG of 2 x 2 pixels
+    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR42mNUcEhoUHjA+OBAQ8IBBQAj"
+    "wwWjoC/0CQAAAABJRU5ErkJggg=="
+)
 _EXAMPLE_PARAMETERS = (
     "a lighthouse at dusk, (stormy sea:1.3)\nNegative prompt: people\n"
     "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 5, Seed: 7, Size: 1024x1024,"
@@ -117,6 +124,20 @@ def native_endpoints(served: ServedLimits) -> tuple[Endpoint, ...]:
                 add_limits=partial(limit_batch, served=served),
             ),
             Answer("Server-sent events: queued, progress, image, error.", (EVENTS,), StreamData),
+        ),
+        _endpoint(
+            "upscale",
+            "Enlarge one picture; the answer is its file.",
+            Body(
+                _content_by(partial(parse_upscale, limits=limits)),
+                largest_picture_bytes(limits) + OTHER_FIELDS_BYTES,
+                UpscaleRequest,
+                {"image": EXAMPLE_PICTURE, "scale": 4},
+                add_limits=partial(limit_upscale, served=served),
+                parsed_bytes=PICTURE_BYTES,
+            ),
+            Answer("The larger picture's file.", tuple(MEDIA_TYPES.values())),
+            frozenset({409, 429, 503}),
         ),
         _endpoint(
             "inspect_prompt",

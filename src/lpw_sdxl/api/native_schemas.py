@@ -116,6 +116,17 @@ def limit_parameters(schema: JsonObject, served: ServedLimits) -> None:
     schema["minProperties"] = 1
 
 
+def limit_upscale(schema: JsonObject, served: ServedLimits) -> None:
+    """Put the limits of a picture to enlarge into its schema."""
+    most = served.request
+    properties = schema["properties"]
+    properties["image"]["description"] += f" At most {most.max_image_bytes} bytes."
+    for field in ("scale", *ImageSize._fields):
+        properties[field]["description"] += (
+            f" The answer has at most {most.max_upscaled_pixels} pixels in all."
+        )
+
+
 def limit_batch(schema: JsonObject, served: ServedLimits) -> None:
     """Describe a batch's items: requests; anything else is an error at its index, not a 400."""
     requests = schema["properties"]["requests"]

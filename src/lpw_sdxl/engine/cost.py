@@ -106,7 +106,9 @@ class Pace:
 
     def _seconds_of_tiles(self, tiles: float) -> float | None:
         costs, seconds = self._tiles
-        return seconds / costs * tiles if costs else self._seconds_of_calls(Work(0.0, tiles))
+        if not costs:
+            _, costs, _, seconds, _ = self._sums
+        return seconds / costs * tiles if costs else None
 
     def _seconds_of_calls(self, work: Work) -> float | None:
         calls, cost, cost_squared, seconds, seconds_cost = self._sums

@@ -97,10 +97,13 @@ class EnlargingTurn:
         assert enlarging.network is not None
         before, started = enlarging.tile_cost, time.monotonic()
         self._advance(job)
+        seconds = time.monotonic() - started
         cost = max(0.0, before - enlarging.tile_cost)
         job.served += cost or enlarging.network.cost_per_tile
         if cost:
-            self.pace.add_tile(cost, time.monotonic() - started)
+            self.pace.add_tile(cost, seconds)
+        if isinstance(job, UpscaleJob) and job in self.active:
+            job.report_tiles()
 
     def _advance(self, job: Job | UpscaleJob) -> None:
         """Do the next part of a job's enlarging."""
@@ -110,11 +113,7 @@ class EnlargingTurn:
             self.isolation.run_for_all(
                 [job], partial(self._run, in_tiles=False), partial(self._run, in_tiles=True)
             )
-        if job not in self.active:
-            return
-        if isinstance(job, UpscaleJob):
-            job.report_tiles()
-        elif job.pass_index != before:
+        if isinstance(job, Job) and job in self.active and job.pass_index != before:
             self.active.begin_pass(job)
 
     def _run(self, jobs: Sequence[Job | UpscaleJob], *, in_tiles: bool) -> None:

@@ -81,7 +81,8 @@ class UpscaleResolver:
         if network.cost > self.max_cost:
             raise InvalidRequestError(
                 f"the upscaler {network.upscaler.name!r} has {network.tiles} tiles to enlarge,"
-                f" which cost as much as {network.cost:.0f} megapixel steps; at most {self.max_cost:.0f}"
-                " are accepted here; a smaller picture or another upscaler would be right",
+                f" which cost as much as {network.cost:.0f} megapixel steps; at most"
+                f" {self.max_cost:.0f} are accepted here; a smaller picture or another upscaler"
+                " would be right",
                 field="image",
             )
