@@ -16,6 +16,7 @@ from forks import Forks
 from serving import Server, free_port, running
 
 pytest_plugins = ["tests.forge.fixtures", "stores", "processes", "scheduling", "other_users"]
+pytest_plugins += ["a1111_server"]
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lpw_sdxl.doors.openai.translation import ImageOrder
+
+OF_ANSWERS = ("has_links", "is_streamed", "partial_images", "compression")
 FOLDER = Path(__file__).parent / "doors" / "recorded"  # of OpenAI's door
 A1111 = FOLDER / "a1111"
 BOUNDARY = "a-boundary-of-this-test"
@@ -65,3 +68,13 @@ def write_form(parts: list[dict[str, Any]], boundary: str = BOUNDARY) -> bytes:
         content = base64.b64decode(part["base64"]) if "base64" in part else part["text"].encode()
         lines.append(f"--{boundary}\r\n{head}\r\n\r\n".encode() + content + b"\r\n")
     return b"".join(lines) + f"--{boundary}--\r\n".encode()
+
+
+def outline(order: ImageOrder) -> dict[str, Any]:
+    """What an order has beyond a prompt and a picture."""
+    left_out = {"prompt", "image", "mask_image", "resize_mode"}
+    found = order.requests[0].model_dump(exclude_defaults=True, exclude=left_out)
+    found |= {name: getattr(order, name) for name in OF_ANSWERS if getattr(order, name)}
+    found |= {"count": len(order.requests)} if len(order.requests) > 1 else {}
+    found |= {"notes": len(order.notes)} if order.notes else {}
+    return found | ({"invert": True} if order.is_mask_raw else {})

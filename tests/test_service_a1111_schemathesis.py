@@ -38,7 +38,7 @@ def test_ten_thousand_requests_get_documented_answers(server: Server, tmp_path: 
     report = fuzz(
         server,
         tmp_path,
-        *("--include-path-regex", PATHS, "--max-examples", "900"),
+        *("--include-path-regex", PATHS, "--max-examples", "600"),
         timeout_s=3500,
     )
     statuses = answered(server)

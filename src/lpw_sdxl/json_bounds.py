@@ -105,6 +105,30 @@ def find_texts(
     return found
 
 
+def find_inner_texts(
+    text: JsonText, names: Collection[str], bounds: JsonBounds = DEFAULT_BOUNDS
+) -> list[TextSpan]:
+    """Find the strings that stand anywhere in some fields of a JSON object; names are none.
+
+    Args:
+        text: of the object.
+        names: of the outermost object's fields.
+        bounds: of the whole text.
+
+    Returns:
+        The strings in their order.
+
+    Raises:
+        InvalidRequestError: names the bound that was passed.
+    """
+    scan = _Scan(text, bounds, "the body")
+    return [
+        TextSpan(scan.string_start, position)
+        for token, position in scan.tokens()
+        if token == _QUOTE and scan.last_name is None and scan.name in names
+    ]
+
+
 def split_list(
     text: JsonText, name: str, bounds: JsonBounds, element_bounds: JsonBounds, noun: str
 ) -> list[JsonElement]:

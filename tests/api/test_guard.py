@@ -442,3 +442,18 @@ async def test_a_websocket_is_closed_before_the_application() -> None:
 
     await guard_of(never)({"type": "websocket", "path": "/x"}, None, send)  # type: ignore[arg-type]
     assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+@pytest.mark.parametrize(("size", "status"), [(0, 200), (2, 200), (2**16, 200), (2**16 + 1, 413)])
+async def test_a_small_body_of_a_get_may_be_ignored(size: int, status: int) -> None:
+    rows = (reading("/missing"), replace(reading("/odd"), ignores_body=True))
+
+    async def answer(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    transport = httpx.ASGITransport(app=guard_of(answer, *rows))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        ignoring = await client.request("GET", "/odd", content=b"x" * size)
+        strict = await client.request("GET", "/missing", content=b"x" * size)
+    assert (ignoring.status_code, strict.status_code) == (status, 413 if size else 200)

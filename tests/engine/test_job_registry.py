@@ -56,11 +56,11 @@ def gate() -> Iterator[Gate]:
 
 
 @asynccontextmanager
-async def standing(engine: Engine, gate: Gate) -> AsyncIterator[asyncio.Task[Any]]:
+async def standing(engine: Engine, gate: Gate, **options: Any) -> AsyncIterator[asyncio.Task[Any]]:
     """Keep her job `one` after its first UNet call."""
     listener = Listener(lambda _: None, gate.wait)
     working = asyncio.ensure_future(
-        engine.generate(request(request_id="one"), listener, owner="her")
+        engine.generate(request(request_id="one"), listener, owner="her", **options)
     )
     assert await asyncio.to_thread(gate.reached.wait, 30)
     yield working
@@ -136,7 +136,7 @@ async def test_a_job_that_its_owner_cancels_leaves_at_the_next_step(
 
 async def test_a_job_that_its_owner_stops_gives_what_there_is(engine: Engine, gate: Gate) -> None:
     whole = await engine.generate(request())
-    async with standing(engine, gate) as working:
+    async with standing(engine, gate, takes_unfinished=True) as working:
         waiting = asyncio.ensure_future(engine.generate(request(request_id="later"), owner="her"))
         other = asyncio.ensure_future(engine.generate(request(request_id="later"), owner="him"))
         await until(lambda: engine.queued_jobs == 3)
@@ -153,6 +153,16 @@ async def test_a_job_that_its_owner_stops_gives_what_there_is(engine: Engine, ga
         for going_on in (waiting, other):
             difference = (await going_on).pixels.astype(int) - whole.pixels
             assert np.abs(difference).max() <= 1, "as in any company"
+
+
+async def test_a_job_whose_caller_takes_whole_images_is_cancelled(
+    engine: Engine, gate: Gate
+) -> None:
+    async with standing(engine, gate) as working:
+        assert engine.jobs.stop("her") == 1
+        gate.open()
+        with pytest.raises(JobCancelledError):
+            await working
 
 
 async def test_a_job_that_is_stopped_while_it_waits_is_cancelled(
@@ -178,7 +188,7 @@ async def test_a_second_pass_that_is_stopped_is_as_large_as_the_pass_that_it_is_
 
         wanted = request(hires={"scale": 2.0, "steps": 4, "strength": 1.0})
         listener = Listener(lambda _: None, stop)
-        image = await engine.generate(wanted, listener, owner="her")
+        image = await engine.generate(wanted, listener, owner="her", takes_unfinished=True)
         assert image.pixels.shape == (side, side, 3)
 
 

@@ -27,6 +27,8 @@ def read_loras(value: Any, field: str) -> list[dict[str, Any]]:
     """
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         value = parse_json(value)
+    if isinstance(value, dict) and not value.keys() & {*_NAMES, *_PATHS}:  # weights by names
+        value = [{"name": name, "weight": weight} for name, weight in value.items()]
     elements = value if isinstance(value, list) else [value]
     return [_read(element, field) for element in elements]
 

@@ -223,6 +223,7 @@ class Engine:
         leaves_room: bool = False,
         owner: str = "",
         memory: PictureMemory = UNCOUNTED,
+        takes_unfinished: bool = False,
     ) -> GeneratedImage:
         """Generate one image. Cancelling the await drops its job within one step.
 
@@ -233,6 +234,8 @@ class Engine:
             owner: of the job, for `jobs`.
             memory: counts the request's pictures, and then what is made of them; their files are
                 let go once they are read, if the caller does so too.
+            takes_unfinished: whether the image as far as it is will do, if the job's owner stops
+                it; else that is a cancellation.
 
         Raises:
             RequestError: if the request itself must be refused; nothing was queued.
@@ -253,6 +256,7 @@ class Engine:
             for index, one in enumerate(job.spec.passes):
                 job.noises[index] = one.plan.open_noise(self.pipeline.device, self._drawers.ask)
             job.draw_ahead = self._drawers.ask
+            job.takes_unfinished = takes_unfinished
             return job
 
         answering = self._acceptance.answer(Order(key, listener, leaves_room, memory), take, make)

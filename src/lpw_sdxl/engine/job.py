@@ -81,7 +81,8 @@ class Job(QueuedJob[GeneratedImage]):
         surroundings: that its image is put back into; None for none.
         draw_ahead: asks threads for noise.
         denoising: of the current pass; None until its start is made.
-        is_stopped: whether its owner wants the image as far as it is.
+        takes_unfinished: whether its caller takes the image as far as it is.
+        is_stopped: whether its owner wants that.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Job(QueuedJob[GeneratedImage]):
         self.surroundings: Surroundings | None = None
         self.draw_ahead: Callable[[NoiseSupply], None] = lambda _: None
         self.denoising: Denoising | None = None
-        self.is_stopped = False
+        self.takes_unfinished = self.is_stopped = False
         self._chunks = sum(text.chunk_count for text in spec.texts)
 
     @property
@@ -256,8 +257,8 @@ class Job(QueuedJob[GeneratedImage]):
         self.conditionings.pop(self.pass_index, None)
 
     def stop(self) -> bool:
-        """End it with the image as far as it is, if it has begun."""
-        self.is_stopped = self.begun_at is not None
+        """End it with the image as far as it is, if it has begun and its caller takes that."""
+        self.is_stopped = self.takes_unfinished and self.begun_at is not None
         return self.is_stopped
 
     def finish(self, pixels: Pixels) -> None:

@@ -144,8 +144,8 @@ class JobRegistry:
     def stop(self, owner: str, *, spares_waiting: bool = False) -> int:
         """End an owner's jobs under way with their images as far as they are.
 
-        One that has not begun is cancelled, as there is nothing of it; one that has makes at least
-        one UNet call.
+        One that has not begun is cancelled, as there is nothing of it, and so is one whose caller
+        takes none that is unfinished. Any other makes at least one UNet call.
 
         Args:
             owner: of the jobs.

@@ -8,12 +8,13 @@ import pytest
 
 from lpw_sdxl.doors.openai.fields import read_fields
 from lpw_sdxl.doors.openai.multipart import PartBounds
-from lpw_sdxl.doors.openai.translation import ImageOrder, translate
+from lpw_sdxl.doors.openai.translation import translate
 from lpw_sdxl.request_limits import RequestLimits
 from lpw_sdxl.schema import ImageSize
-from recordings import read, recordings
+from recordings import outline, read, recordings
 
 LIMITS = RequestLimits(32_768, 150, ImageSize(2048, 2048), 64, 10, 2**20)
+NATIVE = ImageSize(1024, 1024)
 BOUNDS = PartBounds(text=10**5, file=2**20)
 LARGE = {"width": 1024, "height": 1024}
 SMALL = {"width": 512, "height": 512}
@@ -81,18 +82,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
     | {"seed": 42, "negative_prompt": "blur", "num_inference_steps": 20},
 }
 """What differs from a request that has a prompt alone; of an edit, and a picture."""
-OF_ANSWERS = ("has_links", "is_streamed", "partial_images", "compression")
 DRAWING = [one for one in recordings() if one.name in EXPECTED]
-
-
-def outline(order: ImageOrder) -> dict[str, Any]:
-    """What an order has beyond a prompt and a picture."""
-    left_out = {"prompt", "image", "mask_image", "resize_mode"}
-    found = order.requests[0].model_dump(exclude_defaults=True, exclude=left_out)
-    found |= {name: getattr(order, name) for name in OF_ANSWERS if getattr(order, name)}
-    found |= {"count": len(order.requests)} if len(order.requests) > 1 else {}
-    found |= {"notes": len(order.notes)} if order.notes else {}
-    return found | ({"invert": True} if order.is_mask_raw else {})
 
 
 def test_every_recording_that_draws_is_in_the_table() -> None:
@@ -112,6 +102,6 @@ def test_a_recorded_request_means_what_its_client_means(name: str) -> None:
     recording = read(name)
     is_edit = "/edits" in recording.target
     fields = read_fields(recording.content, recording.content_type, BOUNDS)
-    order = translate(fields, LIMITS, is_edit=is_edit)
+    order = translate(fields, LIMITS, NATIVE, is_edit=is_edit)
     assert outline(order) == EXPECTED[name]
     assert (order.requests[0].image is not None) == is_edit

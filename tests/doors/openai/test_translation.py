@@ -15,6 +15,7 @@ from lpw_sdxl.request_limits import RequestLimits
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 
 LIMITS = RequestLimits(1000, 50, ImageSize(height=2048, width=1536), 64, 10, 100)
+NATIVE = ImageSize(1024, 1024)
 BOUNDS = PartBounds(text=1000, file=1000)
 K_DIFFUSION = {"sampler_implementation": "k_diffusion"}
 PICTURE = b"of a picture"
@@ -23,7 +24,7 @@ DATA_URL = "data:image/png;base64,b2YgYSBwaWN0dXJl"
 
 def order(*, is_edit: bool = False, **fields: Any) -> ImageOrder:
     wanted = without_empty({"prompt": "a"} | fields)
-    return translate(wanted, LIMITS, is_edit=is_edit)
+    return translate(wanted, LIMITS, NATIVE, is_edit=is_edit)
 
 
 def drawn(**fields: Any) -> dict[str, Any]:
@@ -199,7 +200,7 @@ def test_a_mask_repaints_all_that_it_masks() -> None:
         ({"width": 4096}, "width", "width is 4096"),
         ({"steps": 51}, "steps", "steps is 51; at most 50"),
         ({"step": "0"}, "step", "step is 0; at least 1"),
-        ({"sampler": "nonsense"}, "sampler", "sampler: not a scheduler; known are"),
+        ({"sampler": "nonsense"}, "sampler", "sampler: not a sampler; known are"),
         ({"sampler": "Euler a", "scheduler": "nonsense"}, "scheduler", "not a schedule type"),
         ({"sampler": 5}, "sampler", "is no text"),
         ({"cfg": "nan"}, "cfg", "is not finite"),

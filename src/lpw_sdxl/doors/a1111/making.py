@@ -88,6 +88,7 @@ class ImageMaker:
             leaves_room=leaves_room,
             owner=self.call.owner,
             memory=self.call.memory,
+            takes_unfinished=True,
         )
         del request
         try:

@@ -130,7 +130,8 @@ class Activity:
     @property
     def seconds_left(self) -> float:
         """Estimate the seconds until all are done; 0 where nothing is known."""
-        return max((one.wait_s or 0.0) + (one.seconds_left or 0.0) for one in self.under_way)
+        seconds = ((one.wait_s or 0.0) + (one.seconds_left or 0.0) for one in self.under_way)
+        return max(seconds, default=0.0)
 
     @property
     def age_s(self) -> float:

@@ -84,4 +84,5 @@ class ServedHere:
 
 def _stem(name: str) -> str:
     name = name.replace("\\", "/").rpartition("/")[2]
-    return next((name.removesuffix(end) for end in _ENDINGS if name.lower().endswith(end)), name)
+    ending = next((end for end in _ENDINGS if name.lower().endswith(end)), "")
+    return name[: len(name) - len(ending)]

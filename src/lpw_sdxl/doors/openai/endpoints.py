@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, Field, create_model
 
 from lpw_sdxl.api.asgi import JSON, JsonObject
+from lpw_sdxl.api.body_memory import PARSED_BYTES
 from lpw_sdxl.api.endpoints import (
     EVENTS,
     MULTIPART,
@@ -21,11 +22,13 @@ from lpw_sdxl.api.endpoints import (
     HeadCheck,
     Payload,
 )
+from lpw_sdxl.api.native import PICTURE_BYTES
+from lpw_sdxl.api.native_schemas import ServedLimits
 from lpw_sdxl.doors.door import ServedDoor
 from lpw_sdxl.doors.openai.answers import ImagesAnswer
 from lpw_sdxl.doors.openai.errors import OPENAI
 from lpw_sdxl.doors.openai.events import StreamData
-from lpw_sdxl.doors.openai.fields import read_fields
+from lpw_sdxl.doors.openai.fields import PICTURES, read_fields
 from lpw_sdxl.doors.openai.images import LINKS_PATH, ImageDoor
 from lpw_sdxl.doors.openai.models import ModelAnswer, ModelList, ServedModel
 from lpw_sdxl.doors.openai.multipart import PartBounds
@@ -33,8 +36,7 @@ from lpw_sdxl.doors.openai.spellings import OPENAI_FIELDS, PASSED_ON, SPELLINGS
 from lpw_sdxl.doors.openai.translation import ImageOrder, translate
 from lpw_sdxl.imaging import MEDIA_TYPES
 from lpw_sdxl.imaging.picture import PictureLimits
-from lpw_sdxl.request_limits import RequestLimits
-from lpw_sdxl.request_reading import largest_request_bytes
+from lpw_sdxl.request_reading import largest_picture_bytes, largest_request_bytes
 
 PREFIX = "/v1"
 TAG = "openai"
@@ -91,12 +93,13 @@ def _image_rows(door: ImageDoor, served: ServedDoor) -> Iterator[Endpoint]:
             ),
             tag=TAG,
             body=Body(
-                partial(_parse, limits=limits, is_edit=is_edit),
+                partial(_parse, served=served.limits, is_edit=is_edit),
                 limit,
                 _EditFields if is_edit else _GenerationFields,
                 _example(is_edit=is_edit),
                 media_types=(JSON, MULTIPART),
                 head_check=HeadCheck.TOLERANT,
+                parsed_bytes=PICTURE_BYTES if is_edit else PARSED_BYTES,
             ),
             handler=door.answer,
             dialect=OPENAI,
@@ -144,12 +147,16 @@ def _model_rows(served: ServedDoor) -> Iterator[Endpoint]:
     )
 
 
-def _parse(payload: Payload, *, limits: RequestLimits, is_edit: bool) -> ImageOrder:
+def _parse(payload: Payload, *, served: ServedLimits, is_edit: bool) -> ImageOrder:
+    limits = served.request
     bounds = PartBounds(
-        text=largest_request_bytes(limits.max_prompt_characters), file=limits.max_image_bytes
+        text=largest_request_bytes(limits.max_prompt_characters),
+        file=limits.max_image_bytes,
+        encoded=largest_picture_bytes(limits),
+        pictures=PICTURES,
     )
     fields = read_fields(payload.content, payload.content_type, bounds)
-    return translate(fields, limits, is_edit=is_edit)
+    return translate(fields, limits, served.native_size, is_edit=is_edit)
 
 
 def _document(name: str, *required: str) -> type[BaseModel]:

@@ -10,13 +10,15 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lpw_sdxl.doors.json_text import is_object, parse_json
+from lpw_sdxl.doors.json_text import is_object
+from lpw_sdxl.doors.openai.json_pictures import parse_with_pictures
 from lpw_sdxl.doors.openai.multipart import Part, PartBounds, read_boundary, read_parts
 from lpw_sdxl.errors import InvalidRequestError
 
 Fields = dict[str, Any]
 
 PICTURES = ("image", "images", "url", "mask")
+_EMPTY: tuple[Any, ...] = ("", [], {})
 _MAY_BE_EMPTY = ("prompt", "negative_prompt")
 _NAME = re.compile(r"([^\[\]]{1,200})((?:\[[^\[\]]{0,64}\]){0,2})")
 _KEY = re.compile(r"\[([^\[\]]*)\]")
@@ -37,15 +39,15 @@ def read_fields(body: bytes | memoryview, content_type: str, bounds: PartBounds)
         return without_empty(join_parts(read_parts(body, read_boundary(content_type), bounds)))
     if not is_object(body):
         raise InvalidRequestError("the body is no JSON object and no form (multipart/form-data)")
-    return without_empty(parse_json(body))
+    return without_empty(parse_with_pictures(body, PICTURES, bounds.text))
 
 
 def without_empty(fields: Mapping[str, Any]) -> Fields:
-    """Leave out what is null or an empty text, which clients send for absent; prompts may be."""
+    """Leave out what is null or empty, which clients send for absent; prompts may be empty."""
     return {
         name: value
         for name, value in fields.items()
-        if value is not None and (value != "" or name in _MAY_BE_EMPTY)
+        if value is not None and (value not in _EMPTY or name in _MAY_BE_EMPTY)
     }
 
 

@@ -7,6 +7,7 @@ pattern over megabytes would hold the interpreter, and each byte is looked at on
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from lpw_sdxl.errors import InvalidRequestError
@@ -29,15 +30,23 @@ _HEAD_END = b"\r\n\r\n"
 
 @dataclass(frozen=True)
 class PartBounds:
-    """The most bytes that a part may have.
+    """The most bytes that parts may have.
 
     Attributes:
-        text: of a part without a file's name.
-        file: of one with it.
+        text: of all parts without a file's name together.
+        file: of a part with it.
+        encoded: of a part without it that is a picture all the same, in base64.
+        pictures: fields with pictures.
     """
 
     text: int
     file: int
+    encoded: int = 0
+    pictures: Collection[str] = ()
+
+    def is_encoded(self, name: str) -> bool:
+        """Return whether a part without a file's name, such as `image[]`, is a picture."""
+        return name.partition("[")[0] in self.pictures
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,7 @@ def read_parts(body: bytes | memoryview, boundary: bytes, bounds: PartBounds) ->
     delimiter = re.compile(re.escape(b"\r\n--" + boundary))
     position = _after_first_delimiter(body, boundary)
     parts: list[Part] = []
+    texts = 0
     while bytes(body[position : position + 2]) != b"--":
         if len(parts) == MAX_PARTS:
             raise InvalidRequestError(f"the form has more than {MAX_PARTS} parts")
@@ -91,14 +101,22 @@ def read_parts(body: bytes | memoryview, boundary: bytes, bounds: PartBounds) ->
         end = _find(body, delimiter, content_start - 2, len(boundary) + 4)
         if end is None:
             raise _broken("no closing boundary")
-        most = bounds.file if is_file else bounds.text
-        if end - content_start > most:
-            raise InvalidRequestError(
-                f"{name[:64]} has {end - content_start} bytes and may have {most}", field=name[:64]
-            )
+        if is_file or bounds.is_encoded(name):
+            _check_size(name, end - content_start, bounds.file if is_file else bounds.encoded)
+        else:
+            _check_size(name, end - content_start, bounds.text - texts)
+            texts += end - content_start
         parts.append(Part(name, bytes(body[content_start:end]), is_file))
         position = end + len(boundary) + 4
     return parts
+
+
+def _check_size(name: str, size: int, most: int) -> None:
+    """Refuse a part of more bytes than are left for it."""
+    if size > most:
+        raise InvalidRequestError(
+            f"{name[:64]} has {size} bytes and may have {most}", field=name[:64]
+        )
 
 
 def _after_first_delimiter(body: bytes | memoryview, boundary: bytes) -> int:

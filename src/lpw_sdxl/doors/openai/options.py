@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from lpw_sdxl.doors.openai.fields import Fields
+from lpw_sdxl.doors.openai.spellings import OPTION_SPELLINGS
 from lpw_sdxl.doors.openai.wishes import AUTO, QUALITY_STEPS, read_size, round_side
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.refusal import explain_refusal
-from lpw_sdxl.schema import DEFAULT_STEPS
+from lpw_sdxl.schema import DEFAULT_STEPS, ImageSize
 
 MAX_IMAGES = 10  # of one request, as in OpenAI's API
 MAX_PARTIAL_IMAGES = 3
 _LINKED_MODELS = "dall-e-"  # whose clients expect URLs where they name no response_format
 _TRANSPARENT = "transparent"
 _LONGEST_SIDE = 10**6  # what is longer is left as it is, to be refused
+
+
+def _by_type(value: Any) -> Any:
+    """Take a format from an object that names it, as in OpenAI's API of chats."""
+    return value.get("type", "") if isinstance(value, dict) else value
+
+
+def _by_sides(value: Any) -> Any:
+    """Write a size that is an object or a list, width first, as a text."""
+    match value:
+        case {"width": width, "height": height} | [width, height]:
+            return f"{width}x{height}"
+        case _:
+            return value
 
 
 class Options(BaseModel):
@@ -26,12 +41,13 @@ class Options(BaseModel):
 
     model: str = ""
     n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] = 1
-    size: str = AUTO
+    size: Annotated[str, BeforeValidator(_by_sides)] = AUTO
     quality: str = AUTO
     output_format: str = "png"
     output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
     background: str = AUTO
-    response_format: str = ""
+    aspect_ratio: str = AUTO
+    response_format: Annotated[str, BeforeValidator(_by_type)] = ""
     stream: bool = False
     partial_images: Annotated[int, Field(ge=0, le=MAX_PARTIAL_IMAGES)] = 0
 
@@ -42,10 +58,17 @@ class Options(BaseModel):
         Raises:
             InvalidRequestError: one is no option; it is named.
         """
+        spelled = {
+            field: next((one for one in spellings if one in fields), field)
+            for field, spellings in OPTION_SPELLINGS.items()
+        }
+        own = {field: fields[name] for field, name in spelled.items() if name in fields}
         try:
-            return cls.model_validate(fields)
+            return cls.model_validate(fields | own)
         except ValidationError as error:
-            raise explain_refusal(error, cls) from None
+            refusal = explain_refusal(error, cls)
+            name = spelled.get(refusal.field or "", refusal.field)
+            raise InvalidRequestError(_renamed(refusal, name), field=name) from None
 
     @property
     def is_transparent(self) -> bool:
@@ -74,22 +97,31 @@ class Options(BaseModel):
         """Return the denoising steps of its quality, no more than a server takes."""
         return min(QUALITY_STEPS.get(self._quality, DEFAULT_STEPS), most)
 
-    def sides(self, width: Any, height: Any) -> Fields:
-        """Choose the sides: by fields of their own, else by `size`.
+    def sides(self, width: Any, height: Any, native: ImageSize) -> Fields:
+        """Choose the sides: by fields of their own, else by `size`, else by a ratio.
 
         Args:
             width: as the client sent it, or None.
             height: likewise.
+            native: size of the model.
 
         Raises:
-            InvalidRequestError: `size` is no size.
+            InvalidRequestError: `size` is no size, or the ratio no ratio.
         """
-        size = read_size(self.size)
+        size = read_size(self.size, native)
+        size = size or read_size(self.aspect_ratio, native, "aspect_ratio")
         own = {"width": width, "height": height}
         return {
             **({} if size is None else size._asdict()),
             **{name: _round(value) for name, value in own.items() if value is not None},
         }
+
+
+def _renamed(refusal: InvalidRequestError, name: str | None) -> str:
+    """Return a refusal's sentence with the field's name as the client wrote it."""
+    field = refusal.field or ""
+    message = refusal.message
+    return f"{name}{message[len(field) :]}" if field and message.startswith(field) else message
 
 
 def _round(value: Any) -> Any:

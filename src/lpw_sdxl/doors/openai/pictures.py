@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from lpw_sdxl.doors.openai.fields import PICTURES, Fields
-from lpw_sdxl.picture_text import decode_picture_text, refused
+from lpw_sdxl.doors.openai.json_pictures import CutText
+from lpw_sdxl.picture_text import decode_json_picture, decode_picture_text, refused
 
 MASK = "mask"
 STARTS = tuple(name for name in PICTURES if name != MASK)
@@ -59,6 +60,8 @@ def _flatten(value: Any, depth: int = _DEPTH) -> Iterator[Any]:
 def _read(value: Any, field: str, max_bytes: int) -> bytes:
     if isinstance(value, bytes):
         return value
+    if isinstance(value, CutText):
+        return decode_json_picture(value.content, field, max_bytes)
     if not isinstance(value, str):
         raise refused(field, "is no picture; send a file, or base64 as a text")
     return decode_picture_text(value, field, max_bytes)

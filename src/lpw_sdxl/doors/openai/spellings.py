@@ -20,7 +20,7 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "scheduler": ("scheduler",),
     "schedule_type": ("schedule_type",),
     "sampler_implementation": ("sampler_implementation",),
-    "strength": ("strength", "denoising_strength", "image_strength"),
+    "strength": ("strength", "denoising_strength", "image_strength", "denoise"),
     "loras": ("loras", "lora"),
 }
 """Spellings of each field in their order: the first that is there counts."""
@@ -32,6 +32,14 @@ PASSED_ON = tuple(
 )
 """Fields of our own request that are taken by their own names."""
 
+OPTION_SPELLINGS: Mapping[str, tuple[str, ...]] = {
+    "n": ("n", "batch_size", "num_images", "num_images_per_prompt"),
+    "size": ("size", "image_size"),
+    "aspect_ratio": ("aspect_ratio", "aspectRatio"),
+    "output_format": ("output_format", "image_format"),
+}
+"""Spellings of OpenAI's own fields, and of a size by its ratio, likewise."""
+
 OPENAI_FIELDS = (
     *("prompt", "model", "n", "size", "quality", "output_format", "output_compression"),
     *("background", "response_format", "stream", "partial_images"),
@@ -42,6 +50,7 @@ OPENAI_FIELDS = (
 WITHOUT_EFFECT = (
     *("user", "style", "moderation", "safety_identifier", "input_fidelity"),
     *("generator_device", "complexity", "frame_count", "frame_duration_ms"),
+    *("vae_use_slicing", "vae_use_tiling", "enable_teacache", "output_quality"),
 )
 """Fields that clients send by habit, and whose absence from the picture surprises no user."""
 
@@ -50,6 +59,11 @@ KNOWN = frozenset(
         *OPENAI_FIELDS,
         *WITHOUT_EFFECT,
         *PASSED_ON,
-        *(one for group in SPELLINGS.values() for one in group),
+        *(
+            one
+            for table in (SPELLINGS, OPTION_SPELLINGS)
+            for group in table.values()
+            for one in group
+        ),
     )
 )

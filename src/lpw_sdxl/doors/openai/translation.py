@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from lpw_sdxl.doors.json_text import parse_json
 from lpw_sdxl.doors.loras import read_loras
 from lpw_sdxl.doors.openai.fields import PICTURES, Fields
+from lpw_sdxl.doors.openai.hidden_fields import unfold
 from lpw_sdxl.doors.openai.options import Options, refuse_transparent
 from lpw_sdxl.doors.openai.pictures import take_mask, take_pictures
 from lpw_sdxl.doors.openai.sampling import choose_sampling
@@ -18,7 +19,7 @@ from lpw_sdxl.doors.openai.wishes import AUTO, QUALITY_STEPS, read_format
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.refusal import explain_refusal
 from lpw_sdxl.request_limits import RequestLimits, check_limits
-from lpw_sdxl.schema import GenerationRequest, ResizeMode
+from lpw_sdxl.schema import GenerationRequest, ImageSize, ResizeMode
 
 SEEDS = 2**64
 REPAINTED_STRENGTH = 1.0
@@ -61,17 +62,21 @@ class ImageOrder:
     request_id: str | None = None
 
 
-def translate(fields: Fields, limits: RequestLimits, *, is_edit: bool = False) -> ImageOrder:
+def translate(
+    fields: Fields, limits: RequestLimits, native_size: ImageSize, *, is_edit: bool = False
+) -> ImageOrder:
     """Translate the fields of a request.
 
     Args:
         fields: by name.
         limits: of this server.
+        native_size: of the model.
         is_edit: whether it has a picture to start from.
 
     Raises:
         InvalidRequestError: a field is wrong; it is named as the client did.
     """
+    fields = unfold(fields)
     if "prompt" not in fields:
         raise InvalidRequestError("prompt is missing", field="prompt")
     options = Options.read(fields)
@@ -81,7 +86,7 @@ def translate(fields: Fields, limits: RequestLimits, *, is_edit: bool = False) -
     if not is_edit:
         _refuse_pictures(fields)
         native = {name: value for name, value in native.items() if name not in _OF_PICTURES}
-    native |= options.sides(native.get("width"), native.get("height"))
+    native |= options.sides(native.get("width"), native.get("height"), native_size)
     native.setdefault("num_inference_steps", options.steps(limits.max_steps))
     native["image_format"] = read_format(options.output_format)
     picture_count = _add_pictures(fields, native, limits) if is_edit else 0
@@ -122,7 +127,8 @@ def _take_extensions(fields: Fields) -> tuple[Fields, dict[str, str]]:
     if "sampler" in spelled:
         spelled["schedule_type"] = spelled.get("scheduler", "schedule_type")
         spelled["scheduler"] = spelled["sampler"]
-    return native | choose_sampling(*names), spelled
+    field = spelled.get("scheduler", "scheduler")
+    return native | choose_sampling(*names, field=field), spelled
 
 
 def _number(value: Any) -> Any:
