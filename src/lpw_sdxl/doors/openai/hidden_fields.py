@@ -73,7 +73,7 @@ def _with_arguments(fields: Fields) -> Fields:
 
 
 def _flatten(arguments: Mapping[str, Any]) -> Fields:
-    """Give arguments the names of fields, those of objects among them."""
+    """Name arguments as fields are named, those of objects among them."""
     fields: Fields = {}
     for name, value in arguments.items():
         if name in _NESTED and isinstance(value, dict):
