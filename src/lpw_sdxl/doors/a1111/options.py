@@ -77,8 +77,6 @@ _FIXED: Mapping[str, Any] = {
     "img2img_extra_noise": 0.0,
     # Of what follows.
     "upscaler_for_img2img": "None",
-    "ESRGAN_tile": 192,
-    "ESRGAN_tile_overlap": 8,
     "face_restoration": False,
     "face_restoration_model": "None",
     "tiling": False,
