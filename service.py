@@ -122,7 +122,7 @@ class GuardedService(Service):
             from lpw_sdxl.api.uvicorn_hooks import bound_connections  # noqa: PLC0415
             from lpw_sdxl.doors.door import ServedDoor  # noqa: PLC0415
             from lpw_sdxl.doors.open_doors import door_dialects, door_endpoints  # noqa: PLC0415
-            from lpw_sdxl.engine.memory import choose_device  # noqa: PLC0415
+            from lpw_sdxl.engine.device_choice import choose_device  # noqa: PLC0415
 
             app = super().to_asgi(is_main)  # imports more
         try:
@@ -226,7 +226,7 @@ class LpwSdxl:
             if VOLUME:
                 VOLUME.warn_of_closed_addons()
             if SETTINGS.device == "cuda" or (SETTINGS.workers > 1 and SETTINGS.device == "auto"):
-                from lpw_sdxl.engine.memory import choose_device  # noqa: PLC0415
+                from lpw_sdxl.engine.device_choice import choose_device  # noqa: PLC0415
 
                 choose_device(SETTINGS.device, SETTINGS.workers, manifest.total_bytes)
             elif SETTINGS.device == "auto":

@@ -37,7 +37,7 @@ from prometheus_client import CollectorRegistry
 from services import our_service, running
 
 from lpw_sdxl.engine import Engine
-from lpw_sdxl.engine.memory import choose_device
+from lpw_sdxl.engine.device_choice import choose_device
 from lpw_sdxl.engine.metrics import EngineMetrics, Stage
 from lpw_sdxl.errors import SettingsError
 from lpw_sdxl.schema import GenerationRequest

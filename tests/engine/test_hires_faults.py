@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import Enum, auto
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +18,8 @@ from lpw_sdxl.engine.job import Job
 from lpw_sdxl.errors import GenerationError, LpwSdxlError, OutOfMemoryError
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 from lpw_sdxl.second_pass import Upscaler
-from lpw_sdxl.settings import Settings
 from tests.forge.scenes import furthest
+from tests.upscaler_folder import SCALES
 
 SIZE, LARGER = ImageSize(64, 64), ImageSize(80, 80)
 AT_ONCE, FAULTS = 20, 100
@@ -103,37 +102,30 @@ class Injection:
         return denoising
 
 
-@pytest.fixture(scope="module")
-def struck_engine(model_directory: Path) -> Iterator[Engine]:
-    loaded = Engine.load(model_directory, Settings(device="cpu"))
-    yield loaded
-    loaded.close()
-
-
 def make_request(seed: int, choice: random.Random) -> GenerationRequest:
     fields: dict[str, Any] = {"prompt": "a fox", "seed": seed, "guidance_scale": 1.0}
     fields |= {"num_inference_steps": 2, **SIZE._asdict()}
     fields["hires"] = {
         "scale": 1.25,
         "strength": 1.0,
-        "upscaler": choice.choice([Upscaler.LATENT, Upscaler.LANCZOS]),
+        "upscaler": choice.choice([Upscaler.LATENT, Upscaler.LANCZOS, *SCALES]),
     }
     return GenerationRequest.model_validate(fields)
 
 
 @pytest.mark.thorough
 async def test_exactly_the_jobs_that_are_hit_fail(
-    struck_engine: Engine, monkeypatch: pytest.MonkeyPatch
+    upscaling_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choice = random.Random(5)
-    injection = Injection(struck_engine, monkeypatch)
+    injection = Injection(upscaling_engine, monkeypatch)
     seed = 0
     while len(injection.struck) < FAULTS:
         wanted = [make_request(seed + number, choice) for number in range(AT_ONCE)]
         seed += AT_ONCE
         hit = [one.seed for one in wanted if one.seed and choice.random() < 0.8]
         injection.faults = {one: choice.choice([*Fault]) for one in hit}
-        done = await asyncio.gather(*map(struck_engine.generate, wanted), return_exceptions=True)
+        done = await asyncio.gather(*map(upscaling_engine.generate, wanted), return_exceptions=True)
         for one, image in zip(wanted, done, strict=True):
             fault = injection.faults.get(one.seed or 0)
             error = None if fault is None else ERRORS[fault]
@@ -143,8 +135,8 @@ async def test_exactly_the_jobs_that_are_hit_fail(
             else:
                 assert isinstance(image, error), (one, fault, image)
         assert injection.faults.keys() <= injection.struck
-        assert struck_engine.queued_jobs == 0
+        assert upscaling_engine.queued_jobs == 0
     injection.faults = {}
     last = make_request(seed, choice)
-    one, other = await struck_engine.generate(last), await struck_engine.generate(last)
+    one, other = await upscaling_engine.generate(last), await upscaling_engine.generate(last)
     assert furthest(one.pixels, other.pixels) == 0

@@ -12,20 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lpw_sdxl.engine.cost import step_cost
+from lpw_sdxl.engine.phases import MIN_PHASE_TRANSFERS, Phase, choose_phase
 from lpw_sdxl.engine.policy import (
     ACTIVE_CALLS,
     MAX_CALLS_PASSED_OVER,
-    MIN_PHASE_TRANSFERS,
     NO_MIXING,
     TURN_CHUNKS,
     JobView,
     LoraMixing,
-    Phase,
     RowLimit,
     StepKey,
     admit,
     choose_group,
-    choose_phase,
     least_served,
     order_to_begin,
     served_after,

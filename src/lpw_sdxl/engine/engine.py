@@ -34,12 +34,13 @@ from lpw_sdxl.engine.description import (
     describe_loras,
     describe_model,
 )
+from lpw_sdxl.engine.device_choice import choose_device
 from lpw_sdxl.engine.intake import RequestIntake, Resolvers, TakenRequest, TakenUpscale
 from lpw_sdxl.engine.job import GeneratedImage, Job
 from lpw_sdxl.engine.job_registry import JobRegistry
 from lpw_sdxl.engine.job_spec import JobSpec
 from lpw_sdxl.engine.loop import StepLoop
-from lpw_sdxl.engine.memory import MemoryPlan, choose_device
+from lpw_sdxl.engine.memory import MemoryPlan
 from lpw_sdxl.engine.metrics import EngineMetrics, LoopCounters
 from lpw_sdxl.engine.noise_drawers import NoiseDrawers
 from lpw_sdxl.engine.offer import Offers

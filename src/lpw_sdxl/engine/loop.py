@@ -25,7 +25,7 @@ from lpw_sdxl.engine.faults import DeviceLostError, Isolation
 from lpw_sdxl.engine.job import Job
 from lpw_sdxl.engine.memory import MemoryPlan
 from lpw_sdxl.engine.metrics import EngineMetrics, Stage
-from lpw_sdxl.engine.policy import Phase
+from lpw_sdxl.engine.phases import Phase, choose_phase
 from lpw_sdxl.engine.queue import JobQueue
 from lpw_sdxl.engine.queued_job import AnyJob
 from lpw_sdxl.engine.stages import Stages
@@ -209,7 +209,7 @@ class StepLoop:
             Phase.STEP: bool(self._active.stepping()),
             Phase.PICTURE: self._active.has_picture_work(),
         }
-        chosen = policy.choose_phase(
+        chosen = choose_phase(
             frozenset(phase for phase, has_work in work.items() if has_work),
             self.stages.phase,
             time.monotonic() - self.stages.offloader.since,

@@ -7,13 +7,6 @@ from typing import NamedTuple
 
 import torch
 
-from lpw_sdxl.cuda_driver import (
-    find_cuda_obstacle,
-    find_gpu_obstacle,
-    read_driver,
-    read_torch_build,
-    refuse_silent_cpu,
-)
 from lpw_sdxl.diffusion.graphs import MAX_GRAPHS
 from lpw_sdxl.diffusion.step import MAX_KEPT_TOKENS
 from lpw_sdxl.diffusion.vae import SMALL_TILE_PIXELS
@@ -21,7 +14,7 @@ from lpw_sdxl.engine.description import HardwareDescription, MemoryDescription
 from lpw_sdxl.engine.offload import DeviceMemory, decide_offload
 from lpw_sdxl.engine.policy import ACTIVE_CALLS
 from lpw_sdxl.engine.upscalers import TileRoom, upscaler_dtype
-from lpw_sdxl.errors import ModelError, SettingsError
+from lpw_sdxl.errors import ModelError
 from lpw_sdxl.schema import ImageSize
 
 GIB = 1024**3
@@ -32,35 +25,6 @@ MAX_LORA_SETS = 8  # in a UNet call; each set divides the layers that it changes
 LAUNCH_BOUND_PIXELS = 6 * 1024 * 1024
 CPU_UPSCALING_BYTES = 4 * GIB  # a usual tile of RealESRGAN_x4plus takes 3.2 GB in float32
 KEPT_CALLS = ACTIVE_CALLS + 1  # calls' rows with kept projections: all under way, and one stacked
-
-
-def choose_device(wanted: str, workers: int = 1, model_bytes: int = 0) -> torch.device:
-    """Choose the device that a setting means.
-
-    Args:
-        wanted: `auto`, `cpu` or `cuda`.
-        workers: how many devices are needed, where CUDA is used.
-        model_bytes: of the model's files; a large one is served on a CPU only if that is wanted.
-
-    Raises:
-        SettingsError: if a CUDA device is needed that this machine does not have.
-    """
-    has_cuda = wanted != "cpu" and torch.cuda.is_available()
-    if not has_cuda:
-        obstacle = find_cuda_obstacle(read_driver(), read_torch_build())
-        refuse_silent_cpu(wanted, model_bytes, obstacle or "torch finds no CUDA device")
-    if has_cuda and workers > (count := torch.cuda.device_count()):
-        raise SettingsError(
-            f"LPW_SDXL_WORKERS is {workers}, and {count} CUDA devices are visible; a worker needs"
-            f" one of its own, so at most {count} would be right"
-        )
-    if has_cuda:
-        capability, built_for = torch.cuda.get_device_capability(0), torch.cuda.get_arch_list()
-        old = find_gpu_obstacle(capability, built_for, torch.cuda.get_device_name(0))
-        if old is not None:
-            raise SettingsError(f"CUDA can't be used: {old}; LPW_SDXL_DEVICE=cpu serves on a CPU")
-    # To a worker only its own GPU is visible, as number 0.
-    return torch.device("cuda", 0) if has_cuda else torch.device("cpu")
 
 
 @dataclass(frozen=True)

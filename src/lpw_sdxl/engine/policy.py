@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from lpw_sdxl.engine.cost import step_cost
@@ -21,19 +20,10 @@ from lpw_sdxl.schema import ImageSize
 ACTIVE_CALLS = 4  # all jobs under way have at most the rows of so many calls: bounds memory
 TURN_CHUNKS = 64  # prompt chunks encoded between two steps, at most: about the work of one UNet row
 LONG_PROMPT_CHUNKS = 16  # 600 tokens in each of both prompts; longer ones give way to others
-MIN_PHASE_TRANSFERS = 10  # a phase with work lasts at least so many times its component's transfer
 CALLS_WITH_LORAS = 2  # jobs of one size have the rows of so many calls where their LoRAs differ
 MAX_CALLS_PASSED_OVER = 4  # in a row, without the least served job, if its LoRAs have to be made
 
 RowLimit = Callable[[ImageSize], int]  # the most rows of one UNet call, by the images' size
-
-
-class Phase(StrEnum):
-    """A kind of work on the device; each needs one component of the model."""
-
-    ENCODE = "encode"
-    STEP = "step"
-    PICTURE = "picture"  # the VAE's: pictures are encoded, images decoded
 
 
 class StepKey(NamedTuple):
@@ -288,26 +278,3 @@ def share_calls(rows: int, max_rows: int) -> list[range]:
         the indexes of the rows of each call; every row is in one call.
     """
     return [range(start, min(start + max_rows, rows)) for start in range(0, rows, max_rows)]
-
-
-def choose_phase(
-    work: frozenset[Phase], current: Phase, seconds_here: float, transfer_s: float
-) -> Phase:
-    """Choose what to do next where only one component of the model fits on the device.
-
-    Args:
-        work: the phases that have something to do.
-        current: the phase whose component is on the device.
-        seconds_here: since that component came to the device.
-        transfer_s: that the last change of components took, seconds.
-
-    Returns:
-        the current phase if no other has work, or if it has work and has not yet lasted
-        MIN_PHASE_TRANSFERS transfers; else the next phase with work, in an image's order.
-    """
-    others = work - {current}
-    if not others or (current in work and seconds_here < MIN_PHASE_TRANSFERS * transfer_s):
-        return current
-    order = list(Phase)
-    after = order[order.index(current) + 1 :] + order[: order.index(current)]
-    return next(phase for phase in after if phase in work)

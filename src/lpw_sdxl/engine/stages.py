@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import NamedTuple
 
 import torch
 
@@ -25,9 +24,10 @@ from lpw_sdxl.diffusion.start_encoder import StartEncoder, StartPicture, Unfinis
 from lpw_sdxl.diffusion.step import Denoising
 from lpw_sdxl.engine.enlarger import Enlarger
 from lpw_sdxl.engine.job import Job
-from lpw_sdxl.engine.job_spec import PassSpec
+from lpw_sdxl.engine.job_pass import JobPass, group_by_text_loras
 from lpw_sdxl.engine.memory import MemoryPlan
-from lpw_sdxl.engine.policy import Phase, share_calls
+from lpw_sdxl.engine.phases import Phase
+from lpw_sdxl.engine.policy import share_calls
 from lpw_sdxl.engine.progress import ImageProgress, Listener, PreviewPicture, wants_none
 from lpw_sdxl.engine.upscale_job import UpscaleJob
 from lpw_sdxl.errors import GenerationError, InvalidRequestError
@@ -83,14 +83,14 @@ class Stages:
     def encode(self, jobs: Sequence[Job]) -> None:
         """Encode the prompts of jobs together; those that start from noise can then be stepped."""
         self.offloader.require("prompt_encoder")
-        for loras, some in _group_by_text_loras(jobs).items():
+        for loras, some in group_by_text_loras(jobs).items():
             self._encode(some, loras)
         for job in jobs:
             job.start = self._begin_start(job)
             if job.start.is_encoded:
                 self._begin_denoising(job)
 
-    def _encode(self, passes: Sequence[_JobPass], loras: LoraSet) -> None:
+    def _encode(self, passes: Sequence[JobPass], loras: LoraSet) -> None:
         """Encode the prompts of passes whose text encoders have the same LoRAs."""
         adapters = self.adapters
         encoded = iter(
@@ -293,23 +293,3 @@ def _make_adapters(pipeline: Pipeline, plan: MemoryPlan, library: LoraLibrary) -
         Component.TEXT_ENCODER_2: second,
     }
     return Adapters(networks, library, pipeline.device, plan.merged_bytes)
-
-
-class _JobPass(NamedTuple):
-    """A pass of a job."""
-
-    job: Job
-    number: int  # from 0
-
-    @property
-    def spec(self) -> PassSpec:
-        return self.job.spec.passes[self.number]
-
-
-def _group_by_text_loras(jobs: Sequence[Job]) -> dict[LoraSet, list[_JobPass]]:
-    """Group the passes of jobs by the LoRAs of their text encoders."""
-    groups: dict[LoraSet, list[_JobPass]] = {}
-    for job in jobs:
-        for index, one in enumerate(job.spec.passes):
-            groups.setdefault(one.loras.text_encoders, []).append(_JobPass(job, index))
-    return groups
