@@ -385,6 +385,7 @@ def test_a_near_name_is_stated_and_others_are_not_repeated() -> None:
     order = order_of({"scheduler_name": "karras", "zzz": 1, "auth": "x"})
     assert order.notes == {"Ignored fields": "scheduler_name (scheduler?)"}
     assert order.unknown_fields == 2
+    assert order_of({"width": 1030}).notes == {"Size rounded from": "1030x?"}
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'"x"', b"\xff", b'{"prompt": "\\ud800"}'])

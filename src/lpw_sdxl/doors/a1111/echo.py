@@ -8,6 +8,7 @@ from typing import Any
 
 from lpw_sdxl.doors.a1111.known_fields import BY_HABIT, OF_OTHERS, PICTURE_FIELDS, TEXT_FIELDS
 from lpw_sdxl.doors.a1111.loose_fields import LooseFields
+from lpw_sdxl.doors.a1111.sizes import round_down
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.schema import ImageSize
 
@@ -20,9 +21,14 @@ def list_unknown(fields: LooseFields) -> list[str]:
     return fields.unknown({*PICTURE_FIELDS, *TEXT_FIELDS, *OF_OTHERS, *BY_HABIT})
 
 
-def write_notes(not_honoured: tuple[str, ...], unknown: list[str]) -> dict[str, str]:
+def write_notes(
+    fields: LooseFields, not_honoured: tuple[str, ...], unknown: list[str]
+) -> dict[str, str]:
     """State what was ignored: of a text, and fields that are near to one that is known."""
     notes = {}
+    sent = [fields.whole(side) for side in ("width", "height")]
+    if any(pixels is not None and round_down(pixels) != pixels for pixels in sent):
+        notes["Size rounded from"] = "x".join("?" if one is None else str(one) for one in sent)
     if not_honoured:
         notes["Infotext not honoured"] = ", ".join(not_honoured)
     near = [

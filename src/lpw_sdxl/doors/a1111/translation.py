@@ -90,7 +90,7 @@ def translate(fields: LooseFields, server: ServedHere, *, is_picture: bool) -> I
         settings.quality,
         1 if clip_skip is None else max(1, clip_skip),
         echo_fields(fields, size, is_picture=is_picture),
-        write_notes(text.not_honoured, unknown),
+        write_notes(fields, text.not_honoured, unknown),
         len(unknown),
         None if task is None else name_job(task),
     )
