@@ -1,1 +1,1 @@
-"""Other programs' APIs as translations of ours, and the page: folders, switched by LPW_SDXL_DOORS."""
+"""Other programs' APIs as translations of ours, and the page; LPW_SDXL_DOORS switches them."""
