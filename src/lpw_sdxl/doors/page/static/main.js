@@ -1,7 +1,7 @@
 // The page: builds its parts and joins them.
 
 import { buildAddons, chosenLoras, setLoras, setOffered, showMentions } from "./addons.js";
-import { button, byId, el } from "./dom.js";
+import { button, byId, copied, el } from "./dom.js";
 import { cancelLast, draw, setDrawing } from "./draw.js";
 import { buildDrop, settingsButton } from "./drop.js";
 import {
@@ -119,16 +119,12 @@ async function takeAll(picture) {
   else if (startPicture()) removeStart();
 }
 
-function copyLink() {
+async function copyLink() {
   const link = linkOf(formRequest().request);
-  navigator.clipboard?.writeText(link);
   history.replaceState(null, "", link);
-  notice(
-    "link",
-    startPicture()
-      ? "The link is copied, without the picture, and stands in the address bar."
-      : "The link is copied, and stands in the address bar.",
-  );
+  const isCopied = await copied(link);
+  const what = startPicture() ? "The link, without the picture," : "The link";
+  notice("link", `${what} stands in the address bar${isCopied ? ", and is copied" : ""}.`);
 }
 
 function takeLink() {

@@ -1,6 +1,6 @@
 // The picture that is shown large: its file, its facts, and what can be done with it.
 
-import { button, byId, el } from "./dom.js";
+import { button, byId, copied, el } from "./dom.js";
 
 let address = null;
 let acts = {};
@@ -46,7 +46,7 @@ function figure(picture) {
         { class: "parameters" },
         el("summary", { text: "Its parameters" }),
         el("pre", { text: parameters, tabindex: "0", "aria-label": "Parameters" }),
-        button("Copy", () => navigator.clipboard?.writeText(parameters)),
+        isSecureContext ? button("Copy", () => copied(parameters)) : null,
       ),
     ),
   );
