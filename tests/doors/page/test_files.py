@@ -36,8 +36,7 @@ def test_all_of_it_is_at_most_150_kb_compressed() -> None:
 @pytest.mark.parametrize("name", sorted(TEXTS))
 def test_a_file_is_short_and_says_what_it_holds(name: str) -> None:
     text = TEXTS[name]
-    limit = 500 if name.endswith(".css") else LONGEST_FILE
-    assert len(text.splitlines()) <= limit
+    assert len(text.splitlines()) <= LONGEST_FILE
     if name.endswith(".js"):
         assert text.startswith("// ")
     if name.endswith(".css"):

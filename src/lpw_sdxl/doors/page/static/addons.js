@@ -13,15 +13,30 @@ let active = -1; // the option of the list that Enter takes
 export function buildAddons(onChanged) {
   changed = onChanged;
   const input = el("input", {
-    id: "addon", type: "text", role: "combobox", autocomplete: "off", spellcheck: "false",
-    "aria-expanded": "false", "aria-controls": "addon-list", "aria-autocomplete": "list",
+    id: "addon",
+    type: "text",
+    role: "combobox",
+    autocomplete: "off",
+    spellcheck: "false",
+    "aria-expanded": "false",
+    "aria-controls": "addon-list",
+    "aria-autocomplete": "list",
     placeholder: "name of a LoRA or an embedding",
     on: { input: search, focus: search, keydown: choose, blur: () => setTimeout(close, 150) },
   });
   byId("addons").append(
     el("label", { for: "addon", text: "LoRAs and embeddings" }),
-    el("div", { class: "combo" }, input,
-      el("ul", { id: "addon-list", role: "listbox", "aria-label": "LoRAs and embeddings", hidden: true })),
+    el(
+      "div",
+      { class: "combo" },
+      input,
+      el("ul", {
+        id: "addon-list",
+        role: "listbox",
+        "aria-label": "LoRAs and embeddings",
+        hidden: true,
+      }),
+    ),
     el("div", { class: "chips", id: "lora-chips" }),
     el("p", { class: "error", id: "loras-error", hidden: true }),
   );
@@ -56,12 +71,14 @@ export function showMentions(field, read) {
     chip(tag.name, "LoRA in the prompt", tag.weight, {
       weigh: (weight) => edit(withTagWeight(text, tag, weight)),
       remove: () => edit(without(text, tag, true)),
-    }));
+    }),
+  );
   const embeddings = read.embeddings.map((one) =>
     chip(one.name, "embedding", weighted(text, one).weight, {
       weigh: (weight) => edit(withWeight(text, one, weight)),
       remove: () => edit(without(text, one, false)),
-    }));
+    }),
+  );
   replaceKeepingFocus(byId(`${field}-chips`), [...tags, ...embeddings]);
 }
 
@@ -87,20 +104,32 @@ function show() {
 
 function chip(name, kind, weight, { weigh, remove, words = [] }) {
   const input = el("input", {
-    type: "number", step: "0.05", value: String(weight), "aria-label": `Weight of ${name}`,
+    type: "number",
+    step: "0.05",
+    value: String(weight),
+    "aria-label": `Weight of ${name}`,
     on: { change: () => Number.isFinite(input.valueAsNumber) && weigh(input.valueAsNumber) },
   });
   const add = (word) => {
     byId("prompt").value = withWords(byId("prompt").value, word);
     byId("prompt").dispatchEvent(new Event("input", { bubbles: true }));
   };
-  return el("div", { class: "chip", "data-name": name },
+  return el(
+    "div",
+    { class: "chip", "data-name": name },
     el("span", { class: "chip-kind", text: kind }),
     el("span", { class: "chip-name", text: name }),
     input,
-    ...words.slice(0, 3).map((word) =>
-      button(`+ ${word}`, () => add(word), { class: "quiet", "aria-label": `Add ${word} to the prompt` })),
-    button("×", remove, { class: "quiet", "aria-label": `Remove ${name}` }));
+    ...words
+      .slice(0, 3)
+      .map((word) =>
+        button(`+ ${word}`, () => add(word), {
+          class: "quiet",
+          "aria-label": `Add ${word} to the prompt`,
+        }),
+      ),
+    button("×", remove, { class: "quiet", "aria-label": `Remove ${name}` }),
+  );
 }
 
 // Puts chips in place of others; the focus stays on the same control of the same chip.
@@ -111,7 +140,8 @@ function replaceKeepingFocus(place, chips) {
   place.replaceChildren(...chips);
   if (!label) return;
   const same = [...place.querySelectorAll("input, button")].find(
-    (one) => one.getAttribute("aria-label") === label);
+    (one) => one.getAttribute("aria-label") === label,
+  );
   if (same) same.focus();
   else if (had) (place.querySelector("input") ?? byId("addon")).focus();
 }
@@ -125,19 +155,47 @@ function search() {
     ...offered.embeddings.filter(fits).map((one) => ["embedding", one]),
   ].sort(([, a], [, b]) => (b.name === whole) - (a.name === whole));
   const options = rows.slice(0, MOST_SHOWN).map(([kind, one], index) =>
-    el("li", {
-      role: "option", id: `addon-${index}`, "aria-selected": "false",
-      on: { pointerdown: (event) => { event.preventDefault(); take(kind, one.name); } },
-    }, el("span", { class: "chip-kind", text: kind }), el("span", { text: one.name })));
+    el(
+      "li",
+      {
+        role: "option",
+        id: `addon-${index}`,
+        "aria-selected": "false",
+        on: {
+          pointerdown: (event) => {
+            event.preventDefault();
+            take(kind, one.name);
+          },
+        },
+      },
+      el("span", { class: "chip-kind", text: kind }),
+      el("span", { text: one.name }),
+    ),
+  );
   options.forEach((option, index) => {
     const [kind, { name }] = rows[index];
     option.take = () => take(kind, name);
   });
   const note = rows.length > MOST_SHOWN ? `${rows.length - MOST_SHOWN} more; type to narrow` : null;
-  const empty = rows.length ? note : offered.loras.length + offered.embeddings.length
-    ? "No name has these words." : "This server has no LoRAs and no embeddings.";
-  byId("addon-list").replaceChildren(...options, ...(empty ? [el("li", {
-    class: "hint", role: "option", "aria-disabled": "true", "aria-selected": "false", text: empty })] : []));
+  const empty = rows.length
+    ? note
+    : offered.loras.length + offered.embeddings.length
+      ? "No name has these words."
+      : "This server has no LoRAs and no embeddings.";
+  byId("addon-list").replaceChildren(
+    ...options,
+    ...(empty
+      ? [
+          el("li", {
+            class: "hint",
+            role: "option",
+            "aria-disabled": "true",
+            "aria-selected": "false",
+            text: empty,
+          }),
+        ]
+      : []),
+  );
   byId("addon-list").hidden = false;
   byId("addon").setAttribute("aria-expanded", "true");
   mark(options.length ? 0 : -1);

@@ -31,6 +31,16 @@ export function announce(text) {
   byId("live").textContent = text;
 }
 
+// Copies a text; returns whether it could: browsers allow it at https and localhost only.
+export async function copied(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 export function plural(count, noun) {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }

@@ -32,10 +32,6 @@ export function draw(recipe) {
   startNext();
 }
 
-export function isDrawing() {
-  return waiting.length + running.length > 0;
-}
-
 // Cancels what was begun last; returns whether there was any.
 export function cancelLast() {
   const last = waiting.at(-1) ?? running.at(-1);

@@ -129,11 +129,15 @@ function line(field) {
   let control;
   if (field.kind === "choice") control = el("select", given);
   else if (field.kind === "check") control = el("input", { ...given, type: "checkbox" });
-  else if (field.kind === "text") control = el("textarea", { ...given, rows: 2, spellcheck: "false" });
+  else if (field.kind === "text")
+    control = el("textarea", { ...given, rows: 2, spellcheck: "false" });
   else {
     const isWhole = field.kind === "whole";
     control = el("input", {
-      ...given, type: "text", inputmode: isWhole ? "numeric" : "decimal", autocomplete: "off",
+      ...given,
+      type: "text",
+      inputmode: isWhole ? "numeric" : "decimal",
+      autocomplete: "off",
     });
     control.addEventListener("keydown", (event) => stepBy(field, control, event));
   }
@@ -180,7 +184,11 @@ function parsed(field, text) {
   if (field.kind === "choice") return trimmed;
   if (field.kind === "text") return text;
   if (field.kind === "interval") {
-    const shares = trimmed.replace(/[[\]]/g, "").split(/[\s,]+/).filter(Boolean).map(number);
+    const shares = trimmed
+      .replace(/[[\]]/g, "")
+      .split(/[\s,]+/)
+      .filter(Boolean)
+      .map(number);
     return shares.length === 2 && !shares.includes(null) ? shares : undefined;
   }
   const value = number(trimmed);

@@ -14,10 +14,14 @@ export async function buildGallery(onShow) {
   show = onShow;
   list = el("ul", { class: "thumbs", "aria-label": "Earlier pictures", on: { keydown: move } });
   byId("gallery").append(
-    el("div", { class: "label-line gallery-head", hidden: true },
+    el(
+      "div",
+      { class: "label-line gallery-head", hidden: true },
       el("h2", { text: "Earlier pictures" }),
-      button("Delete all", removeAll, { class: "quiet" })),
-    list);
+      button("Delete all", removeAll, { class: "quiet" }),
+    ),
+    list,
+  );
   store = await GalleryStore.open();
   for (const picture of await store.all()) place(picture);
   head();
@@ -63,12 +67,22 @@ async function removeAll() {
 function place(picture) {
   pictures.set(picture.id, picture);
   addresses.set(picture.id, URL.createObjectURL(picture.file));
-  const thumb = el("button", {
-    type: "button", class: "thumb", "data-id": String(picture.id), tabindex: "-1",
-    title: picture.request.prompt.slice(0, 200), on: { click: () => pick(picture.id, true) },
-  }, el("img", {
-    src: addresses.get(picture.id), alt: `Picture of: ${picture.request.prompt.slice(0, 100)}`, loading: "lazy",
-  }));
+  const thumb = el(
+    "button",
+    {
+      type: "button",
+      class: "thumb",
+      "data-id": String(picture.id),
+      tabindex: "-1",
+      title: picture.request.prompt.slice(0, 200),
+      on: { click: () => pick(picture.id, true) },
+    },
+    el("img", {
+      src: addresses.get(picture.id),
+      alt: `Picture of: ${picture.request.prompt.slice(0, 100)}`,
+      loading: "lazy",
+    }),
+  );
   const items = [...list.children];
   const behind = items.find((one) => Number(one.firstChild.dataset.id) < picture.id);
   list.insertBefore(el("li", {}, thumb), behind ?? null);
@@ -100,7 +114,8 @@ function move(event) {
   const now = Number(event.target.closest(".thumb")?.dataset.id);
   const ids = [...list.querySelectorAll(".thumb")].map((thumb) => Number(thumb.dataset.id));
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-  const target = { Home: ids[0], End: ids.at(-1) }[event.key] ?? (step && ids[ids.indexOf(now) + step]);
+  const target =
+    { Home: ids[0], End: ids.at(-1) }[event.key] ?? (step && ids[ids.indexOf(now) + step]);
   if (event.key === "Delete") removePicture({ id: now });
   else if (target === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
   else pick(target, true);

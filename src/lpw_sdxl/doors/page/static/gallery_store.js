@@ -17,7 +17,8 @@ export class GalleryStore {
   static async open() {
     try {
       const asked = indexedDB.open(NAME, 1);
-      asked.onupgradeneeded = () => asked.result.createObjectStore(TABLE, { keyPath: "id", autoIncrement: true });
+      asked.onupgradeneeded = () =>
+        asked.result.createObjectStore(TABLE, { keyPath: "id", autoIncrement: true });
       return new GalleryStore(await outcome(asked));
     } catch {
       return new GalleryStore(null);

@@ -10,12 +10,19 @@ export class JobCard {
     this.stop = button("Cancel", cancel, { class: "cancel" });
     this.again = again;
     this.quarter = 0;
-    this.node = el("article", { class: "job", "aria-label": "Picture under way" },
+    this.node = el(
+      "article",
+      { class: "job", "aria-label": "Picture under way" },
       el("div", { class: "job-preview" }, this.preview),
-      el("div", { class: "job-facts" },
+      el(
+        "div",
+        { class: "job-facts" },
         el("p", { class: "job-prompt", text: request.prompt }),
-        this.bar, this.text,
-        el("div", { class: "row" }, this.stop)));
+        this.bar,
+        this.text,
+        el("div", { class: "row" }, this.stop),
+      ),
+    );
     byId("jobs").append(this.node);
   }
 

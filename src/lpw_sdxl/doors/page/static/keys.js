@@ -31,8 +31,14 @@ function show() {
   const dialog = byId("keys-dialog");
   dialog.replaceChildren(
     el("h2", { id: "keys-title", text: "Keys" }),
-    el("dl", { class: "keys" }, ...KEYS.map(([key, text]) =>
-      el("div", {}, el("dt", {}, el("kbd", { text: key })), el("dd", { text })))),
-    button("Close", () => dialog.close(), { class: "main" }));
+    el(
+      "dl",
+      { class: "keys" },
+      ...KEYS.map(([key, text]) =>
+        el("div", {}, el("dt", {}, el("kbd", { text: key })), el("dd", { text })),
+      ),
+    ),
+    button("Close", () => dialog.close(), { class: "main" }),
+  );
   dialog.showModal();
 }

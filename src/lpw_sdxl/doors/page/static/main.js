@@ -1,10 +1,20 @@
 // The page: builds its parts and joins them.
 
 import { buildAddons, chosenLoras, setLoras, setOffered, showMentions } from "./addons.js";
-import { button, byId, el } from "./dom.js";
+import { button, byId, copied, el } from "./dom.js";
 import { cancelLast, draw, setDrawing } from "./draw.js";
 import { buildDrop, settingsButton } from "./drop.js";
-import { buildForm, clearErrors, fillForm, onChange, readForm, setField, setInfo, setParts, showError } from "./form.js";
+import {
+  buildForm,
+  clearErrors,
+  fillForm,
+  onChange,
+  readForm,
+  setField,
+  setInfo,
+  setParts,
+  showError,
+} from "./form.js";
 import { addPicture, buildGallery, removePicture } from "./gallery.js";
 import * as json from "./json.js";
 import { buildKeys } from "./keys.js";
@@ -13,7 +23,14 @@ import { notice } from "./notices.js";
 import { setActions, showPicture } from "./picture.js";
 import { buildPromptViews, inspectSoon } from "./prompt_view.js";
 import { several, withSeed } from "./recipe.js";
-import { buildStart, maskPicture, removeStart, setMostBytes, startFrom, startPicture } from "./start_picture.js";
+import {
+  buildStart,
+  maskPicture,
+  removeStart,
+  setMostBytes,
+  startFrom,
+  startPicture,
+} from "./start_picture.js";
 import { buildState } from "./state.js";
 
 const KEPT = "lpw-sdxl-form";
@@ -23,14 +40,24 @@ let lastSeed = null;
 let gallery = null; // a promise: pictures are added to it when it is open
 
 function build() {
-  const last = button("The last picture's", () => lastSeed !== null && setField("seed", lastSeed), { id: "seed-last", disabled: true });
+  const last = button("The last picture's", () => lastSeed !== null && setField("seed", lastSeed), {
+    id: "seed-last",
+    disabled: true,
+  });
   const fresh = button("A new one", () => setField("seed", null));
   const seeds = el("div", { class: "row seeds" }, fresh, last);
   buildForm({ seed: seeds, picture: buildStart(setParts) });
   buildAddons(changed);
   buildCount();
-  byId("groups").append(el("div", { class: "row tail" }, settingsButton(),
-    button("Copy a link to these settings", copyLink), button("Reset", () => fill({ prompt: "" }))));
+  byId("groups").append(
+    el(
+      "div",
+      { class: "row tail" },
+      settingsButton(),
+      button("Copy a link to these settings", copyLink),
+      button("Reset", () => fill({ prompt: "" })),
+    ),
+  );
   buildPromptViews(showMentions);
   buildDrop(fill);
   buildKeys({ draw: drawForm, cancel: cancelLast });
@@ -42,10 +69,13 @@ function build() {
 }
 
 function buildCount() {
-  const options = [1, 2, 3, 4, 6, 8, MOST_AT_ONCE].map((one) => el("option", { value: String(one), text: `${one}` }));
+  const options = [1, 2, 3, 4, 6, 8, MOST_AT_ONCE].map((one) =>
+    el("option", { value: String(one), text: `${one}` }),
+  );
   byId("count-place").append(
     el("label", { for: "count", class: "unseen", text: "Pictures" }),
-    el("select", { id: "count", title: "Pictures" }, ...options));
+    el("select", { id: "count", title: "Pictures" }, ...options),
+  );
 }
 
 function changed() {
@@ -89,13 +119,12 @@ async function takeAll(picture) {
   else if (startPicture()) removeStart();
 }
 
-function copyLink() {
+async function copyLink() {
   const link = linkOf(formRequest().request);
-  navigator.clipboard?.writeText(link);
   history.replaceState(null, "", link);
-  notice("link", startPicture()
-    ? "The link is copied, without the picture, and stands in the address bar."
-    : "The link is copied, and stands in the address bar.");
+  const isCopied = await copied(link);
+  const what = startPicture() ? "The link, without the picture," : "The link";
+  notice("link", `${what} stands in the address bar${isCopied ? ", and is copied" : ""}.`);
 }
 
 function takeLink() {
@@ -104,7 +133,8 @@ function takeLink() {
   fill(found.request);
   if (found.unknown.length) {
     notice("link", "Of the link this is not known, or no value of its field:", {
-      kind: "bad", items: found.unknown.map((name) => el("li", { text: name })),
+      kind: "bad",
+      items: found.unknown.map((name) => el("li", { text: name })),
     });
   }
   return true;
@@ -122,7 +152,9 @@ async function finished(picture) {
   try {
     await addPicture(picture);
   } catch {
-    notice("full", "The browser has no room for more pictures: this one is not kept.", { kind: "bad" });
+    notice("full", "The browser has no room for more pictures: this one is not kept.", {
+      kind: "bad",
+    });
     showPicture(picture);
   }
 }

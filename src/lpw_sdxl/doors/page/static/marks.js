@@ -12,12 +12,19 @@ export function unitsOf(text) {
 export function marksOf(text, read, chosen = null) {
   const units = unitsOf(text);
   const at = (character) => units[Math.min(character, units.length - 1)];
-  const place = (kind, { start, end, ...more }) => ({ kind, start: at(start), end: at(end), ...more });
+  const place = (kind, { start, end, ...more }) => ({
+    kind,
+    start: at(start),
+    end: at(end),
+    ...more,
+  });
   const texts = read.texts.map((one) => one.explanation);
   const shown = chosen === null ? texts : [texts[chosen]];
   const marks = [];
   for (const one of shown) {
-    marks.push(...one.spans.filter((span) => span.weight !== 1).map((span) => place("weight", span)));
+    marks.push(
+      ...one.spans.filter((span) => span.weight !== 1).map((span) => place("weight", span)),
+    );
     marks.push(...one.breaks.map((span) => place("break", span)));
     marks.push(...one.embeddings.map((span) => place("embedding", span)));
   }
@@ -25,7 +32,12 @@ export function marksOf(text, read, chosen = null) {
   const windows = shown[0].windows;
   windows.slice(1).forEach((window, index) => {
     if (window.token_count === 0) return; // only as long as the other prompt
-    marks.push({ kind: "border", start: at(window.start), end: at(window.start), number: index + 2 });
+    marks.push({
+      kind: "border",
+      start: at(window.start),
+      end: at(window.start),
+      number: index + 2,
+    });
   });
   for (const warning of read.warnings) {
     const found = /character (\d+)/.exec(warning);

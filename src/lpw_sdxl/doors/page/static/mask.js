@@ -19,17 +19,29 @@ export class MaskEditor {
     this.hasMask = false;
     this.erases = false;
     this.undone = [];
-    this.brush = { x: this.width / 2, y: this.height / 2, radius: Math.max(this.width, this.height) / 14 };
+    this.brush = {
+      x: this.width / 2,
+      y: this.height / 2,
+      radius: Math.max(this.width, this.height) / 14,
+    };
     const below = this.canvas({ class: "mask-picture", "aria-hidden": "true" });
     below.getContext("2d").drawImage(bitmap, 0, 0, this.width, this.height);
     this.layer = this.canvas({
-      class: "mask-layer", id: "mask", tabindex: "0", role: "img",
-      "aria-label": "Mask: arrow keys move the brush, Space paints, Shift and arrows paint a line, E erases",
+      class: "mask-layer",
+      id: "mask",
+      tabindex: "0",
+      role: "img",
+      "aria-label":
+        "Mask: arrow keys move the brush, Space paints, Shift and arrows paint a line, E erases",
     });
     this.paint = this.layer.getContext("2d", { willReadFrequently: true });
     this.ring = el("span", { class: "brush", "aria-hidden": "true" });
-    this.node = el("div", { class: "mask" },
-      el("div", { class: "mask-canvases" }, below, this.layer, this.ring), this.tools());
+    this.node = el(
+      "div",
+      { class: "mask" },
+      el("div", { class: "mask-canvases" }, below, this.layer, this.ring),
+      this.tools(),
+    );
     this.listen();
   }
 
@@ -39,13 +51,23 @@ export class MaskEditor {
 
   tools() {
     this.size = el("input", {
-      type: "range", id: "brush-size", min: "1", max: "40", value: "7",
+      type: "range",
+      id: "brush-size",
+      min: "1",
+      max: "40",
+      value: "7",
       on: { input: () => this.resize() },
     });
     this.eraser = button("Erase", () => this.toggle(), { "aria-pressed": "false" });
-    return el("div", { class: "row mask-tools" },
-      el("label", { for: "brush-size", text: "Brush" }), this.size, this.eraser,
-      button("Undo", () => this.undo()), button("Clear", () => this.clear()));
+    return el(
+      "div",
+      { class: "row mask-tools" },
+      el("label", { for: "brush-size", text: "Brush" }),
+      this.size,
+      this.eraser,
+      button("Undo", () => this.undo()),
+      button("Clear", () => this.clear()),
+    );
   }
 
   listen() {
@@ -82,7 +104,9 @@ export class MaskEditor {
 
   press(event) {
     const step = Math.max(2, this.brush.radius / 2);
-    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[
+      event.key
+    ];
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (way) {
       const from = { ...this.brush };

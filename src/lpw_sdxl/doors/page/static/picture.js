@@ -1,6 +1,6 @@
 // The picture that is shown large: its file, its facts, and what can be done with it.
 
-import { button, byId, el } from "./dom.js";
+import { button, byId, copied, el } from "./dom.js";
 
 let address = null;
 let acts = {};
@@ -19,27 +19,49 @@ export function showPicture(picture) {
 
 function figure(picture) {
   const { request, width, height, seed, parameters } = picture;
-  return el("figure", { class: "shown" },
+  return el(
+    "figure",
+    { class: "shown" },
     el("img", { src: address, width, height, alt: `Picture of: ${request.prompt.slice(0, 300)}` }),
-    el("figcaption", {},
-      el("p", { class: "facts" },
-        el("span", { text: `${width} × ${height}` }), el("span", { text: `seed ${seed}`, class: "seed" })),
-      el("div", { class: "row" },
+    el(
+      "figcaption",
+      {},
+      el(
+        "div",
+        { class: "facts" },
+        el("span", { text: `${width} × ${height}` }),
+        el("span", { text: `seed ${seed}`, class: "seed" }),
+        button("Delete", () => acts.remove(picture), { class: "quiet" }),
+      ),
+      el(
+        "div",
+        { class: "row" },
         button("Again with another seed", () => acts.again(picture), { class: "main" }),
         el("a", { class: "button", href: address, download: nameOf(picture), text: "Download" }),
         button("Use as start picture", () => acts.start(picture)),
         button("Take its settings", () => acts.settings(picture)),
-        button("Delete", () => acts.remove(picture))),
-      el("details", { class: "parameters" },
+      ),
+      el(
+        "details",
+        { class: "parameters" },
         el("summary", { text: "Its parameters" }),
         el("pre", { text: parameters, tabindex: "0", "aria-label": "Parameters" }),
-        button("Copy", () => navigator.clipboard?.writeText(parameters)))));
+        isSecureContext ? button("Copy", () => copied(parameters)) : null,
+      ),
+    ),
+  );
 }
 
 function empty() {
-  return el("div", { class: "empty" },
+  return el(
+    "div",
+    { class: "empty" },
     el("p", { text: "No picture yet. Write a prompt and draw." }),
-    el("p", { class: "hint", text: "Or drop a picture anywhere on this page, to start from it or to take its settings." }));
+    el("p", {
+      class: "hint",
+      text: "Or drop a picture anywhere on this page, to start from it or to take its settings.",
+    }),
+  );
 }
 
 // A file's name: the seed and the first words of the prompt, letters and digits only.

@@ -27,7 +27,9 @@ export function withTagWeight(text, tag, weight) {
 // The text without a mention or a tag, and without the comma or blank that it leaves behind.
 export function without(text, place, isTag) {
   const units = unitsOf(text);
-  const whole = isTag ? { start: units[place.start], end: units[place.end] } : weighted(text, place);
+  const whole = isTag
+    ? { start: units[place.start], end: units[place.end] }
+    : weighted(text, place);
   const before = text.slice(0, whole.start);
   const behind = text.slice(whole.end);
   if (/^\s*,\s*/.test(behind) && /(^|,)\s*$/.test(before)) {

@@ -23,7 +23,11 @@ export function readingOf(read, stages, chosen, choose) {
   const shown = read.texts[chosen ?? 0].explanation;
   return [
     scheduleView(stages, read.texts, chosen, choose),
-    el("ol", { class: "chunks", "aria-label": "Chunks of at most 75 tokens" }, ...shown.windows.map(chunk)),
+    el(
+      "ol",
+      { class: "chunks", "aria-label": "Chunks of at most 75 tokens" },
+      ...shown.windows.map(chunk),
+    ),
     weightsOf(read, chosen),
   ].filter(Boolean);
 }
@@ -31,11 +35,14 @@ export function readingOf(read, stages, chosen, choose) {
 function chunk({ token_count: count, text, is_pooled: isPooled }, index) {
   const fill = el("span", { class: "chunk-fill" });
   fill.style.inlineSize = `${Math.min(100, (count / FULL) * 100)}%`;
-  return el("li", { class: "chunk" },
+  return el(
+    "li",
+    { class: "chunk" },
     el("span", { class: "chunk-bar", "aria-hidden": "true" }, fill),
     el("span", { class: "chunk-count", text: `${index + 1}: ${count} of ${FULL}` }),
     isPooled ? el("span", { class: "hint", text: "gives the pooled vector" }) : null,
-    el("span", { class: "chunk-text", text }));
+    el("span", { class: "chunk-text", text }),
+  );
 }
 
 function weightsOf(read, chosen) {
@@ -48,11 +55,22 @@ function weightsOf(read, chosen) {
   }
   const spans = [...seen.values()].sort((a, b) => a.start - b.start);
   if (!spans.length) return null;
-  const items = spans.slice(0, MOST_WEIGHTS).map((span) =>
-    el("li", { class: span.weight > 1 ? "stronger" : "weaker" },
-      el("span", { text: span.text.trim() || "(blank)" }), " ",
-      el("b", { text: String(Number(span.weight.toFixed(3))) })));
+  const items = spans
+    .slice(0, MOST_WEIGHTS)
+    .map((span) =>
+      el(
+        "li",
+        { class: span.weight > 1 ? "stronger" : "weaker" },
+        el("span", { text: span.text.trim() || "(blank)" }),
+        " ",
+        el("b", { text: String(Number(span.weight.toFixed(3))) }),
+      ),
+    );
   const more = spans.length - items.length;
-  return el("ul", { class: "weights", "aria-label": "Weights" }, ...items,
-    more ? el("li", { class: "hint", text: `and ${more} more` }) : null);
+  return el(
+    "ul",
+    { class: "weights", "aria-label": "Weights" },
+    ...items,
+    more ? el("li", { class: "hint", text: `and ${more} more` }) : null,
+  );
 }

@@ -14,17 +14,31 @@ let mostBytes = Infinity;
 export function buildStart(onChanged) {
   changed = onChanged;
   const input = el("input", {
-    type: "file", id: "start-file", accept: "image/*", class: "unseen",
-    on: { change: () => { if (input.files[0]) startFrom(input.files[0]); input.value = ""; } },
+    type: "file",
+    id: "start-file",
+    accept: "image/*",
+    class: "unseen",
+    on: {
+      change: () => {
+        if (input.files[0]) startFrom(input.files[0]);
+        input.value = "";
+      },
+    },
   });
-  return el("div", { id: "start" },
-    el("div", { class: "row" },
+  return el(
+    "div",
+    { id: "start" },
+    el(
+      "div",
+      { class: "row" },
       input,
       el("label", { for: "start-file", class: "button", text: "Choose a picture" }),
-      el("span", { class: "hint", text: "or drop or paste one" })),
+      el("span", { class: "hint", text: "or drop or paste one" }),
+    ),
     el("p", { class: "error", id: "image-error", hidden: true }),
     el("p", { class: "error", id: "mask_image-error", hidden: true }),
-    el("div", { id: "start-area" }));
+    el("div", { id: "start-area" }),
+  );
 }
 
 export function setMostBytes(count) {
@@ -50,15 +64,21 @@ export async function startFrom(picked, mask = null) {
   }
   const sent = SENT_AS_IS.includes(picked.type) ? picked : await asPng(bitmap);
   if (sent.size > mostBytes) {
-    notice("start", `The picture has ${bytes(sent.size)}; this server takes ${bytes(mostBytes)}.`, { kind: "bad" });
+    notice("start", `The picture has ${bytes(sent.size)}; this server takes ${bytes(mostBytes)}.`, {
+      kind: "bad",
+    });
     return;
   }
   file = sent;
   editor = new MaskEditor(bitmap, (hasMask) => changed({ has_mask: hasMask }));
   byId("start-area").replaceChildren(
     editor.node,
-    el("p", { class: "hint", text: `${bitmap.width} × ${bitmap.height}. Paint over what is to be drawn anew; without a mask all of it is.` }),
-    button("Remove the picture", removeStart));
+    el("p", {
+      class: "hint",
+      text: `${bitmap.width} × ${bitmap.height}. Paint over what is to be drawn anew; without a mask all of it is.`,
+    }),
+    button("Remove the picture", removeStart),
+  );
   byId("group-picture").open = true;
   const [width, height] = [bitmap.width, bitmap.height].map((side) => String(side - (side % 8)));
   changed({ has_picture: true, has_mask: false, sides: { width, height } });

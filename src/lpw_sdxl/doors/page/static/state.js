@@ -3,11 +3,10 @@
 
 import { post, Refusal, Unreachable } from "./api.js";
 import { bytes, byId, el, plural, seconds } from "./dom.js";
-import { isDrawing, recentSeconds } from "./draw.js";
+import { recentSeconds } from "./draw.js";
 import { notice, withdraw } from "./notices.js";
 
 const EVERY_MS = 5000;
-const WHILE_DRAWING_MS = 2000;
 const WHILE_GONE_MS = 1500;
 const MINUTE_MS = 60_000;
 const counts = []; // {at, images}, of the last minute
@@ -30,7 +29,7 @@ export function buildState(onInfo) {
 
 async function lookAt() {
   clearTimeout(timer);
-  let pause = isDrawing() ? WHILE_DRAWING_MS : EVERY_MS;
+  let pause = EVERY_MS;
   try {
     const info = await post("info", {});
     withdraw("gone");
@@ -49,7 +48,10 @@ async function lookAt() {
 function explain(error) {
   if (error instanceof Unreachable) {
     byId("state-line").textContent = "The server does not answer";
-    notice("gone", "The server does not answer. This page goes on as soon as it is back.", { kind: "bad", stays: true });
+    notice("gone", "The server does not answer. This page goes on as soon as it is back.", {
+      kind: "bad",
+      stays: true,
+    });
     return WHILE_GONE_MS;
   }
   if (error instanceof Refusal && error.code === "origin_not_allowed") {
@@ -68,16 +70,32 @@ function explain(error) {
 // The border takes no requests of a page under this name: a stranger could own it.
 function refused() {
   byId("state-line").textContent = "Refused under this name";
-  notice("refused",
-    `This server takes no requests of a page at ${location.origin}, since any site could point such a name to it.`, {
-      kind: "bad", stays: true,
+  notice(
+    "refused",
+    `This server takes no requests of a page at ${location.origin}, since any site could point such a name to it.`,
+    {
+      kind: "bad",
+      stays: true,
       items: [
-        el("li", {}, "If the name is your own, start it with ", el("code", { text: `LPW_SDXL_HOSTS=${location.hostname}` }), ","),
-        el("li", {}, "or, for pages of this one origin, with ", el("code", { text: `LPW_SDXL_CORS_ORIGINS=${location.origin}` }), ","),
+        el(
+          "li",
+          {},
+          "If the name is your own, start it with ",
+          el("code", { text: `LPW_SDXL_HOSTS=${location.hostname}` }),
+          ",",
+        ),
+        el(
+          "li",
+          {},
+          "or, for pages of this one origin, with ",
+          el("code", { text: `LPW_SDXL_CORS_ORIGINS=${location.origin}` }),
+          ",",
+        ),
         el("li", {}, "or with tokens, ", el("code", { text: "LPW_SDXL_TOKENS" }), ","),
         el("li", {}, "or open this page by the server's address."),
       ],
-    });
+    },
+  );
 }
 
 function count({ engine }) {
@@ -100,28 +118,48 @@ function show(info) {
   const { hardware } = info.memory;
   const jobs = info.engine.queued_jobs;
   const queue = jobs ? `${plural(jobs, "picture")} under way` : "idle";
-  const line = [info.model.title || info.model_tag, hardware.name, queue, ...paceWords().slice(0, 1)];
+  const line = [
+    info.model.title || info.model_tag,
+    hardware.name,
+    queue,
+    ...paceWords().slice(0, 1),
+  ];
   byId("state-line").textContent = line.join(" · ");
   const rows = [
     ["Model", [info.model_tag, info.model.title, info.model.base_model].filter(Boolean).join(", ")],
-    ["File", `${info.model.source_file}, ${bytes(info.model.source_size)}, AutoV2 ${info.model.source_autov2}`],
+    [
+      "File",
+      `${info.model.source_file}, ${bytes(info.model.source_size)}, AutoV2 ${info.model.source_autov2}`,
+    ],
     ["Kind", kindWords(info.model)],
     ["Device", `${hardware.name} (${info.device}), ${memoryWords(hardware)}`],
     ["Memory plan", planWords(info.memory)],
     ["Queue", queue],
     ["Of late", paceWords().join(", ") || "no picture yet"],
     ["Since its start", countWords(info.engine)],
-    ["Add-ons", `${plural(info.loras.length, "LoRA")}, ${plural(info.embeddings.length, "embedding")}`],
+    [
+      "Add-ons",
+      `${plural(info.loras.length, "LoRA")}, ${plural(info.embeddings.length, "embedding")}`,
+    ],
     ["Limits", limitWords(info.limits)],
     ["Version", info.version],
   ];
   byId("state").replaceChildren(
-    el("dl", {}, ...rows.map(([name, text]) => el("div", {}, el("dt", { text: name }), el("dd", { text })))),
-    el("p", {}, el("a", { href: "docs.json", text: "All endpoints (OpenAPI)" })));
+    el(
+      "dl",
+      {},
+      ...rows.map(([name, text]) => el("div", {}, el("dt", { text: name }), el("dd", { text }))),
+    ),
+    el("p", {}, el("a", { href: "docs.json", text: "All endpoints (OpenAPI)" })),
+  );
 }
 
 function kindWords(model) {
-  const words = [`${model.native_size.replace("x", " × ")}`, model.dtype, `predicts ${model.prediction_type}`];
+  const words = [
+    `${model.native_size.replace("x", " × ")}`,
+    model.dtype,
+    `predicts ${model.prediction_type}`,
+  ];
   if (model.inpainting) words.push("made for inpainting");
   return words.join(", ");
 }
@@ -131,7 +169,9 @@ function memoryWords({ total_bytes: total, free_bytes: free }) {
 }
 
 function planWords(plan) {
-  const where = plan.is_offloading ? "components take turns on the device" : "all of it stays on the device";
+  const where = plan.is_offloading
+    ? "components take turns on the device"
+    : "all of it stays on the device";
   return `${bytes(plan.weight_bytes)} of weights, ${where} (${plan.offload_reason}); up to ${plan.max_rows} rows a call`;
 }
 
