@@ -1,4 +1,4 @@
-"""The operations between a network's products, by name: any class that has them all can be chosen."""
+"""The operations between a network's products, by name: a class that has them all can be chosen."""
 
 from __future__ import annotations
 
