@@ -50,6 +50,20 @@ class Fusion(NamedTuple):
         return self.float8 is not None
 
 
+class _Replaced(NamedTuple):
+    """A module whose forward is replaced.
+
+    Attributes:
+        module: Diffusers' own.
+        as_before: its forward until then.
+        passed_over: its layers whose own forward is not called any more.
+    """
+
+    module: Any
+    as_before: Any
+    passed_over: tuple[nn.Module | None, ...]
+
+
 class _Prompt(NamedTuple):
     """The prompts of a call's rows, as Diffusers' transformers get them.
 
@@ -84,9 +98,12 @@ def fuse_unet(unet: nn.Module, fusion: Fusion) -> None:
     """
     for module in unet.modules():
         if isinstance(module, ResnetBlock2D) and is_fusable_resnet(module):
-            module.forward = partial(_resnet, fusion.operations, module, module.forward)
+            resnet = _Replaced(module, module.forward, _passed_over_in_resnet(module))
+            module.forward = partial(_resnet, fusion.operations, resnet)
         elif isinstance(module, Transformer2DModel) and is_fusable_transformer(module):
-            module.forward = partial(_transformer, fusion, module, module.forward)
+            layers = _passed_over_in_transformer(module, fusion)
+            transformer = _Replaced(module, module.forward, layers)
+            module.forward = partial(_transformer, fusion, transformer)
 
 
 def is_fusable_resnet(block: Any) -> bool:
@@ -140,27 +157,29 @@ def fuse_resnet(
 
 def _resnet(
     operations: Operations,
-    block: Any,
-    as_before: Any,
+    replaced: _Replaced,
     states: Tensor,
     temb: Tensor,  # of the timestep, by Diffusers' name
 ) -> Tensor:
-    passed_over = (block.norm1, block.norm2, block.conv1, block.conv2, block.conv_shortcut)
-    if has_own_forward(*passed_over):
-        return cast(Tensor, as_before(states, temb))
-    return fuse_resnet(operations, block, states, temb)
+    if has_own_forward(*replaced.passed_over):
+        return cast(Tensor, replaced.as_before(states, temb))
+    return fuse_resnet(operations, replaced.module, states, temb)
+
+
+def _passed_over_in_resnet(block: Any) -> tuple[nn.Module | None, ...]:
+    return block.norm1, block.norm2, block.conv1, block.conv2, block.conv_shortcut
 
 
 def _transformer(
     fusion: Fusion,
-    module: Any,
-    as_before: Any,
+    replaced: _Replaced,
     states: Tensor,
     encoder_hidden_states: Tensor,
     **others: Any,
 ) -> tuple[Tensor]:
-    if _is_divided(module, fusion):
-        return cast(tuple[Tensor], as_before(states, encoder_hidden_states, **others))
+    if has_own_forward(*replaced.passed_over):
+        return cast(tuple[Tensor], replaced.as_before(states, encoder_hidden_states, **others))
+    module = replaced.module
     prompt = _Prompt(encoder_hidden_states, others.get("encoder_attention_mask"))
     rows, channels, height, width = states.shape
     normed = fusion.operations.group_norm(states, module.norm, has_silu=False)
@@ -173,17 +192,10 @@ def _transformer(
     return (fusion.operations.add_residual(back, states),)
 
 
-def _is_divided(module: Any, fusion: Fusion) -> bool:
-    """Return whether a layer that is passed over has a forward of its own."""
-    if fusion.quantises:
-        layers = [one for one in module.modules() if isinstance(one, (nn.Linear, nn.LayerNorm))]
-        return has_own_forward(module.norm, *layers)
-    norms = [
-        norm
-        for block in module.transformer_blocks
-        for norm in (block.norm1, block.norm2, block.norm3)
-    ]
-    return has_own_forward(module.norm, *norms)
+def _passed_over_in_transformer(module: Any, fusion: Fusion) -> tuple[nn.Module | None, ...]:
+    """List the norms, and in fp8 the products: in 16 bit those are called as layers."""
+    kinds = (nn.LayerNorm, nn.Linear) if fusion.quantises else (nn.LayerNorm,)
+    return (module.norm, *(one for one in module.modules() if isinstance(one, kinds)))
 
 
 def _block(
