@@ -109,7 +109,7 @@ class QueuedJob(ABC, Generic[Answer]):
 
     @abstractmethod
     def release(self) -> None:
-        """Let go of work in threads that nothing waits for any more."""
+        """Drop work in threads that nothing waits for any more."""
 
     def prepare(self) -> None:
         """Begin in threads what can be done while it waits; called once it is in the queue."""
