@@ -8,6 +8,7 @@ import torch
 
 from lpw_sdxl.diffusion.step import MAX_KEPT_TOKENS
 from lpw_sdxl.engine.description import HardwareDescription
+from lpw_sdxl.engine.device_choice import choose_device
 from lpw_sdxl.engine.memory import (
     GIB,
     KEPT_CALLS,
@@ -17,7 +18,6 @@ from lpw_sdxl.engine.memory import (
     Footprint,
     MemoryPlan,
     MemoryRequest,
-    choose_device,
     plan_memory,
 )
 from lpw_sdxl.engine.offload import DeviceMemory, OffloadRule

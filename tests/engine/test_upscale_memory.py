@@ -91,11 +91,12 @@ async def test_an_answer_of_4096_pixels_a_side_stays_within_the_plan(
         )
         network = Design(Family.ESRGAN, 4, 16, 1, 32)
         tile = engine.plan.tile_room.tiling(network).tile
-        # The tile, the row of tiles in float32, the answer, and what the allocator keeps.
+        # The tile, of which a CPU's convolutions make copies in another order; the row of tiles in
+        # float32, twice where a row follows another; and the answer.
         strip = 4 * 4 * tile * ANSWER.width * 3
         planned = tile**2 * network.numbers_per_pixel * 4
         assert planned <= engine.plan.upscaling_bytes
-        assert taken < 1.15 * planned + 2 * strip + 2 * enlarged.pixels.nbytes
+        assert taken < 1.5 * planned + 2 * strip + 2 * enlarged.pixels.nbytes
         assert per_pixel < 20
         assert len(file) > 1e6
     finally:

@@ -65,7 +65,7 @@ class Acceptance:
 
         Args:
             order: the request's surroundings.
-            take: reads it; whoever calls this should hold no picture's file meanwhile.
+            take: reads it; its caller should hold no picture's file meanwhile.
             make: makes its job of what was read.
 
         Raises:

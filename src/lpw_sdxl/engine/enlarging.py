@@ -125,7 +125,7 @@ class Enlarging:
         return self._resizing.result()
 
     def release(self) -> None:
-        """Let go of what no thread has begun yet."""
+        """Drop what no thread has begun yet."""
         if self._resizing is not None:
             self._resizing.cancel()
 

@@ -238,7 +238,7 @@ class Job(QueuedJob[GeneratedImage]):
         return self.start is not None and self.denoising is None
 
     def prepare(self) -> None:
-        """Have its noise drawn while it waits."""
+        """Request its noise from threads while it waits."""
         for noise in self.noises:
             if noise is not None:
                 self.draw_ahead(noise)
@@ -266,6 +266,6 @@ class Job(QueuedJob[GeneratedImage]):
         self.answer(GeneratedImage(pixels, self.spec.record, self.surroundings))
 
     def release(self) -> None:
-        """Let go of a picture that is to be resized in a thread."""
+        """Drop a picture that is to be resized in a thread."""
         if self.enlarging is not None:
             self.enlarging.release()

@@ -109,7 +109,7 @@ class QueuedJob(ABC, Generic[Answer]):
 
     @abstractmethod
     def release(self) -> None:
-        """Let go of work in threads that nothing waits for any more."""
+        """Drop work in threads that nothing waits for any more."""
 
     def stop(self) -> bool:
         """End it with what there is of its answer; return whether that can be. For any thread."""

@@ -61,7 +61,7 @@ class Coming(NamedTuple):
 
 
 class Reading:
-    """What the reading of every kind of request has in common; for one event loop at a time.
+    """The part of reading that all kinds of requests have in common; for one event loop at a time.
 
     Args:
         offers: of add-ons.

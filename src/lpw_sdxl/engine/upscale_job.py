@@ -128,5 +128,5 @@ class UpscaleJob(QueuedJob[UpscaledImage]):
         return UpscaledImage(self.enlarging.result, self.spec.request, self.spec.parameters)
 
     def release(self) -> None:
-        """Let go of a picture that is to be resized in a thread."""
+        """Drop a picture that is to be resized in a thread."""
         self.enlarging.release()

@@ -80,7 +80,7 @@ def smaller_tiling(tiling: Tiling, tile: int) -> Tiling:
 
 
 class Cutting(NamedTuple):
-    """What a picture in tiles is to a network.
+    """A picture in tiles, as a network has it.
 
     Attributes:
         tiles: how many there are.
