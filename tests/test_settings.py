@@ -100,7 +100,8 @@ def test_a_store_that_is_empty_text_is_none(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_so_few_settings_of_the_service_that_each_one_more_needs_a_reason() -> None:
     # Thirty, the two folders of files that people have already, the bytes of a picture, its pixels
-    # when it is enlarged, and the texts of one prompt: what a client may send is the owner's to decide. So are the doors, the
-    # address in their answers and the server's names, which no server can find out by itself.
-    # Kernels that no GPU has shown yet are to be switched on by hand, and fp8 makes other pictures.
+    # when it is enlarged, and the texts of one prompt: what a client may send is the owner's to
+    # decide. So are the doors, the address in their answers and the server's names, which no server
+    # can find out by itself. Kernels that no GPU has shown yet are to be switched on by hand, and
+    # fp8 makes other pictures.
     assert len(Settings.model_fields) <= 41
