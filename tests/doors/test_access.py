@@ -20,6 +20,7 @@ from lpw_sdxl.api.endpoints import find_call
 from lpw_sdxl.api.jobs import job_endpoints
 from lpw_sdxl.api.native import native_endpoints
 from lpw_sdxl.api.native_schemas import ServedLimits
+from lpw_sdxl.api.root import root_endpoint
 from lpw_sdxl.doors.door import ServedDoor
 from lpw_sdxl.doors.names import DoorName
 from lpw_sdxl.doors.open_doors import door_dialects, door_endpoints
@@ -37,7 +38,8 @@ PATHS = {
     "file": "/v1/images/files/a-secret-name.png",
     "jobs": "/jobs",
     "job": "/jobs/one",
-    "page": "/",
+    "page": "/ui",
+    "root": "/",
     "document": "/docs.json",
     "probe": "/livez",
 }
@@ -59,6 +61,7 @@ HEAD    models    evil.example.org       -                         -            
 GET     models    evil.example.org       -                         -            -      200
 GET     probe     evil.example.org       -                         -            -      200
 GET     page      evil.example.org       -                         none         -      200
+GET     root      evil.example.org       -                         none         -      200
 GET     file      evil.example.org       -                         same-origin  -      200
 # Jobs are shown under names that no stranger can own, and under listed ones.
 GET     jobs      127.0.0.1:3000         -                         -            -      shown
@@ -109,6 +112,7 @@ GET     jobs      localhost:3000         -                         cross-site   
 GET     job       localhost:3000         -                         cross-site   -      403
 # But links lead here from anywhere, and pages of others show a picture whose name they know.
 GET     page      localhost:3000         -                         cross-site   -      200
+GET     root      localhost:3000         -                         cross-site   -      200
 GET     document  localhost:3000         -                         cross-site   -      200
 GET     file      localhost:3000         -                         cross-site   -      200
 GET     probe     localhost:3000         https://other.example.org cross-site   -      200
@@ -180,7 +184,8 @@ def border(**settings: Any) -> Application:
     limits = ServedLimits.from_settings(chosen, ImageSize(1024, 1024))
     served = ServedDoor(limits, "sdxl:0123456789ab", "2026-11-30T00:00:00+00:00")
     names = tuple(DoorName)
-    rows = (*native_endpoints(limits), *job_endpoints(1), *door_endpoints(names, served))
+    root = root_endpoint(served.model_tag, has_page=True)
+    rows = (*native_endpoints(limits), *job_endpoints(1), root, *door_endpoints(names, served))
     return guard_application(
         answering,
         rows,

@@ -171,6 +171,16 @@ def test_under_a_name_that_a_stranger_can_own_the_setting_is_named(
     assert f"LPW_SDXL_CORS_ORIGINS=http://{FOREIGN_NAME}:{port}" in words
 
 
+def test_under_a_listed_name_the_page_draws(
+    start_server: Callable[..., Any], tab: Callable[..., Ui]
+) -> None:
+    with start_server(hosts=FOREIGN_NAME) as server:
+        ui = tab(f"http://{FOREIGN_NAME}:{server.url.rpartition(':')[2]}").open()
+        ui.write("a red circle")
+        ui.set(num_inference_steps=2)
+        ui.draw()
+
+
 def test_behind_a_prefix_all_of_it_works(server: Server, tab: Callable[..., Ui]) -> None:
     with prefixed(server.url) as url:
         ui = tab(url)
