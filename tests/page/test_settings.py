@@ -6,10 +6,12 @@ import base64
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from browser import Ui
 from dropped import drop, png, shown_pixels
+from serving import Server
 
 pytestmark = [pytest.mark.processes, pytest.mark.page]
 
@@ -70,6 +72,22 @@ def test_a_picture_of_the_page_draws_itself_again(ui: Ui) -> None:
     ui.find(".notice[data-key=settings]", has_text="All of it can be honoured here.").wait_for()
     ui.draw()
     assert (shown_pixels(ui) == first).all()
+
+
+def test_the_models_own_defaults_stand_in_the_form(ui: Ui, server: Server) -> None:
+    """The demo model has a guidance and steps of its own."""
+    info = httpx.post(f"{server.url}/info", json={}, timeout=60).json()
+    own = info["model"]["defaults"]
+    assert own == {"guidance_scale": 2, "num_inference_steps": 20}
+    fields = {name: f"#f-{name}" for name in own}
+    ui.page.wait_for_function("document.querySelector('#f-guidance_scale').value === '2'")
+    assert ui.find(fields["num_inference_steps"]).input_value() == "20"
+    ui.set(guidance_scale=5, num_inference_steps=2)
+    ui.page.reload()
+    ui.page.wait_for_function("document.querySelector('#f-guidance_scale').value === '5'")
+    assert ui.find(fields["num_inference_steps"]).input_value() == "2"
+    ui.button("Reset").click()
+    assert [ui.find(field).input_value() for field in fields.values()] == ["2", "20"]
 
 
 def test_a_picture_without_parameters_is_offered_as_a_start(ui: Ui) -> None:

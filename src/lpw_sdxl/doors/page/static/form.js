@@ -35,6 +35,13 @@ export function setInfo(answer) {
   update();
 }
 
+// Takes the model's own defaults in the place of ours; what the form shows is not changed.
+export function setDefaults(defaults) {
+  for (const field of FIELDS) {
+    if (Object.hasOwn(defaults, field.name)) field.unset = defaults[field.name];
+  }
+}
+
 export function setParts(some) {
   parts = { ...parts, ...some };
   update();
@@ -67,7 +74,7 @@ export function fillForm(request) {
     const [first, inner] = field.name.split(".");
     let value = inner ? request[first]?.[inner] : request[first];
     if (field.name === "hires") value = request.hires ? true : false;
-    put(field, value ?? field.unset);
+    put(field, value === undefined ? field.unset : value);
   }
   for (const group of ["hires", "more"]) {
     const has = FIELDS.some((one) => one.group === group && !same(values()[one.name], one.unset));
@@ -120,7 +127,8 @@ export function clearErrors() {
 function wanted(request, { name, unset }) {
   const [first, inner] = name.split(".");
   if (name === "hires") return Boolean(request.hires);
-  return (inner ? request[first]?.[inner] : request[first]) ?? unset;
+  const value = inner ? request[first]?.[inner] : request[first];
+  return value === undefined ? unset : value;
 }
 
 function line(field) {

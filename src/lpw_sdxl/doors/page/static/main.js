@@ -10,6 +10,7 @@ import {
   fillForm,
   onChange,
   readForm,
+  setDefaults,
   setField,
   setInfo,
   setParts,
@@ -37,6 +38,7 @@ const KEPT = "lpw-sdxl-form";
 const MOST_AT_ONCE = 16;
 const TEXTS = ["prompt", "negative_prompt"];
 let lastSeed = null;
+let defaults = null; // the model's own, once they are known
 let gallery = null; // a promise: pictures are added to it when it is open
 
 function build() {
@@ -80,13 +82,13 @@ function buildCount() {
 
 function changed() {
   inspectSoon();
-  sessionStorage.setItem(KEPT, json.write(formRequest().request));
+  if (defaults) sessionStorage.setItem(KEPT, json.write(formRequest().request));
 }
 
 function formRequest() {
   const { request, wrong } = readForm();
   const texts = Object.fromEntries(TEXTS.map((name) => [name, byId(name).value]));
-  if (!texts.negative_prompt) delete texts.negative_prompt;
+  if (texts.negative_prompt === negativeDefault()) delete texts.negative_prompt;
   const loras = chosenLoras();
   return { request: { ...texts, ...request, ...(loras.length ? { loras } : {}) }, wrong };
 }
@@ -103,10 +105,15 @@ async function drawForm() {
   if (matchMedia("(max-width: 60rem)").matches) byId("jobs").scrollIntoView({ block: "start" });
 }
 
+function negativeDefault() {
+  return defaults?.negative_prompt ?? "";
+}
+
 // Fills the form from a request; what it does not name gets its default.
 function fill(request) {
+  const unset = { negative_prompt: negativeDefault() };
   for (const name of TEXTS) {
-    byId(name).value = request[name] ?? "";
+    byId(name).value = request[name] ?? unset[name] ?? "";
     byId(name).dispatchEvent(new Event("input", { bubbles: true }));
   }
   setLoras(request.loras ?? []);
@@ -143,6 +150,19 @@ function takeLink() {
 function takeKept() {
   const kept = sessionStorage.getItem(KEPT);
   if (kept) fill(json.read(kept));
+  return Boolean(kept);
+}
+
+// The form is filled once more when the model's own defaults are known: they stand in what neither
+// the link nor the tab's last form says.
+function takeDefaults(found) {
+  if (defaults) return;
+  defaults = found;
+  if (!Object.keys(found).length) return;
+  const typed = Object.fromEntries(TEXTS.map((name) => [name, byId(name).value]));
+  setDefaults(found);
+  if (takeLink() || takeKept()) return;
+  fill(Object.fromEntries(Object.entries(typed).filter(([, text]) => text)));
 }
 
 async function finished(picture) {
@@ -174,6 +194,7 @@ function start() {
   inspectSoon();
   buildState((info) => {
     setInfo(info);
+    takeDefaults(info.model.defaults);
     setOffered(info);
     setMostBytes(info.limits.max_image_bytes);
   });
