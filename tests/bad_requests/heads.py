@@ -36,7 +36,7 @@ CASES: dict[str, list[Bad]] = {
         Bad("POST to the metrics", at("/metrics"), None, "this path does not take this method; it takes GET, HEAD", status=405, code="method_not_allowed"),
         Bad("PUT of this document", at("/docs.json", "PUT"), None, "this path does not take this method; it takes GET, HEAD", status=405, code="method_not_allowed"),
         Bad("DELETE of the page", at("/", "DELETE"), None, "this path does not take this method; it takes GET, HEAD", status=405, code="method_not_allowed"),
-        Bad("POST to a static file", at("/ui/main.js"), None, "this path does not take this method; it takes GET, HEAD", status=405, code="method_not_allowed"),
+        Bad("POST to a static file", at("/ui/main.js"), None, "this path does not take this method; it takes GET, HEAD, OPTIONS", status=405, code="method_not_allowed"),
     ],
     "media types": [
         Bad("none", bare(None), None, "the body must be application/json, in UTF-8", status=415, code="unsupported_media_type"),

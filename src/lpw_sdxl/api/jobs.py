@@ -108,7 +108,7 @@ def _refuse_for(workers: int) -> Handler:
 def _missing(call: Call) -> Response:
     message = (
         "this server has no job of yours with this request_id; one that ended is kept for a minute;"
-        " without tokens, jobs are shown under an address, a local name or one of LPW_SDXL_HOSTS"
+        " without tokens, jobs are shown under an address or a local name only"
     )
     return call.endpoint.dialect.response(ErrorAnswer(404, "not_found", message))
 
