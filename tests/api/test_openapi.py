@@ -226,6 +226,7 @@ def test_every_operation_lists_what_it_can_answer() -> None:
         "/generate_batch_stream": anywhere,
         "/jobs": limited | {"404"},  # beside other workers
         "/jobs/{request_id}": limited | {"404"},
+        "/upscale": anywhere | {"409", "503"},
         "/inspect_prompt": anywhere,
         "/read_parameters": anywhere,
         "/info": anywhere,
