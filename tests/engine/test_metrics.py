@@ -224,6 +224,7 @@ def test_an_error_has_a_series_for_each_code_that_an_answer_can_have(
         "timeout",
         "unauthorized",
         "unavailable",
+        "unserved_script",
         "unsupported_media_type",
     }
 

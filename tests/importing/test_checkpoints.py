@@ -149,6 +149,7 @@ def test_a_family_that_nobody_names_is_sdxls(entry: entries.StoreEntry):
 def test_the_manifest_says_the_same(noted):
     entry, _, _ = noted
     described = read_manifest(entry.path).describe()
+    assert described.pop("defaults") == {}  # they may change, and the store's note never does
     assert described == {k: v for k, v in entry.metadata.items() if k != "source_identity"}
     assert bentoml.models.get  # the store's own reader gave the metadata
 
