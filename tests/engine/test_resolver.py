@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
-import logging
 import pytest
 from pydantic import ValidationError
 
