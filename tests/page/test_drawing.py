@@ -28,6 +28,8 @@ def test_a_prompt_and_the_key_draw_with_previews(ui: Ui) -> None:
     bodies = ui.record_streams()
     previews: set[str] = set()
     ui.write(PROMPT)
+    ui.set(num_inference_steps=60)
+    ui.find("#prompt").focus()
     ui.page.keyboard.press("Control+Enter")
     ui.find(".job-preview img[src]").wait_for(timeout=DRAWN_MS)
     while ui.find(".job").count():
@@ -37,10 +39,10 @@ def test_a_prompt_and_the_key_draw_with_previews(ui: Ui) -> None:
         previews |= {count for count, width in shown if width == 16}
         time.sleep(0.02)
     assert len(previews) >= 3
-    assert bodies == [{"prompt": PROMPT, "preview_every": 8}]
+    assert bodies == [{"prompt": PROMPT, "num_inference_steps": 60, "preview_every": 10}]
     picture = ui.find(".shown > img")
     assert picture.evaluate("one => [one.naturalWidth, one.naturalHeight]") == [128, 128]
-    assert f"{PROMPT}\nSteps: 30" in ui.find(".parameters pre").text_content()
+    assert f"{PROMPT}\nSteps: 60" in ui.find(".parameters pre").text_content()
     assert ui.find("#live").text_content().startswith("The picture is done: 128 by 128")
 
 

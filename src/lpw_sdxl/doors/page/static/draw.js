@@ -3,6 +3,7 @@
 
 import { Refusal, Unreachable } from "./api.js";
 import { announce } from "./dom.js";
+import { FIELD_OF } from "./fields.js";
 import { JobCard } from "./job_card.js";
 import { bodyOf } from "./recipe.js";
 import { fileOf, pictureEvents } from "./stream.js";
@@ -90,7 +91,7 @@ async function follow(job, signal) {
   const { recipe, card } = job;
   card.sending();
   const request = await bodyOf(recipe);
-  request.preview_every = previewEvery(request.num_inference_steps ?? 30);
+  request.preview_every = previewEvery(request.num_inference_steps ?? FIELD_OF.get("num_inference_steps").unset);
   let begun = null;
   for await (const { name, data } of pictureEvents(request, signal)) {
     if (name === "queued") {
