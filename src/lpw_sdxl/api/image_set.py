@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lpw_sdxl.api.endpoints import Call
+from lpw_sdxl.api.together import all_or_none
 from lpw_sdxl.imaging import MEDIA_TYPES, MediaType
 from lpw_sdxl.schema import GenerationRequest, ImageSize
 
@@ -64,12 +65,6 @@ async def make_images(
         media_type = MEDIA_TYPES[image.record.request.image_format]
         return MadeImage(content, media_type, image.seed, image.size)
 
-    tasks = [asyncio.ensure_future(make(one, index)) for index, one in enumerate(requests)]
+    makings = [make(one, index) for index, one in enumerate(requests)]
     del requests
-    try:
-        return [*await asyncio.gather(*tasks)]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        tasks.clear()
+    return await all_or_none(makings)

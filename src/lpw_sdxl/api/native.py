@@ -12,6 +12,7 @@ from functools import partial
 from lpw_sdxl.api.asgi import JSON
 from lpw_sdxl.api.batch import BatchAnswer
 from lpw_sdxl.api.endpoints import EVENTS, Answer, Body, Endpoint, Payload
+from lpw_sdxl.api.example_picture import EXAMPLE_PICTURE
 from lpw_sdxl.api.native_schemas import (
     ServedLimits,
     example_request,
@@ -53,10 +54,6 @@ INFO_AT_ONCE = 4
 # Made of each byte of a body that is long: it has pictures, whose files have three quarters of
 # their base64. The prompts are bounded (`largest_request_bytes`) before they become a text.
 PICTURE_BYTES = 1.0
-EXAMPLE_PICTURE = (  # a PNG of 2 x 2 pixels
-    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR42mNUcEhoUHjA+OBAQ8IBBQAj"
-    "wwWjoC/0CQAAAABJRU5ErkJggg=="
-)
 _EXAMPLE_PARAMETERS = (
     "a lighthouse at dusk, (stormy sea:1.3)\nNegative prompt: people\n"
     "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 5, Seed: 7, Size: 1024x1024,"

@@ -25,11 +25,6 @@ from lpw_sdxl.doors.a1111.bodies import SMALL_BYTES, ignore_body
 API = "/sdapi/v1"
 AT_ONCE = 4
 PICTURE_BYTES = 1.0  # made of each byte of a body: a picture's file has three quarters of its text
-EXAMPLE_PICTURE = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGM8EaDBgA0wYRUdtBIA/ygBUMG5Z0IAAAAA"
-    "SUVORK5CYII="
-)
-"""Of 8 x 8 pixels, in base64."""
 
 
 class AnyBody(RootModel[Any]):

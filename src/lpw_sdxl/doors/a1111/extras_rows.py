@@ -26,9 +26,10 @@ from lpw_sdxl.api.endpoints import (
     HeadCheck,
     take_request,
 )
+from lpw_sdxl.api.example_picture import EXAMPLE_PICTURE
+from lpw_sdxl.api.together import all_or_none
 from lpw_sdxl.doors.a1111.answering import (
     API,
-    EXAMPLE_PICTURE,
     PICTURE_BYTES,
     document_loosely,
 )
@@ -183,15 +184,9 @@ class Enlarger:
             patience.renew()
             return await asyncio.to_thread(image.encode)
 
-        tasks = [asyncio.ensure_future(enlarge(one, index)) for index, one in enumerate(requests)]
+        makings = [enlarge(one, index) for index, one in enumerate(requests)]
         del requests
-        try:
-            return [*await asyncio.gather(*tasks)]
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            tasks.clear()
+        return await all_or_none(makings)
 
 
 def _encode(file: bytes) -> str:

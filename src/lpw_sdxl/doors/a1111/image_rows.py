@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, create_model
 
 from lpw_sdxl.api.asgi import JSON, JsonObject
 from lpw_sdxl.api.endpoints import Answer, Body, Endpoint, HeadCheck, Payload
+from lpw_sdxl.api.example_picture import EXAMPLE_PICTURE
 from lpw_sdxl.doors.a1111.answers import ImagesAnswer
 from lpw_sdxl.doors.a1111.images import ImageDoor
 from lpw_sdxl.doors.a1111.known_fields import OF_OTHERS, PICTURE_FIELDS, TEXT_FIELDS
@@ -68,12 +69,7 @@ def _document(name: str, fields: Mapping[str, Any]) -> type[BaseModel]:
 
 def _example(*, is_picture: bool) -> JsonObject:
     example = {"prompt": "a lighthouse at dusk", "steps": 20, "sampler_name": "Euler a", "seed": 7}
-    pixel = (
-        "iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAT0lEQVR42u3PQQkAAAgEsItjJtMZ1Qi+hcEKLDX9"
-        "WgQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQELguwhiEP4esa3QAAAABJRU5ErkJg"
-        "gg=="
-    )
-    return example | {"init_images": [pixel]} if is_picture else example
+    return example | {"init_images": [EXAMPLE_PICTURE]} if is_picture else example
 
 
 _DESCRIPTIONS = {

@@ -25,7 +25,8 @@ from lpw_sdxl.api.endpoints import (
     Payload,
     take_request,
 )
-from lpw_sdxl.doors.a1111.answering import API, EXAMPLE_PICTURE, PICTURE_BYTES, answer_json
+from lpw_sdxl.api.example_picture import EXAMPLE_PICTURE
+from lpw_sdxl.doors.a1111.answering import API, PICTURE_BYTES, answer_json
 from lpw_sdxl.doors.a1111.bodies import SMALL_BYTES, read_object
 from lpw_sdxl.doors.door import ServedDoor
 from lpw_sdxl.errors import InvalidRequestError

@@ -22,6 +22,7 @@ from lpw_sdxl.api.endpoints import (
     HeadCheck,
     Payload,
 )
+from lpw_sdxl.api.example_picture import EXAMPLE_PICTURE
 from lpw_sdxl.api.native import PICTURE_BYTES
 from lpw_sdxl.api.native_schemas import ServedLimits
 from lpw_sdxl.doors.door import ServedDoor
@@ -179,12 +180,7 @@ def _document(name: str, *required: str) -> type[BaseModel]:
 
 def _example(*, is_edit: bool) -> JsonObject:
     example = {"prompt": "a lighthouse at dusk", "n": 1, "size": "auto", "seed": 7}
-    pixel = (
-        "iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAT0lEQVR42u3PQQkAAAgEsItjJtMZ1Qi+hcEKLDX9"
-        "WgQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQELguwhiEP4esa3QAAAABJRU5ErkJg"
-        "gg=="
-    )
-    return example | {"image": pixel} if is_edit else example
+    return example | {"image": EXAMPLE_PICTURE} if is_edit else example
 
 
 _SEEDS = {
