@@ -23,8 +23,10 @@ export BENTOML_DO_NOT_TRACK := True
 export HF_HUB_OFFLINE := 1
 UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export UV_FIND_LINKS := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(strip $(UV_FIND_LINKS) $(TORCH_WHEELS)))
+# What has a target of its own.
+APART := not bundle and not container and not slow and not fuzz and not clients and not page and not kernels
 # Tiny models are quicker on one thread, and tests don't wait for each other's threads.
-test test-fast test-long test-fuzz test-bundle test-container test-doors test-page test-kernels: export OMP_NUM_THREADS ?= 1
+test test-fast test-thorough test-long test-fuzz test-bundle test-container test-doors test-page test-kernels: export OMP_NUM_THREADS ?= 1
 
 # BentoML answers a port that is taken or none with a traceback, or not at all.
 define CHECK_PORT
@@ -39,7 +41,7 @@ endef
 export CHECK_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: anew help install serve test test-fast check bundle test-long test-fuzz test-bundle test-container test-doors test-page test-kernels test-hostile image bench train-demo docs clean
+.PHONY: anew help install serve test test-fast test-thorough check bundle test-long test-fuzz test-bundle test-container test-doors test-page test-kernels test-hostile image bench train-demo docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,12 +56,15 @@ serve: $(BIN)/.runtime ## import the demo model if none is imported yet, and ser
 	@echo "Starting the service on http://$(HOST):$(PORT); Ctrl-C stops it."
 	@BENTOML_CONFIG="$(CURDIR)/configuration.yaml" LPW_SDXL_MODEL="$${LPW_SDXL_MODEL:-$(filter-out sdxl:latest,$(MODEL))}" $(BIN)/bentoml serve service:LpwSdxl --host $(HOST) --port $(PORT)
 
-test: check ## install what is missing, then run every check and test
+test: check ## install what is missing, then run every check and the tests (eight minutes)
 	@echo "Running the tests; some start real servers, so this takes minutes."
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not thorough and $(APART)" $(ARGS)
 
 test-fast: $(BIN)/.development ## run the tests that start no process and take no seconds each (two minutes)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not processes and not thorough and not slow" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not processes and not thorough and $(APART)" $(ARGS)
+
+test-thorough: $(BIN)/.development ## run what `make test` leaves out: faults, floods, long tables (a quarter of an hour)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "thorough and $(APART)" $(ARGS)
 
 check: $(BIN)/.development ## lint, types and the direction of imports
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
