@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import bentoml
@@ -87,8 +88,28 @@ def load(clients: int, steps: int) -> dict[str, int]:
     return answers
 
 
+def run_jobs(inputs: list[dict[str, Any]], port: int) -> list[dict[str, Any]]:
+    """Send jobs at once to the local server of RunPod's package, as soon as it listens."""
+    url = f"http://127.0.0.1:{port}"
+    started = time.monotonic()
+    while True:
+        try:
+            httpx.get(f"{url}/openapi.json", timeout=5)
+            break
+        except httpx.TransportError:
+            if time.monotonic() - started > READY_SECONDS:
+                raise
+            time.sleep(0.1)
+    with ThreadPoolExecutor(len(inputs)) as pool:
+        answers = pool.map(
+            lambda one: httpx.post(f"{url}/runsync", json={"input": one}, timeout=240), inputs
+        )
+        return [answer.json() for answer in answers]
+
+
 CALLS: dict[str, Callable[..., object]] = {
-    call.__name__: call for call in (wait_until_ready, generate, info, metrics, pictures, load)
+    call.__name__: call
+    for call in (wait_until_ready, generate, info, metrics, pictures, load, run_jobs)
 }
 
 if __name__ == "__main__":
