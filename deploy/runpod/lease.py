@@ -25,7 +25,7 @@ LOOK_S = 1.0
 
 @contextmanager
 def lease(path: Path, *, beat_s: float = BEAT_S, stale_s: float = STALE_S) -> Iterator[None]:
-    """Hold a lease until the block ends; wait for it as long as another holder is alive.
+    """Keep a lease until the block ends; wait for it as long as another holder is alive.
 
     Args:
         path: of its file, in a folder that is there.

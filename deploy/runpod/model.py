@@ -121,7 +121,7 @@ def _origins(store: Volume | None) -> Iterator[tuple[str, str]]:
 
 def _own_name(wanted: str) -> str:
     """Return the name that a file has in a store, where the owner names the file."""
-    return slug(wanted.removesuffix(SUFFIX))
+    return slug(wanted.removesuffix(":latest").removesuffix(SUFFIX))
 
 
 def _plan_import(wish: Wish, volume: Path | None) -> tuple[list[str], str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from runpod.http_client import AsyncClientSession
@@ -17,6 +17,8 @@ from runpod.serverless.modules import rp_http, rp_job, rp_scale
 
 from lpw_sdxl.doors.runpod.handler import Job
 from lpw_sdxl.doors.runpod.progress import Report
+
+Fetch = Callable[..., Awaitable[Any]]
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +66,7 @@ class DrainingScaler(rp_scale.JobScaler):  # type: ignore[misc]
 
     async def _take(self, session: Any, count: int) -> Any:
         """Ask for jobs; once the worker leaves, answer None and end the loop."""
-        jobs = await _unless(self._leaving, self._fetch_jobs(session, count))
+        jobs = await _unless(self._leaving, self._fetch_jobs, session, count)
         if not jobs and self._leaving.is_set():
             logger.info("SIGTERM: the jobs under way are finished, and no more are taken")
             self.kill_worker()
@@ -72,13 +74,15 @@ class DrainingScaler(rp_scale.JobScaler):  # type: ignore[misc]
 
     async def _watch(self, session: Any) -> list[str]:
         """Wait for ids of cancelled jobs, as long as there are jobs."""
-        return await _unless(self._ended, self._fetch_stop_signals(session)) or []
+        return await _unless(self._ended, self._fetch_stop_signals, session) or []
 
 
-async def _unless(event: asyncio.Event, fetch: Awaitable[Any]) -> Any:
+async def _unless(event: asyncio.Event, fetch: Fetch, *arguments: Any) -> Any:
     """Return what a call answers; None, and the call is given up, if the event comes first."""
+    if event.is_set():
+        return None
     waiting = asyncio.ensure_future(event.wait())
-    fetching = asyncio.ensure_future(fetch)
+    fetching = asyncio.ensure_future(fetch(*arguments))
     try:
         await asyncio.wait((waiting, fetching), return_when=asyncio.FIRST_COMPLETED)
         return fetching.result() if fetching.done() else None

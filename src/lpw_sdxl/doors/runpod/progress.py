@@ -103,6 +103,5 @@ class JobReports:
             if preview is not None:
                 image["preview"] = preview
             images.append(image)
-        calls = sum(one.get("calls", 0) for one in images)
-        done = sum(one.get("call", 0) for one in images)
-        return {"progress": round(done / calls, 4) if calls else 0.0, "images": images}
+        shares = [one["call"] / one["calls"] for one in images if one.get("calls")]
+        return {"progress": round(sum(shares) / len(images), 4), "images": images}
