@@ -65,7 +65,7 @@ class DrainingScaler(rp_scale.JobScaler):  # type: ignore[misc]
         self._ended.set()
 
     async def _take(self, session: Any, count: int) -> Any:
-        """Ask for jobs; once the worker leaves, answer None and end the loop."""
+        """Request jobs; once the worker leaves, return None and end the loop."""
         jobs = await _unless(self._leaving, self._fetch_jobs, session, count)
         if not jobs and self._leaving.is_set():
             logger.info("SIGTERM: the jobs under way are finished, and no more are taken")
