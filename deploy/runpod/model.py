@@ -11,7 +11,7 @@ from pathlib import Path
 
 from deploy.runpod.lease import lease
 from deploy.runpod.volume import SUFFIX, Found, FoundCheckpoint, find_models
-from lpw_sdxl.download.source import parse_source, read_kinds
+from lpw_sdxl.download.source import LocalSource, parse_source, read_kinds
 from lpw_sdxl.errors import ModelError, SettingsError
 from lpw_sdxl.store.kind import slug
 from lpw_sdxl.store.manifest import DEMO_SOURCE, MANIFEST_FILE, read_manifest
@@ -130,7 +130,9 @@ def _plan_import(wish: Wish, volume: Path | None) -> tuple[list[str], str]:
         return [DEMO_SOURCE], DEFAULT_NAME
     if wish.checkpoint:
         name = wish.model.partition(":")[0] or DEFAULT_NAME
-        return ["checkpoint", wish.checkpoint, "--name", name, "--remove-source"], name
+        is_download = not isinstance(parse_source(wish.checkpoint, read_kinds()), LocalSource)
+        words = ["checkpoint", wish.checkpoint, "--name", name]
+        return [*words, "--remove-source"] if is_download else words, name
     chosen = _choose_checkpoint(wish.model, volume)
     return ["checkpoint", str(chosen.path), "--name", chosen.name], chosen.name
 

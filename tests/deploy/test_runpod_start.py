@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -240,50 +240,57 @@ def test_another_command_gets_the_volumes_store_and_imports_nothing(
     assert found == {"LPW_SDXL_STORE": f"{volume}/lpw-sdxl"}
 
 
-def hold(path: Path, seconds: float, at_work: Path) -> None:
-    with lease(path, beat_s=0.1, stale_s=1.0):
-        alone = at_work.with_name("alone")
-        alone.mkdir()  # fails where another one is there
+HOLDER = """
+import sys, time
+from pathlib import Path
+from deploy.runpod.lease import lease
+
+folder = Path(sys.argv[1])
+with lease(folder / "lease", beat_s=0.1, stale_s=1.0):
+    (folder / "alone").mkdir()  # fails where another one is there
+    time.sleep(0.3)
+    (folder / "alone").rmdir()
+"""
+
+
+def hold(folder: Path, seconds: float, done: list[str]) -> None:
+    with lease(folder / "lease", beat_s=0.1, stale_s=1.0):
+        (folder / "alone").mkdir()
         time.sleep(seconds)
-        alone.rmdir()
-        with at_work.open("a") as file:
-            file.write("done\n")
+        (folder / "alone").rmdir()
+        done.append("done")
 
 
+@pytest.mark.processes
 def test_one_worker_at_a_time_holds_the_lease(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    arguments = (tmp_path / "lease", 0.3, tmp_path / "at-work")
-    workers = [context.Process(target=hold, args=arguments) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert (tmp_path / "at-work").read_text() == "done\n" * 3
-    assert not (tmp_path / "lease").exists()
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    workers = [subprocess.Popen(command, cwd=ROOT) for _ in range(4)]
+    assert [worker.wait(60) for worker in workers] == [0] * 4
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_a_lease_whose_holder_is_gone_passes_to_one_worker(tmp_path: Path) -> None:
     path = tmp_path / "lease"
     path.touch()  # as a worker that was killed leaves it
-    threads = [
-        threading.Thread(target=hold, args=(path, 0.2, tmp_path / "at-work")) for _ in range(3)
-    ]
+    done: list[str] = []
+    threads = [threading.Thread(target=hold, args=(tmp_path, 0.2, done)) for _ in range(3)]
     started = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
     assert time.monotonic() - started > 1.0
-    assert (tmp_path / "at-work").read_text() == "done\n" * 3
-    assert [one.name for one in tmp_path.iterdir()] == ["at-work"]
+    assert done == ["done"] * 3
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_a_lease_that_is_held_for_long_does_not_pass(tmp_path: Path) -> None:
     path = tmp_path / "lease"
-    holder = threading.Thread(target=hold, args=(path, 3.0, tmp_path / "first"))
+    done: list[str] = []
+    holder = threading.Thread(target=hold, args=(tmp_path, 3.0, done))
     holder.start()
     while not path.exists():
         time.sleep(0.01)
     with lease(path, beat_s=0.1, stale_s=1.0):
-        assert (tmp_path / "first").read_text() == "done\n"
+        assert done == ["done"]
     holder.join()
