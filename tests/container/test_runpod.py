@@ -127,7 +127,7 @@ def test_the_key_is_in_no_layer_history_or_log(image: str, build_log: str, key: 
     assert search(image, {key, *known}) == known
     history = podman("history", "--no-trunc", "--format", "{{.CreatedBy}}", image)
     assert key not in history
-    assert f"civitai:{MODEL_ID}" in build_log
+    assert "Imported and verified." in build_log
     assert key not in build_log
 
 
@@ -149,10 +149,11 @@ def test_changed_code_leaves_the_layers_of_model_and_packages(
         sizes = [step["size"] for step in reversed(steps) if step["size"]]
         logger.info("layers kept: %d of %d; bytes: %s", len(kept), len(before), sizes)
         assert len(sizes) == len(after)
-        pushed = sum(sizes[len(kept) :])
-        assert pushed < DEMO.stat().st_size / 2 + 20_000_000
-        weights = next(size for size in sizes if size > DEMO.stat().st_size / 2 and size < 10**8)
-        assert weights in sizes[: len(kept)]
+        # Kept are the packages, the demo model's file and all weights; not the import's date.
+        weights = DEMO.stat().st_size
+        assert sum(sizes[: len(kept)]) > 2 * weights
+        assert max(sizes[len(kept) :]) < 5_000_000 < weights
+        assert sum(sizes[len(kept) :]) < 15_000_000
     finally:
         podman("image", "rm", "--force", CHANGED)
 
