@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from deploy.runpod.lease import lease
@@ -20,9 +21,9 @@ from lpw_sdxl.store.volume import Volume, entries_folder
 DEFAULT_NAME = "sdxl"
 LEASE_FILE = ".start"
 NO_PLACE = (
-    "this image has no model, and there is no volume at /runpod-volume or /workspace; a volume with"
-    " a checkpoint in models/checkpoints, or an image built with --build-arg"
-    " CHECKPOINT=civitai:VERSION_ID, would be right"
+    "and there is no volume at /runpod-volume or /workspace; a volume with a checkpoint in"
+    " models/checkpoints, or an image built with --build-arg CHECKPOINT=civitai:VERSION_ID, would"
+    " be right"
 )
 BEYOND = "or LPW_SDXL_CHECKPOINT with civitai:VERSION_ID, an https URL or demo"
 
@@ -70,7 +71,9 @@ def choose_model(wish: Wish, places: Places) -> str:
     if present is not None:
         return present
     if places.store is None:
-        raise SettingsError(NO_PLACE)
+        wanted = " ".join(one for one in (wish.model, wish.checkpoint) if one)
+        what = f"the model {wanted} is not in this image" if wanted else "this image has no model"
+        raise SettingsError(f"{what}, {NO_PLACE}")
     words, name = _plan_import(wish, places.volume)
     try:
         places.store.mkdir(parents=True, exist_ok=True)
@@ -99,7 +102,8 @@ def find_present(wish: Wish, places: Places) -> str | None:
         source = wish.checkpoint
         is_demo = source == DEMO_SOURCE
         public = DEMO_SOURCE if is_demo else parse_source(source, read_kinds()).public
-        return next((tag for tag, origin in _origins(store) if origin == public), None)
+        origins = chain(_origins(store), _origins(image))
+        return next((tag for tag, origin in origins if origin == public), None)
     if image and (names := image.model_names()):
         return names[0]
     return "" if store and store.model_names() else None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ logger = logging.getLogger("lpw_sdxl.runpod")
 def main(words: Sequence[str]) -> None:
     """Find what is not set, and become the server."""
     logging.basicConfig(level=logging.INFO, format=LOG_LINE)
+    # Without a handler the first process of a container ignores it, and an import would go on.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         settings = read_settings(StartSettings)
         command = choose_command(words, settings)

@@ -172,7 +172,14 @@ def test_an_images_own_model_is_served_if_no_other_is_named(
     assert not (volume / "lpw-sdxl").exists()
 
 
+def test_an_image_that_was_built_with_a_source_need_not_import_it(demo_store: Store) -> None:
+    tag = choose_model(Wish(checkpoint="demo"), places(None, demo_store.home))
+    assert tag == demo_store.tag
+
+
 def test_without_a_model_or_a_volume_the_sentence_says_what_would_be_right() -> None:
+    said = sentence(Wish("mine", "demo"), places(None))
+    assert said.startswith("the model mine demo is not in this image, and there is no volume")
     said = sentence(Wish(), places(None))
     assert "there is no volume at /runpod-volume or /workspace" in said
     assert "--build-arg CHECKPOINT=civitai:VERSION_ID" in said
