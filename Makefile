@@ -85,7 +85,7 @@ test-fuzz: $(BIN)/.development ## send the service 10,000 requests that schemath
 test-bundle: $(BIN)/.development ## build a bento and serve it from an environment of its own
 	@$(BIN)/python -m pytest -m bundle $(ARGS)
 
-test-container: $(BIN)/.development ## build images with podman and run them without a network (root on Debian; installs podman; ten minutes)
+test-container: $(BIN)/.development ## build images with podman and run them without a network (root on Debian; installs podman; a quarter of an hour)
 	@deploy/container/prepare.sh
 	@$(BIN)/python -m pytest -m container --log-cli-level=INFO tests/container $(ARGS)
 
