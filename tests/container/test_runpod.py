@@ -176,6 +176,12 @@ def test_the_local_server_of_runpods_package_does_eight_jobs_at_once(image: str)
     assert DRAWING not in log
 
 
+def test_the_test_input_in_the_image_draws(image: str) -> None:
+    done = run_to_its_end(image, "queue", limits=AS_ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "completed successfully" in done.stdout
+
+
 def test_a_pod_of_the_same_image_serves_http(image: str) -> None:
     with running(image, limits=AS_ROOT) as container:
         pixels = drawn(container)
