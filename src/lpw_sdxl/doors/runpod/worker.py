@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,7 +73,14 @@ def load_engine(settings: Settings) -> Engine:
     verify_files(entry.path, read_manifest(entry.path))
     logger.info("model %s found and verified", entry.tag)
     addons = open_catalogue(entry.path, places)
-    return Engine.load(entry.path, settings, on_death=end_process, addons=addons)
+    return Engine.load(entry.path, settings, on_death=end_worker, addons=addons)
+
+
+def end_worker(reason: str) -> None:
+    """End this process, and the one whose signs of life would outlive it."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    end_process(reason)
 
 
 def jobs_at_once(engine: Engine, worker: WorkerSettings) -> int:
@@ -92,6 +100,9 @@ def serve(engine: Engine, worker: WorkerSettings) -> None:
         from lpw_sdxl.doors.runpod.handler import JobHandler  # noqa: PLC0415
         from lpw_sdxl.doors.runpod.loop import DrainingScaler, PlatformReporter  # noqa: PLC0415
 
+    # RunPod's package sends signs of life from a process of its own. Forked from this one it would
+    # have a copy of the engine's threads' locks, and of the device's context.
+    multiprocessing.set_start_method("spawn")
     RunPodLogger.level = worker.runpod_log_level  # it reads its own default, DEBUG, at import
     rp_scale.JobScaler = DrainingScaler
     reporter = None if IS_LOCAL_TEST else PlatformReporter()
