@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import from_json
 
+from lpw_sdxl import json_bounds
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.json_bounds import (
     PARSER_DEPTH,
@@ -167,3 +168,12 @@ def test_counting_ends_where_the_parser_does(opening: bytes) -> None:
     check_bounds(text)
     with pytest.raises(ValueError, match="recursion limit"):
         from_json(text)
+
+
+def test_the_interpreter_is_left_to_others_within_a_long_string(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[None] = []
+    monkeypatch.setattr(json_bounds, "let_others_run", lambda: pauses.append(None))
+    check_bounds(b'{"image": "%b"}' % (b"A" * 2**20))
+    assert len(pauses) >= 2**20 // 2**17

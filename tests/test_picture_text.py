@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lpw_sdxl import picture_text
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.picture_text import SLICE_BYTES, decode_json_picture, decode_picture_text
 
@@ -65,6 +66,15 @@ def test_a_file_of_the_limit_is_decoded_and_a_larger_one_is_not(size: int) -> No
     assert decode_picture_text(text, "image", size) == content
     with pytest.raises(InvalidRequestError, match=f"image has more than {size - 1} bytes"):
         decode_picture_text(text, "image", size - 1)
+
+
+def test_the_interpreter_is_left_to_others_after_each_slice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[None] = []
+    monkeypatch.setattr(picture_text, "let_others_run", lambda: pauses.append(None))
+    decode_json_picture(b"QUJD" * (3 * SLICE_BYTES // 4), "image")
+    assert len(pauses) >= 3
 
 
 @given(st.binary(max_size=60), st.integers(0, 100), st.sampled_from(["", " ", "\r\n", "\t "]))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.interpreter import let_others_run
 
 # Bytes in one call of a pattern, which holds the interpreter: 64 KiB take some 0.1 ms.
 _WINDOW = 64 * 1024
@@ -279,6 +280,7 @@ class _Scan:
             position = match.end()
             if position < window:
                 return position
+            let_others_run()
 
     def _end_of_string(self, position: int) -> int:
         """Return the offset of a string's closing quote, or of the text's end."""

@@ -1,6 +1,7 @@
 """The text of a picture in JSON, base64 or a data URL, to the bytes of its file.
 
-It is read in slices: for a large picture one call would hold the interpreter's lock for 50 ms.
+It is read in slices, with pauses between them: for a large picture one call would hold the
+interpreter's lock for 50 ms.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import re
 from collections.abc import Iterator
 
 from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.interpreter import let_others_run
 
-SLICE_BYTES = 2**19
+SLICE_BYTES = 2**16
 MAX_HEAD_BYTES = 256  # in which the head of a data URL ends
 WHITE_SPACE = b" \t\r\n\v\f"
 QUARTET = 4
@@ -89,6 +91,7 @@ def _unescape(text: bytes | memoryview) -> Iterator[bytes]:
 def _decode(pieces: Iterator[bytes], field: str, max_bytes: int | None) -> bytes:
     decoded, size = [], 0
     for part in _read_parts(pieces, field):
+        let_others_run()
         decoded.append(part)
         size += len(part)
         if max_bytes is not None and size > max_bytes:

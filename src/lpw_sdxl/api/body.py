@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import mmap
+from collections.abc import Callable
 
 from lpw_sdxl.api.asgi import Receive
 from lpw_sdxl.api.body_memory import MemoryShare
@@ -25,11 +27,16 @@ the heap may stay, and be of no use for the next body."""
 _OWN = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
 
-async def discard_body(receive: Receive, limit: int) -> None:
+async def discard_body(receive: Receive, limit: int, pause_s: Callable[[], float]) -> None:
     """Read the rest of a body that was refused, up to a limit (bytes), and keep nothing of it.
 
     A connection that is closed while its client still sends is reset, and the client may never see
     the answer.
+
+    Args:
+        receive: of the request.
+        limit: bytes.
+        pause_s: returns how long to wait before the next read, seconds.
     """
     size = 0
     while size <= limit:
@@ -37,6 +44,7 @@ async def discard_body(receive: Receive, limit: int) -> None:
         size += len(message.get("body", b""))
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             return
+        await asyncio.sleep(pause_s())
 
 
 async def read_body(receive: Receive, limit: int, share: MemoryShare) -> bytes | memoryview | None:

@@ -20,6 +20,8 @@ from lpw_sdxl.errors import ClientLeftError, LpwSdxlError
 # Of a refused body, at most so much is read for its client's sake.
 DISCARD_S = 5.0
 DISCARD_BYTES = 64 * 1024 * 1024  # as large a body as is accepted by default
+# Between two reads, for each body that is being discarded: a crowd of them must not fill the loop.
+DISCARD_PAUSE_S = 0.001
 
 
 class BodyIntake:
@@ -36,6 +38,7 @@ class BodyIntake:
     def __init__(self, memory_bytes: int, seconds: float) -> None:
         self.memory = BodyMemory(memory_bytes)
         self._seconds = seconds
+        self._discards = 0  # under way
         # Threads of their own: in asyncio's pool a body would wait behind prompts and image files.
         # One for small bodies, that wait for no large one; a parser holds the interpreter's lock,
         # so more threads would gain nothing.
@@ -130,11 +133,18 @@ class BodyIntake:
             return
 
         async def discard() -> None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(DISCARD_S):
-                    await discard_body(receive, DISCARD_BYTES)
+            self._discards += 1
+            try:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(DISCARD_S):
+                        await discard_body(receive, DISCARD_BYTES, self._discard_pause_s)
+            finally:
+                self._discards -= 1
 
         await answer.refuse(error, discard)
+
+    def _discard_pause_s(self) -> float:
+        return DISCARD_PAUSE_S * self._discards
 
 
 class _Parser:
