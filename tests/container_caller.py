@@ -17,6 +17,8 @@ from typing import Any
 import bentoml
 import httpx
 
+from pinging import Pinging
+
 URL = "http://127.0.0.1:3000"
 READY_SECONDS = 120
 
@@ -88,6 +90,26 @@ def load(clients: int, steps: int) -> dict[str, int]:
     return answers
 
 
+def ping_to_the_end(port: int) -> list[tuple[float, float, int | str]]:
+    """Ping until the service was ready and its port is closed; return each ping's fields."""
+    with Pinging(f"http://127.0.0.1:{port}") as pinging:
+        pinging.wait_for(200, READY_SECONDS)
+        pinging.wait_for("ConnectionRefusedError", READY_SECONDS)
+    return [(ping.at_s, ping.took_s, ping.outcome) for ping in pinging.pings]
+
+
+def wait_for_ping(port: int) -> None:
+    """Wait until a ping is answered with 200."""
+    with Pinging(f"http://127.0.0.1:{port}") as pinging:
+        pinging.wait_for(200, READY_SECONDS)
+
+
+def break_engine(port: int, prompt: str) -> int:
+    """Send a request that ends the engine; return its status."""
+    request = {"prompt": prompt, "num_inference_steps": 2}
+    return httpx.post(f"http://127.0.0.1:{port}/generate", json=request, timeout=60).status_code
+
+
 def run_jobs(inputs: list[dict[str, Any]], port: int) -> list[dict[str, Any]]:
     """Send jobs at once to the local server of RunPod's package, as soon as it listens."""
     url = f"http://127.0.0.1:{port}"
@@ -109,7 +131,10 @@ def run_jobs(inputs: list[dict[str, Any]], port: int) -> list[dict[str, Any]]:
 
 CALLS: dict[str, Callable[..., object]] = {
     call.__name__: call
-    for call in (wait_until_ready, generate, info, metrics, pictures, load, run_jobs)
+    for call in (
+        *(wait_until_ready, generate, info, metrics, pictures, load, run_jobs),
+        *(ping_to_the_end, wait_for_ping, break_engine),
+    )
 }
 
 if __name__ == "__main__":

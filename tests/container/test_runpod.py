@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,7 @@ WITH_MODEL, CHANGED, EMPTY = (
     f"localhost/lpw-sdxl-test:runpod-{name}" for name in ("model", "changed", "empty")
 )
 BUILD_SECONDS = 1500
+QUICK_S = 1.5  # of a ping; where a SYN is ignored at the end, it is repeated after a second
 AS_ROOT = ()  # RunPod's containers are root's, and may write anywhere
 LOCAL_API = ["queue", "--rp_serve_api", "--rp_api_host", "127.0.0.1", "--rp_api_port", "8000"]
 SMALL = {"width": 64, "height": 64, "steps": 3, "seed": 3}
@@ -236,6 +238,63 @@ def test_an_image_without_a_model_or_a_volume_says_what_would_be_right(empty_ima
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
     assert "there is no volume at /runpod-volume or /workspace" in line
+
+
+BALANCED = {"PORT": "8080", "LPW_SDXL_DRAIN_S": "2"}
+DEADLY = "the thread ends here"  # to breakable_service.py
+
+
+def test_a_load_balancers_pings_are_answered_from_the_start_to_the_end_of_a_drain(
+    image: str,
+) -> None:
+    with running(image, limits=AS_ROOT, environment=BALANCED) as container:
+        with container.calling("ping_to_the_end", port=8080) as pinging:
+            container.call("wait_for_ping", port=8080)
+            podman("--runtime", "runc", "stop", "--time", "30", container.name)
+            pings = json.loads(pinging.communicate(timeout=120)[0])
+        assert container.inspect(".State.ExitCode") == "0"
+    assert statuses(pings) == [204, 200, 503]
+    check_quick(pings)
+
+
+def test_a_load_balancers_pings_are_answered_through_the_death_of_an_engine(image: str) -> None:
+    file = ROOT / "tests" / "breakable_service.py"
+    serve = "python -m bentoml serve breakable_service:LpwSdxl --port 8080".split()
+    mounted = f"--volume={file}:/app/{file.name}:ro"
+    with running(image, mounted, limits=AS_ROOT, environment=BALANCED, command=serve) as container:
+        with container.calling("ping_to_the_end", port=8080) as pinging:
+            container.call("wait_for_ping", port=8080)
+            assert container.call("break_engine", port=8080, prompt=DEADLY) == 503
+            pings = json.loads(pinging.communicate(timeout=120)[0])
+        podman("wait", container.name)
+        assert container.inspect(".State.ExitCode") == "1"  # for RunPod to start another
+    assert statuses(pings) == [204, 200, 503]
+    check_quick(pings)
+
+
+def statuses(pings: list[list[Any]]) -> list[int]:
+    """Every status once for each time that it began, errors left out."""
+    found = [outcome for _, _, outcome in pings if isinstance(outcome, int)]
+    return [one for one, before in zip(found, [None, *found[:-1]], strict=True) if one != before]
+
+
+def check_quick(pings: list[list[Any]]) -> None:
+    """Check that from the first answer to the last none is refused or hangs, and log the times."""
+    answered = [index for index, ping in enumerate(pings) if isinstance(ping[2], int)]
+    between = pings[answered[0] : answered[-1] + 1]
+    times = sorted(took_s for _, took_s, _ in between)
+    opened_s = sum(pings[answered[0]][:2])
+    logger.info(
+        "open after %.2f s; %d pings, median %.4f s, longest %.2f s",
+        opened_s, len(between), times[len(times) // 2], times[-1],
+    )  # fmt: skip
+    assert all(isinstance(outcome, int) for _, _, outcome in between)
+    # The first ones may wait for the imports behind the open port.
+    assert [took_s for at_s, took_s, _ in between if at_s > opened_s and took_s > QUICK_S] == []
+    assert {outcome for _, _, outcome in pings if not isinstance(outcome, int)} <= {
+        "ConnectionRefusedError",
+        "ConnectionResetError",
+    }
 
 
 def old_volume(folder: Path, checkpoints: Mapping[str, Path]) -> Path:

@@ -7,20 +7,24 @@ import multiprocessing
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lpw_sdxl
-from lpw_sdxl.addon.installed import open_catalogue
 from lpw_sdxl.addon.served import built_in_tags, find_places
+from lpw_sdxl.api.engine_start import EngineStart
 from lpw_sdxl.api.json_logs import log_as_json
-from lpw_sdxl.api.process import end_process, tune_interpreter, without_collection
+from lpw_sdxl.api.process import tune_interpreter, without_collection
+from lpw_sdxl.api.supervisor import end_process
 from lpw_sdxl.doors.runpod.delivery import choose_delivery
 from lpw_sdxl.doors.runpod.settings import WorkerSettings
-from lpw_sdxl.engine import Engine
+from lpw_sdxl.engine.metrics import EngineMetrics
 from lpw_sdxl.errors import LpwSdxlError
 from lpw_sdxl.settings import LogSettings, Settings, read_settings
-from lpw_sdxl.store.manifest import read_manifest, verify_files
 from lpw_sdxl.store.served import find_served
 from lpw_sdxl.store.volume import open_volume
+
+if TYPE_CHECKING:
+    from lpw_sdxl.engine import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +74,8 @@ def load_engine(settings: Settings) -> Engine:
     volume = open_volume(settings.store)
     entry = find_served(settings.model, "", CODE_FOLDER, volume).entry
     places = find_places(built_in_tags("", CODE_FOLDER), CODE_FOLDER, settings, volume)
-    verify_files(entry.path, read_manifest(entry.path))
-    logger.info("model %s found and verified", entry.tag)
-    addons = open_catalogue(entry.path, places)
-    return Engine.load(entry.path, settings, on_death=end_worker, addons=addons)
+    logger.info("model %s found", entry.tag)
+    return EngineStart(entry.path, settings, places, EngineMetrics(), end_worker).load()
 
 
 def end_worker(reason: str) -> None:
