@@ -259,7 +259,7 @@ def test_a_load_balancers_pings_are_answered_from_the_start_to_the_end_of_a_drai
 
 def test_a_load_balancers_pings_are_answered_through_the_death_of_an_engine(image: str) -> None:
     file = ROOT / "tests" / "breakable_service.py"
-    serve = "python -m bentoml serve breakable_service:LpwSdxl --port 8080".split()
+    serve = ["python", "-m", "bentoml", "serve", "breakable_service:LpwSdxl", "--port", "8080"]
     mounted = f"--volume={file}:/app/{file.name}:ro"
     with running(image, mounted, limits=AS_ROOT, environment=BALANCED, command=serve) as container:
         with container.calling("ping_to_the_end", port=8080) as pinging:
