@@ -8,6 +8,7 @@ BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 CLIENTS := .venv-clients
 TRITON := .venv-triton
+RUNPOD := .venv-runpod
 # An index that has torch for another CUDA; .venv remembers it for `make bundle`. Only its page of torch is
 # read: its other packages are older than those we pin. +cu126 sorts higher than PyPI's version.
 LAST_TORCH_INDEX := $(shell cat $(BIN)/.torch-index 2>/dev/null)
@@ -24,9 +25,9 @@ export HF_HUB_OFFLINE := 1
 UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 export UV_FIND_LINKS := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(strip $(UV_FIND_LINKS) $(TORCH_WHEELS)))
 # What has a target of its own.
-APART := not bundle and not container and not slow and not fuzz and not clients and not page and not kernels
+APART := not bundle and not container and not slow and not fuzz and not clients and not page and not runpod and not kernels
 # Tiny models are quicker on one thread, and tests don't wait for each other's threads.
-test test-fast test-thorough test-long test-fuzz test-bundle test-container test-doors test-page test-kernels: export OMP_NUM_THREADS ?= 1
+test test-fast test-thorough test-long test-fuzz test-bundle test-container test-doors test-page test-runpod test-kernels: export OMP_NUM_THREADS ?= 1
 
 # BentoML answers a port that is taken or none with a traceback, or not at all.
 define CHECK_PORT
@@ -41,7 +42,7 @@ endef
 export CHECK_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: anew help install serve test test-fast test-thorough check bundle test-long test-fuzz test-bundle test-container test-doors test-page test-kernels test-hostile image bench train-demo docs clean
+.PHONY: anew help install serve test test-fast test-thorough check bundle test-long test-fuzz test-bundle test-container test-doors test-page test-runpod test-kernels test-hostile image bench train-demo docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -89,7 +90,7 @@ test-fuzz: $(BIN)/.development ## send the service 10,000 requests that schemath
 test-bundle: $(BIN)/.development ## build a bento and serve it from an environment of its own
 	@$(BIN)/python -m pytest -m bundle $(ARGS)
 
-test-container: $(BIN)/.development ## build images with podman and run them without a network (root on Debian; installs podman; ten minutes)
+test-container: $(BIN)/.development ## build images with podman and run them without a network (root on Debian; installs podman; a quarter of an hour)
 	@deploy/container/prepare.sh
 	@$(BIN)/python -m pytest -m container --log-cli-level=INFO tests/container $(ARGS)
 
@@ -99,6 +100,9 @@ test-doors: $(BIN)/.development $(CLIENTS)/.installed ## draw through the client
 test-page: $(BIN)/.development ## draw on the page in a real browser (root on Debian; installs chromium; ten minutes)
 	@tests/page/prepare.sh $(BIN)/python
 	@$(BIN)/python -m pytest -m page tests/page $(ARGS)
+
+test-runpod: $(BIN)/.development $(RUNPOD)/.installed ## serve jobs with RunPod's package, in an environment of its own (minutes)
+	@$(BIN)/python -m pytest -m runpod tests/doors/runpod $(ARGS)
 
 test-kernels: $(BIN)/.development $(TRITON)/.installed ## run the GPU kernels in Triton's interpreter, and compile them for five GPUs (minutes)
 	@PYTHONPATH="$(CURDIR)/$(TRITON)" TRITON_INTERPRET=1 $(BIN)/python -m pytest -m kernels tests/diffusion/kernels $(ARGS)
@@ -118,7 +122,7 @@ docs: $(BIN)/.development ## write the tables of docs/*.md from the code
 	@$(BIN)/python docs/tables.py
 
 clean: ## remove the environment and caches; the model store stays
-	rm -rf .venv $(CLIENTS) $(TRITON) .venv-page build *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv $(CLIENTS) $(TRITON) $(RUNPOD) .venv-page build *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(BIN)/.runtime: requirements.txt pyproject.toml $(if $(CHANGES_TORCH),anew)
 	@echo "Installing into .venv (torch and what goes with it; minutes on a first run) ..."
@@ -137,6 +141,17 @@ $(CLIENTS)/.installed: tests/doors/clients/requirements.txt tests/doors/clients/
 	@cp tests/doors/clients/package.json $(CLIENTS)
 	@PATH="$(CURDIR)/$(CLIENTS)/bin:$$PATH" npm install --prefix $(CLIENTS) --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error || \
 	  echo "NOT TESTED: OpenAI's client for Node, which npm could not install." >&2
+	@touch $@
+
+# Over .venv, whose packages it sees: what RunPod's package needs changes versions there, and adds
+# others (uvloop, httptools) that uvicorn takes where they are.
+$(RUNPOD)/.installed: deploy/runpod/requirements.txt $(BIN)/.runtime
+	@echo "Installing RunPod's package into $(RUNPOD) (a minute) ..."
+	@test -x $(RUNPOD)/bin/python || $(BASE_PYTHON) -m venv $(RUNPOD)
+	@echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+	  >"$$($(RUNPOD)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
+	@$(BIN)/python -m pip list --format freeze | grep -i '^opentelemetry' >$(RUNPOD)/constraints.txt
+	@$(RUNPOD)/bin/python -m pip install --progress-bar off -q -r $< -c $(RUNPOD)/constraints.txt
 	@touch $@
 
 # Beside .venv, whose torch may be a build for CPUs; the versions are those that torch asks for on a GPU.

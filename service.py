@@ -1,6 +1,7 @@
 """The BentoML service: the served model, the engine's start and stop, the endpoints.
 
-Only a worker imports torch, so that the supervisor and `bentoml build` start without it.
+Only a worker imports torch, in the thread that loads the engine (`api/engine_start.py`): supervisor
+and `bentoml build` start without it, and the port answers before it is there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import logging
 import math
 import os
 import sys
-import time
 from collections.abc import AsyncGenerator
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,6 @@ from PIL.Image import Image
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from lpw_sdxl.addon.installed import open_catalogue
 from lpw_sdxl.addon.served import built_in_tags, find_places
 from lpw_sdxl.api.asgi import JSON, Application
 from lpw_sdxl.api.batch import BatchMaker
@@ -36,20 +35,18 @@ from lpw_sdxl.api.bounded_pool import BoundedPool
 from lpw_sdxl.api.disconnect import cancel_on_disconnect
 from lpw_sdxl.api.drain import Drain
 from lpw_sdxl.api.endpoints import EVENTS, Call, find_call, take_request
+from lpw_sdxl.api.engine_start import EngineStart
 from lpw_sdxl.api.error_answer import ErrorAnswer
 from lpw_sdxl.api.event_stream import EventStream, StreamPlan, StreamTools
 from lpw_sdxl.api.handlers import HandlerMiddleware
 from lpw_sdxl.api.json_logs import log_as_json
 from lpw_sdxl.api.loop_share import share_while
 from lpw_sdxl.api.previews import PreviewMaker
-from lpw_sdxl.api.process import ANSWER_SECONDS, end_process, tune_interpreter, without_collection
+from lpw_sdxl.api.process import leave_unfinished, tune_interpreter, without_collection
+from lpw_sdxl.api.startup import Phase, Startup
+from lpw_sdxl.api.supervisor import ANSWER_SECONDS, end_process, end_service, heed_workers
 from lpw_sdxl.api.worker_device import restrict_to_own_gpu
-from lpw_sdxl.cuda_driver import (
-    find_cuda_obstacle,
-    read_driver,
-    read_torch_build,
-    refuse_silent_cpu,
-)
+from lpw_sdxl.cuda_driver import predict_cuda
 from lpw_sdxl.doors.names import DoorName, read_doors
 from lpw_sdxl.errors import LpwSdxlError, ModelError, SettingsError
 from lpw_sdxl.imaging import MEDIA_TYPES
@@ -71,13 +68,14 @@ from lpw_sdxl.settings import (
     list_renamed,
     read_settings,
 )
-from lpw_sdxl.store.manifest import read_manifest, verify_files
+from lpw_sdxl.store.manifest import read_manifest
 from lpw_sdxl.store.served import find_served
+from lpw_sdxl.store.verification import Depth, verify_files
 from lpw_sdxl.store.volume import open_volume
 from lpw_sdxl.upscale_request import UpscaleRequest
 
 if TYPE_CHECKING:
-    from lpw_sdxl.engine import GeneratedImage, UpscaledImage
+    from lpw_sdxl.engine import Engine, GeneratedImage, UpscaledImage
     from lpw_sdxl.engine.metrics import EngineMetrics
 
 logging.getLogger("lpw_sdxl").setLevel(logging.INFO)
@@ -113,8 +111,7 @@ class GuardedService(Service):
     def to_asgi(self, is_main: bool = True) -> Application:
         """Wrap BentoML's application in the guard; end the process if that is impossible."""
         restrict_to_own_gpu(os.environ, bentoml.server_context.worker_index or 1, SETTINGS.workers)
-        with without_collection():
-            # The rows hold the engine's types and so import torch, which only a worker needs.
+        with without_collection():  # only a worker needs these
             from lpw_sdxl.api.descriptors import connection_limits, raise_descriptor_limit  # noqa: PLC0415
             from lpw_sdxl.api.jobs import job_endpoints  # noqa: PLC0415
             from lpw_sdxl.api.native import native_endpoints  # noqa: PLC0415
@@ -123,19 +120,16 @@ class GuardedService(Service):
             from lpw_sdxl.api.uvicorn_hooks import bound_connections  # noqa: PLC0415
             from lpw_sdxl.doors.door import ServedDoor  # noqa: PLC0415
             from lpw_sdxl.doors.open_doors import door_dialects, door_endpoints  # noqa: PLC0415
-            from lpw_sdxl.engine.device_choice import choose_device  # noqa: PLC0415
 
-            app = super().to_asgi(is_main)  # imports more
+            app = super().to_asgi(is_main)
         try:
             manifest = read_manifest(MODEL_ENTRY.path)
-            device = choose_device(SETTINGS.device, model_bytes=manifest.total_bytes)
+            defaults = manifest.request_defaults
+            is_on_gpu = predict_cuda(SETTINGS.device, 1, manifest.total_bytes)
         except (SettingsError, ModelError) as error:
-            sys.exit(f"lpw-sdxl: {error}")
+            end_service(f"lpw-sdxl: {error}", os.environ)
         served = ServedLimits.from_settings(
-            SETTINGS,
-            manifest.native_size,
-            manifest.request_defaults,
-            is_on_cpu=device.type == "cpu",
+            SETTINGS, manifest.native_size, defaults, is_on_cpu=not is_on_gpu
         )
         door = ServedDoor(
             served,
@@ -161,10 +155,11 @@ class GuardedService(Service):
                 SETTINGS,
                 _count_error,
                 bentoml.get_current_service,
+                obstacle=lambda: bentoml.get_current_service().startup.obstacle,
                 dialects=door_dialects(DOORS),
             )
         except SettingsError as error:
-            sys.exit(f"lpw-sdxl: {error}")
+            end_service(f"lpw-sdxl: {error}", os.environ)
         if bentoml.server_context.worker_index in (None, 1):
             warn_if_unprotected(SETTINGS)
             if SETTINGS.workers > 1:
@@ -219,59 +214,67 @@ class LpwSdxl:
     @bentoml.on_deployment
     @staticmethod
     def verify_model() -> None:
-        """Check model and device once, in the supervisor, before a worker starts."""
-        started = time.monotonic()
+        """Check what takes no time, in the supervisor, before a worker loads the model."""
         for sentence in [*list_gone(os.environ), *list_renamed(os.environ)]:
             logger.warning("%s", sentence)
         try:
             check_border(SETTINGS)
             check_workers(SETTINGS)
             manifest = read_manifest(MODEL_ENTRY.path)
-            verify_files(MODEL_ENTRY.path, manifest)
+            verify_files(MODEL_ENTRY.path, manifest, Depth.SIZES)
             if VOLUME:
                 VOLUME.warn_of_closed_addons()
-            if SETTINGS.device == "cuda" or (SETTINGS.workers > 1 and SETTINGS.device == "auto"):
-                from lpw_sdxl.engine.device_choice import choose_device  # noqa: PLC0415
-
-                choose_device(SETTINGS.device, SETTINGS.workers, manifest.total_bytes)
-            elif SETTINGS.device == "auto":
-                obstacle = find_cuda_obstacle(read_driver(), read_torch_build())
-                refuse_silent_cpu(SETTINGS.device, manifest.total_bytes, obstacle)
+            predict_cuda(SETTINGS.device, SETTINGS.workers, manifest.total_bytes)
         except (SettingsError, ModelError) as error:
             sys.exit(f"lpw-sdxl: {error}")
-        logger.info(
-            "model %s found and verified: %d files in %.1f s",
-            MODEL_ENTRY.tag,
-            len(manifest.files),
-            time.monotonic() - started,
-        )
+        heed_workers(os.environ)
+        gigabytes, count = manifest.total_bytes / 1e9, len(manifest.files)
+        logger.info("model %s found: %d files, %.2f GB", MODEL_ENTRY.tag, count, gigabytes)
 
     def __init__(self) -> None:
-        # Imported in a worker only, as the module's docstring says; so is prometheus_client.
         from lpw_sdxl.api.dead_workers import remove_dead_gauges  # noqa: PLC0415
-        from lpw_sdxl.engine import Engine  # noqa: PLC0415
         from lpw_sdxl.engine.metrics import Stage  # noqa: PLC0415
 
         remove_dead_gauges()
         self.metrics = _worker_metrics()
         self.time_file = partial(self.metrics.timed, Stage.FILE)
-        self.engine = Engine.load(
-            MODEL_ENTRY.path,
-            SETTINGS,
-            metrics=self.metrics,
-            on_death=end_process,
-            addons=open_catalogue(MODEL_ENTRY.path, ADDON_PLACES),
-        )
         # Threads of their own: the requests of images share none of them.
         self.inspections = BoundedPool("inspections", most=32)
-        self.batches = BatchMaker(self.engine, self.encode_file, self.metrics.count_error)
         self.previews = PreviewMaker()
-        count_error = self.metrics.count_error
-        self.streams = StreamTools(self.engine, self.encode_file, self.previews, count_error)
-        tune_interpreter()
-        share_while(lambda: self.engine.is_busy)
-        self.drain = Drain(SETTINGS.drain_s, is_only_worker=SETTINGS.workers == 1)
+        self.startup = Startup(self.load_engine, _end_failed)
+        share_while(lambda: (engine := self.startup.found) is not None and engine.is_busy)
+        self.drain = Drain(self._leave, is_only_worker=SETTINGS.workers == 1)
         self.drain.install()
+        self.startup.begin()
+        if SETTINGS.workers > 1:
+            self.startup.wait()  # a connection would better go to another one, which may be ready
+
+    def load_engine(self) -> Engine:
+        """Load the engine; this takes seconds, and a thread does it."""
+        start = EngineStart(MODEL_ENTRY.path, SETTINGS, ADDON_PLACES, self.metrics, end_process)
+        engine = start.load()
+        tune_interpreter()
+        return engine
+
+    @property
+    def engine(self) -> Engine:
+        """Return the engine.
+
+        Raises:
+            UnavailableError: it is not there yet, or never will be.
+        """
+        return self.startup.loaded
+
+    @property
+    def batches(self) -> BatchMaker:
+        """Return what makes the images of a batch; raises as `engine`."""
+        return BatchMaker(self.engine, self.encode_file, self.metrics.count_error)
+
+    @property
+    def streams(self) -> StreamTools:
+        """Return what streams are made with; raises as `engine`."""
+        count_error = self.metrics.count_error
+        return StreamTools(self.engine, self.encode_file, self.previews, count_error)
 
     @bentoml.api(input_spec=described(GenerationRequest))
     async def generate(self, ctx: bentoml.Context) -> Image:
@@ -374,19 +377,34 @@ class LpwSdxl:
             return image.encode()
 
     @property
+    def is_starting(self) -> bool:
+        """Return whether the engine is still being loaded."""
+        return self.startup.phase is Phase.STARTING
+
+    @property
     def is_alive(self) -> bool:
-        """Return whether the engine's thread runs (liveness)."""
-        return self.engine.is_alive
+        """Return whether the engine's thread runs, or will (liveness)."""
+        engine = self.startup.found
+        return self.startup.phase is not Phase.FAILED if engine is None else engine.is_alive
 
     @property
     def is_ready(self) -> bool:
         """Return whether the engine runs and no SIGTERM has come (readiness)."""
-        return self.engine.is_alive and not self.drain.is_leaving
+        return self.startup.phase is Phase.READY and self.engine.is_alive
+
+    def _leave(self) -> float:
+        """Begin to leave; return how long requests are still taken, seconds."""
+        is_known = self.is_ready  # to a load balancer, which is given time to notice
+        self.startup.leave()
+        return SETTINGS.drain_s if is_known else 0.0
 
     @bentoml.on_shutdown
     def stop(self) -> None:
         """Finish the accepted requests, then stop the engine."""
-        self.engine.close()
+        engine = self.startup.found
+        if engine is None:
+            leave_unfinished()
+        engine.close()
 
 
 SERVICE = cast("Service[Any]", LpwSdxl)
@@ -403,6 +421,13 @@ def _worker_metrics() -> EngineMetrics:
     from lpw_sdxl.engine.metrics import EngineMetrics  # noqa: PLC0415
 
     return EngineMetrics()
+
+
+def _end_failed(error: BaseException) -> None:
+    """End all of `bentoml serve` because this worker's engine can't be loaded."""
+    if not isinstance(error, SettingsError | ModelError):
+        logger.error("the engine can't be loaded", exc_info=error)
+    end_service(f"lpw-sdxl: {error or type(error).__name__}", os.environ)
 
 
 def _count_error(code: str) -> None:

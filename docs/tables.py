@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
 from lpw_sdxl.api.openapi_errors import answered_codes
+from lpw_sdxl.doors.runpod.settings import StartSettings, WorkerSettings
 from lpw_sdxl.download.source import source_modules
 from lpw_sdxl.engine.description import HardwareDescription
 from lpw_sdxl.engine.metrics import EngineMetrics
@@ -89,6 +90,8 @@ NOISES: Mapping[SamplerNoise, str] = {
     SamplerNoise.DRAWS: "drawn anew",
     SamplerNoise.BROWNIAN: "a Brownian path",
 }
+RUNPOD_SETTINGS: tuple[type[EnvironmentSettings], ...] = (StartSettings, WorkerSettings)
+"""Those of the image for RunPod alone."""
 SHOWN_CHOICES = 5  # more of them are a table of their own
 
 
@@ -99,13 +102,16 @@ def with_tables(page: str) -> str:
 
 def settings_classes() -> list[type[EnvironmentSettings]]:
     """List the classes of all settings: the service's, the import's, and each source's own."""
-    return list(dict.fromkeys([Settings, ImportSettings, *(m.SETTINGS for m in source_modules())]))
+    of_sources = [module.SETTINGS for module in source_modules()]
+    return list(dict.fromkeys([Settings, ImportSettings, *of_sources, *RUNPOD_SETTINGS]))
 
 
-def settings_table() -> str:
+def settings_table(*, of_runpod: bool = False) -> str:
     """Write each setting's variable, default and meaning."""
     rows = []
     for settings in settings_classes():
+        if (settings in RUNPOD_SETTINGS) != of_runpod:
+            continue
         for name, field in settings.model_fields.items():
             default = "in the user's cache" if name == "downloads" else _shown(field.default)
             meaning = " ".join((field.description or "").split())
@@ -226,6 +232,7 @@ def families_table() -> str:
 
 TABLES: Mapping[str, Callable[[], str]] = {
     "settings": settings_table,
+    "runpod": partial(settings_table, of_runpod=True),
     "metrics": metrics_table,
     "fields": fields_table,
     "upscale": partial(fields_table, UpscaleRequest),

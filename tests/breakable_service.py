@@ -12,14 +12,13 @@ __all__ = ["LpwSdxl"]
 DEADLY = "the thread ends here"
 PARALYSING = "the thread hangs here"
 
-_construct = LpwSdxl.inner.__init__
+_load = LpwSdxl.inner.load_engine
 
 
-def _construct_breakable(self: Any) -> None:
+def _load_breakable(self: Any) -> Any:
+    engine = _load(self)
     from lpw_sdxl.engine import policy
 
-    _construct(self)
-    engine = self.engine
     resolve = engine._resolver.resolve
 
     def end(*arguments: Any) -> Any:
@@ -36,6 +35,7 @@ def _construct_breakable(self: Any) -> None:
         return resolve(request, offer)
 
     engine._resolver.resolve = resolve_or_break
+    return engine
 
 
-LpwSdxl.inner.__init__ = _construct_breakable
+LpwSdxl.inner.load_engine = _load_breakable

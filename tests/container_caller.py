@@ -11,10 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import bentoml
 import httpx
+
+from pinging import Pinging
 
 URL = "http://127.0.0.1:3000"
 READY_SECONDS = 120
@@ -87,8 +90,51 @@ def load(clients: int, steps: int) -> dict[str, int]:
     return answers
 
 
+def ping_to_the_end(port: int) -> list[tuple[float, float, int | str]]:
+    """Ping until the service was ready and its port is closed; return each ping's fields."""
+    with Pinging(f"http://127.0.0.1:{port}") as pinging:
+        pinging.wait_for(200, READY_SECONDS)
+        pinging.wait_for("ConnectionRefusedError", READY_SECONDS)
+    return [(ping.at_s, ping.took_s, ping.outcome) for ping in pinging.pings]
+
+
+def wait_for_ping(port: int) -> None:
+    """Wait until a ping is answered with 200."""
+    with Pinging(f"http://127.0.0.1:{port}") as pinging:
+        pinging.wait_for(200, READY_SECONDS)
+
+
+def break_engine(port: int, prompt: str) -> int:
+    """Send a request that ends the engine; return its status."""
+    request = {"prompt": prompt, "num_inference_steps": 2}
+    return httpx.post(f"http://127.0.0.1:{port}/generate", json=request, timeout=60).status_code
+
+
+def run_jobs(inputs: list[dict[str, Any]], port: int) -> list[dict[str, Any]]:
+    """Send jobs at once to the local server of RunPod's package, as soon as it listens."""
+    url = f"http://127.0.0.1:{port}"
+    started = time.monotonic()
+    while True:
+        try:
+            httpx.get(f"{url}/openapi.json", timeout=5)
+            break
+        except httpx.TransportError:
+            if time.monotonic() - started > READY_SECONDS:
+                raise
+            time.sleep(0.1)
+    with ThreadPoolExecutor(len(inputs)) as pool:
+        answers = pool.map(
+            lambda one: httpx.post(f"{url}/runsync", json={"input": one}, timeout=240), inputs
+        )
+        return [answer.json() for answer in answers]
+
+
 CALLS: dict[str, Callable[..., object]] = {
-    call.__name__: call for call in (wait_until_ready, generate, info, metrics, pictures, load)
+    call.__name__: call
+    for call in (
+        *(wait_until_ready, generate, info, metrics, pictures, load, run_jobs),
+        *(ping_to_the_end, wait_for_ping, break_engine),
+    )
 }
 
 if __name__ == "__main__":

@@ -87,14 +87,18 @@ class Container:
 
 @contextlib.contextmanager
 def running(
-    image: str, *options: str, environment: Mapping[str, str] | None = None
+    image: str,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    command: Sequence[str] = (),
+    limits: Sequence[str] = HARDENED,
 ) -> Iterator[Container]:
-    """Run a container until the block ends."""
+    """Run a container until the block ends, with the image's own command or another."""
     container = Container(f"lpw-sdxl-test-{uuid4().hex[:8]}")
     variables = [f"--env={name}={value}" for name, value in (environment or {}).items()]
     named = ["--detach", "--name", container.name]
     subprocess.run(
-        [*RUN, *named, *HARDENED, "--network=none", *variables, *options, image],
+        [*RUN, *named, *limits, "--network=none", *variables, *options, image, *command],
         check=True,
         stdout=subprocess.DEVNULL,
     )
@@ -110,11 +114,12 @@ def run_to_its_end(
     options: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     network: str = "none",
+    limits: Sequence[str] = HARDENED,
 ) -> subprocess.CompletedProcess[str]:
     """Run a container, with the image's own command or another, until it ends."""
     variables = [f"--env={name}={value}" for name, value in (environment or {}).items()]
     return subprocess.run(
-        [*RUN, "--rm", *HARDENED, f"--network={network}", *variables, *options, image, *command],
+        [*RUN, "--rm", *limits, f"--network={network}", *variables, *options, image, *command],
         capture_output=True,
         text=True,
         check=False,

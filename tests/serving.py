@@ -55,17 +55,21 @@ def serving(
 ) -> Iterator[Server]:
     """Run `bentoml serve TARGET` until the block ends; SIGTERM stops it."""
     port = free_port()
-    command = [
-        str(python or sys.executable), "-m", "bentoml", "serve", target,
-        "--host", "127.0.0.1", "--port", str(port),
-    ]  # fmt: skip
+    command = serve_command(target, port, python)
     with running(command, port, folder, environment, log_file) as server:
         yield server
 
 
-def serve_to_its_end(environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def serve_command(target: str, port: int, python: Path | None = None) -> list[str]:
+    command = [str(python or sys.executable), "-m", "bentoml", "serve", target]
+    return [*command, "--host", "127.0.0.1", "--port", str(port)]
+
+
+def serve_to_its_end(
+    environment: Mapping[str, str], target: str = "service:LpwSdxl"
+) -> subprocess.CompletedProcess[str]:
     """Run a `bentoml serve` that does not come to serve."""
-    command = [sys.executable, "-m", "bentoml", "serve", "service:LpwSdxl", "--port", "0"]
+    command = serve_command(target, 0)
     return subprocess.run(
         command,
         cwd=ROOT,
@@ -93,6 +97,16 @@ def running(
     command: list[str], port: int, folder: Path, environment: Mapping[str, str], log_file: Path
 ) -> Iterator[Server]:
     """Run a command that serves; wait until it is ready, and stop all of it at the end."""
+    with started(command, port, folder, environment, log_file) as server:
+        _wait_until_ready(server)
+        yield server
+
+
+@contextlib.contextmanager
+def started(
+    command: list[str], port: int, folder: Path, environment: Mapping[str, str], log_file: Path
+) -> Iterator[Server]:
+    """Run a command that serves; stop all of it at the end."""
     with log_file.open("w") as log:
         process = subprocess.Popen(
             command,
@@ -104,7 +118,6 @@ def running(
         )
     server = Server(f"http://127.0.0.1:{port}", log_file, process)
     try:
-        _wait_until_ready(process, server)
         yield server
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -117,10 +130,10 @@ def running(
             raise AssertionError(f"the service did not stop:\n{server.log}") from None
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], server: Server) -> None:
+def _wait_until_ready(server: Server) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
-        assert process.poll() is None, f"the service ended:\n{server.log}"
+        assert server.process.poll() is None, f"the service ended:\n{server.log}"
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(f"{server.url}/readyz", timeout=5).status_code == 200:
                 return

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from lpw_sdxl import cuda_driver
 from lpw_sdxl.cuda_driver import (
     LIBRARY,
     Driver,
     TorchBuild,
     find_cuda_obstacle,
     find_gpu_obstacle,
+    predict_cuda,
     read_driver,
     read_torch_build,
     refuse_silent_cpu,
@@ -215,3 +217,24 @@ def test_a_gpu_older_than_all_that_torch_is_built_for_is_named(
         assert told is not None
         assert f"NVIDIA X has compute capability {own}, and the installed torch" in told
         assert f"is built for {needed} or newer" in told
+
+
+def test_each_worker_needs_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_driver, "read_driver", lambda: Driver((13, 0), 2))
+    monkeypatch.setattr(cuda_driver, "read_torch_build", lambda: CUDA_13)
+    assert predict_cuda("auto", 2, 10**10)
+    assert not predict_cuda("cpu", 8, 10**10)
+    with pytest.raises(SettingsError, match=r"LPW_SDXL_WORKERS is 3.*at most 2 would be right"):
+        predict_cuda("auto", 3, 10**10)
+
+
+def test_without_a_driver_only_a_small_model_is_expected_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cuda_driver, "read_driver", lambda: None)
+    monkeypatch.setattr(cuda_driver, "read_torch_build", lambda: CUDA_13)
+    assert not predict_cuda("auto", 3, 10**7)
+    with pytest.raises(SettingsError, match="no NVIDIA driver"):
+        predict_cuda("auto", 1, 10**10)
+    with pytest.raises(SettingsError, match="LPW_SDXL_DEVICE is cuda"):
+        predict_cuda("cuda", 1, 10**7)

@@ -399,7 +399,10 @@ def test_the_workers_metrics_are_served_and_their_number_is_constant(client: htt
 
 def test_the_log_tells_how_it_started_and_no_prompt(server: Server, store: Store) -> None:
     log = server.log
-    assert len(re.findall(rf"model {store.tag} found and verified", log)) == 1
+    assert len(re.findall(rf"model {store.tag} found: \d+ files", log)) == 1
+    assert len(re.findall(r"model verified \(contents\) after [\d.]+ s", log)) == 1
+    assert len(re.findall(r"packages imported in [\d.]+ s", log)) == 1
+    assert len(re.findall(r"ready [\d.]+ s after the port was open", log)) == 1
     assert len(re.findall(r"model loaded in [\d.]+ s", log)) == 1
     assert len(re.findall(r"memory: cpu is .*; everything stays on cpu", log)) == 1
     assert len(re.findall(r"prompts of up to 64 chunks", log)) == 1
@@ -411,18 +414,21 @@ def test_the_log_tells_how_it_started_and_no_prompt(server: Server, store: Store
 
 
 READINESS = """
+import time
 import service
 from starlette.testclient import TestClient
 
 engines = []
-construct = service.LpwSdxl.inner.__init__
+load = service.LpwSdxl.inner.load_engine
 
 def remember(self):
-    construct(self)
-    engines.append(self.engine)
+    engines.append(load(self))
+    return engines[0]
 
-service.LpwSdxl.inner.__init__ = remember
+service.LpwSdxl.inner.load_engine = remember
 with TestClient(service.LpwSdxl.to_asgi()) as client:
+    while client.get("/ping").status_code == 204:
+        time.sleep(0.05)
     print(client.get("/readyz").status_code, client.get("/livez").status_code)
     engines[0].close()
     refused = client.post("/generate", json={"prompt": "a"})
@@ -466,16 +472,12 @@ def test_a_setting_that_cannot_be_used_ends_the_start(
     assert_one_sentence(serve_to_its_end(store.environment | {variable: value}), variable)
 
 
-@pytest.mark.parametrize("damage", ["flipped byte", "missing file", "cut file", "no manifest"])
+@pytest.mark.parametrize("damage", ["missing file", "cut file", "no manifest"])
 def test_a_damaged_model_ends_the_start(store: Store, tmp_path: Path, damage: str) -> None:
     shutil.copytree(store.home / "models", tmp_path / "models")
     model = tmp_path / "models" / Path(*store.tag.split(":"))
     weights = model / "unet" / "diffusion_pytorch_model.safetensors"
     match damage:
-        case "flipped byte":
-            content = bytearray(weights.read_bytes())
-            content[-1] ^= 1
-            weights.write_bytes(content)
         case "missing file":
             weights.unlink()
         case "cut file":

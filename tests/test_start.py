@@ -1,4 +1,4 @@
-"""What a start leaves out: a supervisor heavy packages, a worker's imports the collector."""
+"""What a start leaves out: a supervisor and an open port torch, imports the collector."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ def test_the_supervisor_imports_nothing_heavy_and_verifies_without(store: Store)
 def test_a_workers_imports_are_out_of_the_garbage_collectors_sight(store: Store) -> None:
     script = (
         "import gc, json, sys, service; service.LpwSdxl.to_asgi();"
+        "assert 'torch' not in sys.modules;"
+        "from lpw_sdxl.api.engine_start import import_packages; import_packages();"
         "seen = len(gc.get_objects());"
         "from lpw_sdxl.engine import Engine;"
         "print(json.dumps([gc.isenabled(), seen, len(gc.get_objects()) - seen]))"
@@ -45,4 +47,4 @@ def test_a_workers_imports_are_out_of_the_garbage_collectors_sight(store: Store)
     is_enabled, seen, more = told_by(script, store)
     assert is_enabled
     assert seen < 10_000  # of 500,000 and more
-    assert more < 1_000  # whatever the constructor imports, it is not torch
+    assert more < 1_000  # whatever the engine imports, it is not torch

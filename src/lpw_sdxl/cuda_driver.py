@@ -193,5 +193,39 @@ def refuse_silent_cpu(wanted: str, model_bytes: int, obstacle: str | None) -> No
         )
 
 
+def predict_cuda(wanted: str, workers: int, model_bytes: int) -> bool:
+    """Predict without torch whether a model will be served on a GPU.
+
+    Args:
+        wanted: the setting `LPW_SDXL_DEVICE`.
+        workers: how many GPUs are needed, where they are used.
+        model_bytes: of the model's files.
+
+    Raises:
+        SettingsError: as `refuse_silent_cpu`; or there are fewer GPUs than workers.
+    """
+    if wanted == "cpu":
+        return False
+    driver = read_driver()
+    obstacle = find_cuda_obstacle(driver, read_torch_build())
+    refuse_silent_cpu(wanted, model_bytes, obstacle)
+    if obstacle is None and driver is not None:
+        refuse_more_workers(workers, driver.devices)
+    return obstacle is None
+
+
+def refuse_more_workers(workers: int, devices: int) -> None:
+    """Refuse more workers than there are GPUs.
+
+    Raises:
+        SettingsError: there are fewer.
+    """
+    if workers > devices:
+        raise SettingsError(
+            f"LPW_SDXL_WORKERS is {workers}, and {devices} CUDA devices are visible; a worker needs"
+            f" one of its own, so at most {devices} would be right"
+        )
+
+
 def _write(version: CudaVersion) -> str:
     return f"{version[0]}.{version[1]}"

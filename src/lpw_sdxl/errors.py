@@ -15,6 +15,7 @@
     │   ├── OutOfMemoryError     500  this image does not fit into the device's memory, even alone
     │   └── TimeLimitError       504  the server's own time limit for a request passed
     ├── UnavailableError         503  the engine is stopping or has stopped
+    │   ├── StartingError        503  it is not there yet: the model is still being loaded
     │   ├── LoraUnavailableError 503  a LoRA's file was removed or damaged since the service started
     │   └── UpscalerUnavailableError 503  likewise, an upscaler's
     ├── ClientLeftError          499  the client has closed the connection and reads no answer
@@ -174,6 +175,13 @@ class UnavailableError(LpwSdxlError):
 
     status = 503
     code = "unavailable"
+
+
+class StartingError(UnavailableError):
+    """A server that is still loading its model."""
+
+    code = "starting"
+    retry_after_s = 3
 
 
 class LoraUnavailableError(UnavailableError):

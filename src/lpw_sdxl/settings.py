@@ -131,6 +131,10 @@ class Settings(LogSettings, StoreSettings):
     offload: Literal["auto", "always", "never"] = "auto"
     """`auto` (below 20 GB of VRAM), `always` or `never`: only the component at work is on the
     device."""
+    verify: Literal["contents", "heads"] = "contents"
+    """how the model is verified while it is loaded: `contents` reads every byte; `heads` its
+    configurations, tokenizers and the headers of its weights, for a model that was verified when it
+    became a layer of an image, which no one writes to."""
     half_decode: bool = False
     """whether a half-precision model's VAE runs in that precision first: less memory, and on an
     H200 no less time. In float16 its features are scaled down, so that they don't overflow."""
@@ -157,6 +161,10 @@ class Settings(LogSettings, StoreSettings):
     """file with more of them, one a line; a change of it counts without a restart."""
     open_probes: bool = True
     """whether /livez, /readyz and /healthz need no token; the probes of `deploy/` send none."""
+    trust_proxy_auth: bool = False
+    """whether any bearer token is taken for one that a proxy before this server has checked, where
+    nothing else can reach the port: RunPod's load balancer checks its own keys in the same header.
+    A request without a bearer token still needs one of this server's."""
     open_metrics: bool = False
     """whether /metrics needs no token."""
     cors_origins: str = ""

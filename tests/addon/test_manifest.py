@@ -15,7 +15,7 @@ from lpw_sdxl.addon.manifest import (
 from lpw_sdxl.embedding.preflight import PAIR_NAMING, embedding_fit
 from lpw_sdxl.errors import AddonError
 from lpw_sdxl.store.kind import AddonKind
-from lpw_sdxl.store.manifest import verify_files
+from lpw_sdxl.store.verification import verify_files
 from other_users import as_another_user
 
 from .conftest import MANIFEST, Write

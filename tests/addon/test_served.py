@@ -11,7 +11,8 @@ import pytest
 from lpw_sdxl.addon.served import AddonStore, find_places
 from lpw_sdxl.settings import Settings
 from lpw_sdxl.store import publication
-from lpw_sdxl.store.manifest import list_files, write_manifest
+from lpw_sdxl.store.manifest import write_manifest
+from lpw_sdxl.store.verification import list_files
 from lpw_sdxl.store.volume import Volume, open_volume
 from lpw_sdxl.weights.files import record_file
 from other_users import as_another_user

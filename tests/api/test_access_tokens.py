@@ -54,6 +54,21 @@ def test_each_of_several_tokens_is_allowed(gap: str) -> None:
     assert not is_allowed(tokens, THIRD)
 
 
+def test_any_bearer_is_taken_where_a_proxy_is_trusted_and_nothing_else() -> None:
+    tokens = AccessTokens.from_settings(settings(tokens=FIRST, trust_proxy_auth=True))
+    assert tokens is not None
+    for token in (FIRST, SECOND, "rpa_0123456789", "x"):
+        assert is_allowed(tokens, token)
+    basic = b"Basic " + base64.b64encode(b"user:password")
+    for headers in ([], [b"Bearer "], [b"nonsense"], [b"Bearer a", b"Bearer b"], [basic]):
+        assert not tokens.allow(headers)
+        assert not tokens.allow(headers, takes_basic=True)
+    own = b"Basic " + base64.b64encode(f"user:{FIRST}".encode())
+    assert tokens.allow([own], takes_basic=True)
+    owners = {tokens.owner([f"Bearer {one}".encode()]) for one in (FIRST, SECOND, THIRD)}
+    assert len(owners) == 3  # each key has its own jobs
+
+
 def test_a_token_may_come_by_basic_where_that_is_taken() -> None:
     tokens = AccessTokens.from_settings(settings(tokens=FIRST))
     assert tokens is not None

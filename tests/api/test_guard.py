@@ -15,8 +15,8 @@ from lpw_sdxl.api.access_tokens import AccessTokens
 from lpw_sdxl.api.endpoint_table import EndpointTable
 from lpw_sdxl.api.endpoints import Answer, Body, Endpoint, Payload, take_request
 from lpw_sdxl.api.guard import Admission, RequestGuard
-from lpw_sdxl.api.operation import PROBES, operation_endpoints
-from lpw_sdxl.errors import InvalidRequestError, UnavailableError
+from lpw_sdxl.api.operation import PING, PROBES, operation_endpoints
+from lpw_sdxl.errors import InvalidRequestError, LpwSdxlError, StartingError, UnavailableError
 from lpw_sdxl.schema import GenerationRequest
 from lpw_sdxl.settings import Settings, read_settings
 
@@ -57,6 +57,7 @@ class Running:
 
     is_alive: bool
     is_ready: bool
+    is_starting: bool = False
     engine: Any = None
     previews: Any = None
 
@@ -322,6 +323,54 @@ async def test_probes_are_answered_before_all_layers(is_alive: bool, is_ready: b
             if not is_good:
                 assert answer.json()["error"]["code"] == "unavailable"
                 assert int(answer.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("are_probes_open", [False, True])
+@pytest.mark.parametrize(
+    ("backend", "status"),
+    [
+        (Running(is_alive=True, is_ready=False, is_starting=True), 204),
+        (Running(is_alive=True, is_ready=True), 200),
+        (Running(is_alive=True, is_ready=False), 503),
+        (Running(is_alive=False, is_ready=False), 503),
+    ],
+    ids=["starting", "ready", "leaving", "dead"],
+)
+async def test_a_ping_knows_three_states_and_never_needs_a_token(
+    monkeypatch: pytest.MonkeyPatch, backend: Running, status: int, are_probes_open: bool
+) -> None:
+    rows = operation_endpoints(Settings(open_probes=are_probes_open))
+    tokens = tokens_of(monkeypatch)
+    transport = httpx.ASGITransport(guard_of(plain, *rows, tokens=tokens, backend=lambda: backend))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        for headers in ({}, {"authorization": "Bearer another-token-of-some-length"}):
+            answer = await client.get(PING, headers=headers)
+            assert answer.status_code == status
+            assert bool(answer.content) == (status != 204)
+        assert (await client.head(PING)).status_code == status
+
+
+async def test_while_there_is_no_engine_what_needs_one_is_refused_unread() -> None:
+    obstacles: list[LpwSdxlError | None] = [StartingError("soon")]
+    counted: list[str] = []
+    open_ = replace(reading("/x"), needs_engine=False)
+    guard = guard_of(
+        plain, GENERATE, open_, count_error=counted.append, obstacle=lambda: obstacles[0]
+    )
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=guard), base_url="http://test"
+    ) as client:
+        headers = {"content-type": "application/json"}
+        for content in (b"{}", b"bad", b"{" * 1000):
+            refused = await client.post("/generate", content=content, headers=headers)
+            assert refused.status_code == 503
+            assert error_of(refused) == {"code": "starting", "message": "soon", "field": None}
+            assert refused.headers["retry-after"] == "3"
+        assert counted == ["starting"] * 3
+        assert (await client.get("/generate")).status_code == 405
+        assert (await client.get("/x")).status_code == 200
+        obstacles[0] = None
+        assert (await client.post("/generate", content=b"{}", headers=headers)).status_code == 200
 
 
 @pytest.mark.parametrize(

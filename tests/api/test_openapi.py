@@ -206,7 +206,7 @@ def test_tokens_are_asked_for_where_they_are_needed_only() -> None:
     assert "401" not in document()["components"]["responses"]
     paths = document(has_tokens=True)["paths"]
     for path, operations in paths.items():
-        is_open = path in ("/livez", "/readyz", "/healthz")
+        is_open = path in ("/livez", "/readyz", "/healthz", "/ping")
         for operation in operations.values():
             assert ("security" not in operation) == is_open, path
 
@@ -218,21 +218,22 @@ def test_every_operation_lists_what_it_can_answer() -> None:
     }
     read = {"200", "400", "403", "413", "431", "500"}
     limited = read | {"429"}
-    anywhere = limited | {"408", "415", "504"}
+    anywhere = limited | {"408", "415", "503", "504"}  # 503 while the model is loaded
     assert listed == {
-        "/generate": anywhere | {"409", "503"},
-        "/generate_stream": anywhere | {"409", "503"},
+        "/generate": anywhere | {"409"},
+        "/generate_stream": anywhere | {"409"},
         "/generate_batch": anywhere,
         "/generate_batch_stream": anywhere,
-        "/jobs": limited | {"404"},  # beside other workers
-        "/jobs/{request_id}": limited | {"404"},
-        "/upscale": anywhere | {"409", "503"},
+        "/jobs": limited | {"404", "503"},  # beside other workers
+        "/jobs/{request_id}": limited | {"404", "503"},
+        "/upscale": anywhere | {"409"},
         "/inspect_prompt": anywhere,
         "/read_parameters": anywhere,
         "/info": anywhere,
         "/livez": read | {"503"},
         "/readyz": read | {"503"},
         "/healthz": read | {"503"},
+        "/ping": read | {"204", "503"},
         "/metrics": read,
         "/docs.json": limited,
         "/schema.json": limited,

@@ -46,6 +46,8 @@ NOT_RUN = {
     "LPW_SDXL_LORA_DIR /data/loras": "needs such folders; tests/test_service_folders.py has some",
     "docker run": "the same; tests/container/test_volume.py fills a volume and serves it",
     "from openai": "needs a client of its own; `make test-doors` installs it and runs the block",
+    "CIVITAI_TOKEN …": "needs docker; tests/container/test_runpod.py builds such images",
+    "export RUNPOD_API_KEY": "needs an account; tests/doors/runpod has a queue in its place",
     "make train-demo": "takes hours",
     "export CIVITAI_TOKEN": "needs Civitai; tests/download has a server in its place",
     "export LPW_SDXL_TOKENS": "is a server on all addresses; test_service_guard.py starts some",

@@ -15,7 +15,7 @@ import pytest
 from starlette.requests import Request
 
 from lpw_sdxl.api.asgi import Application
-from lpw_sdxl.api.border import guard_application
+from lpw_sdxl.api.border import guard_application, warn_if_unprotected
 from lpw_sdxl.api.endpoints import find_call
 from lpw_sdxl.api.jobs import job_endpoints
 from lpw_sdxl.api.native import native_endpoints
@@ -192,6 +192,7 @@ def border(**settings: Any) -> Application:
         chosen,
         str,
         Living,
+        obstacle=lambda: None,
         dialects=door_dialects(names),  # type: ignore[arg-type]
     )
 
@@ -244,6 +245,33 @@ async def test_a_token_comes_by_bearer_or_basic(authorization: str | None, statu
     headers = {} if authorization is None else {"authorization": authorization}
     for method, path in (("POST", "/images/generations"), ("GET", "/v1/models")):
         assert (await ask(GUARDED, method, path, headers)).status_code == status
+
+
+async def test_where_a_proxy_is_trusted_a_name_is_not() -> None:
+    """A page under a rebound name could send any bearer token."""
+    app = border(tokens=TOKEN, trust_proxy_auth=True)
+    foreign = {"authorization": "Bearer rpa_of-the-proxy"}
+    assert (await ask(app, "POST", DRAW, foreign)).status_code == 200
+    assert (await ask(app, "POST", DRAW, {})).status_code == 401
+    rebound = {"host": "evil.example.org", "origin": "http://evil.example.org"}
+    own = {"authorization": f"Bearer {TOKEN}"}
+    assert (await ask(GUARDED, "POST", DRAW, own | rebound)).status_code == 200
+    assert (await ask(app, "POST", DRAW, foreign | rebound)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"tokens": TOKEN, "trust_proxy_auth": True}, "nothing but that proxy may reach this port"),
+        ({"trust_proxy_auth": True}, "it has no effect"),
+        ({"tokens": TOKEN}, ""),
+    ],
+)
+def test_trust_in_a_proxy_is_logged(
+    caplog: pytest.LogCaptureFixture, settings: dict[str, Any], words: str
+) -> None:
+    warn_if_unprotected(Settings(**settings))
+    assert [words in one for one in caplog.messages] == ([True] if words else [])
 
 
 async def test_any_authorization_will_do_without_tokens() -> None:

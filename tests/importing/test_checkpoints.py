@@ -24,8 +24,9 @@ from lpw_sdxl.checkpoint.selection import Selection, open_checkpoint
 from lpw_sdxl.errors import CheckpointError, ModelError
 from lpw_sdxl.importing.entry import import_entry
 from lpw_sdxl.store import entries, publication
-from lpw_sdxl.store.manifest import read_manifest, verify_files
+from lpw_sdxl.store.manifest import read_manifest
 from lpw_sdxl.store.origin import AuthorNotes
+from lpw_sdxl.store.verification import verify_files
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from stores import snapshot
 from tests.checkpoint.conftest import BF16, Save, Tensors, same_bits, silent

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from lpw_sdxl.importing.checkpoints import summary_rows
 from lpw_sdxl.store import entries
-from lpw_sdxl.store.manifest import read_manifest, verify_files
+from lpw_sdxl.store.manifest import read_manifest
+from lpw_sdxl.store.verification import verify_files
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from tests.forge.checkpoint import SyntheticSize, write_checkpoint
 

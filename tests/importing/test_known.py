@@ -24,8 +24,9 @@ from lpw_sdxl.importing.importer import ImportResult
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.store import entries
 from lpw_sdxl.store.entries import find_whole
-from lpw_sdxl.store.manifest import UNKNOWN, Manifest, read_manifest, verify_files
+from lpw_sdxl.store.manifest import UNKNOWN, Manifest, read_manifest
 from lpw_sdxl.store.origin import AuthorNotes
+from lpw_sdxl.store.verification import verify_files
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.files import file_stamp
 from store.test_manifest import ORIGIN, make_manifest

@@ -11,7 +11,8 @@ import pytest
 
 from conftest import ROOT, Store
 from forks import Finished
-from lpw_sdxl.store.manifest import read_manifest, verify_files
+from lpw_sdxl.store.manifest import read_manifest
+from lpw_sdxl.store.verification import verify_files
 from lpw_sdxl.store.volume import open_volume
 from lpw_sdxl.store.writing import volume_store
 from other_users import as_another_user

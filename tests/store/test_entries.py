@@ -15,7 +15,8 @@ import pytest
 from lpw_sdxl.errors import CheckpointError, ModelError
 from lpw_sdxl.store import entries, publication
 from lpw_sdxl.store import exchange as exchange_module
-from lpw_sdxl.store.manifest import list_files, read_manifest, verify_files, write_manifest
+from lpw_sdxl.store.manifest import read_manifest, write_manifest
+from lpw_sdxl.store.verification import list_files, verify_files
 from lpw_sdxl.weights.files import record_file
 from stores import snapshot
 

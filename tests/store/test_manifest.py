@@ -11,14 +11,9 @@ import pytest
 from lpw_sdxl.errors import ModelError
 from lpw_sdxl.schedule_types import ScheduleType
 from lpw_sdxl.schema import ImageSize
-from lpw_sdxl.store.manifest import (
-    Manifest,
-    list_files,
-    read_manifest,
-    verify_files,
-    write_manifest,
-)
+from lpw_sdxl.store.manifest import Manifest, read_manifest, write_manifest
 from lpw_sdxl.store.origin import AuthorNotes, Origin
+from lpw_sdxl.store.verification import Depth, list_files, verify_files
 from lpw_sdxl.weights.files import FileRecord, record_file
 
 ORIGIN = Origin(
@@ -93,10 +88,10 @@ def test_a_difference_is_found_and_named(directory: Path, change, complaint: str
 
 def test_without_contents_only_names_and_sizes_count(directory: Path):
     CHANGES["flipped byte"][0](directory)
-    verify_files(directory, read_manifest(directory), contents=False)
+    verify_files(directory, read_manifest(directory), Depth.SIZES)
     CHANGES["longer"][0](directory)
     with pytest.raises(ModelError, match="3 bytes"):
-        verify_files(directory, read_manifest(directory), contents=False)
+        verify_files(directory, read_manifest(directory), Depth.SIZES)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from lpw_sdxl.errors import ModelError, SettingsError
-from lpw_sdxl.store.manifest import list_files, read_manifest, verify_files, write_manifest
+from lpw_sdxl.store.manifest import read_manifest, write_manifest
 from lpw_sdxl.store.unreadable import why_unreadable
+from lpw_sdxl.store.verification import list_files, verify_files
 from lpw_sdxl.store.volume import Volume, open_volume
 from lpw_sdxl.weights.files import record_file
 from other_users import OTHER_UID, as_another_user

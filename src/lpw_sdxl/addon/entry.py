@@ -16,7 +16,8 @@ from lpw_sdxl.addon.registry import Finding, Found
 from lpw_sdxl.conditioning.mentions import NAME
 from lpw_sdxl.errors import AddonError, UnfitAddonError
 from lpw_sdxl.store.kind import AddonKind, kind_of_store_name, slug
-from lpw_sdxl.store.manifest import MANIFEST_FILE, verify_files
+from lpw_sdxl.store.manifest import MANIFEST_FILE
+from lpw_sdxl.store.verification import Depth, verify_files
 from lpw_sdxl.weights.files import file_stamp
 
 if TYPE_CHECKING:
@@ -185,7 +186,8 @@ def _read(directory: Path, fits: Fits) -> StoredAddon:
             f"The embedding {manifest.name!r} has a name that no prompt can hold as a word; import "
             "its file again with a --name of letters A to Z, digits, '.', '_' and '-'."
         )
-    verify_files(directory, manifest, contents=manifest.kind is AddonKind.EMBEDDING)
+    is_small = manifest.kind is AddonKind.EMBEDDING
+    verify_files(directory, manifest, Depth.CONTENTS if is_small else Depth.SIZES)
     wanted = fits.of(manifest.kind)
     if wanted is not None and manifest.fits != wanted:
         raise UnfitAddonError(

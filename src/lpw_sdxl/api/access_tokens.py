@@ -39,14 +39,18 @@ class AccessTokens:
     Args:
         fixed: digests of the tokens in the settings.
         file: more tokens, one a line.
+        trusts_proxy: whether any other bearer token is taken too, as one that a proxy has checked.
 
     Raises:
         SettingsError: the file holds no token, or one that can't be used.
     """
 
-    def __init__(self, fixed: Digests, file: WatchedFile | None = None) -> None:
+    def __init__(
+        self, fixed: Digests, file: WatchedFile | None = None, *, trusts_proxy: bool = False
+    ) -> None:
         self._fixed = fixed
         self._file = file
+        self._trusts_proxy = trusts_proxy
         self._digests = fixed if file is None else fixed | _file_digests(file.content)
 
     @classmethod
@@ -63,7 +67,8 @@ class AccessTokens:
             words = re.split(r"[,\s]+", settings.tokens.get_secret_value())
             fixed = _digests([word for word in words if word], _SETTING)
         file = settings.tokens_file
-        return cls(fixed, None if file is None else WatchedFile(_FILE_SETTING, file))
+        watched = None if file is None else WatchedFile(_FILE_SETTING, file)
+        return cls(fixed, watched, trusts_proxy=settings.trust_proxy_auth)
 
     def watch(self, interval_s: float = CHECK_INTERVAL_S) -> None:
         """Start a thread that reads a changed file, as long as these tokens are in use.
@@ -94,7 +99,7 @@ class AccessTokens:
         logger.info("tokens read again: %d now", len(self._digests))
 
     def allow(self, authorization: list[bytes], *, takes_basic: bool = False) -> bool:
-        """Return whether a request's Authorization headers hold one of the tokens.
+        """Return whether a request's Authorization headers hold a token that is taken.
 
         It touches no file. The time it takes depends only on the number of tokens and the length of
         what was sent.
@@ -104,13 +109,14 @@ class AccessTokens:
             takes_basic: whether the token may be the password of HTTP's Basic, or the user's name.
         """
         token = _read_token(authorization)
-        if token is not None and not takes_basic and not _BEARER.fullmatch(authorization[0]):
+        is_bearer = token is not None and _BEARER.fullmatch(authorization[0]) is not None
+        if not is_bearer and not takes_basic:
             token = None
         presented = hashlib.sha256(token or b"").digest()
         is_known = False
         for digest in self._digests:  # all of them: stopping at a match would show in the time
             is_known |= hmac.compare_digest(presented, digest)
-        return is_known & (token is not None)
+        return is_known & (token is not None) | (self._trusts_proxy & is_bearer)
 
     def owner(self, authorization: list[bytes]) -> str:
         """Return a text that stands for the token of an allowed request: a digest."""

@@ -18,7 +18,10 @@ from lpw_sdxl.api.operation import operation_endpoints, with_document
 from lpw_sdxl.api.origins import OriginMiddleware, Origins, read_origins
 from lpw_sdxl.api.own_names import read_hosts
 from lpw_sdxl.api.sparse_warning import SparseWarningFilter
+from lpw_sdxl.errors import LpwSdxlError
 from lpw_sdxl.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 LARGEST_BODIES = 8  # so many largest bodies may be under way
 # Loggers of warnings that any client can cause: of malformed requests, and of suspicious ones.
@@ -43,6 +46,7 @@ def guard_application(
     count_error: Callable[[str], None],
     backend: Callable[[], Backend],
     *,
+    obstacle: Callable[[], LpwSdxlError | None],
     dialects: Mapping[str, ErrorDialect] = MappingProxyType({}),
 ) -> Application:
     """Wrap BentoML's application in the guard and, if origins are opened, in `OriginMiddleware`.
@@ -53,6 +57,7 @@ def guard_application(
         settings: of the service.
         count_error: called with the code of every error that is answered.
         backend: returns the running service.
+        obstacle: returns why there is no engine now, or None.
         dialects: of the errors at paths that no row has, by the beginning of the path.
 
     Raises:
@@ -63,7 +68,9 @@ def guard_application(
         tokens.watch()
     opened = read_origins(settings.cors_origins)
     table = endpoint_table(endpoints, settings, dialects)
-    origins = Origins(opened, tokens is not None, read_hosts(settings.hosts))
+    # Where any bearer token is taken, a page under a rebound name could send one.
+    is_name_trusted = tokens is not None and not settings.trust_proxy_auth
+    origins = Origins(opened, is_name_trusted, read_hosts(settings.hosts))
     admission = Admission(tokens, origins)
     guard = RequestGuard(
         app,
@@ -71,6 +78,7 @@ def guard_application(
         admission,
         count_error,
         backend=backend,
+        obstacle=obstacle,
         body_memory_bytes=LARGEST_BODIES * settings.max_body_bytes,
     )
     for name in SPARSE_LOGGERS:
@@ -99,6 +107,14 @@ def endpoint_table(
 
 
 def warn_if_unprotected(settings: Settings) -> None:
-    """Log a warning if clients of other machines can use the server without a token."""
+    """Log warnings if clients of other machines can use the server without one of its tokens."""
     if not has_tokens(settings):
         warn_if_exposed()
+    if settings.trust_proxy_auth:
+        logger.warning(
+            "LPW_SDXL_TRUST_PROXY_AUTH is set: %s",
+            "any bearer token is taken for one that a proxy has checked, so nothing but that proxy"
+            " may reach this port"
+            if has_tokens(settings)
+            else "it has no effect, for this server has no tokens and asks for none",
+        )

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import signal
 import threading
+from collections.abc import Callable
 
 from lpw_sdxl.api.listening import ignore_new_clients, listening_sockets, stop_listening
 
@@ -26,15 +27,15 @@ class Drain:
     """A handler of SIGTERM that delays the previous one, which is uvicorn's.
 
     Args:
-        delay_s: how long requests are still accepted after `is_leaving` is set, seconds, so that a
+        leave: called on SIGTERM; returns how long requests are still accepted, seconds, so that a
             load balancer that polls /readyz notices.
         is_only_worker: whether no other worker shares the listening socket, so that it may be
             closed.
     """
 
-    def __init__(self, delay_s: float, *, is_only_worker: bool) -> None:
-        self.is_leaving = False
-        self._delay_s = delay_s
+    def __init__(self, leave: Callable[[], float], *, is_only_worker: bool) -> None:
+        self._is_leaving = False
+        self._leave = leave
         self._is_only_worker = is_only_worker
         self._previous: object = None
 
@@ -48,13 +49,12 @@ class Drain:
         )
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self.is_leaving:
+        if self._is_leaving:
             return  # a second SIGTERM
-        self.is_leaving = True
-        logger.info(
-            "SIGTERM: not ready any more, and closed to new requests in %g s", self._delay_s
-        )
-        loop.call_later(self._delay_s, self._close, loop)
+        self._is_leaving = True
+        delay_s = self._leave()
+        logger.info("SIGTERM: not ready any more, and closed to new requests in %g s", delay_s)
+        loop.call_later(delay_s, self._close, loop)
 
     def _close(self, loop: asyncio.AbstractEventLoop) -> None:
         # A client that is connected already must get its answer. So new ones are first ignored,

@@ -108,6 +108,7 @@ class Answer:
         type: the type that a JSON answer is made from.
         headers: additional headers, as the document describes them.
         event_type: the type of the data of a stream's events; None for `type`.
+        no_content: the description of an answer with status 204 instead; empty where there is none.
     """
 
     description: str
@@ -115,6 +116,7 @@ class Answer:
     type: Any = None
     headers: JsonObject = field(default_factory=dict)
     event_type: Any = None
+    no_content: str = ""
 
     @property
     def types(self) -> Mapping[str, Any]:
@@ -128,11 +130,19 @@ class Backend(Protocol):
 
     @property
     def engine(self) -> Any:
-        """Return the `lpw_sdxl.engine.Engine`; its type would import torch for the guard."""
+        """Return the `lpw_sdxl.engine.Engine`; its type would import torch for the guard.
+
+        Raises:
+            UnavailableError: it is not there yet, or never will be.
+        """
 
     @property
     def is_alive(self) -> bool:
         """Return whether the process works."""
+
+    @property
+    def is_starting(self) -> bool:
+        """Return whether the engine is still being loaded."""
 
     @property
     def is_ready(self) -> bool:
@@ -170,6 +180,7 @@ class Endpoint:
             paths.
         is_direct: whether the guard itself calls the handler, before all of BentoML's layers: for
             probes, which must be quick however busy the server is.
+        needs_engine: whether it is answered with 503 while there is no engine.
         dialect: of its errors.
         statuses: of its errors, beside those that the guard decides.
         needs_token: whether a client needs a token, on a server that has tokens.
@@ -193,6 +204,7 @@ class Endpoint:
     body: Body | None = None
     handler: Handler | None = None
     is_direct: bool = False
+    needs_engine: bool = True
     dialect: ErrorDialect = NATIVE
     statuses: frozenset[int] = frozenset()
     needs_token: bool = True

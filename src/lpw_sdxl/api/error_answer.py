@@ -13,6 +13,7 @@ from lpw_sdxl.errors import (
     LpwSdxlError,
     OverloadedError,
     RequestError,
+    StartingError,
     UnavailableError,
 )
 
@@ -47,9 +48,9 @@ class ErrorAnswer:
     def from_error(cls, error: LpwSdxlError) -> ErrorAnswer:
         """Build the answer to one of our errors."""
         match error:
-            case OverloadedError():
+            case OverloadedError() | StartingError():
                 headers = {"retry-after": str(error.retry_after_s)}
-                return cls(error.status, error.code, error.message, headers=headers)
+                return cls(error.status, error.code, str(error), headers=headers)
             case RequestError():
                 return cls(error.status, error.code, error.message, error.field)
             case GenerationError() | UnavailableError() | ClientLeftError():

@@ -35,13 +35,17 @@ from lpw_sdxl.api.loop_share import wait_for_share
 from lpw_sdxl.api.origins import Origins
 from lpw_sdxl.api.shaped_answer import ShapedAnswer
 from lpw_sdxl.api.sparse_warning import SparseWarning
-from lpw_sdxl.errors import ClientLeftError
+from lpw_sdxl.errors import ClientLeftError, LpwSdxlError
 
 logger = logging.getLogger(__name__)
 
 
 def _count_nothing(code: str) -> None:
     """Ignore an error's code."""
+
+
+def _no_obstacle() -> None:
+    """Know of none."""
 
 
 def _no_backend() -> Backend:
@@ -88,6 +92,7 @@ class RequestGuard:
         admission: tokens and origins.
         count_error: called with the code of every error that is answered.
         backend: returns the running service, for direct endpoints.
+        obstacle: returns why no endpoint that needs the engine can be answered now, or None.
         body_memory_bytes: bound on all bodies and what is read from them.
         body_seconds: time limit for the arrival of a body.
     """
@@ -100,6 +105,7 @@ class RequestGuard:
         count_error: Callable[[str], None] = _count_nothing,
         *,
         backend: Callable[[], Backend] = _no_backend,
+        obstacle: Callable[[], LpwSdxlError | None] = _no_obstacle,
         body_memory_bytes: int = 512 * 1024 * 1024,
         body_seconds: float = 60.0,
     ) -> None:
@@ -108,6 +114,7 @@ class RequestGuard:
         self._admission = admission
         self._count_error = count_error
         self._backend = backend
+        self._obstacle = obstacle
         self._turns = {
             (row.path, row.methods): asyncio.Semaphore(row.at_once)
             for row in table
@@ -230,6 +237,8 @@ class RequestGuard:
         if not endpoint.takes_any_origin:
             takes_links = endpoint.takes_links
             refusal = self._admission.origins.refuse(scope, takes_links=takes_links)
+        if refusal is None and endpoint.needs_engine and (obstacle := self._obstacle()) is not None:
+            return ErrorAnswer.from_error(obstacle)
         if not (endpoint.ignores_body and has_small_body(scope)):
             refusal = refusal or refuse_body_headers(scope, endpoint.body)
         admission = self._admission

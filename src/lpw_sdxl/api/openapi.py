@@ -137,7 +137,11 @@ def _operation(row: Endpoint, schemas: _Schemas, has_tokens: bool) -> JsonObject
         "summary": row.summary,
         **({"parameters": parameters} if parameters else {}),
         **({"requestBody": _request_body(row.body, schemas)} if row.body else {}),
-        "responses": {"200": _success(row.answer, schemas), **_errors(row, is_closed)},
+        "responses": {
+            "200": _success(row.answer, schemas),
+            **({"204": {"description": row.answer.no_content}} if row.answer.no_content else {}),
+            **_errors(row, is_closed),
+        },
         **({"security": [{"token": []}]} if is_closed else {}),
     }
 
@@ -179,6 +183,7 @@ def _event(data: JsonObject) -> JsonObject:
 def _errors(row: Endpoint, is_closed: bool) -> JsonObject:
     """Build references to the errors' responses; 401 only if the row needs a token."""
     statuses = row.statuses | HEAD_STATUSES | (BODY_STATUSES if row.body else frozenset())
+    statuses |= {503} if row.needs_engine else frozenset()
     answered = statuses & answered_codes().keys()
     if not is_closed:
         answered = answered - {401}

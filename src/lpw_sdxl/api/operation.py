@@ -21,6 +21,13 @@ async def answer_liveness(_call: Call, _request: Request, backend: Backend) -> R
     return _answer_probe(is_good=backend.is_alive)
 
 
+async def answer_ping(_call: Call, _request: Request, backend: Backend) -> Response:
+    """Answer a balancer that knows three states: 200 ready, 204 starting, 503 neither."""
+    if backend.is_starting:
+        return Response(status_code=204)
+    return _answer_probe(is_good=backend.is_ready)
+
+
 async def answer_readiness(_call: Call, _request: Request, backend: Backend) -> Response:
     """Answer whether requests are taken: 200 or 503."""
     return _answer_probe(is_good=backend.is_ready)
@@ -36,6 +43,7 @@ PROBES = {
     "/healthz": ("The same as /livez.", answer_liveness),
 }
 
+PING = "/ping"
 AT_ONCE = 4
 
 
@@ -54,6 +62,15 @@ def operation_endpoints(settings: Settings) -> tuple[Endpoint, ...]:
         )
         for path, (summary, handler) in PROBES.items()
     ]
+    ready = "Requests are taken; 204 while the model is being loaded."
+    ping = replace(
+        probes[0],
+        path=PING,
+        summary="Whether requests are taken, are not yet, or are not; never with a token.",
+        answer=Answer(ready, (TEXT,), no_content="The model is still being loaded."),
+        handler=answer_ping,
+        needs_token=False,
+    )
     metrics = replace(
         _read_only_row("/metrics", "Prometheus' metrics.", TEXT),
         needs_token=not settings.open_metrics,
@@ -61,7 +78,7 @@ def operation_endpoints(settings: Settings) -> tuple[Endpoint, ...]:
         is_quiet=True,
     )
     schema = replace(_read_only_row("/schema.json", "For BentoML's clients.", JSON), at_once=1)
-    return (*probes, metrics, schema)
+    return (*probes, ping, metrics, schema)
 
 
 def with_document(endpoints: Iterable[Endpoint], *, has_tokens: bool) -> tuple[Endpoint, ...]:
@@ -90,6 +107,7 @@ def _read_only_row(path: str, summary: str, media_type: str) -> Endpoint:
         summary,
         answer,
         statuses=frozenset({500}),
+        needs_engine=False,
         takes_links=True,
         at_once=AT_ONCE,
     )

@@ -1,4 +1,4 @@
-"""The worker's process: tuned to answer beside the engine's thread; ended when a device fails."""
+"""The worker's process, tuned to answer beside the engine's thread."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import gc
 import logging
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 logger = logging.getLogger(__name__)
 
 SWITCH_SECONDS = 0.001  # Python's 0.005 adds up: an answer waits for its turn several times
-ANSWER_SECONDS = 5  # for the last answers to reach their clients
 
 
 def tune_interpreter() -> None:
@@ -51,11 +50,11 @@ def without_collection() -> Iterator[None]:
         gc.enable()
 
 
-def end_process(reason: str) -> None:
-    """End this process for its supervisor to start a new one: nothing else revives a device.
+def leave_unfinished() -> NoReturn:
+    """End a process that was asked to before it had loaded its model.
 
-    To be called when every caller has its error, in a thread that no other thread waits for.
+    An ordinary exit would wait for the thread that loads it, and could end inside of a library.
     """
-    logger.critical("%s; this process ends, for a new one to start", reason)
-    time.sleep(ANSWER_SECONDS)  # the answers go out
-    os._exit(os.EX_SOFTWARE)  # an ordinary exit would wait for a thread that may never return
+    logger.info("this process ends before its model was loaded")
+    logging.shutdown()
+    os._exit(os.EX_OK)

@@ -60,6 +60,7 @@ def root_endpoint(model_tag: str, *, has_page: bool) -> Endpoint:
         is_direct=True,
         statuses=frozenset({500}),
         takes_any_origin=True,  # links lead here from anywhere
+        needs_engine=False,
         needs_token=False,  # a browser has none yet; the handler asks for it before it says more
         is_documented=True,
     )

@@ -19,7 +19,7 @@ from lpw_sdxl.checkpoint.plan import ConversionPlan, TensorPlan
 from lpw_sdxl.checkpoint.published import Config
 from lpw_sdxl.checkpoint.selection import Checkpoint
 from lpw_sdxl.checkpoint.tokenizer_files import END_TOKEN, write_tokenizer
-from lpw_sdxl.store.manifest import list_files
+from lpw_sdxl.store.verification import list_files
 from lpw_sdxl.weights.component import Component
 from lpw_sdxl.weights.dtypes import CheckpointDtype
 from lpw_sdxl.weights.files import FileRecord, record_file

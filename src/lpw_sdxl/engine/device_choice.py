@@ -14,12 +14,11 @@ from lpw_sdxl.cuda_driver import (
 from lpw_sdxl.errors import SettingsError
 
 
-def choose_device(wanted: str, workers: int = 1, model_bytes: int = 0) -> torch.device:
+def choose_device(wanted: str, model_bytes: int = 0) -> torch.device:
     """Choose the device that a setting means.
 
     Args:
         wanted: `auto`, `cpu` or `cuda`.
-        workers: how many devices are needed, where CUDA is used.
         model_bytes: of the model's files; a large one is served on a CPU only if that is wanted.
 
     Raises:
@@ -29,11 +28,6 @@ def choose_device(wanted: str, workers: int = 1, model_bytes: int = 0) -> torch.
     if not has_cuda:
         obstacle = find_cuda_obstacle(read_driver(), read_torch_build())
         refuse_silent_cpu(wanted, model_bytes, obstacle or "torch finds no CUDA device")
-    if has_cuda and workers > (count := torch.cuda.device_count()):
-        raise SettingsError(
-            f"LPW_SDXL_WORKERS is {workers}, and {count} CUDA devices are visible; a worker needs"
-            f" one of its own, so at most {count} would be right"
-        )
     if has_cuda:
         capability, built_for = torch.cuda.get_device_capability(0), torch.cuda.get_arch_list()
         old = find_gpu_obstacle(capability, built_for, torch.cuda.get_device_name(0))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import psutil
-import torch
 
 from lpw_sdxl.engine.description import HardwareDescription
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ def memory_use(hardware: HardwareDescription, device: torch.device) -> MemoryUse
     total = psutil.virtual_memory().total
     if device.type != "cuda":
         return MemoryUse(used, total, None)
+    import torch  # noqa: PLC0415 - the border reads this file's types before torch is there
+
     stats = torch.cuda.memory_stats(device)  # torch's own counts: the GPU is not asked
 
     def pool(name: str) -> Pool:

@@ -36,10 +36,11 @@ def list_entries(arguments: argparse.Namespace) -> None:
 
 def _columns(entry: StoreEntry) -> list[str]:
     """Return what an entry is, in columns; its sizes are checked."""
-    from lpw_sdxl.store.manifest import Manifest, verify_files
+    from lpw_sdxl.store.manifest import Manifest
+    from lpw_sdxl.store.verification import Depth, verify_files
 
     manifest = _read_manifest(entry)
-    verify_files(entry.path, manifest, contents=False)
+    verify_files(entry.path, manifest, Depth.SIZES)
     if isinstance(manifest, Manifest):
         size, dtype = str(manifest.native_size), manifest.dtype
         return [size, dtype, manifest.schedule_type, manifest.origin.file]
@@ -69,11 +70,11 @@ def remove(arguments: argparse.Namespace) -> None:
 def verify(arguments: argparse.Namespace) -> None:
     """Check an entry's files against its manifest."""
     from lpw_sdxl.store.entries import find_entry
-    from lpw_sdxl.store.manifest import verify_files
+    from lpw_sdxl.store.verification import Depth, verify_files
 
     entry = find_entry(arguments.tag)
     manifest = _read_manifest(entry)
-    verify_files(entry.path, manifest)
+    verify_files(entry.path, manifest, Depth.ALL_DIGESTS)
     count = len(manifest.files)
     with ImportConsole() as console:
         console.show(facts(manifest.describe()))

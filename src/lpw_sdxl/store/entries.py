@@ -21,7 +21,8 @@ from lpw_sdxl.errors import CheckpointError, LpwSdxlError, ModelError
 from lpw_sdxl.settings import is_in_container
 from lpw_sdxl.store.command import import_command
 from lpw_sdxl.store.kind import AddonKind, kind_of_store_name
-from lpw_sdxl.store.manifest import MANIFEST_FILE, AnyManifest, verify_files
+from lpw_sdxl.store.manifest import MANIFEST_FILE, AnyManifest
+from lpw_sdxl.store.verification import Depth, verify_files
 from lpw_sdxl.store.volume import NEWEST, VARIABLE, how_to_fill, is_name
 
 DEFAULT_TAG = "sdxl:latest"
@@ -187,7 +188,7 @@ def find_whole(
         if all(entry.metadata.get(key) == value for key, value in metadata.items()):
             try:
                 manifest = read(entry.path)
-                verify_files(entry.path, manifest, contents=False)
+                verify_files(entry.path, manifest, Depth.SIZES)
             except LpwSdxlError as error:
                 logger.info("no whole import of %s is there: %s", entry.tag, error)
             else:

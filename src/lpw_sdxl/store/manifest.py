@@ -1,4 +1,4 @@
-"""An entry's manifest: its origin, and its files with sizes and SHA-256.
+"""An entry's manifest: its origin, and its files with sizes and digests.
 
 It is written last, so a directory without it is half-made. The service checks it before anything
 heavy is imported.
@@ -10,11 +10,10 @@ import json
 import os
 import shlex
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, MutableMapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import ClassVar, NoReturn, Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
@@ -25,17 +24,13 @@ from lpw_sdxl.schema import ImageSize
 from lpw_sdxl.store.command import import_command
 from lpw_sdxl.store.origin import Origin, flatten_origin, lift_origin
 from lpw_sdxl.store.unreadable import why_unreadable
-from lpw_sdxl.weights.files import FileRecord, hash_file
+from lpw_sdxl.weights.files import FileRecord
 
 MANIFEST_FILE = "manifest.json"
 DEMO_SOURCE = "demo"
 """Of the demo checkpoint, which comes with the repository."""
 UNKNOWN = "unknown tensors of "
 """The beginning of a reason in `Manifest.ignored`: the user had them left out, unexplained."""
-NOT_LISTED = frozenset({MANIFEST_FILE, "model.yaml"})
-"""Files that a manifest can't list: itself, and the model store's own note, which is not ours."""
-
-_HASH_THREADS = 4
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -106,6 +101,9 @@ class EntryManifest:
         """Return all values on one level, the origin's among them, as manifest.json has them."""
         values = asdict(self)
         del values["origin"]
+        for record in values["files"].values():
+            if record["blake3"] is None:
+                del record["blake3"]
         return {"name": values.pop("name")} | flatten_origin(self.origin) | values
 
 
@@ -255,68 +253,6 @@ def read_entry(kind: type[AnyManifest], directory: Path) -> AnyManifest:
         return TypeAdapter(kind).validate_python(values)
     except (ValidationError, RecursionError, KeyError) as error:
         raise kind.unusable(directory, f"has a damaged {MANIFEST_FILE}") from error
-
-
-def list_files(directory: Path) -> dict[str, Path]:
-    """Return every file that a manifest lists, by its path within the directory, sorted.
-
-    Raises:
-        OSError: a folder can't be read.
-    """
-    paths = sorted(path for path in _walk(directory) if not path.is_dir())
-    names = {path.relative_to(directory).as_posix(): path for path in paths}
-    return {name: path for name, path in names.items() if name not in NOT_LISTED}
-
-
-def _walk(directory: Path) -> Iterator[Path]:
-    """Yield all that is in a directory; `rglob` passes over a folder that it can't read."""
-
-    def fail(error: OSError) -> NoReturn:
-        raise error
-
-    for folder, folders, files in os.walk(directory, onerror=fail):
-        yield from (Path(folder, name) for name in [*folders, *files])
-
-
-def verify_files(directory: Path, manifest: EntryManifest, *, contents: bool = True) -> None:
-    """Check that a directory holds exactly what its manifest lists.
-
-    Args:
-        directory: the entry's directory.
-        manifest: its manifest.
-        contents: whether SHA-256 is checked too; without it, names and sizes only.
-
-    Raises:
-        ModelError: a model's file is missing, unexpected, different or can't be read; the first
-            one is named.
-        AddonError: likewise, of an add-on.
-    """
-    try:
-        flaw = _find_flaw(directory, manifest.files, contents=contents)
-    except OSError as error:
-        raise manifest.unreadable(directory, error) from error
-    if flaw:
-        raise manifest.unusable(directory, flaw, manifest)
-
-
-def _find_flaw(directory: Path, files: Mapping[str, FileRecord], *, contents: bool) -> str:
-    """Return the first difference of a directory from the list of its files; empty without one."""
-    found = list_files(directory)
-    for name in sorted(files.keys() - found.keys()):
-        return f"lacks its file {name}"
-    for name in sorted(found.keys() - files.keys()):
-        return f"holds {name}, which its manifest doesn't list"
-    for name, path in found.items():
-        size, right = path.stat().st_size, files[name].size
-        if size != right:
-            return f"has {size:,} bytes in {name}; {right:,} would be right"
-    if not contents:
-        return ""
-    with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        for name, digest in zip(found, pool.map(hash_file, found.values()), strict=True):
-            if digest != files[name].sha256:
-                return f"has other bytes in {name} than were imported"
-    return ""
 
 
 _JSON: TypeAdapter[dict[str, object]] = TypeAdapter(dict[str, object])

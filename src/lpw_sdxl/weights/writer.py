@@ -5,7 +5,6 @@ The size of everything is known before the first byte, so the header goes first 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from math import prod
 from pathlib import Path
 
 from lpw_sdxl.weights.dtypes import DTYPE_BYTES
-from lpw_sdxl.weights.files import FileRecord
+from lpw_sdxl.weights.files import FileDigests, FileRecord
 
 _LENGTH_BYTES = 8
 _ALIGNMENT = 8
@@ -41,7 +40,7 @@ def write_safetensors(
     contents: Iterable[bytes | memoryview],
     metadata: Mapping[str, str],
 ) -> FileRecord:
-    """Write a file and return its size and SHA-256.
+    """Write a file and return its size and digests.
 
     Args:
         path: the file; its folder exists.
@@ -51,7 +50,8 @@ def write_safetensors(
         metadata: the header's notes.
     """
     header = _header(specs, metadata)
-    digest = hashlib.sha256(header)
+    digests = FileDigests()
+    digests.update(header)
     with path.open("wb") as file, ThreadPoolExecutor(1) as writer:
         # Hashing and writing release the interpreter, so one thread does each.
         pending = writer.submit(file.write, header)
@@ -60,12 +60,12 @@ def write_safetensors(
             assert view.nbytes == spec.size, spec.name
             pending.result()
             pending = writer.submit(file.write, view)
-            digest.update(view)
+            digests.update(view)
         pending.result()
         file.flush()
         os.fsync(file.fileno())
         size = file.tell()
-    return FileRecord(size, digest.hexdigest())
+    return digests.record(size)
 
 
 def _header(specs: Sequence[TensorSpec], metadata: Mapping[str, str]) -> bytes:

@@ -13,9 +13,9 @@ from lpw_sdxl.doors.openai.fields import PICTURES, Fields
 from lpw_sdxl.doors.openai.hidden_fields import unfold
 from lpw_sdxl.doors.openai.options import Options, refuse_transparent
 from lpw_sdxl.doors.openai.pictures import take_mask, take_pictures
-from lpw_sdxl.doors.openai.sampling import choose_sampling
 from lpw_sdxl.doors.openai.spellings import KNOWN, PASSED_ON, SPELLINGS
 from lpw_sdxl.doors.openai.wishes import AUTO, QUALITY_SHARES, read_format
+from lpw_sdxl.doors.sampling import choose_sampling
 from lpw_sdxl.errors import InvalidRequestError
 from lpw_sdxl.refusal import explain_refusal
 from lpw_sdxl.request_limits import RequestLimits, check_limits

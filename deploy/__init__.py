@@ -1,0 +1,1 @@
+"""Images and clusters; no part of the package."""

@@ -1,0 +1,1 @@
+"""Our image on RunPod: its build, its start, and what it finds on a volume."""
