@@ -92,6 +92,16 @@ def assert_one_sentence(ended: subprocess.CompletedProcess[str], *parts: str) ->
         assert part in lines[0]
 
 
+def assert_an_end(ended: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Check that a worker ended the service with one sentence, which has these parts."""
+    output = ended.stdout + ended.stderr
+    assert "Traceback" not in output
+    sentences = {line for line in output.splitlines() if line.startswith("lpw-sdxl: ")}
+    assert len(sentences) == 1, output
+    for part in parts:
+        assert part in next(iter(sentences))
+
+
 @contextlib.contextmanager
 def running(
     command: list[str], port: int, folder: Path, environment: Mapping[str, str], log_file: Path

@@ -66,7 +66,8 @@ class EngineStart:
         imported = time.monotonic()
         logger.info("packages imported in %.1f s", imported - begun)
         try:
-            engine = self._load()
+            with without_collection():  # it makes few objects that do not stay
+                engine = self._load()
         except Exception:
             verifying.result()  # what is wrong with a damaged model is that, whatever loading says
             raise

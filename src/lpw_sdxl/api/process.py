@@ -51,10 +51,10 @@ def without_collection() -> Iterator[None]:
 
 
 def leave_unfinished() -> NoReturn:
-    """End a process that was asked to before it had loaded its model.
+    """End a process that has no engine.
 
     An ordinary exit would wait for the thread that loads it, and could end inside of a library.
     """
-    logger.info("this process ends before its model was loaded")
+    logger.info("this process ends without an engine")
     logging.shutdown()
     os._exit(os.EX_OK)

@@ -7,22 +7,31 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from lpw_sdxl.conditioning.clip import ClipTextEncoder
 from lpw_sdxl.conditioning.tokenizer import ClipTokenizer
 from lpw_sdxl.errors import ModelError
+from lpw_sdxl.weights.network import load_network
+
+_WEIGHTS_FILE = "model.safetensors"
 
 
 class _EncoderLayout(NamedTuple):
     tokenizer: str
     text_encoder: str
     model_class: type[CLIPTextModel] | type[CLIPTextModelWithProjection]
+    rename: Callable[[str], str] = str
+
+
+def _without_prefix(name: str) -> str:
+    """Return Transformers' name of a weight, which was a longer one before 5.6."""
+    return name.removeprefix("text_model.")
 
 
 # In the order of their features in SDXL's UNet; the last one yields the pooled vector.
 _SDXL_ENCODERS = (
-    _EncoderLayout("tokenizer", "text_encoder", CLIPTextModel),
+    _EncoderLayout("tokenizer", "text_encoder", CLIPTextModel, _without_prefix),
     _EncoderLayout("tokenizer_2", "text_encoder_2", CLIPTextModelWithProjection),
 )
 
@@ -45,21 +54,24 @@ def _load(
     tokenizer = _reading(
         layout.tokenizer, lambda: ClipTokenizer.from_directory(root / layout.tokenizer)
     )
-    model, loaded = _reading(
-        layout.text_encoder,
-        lambda: layout.model_class.from_pretrained(
-            root / layout.text_encoder,
-            local_files_only=True,
-            dtype=dtype,
-            output_loading_info=True,
-        ),
-    )
-    # Transformers fills missing tensors with random numbers, and only logs it.
-    if missing := sorted(loaded["missing_keys"]):
-        raise _damaged(layout.text_encoder, f"lacks tensors ({len(missing)}, such as {missing[0]})")
+    model = _reading(layout.text_encoder, lambda: _load_model(root, layout, dtype)).to(device)
     if tokenizer.size > model.config.vocab_size:
         raise _damaged(layout.tokenizer, "has more tokens than its text encoder")
-    return ClipTextEncoder(tokenizer, model.to(device))
+    return ClipTextEncoder(tokenizer, model)
+
+
+def _load_model(root: Path, layout: _EncoderLayout, dtype: torch.dtype) -> Any:
+    config = CLIPTextConfig.from_pretrained(root / layout.text_encoder, local_files_only=True)
+    model = load_network(
+        lambda: layout.model_class(config),
+        root / layout.text_encoder / _WEIGHTS_FILE,
+        dtype,
+        layout.rename,
+    )
+    # A buffer that no file has.
+    positions = torch.arange(config.max_position_embeddings).expand((1, -1))
+    getattr(model, "text_model", model).embeddings.position_ids = positions
+    return model
 
 
 def _check_files(directory: Path) -> None:
@@ -71,6 +83,8 @@ def _check_files(directory: Path) -> None:
 def _reading(part: str, read: Callable[[], Any]) -> Any:
     try:
         return read()
+    except ModelError:
+        raise
     except Exception as cause:  # tokenizers raises Exception itself
         raise _damaged(part, "can't be read") from cause
 

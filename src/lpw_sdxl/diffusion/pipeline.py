@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers.utils import logging as transformers_logging
 
 from lpw_sdxl.conditioning import PromptEncoder
 from lpw_sdxl.diffusion.acceleration import NO_ACCELERATION, Acceleration, choose_acceleration
 from lpw_sdxl.diffusion.float8 import count_quantised_bytes
 from lpw_sdxl.diffusion.fused_vae import scale_down_stream
-from lpw_sdxl.errors import ModelError
 from lpw_sdxl.settings import Settings
 from lpw_sdxl.store.manifest import Manifest, read_manifest
+from lpw_sdxl.weights.component import Component
+from lpw_sdxl.weights.network import load_network
 
 
 @dataclass(frozen=True)
@@ -66,21 +65,17 @@ class Pipeline:
         manifest = read_manifest(model_directory)
         dtype = getattr(torch, manifest.dtype)
         vae_dtype = dtype if settings.half_decode else torch.float32
-        unet = _load(UNet2DConditionModel, model_directory / "unet", dtype)
-        vae = _load(AutoencoderKL, model_directory / "vae", vae_dtype)
+        unet = _load(UNet2DConditionModel, model_directory, Component.UNET, dtype)
+        vae = _load(AutoencoderKL, model_directory, Component.VAE, vae_dtype)
         if vae_dtype == torch.float16:
             scale_down_stream(vae)
-        with _no_progress_bars():
-            prompt_encoder = PromptEncoder.from_model_directory(
-                model_directory,
-                "cpu",
-                dtype,
-                cache_bytes=settings.conditioning_cache_bytes,
-            )
+        prompt_encoder = PromptEncoder.from_model_directory(
+            model_directory, "cpu", dtype, cache_bytes=settings.conditioning_cache_bytes
+        )
         config_file = model_directory / "scheduler" / "scheduler_config.json"
         return cls(
-            unet=unet.eval().requires_grad_(False),
-            vae=vae.eval().requires_grad_(False),
+            unet=unet,
+            vae=vae,
             prompt_encoder=prompt_encoder,
             scheduler_config=json.loads(config_file.read_text(encoding="utf-8")),
             manifest=manifest,
@@ -110,30 +105,8 @@ class Pipeline:
         return own + self.quantised_bytes
 
 
-def _load(model_class: Any, directory: Path, dtype: torch.dtype) -> Any:
-    """Load one network; refuse missing tensors, which Diffusers fills with random numbers."""
-    model, loaded = model_class.from_pretrained(
-        directory,
-        torch_dtype=dtype,
-        local_files_only=True,
-        use_safetensors=True,
-        output_loading_info=True,
-    )
-    if missing := sorted(loaded["missing_keys"]):
-        raise ModelError(
-            f"{directory.name}/ of the model directory lacks tensors ({len(missing)}, such as"
-            f" {missing[0]}); import the checkpoint again"
-        )
-    return model
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Keep Transformers' progress bars out of the log while weights load."""
-    was_enabled = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            transformers_logging.enable_progress_bar()
+def _load(model_class: Any, directory: Path, component: Component, dtype: torch.dtype) -> Any:
+    """Load one of Diffusers' networks."""
+    config = model_class.load_config(directory / component.value, local_files_only=True)
+    file = directory / component.weights_file
+    return load_network(lambda: model_class.from_config(config), file, dtype)
