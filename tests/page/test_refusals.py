@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +16,7 @@ import pytest
 from browser import DRAWN_MS, FOREIGN_NAME, Ui
 from conftest import ROOT, Store
 from prefix_proxy import prefixed
-from serving import Server, free_port, running
+from serving import Server, free_port, running, serve_command, started
 
 pytestmark = [pytest.mark.processes, pytest.mark.page]
 
@@ -100,6 +103,31 @@ def test_a_full_queue_is_waited_for(
         ui.find(".thumb").nth(2).wait_for(timeout=DRAWN_MS)
         assert 429 in statuses
         assert statuses.count(200) == 3
+
+
+def test_the_page_waits_for_a_server_that_loads_its_model(
+    demo_store: Store, tab: Callable[..., Ui], tmp_path: Any
+) -> None:
+    port, go_on = free_port(), tmp_path / "go on"
+    path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    environment = demo_store.environment | {"PYTHONPATH": path, "SLOW_SERVICE_FILE": str(go_on)}
+    command = serve_command("slow_service:LpwSdxl", port)
+    with started(command, port, ROOT, environment, tmp_path / "log") as server:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{server.url}/ping").status_code == 204:
+                    break
+            time.sleep(0.1)
+        ui = tab(server.url)
+        ui.page.goto(f"{server.url}/ui")
+        ui.find(".notice[data-key=gone]", has_text="loads its model").wait_for()
+        assert ui.find("#state-line").text_content() == "The model is being loaded"
+        go_on.touch()
+        ui.find(".notice[data-key=gone]").wait_for(state="detached", timeout=60_000)
+        ui.write("a large red circle")
+        ui.set(num_inference_steps=4)
+        ui.draw()
 
 
 def test_the_page_goes_on_when_the_server_is_back(

@@ -58,6 +58,14 @@ function explain(error) {
     refused();
     return Infinity;
   }
+  if (error instanceof Refusal && error.code === "starting") {
+    byId("state-line").textContent = "The model is being loaded";
+    notice("gone", "The server loads its model. This page goes on as soon as it is ready.", {
+      kind: "bad",
+      stays: true,
+    });
+    return WHILE_GONE_MS;
+  }
   if (error instanceof Refusal) {
     notice("refused", error.message, { kind: "bad" });
     return EVERY_MS;
