@@ -32,9 +32,11 @@ READY_S = 300
 REQUEST = {"prompt": "a lighthouse", "num_inference_steps": 3, "seed": 1}
 # The stages of a start, in their order, by words of the log line that ends each.
 MARKS = {
-    "supervisor: Python, BentoML, model verified": "found and verified",
-    "worker: Python, BentoML, torch, Diffusers, model loaded": "model loaded in",
-    "worker: memory planned": " initialized",
+    "supervisor: Python, BentoML, model found": " found: ",
+    "worker: Python, BentoML, border; the port is open": " initialized",
+    "worker: torch, Diffusers, Transformers imported": "packages imported in",
+    "worker: model loaded, memory planned": "model loaded in",
+    "worker: the rest of the verification": "after the port was open",
 }
 CONTAINER = [
     "podman", "--runtime", "runc", "run", "--rm", "--network", "host", "--read-only",

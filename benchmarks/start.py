@@ -40,7 +40,8 @@ from tests.forge.checkpoint import SyntheticSize, write_checkpoint
 
 SIZES = {"half": SyntheticSize.HALF, "full": SyntheticSize.FULL}
 LOADED = re.compile(r"model loaded in ([\d.]+) s")
-# In the supervisor, before a worker starts, up to 68b9bb1; later beside the loading.
+READY = ("Service lpw_sdxl initialized", "after the port was open")
+# In the supervisor, before a worker starts, up to f64966e; later beside the loading.
 VERIFIED_FIRST = re.compile(r"found and verified: \d+ files in ([\d.]+) s")
 
 
@@ -76,12 +77,12 @@ def start(side: Side, environment: dict[str, str]) -> dict[str, float]:
         begin = time.time()
         with started(command, environment, log, side.checkout) as pid:
             answered = wait_for(f"http://127.0.0.1:{port}/livez", log, range(200, 600))
-            ready = wait_for(f"http://127.0.0.1:{port}/readyz", log, [200])
+            wait_for(f"http://127.0.0.1:{port}/readyz", log, [200])
             supervisor = psutil.Process(pid)
             own = supervisor.cpu_times()
             everyone = cpu_seconds(supervisor)
             private = private_bytes(pid)
-        loading, verifying = parts_of(log)
+        loading, ready, verifying = parts_of(log)
     return {
         "command to first answer": answered - begin,
         "command to ready": ready - begin,
@@ -103,21 +104,23 @@ def wait_for(url: str, log: Path, statuses: Iterable[int]) -> float:
                 return time.time()
         except httpx.TransportError:
             pass
-        time.sleep(0.01)
+        time.sleep(0.2)  # each answer takes time that the loading lacks
     sys.exit(f"no such answer of {url} in {READY_S} s:\n{log.read_text(encoding='utf-8')}")
 
 
-def parts_of(log: Path) -> tuple[float, float]:
-    """Read from a log when a worker began to load, and how long was verified before that."""
-    loading = verifying = 0.0
+def parts_of(log: Path) -> tuple[float, float, float]:
+    """Read from a log when a worker began to load and was ready, and the verification before it."""
+    loading = ready = verifying = 0.0
     for line in log.read_text(encoding="utf-8").splitlines():
         values = json.loads(line) if line.startswith("{") else {"message": ""}
         if found := LOADED.search(str(values["message"])):
             loading = datetime.fromisoformat(values["time"]).timestamp() - float(found[1])
+        if any(words in str(values["message"]) for words in READY):  # the later one counts
+            ready = datetime.fromisoformat(values["time"]).timestamp()
         if found := VERIFIED_FIRST.search(str(values["message"])):
             verifying = float(found[1])
     assert loading, "no line says how long the model was loaded"
-    return loading, verifying
+    return loading, ready, verifying
 
 
 def import_service(side: Side, environment: dict[str, str]) -> dict[str, float]:
