@@ -141,7 +141,10 @@ GOOD_REQUESTS: Mapping[str, tuple[str, str, Any]] = {
     ),
     "parameters": ("POST", "/read_parameters", {"parameters": "<lora:b:1> a\nSteps: 9, Seed: 1"}),
     "the server's state": ("POST", "/info", {}),
-    **{path: ("GET", path, None) for path in ("/", "/livez", "/readyz", "/healthz", "/metrics")},
+    **{
+        path: ("GET", path, None)
+        for path in ("/", "/livez", "/readyz", "/healthz", "/ping", "/metrics")
+    },
     "BentoML's schema": ("GET", "/schema.json", None),
     "the document": ("GET", "/docs.json", None),
 }
