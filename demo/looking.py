@@ -5,7 +5,8 @@ Made for pictures like the demo model's; it knows nothing of models and prompts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -44,11 +45,15 @@ class Seen:
         scene: the nearest names; None where there is no shape to be seen.
         colour: of the shape, or of the middle where there is none.
         background: of the border.
+        outlines: for each shape, how much of it the outline is, 0 to 1: for a circle its
+            isoperimetric quotient over that of a drawn circle, else the overlap (intersection over
+            union) with the drawn shape of its area and centroid.
     """
 
     scene: Scene | None
     colour: Colour
     background: Colour
+    outlines: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(SHAPES, 0.0))
 
 
 def look(pixels: Pixels) -> Seen:
@@ -78,7 +83,23 @@ def look(pixels: Pixels) -> Seen:
     offset = np.array(middle_of_box) - PICTURE_PIXELS / 2
     place = min(CENTRE_OFFSETS, key=lambda one: float(np.linalg.norm(offset - CENTRE_OFFSETS[one])))
     scene = Scene(nearest_colour(colour), nearest_colour(background), name, size, place)
-    return Seen(scene, colour, background)
+    near: NDArray[np.bool_] = ndimage.binary_dilation(filled, iterations=3)
+    inked = _inked(image, background, colour) * near
+    inked[ndimage.binary_erosion(filled, iterations=2)] = 1.0
+    roundness = isoperimetric_quotient(inked) / _drawn_quotient(radius=(area / np.pi) ** 0.5)
+    return Seen(scene, colour, background, overlaps | {"circle": min(1.0, roundness)})
+
+
+def isoperimetric_quotient(coverage: NDArray[np.float64]) -> float:
+    """Compute 4 pi times the area within the outline at half coverage over its length squared.
+
+    It is 1 for a circle and less for all else: 0.79 for a square, 0.60 for a triangle.
+
+    Args:
+        coverage: `[h, w]`, 0 to 1; the border of the picture is 0.
+    """
+    area, length = _area_and_length(coverage - 0.5)
+    return 4 * np.pi * area / length**2 if length else 0.0
 
 
 def nearest_colour(colour: Colour) -> str:
@@ -99,6 +120,53 @@ def _overlap(mask: NDArray[np.bool_], name: str) -> float:
     kind, radii = torch.tensor([SHAPES.index(name)]), torch.tensor([radius], dtype=torch.float32)
     drawn = signed_distance(kind, centre, radii)[0].numpy() < 0
     return float((mask & drawn).sum() / (mask | drawn).sum())
+
+
+def _inked(image: NDArray[np.float64], background: Colour, colour: Colour) -> NDArray[np.float64]:
+    """Return how far each pixel's colour is from the background's to the shape's, 0 to 1."""
+    step = colour - background
+    length = max(float(step @ step), 1.0)
+    share: NDArray[np.float64] = ((image - background) @ step / length).clip(0, 1)
+    return share
+
+
+def _drawn_quotient(radius: float) -> float:
+    """Compute the isoperimetric quotient of a circle as `scene.py` draws it, amid pixels."""
+    centre = torch.tensor([[PICTURE_PIXELS / 2, PICTURE_PIXELS / 2]])
+    distance = signed_distance(
+        torch.tensor([SHAPES.index("circle")]), centre, torch.tensor([radius])
+    )
+    return isoperimetric_quotient((0.5 - distance[0].double()).clamp(0, 1).numpy())
+
+
+def _area_and_length(height: NDArray[np.float64]) -> tuple[float, float]:
+    """Measure where a field is above 0: the area, and the length of its border.
+
+    Each square between four neighbours is divided into four triangles around its middle, in which
+    the field is linear.
+    """
+    corners = [height[:-1, :-1], height[:-1, 1:], height[1:, 1:], height[1:, :-1]]
+    middle: NDArray[np.float64] = np.mean(corners, axis=0)
+    area = length = 0.0
+    for one, other in zip(corners, [*corners[1:], corners[0]], strict=True):
+        values = np.stack([middle, one, other]).reshape(3, -1)
+        points = np.array([[0.5, 0.5], [0.0, 0.0], [0.0, 1.0]])  # alike for all four by turning
+        above = values > 0
+        for corner in range(3):
+            first, second = (corner + 1) % 3, (corner + 2) % 3
+            alone = (above[corner] != above[first]) & (above[corner] != above[second])
+            ratios = [
+                values[corner, alone] / (values[corner, alone] - values[end, alone])
+                for end in (first, second)
+            ]
+            sides = [points[end] - points[corner] for end in (first, second)]
+            cut = ratios[0][:, None] * sides[0] - ratios[1][:, None] * sides[1]
+            length += float(np.linalg.norm(cut, axis=1).sum())
+            tip = 0.25 * ratios[0] * ratios[1]
+            is_above = above[corner, alone]
+            area += float(tip[is_above].sum() + (0.25 - tip[~is_above]).sum())
+        area += 0.25 * float(above.all(axis=0).sum())
+    return area, length
 
 
 def _border_colour(image: NDArray[np.float64]) -> Colour:

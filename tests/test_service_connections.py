@@ -19,7 +19,7 @@ import pytest
 from conftest import ROOT, Store
 from serving import Server, free_port, running
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.thorough]
 
 DESCRIPTORS = 1024
 BOUND = 768

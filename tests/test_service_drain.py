@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, Store
 from serving import Server, serving
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.thorough]
 
 CLIENTS = 16
 REQUEST = {"prompt": "a fox", "num_inference_steps": 20, "width": 64, "height": 64}

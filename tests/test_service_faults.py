@@ -19,7 +19,7 @@ import pytest
 from conftest import ROOT, Store
 from serving import Server, serving
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.thorough]
 
 LONG = {"prompt": "a", "num_inference_steps": 150, "width": 64, "height": 64}
 SHORT = LONG | {"num_inference_steps": 2}

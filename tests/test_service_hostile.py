@@ -17,7 +17,7 @@ from conftest import ROOT, Store
 from lpw_sdxl.api.border import LARGEST_BODIES
 from serving import Server, serving
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.thorough]
 
 MB = 1024 * 1024
 MAX_BODY = 16 * MB  # so that all bodies together may take 128 MB

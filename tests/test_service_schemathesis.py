@@ -24,7 +24,7 @@ from serving import Server, serving
 
 logger = logging.getLogger(__name__)
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.thorough]
 
 SETTINGS = {
     "LPW_SDXL_MAX_STEPS": "2",

@@ -78,6 +78,7 @@ def assert_never_hanging(pinging: Pinging, opened_s: float) -> None:
     assert max(later) < OPEN_S
 
 
+@pytest.mark.thorough
 def test_pings_are_answered_through_the_death_of_an_engine(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -98,6 +99,7 @@ def test_pings_are_answered_through_the_death_of_an_engine(
     assert jobs == ["0.0", "0.0"]  # the dead one's are forgotten
 
 
+@pytest.mark.thorough
 def test_in_a_container_a_dead_engine_closes_the_port(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ import pytest
 from conftest import ROOT, Store
 from serving import Server, free_port, serving
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.thorough]
 
 REQUEST = {"prompt": "a fox", "num_inference_steps": 10, "width": 64, "height": 64}
 

@@ -13,7 +13,7 @@ import torch
 
 from conftest import ROOT
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.thorough]
 
 BENCHMARKS = {
     path.stem: path

@@ -17,9 +17,6 @@ from demo.train import CHECKPOINT
 from demo.words import Vocabulary
 from stores import import_here
 
-STEPS = 12
-GUIDANCE = 4.0
-
 Looker = Callable[..., list[Seen]]
 
 
@@ -58,12 +55,11 @@ def demo_engine(demo_store: Store) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def look_at(demo_engine: Any) -> Looker:
-    """Draw pictures of prompts, a seed each, and say what they show; None leaves a field out."""
+    """Draw pictures of prompts, a seed each, and say what they show."""
     from lpw_sdxl.schema import GenerationRequest
 
     def draw(prompts: Sequence[str], fields: Mapping[str, object] | None = None) -> list[Seen]:
-        shared = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE} | dict(fields or {})
-        shared = {name: value for name, value in shared.items() if value is not None}
+        shared = dict(fields or {})
         requests = [
             GenerationRequest.model_validate({"prompt": prompt, "seed": seed} | shared)
             for seed, prompt in enumerate(prompts)

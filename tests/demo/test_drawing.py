@@ -10,7 +10,19 @@ import torch
 
 from demo.captions import BREAK, FILLER, MAX_WINDOWS, MEANINGS, WORDS, Caption, describe
 from demo.looking import distance_to, look
-from demo.scene import COLOURS, EVERY_SCENE, HELD_OUT, SCENES, Accent, Drawing, Scene, Style, draw
+from demo.scene import (
+    COLOURS,
+    EVERY_SCENE,
+    HELD_OUT,
+    RADII,
+    SCENES,
+    SHAPES,
+    Accent,
+    Drawing,
+    Scene,
+    Style,
+    draw,
+)
 from demo.words import NOTHING, Vocabulary, lay_out
 
 
@@ -31,6 +43,31 @@ def test_what_was_drawn_is_seen(style: Style) -> None:
     drawn = scenes(150)
     seen = [look(picture).scene for picture in pixels(draw(drawn, generator(), style))]
     assert seen == drawn
+
+
+def test_an_outline_is_that_of_its_shape() -> None:
+    drawn = scenes(150)
+    for scene, picture in zip(drawn, pixels(draw(drawn, generator())), strict=True):
+        outlines = look(picture).outlines
+        assert outlines[scene.shape] > 0.98, scene
+        assert all(outlines[name] < 0.9 for name in SHAPES if name != scene.shape), scene
+
+
+@pytest.mark.parametrize("size", RADII)
+def test_a_drop_is_no_circle(size: str) -> None:
+    """It has a tip, which is that of a triangle farther up."""
+    scene = Scene("red", "blue", "circle", size, "center")
+    circle, triangle = (
+        draw([scene._replace(shape=shape)], generator()).coverage
+        for shape in ("circle", "triangle")
+    )
+    tip = triangle.roll(-int(0.4 * RADII[size]), dims=2)
+    tip[:, :, int(circle[0, 0].nonzero()[:, 0].float().mean()) :] = 0
+    coverage = torch.maximum(circle, tip)
+    ink, paper = (torch.tensor(COLOURS[name]) / 127.5 - 1 for name in ("red", "blue"))
+    drop = coverage * ink[:, None, None] + (1 - coverage) * paper[:, None, None]
+    [picture] = pixels(Drawing(drop, coverage))
+    assert look(picture).outlines["circle"] < 0.93
 
 
 def test_an_empty_picture_shows_no_scene() -> None:

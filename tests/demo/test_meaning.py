@@ -1,5 +1,7 @@
 """What pictures show, asked of the trained demo model: prompts mean what they say.
 
+Steps and guidance are the model's own.
+
 Bars are those of tests, well below what the model reaches (benchmarks/demo_pictures.py): seeds
 differ, and a picture that is wrong now and then is no defect of the code.
 """
@@ -79,7 +81,7 @@ def test_silence_about_size_and_place_means_large_and_in_the_center(look_at: Loo
     prompts = [
         f"a {scene.colour} {scene.shape} on a {scene.background} background" for scene in expected
     ]
-    assert_right(expected, look_at(prompts, {"num_inference_steps": None, "guidance_scale": None}))
+    assert_right(expected, look_at(prompts))
 
 
 def test_another_prompt_gives_another_picture(look_at: Looker) -> None:

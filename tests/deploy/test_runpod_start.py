@@ -105,6 +105,7 @@ def test_a_workers_volume_comes_before_a_pods(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
+@pytest.mark.thorough
 def test_the_only_checkpoint_is_imported_once_and_then_served(volume: Path, tiny: Path) -> None:
     put(tiny, volume, "models/checkpoints/Jib.safetensors")
     (volume / "loras").mkdir()
@@ -130,6 +131,7 @@ def test_the_only_checkpoint_is_imported_once_and_then_served(volume: Path, tiny
 
 
 @pytest.mark.processes
+@pytest.mark.thorough
 def test_of_several_checkpoints_the_setting_chooses_by_name_or_file(
     volume: Path, tiny: Path
 ) -> None:
@@ -149,6 +151,7 @@ def test_of_several_checkpoints_the_setting_chooses_by_name_or_file(
 
 
 @pytest.mark.processes
+@pytest.mark.thorough
 def test_a_source_that_is_named_is_imported_once_whatever_else_is_there(
     volume: Path, tiny: Path
 ) -> None:
@@ -202,6 +205,7 @@ def test_a_volume_without_a_checkpoint_is_named_with_what_it_has(volume: Path) -
 
 
 @pytest.mark.processes
+@pytest.mark.thorough
 def test_an_import_that_fails_is_one_more_sentence(volume: Path, tiny: Path) -> None:
     put(tiny, volume, "models/checkpoints/tiny.safetensors")
     path = volume / "models/checkpoints/tiny.safetensors"
@@ -269,6 +273,7 @@ def hold(folder: Path, seconds: float, done: list[str]) -> None:
 
 
 @pytest.mark.processes
+@pytest.mark.thorough
 def test_one_worker_at_a_time_holds_the_lease(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     workers = [subprocess.Popen(command, cwd=ROOT) for _ in range(4)]

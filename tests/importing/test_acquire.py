@@ -272,6 +272,7 @@ def test_a_file_of_ones_own_is_never_removed(command_line: CommandLine, tiny_che
 
 
 @pytest.mark.processes
+@pytest.mark.thorough
 def test_a_wrong_kind_is_refused_before_anything_heavy_is_imported(write_file):
     path = write_file({"a.lora_up.weight": (2, 2)}, name="style.safetensors")
     script = (
@@ -294,6 +295,7 @@ def test_a_wrong_kind_is_refused_before_anything_heavy_is_imported(write_file):
 
 
 @pytest.mark.processes
+@pytest.mark.thorough
 def test_a_full_size_header_is_judged_in_a_second_and_without_anything_heavy(tmp_path: Path):
     shapes = dict(tensor_shapes(SyntheticSize.FULL))
     name = "model.diffusion_model.output_blocks.3.0.in_layers.2.weight"

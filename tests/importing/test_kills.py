@@ -2,7 +2,7 @@
 
 Each round starts a real import in a process of its own, kills it at a random moment of its usual
 time, looks at the store, and runs the same import plainly, in this process. Three kills of each
-kind in `make test`, sixty in `make test-long`. LPW_TEST_SEED repeats a run.
+kind in `make test-thorough`, sixty in `make test-long`. LPW_TEST_SEED repeats a run.
 """
 
 from __future__ import annotations
@@ -117,7 +117,10 @@ def subject(request: pytest.FixtureRequest, tiny_checkpoint: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(
     "kills",
-    [3, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
+    [
+        pytest.param(3, marks=pytest.mark.thorough),
+        pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
+    ],
 )
 def test_a_kill_at_any_moment_leaves_no_half_of_an_entry(
     imports: Imports, subject: Subject, tiny_checkpoint: Path, kills: int

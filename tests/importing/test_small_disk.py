@@ -21,7 +21,7 @@ from lpw_sdxl.weights.component import Component
 from tests.forge.lora import LoraOptions, write_lora
 from web import File, WebServer
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.thorough]
 
 RUNNER = Path(__file__).with_name("small_disk.py")
 UNSHARE = ["unshare", "--mount", "--map-root-user"]
