@@ -39,7 +39,6 @@ OF_DOORS = [["openai"], ["a1111"]]  # tags of operations; those have pages of th
 EXPLAIN = (".venv/bin/python -m lpw_sdxl.prompt ", ".venv/bin/python -m lpw_sdxl.parameters ")
 NOT_RUN = {
     "make test-fast": "would run the tests in a test",
-    "make test-thorough": "would run the tests in a test",
     "make bundle": "locks packages for minutes; `make test-bundle` builds a bento and serves it",
     "make install": "needs PyTorch's index; tests/test_makefile.py has one of its own",
     "make image": "needs docker or podman; `make test-container` builds the image and runs it",
