@@ -133,10 +133,11 @@ def test_info_has_all_keys_with_their_types(client: httpx.Client) -> None:
     assert (info["width"], info["height"], info["batch_size"]) == (64, 64, 2)
     assert info["extra_generation_params"]["RNG"] == "NV"
     assert answer["parameters"]["cfg_scale"] == 7.0
-    first = pixels_of(files_of(answer)[2])
-    assert np.array_equal(
-        first, pixels_of(files_of(draw(client, {"seed": 9, "negative_prompt": "bad"}))[0])
+    alone = draw(client, {"seed": 9, "negative_prompt": "bad"})
+    third, its_twin = (
+        pixels_of(file).astype(int) for file in (files_of(answer)[2], files_of(alone)[0])
     )
+    assert np.abs(third - its_twin).max() <= 1
 
 
 INFO = {

@@ -35,7 +35,7 @@ SETTINGS = {
 }
 SEED = "20261124"
 HANG_S = "15"
-OPERATIONS = 23
+OPERATIONS = 24
 LONG_RUN_CASES = 10_000
 # A request that fits the schema may still be refused: a schema can't express which LoRAs there are,
 # how many tokens a text has, or whether a nanosecond is enough. All other checks are made.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from blake3 import blake3
 from diffusers import StableDiffusionXLPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -89,7 +90,9 @@ def test_diffusers_loads_the_directory_without_a_complaint(converted: Converted,
 def test_digests_are_those_of_the_files(converted: Converted):
     on_disk = {
         path.relative_to(converted.directory).as_posix(): FileRecord(
-            path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
+            path.stat().st_size,
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+            blake3(path.read_bytes()).hexdigest(),
         )
         for path in converted.directory.rglob("*")
         if path.is_file()

@@ -221,6 +221,7 @@ def test_an_error_has_a_series_for_each_code_that_an_answer_can_have(
         "out_of_memory",
         "overloaded",
         "request_id_in_use",
+        "starting",
         "timeout",
         "unauthorized",
         "unavailable",

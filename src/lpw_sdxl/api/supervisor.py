@@ -75,6 +75,7 @@ def end_service(sentence: str, environment: Mapping[str, str]) -> NoReturn:
     """
     sys.stderr.write(f"{sentence}\n")
     sys.stderr.flush()
+    logging.disable()  # that sentence is the last, not those about the stop that it causes
     if _is_heeded(environment):
         os.kill(os.getppid(), _SIGNAL)
         time.sleep(PATIENCE_S)  # the supervisor's SIGTERM ends this process meanwhile
