@@ -146,15 +146,15 @@ def model_of(name: str, folder: Path) -> Path:
         return Path(name).resolve()
     checkpoint = folder / f"{name}.safetensors"
     write_checkpoint(checkpoint, SIZES[name])
-    command = [sys.executable, "model_import.py", "checkpoint", str(checkpoint)]
     done = subprocess.run(
-        [*command, "--remove-source"],
+        [sys.executable, "model_import.py", "checkpoint", str(checkpoint)],
         cwd=ROOT,
         env=os.environ | {"BENTOML_HOME": str(folder / "home"), "BENTOML_DO_NOT_TRACK": "True"},
         check=True,
         capture_output=True,
         text=True,
     )
+    checkpoint.unlink()
     return folder / "home" / "models" / Path(*done.stdout.split()[-1].split(":"))
 
 

@@ -174,7 +174,10 @@ def test_sigterm_ends_a_start_at_once(environment: dict[str, str], tmp_path: Pat
     assert "Traceback" not in server.log
 
 
-@pytest.mark.parametrize("workers", ["1", "2", "a container's"])
+@pytest.mark.parametrize(
+    "workers",
+    ["1", *(pytest.param(one, marks=pytest.mark.thorough) for one in ("2", "a container's"))],
+)
 def test_a_model_that_can_not_be_loaded_ends_all_with_one_sentence(
     store: Store, tmp_path: Path, workers: str
 ) -> None:

@@ -334,6 +334,7 @@ def worker_of(server: Server) -> psutil.Process:
     return max([command, *command.children(True)], key=lambda one: one.memory_info().rss)
 
 
+@pytest.mark.thorough
 def test_streams_that_are_closed_at_any_moment_leave_nothing(
     server: Server, client: httpx.Client
 ) -> None:

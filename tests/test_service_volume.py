@@ -65,6 +65,7 @@ def server(volume: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         yield server
 
 
+@pytest.mark.thorough
 def test_several_workers_start_at_once_from_a_read_only_volume(
     server: Server, store: Store, volume: Path
 ) -> None:

@@ -166,6 +166,7 @@ def test_a_known_version_is_not_downloaded_again(
     assert len(storage.requests) == 1
 
 
+@pytest.mark.thorough
 def test_a_finished_download_is_found_again_without_the_network(
     command_line: CommandLine, civitai: WebServer, storage: WebServer, offered: bytes
 ):
@@ -241,6 +242,7 @@ def _with_tensor(checkpoint: Path, name: str, shape: list[int] | None) -> Entrie
     return entries
 
 
+@pytest.mark.thorough
 def test_an_interrupted_download_goes_on_when_it_is_run_again(
     command_line: CommandLine, storage: WebServer, tiny_checkpoint: Path
 ):

@@ -354,6 +354,7 @@ def test_no_name_is_too_odd_to_be_printed(write_file):
     assert done.stdout.splitlines()[0] == b"file: \xe9\\U0001f3a8[31m .safetensors"
 
 
+@pytest.mark.thorough
 @pytest.mark.processes
 def test_an_import_goes_on_when_nobody_reads(tiny_checkpoint: Path, tmp_path: Path):
     with subprocess.Popen(
