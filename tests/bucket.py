@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from web import QuietHandler
+
 REFUSED = "refused"
 """The beginning of a key that is not taken."""
 
@@ -43,22 +45,22 @@ class Bucket:
 
 
 def _handler_of(files: dict[str, Kept]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def do_PUT(self) -> None:
             content = self._read()
             path = unquote(urlsplit(self.path).path)
             if path.split("/")[2] == REFUSED:
-                self._answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+                self.respond(403, b"<Error><Code>AccessDenied</Code></Error>")
                 return
             media_type = self.headers["content-type"] or ""
             files[path] = Kept(content, media_type, self.headers["authorization"] or "")
-            self._answer(200, b"")
+            self.respond(200, b"")
 
         def do_GET(self) -> None:
             found = files.get(unquote(urlsplit(self.path).path))
-            self._answer(200 if found else 404, found.content if found else b"")
+            self.respond(200 if found else 404, found.content if found else b"")
 
         def _read(self) -> bytes:
             """Read a body, which boto3 sends in chunks with a checksum where it can."""
@@ -73,14 +75,5 @@ def _handler_of(files: dict[str, Kept]) -> type[BaseHTTPRequestHandler]:
                     break
                 whole, rest = whole + rest[:size], rest[size + 2 :]
             return whole
-
-        def _answer(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *words: object) -> None:
-            pass
 
     return Handler

@@ -73,6 +73,20 @@ def layers(image: str) -> list[str]:
     return found
 
 
+def layer_sizes(image: str, earlier: str) -> tuple[list[int], list[int]]:
+    """Return the bytes of the layers that an image has from an earlier one, and of its others.
+
+    Those that it has from the earlier one are the lowest of both.
+    """
+    before, after = layers(earlier), layers(image)
+    kept = [layer for layer in before if layer in after]
+    assert kept == before[: len(kept)]
+    steps = json.loads(podman("history", "--format", "json", image))
+    sizes = [step["size"] for step in reversed(steps) if step["size"]]
+    assert len(sizes) == len(after)
+    return sizes[: len(kept)], sizes[len(kept) :]
+
+
 def search(image: str, words: Iterable[str]) -> set[str]:
     """Return the words that stand anywhere in an image: in its files, configuration or history."""
     command = ["podman", "save", "--quiet", "--format", "docker-archive", image]

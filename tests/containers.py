@@ -62,6 +62,14 @@ class Container:
         assert process.returncode == 0, f"{errors}\n{self.log}"
         return json.loads(told)
 
+    def draw(self, prompt: str) -> str:
+        """Make a picture of the demo model, once the service is ready; return its pixels' hash."""
+        self.call("wait_until_ready")
+        picture = self.call("generate", prompt=prompt, seed=3)
+        assert picture["size"] == [128, 128]
+        pixels: str = picture["pixels"]
+        return pixels
+
     @contextlib.contextmanager
     def calling(self, name: str, **arguments: Any) -> Iterator[subprocess.Popen[str]]:
         """The same, going on meanwhile."""

@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from web import QuietHandler
+
 KEY = "key-of-the-platform"
 HELD_S = 30.0  # a call for jobs, while there are none
 
@@ -129,7 +131,7 @@ class Platform:
 
 
 def _handler_of(platform: Platform) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -166,13 +168,6 @@ def _handler_of(platform: Platform) -> type[BaseHTTPRequestHandler]:
         def _answer(self, status: int, content: Any) -> None:
             body = json.dumps(content).encode()
             with contextlib.suppress(ConnectionError):
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-        def log_message(self, *words: object) -> None:
-            pass
+                self.respond(status, body, "application/json")
 
     return Handler

@@ -34,6 +34,20 @@ class Request:
         return self.headers.get("authorization")
 
 
+class QuietHandler(BaseHTTPRequestHandler):
+    """A handler of requests that writes no log."""
+
+    def respond(self, status: int, body: bytes = b"", media_type: str = "text/plain") -> None:
+        self.send_response(status)
+        self.send_header("content-type", media_type)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
 class Answer(Protocol):
     """What one request gets."""
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from conftest import ROOT
-from container_images import PACKAGES, layers, search
-from containers import Container, podman, run_to_its_end, running
+from container_images import PACKAGES, layer_sizes, search
+from containers import podman, run_to_its_end, running
 from web import Answer, File, Keyed, WebServer, civitai_record, json_answer
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(1800)]
@@ -144,18 +144,13 @@ def test_changed_code_leaves_the_layers_of_model_and_packages(
     finally:
         file.write_bytes(text)
     try:
-        before, after = layers(image), layers(CHANGED)
-        kept = [layer for layer in before if layer in after]
-        assert kept == before[: len(kept)]
-        steps = json.loads(podman("history", "--format", "json", CHANGED))
-        sizes = [step["size"] for step in reversed(steps) if step["size"]]
-        logger.info("layers kept: %d of %d; bytes: %s", len(kept), len(before), sizes)
-        assert len(sizes) == len(after)
+        kept, pushed = layer_sizes(CHANGED, image)
+        logger.info("bytes of layers, kept: %s; pushed: %s", kept, pushed)
         # Kept are the packages, the demo model's file and all weights; not the import's date.
         weights = DEMO.stat().st_size
-        assert sum(sizes[: len(kept)]) > 2 * weights
-        assert max(sizes[len(kept) :]) < 5_000_000 < weights
-        assert sum(sizes[len(kept) :]) < 15_000_000
+        assert sum(kept) > 2 * weights
+        assert max(pushed) < 5_000_000 < weights
+        assert sum(pushed) < 15_000_000
     finally:
         podman("image", "rm", "--force", CHANGED)
 
@@ -186,12 +181,12 @@ def test_the_test_input_in_the_image_draws(image: str) -> None:
 
 def test_a_pod_of_the_same_image_serves_http(image: str) -> None:
     with running(image, limits=AS_ROOT) as container:
-        pixels = drawn(container)
+        pixels = container.draw(DRAWING)
         told = container.call("info")
         assert told["model_tag"].startswith("sdxl:")
         assert [lora["name"] for lora in told["loras"]] == ["demo-pastel"]
     with running(image, limits=AS_ROOT, command=["http"]) as container:
-        assert drawn(container) == pixels
+        assert container.draw(DRAWING) == pixels
 
 
 def test_three_workers_of_an_old_volume_start_at_once_and_import_its_checkpoint_once(
@@ -203,7 +198,7 @@ def test_three_workers_of_an_old_volume_start_at_once_and_import_its_checkpoint_
         containers = [
             stack.enter_context(running(empty_image, mounted, limits=AS_ROOT)) for _ in range(3)
         ]
-        assert len({drawn(container) for container in containers}) == 1
+        assert len({container.draw(DRAWING) for container in containers}) == 1
         logs = [container.log for container in containers]
         told = containers[0].call("info")
     assert sum("Imported and verified." in log for log in logs) == 1
@@ -212,7 +207,7 @@ def test_three_workers_of_an_old_volume_start_at_once_and_import_its_checkpoint_
     assert not (volume / "lpw-sdxl" / ".start").exists()
 
     with running(empty_image, mounted, limits=AS_ROOT) as container:
-        drawn(container)
+        container.draw(DRAWING)
         assert "Imported" not in container.log
 
 
@@ -229,7 +224,7 @@ def test_a_volume_with_several_checkpoints_says_their_names(
     )
     named = {"LPW_SDXL_MODEL": "two"}
     with running(empty_image, mounted, limits=AS_ROOT, environment=named) as container:
-        drawn(container)
+        container.draw(DRAWING)
         assert container.call("info")["model_tag"].startswith("two:")
 
 
@@ -307,12 +302,3 @@ def old_volume(folder: Path, checkpoints: Mapping[str, Path]) -> Path:
         (volume / name).parent.mkdir(parents=True, exist_ok=True)
         (volume / name).write_bytes(source.read_bytes())
     return volume
-
-
-def drawn(container: Container) -> str:
-    """Make a picture; return the hash of its pixels."""
-    container.call("wait_until_ready")
-    picture = container.call("generate", prompt=DRAWING, seed=3)
-    assert picture["size"] == [128, 128]
-    pixels: str = picture["pixels"]
-    return pixels

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from containers import Container, run_to_its_end, running
+from containers import run_to_its_end, running
 from web import File, WebServer, civitai_record, json_answer
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(1800)]
@@ -41,15 +41,6 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-def drawn(container: Container) -> str:
-    """Make a picture; return the hash of its pixels."""
-    container.call("wait_until_ready")
-    picture = container.call("generate", prompt=DRAWING, seed=3)
-    assert picture["size"] == [128, 128]
-    pixels: str = picture["pixels"]
-    return pixels
-
-
 @pytest.fixture(scope="module")
 def roots_volume(empty_image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A volume that root filled, with a umask that leaves others nothing."""
@@ -76,7 +67,7 @@ def test_three_services_start_at_once_from_a_volume_of_roots(
             stack.enter_context(running(empty_image, mounted(roots_volume), environment=STORE))
             for _ in range(3)
         ]
-        pictures = {drawn(container) for container in containers}
+        pictures = {container.draw(DRAWING) for container in containers}
         users = {container.run("id", "-u").strip() for container in containers}
     assert users == {str(IMAGE_USER)}
     assert len(pictures) == 1
@@ -128,7 +119,7 @@ def test_a_pod_fills_its_own_volume_with_what_the_errors_say(
     tag = done.stdout.splitlines()[-1]
 
     with running(empty_image, mounted(volume), environment=STORE) as container:
-        drawn(container)
+        container.draw(DRAWING)
         assert container.call("info")["model_tag"] == tag
 
 

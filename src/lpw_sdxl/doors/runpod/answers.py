@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lpw_sdxl.api.error_answer import ErrorAnswer
+from lpw_sdxl.api.image_set import MadeImage
 from lpw_sdxl.errors import LpwSdxlError
-from lpw_sdxl.imaging import MediaType
-from lpw_sdxl.schema import ImageSize
 
 ERROR = "error"
 """The key that makes an output one of a job that failed; its value has to be a text."""
@@ -31,21 +30,13 @@ class DeliveryError(Exception):
 
 
 @dataclass(frozen=True)
-class FinishedImage:
+class FinishedImage(MadeImage):
     """An image and its file.
 
     Attributes:
-        content: of the file.
-        media_type: of the file.
-        seed: makes the same image again.
-        size: pixels.
         parameters: how it was made, in A1111's layout.
     """
 
-    content: bytes
-    media_type: MediaType
-    seed: int
-    size: ImageSize
     parameters: str
 
 
