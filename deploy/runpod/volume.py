@@ -1,6 +1,6 @@
 """The files of a volume of RunPod's, as an old setup or another program left them.
 
-It only looks; what is imported where is decided in `start.py`.
+It only looks; what is imported where is decided in `model.py`.
 """
 
 from __future__ import annotations

@@ -65,11 +65,15 @@ Interval = Annotated[
 ]
 
 
+SEEDS = 2**64
+"""Number of seeds; one that follows the last is 0."""
+
+
 def _none_for_minus_1(seed: int | None) -> int | None:
     """Return None for -1, which asks many other programs to draw a seed."""
     return None if seed == -1 else seed
 
 
 Seed = Annotated[
-    Annotated[int, Field(ge=-1, le=2**64 - 1)] | None, AfterValidator(_none_for_minus_1)
+    Annotated[int, Field(ge=-1, le=SEEDS - 1)] | None, AfterValidator(_none_for_minus_1)
 ]

@@ -16,7 +16,8 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from lpw_sdxl.sampling.noise_generators import SEEDS, NoiseGenerator
+from lpw_sdxl.field_types import SEEDS
+from lpw_sdxl.sampling.noise_generators import NoiseGenerator
 from lpw_sdxl.sampling_options import NoiseSource
 
 _DIGITS = 6  # decimals of a sigma at which the path is halved no further

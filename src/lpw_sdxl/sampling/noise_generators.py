@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 import torch
 
+from lpw_sdxl.field_types import SEEDS
 from lpw_sdxl.sampling.philox import draw_normal
 from lpw_sdxl.sampling_options import NoiseSource
-
-SEEDS = 2**64  # a seed is 64 bits; a sum of two begins again at 0
 
 
 class NoiseGenerator:

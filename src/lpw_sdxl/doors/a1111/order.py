@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lpw_sdxl.field_types import SEEDS
 from lpw_sdxl.schema import GenerationRequest
-
-SEEDS = 2**64
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from lpw_sdxl.doors.openai.spellings import KNOWN, PASSED_ON, SPELLINGS
 from lpw_sdxl.doors.openai.wishes import AUTO, QUALITY_SHARES, read_format
 from lpw_sdxl.doors.sampling import choose_sampling
 from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.field_types import SEEDS
 from lpw_sdxl.refusal import explain_refusal
 from lpw_sdxl.request_limits import RequestLimits, check_limits
 from lpw_sdxl.schema import GenerationRequest, ImageSize, ResizeMode
 
-SEEDS = 2**64
 REPAINTED_STRENGTH = 1.0
 """Of a masked edit that names none: nothing of what is painted over is to be seen."""
 SHOWN_NAMES, SHOWN_CHARACTERS = 10, 64

@@ -23,12 +23,13 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
 """Names of one thing. `scheduler` is none of a sampler: beside one it names a schedule type."""
 OPTIONS = ("num_images", "progress", "preview_every")
 """Fields of the job, and of no image."""
-_SAMPLER = ("sampler_name", "scheduler", "schedule_type", "sampler_implementation")
+SAMPLING = ("sampler_name", "scheduler", "schedule_type", "sampler_implementation")
+"""Fields that choose a sampler, together."""
 KNOWN = tuple(
     dict.fromkeys(
         (
             *GenerationRequest.model_fields,
-            *_SAMPLER,
+            *SAMPLING,
             *(one for group in SPELLINGS.values() for one in group),
             *OPTIONS,
         )

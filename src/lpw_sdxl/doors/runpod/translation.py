@@ -9,15 +9,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lpw_sdxl.doors.loras import read_loras
-from lpw_sdxl.doors.runpod.fields import OPTIONS, SpelledFields, read_fields
+from lpw_sdxl.doors.runpod.fields import OPTIONS, SAMPLING, SpelledFields, read_fields
 from lpw_sdxl.doors.sampling import choose_sampling
 from lpw_sdxl.errors import InvalidRequestError
+from lpw_sdxl.field_types import SEEDS
 from lpw_sdxl.refusal import explain_refusal
 from lpw_sdxl.request_limits import RequestLimits, check_limits
 from lpw_sdxl.schema import GenerationRequest, PreviewEvery
 
-SEEDS = 2**64
-_SAMPLING = ("sampler_name", "scheduler", "schedule_type", "sampler_implementation")
 _SAMPLER_FIELD = "sampler_name"
 
 
@@ -91,10 +90,10 @@ def _read_options(fields: SpelledFields, limits: RequestLimits) -> JobOptions:
 
 def _native(fields: SpelledFields) -> dict[str, Any]:
     """Return the fields of our request."""
-    native = {name: one for name, one in fields.values.items() if name not in _SAMPLING}
+    native = {name: one for name, one in fields.values.items() if name not in SAMPLING}
     if "loras" in native:
         native["loras"] = read_loras(native["loras"], "loras")
-    names = [_name(fields, name) for name in _SAMPLING]
+    names = [_name(fields, name) for name in SAMPLING]
     field = _SAMPLER_FIELD if _SAMPLER_FIELD in fields.values else "scheduler"
     return native | choose_sampling(*names, field=field)
 
