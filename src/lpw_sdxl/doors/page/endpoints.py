@@ -35,8 +35,8 @@ def _row(path: str, media_type: str, handler: Handler) -> Endpoint:
         Answer("The file.", (media_type,)),
         tag="page",
         handler=handler,
-        is_direct=True,
-        needs_engine=False,  # it costs nothing, and a page must come while images are made
+        is_direct=True,  # it costs nothing, and a page must come while images are made
+        needs_engine=False,
         needs_token=False,
         takes_any_origin=True,  # a refused page could not say which setting is missing
         at_once=AT_ONCE,
