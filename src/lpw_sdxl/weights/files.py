@@ -11,8 +11,8 @@ from typing import Protocol
 
 from blake3 import blake3
 
-# A thread that hashes waits for the interpreter twice a piece, for a switch interval each time beside
-# another that computes. With pieces of 1 MB a start at full size took half as long again.
+# A thread that hashes waits for the interpreter twice a piece, for a switch interval each time
+# beside another that computes. With 1 MB a cold start at full size took half as long again.
 _CHUNK_BYTES = 4 * 1024 * 1024
 
 
