@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from lpw_sdxl.diffusion.kernels.launcher import offer_launcher
 from lpw_sdxl.diffusion.kernels.operations import Operations
 from lpw_sdxl.diffusion.kernels.trial import find_wrong_kernel
 
@@ -49,6 +50,7 @@ def choose_operations(
     """
     obstacle = find_device_obstacle(device, quantises=quantises)
     if obstacle is None:
+        offer_launcher()
         # Imported here, for it imports Triton, which a machine without a GPU need not have.
         from lpw_sdxl.diffusion.kernels.triton_operations import (  # noqa: PLC0415
             TritonOperations,
