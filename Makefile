@@ -115,8 +115,8 @@ test-hostile: $(BIN)/.development ## flood the service at every limit, hold thou
 bench: $(if $(NAME),$(BIN)/.development) ## measure with the benchmark NAME (options in ARGS); without a name, list them
 	@$(if $(NAME),$(BIN)/python benchmarks/$(NAME).py $(ARGS),grep -l __main__ benchmarks/*.py | xargs grep -m1 '"""' | sed -E 's#benchmarks/(.*).py:"""#\1\t#' | expand -t 18)
 
-train-demo: $(BIN)/.development ## train the demo model and its LoRAs anew (hours)
-	@export OMP_WAIT_POLICY=passive; $(BIN)/python -m demo.train && $(BIN)/python -m demo.addons
+train-demo: $(BIN)/.development ## train the demo model and its LoRAs anew, on a GPU if there is one (hours on a CPU)
+	@$(BIN)/python -m demo.train && $(BIN)/python -m demo.addons
 
 docs: $(BIN)/.development ## write the tables of docs/*.md from the code
 	@$(BIN)/python docs/tables.py

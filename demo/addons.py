@@ -21,7 +21,7 @@ from demo.batches import caption_batches
 from demo.export import read_checkpoint, write_tensors
 from demo.networks import Networks, make_networks
 from demo.scene import Style
-from demo.schedule import optimiser, repeatable, steps
+from demo.schedule import add_device, optimiser, seeded, steps, training_on
 from demo.train import CHECKPOINT, SEED
 from demo.unet import velocity_loss
 from demo.words import Vocabulary
@@ -41,23 +41,29 @@ CHECKPOINT_KEY = "ss_new_sd_model_hash"
 """The metadata key under which kohya's trainer notes the SHA-256 of the checkpoint."""
 
 
-@repeatable()
 def main(words: list[str] | None = None) -> None:
     """Make the files, except LoRAs that exist already and were trained for this checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the files")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="what they are for")
+    add_device(parser)
     arguments = parser.parse_args(words)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    with training_on(arguments.device):
+        make_addons(arguments.checkpoint, arguments.out)
+
+
+def make_addons(checkpoint: Path, folder: Path) -> None:
+    """Make the files in a folder that are not there, or are for another checkpoint."""
+    folder.mkdir(parents=True, exist_ok=True)
     vocabulary = Vocabulary()
     networks = make_networks(vocabulary, SEED)
-    read_checkpoint(arguments.checkpoint, networks)
-    sha256 = record_file(arguments.checkpoint).sha256
+    read_checkpoint(checkpoint, networks)
+    sha256 = record_file(checkpoint).sha256
     vectors = phrase_vectors(networks, vocabulary)
     title = {"modelspec.title": EMBEDDING, "modelspec.license": "Apache-2.0"}
-    write_tensors(arguments.out / f"{EMBEDDING}.safetensors", vectors, title)
+    write_tensors(folder / f"{EMBEDDING}.safetensors", vectors, title)
     for name, style in STYLES.items():
-        path = arguments.out / f"{name}.safetensors"
+        path = folder / f"{name}.safetensors"
         if path.exists() and _metadata(path).get(CHECKPOINT_KEY) == sha256:
             print(f"{path} is there, for this checkpoint.", flush=True)
             continue
@@ -85,7 +91,7 @@ def train_lora(
     networks: Networks, vocabulary: Vocabulary, album: Album, name: str
 ) -> dict[str, torch.Tensor]:
     """Train one LoRA on an album of its style; return its tensors by kohya's names."""
-    generator = torch.Generator().manual_seed(SEED)
+    generator = seeded(SEED)
     lora = TrainedLora(networks.unet, generator)
     batches = caption_batches(networks, vocabulary, album, random.Random(SEED))
     adam = optimiser(lora.parameters(), RATE)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from demo.scene import SCENES, SHAPES, Accent, Scene, Style, draw
+from demo.schedule import seeded
 from demo.vae import encode
 from lpw_sdxl.schema import LATENT_SCALE
 
@@ -77,7 +78,7 @@ def fill_album(
     style: Style = "plain",
 ) -> Album:
     """Draw and encode every scene several times, and some scenes with an accent."""
-    generator, chance = torch.Generator().manual_seed(seed), random.Random(seed)
+    generator, chance = seeded(seed), random.Random(seed)
     pictures = [Picture(scene) for scene in scenes for _ in range(drawings)]
     pictures += [Picture(chance.choice(scenes), _accent(chance)) for _ in range(accents)]
     latents, weights = [], []

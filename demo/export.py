@@ -43,7 +43,7 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
 
     A file that is there stays until the new one is whole.
     """
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     specs = [
         TensorSpec(name, _DTYPES[tensor.dtype], tuple(tensor.shape))
         for name, tensor in tensors.items()
@@ -62,7 +62,7 @@ def read_checkpoint(path: Path, networks: Networks) -> None:
         own = dict(module.named_parameters())
         for key, target in _state(module).items():
             source = sources_of(component, key)[0]
-            value = _taken(tensors[source.key], source.transform).float()
+            value = _taken(tensors[source.key], source.transform).to(target)
             assert value.shape == target.shape, key
             if key in own:
                 own[key].copy_(value)

@@ -45,7 +45,7 @@ ARCHITECTURE = Architecture(
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks under training, float32 on the CPU.
+    """The networks under training, float32.
 
     Attributes:
         unet, vae: Diffusers' modules.
@@ -94,13 +94,14 @@ def noise_schedule() -> torch.Tensor:
 
     SDXL's own betas, scaled to zero terminal SNR (arXiv 2305.08891, section 3.1), float32 `[1000]`.
     """
-    scheduler = EulerDiscreteScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-        prediction_type="v_prediction",
-    )
-    schedule: torch.Tensor = scheduler.alphas_cumprod
+    with torch.device("cpu"):
+        scheduler = EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            rescale_betas_zero_snr=True,
+            timestep_spacing="trailing",
+            prediction_type="v_prediction",
+        )
+    schedule: torch.Tensor = scheduler.alphas_cumprod.to(torch.get_default_device())
     return schedule

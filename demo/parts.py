@@ -40,7 +40,7 @@ class Part:
         """Load the state into the target, if the file exists and was made from the same inputs."""
         if not self.path.exists():
             return False
-        kept = torch.load(self.path, weights_only=True)
+        kept = torch.load(self.path, map_location=torch.get_default_device(), weights_only=True)
         if kept["made_from"] != self.made_from:
             print(f"{self.path} is of another run, and will be replaced.", flush=True)
             return False

@@ -1,11 +1,13 @@
-"""Parts that all trainings share: repeatable sums, the learning rate, lines of progress."""
+"""Parts that all trainings share: the device, seeds, the learning rate, lines of progress."""
 
 from __future__ import annotations
 
+import argparse
 import math
+import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 
@@ -14,15 +16,28 @@ WARM_UP = 100
 """Steps."""
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--device` to a command line: the GPU if there is one."""
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=found, help=f"cpu or cuda; here {found}")
+
+
 @contextmanager
-def repeatable() -> Iterator[None]:
-    """Make threads add in the same order each time; embeddings' gradients do not by default."""
+def training_on(device: str) -> Iterator[None]:
+    """Make tensors on a device, and sums in the same order each time, as far as it can."""
     before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA's sums ask for it
+    torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
+    with ExitStack() as stack:
+        stack.callback(torch.use_deterministic_algorithms, before)
+        if device != "cpu":  # the default already, and each call has its price
+            stack.enter_context(torch.device(device))
         yield
-    finally:
-        torch.use_deterministic_algorithms(before)
+
+
+def seeded(seed: int) -> torch.Generator:
+    """Make a generator on the device that is trained on."""
+    return torch.Generator(torch.get_default_device()).manual_seed(seed)
 
 
 def optimiser(parameters: Iterable[torch.nn.Parameter], rate: float) -> torch.optim.AdamW:

@@ -18,7 +18,7 @@ from demo.album import fill_album
 from demo.export import read_checkpoint, write_checkpoint
 from demo.networks import Networks, make_networks
 from demo.parts import Part
-from demo.schedule import repeatable
+from demo.schedule import add_device, training_on
 from demo.words import Vocabulary
 
 CHECKPOINT = Path(__file__).parent / "lpw-sdxl-demo.safetensors"
@@ -27,28 +27,34 @@ SEED = 0
 TITLE = "LPW-SDXL demo: one shape on a background"
 
 
-@repeatable()
 def main(words: list[str] | None = None) -> None:
     """Train the parts that the working folder lacks, and write the checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=CHECKPOINT, help="the checkpoint to write")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the parts")
+    add_device(parser)
     arguments = parser.parse_args(words)
     began = time.monotonic()
-    arguments.work.mkdir(parents=True, exist_ok=True)
+    with training_on(arguments.device):
+        sha256 = train(arguments.work, arguments.out)
+    print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256}")
+    print(f"Done in {(time.monotonic() - began) / 60:.0f} minutes.")
+
+
+def train(work: Path, out: Path) -> str:
+    """Train the parts that a folder lacks, and write the checkpoint; return its SHA-256."""
+    work.mkdir(parents=True, exist_ok=True)
     vocabulary = Vocabulary()
     networks = make_networks(vocabulary, SEED)
-    origin = train_encoders_and_vae(networks, vocabulary, arguments.work)
+    origin = train_encoders_and_vae(networks, vocabulary, work)
     for number, cycle in enumerate(unet.CYCLES, start=1):
         if number > 1:  # on with what the cycle before would ship, in its precision
-            before = arguments.work / f"after-cycle-{number - 1}.safetensors"
+            before = work / f"after-cycle-{number - 1}.safetensors"
             origin = write_checkpoint(before, networks, TITLE)
             read_checkpoint(before, networks)
         print(f"UNet, cycle {number} of {len(unet.CYCLES)}: {cycle.steps} steps.", flush=True)
-        train_unet(networks, vocabulary, cycle, arguments.work / f"unet-{number}.pt", origin)
-    sha256 = write_checkpoint(arguments.out, networks, TITLE)
-    print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256}")
-    print(f"Done in {(time.monotonic() - began) / 60:.0f} minutes.")
+        train_unet(networks, vocabulary, cycle, work / f"unet-{number}.pt", origin)
+    return write_checkpoint(out, networks, TITLE)
 
 
 def train_encoders_and_vae(networks: Networks, vocabulary: Vocabulary, work: Path) -> str:

@@ -18,7 +18,7 @@ from demo.album import Album
 from demo.batches import Batch, caption_batches
 from demo.networks import NATIVE_SIZE, Networks, noise_schedule
 from demo.parts import Part
-from demo.schedule import optimiser, steps
+from demo.schedule import optimiser, seeded, steps
 from demo.words import Vocabulary
 from lpw_sdxl.diffusion.latents import size_embedding
 
@@ -68,7 +68,7 @@ def train_unet(
     """
     training = _Training(networks.unet, cycle.rate)
     so_far.load(training)
-    generator = torch.Generator()
+    generator = seeded(seed)
     networks.unet.train()
     for step, report in steps("unet", cycle.steps, training.adam, first=training.steps):
         if step % LEG == 0:  # so that a leg depends on nothing but its number
@@ -142,7 +142,7 @@ def velocity_loss(
         encoder_attention_mask=batch.is_token,
         added_cond_kwargs={
             "text_embeds": batch.pooled,
-            "time_ids": size_embedding(NATIVE_SIZE).expand(len(latents), -1),
+            "time_ids": size_embedding(NATIVE_SIZE).to(latents).expand(len(latents), -1),
         },
         return_dict=False,
     )[0]

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from demo.scene import PICTURE_PIXELS, SCENES, Drawing, Style, draw
-from demo.schedule import optimiser, steps
+from demo.schedule import optimiser, seeded, steps
 from lpw_sdxl.schema import LATENT_SCALE
 
 RATE = 3e-3
@@ -43,7 +43,7 @@ MEASURED = 512
 
 def train_vae(vae: Any, seed: int) -> None:
     """Train a VAE, then scale its latents to what SDXL's scaling factor expects."""
-    chance, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+    chance, generator = random.Random(seed), seeded(seed)
     vae.train()
     for phase in PHASES:
         adam = optimiser(vae.parameters(), phase.rate)

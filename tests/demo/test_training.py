@@ -158,9 +158,10 @@ def run_before(whole_run: Path, tmp_path: Path) -> Path:
     return shutil.copytree(whole_run, tmp_path / "before")
 
 
-def run(folder: Path, *words: str) -> bytes:
+def run(folder: Path, device: str = "cpu") -> bytes:
     """Run the training's command in a folder of its own, and give the checkpoint's bytes."""
-    train.main(["--work", str(folder / "work"), "--out", str(folder / NAME), *words])
+    words = ["--work", folder / "work", "--out", folder / NAME, "--device", device]
+    train.main([*map(str, words)])
     return (folder / NAME).read_bytes()
 
 
@@ -220,13 +221,31 @@ def test_nothing_of_another_run_is_used(
     assert "unet-2.pt is of another run" in output
 
 
+@pytest.mark.usefixtures("short")
+def test_a_device_that_is_named_gets_all_tensors(whole_run: Path, tmp_path: Path) -> None:
+    """`cpu:0` is the CPU, which is named for every tensor as a GPU is."""
+    assert run(tmp_path, "cpu:0") == (whole_run / NAME).read_bytes()
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("short")
+def test_a_gpu_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = run(tmp_path, "cuda")
+    assert run(tmp_path, "cuda") == trained  # from its parts
+    monkeypatch.setattr(addons, "STEPS", 1)
+    monkeypatch.setattr(addons, "fill_album", partial(fill_album, scenes=FEW))
+    words = ["--out", tmp_path / "addons", "--checkpoint", tmp_path / NAME, "--device", "cuda"]
+    addons.main([*map(str, words)])
+    assert len([*(tmp_path / "addons").iterdir()]) == 3
+
+
 def test_loras_are_trained_for_the_checkpoint_that_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(addons, "STEPS", 1)
     few = partial(fill_album, scenes=FEW)
     monkeypatch.setattr(addons, "fill_album", few)
-    words = ["--out", str(tmp_path)]
+    words = ["--out", str(tmp_path), "--device", "cpu"]
     addons.main(words)
     made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert len(made) == 3
