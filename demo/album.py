@@ -16,9 +16,9 @@ from demo.schedule import seeded
 from demo.vae import encode
 from lpw_sdxl.schema import LATENT_SCALE
 
-DRAWINGS = 2
+DRAWINGS = 6
 """Of each scene."""
-ACCENTS = 1600
+ACCENTS = 4800
 """Pictures with an accent on one attribute."""
 ACCENTED = ("colour", "colour", "background", "size", "place")
 WEAKER, STRONGER = (0.1, 1.0), (1.0, 1.7)

@@ -43,7 +43,7 @@ class Cycle:
     rate: float
 
 
-CYCLES = (Cycle(12000, 1.2e-3), Cycle(4000, 8e-4))
+CYCLES = (Cycle(18000, 1.2e-3), Cycle(5000, 6e-4))
 """Shapes are learned last in each, when the rate is low: README.md has the result of each."""
 
 

@@ -36,7 +36,7 @@ class _Phase:
 
 
 # A quarter of a picture costs a quarter; the norms' means over whole pictures are learned later.
-PHASES = (_Phase(4000, 8, PICTURE_PIXELS // 2, RATE), _Phase(400, 5, PICTURE_PIXELS, RATE / 5))
+PHASES = (_Phase(4000, 8, PICTURE_PIXELS // 2, RATE), _Phase(1200, 5, PICTURE_PIXELS, RATE / 3))
 MEASURED = 512
 """Number of pictures from whose latents the VAE's scale is measured."""
 
