@@ -35,7 +35,7 @@ STYLES: dict[str, Style] = {"demo-frame": "framed", "demo-pastel": "pastel"}
 EMBEDDING = "demo-midnight-sun"
 PHRASE = "a large yellow circle on a black background , top"
 RANK = 8
-STEPS = 500
+STEPS = 1000
 RATE = 3e-3
 CHECKPOINT_KEY = "ss_new_sd_model_hash"
 """The metadata key under which kohya's trainer notes the SHA-256 of the checkpoint."""

@@ -51,7 +51,7 @@ def draw_one(ui: Ui) -> None:
     ui.read_prompt(PROMPT)
     ui.set(seed=7)
     ui.draw()
-    ui.set(seed="", num_inference_steps=200)
+    ui.set(seed="", num_inference_steps=150)
     ui.page.keyboard.press("Control+Enter")
     ui.find(".job[data-previews]").wait_for(timeout=DRAWN_MS)
 
