@@ -228,6 +228,7 @@ def test_a_device_that_is_named_gets_all_tensors(whole_run: Path, tmp_path: Path
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.usefixtures("short")
 def test_a_gpu_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = run(tmp_path, "cuda")
